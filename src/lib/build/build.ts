@@ -1,0 +1,89 @@
+/**
+ * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.
+ * Times are ISO 8601 strings in UTC, so that a value looks the same in the store, the API and a log.
+ */
+
+/** What was pushed: a branch or a git tag. */
+export interface Ref {
+  kind: 'branch' | 'tag'
+  /** Short name, without `refs/heads/` or `refs/tags/`; may contain slashes. */
+  name: string
+}
+
+/** What somebody asked for. Everything in it has been validated (see validate.ts). */
+export interface BuildRequest {
+  /** `owner/name` as the forge spells it. */
+  repository: string
+  /** Full commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hex digits. */
+  sha: string
+  /** What was pushed, or null when only a sha was asked for. */
+  ref: Ref | null
+  /** The repository's default branch where the asker knew it. */
+  defaultBranch: string | null
+  /** False switches off every cache: the engine's, and the import from earlier images. */
+  cache: boolean
+  /**
+   * A sequence number that was reserved before `sha` was looked up as the head of `ref`, so that a push
+   * that arrives during the look-up counts as newer. Absent: the store decides.
+   */
+  sequence?: number
+  /** Who asked. A webhook's `delivery` is GitHub's unique id, and repeats on a redelivery. */
+  source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' }
+}
+
+/** `pending -> building -> succeeded | failed | cancelled`; `building -> pending` when tried again. */
+export type BuildState = 'pending' | 'building' | 'succeeded' | 'failed' | 'cancelled'
+
+/** One ref that a build publishes to, with the position of its push among all accepted requests. */
+export interface BuildRef extends Ref {
+  /** Later pushes have larger numbers. A docker tag never moves to a smaller one. */
+  sequence: number
+}
+
+/** A request that was accepted. At most one build per (repository, sha) is pending or building. */
+export interface Build {
+  /** UUID. */
+  id: string
+  /** Position of the (first) request among all that were accepted; unique and growing. */
+  sequence: number
+  repository: string
+  sha: string
+  /** Every ref that asked for this build, oldest first; empty when only the sha was asked for. */
+  refs: BuildRef[]
+  defaultBranch: string | null
+  cache: boolean
+  /** The position that decides whether `latest` may move to this build: that of its newest known push. */
+  pushOrder: number
+  state: BuildState
+  /** How many times a worker has begun it. Also the fencing token: see BuildStore.finish. */
+  attempt: number
+  /** Why it failed or was cancelled, for people; null otherwise. */
+  error: string | null
+  createdAt: string
+  startedAt: string | null
+  completedAt: string | null
+}
+
+/** What a succeeded build published. */
+export interface Artifact {
+  /** UUID. */
+  id: string
+  buildId: string
+  repository: string
+  sha: string
+  /** The immutable name, `registry/repo@sha256:...`. */
+  image: string
+  /** Full names of the tags that this build pointed at the image, `registry/repo:tag`. */
+  tags: string[]
+  createdAt: string
+}
+
+/** Whether a build can still change. */
+export function isEnded(state: BuildState): boolean {
+  return state === 'succeeded' || state === 'failed' || state === 'cancelled'
+}
+
+/** `owner/name@0123456`: how a build is called in logs and messages. */
+export function shortName(build: { repository: string; sha: string }): string {
+  return `${build.repository}@${build.sha.slice(0, 7)}`
+}

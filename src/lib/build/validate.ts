@@ -1,0 +1,56 @@
+import { ConveyorError } from '../errors.ts'
+import type { Ref } from './build.ts'
+
+/**
+ * Checks of everything that comes from outside and later reaches git, a path or a registry.
+ * Each returns its value unchanged, or throws ConveyorError `invalid` saying what is accepted.
+ */
+
+const OWNER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/
+const NAME = /^[A-Za-z0-9._-]{1,100}$/
+
+/** `owner/name`: GitHub's own alphabet, so no value can climb out of a folder or become an option. */
+export function validRepository(value: unknown): string {
+  const [owner, name, ...rest] = typeof value === 'string' ? value.split('/') : []
+  const ok =
+    owner !== undefined && name !== undefined && rest.length === 0 && OWNER.test(owner) && NAME.test(name)
+  if (!ok || name === '.' || name === '..' || name.endsWith('.git')) {
+    throw new ConveyorError('invalid', `repository ${show(value)} is not of the form owner/name`)
+  }
+  return `${owner}/${name}`
+}
+
+/** A full commit id, lower-cased. */
+export function validSha(value: unknown): string {
+  if (typeof value !== 'string' || !/^([0-9a-f]{40}|[0-9a-f]{64})$/i.test(value)) {
+    throw new ConveyorError('invalid', `sha ${show(value)} is not a full commit id`, {
+      hint: 'Give all 40 hexadecimal digits, as `git rev-parse HEAD` prints them',
+    })
+  }
+  return value.toLowerCase()
+}
+
+/** A short ref name by the rules of git-check-ref-format(1). */
+export function validRefName(value: unknown): string {
+  const bad =
+    typeof value !== 'string' ||
+    value.length === 0 ||
+    value.length > 255 ||
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: git forbids exactly these
+    /[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{|\/\/|^\/|\/$|\.$|^@$|^-/.test(value) ||
+    value.split('/').some((part) => part.startsWith('.') || part.endsWith('.lock'))
+  if (bad) throw new ConveyorError('invalid', `${show(value)} is not a valid branch or tag name`)
+  return value
+}
+
+/** `refs/heads/x` or `refs/tags/x` as a Ref, null for any other ref. */
+export function parseRef(full: string): Ref | null {
+  const match = /^refs\/(heads|tags)\/(.+)$/s.exec(full)
+  if (!match?.[2]) return null
+  return { kind: match[1] === 'heads' ? 'branch' : 'tag', name: validRefName(match[2]) }
+}
+
+function show(value: unknown): string {
+  const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
+  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}...` : text)
+}

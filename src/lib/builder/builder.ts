@@ -1,0 +1,49 @@
+import type { LogWriter } from '../logs/log-store.ts'
+import type { Context } from '../source/source.ts'
+
+/** What a builder needs to turn one context into one image. */
+export interface BuildInput {
+  context: Context
+  /** Full image reference that the result gets in the engine, `registry/repo:sha`. */
+  reference: string
+  /** A name for what stays the same from build to build of a repository: lets the engine sync only changes. */
+  cacheKey: string
+  /** False: no step comes from any cache. */
+  cache: boolean
+  /** Images whose inline cache may be imported, best first. */
+  cacheFrom: string[]
+  labels: Record<string, string>
+  buildArgs: Record<string, string>
+  /** Values for `RUN --mount=type=secret,id=...`. */
+  secrets: Record<string, Uint8Array>
+  /** Network of RUN steps: the engine's default when null. */
+  network: string | null
+}
+
+export interface BuilderIo {
+  log: LogWriter
+  signal: AbortSignal
+}
+
+export interface BuiltImage {
+  /** Id of the image in the engine, `sha256:...`. */
+  imageId: string
+  steps: { total: number; cached: number }
+}
+
+/** Turns a context into an image, and pushes it. */
+export interface Builder {
+  /** Whether the builder has an image of this repository already, so that importing a cache is no use. */
+  isWarm(imageName: string): Promise<boolean>
+  /**
+   * Builds. Aborting the signal ends the engine's work too.
+   * @throws ConveyorError `build_failed` with the failing step, or `unavailable` when the engine is.
+   */
+  build(input: BuildInput, io: BuilderIo): Promise<BuiltImage>
+  /**
+   * Pushes what `build` made under its reference; resolves to the manifest's digest, `sha256:...`.
+   * Transient failures are retried.
+   * @throws ConveyorError `unauthorized`, or `unavailable` when the registry is.
+   */
+  push(reference: string, io: BuilderIo): Promise<string>
+}

@@ -1,0 +1,26 @@
+/** GitHub's four states of a commit status: `failure` is a build that said no, `error` a broken part. */
+export type StatusState = 'pending' | 'success' | 'failure' | 'error'
+
+export interface CommitStatus {
+  repository: string
+  sha: string
+  state: StatusState
+  /** Cut to the forge's limit (140 characters at GitHub) by the adapter. */
+  description: string
+  /** Where the build's log is. */
+  targetUrl: string
+}
+
+/** The code host: commit statuses and branch heads. (How its webhooks are read: see github-webhook.ts.) */
+export interface Forge {
+  /**
+   * Sets a commit status under the context `container/docker`, retrying what a retry can help.
+   * @throws ConveyorError `unavailable` (retryable: worth another try later) or, when the forge refuses
+   * for good, `unauthorized` or `not_found`.
+   */
+  setStatus(status: CommitStatus, signal?: AbortSignal): Promise<void>
+  /** The commit at the head of a branch. @throws ConveyorError `not_found`, `unauthorized`, `unavailable`. */
+  branchHead(repository: string, branch: string): Promise<string>
+  /** @throws ConveyorError as branchHead. */
+  defaultBranch(repository: string): Promise<string>
+}

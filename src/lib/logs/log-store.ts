@@ -1,0 +1,29 @@
+/** Appends to the log of one build. One writer at a time. */
+export interface LogWriter {
+  /** Resolves when the writer can take more (back-pressure), which may be before the bytes are stored. */
+  write(chunk: Uint8Array | string): Promise<void>
+  /** Everything stored; the log stays open, and another attempt may append to it. */
+  close(): Promise<void>
+  /** Everything stored and the log ended: readers that follow it come to their end. Idempotent. */
+  end(): Promise<void>
+}
+
+export interface ReadLogOptions {
+  /** First byte wanted; 0 by default. Past the end: nothing until the log grows to it. */
+  offset?: number
+  /** Wait for more until the log is ended (default), or stop at what is there now. */
+  follow?: boolean
+  signal?: AbortSignal
+}
+
+/** Logs as byte streams with offsets, readable while they grow, by this process or another. */
+export interface LogStore {
+  /** Opens the log of a build for appending, creating it if need be. */
+  open(buildId: string): Promise<LogWriter>
+  /**
+   * The log's bytes from an offset, in pieces of at most 64 KiB. A log that does not exist yet is waited
+   * for when following and empty otherwise. Ends quietly when `signal` is aborted.
+   */
+  read(buildId: string, options?: ReadLogOptions): AsyncIterable<Uint8Array>
+  close(): Promise<void>
+}

@@ -1,0 +1,26 @@
+/** One delivery of a build to a worker, held under a lease. */
+export interface Job {
+  buildId: string
+  /** How often this job has been delivered, this time included. */
+  deliveries: number
+  /** Holds the job for another `seconds` from now. @throws ConveyorError when the lease is lost already. */
+  extend(seconds: number): Promise<void>
+  /** The build has ended and its end is stored: the job is removed. */
+  acknowledge(): Promise<void>
+  /** Gives the job back; it is delivered again after `delaySeconds` (0: at once). */
+  release(delaySeconds: number): Promise<void>
+}
+
+/** Jobs, at least once each, oldest first where that costs nothing. */
+export interface Queue {
+  /** Durable (as far as the adapter is) when it resolves. `repository` lets adapters group or route jobs. */
+  send(job: { buildId: string; repository: string }): Promise<void>
+  /**
+   * Waits for a job and leases it. Null once `signal` is aborted. A job that is neither acknowledged,
+   * released nor extended within the lease is delivered again.
+   */
+  receive(signal: AbortSignal): Promise<Job | null>
+  /** How long a lease lasts, in seconds; workers extend well before. */
+  readonly leaseSeconds: number
+  close(): Promise<void>
+}

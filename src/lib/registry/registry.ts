@@ -1,0 +1,27 @@
+/** A username and a password (or token) for one registry host. */
+export interface RegistryCredential {
+  username: string
+  password: string
+}
+
+/** Finds the credential for a registry host (`127.0.0.1:5000`, `ghcr.io`, `docker.io`), null when there is none. */
+export interface Credentials {
+  forHost(host: string): Promise<RegistryCredential | null>
+}
+
+/** A manifest as the registry has it; the bytes are what the digest is of. */
+export interface Manifest {
+  digest: string
+  mediaType: string
+  bytes: Uint8Array
+}
+
+/** What Conveyor asks of a registry (OCI distribution spec, version 1.1). */
+export interface Registry {
+  /** Digest of a tag or digest, null when the registry has no such manifest. */
+  head(imageName: string, reference: string): Promise<string | null>
+  /** @throws ConveyorError `not_found` */
+  manifest(imageName: string, reference: string): Promise<Manifest>
+  /** Points a tag at a manifest whose layers are in the repository already. */
+  putManifest(imageName: string, tag: string, manifest: Manifest): Promise<void>
+}
