@@ -29,6 +29,8 @@ export interface BuiltImage {
   /** Id of the image in the engine, `sha256:...`. */
   imageId: string
   steps: { total: number; cached: number }
+  /** What of the context had to be sent to the engine. */
+  transfer: { files: number; bytes: number }
 }
 
 /** Turns a context into an image, and pushes it. */

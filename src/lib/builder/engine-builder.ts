@@ -1,0 +1,193 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type Dockerode from 'dockerode'
+import { StatusResponse } from '../buildkit/gen/status.ts'
+import { Progress } from '../buildkit/progress.ts'
+import { openSession, type Session } from '../buildkit/session.ts'
+import { ConveyorError, toConveyorError } from '../errors.ts'
+import { splitReference } from '../registry/image-name.ts'
+import type { Credentials } from '../registry/registry.ts'
+import type { Builder, BuilderIo, BuildInput } from './builder.ts'
+import { buildError, pushError } from './engine-errors.ts'
+import { jsonLines } from './json-lines.ts'
+
+export interface EngineBuilderOptions {
+  docker: Dockerode
+  credentials: Credentials
+  /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
+  pushRetryDelays?: number[]
+}
+
+/**
+ * Builds with BuildKit inside the Docker Engine (20.10 and later), through its API: the context comes
+ * straight from git's objects over a session of ours, and the engine keeps the layer cache.
+ */
+export function engineBuilder(options: EngineBuilderOptions): Builder {
+  const { docker, credentials, pushRetryDelays = [500, 2000] } = options
+
+  return {
+    async isWarm(imageName) {
+      const images = await docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
+      return images.length > 0
+    },
+
+    async build(input, io) {
+      await using session = await openSession(docker, {
+        context: input.context,
+        sharedKey: input.cacheKey,
+        credentials,
+        secrets: input.secrets,
+      })
+      const progress = new Progress()
+      try {
+        const result = await runBuild(docker, session, progress, input, io)
+        const { total, cached, clipped } = progress.summary()
+        for (const step of clipped) {
+          await io.log.write(
+            `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE=-1 in the engine's environment to keep it whole\n`,
+          )
+        }
+        return { imageId: result, steps: { total, cached }, transfer: session.transfer }
+      } catch (error) {
+        io.signal.throwIfAborted()
+        throw buildError(error, session.error, progress.summary().failed)
+      }
+    },
+
+    async push(reference, io) {
+      for (const delay of [...pushRetryDelays, null]) {
+        try {
+          return await pushOnce(docker, credentials, reference, io)
+        } catch (thrown) {
+          io.signal.throwIfAborted()
+          const error = pushError(thrown, reference)
+          if (!error.retryable || delay === null) throw error
+          await io.log.write(`push failed, trying again: ${error.message}\n`)
+          await sleep(delay, undefined, { signal: io.signal })
+        }
+      }
+      throw new Error('unreachable: the last try returns or throws')
+    },
+  }
+}
+
+/** Sends the build and follows its output. @returns the image's id. */
+async function runBuild(
+  docker: Dockerode,
+  session: Session,
+  progress: Progress,
+  input: BuildInput,
+  io: BuilderIo,
+): Promise<string> {
+  const buildId = randomUUID()
+  const response = await dial(docker, io.signal, '/build?', {
+    version: '2',
+    session: session.id,
+    buildid: buildId,
+    remote: 'client-session',
+    dockerfile: input.context.dockerfile,
+    t: input.reference,
+    labels: input.labels,
+    // Inline cache: lets a worker that never built this repository start from the pushed image.
+    buildargs: { ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
+    ...(input.cache ? {} : { nocache: 'true' }),
+    ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: input.cacheFrom } : {}),
+    ...(input.network ? { networkmode: input.network } : {}),
+  })
+  // Closing the connection ends most builds; the cancel call ends those that are between two steps too.
+  const cancel = () => {
+    response.destroy()
+    dial(docker, AbortSignal.timeout(5000), '/build/cancel?', { id: buildId }).then(
+      (answer) => answer.resume(),
+      () => {}, // the build has ended meanwhile, or the engine is gone: nothing is left to cancel
+    )
+  }
+  io.signal.addEventListener('abort', cancel, { once: true })
+  try {
+    let imageId: string | undefined
+    for await (const message of jsonLines<BuildMessage>(response)) {
+      if (message.error !== undefined) throw new Error(message.error)
+      if (message.id === 'moby.buildkit.trace') {
+        const text = progress.render(StatusResponse.decode(Buffer.from(message.aux as string, 'base64')))
+        if (text.length > 0) await io.log.write(text)
+      } else if (message.id === 'moby.image.id') imageId = (message.aux as { ID: string }).ID
+      else if (message.stream) await io.log.write(message.stream)
+    }
+    if (!imageId) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
+    return imageId
+  } finally {
+    io.signal.removeEventListener('abort', cancel)
+  }
+}
+
+/** One push of one tag. @returns the digest that the registry gave it. */
+async function pushOnce(
+  docker: Dockerode,
+  credentials: Credentials,
+  reference: string,
+  io: BuilderIo,
+): Promise<string> {
+  const { host } = splitReference(reference)
+  const credential = await credentials.forHost(host)
+  const stream = await docker.getImage(reference).push({
+    authconfig: credential ? { ...credential, serveraddress: host } : { username: '', password: '' },
+    abortSignal: io.signal,
+  })
+  let digest: string | undefined
+  const shown = new Map<string, string>()
+  for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
+    if (message.error !== undefined) throw new Error(message.error)
+    digest = message.aux?.Digest ?? digest
+    const { id, status } = message
+    // Progress bars become one line a layer and state.
+    if (id && status && status !== shown.get(id) && FINAL.has(status)) {
+      shown.set(id, status)
+      await io.log.write(`${id}: ${status}\n`)
+    }
+  }
+  if (!digest) throw new Error('the push ended without a digest')
+  return digest
+}
+
+interface BuildMessage {
+  error?: string
+  id?: string
+  stream?: string
+  /** base64 of a StatusResponse in a trace, {ID} with the image id. */
+  aux?: unknown
+}
+
+interface PushMessage {
+  error?: string
+  id?: string
+  status?: string
+  aux?: { Digest?: string }
+}
+
+const FINAL = new Set(['Pushed', 'Layer already exists', 'Mounted from'])
+
+function dial(
+  docker: Dockerode,
+  signal: AbortSignal,
+  path: string,
+  query: Record<string, unknown>,
+): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  docker.modem.dial(
+    {
+      path,
+      method: 'POST',
+      options: { _query: query, _body: {} },
+      isStream: true,
+      statusCodes: { 200: true },
+      abortSignal: signal,
+    },
+    (error, response) => (error ? reject(error) : resolve(response as IncomingMessage)),
+  )
+  return promise
+}
+
+function engineDown(error: unknown): never {
+  throw toConveyorError(error, 'the Docker engine does not answer')
+}

@@ -1,0 +1,167 @@
+import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
+
+interface Step {
+  /** The number it has in the log, by order of appearance. */
+  number: number
+  name: string
+  startedAt: Date | undefined
+  done: boolean
+  cached: boolean
+  error: string
+  /** Output that does not end in a newline yet, a stream each. */
+  partial: Map<bigint, Buffer>
+  /** The ids of transfers whose end has been shown. */
+  shown: Set<string>
+}
+
+/** What a build's steps came to. A step is what a Dockerfile line asks for; BuildKit's own are not counted. */
+export interface ProgressSummary {
+  total: number
+  cached: number
+  /** Name and error of the step that failed. */
+  failed: { name: string; error: string } | undefined
+  /** Names of steps whose output the engine clipped at its size or rate limit. */
+  clipped: string[]
+}
+
+/**
+ * Turns BuildKit's status messages into the lines that `docker build --progress=plain` shows: every step
+ * has a number, its output lines carry seconds since its start, and it ends as DONE, CACHED or ERROR.
+ */
+export class Progress {
+  readonly #steps = new Map<string, Step>()
+  #current: Step | undefined
+
+  /** The log text for one message; may be empty. Output bytes are kept as they are, also invalid UTF-8. */
+  render(message: StatusResponse): Buffer {
+    const out: Buffer[] = []
+    for (const vertex of message.vertexes) this.#begin(vertex, out)
+    for (const status of message.statuses) this.#transfer(status, out)
+    for (const log of message.logs) this.#output(log, out)
+    for (const vertex of message.vertexes) this.#end(vertex, out)
+    return Buffer.concat(out)
+  }
+
+  summary(): ProgressSummary {
+    const steps = [...this.#steps.values()]
+    const own = steps.filter((step) => isDockerfileStep(step.name) && (step.startedAt || step.cached))
+    const failed = steps.find((step) => step.error !== '' && !isCancelled(step.error))
+    return {
+      total: own.length,
+      cached: own.filter((step) => step.cached).length,
+      failed: failed && { name: failed.name, error: failed.error },
+      clipped: steps.filter((step) => step.shown.has(CLIPPED)).map((step) => `#${step.number} ${step.name}`),
+    }
+  }
+
+  #begin(vertex: Vertex, out: Buffer[]): void {
+    const known = this.#steps.get(vertex.digest)
+    if (known) {
+      known.startedAt ??= vertex.started
+      return
+    }
+    this.#steps.set(vertex.digest, {
+      number: this.#steps.size + 1,
+      name: vertex.name,
+      startedAt: vertex.started,
+      done: false,
+      cached: false,
+      error: '',
+      partial: new Map(),
+      shown: new Set(),
+    })
+    // A step that only waits is announced when it starts.
+    if (vertex.started || vertex.cached) this.#line(vertex.digest, '', out)
+  }
+
+  #transfer(status: VertexStatus, out: Buffer[]): void {
+    const step = this.#steps.get(status.vertex)
+    if (!step || !status.completed || step.shown.has(status.ID)) return
+    step.shown.add(status.ID)
+    const size =
+      status.total > 0n ? ` ${bytes(status.total)}` : status.current > 0n ? ` ${bytes(status.current)}` : ''
+    this.#line(status.vertex, `${status.ID}${size}${took(status.started, status.completed)} done`, out)
+  }
+
+  #output(log: VertexLog, out: Buffer[]): void {
+    const step = this.#steps.get(log.vertex)
+    if (!step) return
+    const text = Buffer.concat([step.partial.get(log.stream) ?? Buffer.alloc(0), log.msg])
+    // A line that never ends (a progress bar of carriage returns) is shown in pieces.
+    const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf(NEWLINE) + 1
+    step.partial.set(log.stream, text.subarray(end))
+    for (const line of linesOf(text.subarray(0, end)))
+      this.#outputLine(log.vertex, step, line, log.timestamp, out)
+  }
+
+  #end(vertex: Vertex, out: Buffer[]): void {
+    const step = this.#steps.get(vertex.digest)
+    if (!step || step.done || !vertex.completed) return
+    step.done = true
+    step.cached = vertex.cached
+    step.error = vertex.error
+    for (const rest of step.partial.values()) {
+      if (rest.length > 0) this.#outputLine(vertex.digest, step, rest, vertex.completed, out)
+    }
+    step.partial.clear()
+    if (vertex.error !== '') {
+      this.#line(vertex.digest, isCancelled(vertex.error) ? 'CANCELED' : `ERROR: ${vertex.error}`, out)
+    } else if (vertex.cached) this.#line(vertex.digest, 'CACHED', out)
+    else this.#line(vertex.digest, `DONE${took(step.startedAt, vertex.completed)}`, out)
+    this.#current = undefined
+  }
+
+  #outputLine(digest: string, step: Step, line: Buffer, at: Date | undefined, out: Buffer[]): void {
+    const seconds = step.startedAt && at ? (at.getTime() - step.startedAt.getTime()) / 1000 : 0
+    if (CLIP_NOTICE.test(line.subarray(0, 200).toString())) step.shown.add(CLIPPED)
+    this.#line(digest, Buffer.concat([Buffer.from(`${Math.max(0, seconds).toFixed(3)} `), line]), out)
+  }
+
+  /** One line of a step, under the step's name when the line before it belonged to another step. */
+  #line(digest: string, text: string | Buffer, out: Buffer[]): void {
+    const step = this.#steps.get(digest)
+    if (!step) return
+    if (this.#current !== step) {
+      out.push(Buffer.from(`\n#${step.number} ${step.name}\n`))
+      this.#current = step
+    }
+    if (text.length > 0) out.push(Buffer.from(`#${step.number} `), Buffer.from(text), Buffer.from('\n'))
+  }
+}
+
+const NEWLINE = 0x0a
+const LONGEST_LINE = 64 * 1024
+const CLIPPED = 'output clipped'
+/** How BuildKit says that it dropped output (its limit is set on the engine, not by the client). */
+const CLIP_NOTICE = /^\[output clipped, log (limit|speed) /
+
+function linesOf(text: Buffer): Buffer[] {
+  const lines: Buffer[] = []
+  for (let at = 0; at < text.length; ) {
+    const newline = text.indexOf(NEWLINE, at)
+    const end = newline < 0 ? text.length : newline
+    lines.push(text.subarray(at, end))
+    at = end + 1
+  }
+  return lines
+}
+
+/** Whether a vertex is a line of the Dockerfile, rather than BuildKit's own work around it. */
+export function isDockerfileStep(name: string): boolean {
+  return name.startsWith('[') && !name.startsWith('[internal]')
+}
+
+function isCancelled(error: string): boolean {
+  return error.endsWith('context canceled')
+}
+
+function took(from: Date | undefined, to: Date | undefined): string {
+  return from && to ? ` ${((to.getTime() - from.getTime()) / 1000).toFixed(1)}s` : ''
+}
+
+function bytes(count: bigint): string {
+  const n = Number(count)
+  if (n < 1000) return `${n}B`
+  if (n < 1e6) return `${(n / 1e3).toFixed(2)}kB`
+  return n < 1e9 ? `${(n / 1e6).toFixed(2)}MB` : `${(n / 1e9).toFixed(2)}GB`
+}
