@@ -1,0 +1,201 @@
+import { ConveyorError } from '../errors.ts'
+import { IDENTITY_TOKEN_USER } from './credentials.ts'
+import type { Credentials, RegistryCredential } from './registry.ts'
+import type { HttpAnswer, HttpRequest, Send } from './registry-http.ts'
+
+/** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
+export interface Challenge {
+  scheme: string
+  params: Record<string, string>
+}
+
+/** What goes into the Authorization header, and whose it is: null for an anonymous token. */
+export interface Grant {
+  authorization: string
+  username: string | null
+  expiresAt: number
+}
+
+/** What a grant is asked for. */
+export interface Access {
+  /** Registry host as credentials call it. */
+  host: string
+  /** `repository:acme/app:pull,push` */
+  scope: string
+  /** Whether the registry is spoken to over TLS: then so is its token server. */
+  secure: boolean
+  purpose: string
+}
+
+export interface RegistryAuth {
+  /** The grant that an earlier request got for this access, while it lasts. */
+  known(access: Access): Grant | null
+  /**
+   * Answers the challenges of a 401. Null when nothing can be said to them: no credential, or no scheme we know.
+   * Requests that are refused side by side share one renewal.
+   * @param refused the grant that was used and did not suffice
+   * @throws ConveyorError `unauthorized` when the token server refuses the credential
+   */
+  answer(access: Access, challenges: Challenge[], refused: Grant | null): Promise<Grant | null>
+  /** Forgets a grant, so that the next request begins with the credential again. */
+  drop(access: Access): void
+}
+
+/** https://distribution.github.io/distribution/spec/auth/token/ says 60 s unless told otherwise. */
+const DEFAULT_LIFE_S = 60
+
+/** Keeps one grant per host and scope, and gets a new one when a registry asks for it. */
+export function registryAuth(credentials: Credentials, send: Send): RegistryAuth {
+  const grants = new Map<string, Grant>()
+  const renewals = new Map<string, Promise<Grant | null>>()
+  const keyOf = ({ host, scope }: Access) => `${host} ${scope}`
+
+  function known(access: Access): Grant | null {
+    const grant = grants.get(keyOf(access))
+    return grant && grant.expiresAt > Date.now() ? grant : null
+  }
+
+  async function obtain(access: Access, challenges: Challenge[]): Promise<Grant | null> {
+    const bearer = challenges.find(({ scheme, params }) => scheme === 'bearer' && params.realm)
+    const basic = challenges.find(({ scheme }) => scheme === 'basic')
+    if (!bearer && !basic) return null
+    const credential = await credentials.forHost(access.host)
+    if (bearer) return await fetchToken(access, bearer, credential, send)
+    if (!credential) return null
+    return { authorization: basicAuth(credential), username: credential.username, expiresAt: Infinity }
+  }
+
+  return {
+    known,
+    async answer(access, challenges, refused) {
+      const current = known(access)
+      if (current && current !== refused) return current
+      const key = keyOf(access)
+      const renewal = renewals.get(key) ?? obtain(access, challenges).finally(() => renewals.delete(key))
+      renewals.set(key, renewal)
+      const grant = await renewal
+      if (grant) grants.set(key, grant)
+      return grant
+    },
+    drop(access) {
+      grants.delete(keyOf(access))
+    },
+  }
+}
+
+async function fetchToken(
+  access: Access,
+  challenge: Challenge,
+  credential: RegistryCredential | null,
+  send: Send,
+): Promise<Grant> {
+  const { realm = '', service, scope = access.scope } = challenge.params
+  const url = tokenUrl(realm, access)
+  const peer = `token server ${url.host}`
+  const query = new URLSearchParams(service === undefined ? {} : { service })
+
+  const asked = Date.now()
+  let answer: HttpAnswer
+  if (credential?.username === IDENTITY_TOKEN_USER) {
+    query.set('scope', scope)
+    query.set('client_id', 'conveyor')
+    query.set('grant_type', 'refresh_token')
+    query.set('refresh_token', credential.password)
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' }
+    answer = await send({
+      method: 'POST',
+      url,
+      headers,
+      body: query.toString(),
+      peer,
+      purpose: access.purpose,
+    })
+  } else {
+    for (const one of scope.split(' ')) query.append('scope', one)
+    if (credential) query.set('account', credential.username)
+    for (const [name, value] of query) url.searchParams.append(name, value)
+    const headers: HttpRequest['headers'] = credential ? { authorization: basicAuth(credential) } : {}
+    answer = await send({ method: 'GET', url, headers, peer, purpose: access.purpose })
+  }
+
+  if (answer.status === 401 || answer.status === 403) {
+    const what = credential ? 'refuses the credentials' : 'gives no token without a login'
+    throw new ConveyorError(
+      'unauthorized',
+      `${peer} ${what} for registry ${access.host} while ${access.purpose}`,
+      {
+        hint: loginHint(access.host),
+      },
+    )
+  }
+  const { token, life } = readToken(answer)
+  if (answer.status !== 200 || token === null) {
+    throw new ConveyorError(
+      'unavailable',
+      `${peer} gave no token (HTTP ${answer.status}) for registry ${access.host} while ${access.purpose}`,
+    )
+  }
+  // A tenth early, so that a token does not run out on its way; from our own clock, which may differ from theirs.
+  return {
+    authorization: `Bearer ${token}`,
+    username: credential?.username ?? null,
+    expiresAt: asked + life * 900,
+  }
+}
+
+function tokenUrl(realm: string, access: Access): URL {
+  const url = URL.canParse(realm) ? new URL(realm) : null
+  if (!url || !(url.protocol === 'https:' || (url.protocol === 'http:' && !access.secure))) {
+    const why = url ? 'a token server without TLS' : 'a token server that is not a URL'
+    throw new ConveyorError('invalid', `registry ${access.host} names ${why} while ${access.purpose}`, {
+      hint: 'Correct the realm in the configuration of the registry',
+    })
+  }
+  return url
+}
+
+function readToken({ body }: HttpAnswer): { token: string | null; life: number } {
+  let json: { token?: unknown; access_token?: unknown; expires_in?: unknown } | null
+  try {
+    json = JSON.parse(body.toString())
+  } catch {
+    json = null
+  }
+  const token = json?.token || json?.access_token
+  const life = json?.expires_in
+  return {
+    token: typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) ? token : null,
+    life: typeof life === 'number' && life > 0 ? life : DEFAULT_LIFE_S,
+  }
+}
+
+function basicAuth({ username, password }: RegistryCredential): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
+}
+
+/** What to do about a refused or missing login. */
+export function loginHint(host: string): string {
+  return `Run \`docker login ${host}\` as the user that Conveyor runs as`
+}
+
+const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+const PART = new RegExp(
+  `[\\s,]*(?:(${TOKEN})\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|(${TOKEN}))|(${TOKEN}))`,
+  'gy',
+)
+
+/**
+ * Reads WWW-Authenticate: any number of challenges with their parameters, split at commas that are not
+ * inside quotes (`scope="repository:a/b:pull,push"`). What does not fit the grammar ends the list.
+ */
+export function parseChallenges(header: string | undefined): Challenge[] {
+  const challenges: Challenge[] = []
+  for (const [, name, quoted, bare, scheme] of (header ?? '').matchAll(PART)) {
+    if (scheme !== undefined) challenges.push({ scheme: scheme.toLowerCase(), params: {} })
+    const current = challenges.at(-1)
+    if (name !== undefined && current) {
+      current.params[name.toLowerCase()] = quoted?.replace(/\\(.)/gs, '$1') ?? bare ?? ''
+    }
+  }
+  return challenges
+}

@@ -1,0 +1,210 @@
+import { createHash } from 'node:crypto'
+import { Agent, type Dispatcher } from 'undici'
+import { ConveyorError } from '../errors.ts'
+import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
+import type { Credentials, Manifest, Registry } from './registry.ts'
+import { type Access, loginHint, parseChallenges, registryAuth } from './registry-auth.ts'
+import { type HttpAnswer, type HttpRequest, sender } from './registry-http.ts'
+
+export interface RegistryClientOptions {
+  credentials: Credentials
+  /** Hosts (with port) that have no TLS. Those of this machine, 127.0.0.0/8 and ::1, never need to be named. */
+  insecureHosts?: Iterable<string>
+  /** Connections to use instead of the client's own, e.g. through a proxy; the caller closes it. */
+  dispatcher?: Dispatcher
+  /** Waits before each further try after a failure that may pass, in milliseconds. */
+  backoffMs?: readonly number[]
+}
+
+/** A Registry that holds connections. Idle ones do not keep the process alive; `close` ends them at once. */
+export interface RegistryClient extends Registry {
+  close(): Promise<void>
+}
+
+const MANIFEST_TYPES = [
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+]
+const GONE = new Set(['MANIFEST_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN'])
+
+/**
+ * Speaks the distribution protocol to any registry: https://github.com/opencontainers/distribution-spec
+ *
+ * Every method throws ConveyorError: `invalid` for a name or reference that cannot be, `unauthorized`
+ * with what to do, `not_found`, and `unavailable` when the registry does not do its work after three
+ * retries.
+ */
+export function registryClient(options: RegistryClientOptions): RegistryClient {
+  const insecure = new Set(options.insecureHosts)
+  const own = options.dispatcher
+    ? null
+    : new Agent({
+        connect: { timeout: 10_000 },
+        headersTimeout: 30_000,
+        bodyTimeout: 30_000,
+        keepAliveTimeout: 30_000,
+        connections: 16,
+      })
+  const send = sender({
+    dispatcher: options.dispatcher ?? (own as Agent),
+    backoffMs: options.backoffMs ?? [200, 600, 1800],
+  })
+  const auth = registryAuth(options.credentials, send)
+
+  /** One request on a manifest, with the login that the registry asks for. */
+  async function call(
+    target: Target,
+    request: Pick<HttpRequest, 'method' | 'headers' | 'body'>,
+  ): Promise<HttpAnswer> {
+    const { host, apiHost, path } = target.image
+    const secure = !insecure.has(host) && !isLoopback(apiHost)
+    const url = new URL(`${secure ? 'https' : 'http'}://${apiHost}/v2/${path}/manifests/${target.reference}`)
+    const verb = request.method === 'PUT' ? 'tagging' : 'reading'
+    const purpose = `${verb} ${target.name}`
+    const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
+    const access: Access = { host, scope: `repository:${path}:${actions}`, secure, purpose }
+
+    let grant = auth.known(access)
+    for (let renewed = false; ; renewed = true) {
+      const headers = grant ? { ...request.headers, authorization: grant.authorization } : request.headers
+      const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose })
+      if (answer.status !== 401) return answer
+      if (!renewed && answer.sameOrigin) {
+        const next = await auth.answer(access, parseChallenges(answer.header('www-authenticate')), grant)
+        if (next) {
+          grant = next
+          continue
+        }
+      }
+      auth.drop(access)
+      const what = grant?.username
+        ? `refuses the login of ${grant.username}`
+        : 'wants a login, and there is none'
+      throw new ConveyorError('unauthorized', `registry ${host} ${what} while ${purpose}`, {
+        hint: loginHint(host),
+      })
+    }
+  }
+
+  async function manifest(imageName: string, reference: string): Promise<Manifest> {
+    const target = parseTarget(imageName, reference)
+    const answer = await call(target, { method: 'GET', headers: { accept: MANIFEST_TYPES.join(', ') } })
+    if (answer.status !== 200) throw refused(target, answer)
+    const digest = `sha256:${createHash('sha256').update(answer.body).digest('hex')}`
+    const promised = isDigest(reference) ? reference : (answer.header('docker-content-digest') ?? digest)
+    if (digest !== promised) {
+      throw new ConveyorError(
+        'unavailable',
+        `registry ${target.image.host} sent a manifest for ${target.name} with the digest ${digest}, not ${promised}`,
+        { hint: 'Check the storage of the registry, and any proxy before it' },
+      )
+    }
+    return { digest, mediaType: mediaTypeOf(answer), bytes: answer.body }
+  }
+
+  return {
+    manifest,
+
+    async head(imageName, reference) {
+      const target = parseTarget(imageName, reference)
+      const answer = await call(target, { method: 'HEAD', headers: { accept: MANIFEST_TYPES.join(', ') } })
+      if (answer.status === 404) return null
+      if (answer.status !== 200) throw refused(target, answer)
+      const digest = answer.header('docker-content-digest')
+      // The header is a "should" in the spec, and the digest of the bytes is as good.
+      return digest !== undefined && isDigest(digest) ? digest : (await manifest(imageName, reference)).digest
+    },
+
+    async putManifest(imageName, tag, { bytes, mediaType, digest }) {
+      const target = parseTarget(imageName, tag)
+      const answer = await call(target, {
+        method: 'PUT',
+        headers: { 'content-type': mediaType },
+        body: bytes,
+      })
+      if (answer.status < 200 || answer.status > 299) throw refused(target, answer)
+      const stored = answer.header('docker-content-digest') ?? digest
+      if (stored !== digest) {
+        throw new ConveyorError(
+          'unavailable',
+          `registry ${target.image.host} stored ${target.name} as ${stored}, not as ${digest}`,
+        )
+      }
+    },
+
+    async close() {
+      await own?.close()
+    },
+  }
+}
+
+interface Target {
+  image: ImageReference
+  reference: string
+  /** `name:tag` or `name@digest`, for people. */
+  name: string
+}
+
+function parseTarget(imageName: string, reference: string): Target {
+  const image = splitReference(imageName)
+  if (image.tag !== null || image.digest !== null || !isTagOrDigest(reference)) {
+    throw new ConveyorError(
+      'invalid',
+      `${JSON.stringify(reference)} of ${JSON.stringify(imageName)} is not a tag or digest of an image`,
+    )
+  }
+  return { image, reference, name: `${imageName}${isDigest(reference) ? '@' : ':'}${reference}` }
+}
+
+function isDigest(reference: string): boolean {
+  return reference.includes(':') && isTagOrDigest(reference)
+}
+
+/** Some servers say nothing useful in Content-Type; the manifest itself may know. */
+function mediaTypeOf(answer: HttpAnswer): string {
+  const said = answer.header('content-type')?.replace(/\s*;.*$/s, '')
+  if (said !== undefined && MANIFEST_TYPES.includes(said)) return said
+  try {
+    const { mediaType } = JSON.parse(answer.body.toString()) as { mediaType?: unknown }
+    if (typeof mediaType === 'string' && MANIFEST_TYPES.includes(mediaType)) return mediaType
+  } catch {
+    // Not JSON: then what the server said is all there is.
+  }
+  return said ?? 'application/octet-stream'
+}
+
+function refused(target: Target, answer: HttpAnswer): ConveyorError {
+  const { host } = target.image
+  const { code, message } = registryError(answer)
+  const detail = [`HTTP ${answer.status}`, code, message].filter(Boolean).join(' ')
+  if (answer.status === 403) {
+    return new ConveyorError('unauthorized', `registry ${host} does not allow ${target.name} (${detail})`, {
+      hint: `${loginHint(host)}, with an account that may write there`,
+    })
+  }
+  if (answer.status === 404 || GONE.has(code)) {
+    return new ConveyorError(
+      'not_found',
+      `registry ${host} does not have ${target.name} or a part of it (${detail})`,
+    )
+  }
+  return new ConveyorError('invalid', `registry ${host} refuses ${target.name} (${detail})`)
+}
+
+/** The first error of a registry's JSON answer, made fit for one line. */
+function registryError({ body }: HttpAnswer): { code: string; message: string } {
+  try {
+    const { errors } = JSON.parse(body.toString()) as { errors?: { code?: unknown; message?: unknown }[] }
+    const { code = '', message = '' } = errors?.[0] ?? {}
+    const line = (text: unknown) => String(text).replace(/\s+/g, ' ').slice(0, 200)
+    return { code: line(code), message: line(message) }
+  } catch {
+    return { code: '', message: '' }
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/.test(host)
+}

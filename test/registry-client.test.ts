@@ -1,0 +1,249 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import type { ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { Agent } from 'undici'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type { Manifest } from '../src/lib/registry/registry.ts'
+import { registryClient } from '../src/lib/registry/registry-client.ts'
+import { freePort } from './support/processes.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import {
+  clientWith,
+  DOCKER,
+  DOCKER_LIST,
+  failure,
+  frontOf,
+  httpDouble,
+  manifestOf,
+  OCI,
+  OCI_INDEX,
+  pushBlob,
+  selfSigned,
+} from './support/registry-doubles.ts'
+import { tempDir } from './support/temp.ts'
+
+const stack = new AsyncDisposableStack()
+let plain: TestRegistry
+let blob: { digest: string; size: number }
+
+beforeAll(async () => {
+  plain = stack.use(await startRegistry())
+  blob = await pushBlob(plain.url, 'acme/app', Buffer.from('{}'))
+})
+afterAll(() => stack.disposeAsync())
+
+describe('an open registry', () => {
+  test.each([OCI, DOCKER, OCI_INDEX, DOCKER_LIST])(
+    'keeps bytes, digest and type of %s',
+    async (mediaType) => {
+      const client = clientWith()
+      const name = `${plain.host}/acme/app`
+      const image = manifestOf(OCI, blob)
+      await client.putManifest(name, 'image', image)
+      const isList = mediaType === OCI_INDEX || mediaType === DOCKER_LIST
+      const part = isList ? { digest: image.digest, size: image.bytes.length } : blob
+      const wanted = manifestOf(mediaType, part)
+
+      await client.putManifest(name, 'first', wanted)
+      expect(await client.head(name, 'first')).toBe(wanted.digest)
+      const read = await client.manifest(name, 'first')
+      expect(read).toEqual({ ...wanted, bytes: Buffer.from(wanted.bytes) })
+
+      await client.putManifest(name, 'second', read)
+      expect(await client.head(name, 'second')).toBe(wanted.digest)
+      expect(await client.head(name, wanted.digest)).toBe(wanted.digest)
+      expect((await client.manifest(name, wanted.digest)).digest).toBe(wanted.digest)
+      // Loopback, nothing asked for a login: nobody was looked up.
+      expect(client.asked).toEqual([])
+    },
+  )
+
+  test('what is not there', async () => {
+    const client = clientWith()
+    const name = `${plain.host}/acme/app`
+    expect(await client.head(name, 'nope')).toBeNull()
+    expect(await client.head(`${plain.host}/acme/unknown`, 'main')).toBeNull()
+    const error = await failure(client.manifest(name, 'nope'))
+    expect(error.kind).toBe('not_found')
+    expect(error.message).toContain(`registry ${plain.host} does not have ${name}:nope`)
+    expect(error.message).toContain('MANIFEST_UNKNOWN')
+  })
+
+  test('a manifest whose layers the repository does not have', async () => {
+    const missing = manifestOf(DOCKER, { digest: `sha256:${'0'.repeat(64)}`, size: 2 })
+    const error = await failure(clientWith().putManifest(`${plain.host}/acme/other`, 'main', missing))
+    expect(error.kind).toBe('not_found')
+    expect(error.message).toContain('acme/other:main')
+  })
+
+  test('bytes that are no manifest', async () => {
+    const bytes = Buffer.from('hello')
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+    const error = await failure(
+      clientWith().putManifest(`${plain.host}/acme/app`, 'main', { bytes, digest, mediaType: OCI }),
+    )
+    expect([error.kind, error.retryable]).toEqual(['invalid', false])
+    expect(error.message).toMatch(/MANIFEST_INVALID/)
+  })
+
+  test.each([
+    ['acme/app', '../x'],
+    ['acme/app', 'sha256:12'],
+    ['acme/app:main', 'main'],
+    ['acme/../app', 'main'],
+  ])('%s with %s never becomes a request', async (name, reference) => {
+    expect((await failure(clientWith().head(`${plain.host}/${name}`, reference))).kind).toBe('invalid')
+  })
+})
+
+describe('what goes wrong on the way', () => {
+  const name = (host: string) => `${host}/acme/app`
+  let image: Manifest
+  beforeAll(async () => {
+    image = manifestOf(OCI, blob)
+    const client = registryClient({ credentials: { forHost: async () => null } })
+    await client.putManifest(name(plain.host), 'main', image)
+    await client.close()
+  })
+
+  test.each([
+    ['a lost connection', (res: ServerResponse) => res.destroy()],
+    ['HTTP 503', (res: ServerResponse) => res.writeHead(503).end()],
+    ['HTTP 429', (res: ServerResponse) => res.writeHead(429, { 'retry-after': '0' }).end()],
+  ])('%s is tried again, three times', async (_, fail) => {
+    await using twice = await frontOf(plain.host, (_req, res, count) => {
+      if (count > 3) return false
+      fail(res)
+      return true
+    })
+    expect((await clientWith().manifest(name(twice.host), 'main')).digest).toBe(image.digest)
+    expect(twice.seen).toHaveLength(4)
+
+    await using always = await frontOf(plain.host, (_req, res) => {
+      fail(res)
+      return true
+    })
+    const error = await failure(clientWith().putManifest(name(always.host), 'main', image))
+    expect([error.kind, error.retryable]).toEqual(['unavailable', true])
+    expect(error.message).toContain(`registry ${always.host} does not answer (`)
+    expect(error.message).toContain(`while tagging ${always.host}/acme/app:main`)
+    expect(always.seen).toHaveLength(4)
+  })
+
+  test('a registry that is not there', async () => {
+    const host = `127.0.0.1:${await freePort()}`
+    const error = await failure(clientWith().head(name(host), 'main'))
+    expect(error.kind).toBe('unavailable')
+    expect(error.message).toBe(
+      `registry ${host} does not answer (connect ECONNREFUSED ${host}) while reading ${host}/acme/app:main`,
+    )
+    expect(error.hint).toBeDefined()
+  })
+
+  test('a registry that comes back while we try', async () => {
+    await using registry = await startRegistry()
+    const part = await pushBlob(registry.url, 'acme/app', Buffer.from('{}'))
+    const client = clientWith({}, { backoffMs: [200, 500, 1000, 2000, 4000] })
+    await client.putManifest(name(registry.host), 'main', manifestOf(OCI, part))
+    await registry.stop()
+    const late = client.head(name(registry.host), 'main')
+    await registry.start()
+    expect(await late).toBe(manifestOf(OCI, part).digest)
+  })
+
+  test('a registry that asks for a long pause is not waited for', async () => {
+    await using busy = await frontOf(plain.host, (_req, res) => {
+      res.writeHead(429, { 'retry-after': '3600' }).end()
+      return true
+    })
+    const error = await failure(clientWith().head(name(busy.host), 'main'))
+    expect(error.message).toContain('HTTP 429, asks to wait 3600 s')
+    expect(busy.seen).toHaveLength(1)
+  })
+
+  test('a manifest that was changed on the way is refused', async () => {
+    await using liar = await frontOf(plain.host, (req, res) => {
+      if (req.method !== 'GET') return false
+      res.writeHead(200, { 'content-type': OCI, 'docker-content-digest': image.digest }).end('{}')
+      return true
+    })
+    for (const reference of ['main', image.digest]) {
+      const error = await failure(clientWith().manifest(name(liar.host), reference))
+      expect(error.message).toContain(`not ${image.digest}`)
+    }
+  })
+
+  test('no digest in the header: it comes from the bytes', async () => {
+    await using terse = await frontOf(plain.host, (_req, res) => {
+      res.writeHead(200, { 'content-type': 'text/plain' }).end(image.bytes)
+      return true
+    })
+    expect(await clientWith().head(name(terse.host), 'main')).toBe(image.digest)
+    expect((await clientWith().manifest(name(terse.host), 'main')).mediaType).toBe(OCI)
+  })
+
+  test('an answer without an end is cut off', async () => {
+    await using endless = await frontOf(plain.host, (_req, res) => {
+      const pour = () => {
+        while (!res.destroyed && res.write(Buffer.alloc(65_536))) {}
+      }
+      res.on('drain', pour)
+      pour()
+      return true
+    })
+    expect((await failure(clientWith().manifest(name(endless.host), 'main'))).message).toMatch(
+      /more than 4 MiB/,
+    )
+  })
+})
+
+describe('TLS', () => {
+  /** Names a host that is not this machine, and reaches it nevertheless. */
+  function agent(ca?: string): Agent {
+    const lookup = (
+      _: string,
+      __: unknown,
+      done: (e: null, found: { address: string; family: number }[]) => void,
+    ) => done(null, [{ address: '127.0.0.1', family: 4 }])
+    const dispatcher = new Agent({ connect: { lookup: lookup as never, ...(ca && { ca }) } })
+    onTestFinished(() => dispatcher.close())
+    return dispatcher
+  }
+
+  test('is used for hosts other than this machine, with checked certificates and token servers', async () => {
+    await using folder = await tempDir()
+    await using tokens = await httpDouble((_req, res) => void res.end('{"token": "x"}'))
+    const { key, certificate } = await selfSigned(folder.path, 'registry.test')
+    let challenge = ''
+    const server = createTlsServer({ key, cert: certificate }, (_req, res) => {
+      if (challenge) res.writeHead(401, { 'www-authenticate': challenge }).end()
+      else res.writeHead(404).end()
+    })
+    onTestFinished(() => void server.close())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const host = `registry.test:${(server.address() as AddressInfo).port}`
+    const login = { [host]: { username: 'me', password: 'secret' } }
+
+    expect(await clientWith({}, { dispatcher: agent(certificate) }).head(`${host}/a/b`, 'main')).toBeNull()
+    const untrusted = await failure(clientWith({}, { dispatcher: agent() }).head(`${host}/a/b`, 'main'))
+    expect(untrusted.advice).toMatch(/certificate is not trusted.*NODE_EXTRA_CA_CERTS/)
+
+    challenge = `Bearer realm="http://${tokens.host}/"`
+    const downgrade = await failure(
+      clientWith(login, { dispatcher: agent(certificate) }).head(`${host}/a/b`, 'main'),
+    )
+    expect(downgrade.message).toMatch(/token server without TLS/)
+    expect(tokens.seen).toEqual([])
+  })
+
+  test('can be switched off for a host', async () => {
+    const host = `registry.test:${plain.host.split(':')[1]}`
+    const error = await failure(clientWith({}, { dispatcher: agent() }).head(`${host}/acme/app`, 'none'))
+    expect(error.advice).toMatch(/does not speak TLS as expected.*http:\/\//)
+    const client = clientWith({}, { dispatcher: agent(), insecureHosts: [host] })
+    expect(await client.head(`${host}/acme/app`, 'none')).toBeNull()
+  })
+})
