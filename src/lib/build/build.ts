@@ -1,3 +1,5 @@
+import type { ErrorKind } from '../errors.ts'
+
 /**
  * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.
  * Times are ISO 8601 strings in UTC, so that a value looks the same in the store, the API and a log.
@@ -59,6 +61,8 @@ export interface Build {
   attempt: number
   /** Why it failed or was cancelled, for people; null otherwise. */
   error: string | null
+  /** What kind of failure it was; null unless it failed or was cancelled. */
+  errorKind: ErrorKind | null
   createdAt: string
   startedAt: string | null
   completedAt: string | null

@@ -1,5 +1,4 @@
-import { tagForRef } from '../registry/image-name.ts'
-import type { Registry } from '../registry/registry.ts'
+import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { BuildStore, TagMove } from '../store/build-store.ts'
 import type { Build } from './build.ts'
 
@@ -10,8 +9,8 @@ export type LatestPolicy = 'always' | 'default-branch'
  * The docker tags that a build wants besides its sha: one a ref, and `latest`. Two refs that share a tag
  * want it once, at the newer push.
  */
-export function wantedTags(build: Build, latest: LatestPolicy): TagMove[] {
-  const moves = build.refs.map((ref) => ({ tag: tagForRef(ref), sequence: ref.sequence }))
+export function wantedTags(build: Build, latest: LatestPolicy, names: ImageNames): TagMove[] {
+  const moves = build.refs.map((ref) => ({ tag: names.tag(ref), sequence: ref.sequence }))
   if (latest === 'always') moves.push({ tag: 'latest', sequence: build.pushOrder })
   else {
     const own = build.refs.find((ref) => ref.kind === 'branch' && ref.name === build.defaultBranch)

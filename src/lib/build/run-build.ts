@@ -1,7 +1,7 @@
 import type { Builder } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
-import type { Registry } from '../registry/registry.ts'
+import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { type Build, shortName } from './build.ts'
@@ -14,9 +14,9 @@ export interface BuildParts {
   source: Source
   builder: Builder
   registry: Registry
-  /** Name of a repository's image, without a tag. @throws ConveyorError `invalid` where there can be none. */
-  imageName(repository: string): string
-  /** Docker tags of a build's refs, as the registry spells them. */
+  names: ImageNames
+  /** Web address of a repository, for the image's labels. */
+  sourceUrl(repository: string): string
   /** Values for `RUN --mount=type=secret` of a repository; the log never shows them. */
   secrets(repository: string): Promise<Record<string, Uint8Array>>
   latest: LatestPolicy
@@ -40,7 +40,7 @@ export interface BuildIo {
 export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Promise<string> {
   const watch = new Stopwatch()
   const say = (line: string) => io.log.write(`${line}\n`)
-  const imageName = parts.imageName(build.repository)
+  const imageName = parts.names.image(build.repository)
 
   const known = build.cache ? await publishedImage(build, imageName, parts, say) : null
   const digest = known ?? (await buildAndPush(build, imageName, parts, io, watch))
@@ -48,7 +48,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
   const image = `${imageName}@${digest}`
   await finish(build, parts, image, async (current) => {
-    const wanted = wantedTags(current, parts.latest)
+    const wanted = wantedTags(current, parts.latest, parts.names)
     const moved = await watch.measure('tag', publishTags(parts, imageName, digest, wanted))
     for (const { tag } of wanted) {
       if (!moved.includes(tag)) await say(`tag ${tag} stays where it is: it points at a newer push`)
@@ -104,7 +104,7 @@ async function buildAndPush(
           cacheKey: build.repository.toLowerCase(),
           cache: build.cache,
           cacheFrom: await cacheFrom,
-          labels: labels(build, commit),
+          labels: labels(build, commit, parts.sourceUrl(build.repository)),
           buildArgs: {},
           secrets,
           network: parts.network,
@@ -146,7 +146,7 @@ async function cacheSources(
   if (!build.cache || (await parts.builder.isWarm(imageName))) return []
   const refs = build.refs.toReversed()
   const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
-  const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always').map(
+  const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
     ({ tag }) => tag,
   )
   const found = await Promise.all(
@@ -166,10 +166,10 @@ async function cacheSources(
 }
 
 /** Labels of the OCI image spec (annotations.md). They come from the commit alone: same sha, same labels. */
-function labels(build: Build, commit: Commit): Record<string, string> {
+function labels(build: Build, commit: Commit, source: string): Record<string, string> {
   const ref = build.refs[0]
   return {
-    'org.opencontainers.image.source': `https://github.com/${build.repository}`,
+    'org.opencontainers.image.source': source,
     'org.opencontainers.image.revision': build.sha,
     'org.opencontainers.image.created': commit.committedAt,
     ...(ref ? { 'org.opencontainers.image.ref.name': ref.name } : {}),

@@ -1,3 +1,5 @@
+import type { Ref } from '../build/build.ts'
+
 /** A username and a password (or token) for one registry host. */
 export interface RegistryCredential {
   username: string
@@ -24,4 +26,12 @@ export interface Registry {
   manifest(imageName: string, reference: string): Promise<Manifest>
   /** Points a tag at a manifest whose layers are in the repository already. */
   putManifest(imageName: string, tag: string, manifest: Manifest): Promise<void>
+}
+
+/** How repositories and refs are called in the registry. */
+export interface ImageNames {
+  /** Image of a repository, `host/prefix/owner/name`. @throws ConveyorError `invalid` where there can be none. */
+  image(repository: string): string
+  /** Docker tag of a branch or git tag. */
+  tag(ref: Ref): string
 }

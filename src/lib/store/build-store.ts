@@ -1,4 +1,5 @@
 import type { Artifact, Build, BuildRequest } from '../build/build.ts'
+import type { ErrorKind } from '../errors.ts'
 
 /**
  * What became of a request: a new build; the pending or building build of the same (repository, sha),
@@ -13,7 +14,7 @@ export interface Accepted {
 /** How one attempt at a build ended for good. */
 export type BuildResult =
   | { state: 'succeeded'; image: string; tags: string[] }
-  | { state: 'failed' | 'cancelled'; error: string }
+  | { state: 'failed' | 'cancelled'; error: string; errorKind: ErrorKind }
 
 /**
  * - `finished`: the result is stored.
@@ -60,8 +61,11 @@ export interface BuildStore {
    */
   claim(id: string): Promise<Build | null>
 
-  /** Gives a build back to be tried again: `building -> pending`. False when `attempt` is not the current one. */
-  release(id: string, attempt: number): Promise<boolean>
+  /**
+   * Gives a build back to be tried again: `building -> pending`. False when `attempt` is not the current
+   * one. With `counts: false` the attempt is taken back too (a worker that was asked to stop).
+   */
+  release(id: string, attempt: number, options?: { counts?: boolean }): Promise<boolean>
 
   /** Ends a build, in one transaction with its artifact. Only the current attempt may. */
   finish(id: string, attempt: number, refsSeen: number, result: BuildResult): Promise<Finish>

@@ -1,0 +1,75 @@
+import { Args, Flags } from '@oclif/core'
+import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
+import { type OptionName, parseConfig } from '../lib/config.ts'
+
+const LOCAL: OptionName[] = [
+  'github.token',
+  'github.url',
+  'git.url',
+  'git.ssh-key',
+  'registry',
+  'latest',
+  'dry',
+  'build.network',
+  'build.secrets',
+  'timeout',
+  'data-dir',
+]
+
+export default class Build extends ConveyorCommand {
+  static override description = `Build a commit, or the head of a branch, and print the image.
+
+The log goes to stderr, the image (name@sha256:...) to stdout. A build that is under way is joined, one that has
+succeeded is answered at once.
+
+Exit codes: 0 built; 1 the build failed; 2 the request can not be right; 3 the server, or another part that is
+needed, does not answer.`
+  static override examples = [
+    'IMAGE=$(<%= config.bin %> <%= command.id %> acme/web:827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57)',
+    '<%= config.bin %> <%= command.id %> acme/web:main --detach',
+    '<%= config.bin %> <%= command.id %> acme/web:main --local --registry ghcr.io/acme',
+  ]
+  static override args = {
+    target: Args.string({
+      required: true,
+      description: 'what to build: OWNER/NAME:SHA, OWNER/NAME@SHA or OWNER/NAME:BRANCH',
+    }),
+  }
+  static override flags = {
+    url: Flags.string({
+      env: 'CONVEYOR_URL',
+      default: 'http://localhost:8080',
+      helpValue: '<url>',
+      description: 'the conveyor server',
+    }),
+    auth: Flags.string({
+      env: 'BASIC_AUTH',
+      helpValue: '<user:pass>',
+      description: 'credentials for the server',
+    }),
+    detach: Flags.boolean({
+      char: 'd',
+      description: 'do not wait: print the id of the build',
+      exclusive: ['local'],
+    }),
+    json: Flags.boolean({ description: 'print the build as JSON' }),
+    'no-cache': Flags.boolean({ description: 'build every step anew' }),
+    local: Flags.boolean({ description: 'run the whole build in this process, without a server' }),
+    ...configFlags(LOCAL, 'LOCAL'),
+  }
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(Build)
+    this.hideArguments()
+    const { buildCommand } = await import('../lib/build-command.ts')
+    const options = {
+      ...flags,
+      target: args.target,
+      cache: !flags['no-cache'],
+      config: () => parseConfig(flags),
+    }
+    const { output, exitCode } = await buildCommand(options, process.stderr)
+    process.stdout.write(output)
+    this.exit(exitCode)
+  }
+}

@@ -1,0 +1,21 @@
+import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
+import { OPTIONS, type OptionName, parseConfig } from '../lib/config.ts'
+import { untilStopped } from '../lib/lifecycle.ts'
+
+export default class Server extends ConveyorCommand {
+  static override description =
+    'Build an image for every push: take GitHub webhooks, build, push, set commit statuses.'
+  static override examples = [
+    '<%= config.bin %> <%= command.id %> --registry ghcr.io/acme',
+    'GITHUB_TOKEN=... GITHUB_SECRET=... <%= config.bin %> <%= command.id %> --port 80 --url https://conveyor.acme.dev',
+  ]
+  static override flags = configFlags(Object.keys(OPTIONS) as OptionName[])
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(Server)
+    this.hideArguments()
+    const config = parseConfig(flags)
+    const { serve } = await import('../lib/serve.ts')
+    await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilStopped())
+  }
+}

@@ -1,0 +1,49 @@
+import { Command, Flags, type Interfaces } from '@oclif/core'
+import { OPTIONS, type Option, type OptionName } from './config.ts'
+import { ConveyorError, type ErrorKind } from './errors.ts'
+
+/**
+ * What a command ends with. 0: done. 1: the build failed, or was stopped. 2: what was asked for can not be
+ * right, or may not be had. 3: a part that is needed does not answer; trying again may help.
+ */
+export const EXIT_CODES: Record<ErrorKind, number> = {
+  build_failed: 1,
+  timeout: 1,
+  cancelled: 1,
+  invalid: 2,
+  not_found: 2,
+  unauthorized: 2,
+  unavailable: 3,
+}
+
+/** What Conveyor's commands have in common: errors for people, results on stdout, the rest on stderr. */
+export abstract class ConveyorCommand extends Command {
+  /** Hides the command line, which may hold a token, from `ps`. */
+  protected hideArguments(): void {
+    process.title = `conveyor ${this.id}`
+  }
+
+  /** One line for the person at the terminal. */
+  protected say(line: string): void {
+    process.stderr.write(`${line}\n`)
+  }
+
+  protected override async catch(error: Error & { exitCode?: number }): Promise<void> {
+    if (!(error instanceof ConveyorError)) return super.catch(error)
+    this.error(error.advice, { exit: EXIT_CODES[error.kind] })
+  }
+}
+
+/** The flags of config options, in the order of --help. */
+export function configFlags(names: readonly OptionName[], helpGroup?: string): Interfaces.FlagInput {
+  return Object.fromEntries(
+    names.map((name) => {
+      const option: Option = OPTIONS[name]
+      const common = { description: option.help, env: option.env, ...(helpGroup ? { helpGroup } : {}) }
+      if (!option.value) return [name, Flags.boolean(common)]
+      // parseConfig fills in defaults; --help shows them all the same.
+      const description = option.default ? `${option.help} [default: ${option.default}]` : option.help
+      return [name, Flags.string({ ...common, description, helpValue: `<${option.value}>` })]
+    }),
+  )
+}

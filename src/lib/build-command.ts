@@ -1,0 +1,100 @@
+import type { Writable } from 'node:stream'
+import { EXIT_CODES } from './base-command.ts'
+import { buildLocal } from './build-local.ts'
+import { followBuild, parseTarget, requestOnly } from './client.ts'
+import { type Config, parseCredentials } from './config.ts'
+import { ConveyorError, type ErrorKind } from './errors.ts'
+import { untilStopped } from './lifecycle.ts'
+import { type BuildJson, buildJson } from './server/views.ts'
+
+export interface BuildCommandOptions {
+  /** `owner/name:sha` and the like. */
+  target: string
+  url: string
+  auth?: string | undefined
+  cache: boolean
+  detach: boolean
+  json: boolean
+  local: boolean
+  /** Read only for a local build. @throws ConveyorError `invalid` */
+  config: () => Config
+}
+
+/** What the command prints on stdout, and ends with. */
+export interface CommandResult {
+  output: string
+  exitCode: number
+}
+
+interface Ended {
+  build: BuildJson
+  image: string | null
+  error: string | null
+  errorKind: ErrorKind | null
+}
+
+/**
+ * `conveyor build`: asks a server for a build and follows its log on `stderr`, or runs it here.
+ * @throws ConveyorError when the build could not be asked for or followed; a build that fails is a result
+ */
+export async function buildCommand(options: BuildCommandOptions, stderr: Writable): Promise<CommandResult> {
+  const request = { ...parseTarget(options.target), cache: options.cache }
+  const stop = untilStopped()
+  const onLog = (bytes: Uint8Array) => drained(stderr, bytes)
+  const client = { url: options.url, auth: credentials(options.auth), request, signal: stop }
+
+  if (options.detach) {
+    const build = await requestOnly(client)
+    return { output: options.json ? json(build) : `${build.id}\n`, exitCode: 0 }
+  }
+
+  const ended = options.local
+    ? await local(options, stop, onLog, stderr)
+    : await remote(client, onLog, stderr)
+  if (ended.build.state !== 'succeeded') stderr.write(` ›   Error: ${ended.error ?? ended.build.state}\n`)
+  return {
+    output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
+    exitCode: ended.build.state === 'succeeded' ? 0 : EXIT_CODES[ended.errorKind ?? 'build_failed'],
+  }
+}
+
+async function remote(
+  client: Parameters<typeof requestOnly>[0],
+  onLog: (bytes: Uint8Array) => Promise<void>,
+  stderr: Writable,
+): Promise<Ended> {
+  const onNotice = (line: string) => void stderr.write(`conveyor: ${line}\n`)
+  const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice })
+  return { build, image, error, errorKind: error_kind }
+}
+
+async function local(
+  options: BuildCommandOptions,
+  stop: AbortSignal,
+  onLog: (bytes: Uint8Array) => Promise<void>,
+  stderr: Writable,
+): Promise<Ended> {
+  const io = { stdout: stderr, log: (line: string) => void stderr.write(`conveyor: ${line}\n`) }
+  const target = parseTarget(options.target)
+  const { build, image, logFile } = await buildLocal(options.config(), target, options.cache, onLog, io, stop)
+  const shown = { ...buildJson(build, image, ''), log: `file://${logFile}` }
+  return { build: shown, image, error: build.error, errorKind: build.errorKind }
+}
+
+function credentials(text: string | undefined): { username: string; password: string } | null {
+  if (!text) return null
+  const parsed = parseCredentials(text)
+  if (!parsed) throw new ConveyorError('invalid', '--auth (BASIC_AUTH) is not usable: expected user:pass')
+  return parsed
+}
+
+function json(build: BuildJson): string {
+  return `${JSON.stringify(build, null, 2)}\n`
+}
+
+function drained(out: Writable, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    if (out.write(bytes)) resolve()
+    else out.once('drain', resolve)
+  })
+}

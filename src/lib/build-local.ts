@@ -1,0 +1,87 @@
+import { join } from 'node:path'
+import { type Build, isEnded } from './build/build.ts'
+import { StatusReporter } from './build/report-status.ts'
+import { requestBuild } from './build/request-build.ts'
+import type { Target } from './client.ts'
+import type { Config } from './config.ts'
+import { ConveyorError } from './errors.ts'
+import type { Forge } from './forge/forge.ts'
+import { Releaser } from './lifecycle.ts'
+import { type SetupIo, setUp } from './setup.ts'
+import { work } from './worker.ts'
+
+/** How a local build ended. */
+export interface LocalOutcome {
+  build: Build
+  /** `repo@sha256:...`; null unless it succeeded. */
+  image: string | null
+  /** The file that its log is in. */
+  logFile: string
+}
+
+/**
+ * The whole pipeline in this process, without a server: fetch, build, push, tag. It keeps its mirrors and
+ * records under `local` in the data directory. Sets no commit status, as nobody could open its log.
+ * @param onLog gets the build's log as it grows
+ * @throws ConveyorError `cancelled` once `stop` is aborted, and what setUp throws
+ */
+export async function buildLocal(
+  config: Config,
+  target: Target,
+  cache: boolean,
+  onLog: (bytes: Uint8Array) => Promise<void>,
+  io: SetupIo,
+  stop: AbortSignal,
+): Promise<LocalOutcome> {
+  await using releaser = new Releaser(io.log)
+  const dataDir = join(config.dataDir, 'local')
+  const adapters = await setUp(
+    {
+      ...config,
+      dataDir,
+      db: { kind: 'sqlite', file: join(dataDir, 'conveyor.db') },
+      logger: { kind: 'file', dir: join(dataDir, 'logs') },
+    },
+    io,
+    releaser,
+  )
+  const { store } = adapters.parts
+
+  const sequence = await store.reserveSequence()
+  const branch = 'branch' in target ? target.branch : null
+  const sha = 'sha' in target ? target.sha : await adapters.forge.branchHead(target.repository, target.branch)
+  const { build } = await requestBuild(
+    {
+      repository: target.repository,
+      sha,
+      ref: branch === null ? null : { kind: 'branch', name: branch },
+      ...(branch === null ? {} : { sequence }),
+      defaultBranch: null,
+      cache,
+      source: { kind: 'cli' },
+    },
+    { store, queue: adapters.queue },
+  )
+
+  const end = new AbortController()
+  const statuses = new StatusReporter({ forge: silent, store, logUrl: () => '', log: io.log })
+  const working = work(
+    { ...adapters, statuses, timeoutMs: config.timeoutMs, log: io.log },
+    1,
+    AbortSignal.any([end.signal, stop]),
+  )
+  releaser.add('worker', working, () => {
+    end.abort()
+    return working
+  })
+  for await (const bytes of adapters.logs.read(build.id, { signal: stop })) await onLog(bytes)
+
+  const ended = await store.get(build.id)
+  if (!ended || !isEnded(ended.state)) {
+    throw new ConveyorError('cancelled', 'the build was stopped', { hint: 'Run the same command to go on' })
+  }
+  const artifact = await store.artifactOf(build.id)
+  return { build: ended, image: artifact?.image ?? null, logFile: join(dataDir, 'logs', `${build.id}.log`) }
+}
+
+const silent: Pick<Forge, 'setStatus'> = { setStatus: async () => {} }

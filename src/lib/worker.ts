@@ -1,0 +1,195 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Build, isEnded, shortName } from './build/build.ts'
+import type { StatusReporter } from './build/report-status.ts'
+import { type BuildParts, runBuild } from './build/run-build.ts'
+import { ConveyorError, toConveyorError } from './errors.ts'
+import type { LogStore, LogWriter } from './logs/log-store.ts'
+import type { Redactor } from './logs/redact.ts'
+import type { Job, Queue } from './queue/queue.ts'
+
+export interface WorkerOptions {
+  queue: Queue
+  logs: LogStore
+  redactor: Redactor
+  statuses: StatusReporter
+  parts: BuildParts
+  /** Milliseconds that a build may take. */
+  timeoutMs: number
+  /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
+  retryDelays?: number[]
+  /** Told what a person who runs the worker should know, one line at a time. */
+  log: (line: string) => void
+}
+
+/**
+ * Takes jobs from the queue and builds, `concurrency` at a time, until `signal` is aborted. Builds that
+ * run then are stopped and given back to the queue. Resolves when all is given back.
+ */
+export async function work(options: WorkerOptions, concurrency: number, signal: AbortSignal): Promise<void> {
+  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, signal)))
+}
+
+async function workLoop(options: WorkerOptions, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const job = await options.queue.receive(signal)
+      if (job) await handle(job, options, signal)
+    } catch (error) {
+      // The queue or the store does not answer. Nothing is lost: the job's lease runs out.
+      options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`)
+      await sleep(1000, undefined, { signal }).catch(() => {}) // aborted: the loop ends
+    }
+  }
+}
+
+/** One job: claim its build, run an attempt under the job's lease, store how it ended, let go of the job. */
+async function handle(job: Job, options: WorkerOptions, signal: AbortSignal): Promise<void> {
+  const { store } = options.parts
+  const build = await store.claim(job.buildId)
+  if (!build) return job.acknowledge() // ended already: another delivery of the same job
+
+  const next = await new Attempt(build, job, options, signal).run()
+  if (next === 'superseded') return
+  if (next !== 'ended') return job.release(next.againIn)
+  const ended = await store.get(build.id)
+  if (ended && isEnded(ended.state)) options.statuses.report(ended)
+  await job.acknowledge()
+}
+
+/**
+ * What becomes of the job: it is done with; it is another worker's now, which lets go of it; or it is
+ * delivered again after some seconds.
+ */
+type Next = 'ended' | 'superseded' | { againIn: number }
+
+class Attempt {
+  readonly #build: Build
+  readonly #options: WorkerOptions
+  readonly #job: Job
+  readonly #shutdown: AbortSignal
+  readonly #end = new AbortController()
+  #log: LogWriter | undefined
+
+  constructor(build: Build, job: Job, options: WorkerOptions, shutdown: AbortSignal) {
+    this.#build = build
+    this.#job = job
+    this.#options = options
+    this.#shutdown = shutdown
+  }
+
+  async run(): Promise<Next> {
+    const stopTimers = this.#limits(this.#options.timeoutMs)
+    let next: Next
+    try {
+      await this.#attempt()
+      next = 'ended'
+    } catch (thrown) {
+      const error = toConveyorError(
+        this.#end.signal.aborted ? this.#end.signal.reason : thrown,
+        `building ${shortName(this.#build)} failed`,
+      )
+      next = await this.#afterError(error)
+    } finally {
+      stopTimers()
+    }
+    await (next === 'ended' ? this.#log?.end() : this.#log?.close())
+    return next
+  }
+
+  async #attempt(): Promise<void> {
+    const { parts, statuses, logs, redactor } = this.#options
+    const build = this.#build
+    const attempts = this.#delays.length + 1
+    const log = redactor.wrap(await logs.open(build.id))
+    this.#log = log
+    if (build.attempt > attempts) {
+      throw new ConveyorError(
+        'unavailable',
+        `the build was cut off ${attempts} times, with the worker that ran it`,
+        {
+          hint: 'Look at the log of the worker for what ended it',
+          retryable: false,
+        },
+      )
+    }
+    await log.write(header(build, attempts))
+    statuses.report(build)
+    await runBuild(build, parts, { log, signal: this.#end.signal })
+  }
+
+  async #afterError(error: ConveyorError): Promise<Next> {
+    const { store } = this.#options.parts
+    const { id, attempt, refs } = this.#build
+    if (this.#shutdown.aborted) {
+      await this.#note('the worker is shutting down: the build is given back, and will be tried again')
+      await store.release(id, attempt, { counts: false })
+      return { againIn: 0 }
+    }
+    if (error.kind === 'cancelled') return 'superseded'
+    await this.#note(`error: ${error.advice}`)
+    const delay = this.#delays[attempt - 1]
+    if (error.retryable && delay !== undefined) {
+      await this.#note(`trying again in ${delay} s`)
+      return (await store.release(id, attempt)) ? { againIn: delay } : 'superseded'
+    }
+    const finish = await store.finish(id, attempt, refs.length, {
+      state: 'failed',
+      error: this.#options.redactor.redact(error.advice),
+      errorKind: error.kind,
+    })
+    return finish === 'superseded' ? 'superseded' : 'ended'
+  }
+
+  /** A line of our own in the build's log; in the worker's, where the build's can not be written. */
+  async #note(line: string): Promise<void> {
+    try {
+      if (!this.#log) throw new Error('it could not be opened')
+      await this.#log.write(`\n${line}\n`)
+    } catch (error) {
+      const why = (error as Error).message
+      this.#options.log(`${shortName(this.#build)}: ${line} (not in the build's log: ${why})`)
+    }
+  }
+
+  get #delays(): number[] {
+    return this.#options.retryDelays ?? RETRY_DELAYS
+  }
+
+  /** Ends the attempt at its time limit, at a shutdown, and when the lease is lost; keeps the lease else. */
+  #limits(timeoutMs: number): () => void {
+    const { queue } = this.#options
+    const timeout = setTimeout(() => {
+      const minutes = `${+(timeoutMs / 60_000).toFixed(2)} minutes`
+      this.#end.abort(
+        new ConveyorError('timeout', `the build took longer than ${minutes}`, {
+          hint: 'Make it faster, or raise --timeout',
+        }),
+      )
+    }, timeoutMs)
+    const heartbeat = setInterval(
+      () => {
+        this.#job.extend(queue.leaseSeconds).catch((error: Error) => {
+          this.#options.log(`lease of ${shortName(this.#build)}: ${error.message}`)
+        })
+      },
+      (queue.leaseSeconds * 1000) / 3,
+    )
+    const shutdown = () => this.#end.abort(new ConveyorError('cancelled', 'the worker is shutting down'))
+    this.#shutdown.addEventListener('abort', shutdown, { once: true })
+    if (this.#shutdown.aborted) shutdown()
+    return () => {
+      clearTimeout(timeout)
+      clearInterval(heartbeat)
+      this.#shutdown.removeEventListener('abort', shutdown)
+    }
+  }
+}
+
+const RETRY_DELAYS = [5, 30]
+
+function header(build: Build, attempts: number): string {
+  const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
+  const cache = build.cache ? '' : ', no cache'
+  const attempt = build.attempt > 1 ? `\nattempt ${build.attempt} of ${attempts}` : ''
+  return `${attempt === '' ? '' : '\n'}building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}${attempt}\n`
+}
