@@ -1,0 +1,193 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, describe, expect, it } from 'vitest'
+import type { Job, Queue } from '../src/lib/queue/queue.ts'
+
+export interface QueueTraits {
+  /** Whether jobs that wait together are delivered in the order in which they were sent. */
+  ordered: boolean
+  /** Whether a build that is on its way already is not queued again, and none is delivered needlessly. */
+  exact: boolean
+}
+
+/**
+ * What every queue promises. `open` makes an empty queue: with a `short` lease for the tests that wait for
+ * one to end (as short as the adapter can), and with a `long` one that no test outlives.
+ */
+export function queueContract(
+  name: string,
+  open: (lease: 'short' | 'long') => Promise<Queue>,
+  traits: QueueTraits,
+): void {
+  describe(`${name} (queue contract)`, () => {
+    const opened: Queue[] = []
+    async function queueWith(lease: 'short' | 'long', ...buildIds: string[]): Promise<Queue> {
+      const queue = await open(lease)
+      opened.push(queue)
+      for (const buildId of buildIds) await queue.send({ buildId, repository: 'acme/app' })
+      return queue
+    }
+    afterEach(async () => {
+      await Promise.all(opened.splice(0).map((queue) => queue.close()))
+    })
+
+    it('delivers what was sent, once, with its number of deliveries', async () => {
+      const queue = await queueWith('long', 'a')
+      const job = await take(queue)
+      expect(job).toMatchObject({ buildId: 'a', deliveries: 1 })
+      await job.acknowledge()
+      expect(await nothingWithin(queue, 0.3)).toBe(true)
+    })
+
+    it('delivers each of several jobs, and the oldest first where it promises order', async () => {
+      const sent = ['a', 'b', 'c', 'd', 'e']
+      const queue = await queueWith('long', ...sent)
+      const received: string[] = []
+      for (const _ of sent) {
+        const job = await take(queue)
+        received.push(job.buildId)
+        await job.acknowledge()
+      }
+      expect(traits.ordered ? received : received.toSorted()).toEqual(sent)
+    })
+
+    it('wakes a receiver that was there before the job', async () => {
+      const queue = await queueWith('long')
+      const waiting = take(queue)
+      await sleep(50)
+      await queue.send({ buildId: 'late', repository: 'acme/app' })
+      expect((await waiting).buildId).toBe('late')
+    })
+
+    it('gives receivers that wait together different jobs', async () => {
+      const queue = await queueWith('long')
+      const waiting = [take(queue), take(queue), take(queue)]
+      for (const buildId of ['a', 'b', 'c']) await queue.send({ buildId, repository: 'acme/app' })
+      const jobs = await Promise.all(waiting)
+      expect(jobs.map((job) => job.buildId).toSorted()).toEqual(['a', 'b', 'c'])
+    })
+
+    it('carries any string as the id of a build', async () => {
+      const odd = `${'x'.repeat(300)} "quoted" ünï/../:&<b> 🐳`
+      const queue = await queueWith('long', odd)
+      expect((await take(queue)).buildId).toBe(odd)
+    })
+
+    it('delivers a job again when its lease ends, and tells the one that lost it', async () => {
+      const queue = await queueWith('short', 'a')
+      const lost = await take(queue)
+      const again = await take(queue)
+      expect(again).toMatchObject({ buildId: 'a', deliveries: 2 })
+      await expect(lost.extend(1)).rejects.toMatchObject({ name: 'ConveyorError' })
+      await again.extend(60)
+      await again.acknowledge()
+    })
+
+    it('holds a job for as long as it is extended, and no longer', async () => {
+      const queue = await queueWith('short', 'a')
+      const job = await take(queue)
+      await job.extend(3 * queue.leaseSeconds)
+      expect(await nothingWithin(queue, 1.5 * queue.leaseSeconds)).toBe(true)
+      expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 2 })
+    })
+
+    it('counts an extension from now, not from the end of the lease', async () => {
+      const queue = await queueWith('short', 'a')
+      const job = await take(queue)
+      await job.extend(3600)
+      await job.extend(queue.leaseSeconds)
+      expect((await take(queue)).deliveries).toBe(2)
+    })
+
+    it('delivers a released job at once', async () => {
+      const queue = await queueWith('long', 'a')
+      await (await take(queue)).release(0)
+      expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 2 })
+    })
+
+    it('delivers a job that was released with a delay after the delay', async () => {
+      const queue = await queueWith('long', 'a')
+      const job = await take(queue)
+      const released = performance.now()
+      await job.release(1)
+      expect((await take(queue)).deliveries).toBe(2)
+      expect(performance.now() - released).toBeGreaterThan(900)
+    })
+
+    it('lets others pass a job that was released with a delay', async () => {
+      const queue = await queueWith('long', 'a')
+      await (await take(queue)).release(3600)
+      await queue.send({ buildId: 'b', repository: 'acme/app' })
+      expect((await take(queue)).buildId).toBe('b')
+    })
+
+    it('ends a wait when the signal is aborted, and loses no job by it', async () => {
+      const queue = await queueWith('long')
+      const stop = new AbortController()
+      const waiting = Promise.all([queue.receive(stop.signal), queue.receive(stop.signal)])
+      stop.abort()
+      expect(await waiting).toEqual([null, null])
+      await queue.send({ buildId: 'a', repository: 'acme/app' })
+      expect(await queue.receive(stop.signal)).toBeNull()
+      expect((await take(queue)).buildId).toBe('a')
+    })
+
+    it('ends every wait when it is closed', async () => {
+      const queue = await queueWith('long')
+      const waiting = [
+        queue.receive(new AbortController().signal),
+        queue.receive(new AbortController().signal),
+      ]
+      await queue.close()
+      expect(await Promise.all(waiting)).toEqual([null, null])
+    })
+
+    it('brings 1,000 jobs through 8 receivers', async () => {
+      const queue = await queueWith('long')
+      const sent = Array.from({ length: 1000 }, (_, i) => `build-${i}`)
+      const received: string[] = []
+      const stop = new AbortController()
+      async function receiver(): Promise<void> {
+        for (let job = await queue.receive(stop.signal); job; job = await queue.receive(stop.signal)) {
+          received.push(job.buildId)
+          await job.acknowledge()
+          if (new Set(received).size === sent.length) stop.abort()
+        }
+      }
+      const receivers = Array.from({ length: 8 }, receiver)
+      await Promise.all(sent.map((buildId) => queue.send({ buildId, repository: 'acme/app' })))
+      await Promise.all(receivers)
+      const seen = traits.exact ? received : [...new Set(received)]
+      expect(seen.toSorted()).toEqual(sent.toSorted())
+    })
+
+    if (traits.exact) {
+      it('queues a build that is waiting, held or delayed only once', async () => {
+        const queue = await queueWith('long', 'a', 'a')
+        const job = await take(queue)
+        await queue.send({ buildId: 'a', repository: 'acme/app' })
+        expect(await nothingWithin(queue, 0.1)).toBe(true)
+        await job.release(3600)
+        await queue.send({ buildId: 'a', repository: 'acme/app' })
+        expect(await nothingWithin(queue, 0.1)).toBe(true)
+      })
+
+      it('queues a build again after it was acknowledged', async () => {
+        const queue = await queueWith('long', 'a')
+        await (await take(queue)).acknowledge()
+        await queue.send({ buildId: 'a', repository: 'acme/app' })
+        expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 1 })
+      })
+    }
+  })
+}
+
+/** Waits for the next job; the test's own time limit ends a wait that is in vain. */
+async function take(queue: Queue): Promise<Job> {
+  const job = await queue.receive(new AbortController().signal)
+  if (!job) throw new Error('the queue was closed')
+  return job
+}
+
+async function nothingWithin(queue: Queue, seconds: number): Promise<boolean> {
+  return (await queue.receive(AbortSignal.timeout(Math.round(seconds * 1000)))) === null
+}

@@ -1,0 +1,82 @@
+import { getEventListeners } from 'node:events'
+import { afterEach, describe, expect, it } from 'vitest'
+import { memoryQueue } from '../src/lib/queue/memory-queue.ts'
+import type { Job, Queue } from '../src/lib/queue/queue.ts'
+import { queueContract } from './queue.contract.ts'
+
+queueContract('memory', async (lease) => memoryQueue({ leaseSeconds: lease === 'short' ? 0.3 : 3600 }), {
+  ordered: true,
+  exact: true,
+})
+
+describe('memory queue', () => {
+  let queue: Queue
+  afterEach(() => queue.close())
+
+  async function leased(leaseSeconds: number): Promise<Job> {
+    queue = memoryQueue({ leaseSeconds })
+    await queue.send({ buildId: 'a', repository: 'acme/app' })
+    return received()
+  }
+
+  async function received(): Promise<Job> {
+    const job = await queue.receive(new AbortController().signal)
+    if (!job) throw new Error('the queue was closed')
+    return job
+  }
+
+  it('leaves nothing on a signal that outlives thousands of waits', async () => {
+    queue = memoryQueue()
+    const { signal } = new AbortController()
+    for (let i = 0; i < 2000; i++) {
+      const waiting = queue.receive(signal)
+      expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+      await queue.send({ buildId: `${i}`, repository: 'acme/app' })
+      await (await waiting)?.acknowledge()
+    }
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0)
+  })
+
+  it('refuses to acknowledge a lost lease, so that the job stays', async () => {
+    const lost = await leased(0.05)
+    const again = await received()
+    await expect(lost.acknowledge()).rejects.toThrow('the lease of build a is lost')
+    await again.release(0)
+    expect((await received()).deliveries).toBe(3)
+  })
+
+  it('ignores the release of a lost lease', async () => {
+    const lost = await leased(0.05)
+    const again = await received()
+    await again.extend(3600)
+    await lost.release(0)
+    expect(await queue.receive(AbortSignal.timeout(100))).toBeNull()
+    await again.acknowledge()
+  })
+
+  it('takes an acknowledgement once, and none after a release', async () => {
+    const job = await leased(3600)
+    await job.release(0)
+    await expect(job.acknowledge()).rejects.toThrow('lost')
+    const again = await received()
+    await again.acknowledge()
+    await expect(again.acknowledge()).rejects.toThrow('lost')
+    await expect(again.extend(1)).rejects.toThrow('lost')
+  })
+
+  it('holds a lease that is longer than a timer can be', async () => {
+    const job = await leased(3600)
+    await job.extend(10 ** 9)
+    expect(await queue.receive(AbortSignal.timeout(100))).toBeNull()
+  })
+
+  it('takes no job when it is closed, and lets running ones end', async () => {
+    const job = await leased(3600)
+    await queue.close()
+    await expect(queue.send({ buildId: 'b', repository: 'acme/app' })).rejects.toThrow(
+      'cannot queue build b: conveyor is stopping',
+    )
+    await job.acknowledge()
+    await queue.close()
+  })
+})
