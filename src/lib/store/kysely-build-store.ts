@@ -1,0 +1,207 @@
+import { randomUUID } from 'node:crypto'
+import { type Kysely, sql, type Transaction } from 'kysely'
+import { accept, newestOf, nextSequence } from './accept.ts'
+import type { BuildResult, BuildStore, Finish, TagMove } from './build-store.ts'
+import { isId, keyOf, readArtifact, readBuild, readBuilds } from './rows.ts'
+import { ended, inFlight, notReported, type Schema } from './schema.ts'
+
+/** What the databases do differently. */
+export interface StoreDialect {
+  /** Runs `work` in a transaction, durable when it resolves. May run it again when a first try failed. */
+  write<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
+  /** Runs `work` while nobody else, in any process on this database, holds the lock of `imageName`. */
+  lockImage<T>(imageName: string, work: () => Promise<T>): Promise<T>
+  close(): Promise<void>
+}
+
+/** GitHub offers a delivery for redelivery for three days; a month is on the safe side. */
+const DELIVERIES_KEPT_MS = 30 * 24 * 60 * 60 * 1000
+const PRUNE_EVERY_MS = 60 * 60 * 1000
+
+/**
+ * The build store on any SQL database that Kysely speaks to. Every change of state is one UPDATE whose
+ * WHERE names the state that it starts from, so two writers can never both believe that they won.
+ */
+export function kyselyBuildStore(
+  db: Kysely<Schema>,
+  dialect: StoreDialect,
+  now: () => Date = () => new Date(),
+): BuildStore {
+  const time = () => now().toISOString()
+  let pruned = Number.NEGATIVE_INFINITY
+
+  async function pruneDeliveries(trx: Transaction<Schema>): Promise<void> {
+    const at = now().getTime()
+    if (at - pruned < PRUNE_EVERY_MS) return
+    const cutoff = new Date(at - DELIVERIES_KEPT_MS).toISOString()
+    await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
+    pruned = at
+  }
+
+  return {
+    accept(request) {
+      return dialect.write(async (trx) => {
+        await pruneDeliveries(trx)
+        return accept(trx, request, time())
+      })
+    },
+
+    reserveSequence: () => dialect.write(nextSequence),
+
+    get: (id) => readBuild(db, id),
+
+    async newest(repository, sha) {
+      const found = await newestOf(db, repository, sha)
+      return found ? readBuild(db, found.id) : null
+    },
+
+    unfinished: () => readBuilds(db, (query) => query.where(inFlight)),
+
+    async claim(id) {
+      if (!isId(id)) return null
+      return dialect.write(async (trx) => {
+        const claimed = await trx
+          .updateTable('builds')
+          .set({
+            state: 'building',
+            attempt: sql`attempt + 1`,
+            started_at: sql`coalesce(started_at, ${time()})`,
+            ref_repushed: 0,
+          })
+          .where('id', '=', id)
+          .where(inFlight)
+          .returning('id')
+          .executeTakeFirst()
+        return claimed ? readBuild(trx, id) : null
+      })
+    },
+
+    release(id, attempt, { counts = true } = {}) {
+      return dialect.write(async (trx) => {
+        const released = await trx
+          .updateTable('builds')
+          .set({ state: 'pending', ...(!counts && { attempt: attempt - 1 }) })
+          .where('id', '=', id)
+          .where('attempt', '=', attempt)
+          .where('state', '=', 'building')
+          .returning('id')
+          .executeTakeFirst()
+        return released !== undefined
+      })
+    },
+
+    finish: (id, attempt, refsSeen, result) =>
+      dialect.write((trx) => finish(trx, { id, attempt, refsSeen, result, time: time() })),
+
+    async artifact(id) {
+      return isId(id) ? readArtifact(db, (query) => query.where('artifacts.id', '=', id)) : null
+    },
+
+    async artifactOf(id) {
+      return isId(id) ? readArtifact(db, (query) => query.where('artifacts.build_id', '=', id)) : null
+    },
+
+    newestArtifact: (repository, sha) =>
+      readArtifact(db, (query) =>
+        query.where('builds.repository_key', '=', keyOf(repository)).where('builds.sha', '=', sha),
+      ),
+
+    moveTags(imageName, moves, put) {
+      return dialect.lockImage(imageName, async () => {
+        const mine = await dialect.write((trx) => recordMoves(trx, imageName, moves))
+        const puts = await Promise.allSettled(mine.map(async (tag) => put(tag)))
+        const failed = puts.find((result) => result.status === 'rejected')
+        if (failed) throw failed.reason
+        return mine
+      })
+    },
+
+    unreported: () => readBuilds(db, (query) => query.where(ended).where(notReported)),
+
+    markReported(id) {
+      return dialect.write(async (trx) => {
+        await trx.updateTable('builds').set({ reported: 1 }).where('id', '=', id).where(ended).execute()
+      })
+    },
+
+    close: () => dialect.close(),
+  }
+}
+
+interface Ending {
+  id: string
+  attempt: number
+  refsSeen: number
+  result: BuildResult
+  time: string
+}
+
+async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish> {
+  const { id, attempt, refsSeen, result, time } = ending
+  // Changes nothing: it locks the row against an `accept` that joins a ref at the same time.
+  const held = await trx
+    .updateTable('builds')
+    .set({ attempt })
+    .where('id', '=', id)
+    .where('attempt', '=', attempt)
+    .where('state', '=', 'building')
+    .returning('ref_repushed')
+    .executeTakeFirst()
+  if (!held) return 'superseded'
+
+  if (result.state === 'succeeded') {
+    const { refs } = await trx
+      .selectFrom('build_refs')
+      .select((select) => select.fn.countAll().as('refs'))
+      .where('build_id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (Number(refs) > refsSeen || held.ref_repushed === 1) {
+      await trx.updateTable('builds').set({ ref_repushed: 0 }).where('id', '=', id).execute()
+      return 'refs_added'
+    }
+    await trx
+      .insertInto('artifacts')
+      .values({
+        id: randomUUID(),
+        build_id: id,
+        image: result.image,
+        tags: JSON.stringify(result.tags),
+        created_at: time,
+      })
+      .execute()
+  }
+  await trx
+    .updateTable('builds')
+    .set({
+      state: result.state,
+      error: result.state === 'succeeded' ? null : result.error,
+      error_kind: result.state === 'succeeded' ? null : result.errorKind,
+      completed_at: time,
+    })
+    .where('id', '=', id)
+    .execute()
+  return 'finished'
+}
+
+/** Records the moves that no newer push forbids; answers their tags, in the order given, each once. */
+async function recordMoves(trx: Transaction<Schema>, imageName: string, moves: TagMove[]): Promise<string[]> {
+  const newest = new Map<string, number>()
+  for (const { tag, sequence } of moves) newest.set(tag, Math.max(sequence, newest.get(tag) ?? sequence))
+
+  const mine: string[] = []
+  for (const [tag, sequence] of newest) {
+    const recorded = await trx
+      .insertInto('tag_positions')
+      .values({ image_name: imageName, tag, sequence })
+      .onConflict((conflict) =>
+        conflict
+          .columns(['image_name', 'tag'])
+          .doUpdateSet({ sequence })
+          .where('tag_positions.sequence', '<=', sequence),
+      )
+      .returning('tag')
+      .executeTakeFirst()
+    if (recorded) mine.push(tag)
+  }
+  return mine
+}

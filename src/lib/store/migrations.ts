@@ -1,0 +1,137 @@
+import { type Kysely, sql } from 'kysely'
+import { type Migration, Migrator } from 'kysely/migration'
+import { ConveyorError } from '../errors.ts'
+import type { Schema } from './schema.ts'
+
+/**
+ * Every change of the tables, by name, oldest first. What has been released is never edited: a change is a
+ * new entry. Written with Kysely's schema builder so that SQLite and Postgres run the same list.
+ */
+const migrations: Record<string, Migration> = {
+  '001_builds': { up: createBuilds },
+}
+
+/**
+ * Brings the tables up to date.
+ * @param where names the database in messages, without secrets.
+ * @throws ConveyorError when a later version of Conveyor has changed them, or a migration fails.
+ */
+export async function migrate(db: Kysely<Schema>, where: string): Promise<void> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
+  const unknown = (await appliedMigrations(db)).find((name) => !(name in migrations))
+  if (unknown !== undefined) {
+    throw new ConveyorError('unavailable', `${where} was written by a newer Conveyor (it has ${unknown})`, {
+      hint: 'Start that version or a later one, or give this one a data folder of its own',
+      retryable: false,
+    })
+  }
+  const { error } = await migrator.migrateToLatest()
+  if (error instanceof ConveyorError) throw error
+  if (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new ConveyorError('unavailable', `cannot prepare the tables of ${where}: ${reason}`, {
+      retryable: false,
+      cause: error,
+    })
+  }
+}
+
+async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true })
+  if (!tables.some((table) => table.name === 'kysely_migration')) return []
+  const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db)
+  return rows.map((row) => row.name)
+}
+
+async function createBuilds(db: Kysely<unknown>): Promise<void> {
+  const { schema } = db
+
+  await schema
+    .createTable('counters')
+    .addColumn('name', 'text', (column) => column.primaryKey())
+    .addColumn('value', 'bigint', (column) => column.notNull())
+    .execute()
+  await sql`insert into counters (name, value) values ('sequence', 0)`.execute(db)
+
+  await schema
+    .createTable('builds')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('sequence', 'bigint', (column) => column.notNull().unique())
+    .addColumn('repository', 'text', (column) => column.notNull())
+    .addColumn('repository_key', 'text', (column) => column.notNull())
+    .addColumn('sha', 'text', (column) => column.notNull())
+    .addColumn('default_branch', 'text')
+    .addColumn('cache', 'integer', (column) => column.notNull())
+    .addColumn('push_order', 'bigint', (column) => column.notNull())
+    .addColumn('state', 'text', (column) =>
+      column.notNull().check(sql`state in ('pending', 'building', 'succeeded', 'failed', 'cancelled')`),
+    )
+    .addColumn('attempt', 'integer', (column) => column.notNull().defaultTo(0))
+    .addColumn('ref_repushed', 'integer', (column) => column.notNull().defaultTo(0))
+    .addColumn('error', 'text')
+    .addColumn('error_kind', 'text')
+    .addColumn('reported', 'integer', (column) => column.notNull().defaultTo(0))
+    .addColumn('created_at', 'text', (column) => column.notNull())
+    .addColumn('started_at', 'text')
+    .addColumn('completed_at', 'text')
+    .execute()
+  await schema
+    .createIndex('builds_in_flight')
+    .unique()
+    .on('builds')
+    .columns(['repository_key', 'sha'])
+    .where(sql<boolean>`state in ('pending', 'building')`)
+    .execute()
+  await schema
+    .createIndex('builds_unfinished')
+    .on('builds')
+    .column('sequence')
+    .where(sql<boolean>`state in ('pending', 'building')`)
+    .execute()
+  await schema
+    .createIndex('builds_of_commit')
+    .on('builds')
+    .columns(['repository_key', 'sha', 'sequence'])
+    .execute()
+  await schema
+    .createIndex('builds_to_report')
+    .on('builds')
+    .column('sequence')
+    .where(sql<boolean>`reported = 0`)
+    .execute()
+
+  await schema
+    .createTable('build_refs')
+    .addColumn('build_id', 'text', (column) => column.notNull().references('builds.id'))
+    .addColumn('kind', 'text', (column) => column.notNull())
+    .addColumn('name', 'text', (column) => column.notNull())
+    .addColumn('sequence', 'bigint', (column) => column.notNull())
+    .addColumn('position', 'bigint', (column) => column.notNull())
+    .addPrimaryKeyConstraint('build_refs_key', ['build_id', 'kind', 'name'])
+    .execute()
+
+  await schema
+    .createTable('artifacts')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('build_id', 'text', (column) => column.notNull().unique().references('builds.id'))
+    .addColumn('image', 'text', (column) => column.notNull())
+    .addColumn('tags', 'text', (column) => column.notNull())
+    .addColumn('created_at', 'text', (column) => column.notNull())
+    .execute()
+
+  await schema
+    .createTable('deliveries')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('build_id', 'text', (column) => column.notNull().references('builds.id'))
+    .addColumn('created_at', 'text', (column) => column.notNull())
+    .execute()
+  await schema.createIndex('deliveries_by_age').on('deliveries').column('created_at').execute()
+
+  await schema
+    .createTable('tag_positions')
+    .addColumn('image_name', 'text', (column) => column.notNull())
+    .addColumn('tag', 'text', (column) => column.notNull())
+    .addColumn('sequence', 'bigint', (column) => column.notNull())
+    .addPrimaryKeyConstraint('tag_positions_key', ['image_name', 'tag'])
+    .execute()
+}

@@ -1,0 +1,88 @@
+import type { SelectQueryBuilder } from 'kysely'
+import type { Artifact, Build } from '../build/build.ts'
+import type { Queries, Schema } from './schema.ts'
+
+/**
+ * Reading: rows in, nouns out. A build is read together with its refs in one statement, because `pushOrder`
+ * and `refs` must be of the same moment.
+ */
+
+type Narrow<Tables extends keyof Schema> = (
+  query: SelectQueryBuilder<Schema, Tables, unknown>,
+) => SelectQueryBuilder<Schema, Tables, unknown>
+
+/** Ids are UUIDs. Nothing else can be one, and some databases refuse odd characters in a query. */
+export function isId(id: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
+}
+
+/** The form of a repository's name that is compared. */
+export function keyOf(repository: string): string {
+  return repository.toLowerCase()
+}
+
+export async function readBuild(db: Queries, id: string): Promise<Build | null> {
+  if (!isId(id)) return null
+  const [build] = await readBuilds(db, (query) => query.where('builds.id', '=', id))
+  return build ?? null
+}
+
+/** The builds that `narrow` leaves, oldest first. */
+export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise<Build[]> {
+  const rows = await narrow(db.selectFrom('builds'))
+    .leftJoin('build_refs', 'build_refs.build_id', 'builds.id')
+    .selectAll('builds')
+    .select(['build_refs.kind', 'build_refs.name', 'build_refs.sequence as ref_sequence'])
+    .orderBy('builds.sequence')
+    .orderBy('build_refs.position')
+    .execute()
+
+  const builds = new Map<string, Build>()
+  for (const row of rows) {
+    const build: Build = builds.get(row.id) ?? {
+      id: row.id,
+      sequence: Number(row.sequence),
+      repository: row.repository,
+      sha: row.sha,
+      refs: [],
+      defaultBranch: row.default_branch,
+      cache: row.cache === 1,
+      pushOrder: Number(row.push_order),
+      state: row.state,
+      attempt: row.attempt,
+      error: row.error,
+      errorKind: row.error_kind,
+      createdAt: row.created_at,
+      startedAt: row.started_at,
+      completedAt: row.completed_at,
+    }
+    builds.set(row.id, build)
+    if (row.kind !== null && row.name !== null) {
+      build.refs.push({ kind: row.kind, name: row.name, sequence: Number(row.ref_sequence) })
+    }
+  }
+  return [...builds.values()]
+}
+
+/** The newest of the artifacts that `narrow` leaves, or null. */
+export async function readArtifact(
+  db: Queries,
+  narrow: Narrow<'artifacts' | 'builds'>,
+): Promise<Artifact | null> {
+  const row = await narrow(db.selectFrom('artifacts').innerJoin('builds', 'builds.id', 'artifacts.build_id'))
+    .selectAll('artifacts')
+    .select(['builds.repository', 'builds.sha'])
+    .orderBy('builds.sequence', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  if (!row) return null
+  return {
+    id: row.id,
+    buildId: row.build_id,
+    repository: row.repository,
+    sha: row.sha,
+    image: row.image,
+    tags: JSON.parse(row.tags) as string[],
+    createdAt: row.created_at,
+  }
+}

@@ -1,0 +1,66 @@
+import type { Kysely, Transaction } from 'kysely'
+import { sql } from 'kysely'
+import type { BuildState, Ref } from '../build/build.ts'
+import type { ErrorKind } from '../errors.ts'
+
+/**
+ * The tables, in terms that SQLite and Postgres share: times are ISO 8601 text, yes and no are 1 and 0.
+ * A `number` of a bigint column may arrive as a string from Postgres, so readers pass it through Number.
+ */
+export interface Schema {
+  counters: { name: string; value: number }
+  builds: BuildsTable
+  build_refs: BuildRefsTable
+  artifacts: ArtifactsTable
+  deliveries: { id: string; build_id: string; created_at: string }
+  tag_positions: { image_name: string; tag: string; sequence: number }
+}
+
+interface BuildsTable {
+  id: string
+  sequence: number
+  repository: string
+  /** `repository` in lower case: the forge does not tell names apart by case, and neither do we. */
+  repository_key: string
+  sha: string
+  default_branch: string | null
+  cache: number
+  push_order: number
+  state: BuildState
+  attempt: number
+  /** 1 when a ref that the running attempt knows was pushed again since that attempt last asked. */
+  ref_repushed: number
+  error: string | null
+  error_kind: ErrorKind | null
+  /** 1 when the final commit status needs no more work. */
+  reported: number
+  created_at: string
+  started_at: string | null
+  completed_at: string | null
+}
+
+interface BuildRefsTable {
+  build_id: string
+  kind: Ref['kind']
+  name: string
+  sequence: number
+  /** Orders the refs of a build by when they joined; unlike `sequence` it never changes. */
+  position: number
+}
+
+interface ArtifactsTable {
+  id: string
+  build_id: string
+  image: string
+  /** A JSON array of strings. */
+  tags: string
+  created_at: string
+}
+
+/** Whatever can run a query: the database, or a transaction in it. */
+export type Queries = Kysely<Schema> | Transaction<Schema>
+
+/** Spelled out rather than bound, because an index on a condition only serves queries that repeat it. */
+export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
+export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
+export const notReported = sql<boolean>`builds.reported = 0`

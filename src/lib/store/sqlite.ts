@@ -1,0 +1,183 @@
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { Kysely } from 'kysely'
+import { ConveyorError } from '../errors.ts'
+import type { BuildStore } from './build-store.ts'
+import { groupCommit } from './group-commit.ts'
+import { kyselyBuildStore } from './kysely-build-store.ts'
+import { migrate } from './migrations.ts'
+import { NodeSqliteDialect } from './node-sqlite-dialect.ts'
+import type { Schema } from './schema.ts'
+
+export interface SqliteBuildStoreOptions {
+  /** Path of the database, made with its folder when missing; or `:memory:`. */
+  file: string
+  /** The clock, for tests. */
+  now?: () => Date
+}
+
+const BUSY_TIMEOUT_MS = 500
+
+/**
+ * The build store in one SQLite file that belongs to this process alone. Whatever it has answered is on the
+ * disk: it survives a kill and a power cut. The file's lock goes away with the process, however it ends.
+ * @throws ConveyorError when the file is in use, damaged, newer than this program, or cannot be written.
+ */
+export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): Promise<BuildStore> {
+  const inMemory = file === ':memory:'
+  if (!inMemory) await createPrivately(file)
+  const explain = (thrown: unknown) => explainSqlite(thrown, file)
+  const database = await openExclusively(file)
+  const db = new Kysely<Schema>({ dialect: new NodeSqliteDialect(database, explain) })
+  try {
+    await migrate(db, `database ${file}`)
+    if (!inMemory)
+      await writeFile(holderFile(file), `process ${process.pid} on ${hostname()}`, { mode: 0o600 })
+  } catch (error) {
+    if (database.isOpen) database.close()
+    throw error instanceof ConveyorError ? error : explain(error)
+  }
+
+  const { write, idle } = groupCommit(db)
+  let closing: Promise<void> | undefined
+  async function close(): Promise<void> {
+    await idle()
+    if (!inMemory) await rm(holderFile(file), { force: true })
+    await db.destroy()
+  }
+  return kyselyBuildStore(
+    db,
+    {
+      write: (work) => (closing ? Promise.reject(closed(file)) : write(work)),
+      lockImage: keyedLock(),
+      close: () => (closing ??= close()),
+    },
+    now,
+  )
+}
+
+/**
+ * Nobody else on the machine reads what is built here. SQLite gives its other files the same mode.
+ * An existing file is not touched: closing any handle on it would drop the locks that this process holds on it.
+ */
+async function createPrivately(file: string): Promise<void> {
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+    const made = await open(file, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+    })
+    await made?.close()
+  } catch (error) {
+    const { message } = error as Error
+    throw new ConveyorError('unavailable', `cannot create database ${file}: ${message}`, {
+      hint: 'Check the path and who may write there, or give another folder with --data-dir',
+      retryable: false,
+      cause: error,
+    })
+  }
+}
+
+/** Opens the file and takes its lock, which is held until it is closed or the process ends. */
+async function openExclusively(file: string): Promise<DatabaseSync> {
+  let database: DatabaseSync | undefined
+  try {
+    database = new DatabaseSync(file)
+    database.exec(`
+      pragma busy_timeout = ${BUSY_TIMEOUT_MS};
+      pragma locking_mode = exclusive;
+      pragma journal_mode = wal;
+      pragma synchronous = full;
+      pragma foreign_keys = on;
+      begin exclusive;
+      commit;
+    `)
+    const tables = database.prepare(`select name from sqlite_schema where type = 'table'`).all()
+    if (tables.length > 0 && !tables.some((table) => table.name === 'kysely_migration')) {
+      throw new ConveyorError('invalid', `database ${file} belongs to another program`, {
+        hint: 'Name a file that does not exist yet, or give another folder with --data-dir',
+      })
+    }
+    return database
+  } catch (error) {
+    database?.close()
+    if (error instanceof ConveyorError) throw error
+    throw isBusy(error) ? await inUse(file) : explainSqlite(error, file)
+  }
+}
+
+/** A file beside the database that says who has it, for the message that the next one gets. */
+function holderFile(file: string): string {
+  return `${file}.holder`
+}
+
+async function inUse(file: string): Promise<ConveyorError> {
+  const holder = await readFile(holderFile(file), 'utf8').catch(() => 'process unknown')
+  return new ConveyorError('unavailable', `database ${file} is in use by another conveyor (${holder})`, {
+    hint: 'Stop that one, or give this one a folder of its own with --data-dir',
+    retryable: false,
+  })
+}
+
+function closed(file: string): ConveyorError {
+  return new ConveyorError('unavailable', `database ${file} is closed, because conveyor is stopping`)
+}
+
+// Primary result codes: https://www.sqlite.org/rescode.html
+const BUSY = 5
+const READ_ONLY = 8
+const CORRUPT = 11
+const FULL = 13
+const CANNOT_OPEN = 14
+const NOT_A_DATABASE = 26
+
+function resultCode(thrown: unknown): number | undefined {
+  const { errcode } = thrown as { errcode?: number }
+  // The higher bits tell variants apart that make no difference here.
+  return errcode === undefined ? undefined : errcode & 0xff
+}
+
+function isBusy(thrown: unknown): boolean {
+  return resultCode(thrown) === BUSY
+}
+
+function explainSqlite(thrown: unknown, file: string): ConveyorError {
+  const reason = thrown instanceof Error ? thrown.message : String(thrown)
+  const problem = (what: string, hint?: string, retryable = false) =>
+    new ConveyorError('unavailable', `database ${file} ${what}: ${reason}`, {
+      ...(hint && { hint }),
+      retryable,
+      cause: thrown,
+    })
+  switch (resultCode(thrown)) {
+    case CORRUPT:
+    case NOT_A_DATABASE:
+      return problem('is damaged', 'Restore it from a backup, or move it away to begin with an empty one')
+    case FULL:
+      return problem('cannot grow', 'Make room on the disk', true)
+    case READ_ONLY:
+    case CANNOT_OPEN:
+      return problem('cannot be written', 'Check the path and who may write there')
+    default:
+      return problem('failed', undefined, true)
+  }
+}
+
+/** Runs the works of one key one after another, and those of different keys at the same time. */
+function keyedLock() {
+  const tails = new Map<string, Promise<void>>()
+  return async <T>(key: string, work: () => Promise<T>): Promise<T> => {
+    const turn = (tails.get(key) ?? Promise.resolve()).then(work)
+    const tail = turn.then(
+      () => {},
+      () => {},
+    )
+    tails.set(key, tail)
+    try {
+      return await turn
+    } finally {
+      if (tails.get(key) === tail) tails.delete(key)
+    }
+  }
+}

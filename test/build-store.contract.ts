@@ -1,0 +1,19 @@
+import { describe } from 'vitest'
+import { accepting } from './build-store/accepting.ts'
+import { attempts } from './build-store/attempts.ts'
+import { keeping } from './build-store/keeping.ts'
+import { movingTags } from './build-store/moving-tags.ts'
+import { ordering } from './build-store/ordering.ts'
+import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
+
+/** What every build store promises. `open` makes an empty one. */
+export function buildStoreContract(name: string, open: (options: OpenOptions) => Promise<OpenedStore>): void {
+  describe(`${name} (build store contract)`, () => {
+    const subject = new Subject(open)
+    accepting(subject)
+    ordering(subject)
+    attempts(subject)
+    movingTags(subject)
+    keeping(subject)
+  })
+}
