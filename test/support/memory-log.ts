@@ -1,0 +1,14 @@
+import type { LogWriter } from '../../src/lib/logs/log-store.ts'
+
+/** A log to look at afterwards. */
+export function memoryLog(): LogWriter & { text: string } {
+  const log = {
+    text: '',
+    async write(chunk: Uint8Array | string) {
+      log.text += typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString()
+    },
+    async close() {},
+    async end() {},
+  }
+  return log
+}
