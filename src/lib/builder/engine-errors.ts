@@ -72,7 +72,7 @@ export function pushError(thrown: unknown, reference: string): ConveyorError {
 }
 
 const BASE_DENIED =
-  /pull access denied|repository does not exist|insufficient_scope|authorization failed|^[^\s"]+: not found$/
+  /401 Unauthorized|403 Forbidden|pull access denied|repository does not exist|insufficient_scope|authorization failed|^[^\s"]+: not found$/
 /** A COPY or ADD of something that is not there; the wording differs from BuildKit to BuildKit. */
 const MISSING_FILE =
   /failed to (?:compute cache key|calculate checksum of ref [^:]+)[^"]*(?:failed to [^"]*)?("[^"]+"):? not found/
