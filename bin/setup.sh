@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Makes this machine ready for `make test` and `make demo`; does nothing, quickly, when it is already.
+#
+# 1. Node packages into node_modules, when package-lock.json is newer than what is there.
+# 2. Debian packages, on Debian as root, and only where no Docker Engine answers: a machine with its own
+#    Docker belongs to somebody, so there it only says what is missing.
+#
+# It installs, but starts nothing: tests and demo start a private engine themselves where none answers.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+log=.conveyor/setup.log
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command with its output in the log; shows the end of that when it fails.
+quietly() {
+  mkdir -p .conveyor
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    say "\`$*\` failed; all of its output is in $log"
+    exit 1
+  fi
+}
+
+install_node_packages() {
+  if ! have npm; then
+    say 'npm is missing. Install Node.js 20 or newer with npm first: https://nodejs.org'
+    exit 1
+  fi
+  # npm writes this file last, so an interrupted installation counts as none.
+  if [ node_modules/.package-lock.json -nt package-lock.json ]; then return; fi
+  say 'installing Node packages (npm ci)'
+  quietly npm ci --no-audit --no-fund
+}
+
+# The same question, asked by the same code, as when tests and demo look for an engine.
+engine_answers() {
+  local status=0
+  node_modules/.bin/node --input-type=module -e \
+    'import { findEngine } from "./test/support/engine.ts"; process.exitCode = (await findEngine()) ? 0 : 3' ||
+    status=$?
+  case $status in
+    0) return 0 ;;
+    3) return 1 ;;
+    *) exit 1 ;; # it has said why
+  esac
+}
+
+# Debian packages that tests need everywhere: real git, registry and base images.
+missing_tools() {
+  have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
+  have docker-registry || echo docker-registry
+  have busybox || echo busybox-static
+}
+
+# Debian packages of a private engine.
+missing_engine() {
+  have dockerd || echo docker.io
+  have ip || echo iproute2
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+}
+
+apt_install() {
+  # Packages start their services when installed. Not here: not on a machine without an init system, where
+  # they would be orphans, nor a registry for everybody on port 5000 where there is one.
+  local policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  quietly apt-get -qq -o DPkg::Lock::Timeout=300 update
+  quietly apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
+  case " $* " in
+    *' docker-registry '*) if have systemctl; then quietly systemctl disable docker-registry; fi ;;
+  esac
+}
+
+install_node_packages
+
+tools=$(missing_tools | xargs)
+engine=$(missing_engine | xargs)
+if [ -z "$tools$engine" ]; then exit 0; fi
+
+# iproute2 and certificates alone are no reason to touch a machine that has its own engine.
+if engine_answers; then
+  if [ -z "$tools" ]; then exit 0; fi
+  say "Docker answers here, so nothing is installed for you. Missing for tests and demo: $tools"
+  say "On Debian or Ubuntu: apt-get install --no-install-recommends $tools"
+  exit 1
+fi
+
+wanted=$(echo "$tools $engine" | xargs)
+if [ "$(id -u)" -ne 0 ] || ! have apt-get; then
+  say "no Docker Engine answers at ${DOCKER_HOST:-/var/run/docker.sock}: start one, or set DOCKER_HOST"
+  say "or let this install one: run it as root on Debian, where it would install: $wanted"
+  exit 1
+fi
+say "installing Debian packages: $wanted"
+# shellcheck disable=SC2086 # a list of package names
+apt_install $wanted

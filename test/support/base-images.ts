@@ -1,0 +1,120 @@
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { accessSync, constants } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { promisify } from 'node:util'
+import type Docker from 'dockerode'
+import { projectRoot } from './processes.ts'
+import { type TarEntry, tar } from './tar.ts'
+
+const run = promisify(execFile)
+
+/** A shell and the usual small tools, 2 MB. */
+export const BUSYBOX_IMAGE = 'conveyor-test/busybox:1'
+/** The same with the Node that this project runs on, as `node`; 130 MB. */
+export const NODE_IMAGE = 'conveyor-demo/node:24'
+
+const RECIPE_LABEL = 'conveyor.test.recipe'
+
+/**
+ * Makes the base images of the tests and the demo in the engine, from files of this machine: nothing is
+ * pulled. Images that are there already, from the same files, are kept.
+ */
+export async function ensureBaseImages(docker: Docker): Promise<void> {
+  const busybox = await busyboxEntries()
+  await ensureImage(docker, BUSYBOX_IMAGE, busybox)
+  await ensureImage(docker, NODE_IMAGE, [...busybox, ...(await nodeEntries())])
+}
+
+async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): Promise<void> {
+  const recipe = await recipeOf(entries)
+  if ((await labelOf(docker, name)) === recipe) return
+
+  const [repo, tag] = name.split(':')
+  // The API takes one instruction a line here.
+  const changes = [
+    'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+    'CMD ["/bin/sh"]',
+    `LABEL ${RECIPE_LABEL}=${recipe}`,
+  ].join('\n')
+  const progress = await docker.importImage(tar(entries), { repo, tag, changes })
+  await new Promise<void>((resolve, reject) => {
+    docker.modem.followProgress(progress, (error: Error | null, lines: { error?: string }[]) => {
+      const failure = error?.message ?? lines.find((line) => line.error)?.error
+      if (failure) reject(new Error(`${name} was not imported: ${failure}`))
+      else resolve()
+    })
+  })
+}
+
+/** A hash of names, modes and sizes: enough to notice another Node, busybox or libc, without reading them. */
+async function recipeOf(entries: TarEntry[]): Promise<string> {
+  const hash = createHash('sha256')
+  for (const entry of entries) {
+    const size = 'file' in entry ? (await stat(entry.file)).size : null
+    hash.update(JSON.stringify([entry, size]))
+  }
+  return hash.digest('hex')
+}
+
+async function labelOf(docker: Docker, name: string): Promise<string | undefined> {
+  try {
+    const { Config } = await docker.getImage(name).inspect()
+    return Config.Labels?.[RECIPE_LABEL]
+  } catch (error) {
+    if ((error as { statusCode?: number }).statusCode === 404) return undefined
+    throw error
+  }
+}
+
+async function busyboxEntries(): Promise<TarEntry[]> {
+  const busybox = findProgram('busybox')
+  const { stdout } = await run(busybox, ['--list-full'])
+  const applets = stdout.split('\n').filter((path) => path !== '' && path !== 'bin/busybox')
+  return [
+    ...['bin', 'sbin', 'usr', 'usr/bin', 'usr/sbin', 'usr/local', 'usr/local/bin', 'etc', 'root', 'home'].map(
+      (path): TarEntry => ({ path, directory: true }),
+    ),
+    { path: 'tmp', directory: true, mode: 0o1777 },
+    { path: 'home/node', directory: true, uid: 1000 },
+    {
+      path: 'etc/passwd',
+      content: 'root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000:node:/home/node:/bin/sh\n',
+    },
+    { path: 'etc/group', content: 'root:x:0:\nnode:x:1000:\n' },
+    { path: 'bin/busybox', file: busybox, mode: 0o755 },
+    ...applets.map((path): TarEntry => ({ path, link: '/bin/busybox' })),
+    ...(await libraries(busybox)),
+  ]
+}
+
+async function nodeEntries(): Promise<TarEntry[]> {
+  const node = join(projectRoot, 'node_modules/node/bin/node')
+  return [{ path: 'usr/local/bin/node', file: node, mode: 0o755 }, ...(await libraries(node))]
+}
+
+/** The shared libraries and the loader that a program needs, at the paths where it looks for them. */
+async function libraries(program: string): Promise<TarEntry[]> {
+  // ldd ends with status 1 and "not a dynamic executable" for a static one.
+  const { stdout } = await run('ldd', [program]).catch((error: { stdout: string; stderr: string }) => {
+    if (/not a dynamic/.test(error.stdout + error.stderr)) return { stdout: '' }
+    throw error
+  })
+  const paths = [...stdout.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1] ?? '')
+  return paths.sort().map((path): TarEntry => ({ path: path.slice(1), file: path, mode: 0o755 }))
+}
+
+/** The first file of this name in PATH that can be executed. */
+function findProgram(name: string): string {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = join(folder, name)
+    try {
+      accessSync(path, constants.X_OK)
+      return path
+    } catch {
+      // not in this folder
+    }
+  }
+  throw new Error(`${name} is not in PATH; run bin/setup.sh, which says what to install`)
+}

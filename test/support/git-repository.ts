@@ -1,0 +1,120 @@
+import { mkdir } from 'node:fs/promises'
+import { basicEnv, start } from './processes.ts'
+
+/** What a path holds after a commit; null removes it. */
+export type FileContent =
+  | string
+  | Uint8Array
+  | { content: string | Uint8Array; mode?: 0o644 | 0o755 }
+  | { symlink: string | Uint8Array }
+  | { submodule: string }
+  | null
+
+/** By path from the root; a Map, or pairs, where a name is not valid UTF-8 or the order matters. */
+export type Files = Record<string, FileContent> | Iterable<readonly [string | Uint8Array, FileContent]>
+
+export interface CommitOptions {
+  message?: string
+  /** Default `main`. A branch that does not exist yet begins at `from`, or without history. */
+  branch?: string
+  /** A commit or branch to build on instead of the branch's head, which then moves there (a force push). */
+  from?: string
+  /** Default: 2024-01-01, one second later for each commit. */
+  date?: Date
+}
+
+/** A bare repository that commits are written into directly, as if they had been pushed. */
+export interface GitRepository {
+  readonly dir: string
+  /** Where the git server serves it. */
+  readonly url: string
+  /** Changes files on a branch; resolves to the new commit's id. The same calls give the same ids. */
+  commit(files: Files, options?: CommitOptions): Promise<string>
+  /** Commit id of a branch, tag or other name. */
+  resolve(name: string): Promise<string>
+  /** Runs git in the repository and resolves to its output, without the newline at the end. */
+  git(...args: string[]): Promise<string>
+}
+
+const EPOCH = Date.UTC(2024, 0, 1)
+const WHO = 'Ada Example <ada@example.com>'
+
+/** The environment for git: nothing of the person's or machine's settings. */
+export function gitEnv(): NodeJS.ProcessEnv {
+  return {
+    ...basicEnv(),
+    HOME: '/nonexistent',
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_TERMINAL_PROMPT: '0',
+    LC_ALL: 'C',
+  }
+}
+
+/** Makes an empty bare repository that can be asked for any commit, as GitHub's can. */
+export async function createGitRepository(dir: string, url: string): Promise<GitRepository> {
+  await mkdir(dir, { recursive: true })
+  await git(dir, ['init', '--quiet', '--bare', '--initial-branch=main', '.'])
+  const settings = ['uploadpack.allowAnySHA1InWant', 'uploadpack.allowFilter', 'http.receivepack']
+  for (const setting of settings) await git(dir, ['config', setting, 'true'])
+
+  let commits = 0
+  const repository: GitRepository = {
+    dir,
+    url,
+    git: (...args) => git(dir, args),
+    resolve: (name) => git(dir, ['rev-parse', '--verify', '--end-of-options', `${name}^{commit}`]),
+    async commit(files, { message, branch = 'main', from, date } = {}) {
+      commits += 1
+      const ref = `refs/heads/${branch}`
+      const parent = await (from === undefined
+        ? git(dir, ['for-each-ref', '--format=%(objectname)', ref])
+        : repository.resolve(from))
+      const when = date?.getTime() ?? EPOCH + commits * 1000
+      const person = `${WHO} ${Math.floor(when / 1000)} +0000`
+      const stream = [
+        `commit ${ref}\nmark :1\nauthor ${person}\ncommitter ${person}\n`,
+        ...data(message ?? `Commit ${commits}`),
+        ...(parent === '' ? [] : [`from ${parent}\n`]),
+        ...entriesOf(files).flatMap(([path, content]) => change(path, content)),
+        'get-mark :1\n',
+      ]
+      const bytes = Buffer.concat(stream.map((part) => Buffer.from(part)))
+      return git(dir, ['fast-import', '--quiet', '--force'], bytes)
+    },
+  }
+  return repository
+}
+
+function entriesOf(files: Files): (readonly [string | Uint8Array, FileContent])[] {
+  return Symbol.iterator in files ? [...files] : Object.entries(files)
+}
+
+function change(path: string | Uint8Array, content: FileContent): (string | Uint8Array)[] {
+  if (content === null) return [`D ${quote(path)}\n`]
+  if (typeof content === 'string' || content instanceof Uint8Array) return change(path, { content })
+  if ('symlink' in content) return [`M 120000 inline ${quote(path)}\n`, ...data(content.symlink)]
+  if ('submodule' in content) return [`M 160000 ${content.submodule} ${quote(path)}\n`]
+  const mode = content.mode === 0o755 ? '100755' : '100644'
+  return [`M ${mode} inline ${quote(path)}\n`, ...data(content.content)]
+}
+
+function data(content: string | Uint8Array): (string | Uint8Array)[] {
+  return [`data ${Buffer.byteLength(content)}\n`, content, '\n']
+}
+
+/** Any bytes as fast-import reads them: between quotes, the unusual ones as octal escapes. */
+function quote(path: string | Uint8Array): string {
+  const bytes = [...Buffer.from(path)].map((byte) => {
+    const plain = byte > 0x20 && byte < 0x7f && byte !== 0x22 && byte !== 0x5c
+    return plain ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`
+  })
+  return `"${bytes.join('')}"`
+}
+
+async function git(dir: string, args: string[], input?: Uint8Array): Promise<string> {
+  const command = await start('git', ['-C', dir, ...args], { env: gitEnv(), stdio: 'pipe' })
+  command.child.stdin?.end(input)
+  const { code } = await command.exited
+  if (code !== 0) throw new Error(`git ${args.join(' ')} in ${dir}: ${command.stderr()}`)
+  return command.stdout().trimEnd()
+}

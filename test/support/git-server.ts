@@ -1,0 +1,201 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { createGitRepository, type GitRepository, gitEnv } from './git-repository.ts'
+import { tempDir } from './temp.ts'
+
+/** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
+const GIT_PATH = /^\/\w[\w-]*\/[\w.-]+\.git(\/\w[\w.-]*)+(\?|$)/
+
+/** One request that the server got, with what went over the wire until now. */
+export interface GitRequest {
+  method: string
+  /** Path and query. */
+  url: string
+  /** 0 until it is answered. */
+  status: number
+  bytesReceived: number
+  bytesSent: number
+  /** What git wrote to stderr. */
+  stderr: string
+}
+
+/** A real git server: Node's HTTP in front of `git http-backend`, protocol v2 and pushes included. */
+export interface GitServer extends AsyncDisposable {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string
+  /** The same, as `--git.url` wants it. */
+  readonly urlTemplate: string
+  /** Every request since the start, oldest first. Empty it (`length = 0`) to count anew. */
+  readonly requests: GitRequest[]
+  /** Makes an empty repository, served at `url/owner/name.git`. */
+  create(repository: string): Promise<GitRepository>
+  /** Answers the next `n` requests with this status instead. */
+  failNext(n: number, status: number): void
+  /** Holds requests back from now on; `arrived` resolves with the first one, `release` lets all go on. */
+  hold(): { arrived: Promise<void>; release(): void }
+}
+
+/**
+ * Starts the server with no repositories.
+ * @param options `token`: ask for Basic auth with this password and any user name, as GitHub does
+ */
+export async function startGitServer(options: { token?: string } = {}): Promise<GitServer> {
+  const root = await tempDir('conveyor-git-')
+  const requests: GitRequest[] = []
+  const failures: number[] = []
+  let held: Promise<void> = Promise.resolve()
+  let onArrival = () => {}
+  const handled = new Set<Promise<void>>()
+
+  const server = createServer((request, response) => {
+    const done = handle(request, response).catch((error: Error) => void response.destroy(error))
+    handled.add(done)
+    void done.then(() => handled.delete(done))
+  })
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const entry = record(request, response)
+    requests.push(entry)
+    onArrival()
+    await Promise.race([held, once(response, 'close')])
+    if (response.destroyed) return
+    const failure = failures.shift()
+    if (failure !== undefined) return answer(response, failure)
+    if (options.token !== undefined && passwordOf(request) !== options.token) {
+      return answer(response, 401, { 'WWW-Authenticate': 'Basic realm="conveyor-test"' })
+    }
+    if (!GIT_PATH.test(entry.url)) return answer(response, 404)
+    await httpBackend(root.path, entry, request, response)
+  }
+
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+
+  return {
+    url,
+    urlTemplate: `${url}/{repository}.git`,
+    requests,
+    create: (repository) =>
+      createGitRepository(join(root.path, `${repository}.git`), `${url}/${repository}.git`),
+    failNext(n, status) {
+      failures.push(...Array<number>(n).fill(status))
+    },
+    hold() {
+      const arrival = Promise.withResolvers<void>()
+      const gate = Promise.withResolvers<void>()
+      onArrival = arrival.resolve
+      held = gate.promise
+      return { arrived: arrival.promise, release: gate.resolve }
+    },
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections()
+      server.close()
+      await Promise.all(handled)
+      await root[Symbol.asyncDispose]()
+    },
+  }
+}
+
+function passwordOf(request: IncomingMessage): string | undefined {
+  const encoded = /^Basic (.+)$/i.exec(request.headers.authorization ?? '')?.[1]
+  if (encoded === undefined) return undefined
+  const text = Buffer.from(encoded, 'base64').toString()
+  return text.slice(text.indexOf(':') + 1)
+}
+
+function record(request: IncomingMessage, response: ServerResponse): GitRequest {
+  const entry = {
+    method: request.method ?? '',
+    url: request.url ?? '',
+    status: 0,
+    bytesReceived: 0,
+    bytesSent: 0,
+    stderr: '',
+  }
+  response.once('close', () => {
+    entry.status = response.statusCode
+  })
+  return entry
+}
+
+function answer(response: ServerResponse, status: number, headers: Record<string, string> = {}): void {
+  response.writeHead(status, { 'Content-Type': 'text/plain', ...headers }).end(`status ${status}\n`)
+}
+
+/** Lets `git http-backend` answer, by the rules of CGI (RFC 3875); bodies are streamed both ways. */
+async function httpBackend(
+  root: string,
+  entry: GitRequest,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const [path, query = ''] = entry.url.split('?')
+  const header = (name: string) => request.headers[name]?.toString() ?? ''
+  const backend = spawn('git', ['http-backend'], {
+    env: {
+      ...gitEnv(),
+      GIT_PROJECT_ROOT: root,
+      GIT_HTTP_EXPORT_ALL: '1',
+      GATEWAY_INTERFACE: 'CGI/1.1',
+      REQUEST_METHOD: entry.method,
+      PATH_INFO: path,
+      QUERY_STRING: query,
+      REMOTE_ADDR: '127.0.0.1',
+      CONTENT_TYPE: header('content-type'),
+      HTTP_CONTENT_ENCODING: header('content-encoding'), // it unpacks gzip by itself
+      GIT_PROTOCOL: header('git-protocol'),
+      // A body that comes in chunks has no length, and is then read to its end.
+      ...(request.headers['content-length'] && { CONTENT_LENGTH: header('content-length') }),
+    },
+  })
+  backend.stderr.setEncoding('utf8').on('data', (text: string) => {
+    entry.stderr += text
+  })
+  const ended = once(backend, 'close')
+  response.once('close', () => backend.kill())
+
+  async function* received(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      entry.bytesReceived += chunk.length
+      yield chunk
+    }
+  }
+  async function* sent(): AsyncGenerator<Uint8Array> {
+    let head: Buffer | null = Buffer.alloc(0)
+    for await (const chunk of backend.stdout as AsyncIterable<Buffer>) {
+      let body = chunk
+      if (head) {
+        head = Buffer.concat([head, chunk])
+        const end = head.indexOf('\r\n\r\n')
+        if (end < 0) continue
+        response.writeHead(...parseHead(head.toString('latin1', 0, end)))
+        body = head.subarray(end + 4)
+        head = null
+      }
+      entry.bytesSent += body.length
+      yield body
+    }
+    if (head) throw new Error(`git http-backend gave no answer: ${entry.stderr}`)
+  }
+  // A backend that knows its answer may end without reading the whole body.
+  const input = pipeline(received, backend.stdin).catch(() => {})
+  try {
+    await pipeline(sent, response)
+  } finally {
+    await Promise.all([input, ended])
+  }
+}
+
+function parseHead(text: string): [number, Record<string, string>] {
+  const headers: Record<string, string> = {}
+  for (const line of text.split('\r\n')) {
+    const colon = line.indexOf(':')
+    headers[line.slice(0, colon)] = line.slice(colon + 1).trim()
+  }
+  const { Status = '200', ...rest } = headers
+  return [Number.parseInt(Status, 10), rest]
+}

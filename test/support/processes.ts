@@ -1,0 +1,209 @@
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+
+/** Where package.json is; ends with a slash. */
+export const projectRoot = fileURLToPath(new URL('../../', import.meta.url))
+
+export interface Exit {
+  code: number | null
+  signal: NodeJS.Signals | null
+}
+
+export interface StartOptions {
+  /** The whole environment of the process: nothing is inherited that is not named. */
+  env?: NodeJS.ProcessEnv
+  cwd?: string
+  /** Default: no input, and both outputs collected. */
+  stdio?: StdioOptions
+  /** Starts a process group of its own, so that Ctrl-C in the terminal does not reach it. */
+  detached?: boolean
+}
+
+/** A process that somebody has to stop. */
+export interface Running extends AsyncDisposable {
+  readonly pid: number
+  readonly child: ChildProcess
+  /** Resolves when the process ended and its output was read to the end. Never rejects. */
+  readonly exited: Promise<Exit>
+  /** What it printed until now. */
+  stdout(): string
+  stderr(): string
+  /** The first match in either output; rejects when the process ends or `timeoutMs` passes before. */
+  waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpMatchArray>
+  /** Sends the signal and waits for the end; SIGKILL after `graceMs`. Does nothing when it has ended. */
+  kill(signal?: NodeJS.Signals, graceMs?: number): Promise<Exit>
+}
+
+const running = new Set<Running>()
+
+// In a test file, a process that was started and not stopped is a failure of that file.
+if (process.env.VITEST_POOL_ID) {
+  const { afterAll } = await import('vitest')
+  afterAll(async () => {
+    const leaked = [...running]
+    await Promise.all(leaked.map((one) => one.kill('SIGKILL')))
+    if (leaked.length > 0) {
+      const names = leaked.map((one) => `${one.child.spawnargs.join(' ')} (pid ${one.pid})`)
+      throw new Error(`still running at the end of the file: ${names.join('; ')}`)
+    }
+  })
+}
+
+/** Starts a program. Rejects when it can not be started at all. */
+export async function start(command: string, args: string[], options: StartOptions = {}): Promise<Running> {
+  const { env = basicEnv(), stdio = ['ignore', 'pipe', 'pipe'], ...rest } = options
+  const child = spawn(command, args, { env, stdio, ...rest })
+  const output = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
+      output[name] += text
+    })
+  }
+  const exited = new Promise<Exit>((resolve) => {
+    child.once('exit', (code, signal) => {
+      // A grandchild may hold the pipes open; what the process itself wrote is in them by now.
+      const timer = setTimeout(() => {
+        child.stdout?.destroy()
+        child.stderr?.destroy()
+      }, 2_000)
+      child.once('close', () => {
+        clearTimeout(timer)
+        resolve({ code, signal })
+      })
+    })
+  })
+  await once(child, 'spawn')
+  if (child.pid === undefined) throw new Error(`${command} was started without a process id`)
+
+  const one: Running = {
+    pid: child.pid,
+    child,
+    exited,
+    stdout: () => output.stdout,
+    stderr: () => output.stderr,
+    waitFor: (pattern, timeoutMs = 20_000) => waitForOutput(one, pattern, timeoutMs),
+    async kill(signal = 'SIGTERM', graceMs = 15_000) {
+      child.kill(signal)
+      const timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
+      const exit = await exited
+      clearTimeout(timer)
+      return exit
+    },
+    async [Symbol.asyncDispose]() {
+      await one.kill()
+    },
+  }
+  running.add(one)
+  void exited.then(() => running.delete(one))
+  return one
+}
+
+async function waitForOutput(one: Running, pattern: RegExp, timeoutMs: number): Promise<RegExpMatchArray> {
+  let ended = false
+  void one.exited.then(() => {
+    ended = true
+  })
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    const last = ended || performance.now() > deadline
+    const match = one.stdout().match(pattern) ?? one.stderr().match(pattern)
+    if (match) return match
+    if (last) {
+      const why = ended ? 'ended' : `ran for ${timeoutMs} ms`
+      const tail = lastLines(`${one.stdout()}${one.stderr()}`)
+      throw new Error(`${one.child.spawnfile} ${why} without printing ${pattern}. Its last lines:\n${tail}`)
+    }
+    await delay(20)
+  }
+}
+
+/** The end of a log, for error messages. */
+export function lastLines(text: string, count = 20): string {
+  return text.trimEnd().split('\n').slice(-count).join('\n')
+}
+
+/** What any program needs, and nothing that could change what it does: no tokens, no DOCKER_HOST. */
+export function basicEnv(): NodeJS.ProcessEnv {
+  const { PATH, HOME, TMPDIR } = process.env
+  return { ...(PATH && { PATH }), ...(HOME && { HOME }), ...(TMPDIR && { TMPDIR }) }
+}
+
+export interface ConveyorOptions {
+  /** Added to PATH, HOME and TMPDIR; nothing else is inherited. */
+  env?: NodeJS.ProcessEnv
+  cwd?: string
+}
+
+export interface ConveyorServer extends Running {
+  /** Where it listens, `http://127.0.0.1:PORT`. */
+  readonly url: string
+}
+
+/**
+ * Starts a `conveyor` command that keeps running, and waits until it says where it listens.
+ * @param args the command and its flags, `['server', '--port', '0']`
+ * @param options `ready`: what it prints then; its first group (or the whole match) becomes `url`
+ */
+export async function startConveyor(
+  args: string[],
+  options: ConveyorOptions & { ready?: RegExp; timeoutMs?: number } = {},
+): Promise<ConveyorServer> {
+  const { ready = /https?:\/\/127\.0\.0\.1:\d+/, timeoutMs } = options
+  const server = await spawnConveyor(args, options)
+  try {
+    const match = await server.waitFor(ready, timeoutMs)
+    return Object.assign(server, { url: match[1] ?? match[0] })
+  } catch (error) {
+    await server.kill('SIGKILL')
+    throw error
+  }
+}
+
+/** Runs a `conveyor` command to its end. */
+export async function runConveyor(
+  args: string[],
+  options: ConveyorOptions = {},
+): Promise<Exit & { stdout: string; stderr: string }> {
+  const command = await spawnConveyor(args, options)
+  const exit = await command.exited
+  return { ...exit, stdout: command.stdout(), stderr: command.stderr() }
+}
+
+function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions): Promise<Running> {
+  const run = `${projectRoot}bin/run.js`
+  return start(process.execPath, ['--disable-warning=ExperimentalWarning', run, ...args], {
+    env: { ...basicEnv(), ...env },
+    ...(cwd !== undefined && { cwd }),
+  })
+}
+
+/** Whether a process with this id runs (a zombie, which only waits for its parent, does not). Linux only. */
+export async function isRunning(pid: number): Promise<boolean> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+    return stat.charAt(stat.lastIndexOf(')') + 2) !== 'Z'
+  } catch {
+    return false
+  }
+}
+
+/**
+ * A port that nobody listens on. Below the range that systems hand out by themselves, so that a server
+ * which is stopped for a while finds it free again.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000)
+    const server = createServer()
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false))
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+    })
+    if (free) return port
+  }
+}
