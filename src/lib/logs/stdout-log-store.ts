@@ -1,0 +1,129 @@
+import type { Writable } from 'node:stream'
+import { fileLogStore } from './file-log-store.ts'
+import type { LogStore } from './log-store.ts'
+
+export interface StdoutLogStoreOptions {
+  /** Folder of the spool, from which logs are read back. */
+  dir: string
+  /** Where every log is echoed, normally the standard output of the process. */
+  out: Writable
+}
+
+/** Bytes that may wait for a slow `out` before lines are left out of the echo. */
+const MAX_WAITING = 1024 * 1024
+/** A line without an end is echoed in parts of this size. */
+const MAX_LINE = 8 * 1024
+const NEWLINE = 0x0a
+
+/**
+ * Logs as files in a spool, echoed line by line to `out`. Each line begins with the first 8 characters
+ * of its build's id in brackets, so that `grep` finds the lines of one build among those of others.
+ *
+ * The spool has everything; the echo does what it can, and never delays or fails a build: lines for which
+ * a slow reader of `out` has no room are counted and left out, and a broken `out` ends the echo.
+ */
+export function stdoutLogStore({ dir, out }: StdoutLogStoreOptions): LogStore {
+  const spool = fileLogStore({ dir })
+  const echo = new Echo(out)
+  return {
+    async open(buildId) {
+      const writer = await spool.open(buildId)
+      const lines = new Lines((line) => echo.line(buildId.slice(0, 8), line))
+      return {
+        write(chunk) {
+          lines.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
+          return writer.write(chunk)
+        },
+        close() {
+          lines.flush()
+          return writer.close()
+        },
+        end() {
+          lines.flush()
+          return writer.end()
+        },
+      }
+    },
+    read: (buildId, options) => spool.read(buildId, options),
+    close: () => spool.close(),
+  }
+}
+
+/** Cuts a byte stream into lines, without their ends. */
+class Lines {
+  readonly #take: (line: Uint8Array) => void
+  #partial: Uint8Array[] = []
+  #partialBytes = 0
+
+  constructor(take: (line: Uint8Array) => void) {
+    this.#take = take
+  }
+
+  push(bytes: Uint8Array): void {
+    let from = 0
+    for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, from)) {
+      this.#keep(bytes.subarray(from, at))
+      this.#emit()
+      from = at + 1
+    }
+    this.#keep(bytes.subarray(from))
+  }
+
+  flush(): void {
+    if (this.#partialBytes > 0) this.#emit()
+  }
+
+  #keep(piece: Uint8Array): void {
+    let rest = piece
+    while (this.#partialBytes + rest.length > MAX_LINE) {
+      const cut = MAX_LINE - this.#partialBytes
+      this.#partial.push(rest.subarray(0, cut))
+      this.#emit()
+      rest = rest.subarray(cut)
+    }
+    if (rest.length > 0) this.#partial.push(rest)
+    this.#partialBytes += rest.length
+  }
+
+  #emit(): void {
+    const line = this.#partial.length === 1 ? this.#partial[0] : undefined
+    this.#take(line ?? Buffer.concat(this.#partial))
+    this.#partial = []
+    this.#partialBytes = 0
+  }
+}
+
+/** Whole lines to a stream that may be slow or broken. */
+class Echo {
+  readonly #out: Writable
+  #broken = false
+  /** Lines left out since the last one that was written, by label. */
+  readonly #leftOut = new Map<string, number>()
+
+  constructor(out: Writable) {
+    this.#out = out
+    // Stays for good: an EPIPE may come after the last log was closed, and must not end the process.
+    out.on('error', () => {
+      this.#broken = true
+    })
+    out.on('drain', () => this.#tellLeftOut())
+  }
+
+  line(label: string, line: Uint8Array): void {
+    if (this.#broken || this.#out.destroyed || this.#out.writableEnded) return
+    const full = this.#out.writableNeedDrain && this.#out.writableLength > MAX_WAITING
+    if (full || this.#leftOut.size > 0) {
+      this.#leftOut.set(label, (this.#leftOut.get(label) ?? 0) + 1)
+      return
+    }
+    this.#out.write(Buffer.concat([Buffer.from(`[${label}] `), line, Buffer.of(NEWLINE)]))
+  }
+
+  #tellLeftOut(): void {
+    const counts = [...this.#leftOut]
+    this.#leftOut.clear()
+    for (const [label, count] of counts) {
+      this.line(label, Buffer.from(`(${count} lines not shown: the reader of this output is slow)`))
+    }
+  }
+}
