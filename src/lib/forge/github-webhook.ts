@@ -1,0 +1,230 @@
+import { isUtf8 } from 'node:buffer'
+import { Webhooks } from '@octokit/webhooks'
+import type { BuildRequest } from '../build/build.ts'
+import { parseRef, validRefName, validRepository, validSha } from '../build/validate.ts'
+import { ConveyorError } from '../errors.ts'
+
+/**
+ * How GitHub's webhooks are read. Nothing here acts: bytes and headers go in, values come out.
+ * Only the few fields that a build needs are looked at, each by name and with its type checked, so a
+ * payload of thousands of commits costs no more than a small one.
+ */
+
+/** What a webhook asks for: a build, or nothing, and then why (a sentence for GitHub's delivery log). */
+export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
+
+/** Anywhere in the head commit's message, this builds without any cache. */
+const NO_CACHE = '[docker nocache]'
+
+/** In longer bodies, a position that V8 does not name is not looked for: it would take too long. */
+const LONGEST_SEARCH = 256 * 1024
+
+/**
+ * Whether `signature256` (the header X-Hub-Signature-256) is GitHub's signature of exactly these bytes.
+ * A missing or ill-formed header is false; nothing is thrown for what a sender can get wrong.
+ */
+export async function verifyWebhook(
+  secret: string,
+  rawBody: Uint8Array | string,
+  signature256: string | undefined,
+): Promise<boolean> {
+  if (typeof signature256 !== 'string' || !/^sha256=[0-9a-f]{64}$/.test(signature256)) return false
+  if (secret === '' || rawBody.length === 0) return false
+  // The library signs strings. Bytes that are not UTF-8 would change on the way into one.
+  if (typeof rawBody !== 'string' && !isUtf8(rawBody)) return false
+  const text = typeof rawBody === 'string' ? rawBody : bufferOf(rawBody).toString('utf8')
+  return new Webhooks({ secret }).verify(text, signature256)
+}
+
+/**
+ * The payload in a webhook's body: JSON itself, or a form with the JSON in its field `payload`.
+ * @throws ConveyorError `invalid` saying what is wrong, and where, without repeating the body.
+ */
+export function webhookBody(contentType: string | undefined, rawBody: Uint8Array | string): unknown {
+  const type = contentType?.split(';')[0]?.trim().toLowerCase()
+  if (type !== 'application/json' && type !== 'application/x-www-form-urlencoded') {
+    throw new ConveyorError(
+      'invalid',
+      `the content type ${type ? show(type) : '(none)'} is not one that GitHub sends`,
+      { hint: 'Choose application/json as the content type in the settings of the webhook' },
+    )
+  }
+  if (typeof rawBody !== 'string' && !isUtf8(rawBody)) {
+    throw new ConveyorError('invalid', 'the body is not valid UTF-8')
+  }
+  const text = typeof rawBody === 'string' ? rawBody : bufferOf(rawBody).toString('utf8')
+  if (type === 'application/json') return parseJson(text, 'the body')
+
+  return parseJson(payloadField(text), 'the form field "payload"')
+}
+
+/**
+ * What a webhook asks for. `event` and `delivery` are the headers X-GitHub-Event and X-GitHub-Delivery.
+ * @throws ConveyorError `invalid` naming the field of the payload that is missing or wrong.
+ */
+export function parseWebhook(event: string, delivery: string, payload: unknown): Webhook {
+  if (event === 'ping') return ignored('ping: pong')
+  if (event !== 'push') return ignored(`event ${show(event)}: only pushes are built`)
+
+  const push = asObject(payload, '')
+  const ref = push.text('ref')
+  const repository = push.object('repository')
+  if (push.flag('deleted')) return ignored(`${show(ref)} was deleted: there is nothing to build`)
+  if (repository.flag('fork')) return ignored('the repository is a fork: forks are never built')
+  const parsed = checked('ref', ref, parseRef)
+  if (!parsed) return ignored(`${show(ref)} is neither a branch nor a tag`)
+  const head = push.objectOrNull('head_commit')
+  if (!head) return ignored(`${show(ref)} has no head commit: there is nothing to build`)
+
+  return {
+    kind: 'build',
+    request: {
+      repository: checked('repository.full_name', repository.text('full_name'), validRepository),
+      // Not `after`: for an annotated tag that is the id of the tag object.
+      sha: checked('head_commit.id', head.text('id'), validSha),
+      ref: parsed,
+      defaultBranch: checked('repository.default_branch', repository.text('default_branch'), validRefName),
+      cache: !head.text('message').includes(NO_CACHE),
+      source: { kind: 'webhook', delivery: validDelivery(delivery) },
+    },
+  }
+}
+
+function ignored(reason: string): Webhook {
+  return { kind: 'ignored', reason }
+}
+
+/** Reads fields of one JSON object by name; an error names the whole path, as in `repository.fork`. */
+interface Fields {
+  text(name: string): string
+  flag(name: string): boolean
+  object(name: string): Fields
+  objectOrNull(name: string): Fields | null
+}
+
+function asObject(value: unknown, path: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw wrong(path, value, 'an object')
+  const pathOf = (name: string) => (path ? `${path}.${name}` : name)
+  // Own properties only: a field must come from the payload, never from a prototype.
+  const get = (name: string): unknown =>
+    Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined
+  return {
+    text(name) {
+      const field = get(name)
+      if (typeof field !== 'string') throw wrong(pathOf(name), field, 'a string')
+      return field
+    },
+    flag(name) {
+      const field = get(name)
+      if (typeof field !== 'boolean') throw wrong(pathOf(name), field, 'true or false')
+      return field
+    },
+    object: (name) => asObject(get(name), pathOf(name)),
+    objectOrNull: (name) => (get(name) === null ? null : asObject(get(name), pathOf(name))),
+  }
+}
+
+/** Runs a check of validate.ts on a field, and adds to its error which field it was. */
+function checked<T>(path: string, value: string, check: (value: string) => T): T {
+  try {
+    return check(value)
+  } catch (error) {
+    if (!(error instanceof ConveyorError)) throw error
+    throw new ConveyorError('invalid', `push payload: ${path}: ${error.message}`)
+  }
+}
+
+function validDelivery(delivery: string): string {
+  if (/^[\x21-\x7e]{1,200}$/.test(delivery)) return delivery
+  throw new ConveyorError('invalid', `the header X-GitHub-Delivery is ${show(delivery)}, not a delivery id`)
+}
+
+function wrong(path: string, value: unknown, expected: string): ConveyorError {
+  const where = path ? `push payload: ${path}` : 'push payload'
+  return new ConveyorError(
+    'invalid',
+    value === undefined ? `${where} is missing` : `${where} is ${show(value)}, not ${expected}`,
+  )
+}
+
+/** A value for a message: short, and on one line. */
+function show(value: unknown): string {
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object' && value !== null) return 'an object'
+  if (typeof value !== 'string') return String(value)
+  return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}...` : value)
+}
+
+/** The same memory as a Buffer. */
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** The decoded field `payload` of a form. Not by URLSearchParams, which makes objects of all other fields. */
+function payloadField(form: string): string {
+  const field = /(?:^|&)payload=/g
+  if (!field.test(form)) throw new ConveyorError('invalid', 'the form has no field "payload"')
+  const start = field.lastIndex
+  if (field.test(form)) throw new ConveyorError('invalid', 'the form has more than one field "payload"')
+  const end = form.indexOf('&', start)
+  const encoded = form.slice(start, end === -1 ? undefined : end)
+  try {
+    return decodeURIComponent(encoded.replaceAll('+', ' '))
+  } catch {
+    throw new ConveyorError('invalid', 'the form field "payload" is not properly encoded')
+  }
+}
+
+function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    const at = errorPosition(error instanceof Error ? error.message : '', text)
+    const problem = at === text.length ? 'it ends too early,' : 'it goes wrong'
+    const where = at === undefined ? 'within' : `at position ${at} of`
+    throw new ConveyorError('invalid', `${what} is not JSON: ${problem} ${where} ${text.length} characters`)
+  }
+}
+
+/** The position that V8 found, and nothing else of its message: that may quote the body. */
+function errorPosition(message: string, text: string): number | undefined {
+  const named = / at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1]
+  if (named !== undefined) return Number(named)
+  if (/^Unexpected end/.test(message)) return text.length
+  return text.length > LONGEST_SEARCH ? undefined : misplacedToken(text)
+}
+
+/**
+ * The position of the first token that stands where another JSON value is due: the one mistake for which V8
+ * names no position. All before it is well-formed.
+ */
+function misplacedToken(text: string): number {
+  const token = /[ \t\r\n]*(true|false|null|[-\d][-+.\deE]*|["[\]{},:])/y
+  let previous = ','
+  let at = 0
+  for (;;) {
+    token.lastIndex = at
+    const found = token.exec(text)?.[1]
+    if (found === undefined) {
+      const rest = text.slice(at).search(/[^ \t\r\n]/)
+      return rest === -1 ? text.length : at + rest
+    }
+    at = token.lastIndex
+    const valueDue = '[:,'.includes(previous) && previous + found !== '[]'
+    if (valueDue && ']},:'.includes(found)) return at - 1
+    if (found === '"') at = endOfString(text, at)
+    previous = found
+  }
+}
+
+/** The position behind the quote that ends the string whose first character is at `start`. */
+function endOfString(text: string, start: number): number {
+  let end = text.indexOf('"', start)
+  for (; end !== -1; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0
+    while (text[end - 1 - backslashes] === '\\') backslashes++
+    if (backslashes % 2 === 0) return end + 1
+  }
+  return text.length
+}

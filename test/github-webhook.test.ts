@@ -1,0 +1,356 @@
+import { createHmac } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { ConveyorError } from '../src/lib/errors.ts'
+import { parseWebhook, verifyWebhook, webhookBody } from '../src/lib/forge/github-webhook.ts'
+import { type PushFacts, pushPayload, webhookExamples } from './support/github-push.ts'
+
+type Json = Record<string, unknown>
+
+const DELIVERY = '72d3162e-cc78-11e3-81ab-4c9367dc0958'
+const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'
+const OTHER_SHA = 'f95f852bd8fca8fcc58a9a2d6c842781e32a215e'
+
+const FACTS: PushFacts = { repository: 'octo/app', ref: 'refs/heads/main', sha: SHA }
+
+function errorOf(run: () => unknown): ConveyorError {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof ConveyorError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
+
+describe('parseWebhook on the published examples', () => {
+  test('every event other than push is ignored, with a reason that names it', async () => {
+    const others = (await webhookExamples()).filter(({ name }) => name !== 'push')
+    expect(others.length).toBeGreaterThan(50)
+    for (const { name, examples } of others) {
+      for (const payload of examples) {
+        const reason = name === 'ping' ? 'ping: pong' : `event "${name}": only pushes are built`
+        expect(parseWebhook(name, DELIVERY, payload)).toEqual({ kind: 'ignored', reason })
+      }
+    }
+  })
+
+  test('every push is a build of its head commit, or a deletion', async () => {
+    const pushes = (await webhookExamples()).find(({ name }) => name === 'push')?.examples ?? []
+    const read = pushes.map((payload) => parseWebhook('push', DELIVERY, payload))
+    const build = (ref: { kind: string; name: string }) => ({
+      kind: 'build',
+      request: {
+        repository: 'Codertocat/Hello-World',
+        sha: SHA,
+        ref,
+        defaultBranch: 'master',
+        cache: true,
+        source: { kind: 'webhook', delivery: DELIVERY },
+      },
+    })
+    const deletion = {
+      kind: 'ignored',
+      reason: '"refs/tags/simple-tag" was deleted: there is nothing to build',
+    }
+    const branch = build({ kind: 'branch', name: 'master' })
+    expect(read).toEqual([
+      build({ kind: 'tag', name: 'simple-tag' }),
+      deletion,
+      deletion,
+      deletion,
+      branch,
+      branch,
+      deletion,
+    ])
+  })
+})
+
+describe('parseWebhook on pushes', () => {
+  const parse = async (facts: Partial<PushFacts>) =>
+    parseWebhook('push', DELIVERY, await pushPayload({ ...FACTS, ...facts }))
+
+  test('a branch with slashes keeps its whole name, and the default branch is known', async () => {
+    expect(await parse({ ref: 'refs/heads/feature/ünï#1', defaultBranch: 'trunk' })).toEqual({
+      kind: 'build',
+      request: {
+        repository: 'octo/app',
+        sha: SHA,
+        ref: { kind: 'branch', name: 'feature/ünï#1' },
+        defaultBranch: 'trunk',
+        cache: true,
+        source: { kind: 'webhook', delivery: DELIVERY },
+      },
+    })
+  })
+
+  test('an annotated tag builds the commit, not the tag object', async () => {
+    const pushed = await parse({ ref: 'refs/tags/v1.0', tagObject: OTHER_SHA })
+    expect(pushed).toMatchObject({ request: { sha: SHA, ref: { kind: 'tag', name: 'v1.0' } } })
+  })
+
+  test.each([
+    ['Fix it [docker nocache]', false],
+    ['Fix it\n\nLong story [docker nocache] and more', false],
+    ['Fix it [docker cache]', true],
+    ['docker nocache', true],
+    ['', true],
+  ])('the message %j sets cache to %s', async (message, cache) => {
+    expect(await parse({ message })).toMatchObject({ kind: 'build', request: { cache } })
+  })
+
+  test.each<[string, Partial<PushFacts>, string]>([
+    ['a fork', { fork: true }, 'the repository is a fork: forks are never built'],
+    ['a deletion', { deleted: true }, '"refs/heads/main" was deleted: there is nothing to build'],
+    ['notes', { ref: 'refs/notes/commits' }, '"refs/notes/commits" is neither a branch nor a tag'],
+    ['a pull request', { ref: 'refs/pull/1/head' }, '"refs/pull/1/head" is neither a branch nor a tag'],
+  ])('%s is ignored', async (_, facts, reason) => {
+    expect(await parse(facts)).toEqual({ kind: 'ignored', reason })
+  })
+
+  test('a push without a head commit is ignored', async () => {
+    const payload = { ...(await pushPayload({ ...FACTS, ref: 'refs/tags/blob' })), head_commit: null }
+    const reason = '"refs/tags/blob" has no head commit: there is nothing to build'
+    expect(parseWebhook('push', DELIVERY, payload)).toEqual({ kind: 'ignored', reason })
+  })
+
+  test('unknown events are ignored, and their names are cut', () => {
+    const ignored = parseWebhook('x'.repeat(500), DELIVERY, null)
+    expect(ignored).toEqual({
+      kind: 'ignored',
+      reason: `event "${'x'.repeat(100)}...": only pushes are built`,
+    })
+  })
+})
+
+describe('parseWebhook on malformed pushes', () => {
+  const long = 'z'.repeat(300)
+
+  test.each<[string, unknown, string]>([
+    ['ref', undefined, 'push payload: ref is missing'],
+    ['ref', 7, 'push payload: ref is 7, not a string'],
+    ['ref', 'refs/heads/a..b', 'push payload: ref: "a..b" is not a valid branch or tag name'],
+    [
+      'ref',
+      'refs/heads/--upload-pack',
+      'push payload: ref: "--upload-pack" is not a valid branch or tag name',
+    ],
+    ['deleted', undefined, 'push payload: deleted is missing'],
+    ['deleted', 'no', 'push payload: deleted is "no", not true or false'],
+    ['repository', undefined, 'push payload: repository is missing'],
+    ['repository', null, 'push payload: repository is null, not an object'],
+    ['repository', [], 'push payload: repository is an array, not an object'],
+    ['repository.fork', undefined, 'push payload: repository.fork is missing'],
+    ['repository.fork', {}, 'push payload: repository.fork is an object, not true or false'],
+    ['repository.full_name', undefined, 'push payload: repository.full_name is missing'],
+    [
+      'repository.full_name',
+      '../etc/passwd',
+      'push payload: repository.full_name: repository "../etc/passwd" is not of the form owner/name',
+    ],
+    ['repository.default_branch', null, 'push payload: repository.default_branch is null, not a string'],
+    [
+      'repository.default_branch',
+      'a b',
+      'push payload: repository.default_branch: "a b" is not a valid branch or tag name',
+    ],
+    ['head_commit', undefined, 'push payload: head_commit is missing'],
+    ['head_commit', 'x', 'push payload: head_commit is "x", not an object'],
+    ['head_commit.id', undefined, 'push payload: head_commit.id is missing'],
+    ['head_commit.id', 12, 'push payload: head_commit.id is 12, not a string'],
+    ['head_commit.id', 'main', 'push payload: head_commit.id: sha "main" is not a full commit id'],
+    ['head_commit.message', null, 'push payload: head_commit.message is null, not a string'],
+    ['head_commit', long, `push payload: head_commit is "${'z'.repeat(100)}...", not an object`],
+  ])('%s = %j', async (path, value, message) => {
+    const payload = structuredClone(await pushPayload(FACTS))
+    const keys = path.split('.')
+    const last = keys.pop() ?? ''
+    const parent = keys.reduce<Json>((object, key) => object[key] as Json, payload)
+    if (value === undefined) delete parent[last]
+    else parent[last] = value
+    const error = errorOf(() => parseWebhook('push', DELIVERY, payload))
+    expect(error.message).toBe(message)
+    expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+  })
+
+  test.each([
+    [undefined, 'push payload is missing'],
+    [null, 'push payload is null, not an object'],
+    ['{}', 'push payload is "{}", not an object'],
+    [[], 'push payload is an array, not an object'],
+  ])('the payload %j', (payload, message) => {
+    expect(errorOf(() => parseWebhook('push', DELIVERY, payload)).message).toBe(message)
+  })
+
+  test('fields of a prototype do not count', async () => {
+    const { ref: _, ...rest } = await pushPayload(FACTS)
+    const smuggled = JSON.stringify(rest).replace('{', '{"__proto__":{"ref":"refs/heads/main"},')
+    const payload = webhookBody('application/json', smuggled)
+    expect(errorOf(() => parseWebhook('push', DELIVERY, payload)).message).toBe(
+      'push payload: ref is missing',
+    )
+    const inherited = Object.assign(Object.create({ ref: 'refs/heads/main' }), rest)
+    expect(errorOf(() => parseWebhook('push', DELIVERY, inherited)).message).toBe(
+      'push payload: ref is missing',
+    )
+  })
+
+  test.each(['', 'a b', 'a\nb', 'x'.repeat(201)])('the delivery id %j is refused', async (delivery) => {
+    const payload = await pushPayload(FACTS)
+    const error = errorOf(() => parseWebhook('push', delivery, payload))
+    expect(error.message).toMatch(/^the header X-GitHub-Delivery is ".*", not a delivery id$/)
+  })
+})
+
+describe('verifyWebhook', () => {
+  const secret = "It's a Secret to Everybody"
+  const sign = (body: string | Uint8Array, key = secret) =>
+    `sha256=${createHmac('sha256', key).update(body).digest('hex')}`
+
+  test("GitHub's documented test vector", async () => {
+    // https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
+    const signature = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17'
+    expect(await verifyWebhook(secret, 'Hello, World!', signature)).toBe(true)
+    expect(await verifyWebhook(secret, Buffer.from('Hello, World!'), signature)).toBe(true)
+    expect(await verifyWebhook(secret, 'Hello, World?', signature)).toBe(false)
+  })
+
+  test('bytes are verified as they came, also inside of a larger buffer', async () => {
+    const text = '{"message": "Grüße 🚀\u0000"}'
+    const bytes = new TextEncoder().encode(text)
+    const larger = new Uint8Array(bytes.length + 20)
+    larger.set(bytes, 7)
+    expect(await verifyWebhook(secret, larger.subarray(7, 7 + bytes.length), sign(text))).toBe(true)
+    expect(await verifyWebhook(secret, larger, sign(text))).toBe(false)
+  })
+
+  test('bytes that are not UTF-8 never pass for the text that they decode to', async () => {
+    const bytes = Buffer.from([0x22, 0xff, 0x22])
+    expect(await verifyWebhook(secret, bytes, sign(bytes.toString('utf8')))).toBe(false)
+  })
+
+  test.each<[string, string | undefined]>([
+    ['none', undefined],
+    ['an empty one', ''],
+    ['one by another secret', sign('body', 'other')],
+    ['SHA-1', `sha1=${createHmac('sha1', secret).update('body').digest('hex')}`],
+    ['SHA-1 under the name of SHA-256', `sha256=${createHmac('sha1', secret).update('body').digest('hex')}`],
+    ['no algorithm', sign('body').slice('sha256='.length)],
+    ['one digit less', sign('body').slice(0, -1)],
+    ['one digit more', `${sign('body')}0`],
+    ['capitals', sign('body').toUpperCase()],
+    ['other characters', `sha256=${'é'.repeat(64)}`],
+    ['two of them', `${sign('body')}, ${sign('body')}`],
+  ])('refuses %s', async (_, signature) => {
+    expect(await verifyWebhook(secret, 'body', signature)).toBe(false)
+  })
+
+  test('a header that is no string, an empty body and an empty secret are refused', async () => {
+    const headers = [sign('body')] as unknown as string
+    expect(await verifyWebhook(secret, 'body', headers)).toBe(false)
+    expect(await verifyWebhook(secret, '', sign(''))).toBe(false)
+    expect(await verifyWebhook('', 'body', sign('body', ''))).toBe(false)
+  })
+})
+
+describe('webhookBody', () => {
+  const payload = { ref: 'refs/heads/main', message: 'a+b & c=d; 100% "ü" 🚀' }
+  const json = JSON.stringify(payload)
+  const form = new URLSearchParams({ payload: json }).toString()
+
+  test.each([
+    ['application/json', json],
+    ['application/json; charset=utf-8', json],
+    ['Application/JSON', json],
+    ['application/x-www-form-urlencoded', form],
+    ['application/x-www-form-urlencoded; charset=UTF-8', form],
+    ['application/x-www-form-urlencoded', `before=1&${form}&after=2`],
+  ])('%s', (type, body) => {
+    expect(webhookBody(type, body)).toEqual(payload)
+    expect(webhookBody(type, Buffer.from(body))).toEqual(payload)
+  })
+
+  test.each<[string | undefined, string]>([
+    [undefined, 'the content type (none) is not one that GitHub sends'],
+    ['', 'the content type (none) is not one that GitHub sends'],
+    ['text/plain', 'the content type "text/plain" is not one that GitHub sends'],
+    [
+      'multipart/form-data; boundary=x',
+      'the content type "multipart/form-data" is not one that GitHub sends',
+    ],
+  ])('the content type %s', (type, message) => {
+    const error = errorOf(() => webhookBody(type, json))
+    expect(error.message).toBe(message)
+    expect(error.hint).toBe('Choose application/json as the content type in the settings of the webhook')
+  })
+
+  test.each([
+    ['', 'it ends too early, at position 0 of 0 characters'],
+    ['  ', 'it ends too early, at position 2 of 2 characters'],
+    ['{"a": [1, {}', 'it ends too early, at position 12 of 12 characters'],
+    ['{"a": "x', 'it ends too early, at position 8 of 8 characters'],
+    ['\ufeff{}', 'it goes wrong at position 0 of 3 characters'],
+    ['hello', 'it goes wrong at position 0 of 5 characters'],
+    ['payload=%7B%7D', 'it goes wrong at position 0 of 14 characters'],
+    ['{"a": hello}', 'it goes wrong at position 6 of 12 characters'],
+    ['{"a": tru}', 'it goes wrong at position 6 of 10 characters'],
+    ['{"a" "b"}', 'it goes wrong at position 5 of 9 characters'],
+    ['{"a": }', 'it goes wrong at position 6 of 7 characters'],
+    ['{"a": [}', 'it goes wrong at position 7 of 8 characters'],
+    ['{"a": [],, "b": 1}', 'it goes wrong at position 9 of 18 characters'],
+    ['["]}\\"", [], {}, -1.5e3, null, true,\n ]', 'it goes wrong at position 38 of 39 characters'],
+    ['["\\\\", , 1]', 'it goes wrong at position 7 of 11 characters'],
+    ['{"a": 1} x', 'it goes wrong at position 9 of 10 characters'],
+    ["{'a': 1}", 'it goes wrong at position 1 of 8 characters'],
+    ['{"a": 01}', 'it goes wrong at position 7 of 9 characters'],
+    ['{"token": "at position 99", x}', 'it goes wrong at position 28 of 30 characters'],
+    ['{"token": "at position 99", "y": x}', 'it goes wrong at position 33 of 35 characters'],
+  ])('%j is not JSON', (body, where) => {
+    expect(errorOf(() => webhookBody('application/json', body)).message).toBe(
+      `the body is not JSON: ${where}`,
+    )
+    const inForm = new URLSearchParams({ payload: body }).toString()
+    const error = errorOf(() => webhookBody('application/x-www-form-urlencoded', inForm))
+    expect(error.message).toBe(`the form field "payload" is not JSON: ${where}`)
+  })
+
+  test.each([
+    ['', 'the form has no field "payload"'],
+    ['{"ref": 1}', 'the form has no field "payload"'],
+    [`${form}&${form}`, 'the form has more than one field "payload"'],
+    ['x-payload=1&payload', 'the form has no field "payload"'],
+    ['payload=%7B%7', 'the form field "payload" is not properly encoded'],
+    ['payload=%FF', 'the form field "payload" is not properly encoded'],
+  ])('the form %j', (body, message) => {
+    const error = errorOf(() => webhookBody('application/x-www-form-urlencoded', body))
+    expect(error.message).toBe(message)
+  })
+
+  test('bytes that are not UTF-8', () => {
+    const error = errorOf(() => webhookBody('application/json', Buffer.from([0x22, 0xff, 0x22])))
+    expect(error.message).toBe('the body is not valid UTF-8')
+  })
+
+  test('a payload of 25 MB is read, and an error at its end is reported', async () => {
+    const push = await pushPayload(FACTS)
+    const [commit] = push.commits as Json[]
+    const commits = Array.from({ length: 20_000 }, () => ({ ...commit, message: 'x"\\ü'.repeat(100) }))
+    const body = JSON.stringify({ ...push, commits })
+    expect(body.length).toBeGreaterThan(20_000_000)
+    const signature = `sha256=${createHmac('sha256', 's').update(body).digest('hex')}`
+    const bytes = Buffer.from(body)
+    expect(await verifyWebhook('s', bytes, signature)).toBe(true)
+    expect(parseWebhook('push', DELIVERY, webhookBody('application/json', bytes))).toMatchObject({
+      kind: 'build',
+      request: { sha: SHA },
+    })
+    const cut = body.slice(0, -1)
+    expect(errorOf(() => webhookBody('application/json', cut)).message).toBe(
+      `the body is not JSON: it ends too early, at position ${cut.length} of ${cut.length} characters`,
+    )
+    // V8 does not say where, and so large a body is not searched.
+    const broken = `[${body}, ]`
+    expect(errorOf(() => webhookBody('application/json', broken)).message).toBe(
+      `the body is not JSON: it goes wrong within ${broken.length} characters`,
+    )
+  })
+})
