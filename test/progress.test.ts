@@ -1,0 +1,160 @@
+import { describe, expect, test } from 'vitest'
+import type { StatusResponse, Vertex } from '../src/lib/buildkit/gen/status.ts'
+import { Progress } from '../src/lib/buildkit/progress.ts'
+
+const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
+
+function vertex(digest: string, name: string, rest: Partial<Vertex> = {}): Vertex {
+  return { digest, name, cached: false, started: undefined, completed: undefined, error: '', ...rest }
+}
+
+function message(rest: Partial<StatusResponse>): StatusResponse {
+  return { vertexes: [], statuses: [], logs: [], ...rest }
+}
+
+function output(digest: string, msg: string | Buffer, seconds: number, stream = 1n) {
+  return message({ logs: [{ vertex: digest, timestamp: at(seconds), stream, msg: Buffer.from(msg) }] })
+}
+
+function render(progress: Progress, ...messages: StatusResponse[]): string {
+  return messages.map((one) => progress.render(one).toString()).join('')
+}
+
+describe('Progress', () => {
+  test('shows steps as docker does: header, output with seconds, end', () => {
+    const progress = new Progress()
+    const run = vertex('r', '[2/2] RUN make', { started: at(0) })
+    const text = render(
+      progress,
+      message({
+        vertexes: [vertex('f', '[1/2] FROM base', { started: at(0), completed: at(0), cached: true })],
+      }),
+      message({ vertexes: [run] }),
+      output('r', 'cc a.c\ncc b', 0.5),
+      output('r', '.c\n', 1.25),
+      message({ vertexes: [{ ...run, completed: at(2.5) }] }),
+    )
+    expect(text).toBe(
+      [
+        '\n#1 [1/2] FROM base\n#1 CACHED\n',
+        '\n#2 [2/2] RUN make\n#2 0.500 cc a.c\n#2 1.250 cc b.c\n#2 DONE 2.5s\n',
+      ].join(''),
+    )
+    expect(progress.summary()).toEqual({ total: 2, cached: 1, failed: undefined, clipped: [] })
+  })
+
+  test('names the step again when the output of two steps alternates', () => {
+    const progress = new Progress()
+    const text = render(
+      progress,
+      message({
+        vertexes: [
+          vertex('a', '[a 1/1] RUN a', { started: at(0) }),
+          vertex('b', '[b 1/1] RUN b', { started: at(0) }),
+        ],
+      }),
+      output('a', 'one\n', 0),
+      output('b', 'two\n', 0),
+      output('b', 'three\n', 0),
+    )
+    expect(text).toBe(
+      '\n#1 [a 1/1] RUN a\n\n#2 [b 1/1] RUN b\n\n#1 [a 1/1] RUN a\n#1 0.000 one\n\n#2 [b 1/1] RUN b\n#2 0.000 two\n#2 0.000 three\n',
+    )
+  })
+
+  test('a last line without a newline, and one that never ends, are shown', () => {
+    const progress = new Progress()
+    const run = vertex('r', '[1/1] RUN x', { started: at(0) })
+    const text = render(
+      progress,
+      message({ vertexes: [run] }),
+      output('r', 'y'.repeat(70_000), 0),
+      output('r', 'no newline', 1),
+      message({ vertexes: [{ ...run, completed: at(1) }] }),
+    )
+    expect(text).toContain(`#1 0.000 ${'y'.repeat(70_000)}\n`)
+    expect(text).toMatch(/#1 1\.000 no newline\n#1 DONE 1\.0s\n$/)
+  })
+
+  test('keeps bytes that are not UTF-8, also when they are split', () => {
+    const progress = new Progress()
+    progress.render(message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
+    const bytes = Buffer.concat([
+      progress.render(output('r', Buffer.from([0xff, 0xe2]), 0)),
+      progress.render(output('r', Buffer.from([0x82, 0xac, 0x0a]), 0)),
+    ])
+    expect(bytes).toEqual(
+      Buffer.concat([Buffer.from('#1 0.000 '), Buffer.from([0xff, 0xe2, 0x82, 0xac, 0x0a])]),
+    )
+  })
+
+  test('stdout and stderr do not run into each other', () => {
+    const progress = new Progress()
+    const run = vertex('r', '[1/1] RUN x', { started: at(0) })
+    const text = render(
+      progress,
+      message({ vertexes: [run] }),
+      output('r', 'out', 0, 1n),
+      output('r', 'err\n', 0, 2n),
+      output('r', 'put\n', 0, 1n),
+    )
+    expect(text).toBe('\n#1 [1/1] RUN x\n#1 0.000 err\n#1 0.000 output\n')
+  })
+
+  test('a failed step, and those that are cancelled with it', () => {
+    const progress = new Progress()
+    const text = render(
+      progress,
+      message({
+        vertexes: [
+          vertex('a', '[1/2] RUN a', { started: at(0), completed: at(1), error: 'exit code: 1' }),
+          vertex('b', '[2/2] RUN b', {
+            started: at(0),
+            completed: at(1),
+            error: 'rpc error: context canceled',
+          }),
+        ],
+      }),
+    )
+    expect(text).toContain('#1 ERROR: exit code: 1\n')
+    expect(text).toContain('#2 CANCELED\n')
+    expect(progress.summary().failed).toEqual({ name: '[1/2] RUN a', error: 'exit code: 1' })
+  })
+
+  test('transfers are shown once, when they end', () => {
+    const progress = new Progress()
+    const status = {
+      ID: 'sha256:abc',
+      vertex: 'f',
+      name: '',
+      current: 5_000_000n,
+      total: 12_300_000n,
+      timestamp: at(1),
+      started: at(0),
+      completed: undefined,
+    }
+    const done = { ...status, current: 12_300_000n, completed: at(2) }
+    const text = render(
+      progress,
+      message({ vertexes: [vertex('f', '[1/1] FROM base', { started: at(0) })], statuses: [status] }),
+      message({ statuses: [done] }),
+      message({ statuses: [done] }),
+    )
+    expect(text).toBe('\n#1 [1/1] FROM base\n#1 sha256:abc 12.30MB 2.0s done\n')
+  })
+
+  test('BuildKit’s own steps are shown but not counted, and a clipped step is named', () => {
+    const progress = new Progress()
+    render(
+      progress,
+      message({
+        vertexes: [
+          vertex('i', '[internal] load build context', { started: at(0), completed: at(0) }),
+          vertex('r', '[1/1] RUN yes', { started: at(0) }),
+        ],
+      }),
+      output('r', '\n[output clipped, log limit 2MiB reached]\n', 0),
+    )
+    expect(progress.summary()).toMatchObject({ total: 1, clipped: ['#2 [1/1] RUN yes'] })
+  })
+})
