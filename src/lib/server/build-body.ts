@@ -1,0 +1,79 @@
+import type { Ref } from '../build/build.ts'
+import { validRefName, validRepository, validSha } from '../build/validate.ts'
+import { ConveyorError } from '../errors.ts'
+
+/** What `POST /builds` was asked for; `sha` and `branch` are not both null. */
+export interface BuildOrder {
+  repository: string
+  sha: string | null
+  ref: Ref | null
+  cache: boolean
+}
+
+const ACCEPTED =
+  'Send a JSON object with `repository` ("owner/name"), `sha` and/or `branch`, and optionally `cache` (false) or `NoCache` (true)'
+
+/** Both spellings of each key: ours, and that of the first description of this API. */
+const KEYS: Record<string, 'repository' | 'sha' | 'branch' | 'cache' | 'NoCache'> = {
+  repository: 'repository',
+  Repository: 'repository',
+  sha: 'sha',
+  Sha: 'sha',
+  branch: 'branch',
+  Branch: 'branch',
+  cache: 'cache',
+  NoCache: 'NoCache',
+}
+
+/** Reads the body of `POST /builds`. @throws ConveyorError `invalid`, naming what is accepted. */
+export function parseBuildBody(text: string): BuildOrder {
+  const values = new Map<string, unknown>()
+  const unknown: string[] = []
+  for (const [key, value] of Object.entries(parseObject(text))) {
+    const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined
+    if (name === undefined) unknown.push(key)
+    else if (values.has(name)) throw invalid(`${name} is given twice, in both spellings`)
+    // The original sent an empty branch where it had none.
+    else if (value !== null && value !== '') values.set(name, value)
+  }
+  if (unknown.length > 0) throw invalid(`unknown key ${unknown.map(quote).join(', ')}`)
+
+  if (!values.has('repository')) throw invalid('repository is missing')
+  if (!values.has('sha') && !values.has('branch')) throw invalid('sha and branch are both missing')
+  const noCache = flag(values, 'NoCache', false)
+  const cache = flag(values, 'cache', !noCache)
+  if (cache && noCache) throw invalid('cache and NoCache contradict each other')
+  return {
+    repository: validRepository(values.get('repository')),
+    sha: values.has('sha') ? validSha(values.get('sha')) : null,
+    ref: values.has('branch') ? { kind: 'branch', name: validRefName(values.get('branch')) } : null,
+    cache,
+  }
+}
+
+function parseObject(text: string): object {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw invalid(text.trim() === '' ? 'the body is empty' : 'the body is not valid JSON')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid('the body is not a JSON object')
+  }
+  return value
+}
+
+function flag(values: Map<string, unknown>, name: string, absent: boolean): boolean {
+  const value = values.get(name) ?? absent
+  if (typeof value !== 'boolean') throw invalid(`${name} is neither true nor false`)
+  return value
+}
+
+function quote(key: string): string {
+  return JSON.stringify(key.slice(0, 60))
+}
+
+function invalid(message: string): ConveyorError {
+  return new ConveyorError('invalid', message, { hint: ACCEPTED })
+}

@@ -1,0 +1,95 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type Build, isEnded } from '../build/build.ts'
+import { ConveyorError } from '../errors.ts'
+import type { SendBuild } from './builds-routes.ts'
+import { type FollowParts, follow, type Happening } from './follow.ts'
+import { asEvents, asText } from './formats.ts'
+import { type BuildParams, findBuild } from './lookup.ts'
+import type { ServerOptions } from './options.ts'
+import type { Streams } from './streams.ts'
+
+export const TEXT = 'text/plain; charset=utf-8'
+export const EVENTS = 'text/event-stream'
+
+/** GET /logs/{id | owner/repo@sha} as text, GET /builds/{id | owner/repo@sha}/events as an event stream. */
+export async function logsRoute(
+  app: FastifyInstance,
+  options: ServerOptions & { streams: Streams; parts: FollowParts },
+): Promise<void> {
+  const { parts, streams } = options
+
+  const getLog = async (request: FastifyRequest, reply: FastifyReply) => {
+    const build = await findBuild(parts.store, request.params as BuildParams)
+    const offset = parseOffset(query(request, 'offset'), 'offset')
+    const live = parseFollow(query(request, 'follow'))
+    const happenings = (signal: AbortSignal) =>
+      live ? follow(parts, build, { offset, signal }) : logNow(parts, build, { offset, signal })
+    await streams.send(reply, TEXT, (signal) => asText(happenings(signal), { result: false }))
+    return reply
+  }
+  const getEvents = async (request: FastifyRequest, reply: FastifyReply) => {
+    const build = await findBuild(parts.store, request.params as BuildParams)
+    // A browser that reconnects repeats the first URL, and says in the header how far it came.
+    const last = request.headers['last-event-id']
+    const offset =
+      typeof last === 'string'
+        ? parseOffset(last, 'Last-Event-ID')
+        : parseOffset(query(request, 'offset'), 'offset')
+    await streams.send(reply, EVENTS, (signal) =>
+      asEvents(follow(parts, build, { offset, signal }), { baseUrl: options.baseUrl() }),
+    )
+    return reply
+  }
+
+  const stream = { exposeHeadRoute: false }
+  app.get('/logs/:key', stream, getLog)
+  app.get('/logs/:owner/:name', stream, getLog)
+  app.get('/builds/:key/events', stream, getEvents)
+  app.get('/builds/:owner/:name/events', stream, getEvents)
+}
+
+/** Answers with a build as it goes on: its log from the start and its result, or all of its events. */
+export function buildSender(options: ServerOptions, streams: Streams, parts: FollowParts): SendBuild {
+  return (reply, format, source) => {
+    const happenings = (signal: AbortSignal) =>
+      'id' in source ? follow(parts, source, { offset: 0, signal }) : source
+    return format === 'text'
+      ? streams.send(reply, TEXT, (signal) => asText(happenings(signal), { result: true }))
+      : streams.send(reply, EVENTS, (signal) => asEvents(happenings(signal), { baseUrl: options.baseUrl() }))
+  }
+}
+
+/** What the log holds now. */
+async function* logNow(
+  { logs }: FollowParts,
+  build: Build,
+  { offset: start, signal }: { offset: number; signal: AbortSignal },
+): AsyncGenerator<Happening> {
+  let offset = start
+  for await (const bytes of logs.read(build.id, { offset, follow: false, signal })) {
+    yield { kind: 'log', offset, bytes }
+    offset += bytes.length
+  }
+  if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'No log of this build is stored' }
+}
+
+function query(request: FastifyRequest, name: string): string | undefined {
+  const value = (request.query as Record<string, string | string[] | undefined>)[name]
+  if (Array.isArray(value)) throw new ConveyorError('invalid', `${name} is given more than once`)
+  return value
+}
+
+function parseOffset(text: string | undefined, name: string): number {
+  if (text === undefined || text === '') return 0
+  if (!/^\d{1,15}$/.test(text)) {
+    throw new ConveyorError('invalid', `${name} is not a number of bytes, 0 or more`)
+  }
+  return Number(text)
+}
+
+function parseFollow(text: string | undefined): boolean {
+  if (text !== undefined && text !== 'true' && text !== 'false') {
+    throw new ConveyorError('invalid', 'follow is neither true nor false')
+  }
+  return text !== 'false'
+}

@@ -1,0 +1,42 @@
+import type { Artifact, Build } from '../build/build.ts'
+import { validRepository, validSha } from '../build/validate.ts'
+import { ConveyorError } from '../errors.ts'
+import type { BuildStore } from '../store/build-store.ts'
+
+/**
+ * How a path names a build: `/{id}`, or `/{owner}/{repo}@{sha}`, whose slash may come URL-encoded (then all
+ * of it is the key).
+ */
+export type BuildParams = { key: string } | { owner: string; name: string }
+
+/** @throws ConveyorError `not_found`, or `invalid` for a commit that is not spelled as one. */
+export async function findBuild(store: BuildStore, params: BuildParams): Promise<Build> {
+  const wanted = parseKey(params)
+  const found =
+    'id' in wanted ? await store.get(wanted.id) : await store.newest(wanted.repository, wanted.sha)
+  return found ?? notFound('build', wanted)
+}
+
+/** By the artifact's own id, or the newest of a commit. @throws as findBuild. */
+export async function findArtifact(store: BuildStore, params: BuildParams): Promise<Artifact> {
+  const wanted = parseKey(params)
+  const found =
+    'id' in wanted
+      ? await store.artifact(wanted.id)
+      : await store.newestArtifact(wanted.repository, wanted.sha)
+  return found ?? notFound('artifact', wanted)
+}
+
+type Wanted = { id: string } | { repository: string; sha: string }
+
+function parseKey(params: BuildParams): Wanted {
+  const key = 'key' in params ? params.key : `${params.owner}/${params.name}`
+  const at = key.lastIndexOf('@')
+  if (at < 0) return { id: key }
+  return { repository: validRepository(key.slice(0, at)), sha: validSha(key.slice(at + 1)) }
+}
+
+function notFound(what: string, wanted: Wanted): never {
+  const name = 'id' in wanted ? wanted.id.slice(0, 200) : `${wanted.repository}@${wanted.sha}`
+  throw new ConveyorError('not_found', `there is no ${what} ${name}`)
+}

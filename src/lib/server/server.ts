@@ -1,0 +1,131 @@
+import { type FastifyInstance, fastify } from 'fastify'
+import { basicAuthMatches } from './auth.ts'
+import { buildsRoutes } from './builds-routes.ts'
+import { buildSender, logsRoute } from './logs-route.ts'
+import type { ServerOptions } from './options.ts'
+import { describeError, isOurFault, sendError, sendProblem } from './problems.ts'
+import { Streams } from './streams.ts'
+import { rewriteWebhook, webhookRoute } from './webhook-route.ts'
+
+export type { Credentials } from './auth.ts'
+export type { ServerOptions } from './options.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Needs no password. */
+    public?: boolean
+  }
+}
+
+const HEARTBEAT_MS = 25_000
+
+const SECURITY_HEADERS = {
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'cache-control': 'no-store',
+}
+
+/**
+ * The HTTP server: webhooks, the API, logs. Call `listen` on it; `close` cuts every open stream, and
+ * resolves when nothing reads from the stores for it any more.
+ */
+export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
+  const { store, logs, log } = options
+  const app = fastify({
+    rewriteUrl: rewriteWebhook,
+    bodyLimit: 64 * 1024,
+    // For sending a request; answers may take hours. GitHub gives up after 10 s itself.
+    requestTimeout: 60_000,
+    // Longer than a load balancer keeps a connection, so that it is never us who closes first.
+    keepAliveTimeout: 75_000,
+    forceCloseConnections: true,
+    // owner/repo@sha with its slash encoded is one parameter
+    routerOptions: { maxParamLength: 512 },
+    frameworkErrors: (error, _request, reply) => {
+      sendError(reply.headers(SECURITY_HEADERS), error)
+    },
+  })
+  app.server.headersTimeout = 20_000
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers(SECURITY_HEADERS)
+    if (options.auth === null || request.routeOptions.config.public) return
+    if (basicAuthMatches(request.headers.authorization, options.auth)) return
+    reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
+    return sendProblem(reply, 401, 'unauthorized', 'A user name and password are needed here')
+  })
+  app.setErrorHandler((error, request, reply) => {
+    if (isOurFault(error)) log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
+    return sendError(reply, error)
+  })
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(
+      reply,
+      404,
+      'not_found',
+      `there is nothing at ${request.method} ${request.url.slice(0, 200)}`,
+    ),
+  )
+  // Nothing is parsed unless a route asks for it.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', async () => undefined)
+
+  const streams = new Streams(log)
+  app.addHook('preClose', () => streams.close())
+  const parts = { store, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
+  const refuseOtherMethods = watchMethods(app)
+
+  await app.register(webhookRoute, options)
+  await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
+  await app.register(logsRoute, { ...options, streams, parts })
+  app.get('/healthz', { config: { public: true } }, async () => ({
+    status: 'ok',
+    version: options.version ?? null,
+  }))
+  app.get('/', async (_request, reply) => reply.type('text/plain; charset=utf-8').send(welcome(options)))
+  refuseOtherMethods()
+  return app
+}
+
+/** Notes which methods each path has, to answer the others with 405 instead of 404. */
+function watchMethods(app: FastifyInstance): () => void {
+  const paths = new Map<string, Set<string>>()
+  app.addHook('onRoute', ({ url, method }) => {
+    const methods = paths.get(url) ?? new Set()
+    for (const name of [method].flat()) methods.add(name.toUpperCase())
+    paths.set(url, methods)
+  })
+  return () => {
+    for (const [url, methods] of [...paths]) {
+      const allowed = [...methods].sort().join(', ')
+      const others = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'].filter((name) => !methods.has(name))
+      app.route({
+        url,
+        method: others,
+        handler: async (request, reply) => {
+          reply.header('allow', allowed)
+          return sendProblem(
+            reply,
+            405,
+            'method_not_allowed',
+            `${request.method} is not for ${url}; use ${allowed}`,
+          )
+        },
+      })
+    }
+  }
+}
+
+function welcome({ baseUrl, version }: ServerOptions): string {
+  const base = baseUrl()
+  return `Conveyor${version ? ` ${version}` : ''} builds Docker images from GitHub pushes.
+
+GitHub webhook   POST ${base}/webhooks/github
+Build a commit   POST ${base}/builds  {"repository": "owner/name", "sha": "..."}
+A build          GET  ${base}/builds/{id}
+Its image        GET  ${base}/artifacts/{owner}/{name}@{sha}
+Its log          GET  ${base}/logs/{id}
+Health           GET  ${base}/healthz
+`
+}

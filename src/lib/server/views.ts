@@ -1,0 +1,75 @@
+import type { Artifact, Build, BuildState } from '../build/build.ts'
+import type { ErrorKind } from '../errors.ts'
+
+/** A build as the API shows it. Times are RFC 3339 or null. */
+export interface BuildJson {
+  id: string
+  repository: string
+  /** The first branch that asked for this build. */
+  branch: string | null
+  /** The first git tag that asked for this build. */
+  tag: string | null
+  /** Every branch and tag that asked for it, oldest first. */
+  refs: { kind: 'branch' | 'tag'; name: string }[]
+  sha: string
+  state: BuildState
+  error: string | null
+  error_kind: ErrorKind | null
+  /** `registry/repo@sha256:...` once it has succeeded. */
+  image: string | null
+  /** Where its log is. */
+  log: string
+  created_at: string
+  started_at: string | null
+  completed_at: string | null
+}
+
+export interface ArtifactJson {
+  id: string
+  image: string
+  tags: string[]
+  build: { id: string }
+}
+
+/** Data of a `log` event: bytes from `offset` on, in base64. The event's id is the offset after them. */
+export interface LogEventJson {
+  offset: number
+  bytes: string
+}
+
+/** Data of the `end` event, the last one. */
+export interface EndEventJson {
+  state: BuildState
+  image: string | null
+  error: string | null
+  error_kind: ErrorKind | null
+}
+
+export function buildJson(build: Build, image: string | null, baseUrl: string): BuildJson {
+  const first = (kind: 'branch' | 'tag') => build.refs.find((ref) => ref.kind === kind)?.name ?? null
+  return {
+    id: build.id,
+    repository: build.repository,
+    branch: first('branch'),
+    tag: first('tag'),
+    refs: build.refs.map(({ kind, name }) => ({ kind, name })),
+    sha: build.sha,
+    state: build.state,
+    error: build.error,
+    error_kind: build.errorKind,
+    image,
+    log: `${baseUrl}/logs/${build.id}`,
+    created_at: build.createdAt,
+    started_at: build.startedAt,
+    completed_at: build.completedAt,
+  }
+}
+
+export function artifactJson(artifact: Artifact): ArtifactJson {
+  return {
+    id: artifact.id,
+    image: artifact.image,
+    tags: artifact.tags,
+    build: { id: artifact.buildId },
+  }
+}

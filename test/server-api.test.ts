@@ -1,0 +1,292 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { IMAGE, sha, startTestServer, type TestServer } from './support/test-server.ts'
+
+const JSON_ONLY = { accept: 'application/json' }
+
+let server: TestServer
+beforeEach(async () => {
+  server = await startTestServer()
+})
+afterEach(() => server[Symbol.asyncDispose]())
+
+async function get(path: string, headers: Record<string, string> = {}) {
+  const answer = await fetch(server.url + path, { headers })
+  const text = await answer.text()
+  return { status: answer.status, headers: answer.headers, text, json: () => JSON.parse(text) }
+}
+
+async function post(body: unknown, headers: Record<string, string> = JSON_ONLY) {
+  const answer = await fetch(`${server.url}/builds`, {
+    method: 'POST',
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+    headers: { 'content-type': 'application/json', ...headers },
+  })
+  return {
+    status: answer.status,
+    headers: answer.headers,
+    json: (await answer.json()) as { id: string; [key: string]: unknown },
+  }
+}
+
+describe('POST /builds', () => {
+  it.each([
+    ['our spelling', { repository: 'acme/app', sha: sha('a').toUpperCase(), branch: 'feature/x' }],
+    ['the first spelling', { Repository: 'acme/app', Sha: sha('a'), Branch: 'feature/x' }],
+  ])('makes a build, in %s', async (_name, body) => {
+    const { status, json, headers } = await post(body)
+    expect(status).toBe(201)
+    expect(headers.get('location')).toBe(`${server.url}/builds/${json.id}`)
+    expect(json).toEqual({
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      repository: 'acme/app',
+      branch: 'feature/x',
+      tag: null,
+      refs: [{ kind: 'branch', name: 'feature/x' }],
+      sha: sha('a'),
+      state: 'pending',
+      error: null,
+      error_kind: null,
+      image: null,
+      log: `${server.url}/logs/${json.id}`,
+      created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      started_at: null,
+      completed_at: null,
+    })
+    expect((await server.queue.receive(AbortSignal.timeout(5_000)))?.buildId).toBe(json.id)
+  })
+
+  it('reads the body as JSON whatever curl calls it', async () => {
+    const body = JSON.stringify({ Repository: 'acme/app', Sha: sha('a'), Branch: '' })
+    const { status, json } = await post(body, {
+      ...JSON_ONLY,
+      'content-type': 'application/x-www-form-urlencoded',
+    })
+    expect(status).toBe(201)
+    expect(json.branch).toBeNull()
+  })
+
+  it.each([{ cache: false }, { NoCache: true }])('takes %j', async (option) => {
+    const { json } = await post({ repository: 'acme/app', sha: sha('a'), ...option })
+    expect((await server.store.get(json.id))?.cache).toBe(false)
+  })
+
+  it('resolves a branch, and counts a push during the look-up as newer', async () => {
+    server.github.setHead('acme/app', 'main', sha('b'))
+    const { status, json } = await post({ repository: 'acme/app', branch: 'main' })
+    expect(status).toBe(201)
+    expect(json).toMatchObject({ sha: sha('b'), branch: 'main' })
+    const [ref] = (await server.store.get(json.id))?.refs ?? []
+    // One number was reserved before the look-up, and the build itself took the next.
+    expect(ref?.sequence).toBeLessThan((await server.store.get(json.id))?.sequence ?? 0)
+    expect(server.github.violations).toEqual([])
+  })
+
+  it('joins the build that is under way', async () => {
+    const first = await post({ repository: 'acme/app', sha: sha('a') })
+    const second = await post({ repository: 'acme/app', sha: sha('a') })
+    expect([first.status, second.status]).toEqual([201, 200])
+    expect(second.json.id).toBe(first.json.id)
+  })
+
+  it('does not queue again what a worker has already', async () => {
+    const build = await server.begin(sha('a'))
+    const { json } = await post({ repository: 'acme/app', sha: sha('a') })
+    expect(json).toMatchObject({ id: build.id, state: 'building' })
+    expect(await server.queue.receive(AbortSignal.timeout(50))).toBeNull()
+  })
+
+  it('answers with what was built before, unless the cache is refused or another branch wants it', async () => {
+    const build = await server.begin(sha('a'), 'main')
+    await server.succeed(build)
+    const order = { repository: 'acme/app', sha: sha('a') }
+    for (const same of [order, { ...order, branch: 'main' }]) {
+      const again = await post(same)
+      expect(again.status).toBe(200)
+      expect(again.json).toMatchObject({ id: build.id, state: 'succeeded', image: IMAGE })
+    }
+    expect(await server.store.unfinished()).toEqual([])
+
+    const other = await post({ ...order, branch: 'other' })
+    expect(other.status).toBe(201)
+    await server.succeed(await server.begin(sha('a')))
+    const fresh = await post({ ...order, cache: false })
+    expect(fresh.status).toBe(201)
+    expect(fresh.json.id).not.toBe(other.json.id)
+  })
+
+  it('builds anew what failed before', async () => {
+    const build = await server.begin(sha('a'))
+    await server.fail(build, 'no Dockerfile')
+    const again = await post({ repository: 'acme/app', sha: sha('a') })
+    expect(again.status).toBe(201)
+    expect(again.json.id).not.toBe(build.id)
+  })
+
+  const good = { repository: 'acme/app', sha: sha('a') }
+  it.each([
+    ['an unknown key', { ...good, Dockerfile: 'x', '<b>': 1 }, /unknown key "Dockerfile", "<b>"/],
+    [
+      'a prototype',
+      `{"__proto__": {"sha": "${sha('a')}"}, "repository": "acme/app"}`,
+      /unknown key "__proto__"/,
+    ],
+    ['both spellings', { ...good, Sha: sha('b') }, /sha is given twice/],
+    ['no repository', { sha: sha('a') }, /repository is missing/],
+    ['no commit', { repository: 'acme/app' }, /sha and branch are both missing/],
+    ['a bad repository', { ...good, repository: '../etc' }, /not of the form owner\/name/],
+    ['a short sha', { ...good, sha: 'abc123' }, /not a full commit id/],
+    ['a number as sha', { ...good, sha: 1 }, /not a full commit id/],
+    ['a bad branch', { ...good, branch: '--upload-pack=x' }, /not a valid branch/],
+    ['a text as flag', { ...good, cache: 'no' }, /cache is neither true nor false/],
+    ['a contradiction', { ...good, cache: true, NoCache: true }, /contradict/],
+    ['malformed JSON', '{"repository": ', /not valid JSON/],
+    ['nothing', '', /body is empty/],
+    ['a list', '[]', /not a JSON object/],
+    ['null', 'null', /not a JSON object/],
+  ])('answers 400 to %s', async (_name, body, reason) => {
+    const { status, json } = await post(body)
+    expect(status).toBe(400)
+    expect(json).toMatchObject({ id: 'invalid', message: expect.stringMatching(reason) })
+    expect(await server.store.unfinished()).toEqual([])
+  })
+
+  it('says what is accepted', async () => {
+    const { json } = await post({ ...good, ref: 'main' })
+    expect(json.hint).toMatch(/`repository`.*`sha`.*`branch`.*`cache`.*`NoCache`/)
+  })
+
+  it('answers 404, 502 and 503 with what GitHub said', async () => {
+    server.github.setHead('acme/app', 'main', sha('b'))
+    const absent = await post({ repository: 'acme/app', branch: 'nope' })
+    expect([absent.status, absent.json.id]).toEqual([404, 'not_found'])
+    expect(absent.json.message).toContain('nope')
+    server.github.failNext(1, 401)
+    const refused = await post({ repository: 'acme/app', branch: 'main' })
+    expect([refused.status, refused.json.id]).toEqual([502, 'bad_gateway'])
+    server.github.failAlways(500)
+    const down = await post({ repository: 'acme/app', branch: 'main' })
+    expect([down.status, down.json.id]).toEqual([503, 'unavailable'])
+  })
+
+  it('answers 413 to a large body, and 403 to a page of another site', async () => {
+    const large = await post({ ...good, branch: 'x'.repeat(70_000) })
+    expect([large.status, large.json.id]).toEqual([413, 'too_large'])
+    const forged = await post(good, { ...JSON_ONLY, 'sec-fetch-site': 'cross-site' })
+    expect([forged.status, forged.json.id]).toEqual([403, 'forbidden'])
+    expect(await server.store.unfinished()).toEqual([])
+  })
+})
+
+describe('GET /builds and /artifacts', () => {
+  it('finds a build by id and by commit, also with the slash encoded', async () => {
+    const old = await server.begin(sha('a'))
+    await server.fail(old, 'no Dockerfile')
+    const build = await server.begin(sha('a'), 'main')
+    expect((await get(`/builds/${old.id}`)).json()).toMatchObject({
+      id: old.id,
+      state: 'failed',
+      error: 'no Dockerfile',
+      error_kind: 'build_failed',
+      completed_at: expect.any(String),
+    })
+    for (const key of [build.id, `acme/app@${sha('a')}`, `acme%2Fapp%40${sha('A')}`]) {
+      const found = await get(`/builds/${key}`)
+      expect(found.status).toBe(200)
+      expect(found.json()).toMatchObject({ id: build.id, state: 'building', image: null })
+    }
+  })
+
+  it('finds an artifact by id and by commit', async () => {
+    const build = await server.begin(sha('a'), 'main')
+    await server.succeed(build)
+    const { id } = (await get(`/artifacts/acme/app@${sha('a')}`)).json()
+    for (const key of [id, `acme/app@${sha('a')}`, `acme%2fapp@${sha('a')}`]) {
+      expect((await get(`/artifacts/${key}`)).json()).toEqual({
+        id,
+        image: IMAGE,
+        tags: [`registry.example/acme/app:${sha('a')}`],
+        build: { id: build.id },
+      })
+    }
+    expect((await get(`/builds/${build.id}`)).json()).toMatchObject({ state: 'succeeded', image: IMAGE })
+  })
+
+  it.each([
+    ['/builds/nope', 404, 'not_found'],
+    [`/builds/acme/app@${sha('f')}`, 404, 'not_found'],
+    ['/builds/acme/app@main', 400, 'invalid'],
+    ['/builds/acme/app', 404, 'not_found'],
+    ['/artifacts/nope', 404, 'not_found'],
+    [`/artifacts/acme/app@${sha('f')}`, 404, 'not_found'],
+    ['/logs/nope', 404, 'not_found'],
+    ['/builds/nope/events', 404, 'not_found'],
+    ['/nothing/here/at/all', 404, 'not_found'],
+    ['/%zz', 400, 'invalid'],
+    [`/builds/${'x'.repeat(600)}`, 414, 'invalid'],
+  ])('answers %s with %d %s', async (path, status, id) => {
+    const answer = await get(path)
+    expect(answer.status).toBe(status)
+    expect(answer.json()).toEqual(expect.objectContaining({ id, message: expect.any(String) }))
+    expect(answer.headers.get('x-content-type-options')).toBe('nosniff')
+  })
+
+  it('answers another method with 405 and the right one', async () => {
+    for (const [method, path, allow] of [
+      ['GET', '/builds', 'POST'],
+      ['DELETE', '/builds/1', 'GET, HEAD'],
+      ['POST', '/logs/1', 'GET'],
+      ['HEAD', '/logs/1', 'GET'],
+    ] as const) {
+      const answer = await fetch(`${server.url}${path}`, { method })
+      expect([method, path, answer.status, answer.headers.get('allow')]).toEqual([method, path, 405, allow])
+    }
+  })
+
+  it('hides what nobody expected, and logs it', async () => {
+    const store = { ...server.store, get: () => Promise.reject(new Error('password=hunter2 is wrong')) }
+    await using broken = await startTestServer({ store })
+    const answer = await fetch(`${broken.url}/builds/1`)
+    expect(answer.status).toBe(500)
+    expect(await answer.text()).not.toContain('hunter2')
+    expect(broken.lines.join()).toContain('GET /builds/:key: Error: password=hunter2')
+  })
+})
+
+describe('the server', () => {
+  it('says what it is, and that it is well', async () => {
+    const welcome = await get('/')
+    expect(welcome.headers.get('content-type')).toBe('text/plain; charset=utf-8')
+    expect(welcome.text).toContain(`POST ${server.url}/builds`)
+    const health = await get('/healthz')
+    expect(health.json()).toEqual({ status: 'ok', version: '1.2.3' })
+    expect(health.headers.get('x-powered-by')).toBeNull()
+    expect((await fetch(`${server.url}/healthz`, { method: 'HEAD' })).status).toBe(200)
+  })
+
+  it('asks for a password everywhere but at webhooks and the health check', async () => {
+    await using locked = await startTestServer({ auth: { username: 'Ünal', password: 'a:b' } })
+    const basic = (pair: string) => `Basic ${Buffer.from(pair).toString('base64')}`
+    const status = async (path: string, authorization?: string, method = 'GET') => {
+      const headers = authorization === undefined ? {} : { authorization }
+      const answer = await fetch(locked.url + path, { method, headers })
+      if (answer.status === 401) {
+        expect(answer.headers.get('www-authenticate')).toMatch(/^Basic realm=/)
+        expect(await answer.json()).toMatchObject({ id: 'unauthorized' })
+      }
+      return answer.status
+    }
+    const closed = ['/', '/builds/1', '/builds/1/events', '/artifacts/1', '/logs/1', '/nothing', '/builds']
+    for (const path of closed) expect([path, await status(path)]).toEqual([path, 401])
+    expect(await status('/builds', undefined, 'POST')).toBe(401)
+    expect(await status('/healthz')).toBe(200)
+    expect(await status('/webhooks/github', undefined, 'POST')).toBe(400)
+
+    expect(await status('/', basic('Ünal:a:b'))).toBe(200)
+    expect(await status('/builds/1', basic('Ünal:a:b'))).toBe(404)
+    const wrong = ['Ünal:a', 'Ünal:a:b:', 'ünal:a:b', ':a:b', 'Ünal:', 'Ünal', ':', '']
+    for (const pair of wrong) expect([pair, await status('/', basic(pair))]).toEqual([pair, 401])
+    for (const header of ['Basic', 'Bearer x', 'Basic !!', basic('Ünal:a:b').slice(6)]) {
+      expect([header, await status('/', header)]).toEqual([header, 401])
+    }
+  })
+})

@@ -1,0 +1,218 @@
+import { createHmac, randomUUID } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { ConveyorError } from '../src/lib/errors.ts'
+import { pushPayload, sendPush, sendWebhook } from './support/github-push.ts'
+import { sha, startTestServer, type TestServer } from './support/test-server.ts'
+
+const SECRET = 'hush'
+const PUSH = { repository: 'acme/app', ref: 'refs/heads/main', sha: sha('a'), secret: SECRET }
+
+describe('webhooks', () => {
+  let server: TestServer
+  beforeEach(async () => {
+    server = await startTestServer({ githubSecret: SECRET, auth: { username: 'u', password: 'p' } })
+  })
+  afterEach(() => server[Symbol.asyncDispose]())
+
+  /** A delivery with exactly these bytes and headers. */
+  async function post(body: string | Uint8Array, headers: Record<string, string> = {}, path = '/') {
+    const answer = await fetch(server.url + path, {
+      method: 'POST',
+      body,
+      headers: {
+        'content-type': 'application/json',
+        'x-github-event': 'push',
+        'x-github-delivery': randomUUID(),
+        'x-hub-signature-256': sign(body),
+        ...headers,
+      },
+    })
+    return { status: answer.status, body: JSON.parse(await answer.text()), headers: answer.headers }
+  }
+  const sign = (body: string | Uint8Array, secret = SECRET) =>
+    `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`
+
+  it.each(['/', '/webhooks/github', '/some/old/path?x=1', '/builds', '/%zz'])(
+    'accepts a push on %s, stores it and queues it, without a password',
+    async (path) => {
+      const answer = await sendPush({ ...PUSH, url: server.url + path })
+      const body = JSON.parse(answer.body)
+      expect(answer.status).toBe(202)
+      expect(body).toEqual({
+        id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+        url: `${server.url}/builds/${body.id}`,
+        log: `${server.url}/logs/${body.id}`,
+        outcome: 'created',
+      })
+      expect(await server.store.get(body.id)).toMatchObject({
+        repository: 'acme/app',
+        sha: sha('a'),
+        state: 'pending',
+        cache: true,
+        refs: [{ kind: 'branch', name: 'main' }],
+      })
+      const job = await server.queue.receive(AbortSignal.timeout(5_000))
+      expect(job?.buildId).toBe(body.id)
+    },
+  )
+
+  it('accepts a form, and a push that wants no cache', async () => {
+    const message = 'Start afresh\n\n[docker nocache]'
+    const answer = await sendPush({ ...PUSH, url: server.url, message, contentType: 'form' })
+    expect(answer.status).toBe(202)
+    expect(await server.store.get(JSON.parse(answer.body).id)).toMatchObject({ cache: false })
+  })
+
+  it('answers a redelivery with the same build, even after its end, and queues it no more', async () => {
+    const delivery = randomUUID()
+    const first = JSON.parse((await sendPush({ ...PUSH, url: server.url, delivery })).body)
+    const job = await server.queue.receive(AbortSignal.timeout(5_000))
+    const build = await server.store.claim(first.id)
+    if (!build) throw new Error('not claimed')
+    await server.succeed(build)
+    await job?.acknowledge()
+
+    const again = await sendPush({ ...PUSH, url: server.url, delivery })
+    expect(again.status).toBe(202)
+    expect(JSON.parse(again.body)).toMatchObject({ id: first.id, outcome: 'redelivered' })
+    expect(await server.queue.receive(AbortSignal.timeout(50))).toBeNull()
+  })
+
+  it('joins the build of the same commit that is under way', async () => {
+    const first = JSON.parse((await sendPush({ ...PUSH, url: server.url })).body)
+    const second = await sendPush({ ...PUSH, url: server.url, ref: 'refs/heads/other' })
+    expect(second.status).toBe(202)
+    expect(JSON.parse(second.body)).toMatchObject({ id: first.id, outcome: 'joined' })
+    expect((await server.store.get(first.id))?.refs.map((ref) => ref.name)).toEqual(['main', 'other'])
+  })
+
+  it.each([
+    ['a ping', 'ping', { zen: 'Keep it logically awesome.' }, /pong/],
+    ['another event', 'issues', { action: 'opened' }, /only pushes/],
+  ])('ignores %s with a reason', async (_name, event, payload, reason) => {
+    const answer = await sendWebhook({ url: server.url, secret: SECRET, event, payload })
+    expect(answer.status).toBe(200)
+    expect(JSON.parse(answer.body)).toEqual({ ignored: expect.stringMatching(reason) })
+  })
+
+  it.each([
+    ['a fork', { fork: true }, /fork/],
+    ['a deleted branch', { deleted: true }, /deleted/],
+    ['a note', { ref: 'refs/notes/commits' }, /neither a branch nor a tag/],
+  ])('ignores a push to %s with a reason', async (_name, facts, reason) => {
+    const answer = await sendPush({ ...PUSH, ...facts, url: server.url })
+    expect(answer.status).toBe(200)
+    expect(JSON.parse(answer.body).ignored).toMatch(reason)
+    expect(await server.store.unfinished()).toEqual([])
+  })
+
+  it('verifies the bytes as they came, whatever their spacing and letters', async () => {
+    const payload = await pushPayload({ ...PUSH, message: 'Zürich 🏗 \u2028 e\u0301' })
+    const spaced = `\n\t ${JSON.stringify(payload, null, '\t').replaceAll('": ', '" :\r\n')} \n`
+    expect((await post(spaced)).status).toBe(202)
+    const changed = await post(spaced.trim(), { 'x-hub-signature-256': sign(spaced) })
+    expect(changed.status).toBe(401)
+  })
+
+  it.each([
+    ['no signature', { 'x-hub-signature-256': undefined }, /not signed: it has no X-Hub-Signature-256/],
+    [
+      'SHA-1 alone',
+      { 'x-hub-signature-256': undefined, 'x-hub-signature': `sha1=${'0'.repeat(40)}` },
+      /SHA-1 only/,
+    ],
+    ['another secret', { 'x-hub-signature-256': sign('{}', 'guess') }, /does not match/],
+    ['a mangled signature', { 'x-hub-signature-256': 'sha256=zz' }, /does not match/],
+    ['an empty one', { 'x-hub-signature-256': '' }, /does not match/],
+  ])('refuses %s', async (_name, headers, reason) => {
+    const answer = await fetch(server.url, {
+      method: 'POST',
+      body: '{}',
+      headers: Object.entries({
+        'content-type': 'application/json',
+        'x-github-event': 'push',
+        'x-github-delivery': randomUUID(),
+        ...headers,
+      }).filter((pair): pair is [string, string] => pair[1] !== undefined),
+    })
+    expect(answer.status).toBe(401)
+    expect(await answer.json()).toEqual({
+      id: 'unauthorized',
+      message: expect.stringMatching(reason),
+      hint: expect.stringMatching(/GITHUB_SECRET/),
+    })
+  })
+
+  it.each([
+    ['malformed JSON', '{"ref": ', {}, /not JSON/],
+    ['an empty object', '{}', {}, /ref is missing/],
+    ['an array', '[]', {}, /not an object/],
+    ['another content type', '{}', { 'content-type': 'text/xml' }, /content type/],
+    ['no real content type', '{}', { 'content-type': '???' }, /Media Type/i],
+    ['bytes that are no text', new Uint8Array([0x22, 0xff, 0x22]), {}, /./],
+    ['no delivery id', '{}', { 'x-github-delivery': '' }, /x-github-delivery header is missing/],
+    ['an odd delivery id', '{}', { 'x-github-delivery': 'a b' }, /x-github-delivery header is malformed/],
+  ])('answers 400 to %s', async (name, body, headers, reason) => {
+    const answer = await post(body, headers)
+    // The library that verifies signatures takes text only, so other bytes are never signed right.
+    expect(answer.status).toBe(name === 'bytes that are no text' ? 401 : 400)
+    expect(answer.body.message).toMatch(reason)
+    expect(await server.store.unfinished()).toEqual([])
+  })
+
+  it('answers 400 to a POST without an event', async () => {
+    const answer = await fetch(`${server.url}/webhooks/github`, {
+      method: 'POST',
+      body: '{}',
+      headers: { 'x-hub-signature-256': sign('{}') },
+    })
+    expect(answer.status).toBe(400)
+    expect(await answer.json()).toMatchObject({ message: 'the x-github-event header is missing' })
+  })
+
+  it('takes a payload of 20 MB, and answers 413 to one of 26 MB', async () => {
+    // GitHub repeats the message of the head commit in the list of commits.
+    const payload = await pushPayload({ ...PUSH, message: 'é'.repeat(5_000_000) })
+    expect((await post(JSON.stringify(payload))).status).toBe(202)
+    const huge = await post(Buffer.alloc(26 * 1024 * 1024 + 1, 0x20))
+    expect(huge.status).toBe(413)
+    expect(huge.body).toMatchObject({ id: 'too_large' })
+  })
+
+  it('answers 503 when the store or the queue cannot take it, and says nothing of why', async () => {
+    await server.queue.close()
+    const unqueued = await sendPush({ ...PUSH, url: server.url })
+    expect(unqueued.status).toBe(503)
+    // It is stored all the same, for the next start.
+    expect((await server.store.unfinished()).map((build) => build.sha)).toEqual([sha('a')])
+
+    const broken = await startTestServer({
+      store: { ...server.store, accept: () => Promise.reject(new Error('disk on fire at /var/secret')) },
+    })
+    const unstored = await sendPush({ ...PUSH, url: broken.url })
+    await broken[Symbol.asyncDispose]()
+    expect(unstored.status).toBe(503)
+    expect(JSON.parse(unstored.body)).toEqual({
+      id: 'unavailable',
+      message: 'The build could not be accepted',
+      hint: 'Redeliver it from GitHub',
+    })
+    expect(broken.lines.join()).toContain('disk on fire')
+  })
+
+  it('hands on the errors of the store by kind, not as the payload being wrong', async () => {
+    const store = { ...server.store, accept: () => Promise.reject(new ConveyorError('not_found', 'gone')) }
+    const broken = await startTestServer({ store })
+    const answer = await sendPush({ ...PUSH, url: broken.url })
+    await broken[Symbol.asyncDispose]()
+    expect(answer.status).toBe(503)
+  })
+})
+
+describe('webhooks without a secret', () => {
+  it('are accepted unsigned', async () => {
+    await using server = await startTestServer()
+    const { secret: _, ...push } = PUSH
+    expect((await sendPush({ ...push, url: server.url })).status).toBe(202)
+  })
+})

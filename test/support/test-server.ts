@@ -1,0 +1,146 @@
+import type { AddressInfo } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import type { Build } from '../../src/lib/build/build.ts'
+import { github } from '../../src/lib/forge/github.ts'
+import { fileLogStore } from '../../src/lib/logs/file-log-store.ts'
+import type { LogStore } from '../../src/lib/logs/log-store.ts'
+import { memoryQueue } from '../../src/lib/queue/memory-queue.ts'
+import type { Queue } from '../../src/lib/queue/queue.ts'
+import { createServer, type ServerOptions } from '../../src/lib/server/server.ts'
+import type { BuildStore } from '../../src/lib/store/build-store.ts'
+import { sqliteBuildStore } from '../../src/lib/store/sqlite.ts'
+import { type GitHubDouble, startGitHubDouble } from './github-double.ts'
+import { tempDir } from './temp.ts'
+
+export const IMAGE = `registry.example/acme/app@sha256:${'5'.repeat(64)}`
+
+/** The HTTP server on a real port with real stores. There is no worker: tests play its part. */
+export interface TestServer extends AsyncDisposable {
+  readonly url: string
+  store: BuildStore
+  queue: Queue
+  logs: LogStore
+  github: GitHubDouble
+  /** What the server wrote to its own log. */
+  lines: string[]
+  /** How many logs are being read at this moment. */
+  openReaders(): number
+  /** A new request, claimed as by a worker. */
+  begin(sha: string, branch?: string): Promise<Build>
+  succeed(build: Build): Promise<void>
+  fail(build: Build, error: string): Promise<void>
+  writeLog(build: Build, ...pieces: (string | Uint8Array)[]): Promise<void>
+  endLog(build: Build): Promise<void>
+  /** Closes the HTTP server, cutting all connections; the stores stay. */
+  stop(): Promise<void>
+  /** Opens it again on the same port. */
+  start(): Promise<void>
+}
+
+export async function startTestServer(options: Partial<ServerOptions> = {}): Promise<TestServer> {
+  const dir = await tempDir()
+  const store = await sqliteBuildStore({ file: `${dir.path}/conveyor.db` })
+  const files = fileLogStore({ dir: `${dir.path}/logs` })
+  const queue = memoryQueue({})
+  const double = await startGitHubDouble()
+  const lines: string[] = []
+  let readers = 0
+  const logs: LogStore = {
+    ...files,
+    open: (id) => files.open(id),
+    async *read(id, readOptions) {
+      readers++
+      try {
+        yield* files.read(id, readOptions)
+      } finally {
+        readers--
+      }
+    },
+    close: () => files.close(),
+  }
+
+  let app: FastifyInstance | undefined
+  let port = 0
+  const url = () => `http://127.0.0.1:${port}`
+  const start = async () => {
+    app = await createServer({
+      store,
+      queue,
+      logs,
+      forge: github({ baseUrl: double.url, retryDelaysMs: [] }),
+      githubSecret: null,
+      auth: null,
+      baseUrl: url,
+      log: (line) => lines.push(line),
+      version: '1.2.3',
+      ...options,
+    })
+    await app.listen({ host: '127.0.0.1', port })
+    port = (app.server.address() as AddressInfo).port
+  }
+  const stop = async () => {
+    await app?.close()
+    app = undefined
+  }
+  await start()
+
+  const finish = async (build: Build, result: Parameters<BuildStore['finish']>[3]) => {
+    const seen = (await store.get(build.id))?.refs.length ?? 0
+    const finished = await store.finish(build.id, build.attempt, seen, result)
+    if (finished !== 'finished') throw new Error(`build ${build.id}: ${finished}`)
+  }
+  return {
+    get url() {
+      return url()
+    },
+    store,
+    queue,
+    logs,
+    github: double,
+    lines,
+    openReaders: () => readers,
+    async begin(sha, branch) {
+      const { build } = await store.accept({
+        repository: 'acme/app',
+        sha,
+        ref: branch === undefined ? null : { kind: 'branch', name: branch },
+        defaultBranch: null,
+        cache: true,
+        source: { kind: 'api' },
+      })
+      const claimed = await store.claim(build.id)
+      if (!claimed) throw new Error('the build has ended before it began')
+      return claimed
+    },
+    succeed: (build) =>
+      finish(build, { state: 'succeeded', image: IMAGE, tags: [`registry.example/acme/app:${build.sha}`] }),
+    fail: (build, error) => finish(build, { state: 'failed', error, errorKind: 'build_failed' }),
+    async writeLog(build, ...pieces) {
+      const writer = await files.open(build.id)
+      for (const piece of pieces) await writer.write(piece)
+      await writer.close()
+    },
+    async endLog(build) {
+      await (await files.open(build.id)).end()
+    },
+    stop,
+    start,
+    async [Symbol.asyncDispose]() {
+      await stop()
+      await queue.close()
+      await files.close()
+      await store.close()
+      await double[Symbol.asyncDispose]()
+      await dir[Symbol.asyncDispose]()
+    },
+  }
+}
+
+export function sha(digit: string): string {
+  return digit.repeat(40)
+}
+
+/** Waits until something is so; the test's own time limit says when it never will be. */
+export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 10))
+}
