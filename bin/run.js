@@ -1,4 +1,7 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
-import { execute } from '@oclif/core'
+import { enableCompileCache } from 'node:module'
 
+// Compiled code of an earlier run is used again: starts in two thirds of the time.
+enableCompileCache()
+const { execute } = await import('@oclif/core')
 await execute({ dir: import.meta.url })
