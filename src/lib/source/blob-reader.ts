@@ -1,0 +1,248 @@
+import { type Git, GitFailure, type GitProcess } from './git.ts'
+
+/** Blobs up to this size go through a shared `git cat-file --batch`, whole; larger ones are streamed. */
+const SMALL = 512 * 1024
+/** Processes that share the small blobs; reading is mostly inflating, so two use two cores. */
+const BATCHES = 2
+/** Bytes of small blobs that are asked for and not yet there, per process. */
+const WINDOW = 4 * 1024 * 1024
+/** Large blobs that are read at the same time, each by a process of its own. */
+const LARGE_AT_ONCE = 4
+
+/** Reads blobs of one repository; nothing is held in memory but small blobs on their way to a reader. */
+export class BlobReader {
+  readonly #git: Git
+  readonly #gitDir: string
+  readonly #abort = new AbortController()
+  readonly #batches: Batch[] = []
+  readonly #large = new Slots(LARGE_AT_ONCE)
+  readonly #running = new Set<GitProcess>()
+
+  constructor(git: Git, gitDir: string) {
+    this.#git = git
+    this.#gitDir = gitDir
+  }
+
+  /**
+   * The bytes of a blob of known size, in pieces. Calls may overlap, and a reader may stop early.
+   * @throws GitFailure when git does not have it, or the reason that `close` was given.
+   */
+  async *read(oid: string, size: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    if (size > SMALL) {
+      yield* this.#stream(oid, size, signal)
+    } else if (size > 0) {
+      yield await this.readSmall(oid, size, signal)
+    }
+  }
+
+  /** A blob as a whole: for those known to be small. */
+  async readSmall(oid: string, size: number, signal?: AbortSignal): Promise<Buffer> {
+    this.#abort.signal.throwIfAborted()
+    while (this.#batches.length < BATCHES) {
+      const git = this.#git.start(['cat-file', '--batch'], { gitDir: this.#gitDir })
+      this.#batches.push(new Batch(git))
+    }
+    const [first, ...others] = this.#batches as [Batch, ...Batch[]]
+    const batch = others.reduce((least, other) => (other.load < least.load ? other : least), first)
+    return batch.read(oid, size, signal)
+  }
+
+  async *#stream(oid: string, size: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const ending = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal
+    await this.#large.take(ending)
+    let git: GitProcess | undefined
+    try {
+      git = this.#git.start(['cat-file', 'blob', oid], { gitDir: this.#gitDir, signal: ending })
+      this.#running.add(git)
+      git.stdin.end()
+      let seen = 0
+      for await (const chunk of git.stdout as AsyncIterable<Buffer>) {
+        seen += chunk.length
+        yield chunk
+      }
+      await git.ended
+      if (seen !== size)
+        throw new GitFailure('cat-file', `gave ${seen} bytes of ${size}`, `bad object ${oid}`)
+    } catch (error) {
+      // The pipe that breaks says less than the reason for it.
+      ending.throwIfAborted()
+      throw error
+    } finally {
+      git?.stop()
+      if (git) this.#running.delete(git)
+      this.#large.release()
+    }
+  }
+
+  /** Ends all processes; reads under way fail with `reason`. Resolves when the processes are gone. */
+  async close(reason: unknown = new Error('the context was closed')): Promise<void> {
+    const processes = [...this.#running]
+    this.#abort.abort(reason)
+    await Promise.allSettled([
+      ...this.#batches.map((batch) => batch.close(reason)),
+      ...processes.map(({ ended }) => ended),
+    ])
+  }
+}
+
+interface Request {
+  oid: string
+  size: number
+  resolve(content: Buffer): void
+  reject(reason: unknown): void
+  /** The reader does not want it any more; what is on its way is dropped. */
+  dropped: boolean
+}
+
+/**
+ * One `git cat-file --batch`: names go in, `<oid> blob <size>\n<content>\n` comes out in the same order.
+ * Requests are written ahead of the answers, as many as fit into the window.
+ */
+class Batch {
+  readonly #git: GitProcess
+  readonly #waiting: Request[] = []
+  readonly #sent: Request[] = []
+  #load = 0
+  /** The part of it that git was asked for. */
+  #inFlight = 0
+  #failure: { reason: unknown } | undefined
+  /** Bytes of a header that is not complete yet. */
+  #header = ''
+  /** The content that is being filled; its last byte is the newline after it. */
+  #content: Buffer | undefined
+  #filled = 0
+
+  constructor(git: GitProcess) {
+    this.#git = git
+    git.stdout.on('data', (chunk: Buffer) => this.#receive(chunk))
+    git.stdin.on('error', () => {}) // `ended` tells why.
+    git.ended.then(
+      () => this.#fail(new GitFailure('cat-file', 'ended by itself', '')),
+      (error) => this.#fail(error),
+    )
+  }
+
+  /** Bytes that readers wait for. */
+  get load(): number {
+    return this.#load
+  }
+
+  read(oid: string, size: number, signal?: AbortSignal): Promise<Buffer> {
+    signal?.throwIfAborted()
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
+    if (this.#failure) {
+      reject(this.#failure.reason)
+      return promise
+    }
+    const request: Request = { oid, size, resolve, reject, dropped: false }
+    this.#waiting.push(request)
+    this.#load += size
+    this.#send()
+    if (!signal) return promise
+    const onAbort = () => {
+      request.dropped = true
+      reject(signal.reason)
+    }
+    signal.addEventListener('abort', onAbort)
+    return promise.finally(() => signal.removeEventListener('abort', onAbort))
+  }
+
+  async close(reason: unknown): Promise<void> {
+    this.#fail(reason)
+    this.#git.stop()
+    await this.#git.ended
+  }
+
+  #send(): void {
+    let lines = ''
+    while (
+      this.#waiting[0] &&
+      (this.#sent.length === 0 || this.#inFlight + this.#waiting[0].size <= WINDOW)
+    ) {
+      const request = this.#waiting.shift() as Request
+      if (request.dropped) {
+        this.#load -= request.size
+        continue
+      }
+      this.#sent.push(request)
+      this.#inFlight += request.size
+      lines += `${request.oid}\n`
+    }
+    if (lines !== '') this.#git.stdin.write(lines)
+  }
+
+  #receive(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length && !this.#failure) {
+      at = this.#content ? this.#fill(this.#content, chunk, at) : this.#readHeader(chunk, at)
+    }
+  }
+
+  #readHeader(chunk: Buffer, at: number): number {
+    const newline = chunk.indexOf(10, at)
+    const end = newline < 0 ? chunk.length : newline
+    this.#header += chunk.toString('latin1', at, end)
+    if (newline < 0) return end
+    const request = this.#sent[0]
+    if (!request || this.#header !== `${request.oid} blob ${request.size}`) {
+      this.#fail(new GitFailure('cat-file', 'gave an unexpected answer', `bad object: ${this.#header}`))
+      this.#git.stop()
+      return chunk.length
+    }
+    this.#header = ''
+    this.#content = Buffer.allocUnsafe(request.size + 1)
+    this.#filled = 0
+    return end + 1
+  }
+
+  #fill(content: Buffer, chunk: Buffer, at: number): number {
+    const copied = chunk.copy(content, this.#filled, at)
+    this.#filled += copied
+    if (this.#filled === content.length) {
+      const request = this.#sent.shift() as Request
+      this.#content = undefined
+      this.#inFlight -= request.size
+      this.#load -= request.size
+      request.resolve(content.subarray(0, -1))
+      this.#send()
+    }
+    return at + copied
+  }
+
+  #fail(reason: unknown): void {
+    this.#failure ??= { reason }
+    for (const request of [...this.#sent.splice(0), ...this.#waiting.splice(0)]) request.reject(reason)
+  }
+}
+
+/** Lets only so many go on at once; the others wait in line. */
+class Slots {
+  #free: number
+  readonly #line: (() => void)[] = []
+
+  constructor(count: number) {
+    this.#free = count
+  }
+
+  async take(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    if (this.#free > 0) {
+      this.#free -= 1
+      return
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const onAbort = () => {
+      this.#line.splice(this.#line.indexOf(resolve), 1)
+      reject(signal.reason)
+    }
+    this.#line.push(resolve)
+    signal.addEventListener('abort', onAbort)
+    await promise.finally(() => signal.removeEventListener('abort', onAbort))
+  }
+
+  release(): void {
+    const next = this.#line.shift()
+    if (next) next()
+    else this.#free += 1
+  }
+}

@@ -1,0 +1,138 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import type { BlobReader } from './blob-reader.ts'
+import type { Git } from './git.ts'
+import type { TreeFile } from './git-tree.ts'
+
+/** A file whose bytes in a checkout differ from its blob's. */
+export interface Converted {
+  /** Where the converted bytes are. */
+  spool: Buffer
+  size: number
+  /** `sha256:` and the hash of the converted bytes. */
+  contentId: string
+}
+
+/** What .gitattributes make of the files of a tree. */
+export interface Attributes {
+  /** Files that `git checkout` writes otherwise than the blob has them. */
+  convert: TreeFile[]
+  /** Files that are given to Git LFS. */
+  lfs: TreeFile[]
+}
+
+/** Words without which no .gitattributes can change a byte of a checkout on Linux. */
+const WORDS = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
+/** Files whose attributes are asked for in one go: their answer is held in memory. */
+const AT_ONCE = 10_000
+/** Larger attribute files are not searched but taken as relevant. */
+const MAX_SEARCHED = 256 * 1024
+
+/** Whether some attributes file of the tree matters for a build at all; most trees have none that does. */
+export async function attributesMatter(
+  files: readonly TreeFile[],
+  reader: BlobReader,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const sources = files.filter((file) => isRegular(file) && /(^|\/)\.gitattributes$/.test(file.path))
+  const answers = await Promise.all(
+    sources.map(async ({ oid, size }) => {
+      if (size > MAX_SEARCHED) return true
+      return WORDS.test((await reader.readSmall(oid, size, signal)).toString('latin1'))
+    }),
+  )
+  return answers.includes(true)
+}
+
+/**
+ * git's own attribute and conversion code, on a tree that is not checked out: it needs an index, which is
+ * made in a folder of ours, and a work tree, which stays empty.
+ */
+export class CheckoutFilters {
+  readonly #git: Git
+  readonly #folder: string
+  readonly #options: {
+    gitDir: string
+    cwd: string
+    env: Record<string, string>
+    signal: AbortSignal | undefined
+  }
+
+  /** @param folder does not exist yet; `remove` removes it. */
+  constructor(git: Git, gitDir: string, folder: string, signal?: AbortSignal) {
+    this.#git = git
+    this.#folder = folder
+    const workTree = join(folder, 'empty')
+    const env = { GIT_INDEX_FILE: join(folder, 'index'), GIT_WORK_TREE: workTree }
+    this.#options = { gitDir, cwd: workTree, env, signal }
+  }
+
+  /** Reads the attributes of `files`, which belong to `tree`. */
+  async attributes(tree: string, files: readonly TreeFile[]): Promise<Attributes> {
+    await mkdir(this.#options.cwd, { recursive: true })
+    await this.#git.run(['read-tree', tree], this.#options)
+    const regular = files.filter(isRegular)
+    const found: Attributes = { convert: [], lfs: [] }
+    for (let start = 0; start < regular.length; start += AT_ONCE) {
+      await this.#check(regular.slice(start, start + AT_ONCE), found)
+    }
+    return found
+  }
+
+  async #check(files: readonly TreeFile[], found: Attributes): Promise<void> {
+    const args = [
+      'check-attr',
+      '--cached',
+      '--stdin',
+      '-z',
+      'eol',
+      'ident',
+      'working-tree-encoding',
+      'filter',
+    ]
+    const output = await this.#git.run(args, { ...this.#options, input: paths(files) })
+    // path, attribute, value, ...: four of them for each file, in the order asked.
+    const fields = output.toString('latin1').split('\0')
+    for (const [index, file] of files.entries()) {
+      const [eol, ident, encoding = '', filter] = [2, 5, 8, 11].map((at) => fields[index * 12 + at])
+      const encoded = !/^(unspecified|unset|set)$/.test(encoding)
+      if (eol === 'crlf' || ident === 'set' || encoded) found.convert.push(file)
+      if (filter === 'lfs') found.lfs.push(file)
+    }
+  }
+
+  /** Writes files as a checkout would, into the folder. */
+  async convert(files: readonly TreeFile[]): Promise<Map<TreeFile, Converted>> {
+    const target = join(this.#folder, 'converted')
+    const args = ['checkout-index', '--stdin', '-z', '-q', `--prefix=${target}/`]
+    await this.#git.run(args, { ...this.#options, input: paths(files) })
+    const converted = new Map<TreeFile, Converted>()
+    for (const file of files) {
+      const spool = Buffer.concat([Buffer.from(`${target}/`), file.rawPath])
+      converted.set(file, await describe(spool))
+    }
+    return converted
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+}
+
+async function describe(spool: Buffer): Promise<Converted> {
+  const { size } = await stat(spool)
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(spool), hash)
+  return { spool, size, contentId: `sha256:${hash.digest('hex')}` }
+}
+
+function isRegular({ kind }: TreeFile): boolean {
+  return kind === 'file' || kind === 'executable'
+}
+
+function paths(files: readonly TreeFile[]): Buffer {
+  return Buffer.concat(files.flatMap(({ rawPath }) => [rawPath, Buffer.alloc(1)]))
+}

@@ -1,0 +1,96 @@
+import type { Converted } from './checkout-filters.ts'
+import type { Dockerignore, Verdict } from './dockerignore.ts'
+import type { TreeFile } from './git-tree.ts'
+import type { ContextEntry } from './source.ts'
+
+/** Which files and directories of a tree belong to a context. */
+export interface Selection {
+  files: TreeFile[]
+  /** The entries, in order, once it is known what conversions and symlinks make of them. */
+  entries(
+    converted: ReadonlyMap<TreeFile, Converted>,
+    linkTargets: ReadonlyMap<TreeFile, Uint8Array>,
+  ): ContextEntry[]
+}
+
+interface Directory {
+  path: string
+  rawPath: Buffer
+  verdict: Verdict | undefined
+  listed: boolean
+}
+
+const NOTHING = new Uint8Array()
+
+/**
+ * Walks the sorted files of a tree. A directory is listed when it is not excluded itself (and is then
+ * perhaps empty), or when an exception brings back something below it.
+ */
+export function listEntries(files: readonly TreeFile[], ignore?: Dockerignore): Selection {
+  const listed: (TreeFile | Directory)[] = []
+  /** The directories from the root to the file at hand. */
+  const stack: Directory[] = []
+
+  function list(directory: Directory): void {
+    if (!directory.listed) listed.push(directory)
+    directory.listed = true
+  }
+
+  /** Brings the stack to the directories of `file`. False when it is in one that nothing comes back from. */
+  function enter({ rawPath }: TreeFile): boolean {
+    for (;;) {
+      const parent = stack.at(-1)
+      if (parent && !holds(parent.rawPath, rawPath)) {
+        stack.pop()
+        continue
+      }
+      if (parent?.verdict?.final) return false
+      const at = (parent?.rawPath.length ?? -1) + 1
+      const slash = rawPath.indexOf(47, at)
+      if (slash < 0) return true
+      const raw = rawPath.subarray(0, slash)
+      const name = raw.toString('utf8')
+      const directory = {
+        path: name,
+        rawPath: raw,
+        verdict: ignore?.judge(name, parent?.verdict),
+        listed: false,
+      }
+      stack.push(directory)
+      if (!directory.verdict?.excluded) for (const one of stack) list(one)
+    }
+  }
+
+  for (const file of files) {
+    if (!enter(file) || ignore?.judge(file.path, stack.at(-1)?.verdict).excluded) continue
+    for (const directory of stack) list(directory)
+    listed.push(file)
+  }
+  return {
+    files: listed.filter((one) => 'oid' in one),
+    entries: (converted, targets) =>
+      listed.map((one) =>
+        'oid' in one ? fileEntry(one, converted.get(one), targets.get(one)) : directoryEntry(one),
+      ),
+  }
+}
+
+/** By bytes: two names that are not valid UTF-8 may read the same. */
+function holds(directory: Buffer, path: Buffer): boolean {
+  const { length } = directory
+  return path[length] === 47 && directory.compare(path, 0, length) === 0
+}
+
+function directoryEntry({ path, rawPath }: Directory): ContextEntry {
+  return { path, rawPath, kind: 'directory', mode: 0o755, size: 0, contentId: '', linkTarget: NOTHING }
+}
+
+function fileEntry(file: TreeFile, converted?: Converted, linkTarget: Uint8Array = NOTHING): ContextEntry {
+  const { path, rawPath, oid } = file
+  if (file.kind === 'symlink') {
+    return { path, rawPath, kind: 'symlink', mode: 0o777, size: 0, contentId: oid, linkTarget }
+  }
+  const mode = file.kind === 'executable' ? 0o755 : 0o644
+  const { size, contentId } = converted ?? { size: file.size, contentId: oid }
+  return { path, rawPath, kind: 'file', mode, size, contentId, linkTarget: NOTHING }
+}

@@ -1,0 +1,220 @@
+import { randomUUID } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { join, posix } from 'node:path'
+import { shortName } from '../build/build.ts'
+import { ConveyorError } from '../errors.ts'
+import { BlobReader } from './blob-reader.ts'
+import { attributesMatter, CheckoutFilters, type Converted } from './checkout-filters.ts'
+import { listEntries } from './context-entries.ts'
+import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
+import { type Git, GitFailure } from './git.ts'
+import { damaged } from './git-errors.ts'
+import { readTree, type TreeFile } from './git-tree.ts'
+import type { Commit, Context, ContextEntry } from './source.ts'
+import { type Resolved, resolveInTree } from './tree-paths.ts'
+
+export interface OpenOptions {
+  git: Git
+  commit: Commit
+  /** Path of the Dockerfile in the tree. */
+  dockerfile: string
+  signal: AbortSignal | undefined
+  /** Folder for converted files. */
+  tempDir: string
+  /** Told when git can not read what must be in the mirror. */
+  onDamage(): Promise<void>
+}
+
+const MAX_IGNORE_FILE = 1024 * 1024
+/** Linux has no longer symlinks. */
+const MAX_LINK_TARGET = 4095
+const LFS_POINTER = /^version https:\/\/(git-lfs\.github\.com\/spec|hawser\.github\.com\/spec)\//
+
+/** Reads the tree of a commit as a build context. The caller closes it. */
+export async function openContext(options: OpenOptions): Promise<Context> {
+  const { git, commit, signal, tempDir } = options
+  const reader = new BlobReader(git, commit.gitDir)
+  const filters = new CheckoutFilters(git, commit.gitDir, join(tempDir, randomUUID()), signal)
+  const onAbort = () => void reader.close(signal?.reason)
+  signal?.addEventListener('abort', onAbort)
+  const close = async () => {
+    signal?.removeEventListener('abort', onAbort)
+    await reader.close()
+    await filters.remove()
+  }
+  try {
+    return { ...(await new Opening(options, reader, filters).context()), close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** The steps from a commit to its context; lives only while the context is opened. */
+class Opening {
+  readonly #options: OpenOptions
+  readonly #reader: BlobReader
+  readonly #filters: CheckoutFilters
+  readonly #name: string
+
+  constructor(options: OpenOptions, reader: BlobReader, filters: CheckoutFilters) {
+    this.#options = options
+    this.#reader = reader
+    this.#filters = filters
+    this.#name = shortName(options.commit)
+  }
+
+  async context(): Promise<Omit<Context, 'close'>> {
+    const { git, commit, signal } = this.#options
+    const files = await readTree(git, commit.gitDir, commit.tree, signal)
+    const dockerfile = await this.#findDockerfile(files)
+    const own = await this.#resolve(files, `${dockerfile}.dockerignore`)
+    const root = await this.#resolve(files, '.dockerignore')
+    const ignore = await this.#readIgnore(dockerfile, own, root)
+    const { file, links } = await this.#resolve(files, dockerfile)
+
+    const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
+    const kept = listEntries(files, ignore)
+    const needed = listEntries(files.filter((one) => forDockerfile.has(one)))
+    this.#refuseSubmodules(kept.files)
+    const wanted = [...new Set([...kept.files, ...needed.files])]
+    const converted = await this.#applyAttributes(files, wanted, new Set(kept.files))
+    const targets = await this.#readLinks(wanted)
+    return {
+      dockerfile,
+      entries: kept.entries(converted, targets),
+      dockerfileEntries: needed.entries(converted, targets),
+      read: this.#readFunction(converted),
+    }
+  }
+
+  /** `Dockerfile`, or as Docker has it `dockerfile`, when no other was asked for. */
+  async #findDockerfile(files: readonly TreeFile[]): Promise<string> {
+    const asked = validDockerfile(this.#options.dockerfile)
+    const { file, links } = await this.#resolve(files, asked)
+    if (file && file.kind !== 'submodule') return asked
+    if (asked === 'Dockerfile' && links.length === 0) {
+      const lower = await this.#resolve(files, 'dockerfile')
+      if (lower.file && lower.file.kind !== 'submodule') return 'dockerfile'
+    }
+    if (links.length > 0) {
+      throw new ConveyorError(
+        'build_failed',
+        `${asked} in ${this.#name} is a symlink that leads to no file`,
+        {
+          hint: 'Point it at a Dockerfile inside the repository',
+        },
+      )
+    }
+    throw asked === 'Dockerfile'
+      ? new ConveyorError('build_failed', `no Dockerfile in the root of ${this.#name}`, {
+          hint: 'Add a file named Dockerfile to the root of the repository and push it',
+        })
+      : new ConveyorError('build_failed', `no ${asked} in ${this.#name}`, {
+          hint: 'Check the path: it is relative to the root of the repository',
+        })
+  }
+
+  #resolve(files: readonly TreeFile[], path: string): Promise<Resolved> {
+    return resolveInTree(files, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
+  }
+
+  /** The file beside the Dockerfile wins, even an empty one. */
+  async #readIgnore(dockerfile: string, own: Resolved, root: Resolved): Promise<Dockerignore | undefined> {
+    const [name, file] = own.file ? [`${dockerfile}.dockerignore`, own.file] : ['.dockerignore', root.file]
+    if (!file || file.kind === 'submodule') return undefined
+    if (file.size > MAX_IGNORE_FILE) {
+      throw new ConveyorError('build_failed', `${name} in ${this.#name} is larger than 1 MiB`)
+    }
+    const content = await this.#reader.readSmall(file.oid, file.size, this.#options.signal)
+    return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`)
+  }
+
+  #refuseSubmodules(files: readonly TreeFile[]): void {
+    const submodules = files.filter(({ kind }) => kind === 'submodule')
+    if (submodules.length === 0) return
+    throw new ConveyorError('build_failed', `${this.#name} has a submodule at ${some(submodules)}`, {
+      hint: 'Submodules are not fetched: exclude it in .dockerignore, or add its files to the repository',
+    })
+  }
+
+  async #applyAttributes(
+    files: readonly TreeFile[],
+    wanted: readonly TreeFile[],
+    kept: ReadonlySet<TreeFile>,
+  ): Promise<ReadonlyMap<TreeFile, Converted>> {
+    const { commit, signal } = this.#options
+    if (!(await attributesMatter(files, this.#reader, signal))) return new Map()
+    const { convert, lfs } = await this.#filters.attributes(commit.tree, wanted)
+    await this.#refuseLfs(lfs.filter((file) => kept.has(file)))
+    return convert.length > 0 ? this.#filters.convert(convert) : new Map()
+  }
+
+  async #refuseLfs(files: readonly TreeFile[]): Promise<void> {
+    const small = files.filter(({ size }) => size < 1024)
+    const heads = await Promise.all(small.map(({ oid, size }) => this.#reader.readSmall(oid, size)))
+    const pointers = small.filter((_, i) => LFS_POINTER.test(heads[i]?.toString('latin1') ?? ''))
+    if (pointers.length === 0) return
+    throw new ConveyorError('build_failed', `${this.#name} keeps files in Git LFS: ${some(pointers)}`, {
+      hint: 'Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves',
+    })
+  }
+
+  async #readLinks(files: readonly TreeFile[]): Promise<ReadonlyMap<TreeFile, Buffer>> {
+    const links = files.filter(({ kind }) => kind === 'symlink')
+    const read = async (link: TreeFile) => [link, await this.#linkTarget(link)] as const
+    return new Map(await Promise.all(links.map(read)))
+  }
+
+  async #linkTarget(link: TreeFile): Promise<Buffer> {
+    if (link.size > MAX_LINK_TARGET) {
+      throw new ConveyorError(
+        'build_failed',
+        `the target of the symlink ${link.path} in ${this.#name} is too long`,
+      )
+    }
+    return this.#reader.readSmall(link.oid, link.size, this.#options.signal)
+  }
+
+  #readFunction(converted: ReadonlyMap<TreeFile, Converted>): Context['read'] {
+    const spools = new Map([...converted.values()].map(({ contentId, spool }) => [contentId, spool]))
+    const reader = this.#reader
+    const { commit, onDamage } = this.#options
+    return async function* read(entry: ContextEntry, signal?: AbortSignal) {
+      if (entry.kind !== 'file') throw new TypeError(`${entry.path} is a ${entry.kind}, it has no content`)
+      const spool = spools.get(entry.contentId)
+      if (spool) {
+        yield* createReadStream(spool, { signal })
+        return
+      }
+      try {
+        yield* reader.read(entry.contentId, entry.size, signal)
+      } catch (error) {
+        if (!(error instanceof GitFailure)) throw error
+        await onDamage()
+        throw damaged(commit.repository, error)
+      }
+    }
+  }
+}
+
+function validDockerfile(path: string): string {
+  const normal = posix.normalize(path)
+  if (path !== '' && !/^\/|^\.\.?(\/|$)|\/$|[\0\n]/.test(normal)) return normal
+  throw new ConveyorError(
+    'invalid',
+    `Dockerfile path ${JSON.stringify(path)} does not lie in the repository`,
+    {
+      hint: 'Give a path relative to the root of the repository, such as docker/app.Dockerfile',
+    },
+  )
+}
+
+/** The first few paths, for an error message. */
+function some(files: readonly TreeFile[]): string {
+  const more = files.length > 3 ? ` and ${files.length - 3} more` : ''
+  return `${files
+    .slice(0, 3)
+    .map(({ path }) => path)
+    .join(', ')}${more}`
+}

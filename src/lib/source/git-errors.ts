@@ -1,0 +1,151 @@
+import { ConveyorError } from '../errors.ts'
+import { GitFailure } from './git.ts'
+import type { Remote } from './git-remote.ts'
+
+/** git found our own copy damaged, not the server or the request at fault. */
+const DAMAGED = [
+  /not a git repository:? |bad config|bad numeric config|invalid gitfile/i,
+  /bad object|is corrupt|object file .* is empty|not a tree object|broken (ref|link)|reference broken/i,
+  /(packfile|index file|GIT packfile|pack) .*(is corrupt|too small|cannot be accessed|does not match|is invalid)/i,
+  /not a GIT packfile|inflate: |bad signature|unable to (read (tree|sha1|object)|unpack)|bad shallow/i,
+  /missing (blob|tree|commit)|did not send all necessary objects|shallow file has changed/i,
+]
+
+/** Whether the failure speaks of damage in the mirror, so that making it anew can help. */
+export function isDamage(thrown: unknown): boolean {
+  if (!(thrown instanceof GitFailure)) return false
+  const ours = thrown.stderr.split('\n').filter((line) => !line.startsWith('remote: '))
+  return DAMAGED.some((pattern) => ours.some((line) => pattern.test(line)))
+}
+
+interface Rule {
+  pattern: RegExp
+  error(what: What): ConveyorError
+}
+
+interface What {
+  repository: string
+  /** Short commit id. */
+  short: string
+  host: string
+  authenticated: boolean
+  /** git's own words, one line. */
+  said: string
+  cause: unknown
+}
+
+/** First match wins. */
+const RULES: Rule[] = [
+  {
+    pattern: /No space left on device|Disk quota exceeded/i,
+    error: ({ repository, short, cause }) =>
+      new ConveyorError('unavailable', `no disk space left to fetch ${repository}@${short}`, {
+        hint: 'Free space in the data directory of this worker',
+        cause,
+      }),
+  },
+  {
+    pattern: /not our ref|no such remote ref|couldn't find remote ref|unadvertised object/i,
+    error: ({ repository, short, host, cause }) =>
+      new ConveyorError('not_found', `${host} has no commit ${short} in ${repository}`, {
+        hint: 'Check the sha and that it was pushed; a force push may have removed it',
+        cause,
+      }),
+  },
+  {
+    pattern: /Host key verification failed|HOST IDENTIFICATION HAS CHANGED/i,
+    error: ({ repository, host, cause }) =>
+      new ConveyorError(
+        'unauthorized',
+        `the ssh host key of ${host} is not the one known for ${repository}`,
+        {
+          hint: 'If the change is right, remove its line from known_hosts in the mirrors folder',
+          cause,
+        },
+      ),
+  },
+  {
+    pattern: /Permission denied \(|no supported authentication methods/i,
+    error: ({ repository, host, cause }) =>
+      new ConveyorError('unauthorized', `${host} refused our ssh key for ${repository}`, {
+        hint: 'Add the public key to the repository as a deploy key, or to a user who may read it',
+        cause,
+      }),
+  },
+  {
+    pattern: /repository .*not found|not found: did you run|does not (appear to be|exist)|error: 404/i,
+    error: ({ repository, host, authenticated, cause }) =>
+      new ConveyorError('not_found', `${host} has no repository ${repository}`, {
+        hint: `Check the name${
+          authenticated
+            ? ' and that the credentials may read it'
+            : ', and set GITHUB_TOKEN if it is a private one'
+        }: GitHub hides private repositories from those who may not read them`,
+        cause,
+      }),
+  },
+  {
+    pattern: /Authentication failed|could not read (Username|Password)|error: (401|403)/i,
+    error: ({ repository, host, authenticated, cause }) =>
+      authenticated
+        ? new ConveyorError('unauthorized', `${host} refused our credentials for ${repository}`, {
+            hint: 'Set GITHUB_TOKEN to a valid token that may read the repository',
+            cause,
+          })
+        : new ConveyorError('unauthorized', `${host} wants credentials for ${repository}`, {
+            hint: 'Set GITHUB_TOKEN for a private repository; GitHub asks for it too when there is no such repository',
+            cause,
+          }),
+  },
+  {
+    pattern: /Could not resolve host|Could not resolve hostname|Temporary failure in name resolution/i,
+    error: ({ repository, host, cause }) =>
+      new ConveyorError('unavailable', `no address found for ${host} while fetching ${repository}`, {
+        hint: 'Check the name in the git URL and the name server of this machine',
+        cause,
+      }),
+  },
+  {
+    pattern: /timed out|Operation too slow|too slow|timeout/i,
+    error: ({ repository, short, host, cause }) =>
+      new ConveyorError('unavailable', `${host} took too long to send ${repository}@${short}`, { cause }),
+  },
+  {
+    pattern: /./s,
+    error: ({ repository, short, host, said, cause }) =>
+      new ConveyorError('unavailable', `could not fetch ${repository}@${short} from ${host}: ${said}`, {
+        hint: 'Check that the git server answers',
+        cause,
+      }),
+  },
+]
+
+/** What a failed `git fetch` means for the person who asked for the build. */
+export function fetchError(
+  thrown: unknown,
+  { repository, sha, remote }: { repository: string; sha: string; remote: Remote },
+): unknown {
+  if (!(thrown instanceof GitFailure)) return thrown
+  const rule = RULES.find(({ pattern }) => pattern.test(thrown.stderr || thrown.message))
+  const what = { repository, short: sha.slice(0, 7), cause: thrown, said: said(thrown) }
+  return rule?.error({ ...what, host: remote.host, authenticated: remote.authenticated })
+}
+
+/** The line of git's that says most: its first `fatal:`, else `error:`, else the last line. */
+export function said(failure: GitFailure): string {
+  const lines = failure.stderr.split('\n').filter((line) => line.trim() !== '')
+  const best =
+    lines.find((line) => /^(fatal|remote: fatal): /.test(line)) ??
+    lines.find((line) => line.startsWith('error: ')) ??
+    lines.at(-1)
+  return (best ?? failure.message).replace(/^(fatal|error): /, '')
+}
+
+/** A damaged mirror: what to throw. The next fetch makes it anew, so trying again helps. */
+export function damaged(repository: string, cause: unknown): ConveyorError {
+  const detail = cause instanceof GitFailure ? said(cause) : String(cause)
+  return new ConveyorError('unavailable', `the local mirror of ${repository} is damaged: ${detail}`, {
+    hint: 'Try again: the mirror will be made anew',
+    cause,
+  })
+}

@@ -1,0 +1,215 @@
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { shortName } from '../build/build.ts'
+import { validRepository, validSha } from '../build/validate.ts'
+import { ConveyorError } from '../errors.ts'
+import { KeyedMutex } from '../keyed-mutex.ts'
+import { Git, GitFailure } from './git.ts'
+import { openContext } from './git-context.ts'
+import { damaged, fetchError, isDamage } from './git-errors.ts'
+import { type RemoteOptions, remoteOf } from './git-remote.ts'
+import { Mirror, type MirrorLimits } from './mirror.ts'
+import { lockMirror } from './mirror-lock.ts'
+import type { Commit, Context, FetchOptions, Source } from './source.ts'
+
+export interface GitMirrorsOptions extends RemoteOptions {
+  /** Folder for the mirrors; made when needed. */
+  dir: string
+  /** Environment to take PATH, proxy and certificate settings from; nothing else of it reaches git. */
+  environment?: Record<string, string | undefined>
+  /** Told about trouble that harms no build: failed maintenance of a mirror. */
+  warn?: (message: string) => void
+  /** A fetch that shows no sign of life for this long has failed. Default 2 minutes. */
+  silenceMs?: number
+  limits?: Partial<MirrorLimits>
+}
+
+/** A Source that holds processes in the background. */
+export interface GitMirrors extends Source {
+  /** Ends the maintenance of mirrors, if any runs. */
+  close(): Promise<void>
+}
+
+const DEFAULT_LIMITS: MirrorLimits = { keepCommits: 200, maxPacks: 25, pruneEveryMs: 24 * 3600 * 1000 }
+/** Half-made mirrors and the like of a Conveyor that was killed are removed after this time. */
+const TEMPORARY_KEPT_MS = 24 * 3600 * 1000
+
+/**
+ * Commits from a git server, through one bare mirror per repository at `dir/owner/name.git`.
+ * @throws ConveyorError `invalid` when the URL template can not be used.
+ */
+export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
+  const dir = resolve(options.dir)
+  const tempDir = join(dir, '.tmp')
+  const git = new Git(options.environment ?? {}, dir)
+  const remote = remoteOf(options, dir)
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
+  const silenceMs = options.silenceMs ?? 120_000
+  const warn = options.warn ?? (() => {})
+  const mutex = new KeyedMutex()
+  /** Maintenance by repository, waiting or under way: a fetch ends it rather than wait for it. */
+  const maintenance = new Map<string, { abort: AbortController; ended: Promise<void> }>()
+  let ready: Promise<void> | undefined
+
+  // GitHub's names ignore case, so one repository has one mirror however its name was spelt.
+  const keyOf = (repository: string) => validRepository(repository).toLowerCase()
+  const mirrorOf = (key: string) => new Mirror(git, join(dir, `${key}.git`))
+
+  async function fetch(repository: string, sha: string, { signal, log }: FetchOptions = {}): Promise<Commit> {
+    const key = keyOf(repository)
+    validSha(sha)
+    const mirror = mirrorOf(key)
+    try {
+      const commit = await present(mirror, repository, sha, log)
+      if (commit) return commit
+      maintenance.get(key)?.abort.abort()
+      const fetched = await mutex.run(key, () => fetchLocked(key, repository, sha, { signal, log }), signal)
+      maintainLater(key)
+      return fetched
+    } catch (error) {
+      if (error instanceof ConveyorError) throw error
+      if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
+      throw new ConveyorError(
+        'unavailable',
+        `could not fetch ${shortName({ repository, sha })}: ${text(error)}`,
+        {
+          hint: 'Check the data directory of this worker',
+          cause: error,
+        },
+      )
+    }
+  }
+
+  async function present(mirror: Mirror, repository: string, sha: string, log: FetchOptions['log']) {
+    try {
+      const facts = await mirror.find(sha)
+      if (!facts) return null
+      log?.(`${shortName({ repository, sha })} is in the mirror already`)
+      return { repository, sha, gitDir: mirror.gitDir, ...facts }
+    } catch (error) {
+      if (!(error instanceof GitFailure)) throw error
+      // The ref is there and the commit is not readable.
+      await mirror.markDamaged()
+      return null
+    }
+  }
+
+  async function fetchLocked(
+    key: string,
+    repository: string,
+    sha: string,
+    { signal, log }: { signal: AbortSignal | undefined; log: FetchOptions['log'] },
+  ): Promise<Commit> {
+    const mirror = mirrorOf(key)
+    ready ??= prepareFolders()
+    await ready
+    await mkdir(join(dir, key, '..'), { recursive: true })
+    await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
+    // Whoever had the lock before us may have brought the same commit.
+    const found = await present(mirror, repository, sha, log)
+    if (found) return found
+
+    log?.(`Fetching ${shortName({ repository, sha })} from ${remote.host}`)
+    for (let attempt = 1; ; attempt += 1) {
+      const transfer = transferReport()
+      try {
+        await mirror.prepare(sha, tempDir, lock)
+        await mirror.fetch(repository, sha, remote, { signal, silenceMs, lock, onStderr: transfer.line })
+        const facts = await mirror.find(sha)
+        if (!facts) throw new GitFailure('fetch', 'left no ref', 'bad object')
+        log?.(transfer.summary())
+        return { repository, sha, gitDir: mirror.gitDir, ...facts }
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!isDamage(error)) throw fetchError(error, { repository, sha, remote })
+        await mirror.markDamaged()
+        if (attempt === 2) throw damaged(repository, error)
+        log?.(`The mirror of ${repository} is damaged and is made anew`)
+      }
+    }
+  }
+
+  async function prepareFolders(): Promise<void> {
+    await mkdir(tempDir, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(tempDir)) {
+      const path = join(tempDir, name)
+      const { mtimeMs } = await stat(path)
+      if (Date.now() - mtimeMs > TEMPORARY_KEPT_MS) await rm(path, { recursive: true, force: true })
+    }
+  }
+
+  function maintainLater(key: string): void {
+    const abort = new AbortController()
+    const { signal } = abort
+    const work = async () => {
+      if (!(await mirrorOf(key).needsMaintenance(limits))) return
+      await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
+      await mirrorOf(key).maintain(limits, lock, signal)
+    }
+    const before = maintenance.get(key)
+    before?.abort.abort()
+    const ended = mutex
+      .run(key, work, signal)
+      .catch((error) => {
+        if (!signal.aborted) warn(`maintenance of the mirror of ${key} failed: ${text(error)}`)
+      })
+      .then(() => before?.ended)
+      .then(() => {
+        if (maintenance.get(key) === entry) maintenance.delete(key)
+      })
+    const entry = { abort, ended }
+    maintenance.set(key, entry)
+  }
+
+  async function context(
+    commit: Commit,
+    { dockerfile = 'Dockerfile', signal }: { dockerfile?: string; signal?: AbortSignal } = {},
+  ): Promise<Context> {
+    const { repository, sha } = commit
+    const onDamage = () => new Mirror(git, commit.gitDir).markDamaged()
+    try {
+      ready ??= prepareFolders()
+      await ready
+      return await openContext({ git, commit, dockerfile, signal, tempDir, onDamage })
+    } catch (error) {
+      if (error instanceof ConveyorError) throw error
+      if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
+      if (!(error instanceof GitFailure)) throw error
+      // All of it is local: git can only fail here when something of ours is broken.
+      await onDamage()
+      throw damaged(repository, error)
+    }
+  }
+
+  async function close(): Promise<void> {
+    const running = [...maintenance.values()]
+    for (const { abort } of running) abort.abort()
+    await Promise.all(running.map(({ ended }) => ended))
+  }
+
+  return { fetch, context, close }
+}
+
+/** Reads from git's progress how much came over the network. */
+function transferReport() {
+  let objects = '0'
+  let size = ''
+  return {
+    line(line: string) {
+      const match = /^Receiving objects: +\d+% \(\d+\/(\d+)\)(?:, ([\d.]+ \w+))?/.exec(line)
+      if (!match) return
+      objects = match[1] ?? objects
+      size = match[2] ?? size
+    },
+    summary: () => `Fetched ${objects} ${objects === '1' ? 'object' : 'objects'}${size && `, ${size}`}`,
+  }
+}
+
+function cancelled(repository: string, sha: string, reason: unknown): ConveyorError {
+  if (reason instanceof ConveyorError) return reason
+  return new ConveyorError('cancelled', `reading ${shortName({ repository, sha })} was cancelled`, {
+    cause: reason,
+  })
+}
+
+const text = (error: unknown) => (error instanceof Error ? error.message : String(error))

@@ -1,0 +1,118 @@
+import { join } from 'node:path'
+import { ConveyorError } from '../errors.ts'
+
+export interface RemoteOptions {
+  /** Address of any repository, with `{repository}` in it: https://, http://, ssh://, file:// or user@host:path. */
+  url: string
+  /** GitHub token (or another server's password) for http and https; sent to that one server only. */
+  token?: string | undefined
+  /** Private key file for ssh; ssh's own choice otherwise. */
+  sshKey?: string | undefined
+}
+
+/** How to reach the git server: everything that a `git fetch` needs besides what to fetch. */
+export interface Remote {
+  /** Host for people, `github.com`. */
+  host: string
+  url(repository: string): string
+  config: [string, string][]
+  env: Record<string, string>
+  /** What must never be shown. */
+  secrets: string[]
+  /** Whether credentials are sent that could be wrong. */
+  authenticated: boolean
+}
+
+const PLACEHOLDER = '{repository}'
+/** A server that sends less than 1000 bytes/s for this long is given up. */
+const STALLED_SECONDS = 30
+
+/**
+ * @param dir where ssh's known_hosts file is kept.
+ * @throws ConveyorError `invalid` when the template can not be used.
+ */
+export function remoteOf({ url: template, token, sshKey }: RemoteOptions, dir: string): Remote {
+  const form = /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
+  if (!template.includes(PLACEHOLDER) || !form) throw badTemplate(template)
+  if (form === 'http' || form === 'https') return httpRemote(template, token)
+  if (form === 'ssh' || form === 'scp') return sshRemote(template, sshKey, dir)
+  if (form === 'file') return { ...base(template, 'this machine'), env: { GIT_ALLOW_PROTOCOL: 'file' } }
+  throw badTemplate(template)
+}
+
+function base(template: string, host: string): Remote {
+  return {
+    host,
+    url: (repository) => template.replaceAll(PLACEHOLDER, repository),
+    config: [],
+    env: {},
+    secrets: [],
+    authenticated: false,
+  }
+}
+
+/** The credentials become a header for this one server, given to git in its environment: argv is public. */
+function httpRemote(template: string, token: string | undefined): Remote {
+  const { origin, host, protocol, username, password } = parse(template)
+  // Credentials in the address would end in argv.
+  const bare = template.replace(/^(https?:\/\/)[^/@]*@/, '$1')
+  const pair = token
+    ? `x-access-token:${token}`
+    : username && `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+  const basic = pair ? Buffer.from(pair).toString('base64') : ''
+  return {
+    ...base(bare, host),
+    config: [
+      ['protocol.version', '2'],
+      ['http.lowSpeedLimit', '1000'],
+      ['http.lowSpeedTime', String(STALLED_SECONDS)],
+      ...(pair ? [[`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`] as [string, string]] : []),
+    ],
+    env: { GIT_ALLOW_PROTOCOL: protocol === 'http:' ? 'http:https' : 'https' },
+    secrets: [token, password, decodeURIComponent(password), basic].filter(
+      (secret) => secret !== undefined && secret !== '',
+    ) as string[],
+    authenticated: pair !== '',
+  }
+}
+
+function parse(template: string): URL {
+  try {
+    return new URL(template.replaceAll(PLACEHOLDER, 'owner/name'))
+  } catch {
+    throw badTemplate(template)
+  }
+}
+
+function sshRemote(template: string, key: string | undefined, dir: string): Remote {
+  const options = [
+    'BatchMode=yes',
+    // The first key that a host shows is remembered; a different one later is refused.
+    'StrictHostKeyChecking=accept-new',
+    `UserKnownHostsFile="${join(dir, 'known_hosts')}"`,
+    'ConnectTimeout=20',
+    'ServerAliveInterval=15',
+    'ServerAliveCountMax=3',
+    ...(key === undefined ? [] : [`IdentityFile="${key}"`, 'IdentitiesOnly=yes']),
+  ]
+  return {
+    ...base(template, /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(template)?.[1] ?? 'ssh'),
+    config: [['protocol.version', '2']],
+    env: {
+      GIT_ALLOW_PROTOCOL: 'ssh',
+      GIT_SSH_VARIANT: 'ssh',
+      // git gives this line to a shell, hence the quotes.
+      GIT_SSH_COMMAND: ['ssh', ...options.flatMap((option) => ['-o', quote(option)])].join(' '),
+    },
+    authenticated: true,
+  }
+}
+
+const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
+
+function badTemplate(template: string): ConveyorError {
+  const shown = template.replace(/\/\/[^/@]*@/, '//[redacted]@')
+  return new ConveyorError('invalid', `git URL ${JSON.stringify(shown)} can not be used`, {
+    hint: 'Give one like https://github.com/{repository}.git or git@github.com:{repository}.git',
+  })
+}

@@ -1,0 +1,223 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { ConveyorError } from '../errors.ts'
+import { type Git, GitFailure } from './git.ts'
+import type { Remote } from './git-remote.ts'
+import type { MirrorLock } from './mirror-lock.ts'
+
+/** What git has to say about a commit that is there. */
+export interface CommitFacts {
+  tree: string
+  /** ISO 8601, UTC. */
+  committedAt: string
+}
+
+export interface MirrorLimits {
+  /** Commits kept for later fetches to build on; those used longest ago go first. */
+  keepCommits: number
+  /** Packs (one per fetch) from which on the small ones are put together. */
+  maxPacks: number
+  /** How often objects that no kept commit needs are looked for. */
+  pruneEveryMs: number
+}
+
+const REFS = 'refs/conveyor'
+/** In a mirror: git found it damaged; and when it was last pruned. */
+const DAMAGED_MARK = 'conveyor-damaged'
+const PRUNED_MARK = 'conveyor-pruned'
+
+/** What a git that was killed leaves behind; a `.keep` would save its pack from every repack. */
+const LEFTOVERS: [folder: string, name: RegExp][] = [
+  ['.', /\.lock$|^gc\.pid$/],
+  [REFS, /\.lock$/],
+  ['objects', /^(tmp_|incoming-)/],
+  ['objects/pack', /^(\.?tmp[_-])|\.keep$|\.lock$/],
+  ['objects/info', /\.lock$/],
+]
+
+/**
+ * One bare repository, with a ref for every commit that was fetched completely: git writes the ref last,
+ * after it has checked that nothing is missing. So the ref, not the commit object, says "it is here".
+ * Everything that writes needs the repository's lock.
+ */
+export class Mirror {
+  readonly gitDir: string
+  readonly #git: Git
+
+  constructor(git: Git, gitDir: string) {
+    this.#git = git
+    this.gitDir = gitDir
+  }
+
+  /** The commit, when all of it is here; else null. Needs no lock and no network. */
+  async find(sha: string): Promise<CommitFacts | null> {
+    const ref = join(this.gitDir, REFS, sha)
+    const now = new Date()
+    try {
+      if (await exists(join(this.gitDir, DAMAGED_MARK))) return null
+      await utimes(ref, now, now) // The time of the last use, for `forget`.
+    } catch (error) {
+      if (isNotFound(error)) return null
+      throw error
+    }
+    try {
+      return parseCommit(await this.#git.run(['cat-file', 'commit', sha], { gitDir: this.gitDir }))
+    } catch (error) {
+      if (!(error instanceof GitFailure && error.stderr.endsWith('bad file'))) throw error
+      throw new ConveyorError('not_found', `${sha.slice(0, 7)} is not a commit but a file or a folder`)
+    }
+  }
+
+  /** Makes it when it is not there or damaged, and removes what a killed git left in it. */
+  async prepare(sha: string, tempDir: string, lock: MirrorLock): Promise<void> {
+    if (await exists(join(this.gitDir, DAMAGED_MARK))) await this.discard(tempDir)
+    if (!(await exists(this.gitDir))) return this.#create(sha, tempDir)
+    if (!lock.exclusive) return
+    for (const [folder, pattern] of LEFTOVERS) {
+      for (const name of await list(join(this.gitDir, folder))) {
+        if (pattern.test(name)) await rm(join(this.gitDir, folder, name), { recursive: true, force: true })
+      }
+    }
+  }
+
+  /** Under another name first, so that there is a whole mirror or none. */
+  async #create(sha: string, tempDir: string): Promise<void> {
+    const temporary = join(tempDir, randomUUID())
+    const format = sha.length === 64 ? 'sha256' : 'sha1'
+    await this.#git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
+    await mkdir(join(temporary, REFS), { recursive: true })
+    await mkdir(dirname(this.gitDir), { recursive: true })
+    await rename(temporary, this.gitDir)
+  }
+
+  /** Brings one commit here, and of it only what no earlier commit brought already. */
+  async fetch(
+    repository: string,
+    sha: string,
+    remote: Remote,
+    options: {
+      signal?: AbortSignal | undefined
+      silenceMs: number
+      lock: MirrorLock
+      onStderr(line: string): void
+    },
+  ): Promise<void> {
+    const { lock, ...rest } = options
+    await this.#git.run(
+      [
+        'fetch',
+        '--depth=1',
+        '--no-tags',
+        '--no-write-fetch-head',
+        '--no-auto-maintenance',
+        '--no-recurse-submodules',
+        '--progress',
+        '--end-of-options',
+        remote.url(repository),
+        `+${sha}:${REFS}/${sha}`,
+      ],
+      {
+        ...rest,
+        gitDir: this.gitDir,
+        // A pack appears as a whole or not at all; loose objects would come one by one.
+        config: [...remote.config, ['fetch.unpackLimit', '1'], ['transfer.unpackLimit', '1']],
+        env: remote.env,
+        secrets: remote.secrets,
+        holdFd: lock.fd,
+      },
+    )
+  }
+
+  /** Says that git found damage: nothing is found here any more, and the next `prepare` begins anew. */
+  async markDamaged(): Promise<void> {
+    await writeFile(join(this.gitDir, DAMAGED_MARK), '').catch((error) => {
+      if (!isNotFound(error)) throw error // Somebody discarded it already.
+    })
+  }
+
+  /** Takes the mirror away; in two steps, so that nobody sees half of one. */
+  async discard(tempDir: string): Promise<void> {
+    const doomed = join(tempDir, randomUUID())
+    await rename(this.gitDir, doomed)
+    await rm(doomed, { recursive: true, force: true })
+  }
+
+  /** Whether `maintain` has something to do; a matter of microseconds. */
+  async needsMaintenance(limits: MirrorLimits): Promise<boolean> {
+    const due = await this.#due(limits)
+    return due.forget || due.repack || due.prune
+  }
+
+  async #due({ keepCommits, maxPacks, pruneEveryMs }: MirrorLimits) {
+    const refs = await list(join(this.gitDir, REFS))
+    const packs = (await list(join(this.gitDir, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
+    const last = (await exists(join(this.gitDir, PRUNED_MARK))) ?? (await exists(join(this.gitDir, 'HEAD')))
+    return {
+      forget: refs.length > keepCommits,
+      repack: packs.length > maxPacks,
+      prune: last !== null && Date.now() - last.mtimeMs >= pruneEveryMs,
+    }
+  }
+
+  /**
+   * What keeps a mirror small and quick: forgets old commits, puts small packs together, and now and
+   * then drops what no kept commit needs. May be aborted at any time.
+   */
+  async maintain(limits: MirrorLimits, lock: MirrorLock, signal: AbortSignal): Promise<void> {
+    const options = { gitDir: this.gitDir, signal, holdFd: lock.fd }
+    const due = await this.#due(limits)
+    if (due.forget) await this.#forget(limits.keepCommits, options)
+    if (due.repack) await this.#git.run(['repack', '--geometric=2', '-d', '-q'], options)
+    if (due.prune) {
+      const config: [string, string][] = [
+        // `forget` reads the refs' files, so they are not to be packed away.
+        ['gc.packRefs', 'false'],
+        ['gc.cruftPacks', 'true'],
+      ]
+      // A day's grace: a build may be reading a commit that was forgotten a moment ago.
+      await this.#git.run(['gc', '--quiet', '--prune=1.day.ago'], { ...options, config })
+      await writeFile(join(this.gitDir, PRUNED_MARK), '')
+    }
+  }
+
+  async #forget(
+    keep: number,
+    options: { gitDir: string; signal: AbortSignal; holdFd: number },
+  ): Promise<void> {
+    const names = await list(join(this.gitDir, REFS))
+    const used = await Promise.all(
+      names.map(async (name) => ({ name, at: (await stat(join(this.gitDir, REFS, name))).mtimeMs })),
+    )
+    const old = used.sort((a, b) => b.at - a.at).slice(keep)
+    const input = old.map(({ name }) => `delete ${REFS}/${name}\n`).join('')
+    await this.#git.run(['update-ref', '--stdin'], { ...options, input })
+  }
+}
+
+function parseCommit(object: Buffer): CommitFacts {
+  // The header ends at the first empty line; what follows is anybody's text in any encoding.
+  const header = object.subarray(0, object.indexOf('\n\n') + 1).toString('latin1')
+  const tree = /^tree ([0-9a-f]+)$/m.exec(header)?.[1]
+  const seconds = /^committer .* (-?\d+) [+-]\d+$/m.exec(header)?.[1]
+  if (!tree || !seconds) throw new GitFailure('cat-file', 'gave no commit', 'bad object')
+  return { tree, committedAt: new Date(Number(seconds) * 1000).toISOString() }
+}
+
+async function list(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error) => {
+    if (isNotFound(error)) return []
+    throw error
+  })
+}
+
+async function exists(path: string) {
+  return stat(path).catch((error) => {
+    if (isNotFound(error)) return null
+    throw error
+  })
+}
+
+function isNotFound(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+}

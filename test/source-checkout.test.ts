@@ -1,0 +1,178 @@
+import { createHash } from 'node:crypto'
+import { lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { gitMirrors } from '../src/lib/source/git-mirrors.ts'
+import type { Context } from '../src/lib/source/source.ts'
+import { type FileContent, gitEnv } from './support/git-repository.ts'
+import { startGitServer } from './support/git-server.ts'
+import { basicEnv, start } from './support/processes.ts'
+import { tempDir } from './support/temp.ts'
+
+/** A context must be, byte by byte and mode by mode, what `git checkout` would have written. */
+
+const LONG = 'n'.repeat(251)
+
+/** Every kind of entry that git knows, and names that only bytes can tell apart. */
+const ODD: [string | Buffer, FileContent][] = [
+  ['Dockerfile', 'FROM scratch\nCOPY . /\n'],
+  ['plain', 'plain\n'],
+  ['empty', ''],
+  ['executable', { content: '#!/bin/sh\n', mode: 0o755 }],
+  ['empty executable', { content: '', mode: 0o755 }],
+  ['binary', Buffer.from(Array.from({ length: 5000 }, (_, i) => (i * 7) % 256))],
+  ['medium', Buffer.alloc(700_000, 'medium ')],
+  ['links/to-file', { symlink: '../plain' }],
+  ['links/to-directory', { symlink: '../names' }],
+  ['links/dangling', { symlink: 'no/such/thing' }],
+  ['links/absolute', { symlink: '/etc/hostname' }],
+  ['links/outside', { symlink: '../../../..' }],
+  ['links/self', { symlink: 'self' }],
+  ['links/odd target', { symlink: Buffer.from('a b\n\xff"', 'latin1') }],
+  ['names/with space', '1'],
+  ['names/ leading and trailing ', '2'],
+  ['names/new\nline', '3'],
+  ['names/tab\there', '4'],
+  ['names/"quoted" \'too\'', '5'],
+  ['names/back\\slash', '6'],
+  ['names/-rf', '7'],
+  ['names/--', '8'],
+  ['names/*?[x]', '9'],
+  ['names/#hash', '10'],
+  ['names/!bang', '11'],
+  ['names/häß/ünïcode', '12'],
+  ['names/😀', '13'],
+  ['names/e\u0301', 'decomposed'],
+  ['names/\u00e9', 'composed'],
+  ['names/\u{10ffff}', 'astral'],
+  ['names/\uffee', 'high in the basic plane'],
+  [Buffer.from('names/\xff\xfe', 'latin1'), 'not UTF-8'],
+  [Buffer.from('names/\xff', 'latin1'), 'reads the same as the next'],
+  [Buffer.from('names/\xfe', 'latin1'), 'reads the same as the one before'],
+  [Buffer.from('dirs/\xfe/file', 'latin1'), 'one'],
+  [Buffer.from('dirs/\xff/file', 'latin1'), 'two'],
+  ['names/\x01\x7f', 'control characters'],
+  [`long/${LONG}/${LONG}/${LONG}/${LONG}`, 'long'],
+  ['order/a/b', ''],
+  ['order/a-b', ''],
+  ['order/a.b', ''],
+  ['order/a0', ''],
+  ['order/ab/c', ''],
+  ['.hidden', ''],
+  ['.gitignore', '*\n'],
+]
+
+/** Files that a checkout writes otherwise than the repository has them, and some that only look so. */
+const CONVERTED: [string, FileContent][] = [
+  [
+    '.gitattributes',
+    [
+      '[attr]dos text eol=crlf',
+      '*.bat text eol=crlf',
+      '*.dos dos',
+      '*.id ident',
+      '*.utf16 text working-tree-encoding=UTF-16LE',
+      '*.both text eol=crlf working-tree-encoding=UTF-16LE-BOM ident',
+      '*.auto text=auto eol=crlf',
+      '*.binary eol=crlf -text',
+      '"quoted name" eol=crlf',
+      'Dockerfile eol=crlf',
+      '',
+    ].join('\n'),
+  ],
+  ['Dockerfile', 'FROM scratch\nCOPY . /\n'],
+  ['a.bat', 'one\ntwo\n'],
+  ['mixed.bat', 'one\r\ntwo\n'],
+  ['run.bat', { content: 'one\n', mode: 0o755 }],
+  ['empty.bat', ''],
+  ['link.bat', { symlink: 'a.bat' }],
+  ['b.dos', 'one\ntwo\n'],
+  ['c.id', 'before $Id$ after\n'],
+  ['old.id', '$Id: 0123 $\n'],
+  ['d.utf16', 'h\u00e4\n'],
+  ['bad.utf16', Buffer.from('\xff\xfe\xfd', 'latin1')],
+  ['e.both', '$Id$\n'],
+  ['text.auto', 'one\n'],
+  ['binary.auto', Buffer.from('one\n\0two\n')],
+  ['f.binary', 'one\n'],
+  ['quoted name', 'one\n'],
+  ['sub/.gitattributes', '*.bat -text\n*.txt eol=crlf\n'],
+  ['sub/a.bat', 'one\n'],
+  ['sub/a.txt', 'one\n'],
+  ['sub/deeper/.gitattributes', '*.txt !eol !text\n'],
+  ['sub/deeper/a.txt', 'one\n'],
+  ['sub/deeper/a b\n.txt', 'one\n'],
+  ['other.txt', 'one\n'],
+]
+
+test.each([
+  ['odd names and kinds', ODD],
+  ['converted files', CONVERTED],
+] as const)('%s', async (_, files) => {
+  await using server = await startGitServer()
+  await using temp = await tempDir()
+  const repository = await server.create('acme/odd')
+  const sha = await repository.commit(new Map<string | Buffer, FileContent>(files))
+  const source = gitMirrors({
+    dir: join(temp.path, 'mirrors'),
+    url: server.urlTemplate,
+    environment: basicEnv(),
+  })
+  onTestFinished(() => source.close())
+  const context = await source.context(await source.fetch('acme/odd', sha))
+  const [ours, gits] = [join(temp.path, 'ours'), join(temp.path, 'gits')]
+  await materialise(context, ours)
+  await context.close()
+  await mkdir(gits)
+  // What does it: a shell, for the umask that the modes are defined by.
+  const command = 'umask 022; git --git-dir "$1" --work-tree "$2" checkout --force --quiet "$3" -- .'
+  const checkout = await start('sh', ['-c', command, '-', repository.dir, gits, sha], { env: gitEnv() })
+  expect(await checkout.exited, checkout.stderr()).toMatchObject({ code: 0 })
+
+  const expected = await describeTree(Buffer.from(gits))
+  expect(expected.length).toBeGreaterThanOrEqual(files.length)
+  expect(await describeTree(Buffer.from(ours))).toEqual(expected)
+  expect(inWalkOrder(context)).toBe(true)
+})
+
+async function materialise(context: Context, folder: string): Promise<void> {
+  await mkdir(folder)
+  for (const entry of context.entries) {
+    const path = Buffer.concat([Buffer.from(`${folder}/`), entry.rawPath])
+    if (entry.kind === 'directory') await mkdir(path, { mode: entry.mode })
+    else if (entry.kind === 'symlink') await symlink(Buffer.from(entry.linkTarget), path)
+    else {
+      const chunks: Uint8Array[] = []
+      for await (const chunk of context.read(entry)) chunks.push(chunk)
+      const content = Buffer.concat(chunks)
+      expect(content.length, entry.path).toBe(entry.size)
+      await writeFile(path, content, { mode: entry.mode })
+    }
+  }
+}
+
+/** Path, mode and content of everything in a folder; names and symlink targets in hexadecimal. */
+async function describeTree(folder: Buffer, prefix = Buffer.alloc(0)): Promise<string[]> {
+  const lines: string[] = []
+  for (const name of await readdir(folder, { encoding: 'buffer' })) {
+    const path = Buffer.concat([folder, Buffer.from('/'), name])
+    const inside = Buffer.concat([prefix, Buffer.from('/'), name])
+    const stats = await lstat(path)
+    const head = `${inside.toString('latin1')} ${stats.mode.toString(8)}`
+    if (stats.isDirectory()) lines.push(head, ...(await describeTree(path, inside)))
+    else if (stats.isSymbolicLink()) lines.push(`${head} ${(await readlink(path, 'buffer')).toString('hex')}`)
+    else lines.push(`${head} ${shown(await readFile(path))}`)
+  }
+  return lines.sort()
+}
+
+/** Short contents as they are, for a failure that can be read. */
+function shown(content: Buffer): string {
+  const text = JSON.stringify(content.toString('latin1'))
+  return text.length < 200 ? text : `${content.length} ${createHash('sha256').update(content).digest('hex')}`
+}
+
+function inWalkOrder({ entries }: Context): boolean {
+  const keys = entries.map(({ rawPath }) => Buffer.from(rawPath.map((byte) => (byte === 47 ? 0 : byte))))
+  return keys.every((key, i) => i === 0 || Buffer.compare(keys[i - 1] as Buffer, key) < 0)
+}
