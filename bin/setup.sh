@@ -17,7 +17,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 quietly() {
   mkdir -p .conveyor
   if ! "$@" >"$log" 2>&1; then
-    tail -n 30 "$log" >&2
+    tail -n 60 "$log" >&2
     say "\`$*\` failed; all of its output is in $log"
     exit 1
   fi
@@ -29,9 +29,13 @@ install_node_packages() {
     exit 1
   fi
   # npm writes this file last, so an interrupted installation counts as none.
-  if [ node_modules/.package-lock.json -nt package-lock.json ]; then return; fi
-  say 'installing Node packages (npm ci)'
-  quietly npm ci --no-audit --no-fund
+  local stamp=node_modules/.package-lock.json
+  if [ "$stamp" -nt package-lock.json ]; then return; fi
+  # Not `npm ci`: it refuses a lock file without the optional packages of every other platform, and a
+  # registry that mirrors only some platforms leads to such a lock file. The versions are the lock's here too.
+  say 'installing Node packages'
+  quietly npm install --no-save --no-audit --no-fund
+  touch "$stamp"
 }
 
 # The same question, asked by the same code, as when tests and demo look for an engine.

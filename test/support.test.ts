@@ -1,13 +1,13 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { BUSYBOX_IMAGE, ensureBaseImages, NODE_IMAGE } from './support/base-images.ts'
-import { docker, startPrivateEngine } from './support/engine.ts'
+import { docker, startEngine, startPrivateEngine } from './support/engine.ts'
 import { gitEnv } from './support/git-repository.ts'
 import { startGitServer } from './support/git-server.ts'
 import { engine } from './support/global-setup.ts'
-import { freePort, isRunning, projectRoot, start } from './support/processes.ts'
+import { freePort, isRunning, projectRoot, runConveyor, start, startConveyor } from './support/processes.ts'
 import { startRegistry } from './support/registry.ts'
 import { tar } from './support/tar.ts'
 import { tempDir } from './support/temp.ts'
@@ -121,6 +121,22 @@ describe('engine and base images', () => {
     expect(await isRunning(pid)).toBe(false)
     expect(await docker(next).version()).toHaveProperty('ApiVersion')
     await expect(readdir(leftover)).rejects.toThrow('ENOENT')
+  })
+
+  it('gives two runs at the same time an engine each', async () => {
+    vi.stubEnv('DOCKER_HOST', 'unix:///no/such/engine.sock')
+    try {
+      await using first = await startEngine()
+      await using second = await startEngine()
+      expect(first).toMatchObject({ own: true, network: 'host' })
+      expect(second.dockerHost).not.toBe(first.dockerHost)
+      const folders = await Promise.all(
+        [first, second].map(async (one) => (await docker(one).info()).DockerRootDir),
+      )
+      expect(folders[0]).not.toBe(folders[1])
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 
   it('says why a private engine does not start', async () => {
@@ -337,6 +353,16 @@ describe('processes', () => {
     await printed.exited
     expect(printed.stdout()).toContain('PATH=')
     expect(printed.stdout()).not.toContain('CONVEYOR_TEST_SECRET')
+  })
+
+  it('runs conveyor, and waits for what it prints', async () => {
+    expect(await runConveyor(['--version'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^conveyor\/\d/),
+    })
+    await using started = await startConveyor(['--version'], { ready: /conveyor\/(\S+)/ })
+    expect(started.url).toMatch(/^\d+\.\d+/)
+    await expect(startConveyor(['--version'], { ready: /http/ })).rejects.toThrow('ended without printing')
   })
 
   it('finds ports outside the range of outgoing connections', async () => {

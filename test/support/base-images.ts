@@ -15,8 +15,6 @@ export const BUSYBOX_IMAGE = 'conveyor-test/busybox:1'
 /** The same with the Node that this project runs on, as `node`; 130 MB. */
 export const NODE_IMAGE = 'conveyor-demo/node:24'
 
-const RECIPE_LABEL = 'conveyor.test.recipe'
-
 /**
  * Makes the base images of the tests and the demo in the engine, from files of this machine: nothing is
  * pulled. Images that are there already, from the same files, are kept.
@@ -29,16 +27,15 @@ export async function ensureBaseImages(docker: Docker): Promise<void> {
 
 async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): Promise<void> {
   const recipe = await recipeOf(entries)
-  if ((await labelOf(docker, name)) === recipe) return
+  if ((await commentOf(docker, name)) === recipe) return
 
   const [repo, tag] = name.split(':')
   // The API takes one instruction a line here.
   const changes = [
     'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     'CMD ["/bin/sh"]',
-    `LABEL ${RECIPE_LABEL}=${recipe}`,
   ].join('\n')
-  const progress = await docker.importImage(tar(entries), { repo, tag, changes })
+  const progress = await docker.importImage(tar(entries), { repo, tag, changes, message: recipe })
   await new Promise<void>((resolve, reject) => {
     docker.modem.followProgress(progress, (error: Error | null, lines: { error?: string }[]) => {
       const failure = error?.message ?? lines.find((line) => line.error)?.error
@@ -58,10 +55,10 @@ async function recipeOf(entries: TarEntry[]): Promise<string> {
   return hash.digest('hex')
 }
 
-async function labelOf(docker: Docker, name: string): Promise<string | undefined> {
+/** The note on an image. Unlike a label, images built on it do not inherit it. */
+async function commentOf(docker: Docker, name: string): Promise<string | undefined> {
   try {
-    const { Config } = await docker.getImage(name).inspect()
-    return Config.Labels?.[RECIPE_LABEL]
+    return (await docker.getImage(name).inspect()).Comment
   } catch (error) {
     if ((error as { statusCode?: number }).statusCode === 404) return undefined
     throw error
