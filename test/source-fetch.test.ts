@@ -563,6 +563,17 @@ describe('a damaged mirror', () => {
     expect(log).toContain('The mirror of acme/app is damaged and is made anew')
   })
 
+  test('with a ref whose commit is gone is made anew for that commit too', async () => {
+    const { server, fetch, source } = await setUp()
+    const repository = await server.create('acme/app')
+    const sha = await repository.commit({ Dockerfile: 'FROM scratch\n' })
+    const { gitDir } = await fetch('acme/app', sha)
+    await (await start('rm', ['-r', join(gitDir, 'objects/pack')])).exited
+    const context = await source.context(await fetch('acme/app', sha))
+    expect(context.entries).toHaveLength(1)
+    await context.close()
+  })
+
   test('that shows only when the tree is read fails once, and is made anew by the next fetch', async () => {
     const { server, fetch, source } = await setUp()
     const repository = await server.create('acme/app')

@@ -8,7 +8,7 @@ import { attributesMatter, CheckoutFilters, type Converted } from './checkout-fi
 import { listEntries } from './context-entries.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { type Git, GitFailure } from './git.ts'
-import { damaged } from './git-errors.ts'
+import { isReadDamage, readError } from './git-errors.ts'
 import { readTree, type TreeFile } from './git-tree.ts'
 import type { Commit, Context, ContextEntry } from './source.ts'
 import { type Resolved, resolveInTree } from './tree-paths.ts'
@@ -191,8 +191,8 @@ class Opening {
         yield* reader.read(entry.contentId, entry.size, signal)
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error
-        await onDamage()
-        throw damaged(commit.repository, error)
+        if (isReadDamage(error)) await onDamage()
+        throw readError(error, commit.repository)
       }
     }
   }

@@ -2,7 +2,7 @@ import { ConveyorError } from '../errors.ts'
 import { GitFailure } from './git.ts'
 import type { Remote } from './git-remote.ts'
 
-/** git found our own copy damaged, not the server or the request at fault. */
+/** In the midst of a fetch: git found our own copy damaged, not the server or the request at fault. */
 const DAMAGED = [
   /not a git repository:? |bad config|bad numeric config|invalid gitfile/i,
   /bad object|is corrupt|object file .* is empty|not a tree object|broken (ref|link)|reference broken/i,
@@ -11,11 +11,23 @@ const DAMAGED = [
   /missing (blob|tree|commit)|did not send all necessary objects|shallow file has changed/i,
 ]
 
-/** Whether the failure speaks of damage in the mirror, so that making it anew can help. */
-export function isDamage(thrown: unknown): boolean {
+/** The machine is at its limits; that says nothing about the mirror. */
+const EXHAUSTED =
+  /No space left|Disk quota exceeded|out of memory|Cannot allocate|Too many open files|Resource temporarily/i
+
+/** Whether a failed fetch speaks of damage in the mirror, so that making it anew can help. */
+export function isDamage(thrown: unknown): thrown is GitFailure {
   if (!(thrown instanceof GitFailure)) return false
   const ours = thrown.stderr.split('\n').filter((line) => !line.startsWith('remote: '))
   return DAMAGED.some((pattern) => ours.some((line) => pattern.test(line)))
+}
+
+/**
+ * The same for a command that only reads the mirror. There nothing else can be at fault, if git had time
+ * to say something at all.
+ */
+export function isReadDamage(thrown: unknown): thrown is GitFailure {
+  return thrown instanceof GitFailure && thrown.stderr !== '' && !EXHAUSTED.test(thrown.stderr)
 }
 
 interface Rule {
@@ -141,11 +153,13 @@ export function said(failure: GitFailure): string {
   return (best ?? failure.message).replace(/^(fatal|error): /, '')
 }
 
-/** A damaged mirror: what to throw. The next fetch makes it anew, so trying again helps. */
-export function damaged(repository: string, cause: unknown): ConveyorError {
-  const detail = cause instanceof GitFailure ? said(cause) : String(cause)
-  return new ConveyorError('unavailable', `the local mirror of ${repository} is damaged: ${detail}`, {
-    hint: 'Try again: the mirror will be made anew',
-    cause,
-  })
+/** What to throw when reading the mirror failed. A damaged one is made anew, so trying again helps. */
+export function readError(failure: GitFailure, repository: string): ConveyorError {
+  const hint = isReadDamage(failure)
+    ? 'Try again: the mirror will be made anew'
+    : 'Check the memory and the disk of this worker'
+  const message = isReadDamage(failure)
+    ? `the local mirror of ${repository} is damaged: ${said(failure)}`
+    : `git could not read the local mirror of ${repository}: ${said(failure)}`
+  return new ConveyorError('unavailable', message, { hint, cause: failure })
 }

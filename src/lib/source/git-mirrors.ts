@@ -1,14 +1,14 @@
-import { mkdir, readdir, rm, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
 import { shortName } from '../build/build.ts'
 import { validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError, toConveyorError } from '../errors.ts'
 import { KeyedMutex } from '../keyed-mutex.ts'
 import { Git, GitFailure } from './git.ts'
 import { openContext } from './git-context.ts'
-import { damaged, fetchError, isDamage } from './git-errors.ts'
+import { fetchError, isDamage, isReadDamage, readError } from './git-errors.ts'
 import { type RemoteOptions, remoteOf } from './git-remote.ts'
-import { Mirror, type MirrorLimits } from './mirror.ts'
+import { Mirror, type MirrorLimits, statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
 import type { Commit, Context, FetchOptions, Source } from './source.ts'
 
@@ -49,7 +49,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const mutex = new KeyedMutex()
   /** Maintenance by repository, waiting or under way: a fetch ends it rather than wait for it. */
   const maintenance = new Map<string, { abort: AbortController; ended: Promise<void> }>()
-  let ready: Promise<void> | undefined
+  let swept = false
 
   // GitHub's names ignore case, so one repository has one mirror however its name was spelt.
   const keyOf = (repository: string) => validRepository(repository).toLowerCase()
@@ -69,14 +69,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     } catch (error) {
       if (error instanceof ConveyorError) throw error
       if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
-      throw new ConveyorError(
-        'unavailable',
-        `could not fetch ${shortName({ repository, sha })}: ${text(error)}`,
-        {
-          hint: 'Check the data directory of this worker',
-          cause: error,
-        },
-      )
+      throw toConveyorError(error, `could not fetch ${shortName({ repository, sha })}`)
     }
   }
 
@@ -87,8 +80,8 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
       log?.(`${shortName({ repository, sha })} is in the mirror already`)
       return { repository, sha, gitDir: mirror.gitDir, ...facts }
     } catch (error) {
-      if (!(error instanceof GitFailure)) throw error
-      // The ref is there and the commit is not readable.
+      if (!isReadDamage(error)) throw error
+      // The ref is there and the commit can not be read.
       await mirror.markDamaged()
       return null
     }
@@ -101,9 +94,8 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     { signal, log }: { signal: AbortSignal | undefined; log: FetchOptions['log'] },
   ): Promise<Commit> {
     const mirror = mirrorOf(key)
-    ready ??= prepareFolders()
-    await ready
-    await mkdir(join(dir, key, '..'), { recursive: true })
+    await prepareFolders()
+    await mkdir(dirname(join(dir, key)), { recursive: true })
     await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
     // Whoever had the lock before us may have brought the same commit.
     const found = await present(mirror, repository, sha, log)
@@ -123,7 +115,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
         signal?.throwIfAborted()
         if (!isDamage(error)) throw fetchError(error, { repository, sha, remote })
         await mirror.markDamaged()
-        if (attempt === 2) throw damaged(repository, error)
+        if (attempt === 2) throw readError(error, repository)
         log?.(`The mirror of ${repository} is damaged and is made anew`)
       }
     }
@@ -131,10 +123,12 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
 
   async function prepareFolders(): Promise<void> {
     await mkdir(tempDir, { recursive: true, mode: 0o700 })
+    if (swept) return
+    swept = true
     for (const name of await readdir(tempDir)) {
       const path = join(tempDir, name)
-      const { mtimeMs } = await stat(path)
-      if (Date.now() - mtimeMs > TEMPORARY_KEPT_MS) await rm(path, { recursive: true, force: true })
+      const age = Date.now() - ((await statOrNull(path))?.mtimeMs ?? Date.now())
+      if (age > TEMPORARY_KEPT_MS) await rm(path, { recursive: true, force: true })
     }
   }
 
@@ -168,16 +162,14 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     const { repository, sha } = commit
     const onDamage = () => new Mirror(git, commit.gitDir).markDamaged()
     try {
-      ready ??= prepareFolders()
-      await ready
+      await prepareFolders()
       return await openContext({ git, commit, dockerfile, signal, tempDir, onDamage })
     } catch (error) {
       if (error instanceof ConveyorError) throw error
       if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
-      if (!(error instanceof GitFailure)) throw error
-      // All of it is local: git can only fail here when something of ours is broken.
-      await onDamage()
-      throw damaged(repository, error)
+      if (!(error instanceof GitFailure)) throw toConveyorError(error, `could not read ${shortName(commit)}`)
+      if (isReadDamage(error)) await onDamage()
+      throw readError(error, repository)
     }
   }
 

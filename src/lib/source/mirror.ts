@@ -55,7 +55,7 @@ export class Mirror {
     const ref = join(this.gitDir, REFS, sha)
     const now = new Date()
     try {
-      if (await exists(join(this.gitDir, DAMAGED_MARK))) return null
+      if (await statOrNull(join(this.gitDir, DAMAGED_MARK))) return null
       await utimes(ref, now, now) // The time of the last use, for `forget`.
     } catch (error) {
       if (isNotFound(error)) return null
@@ -65,14 +65,16 @@ export class Mirror {
       return parseCommit(await this.#git.run(['cat-file', 'commit', sha], { gitDir: this.gitDir }))
     } catch (error) {
       if (!(error instanceof GitFailure && error.stderr.endsWith('bad file'))) throw error
+      // Another kind of object; unless it is not there, which makes this one fail too.
+      await this.#git.run(['cat-file', '-t', sha], { gitDir: this.gitDir })
       throw new ConveyorError('not_found', `${sha.slice(0, 7)} is not a commit but a file or a folder`)
     }
   }
 
   /** Makes it when it is not there or damaged, and removes what a killed git left in it. */
   async prepare(sha: string, tempDir: string, lock: MirrorLock): Promise<void> {
-    if (await exists(join(this.gitDir, DAMAGED_MARK))) await this.discard(tempDir)
-    if (!(await exists(this.gitDir))) return this.#create(sha, tempDir)
+    if (await statOrNull(join(this.gitDir, DAMAGED_MARK))) await this.discard(tempDir)
+    if (!(await statOrNull(this.gitDir))) return this.#create(sha, tempDir)
     if (!lock.exclusive) return
     for (const [folder, pattern] of LEFTOVERS) {
       for (const name of await list(join(this.gitDir, folder))) {
@@ -152,7 +154,8 @@ export class Mirror {
   async #due({ keepCommits, maxPacks, pruneEveryMs }: MirrorLimits) {
     const refs = await list(join(this.gitDir, REFS))
     const packs = (await list(join(this.gitDir, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
-    const last = (await exists(join(this.gitDir, PRUNED_MARK))) ?? (await exists(join(this.gitDir, 'HEAD')))
+    const last =
+      (await statOrNull(join(this.gitDir, PRUNED_MARK))) ?? (await statOrNull(join(this.gitDir, 'HEAD')))
     return {
       forget: refs.length > keepCommits,
       repack: packs.length > maxPacks,
@@ -211,7 +214,8 @@ async function list(folder: string): Promise<string[]> {
   })
 }
 
-async function exists(path: string) {
+/** What is at a path, null when nothing is. */
+export async function statOrNull(path: string) {
   return stat(path).catch((error) => {
     if (isNotFound(error)) return null
     throw error
