@@ -11,7 +11,7 @@ describe('parseConfig', () => {
       url: null,
       auth: null,
       github: { token: null, secret: null, apiUrl: 'https://api.github.com' },
-      git: { url: 'https://github.com/{repository}.git', sshKey: null },
+      git: { url: 'https://github.com/{repository}.git', sshKey: null, environment: process.env },
       registry: 'docker.io',
       latest: 'always',
       dry: false,
@@ -20,6 +20,7 @@ describe('parseConfig', () => {
       logger: { kind: 'stdout' },
       queue: { kind: 'memory' },
       timeoutMs: 20 * 60_000,
+      retryDelays: [5, 30],
       dataDir: '/data',
       secretsDir: join('/data', 'secrets'),
       db: { kind: 'sqlite', file: join('/data', 'conveyor.db') },
@@ -42,6 +43,7 @@ describe('parseConfig', () => {
       logger: 'file:///var/log/conveyor',
       db: 'sqlite:///srv/builds.db',
       timeout: '90s',
+      'retry.delays': '0s, 2m,1h',
       workers: '7',
     })
     expect(config).toMatchObject({
@@ -53,6 +55,7 @@ describe('parseConfig', () => {
       logger: { kind: 'file', dir: '/var/log/conveyor' },
       db: { kind: 'sqlite', file: '/srv/builds.db' },
       timeoutMs: 90_000,
+      retryDelays: [0, 120, 3600],
       workers: 7,
     })
     expect(secretsOf(config)).toEqual(['ghp_x', 'hush hush', 'a:b'])
@@ -60,6 +63,10 @@ describe('parseConfig', () => {
 
   test('an empty value counts as none, as docker-compose passes unset variables', () => {
     expect(parseConfig({ port: '', 'github.token': '', auth: '' })).toMatchObject({ port: 8080, auth: null })
+  })
+
+  test('a build is not tried again with --retry.delays none', () => {
+    expect(parseConfig({ 'retry.delays': 'none' }).retryDelays).toEqual([])
   })
 
   test.each([
@@ -70,6 +77,11 @@ describe('parseConfig', () => {
       { timeout: '20' },
       '--timeout (TIMEOUT) is "20": expected a duration from 1s to 24h, such as 90s, 20m or 1h',
     ],
+    [
+      { 'retry.delays': '5s,2h' },
+      '--retry.delays (RETRY_DELAYS) is "5s,2h": expected up to 10 durations of at most 1h, such as 5s,30s, or none',
+    ],
+    [{ 'retry.delays': '5' }, '--retry.delays (RETRY_DELAYS) is "5"'],
     [{ logger: 'syslog://' }, '--logger (LOGGER) is "syslog://": expected stdout:// or file://DIR'],
     [{ queue: 'redis://' }, '--queue (QUEUE) is "redis://": expected memory://'],
     [{ workers: '0' }, '--workers (WORKERS) is "0": expected a whole number from 1 to 1000'],

@@ -186,10 +186,10 @@ describe('a registry with a token server', () => {
     const client = clientWith()
     expect(await client.head(`${registry.host}/public/app`, 'main')).toBe(image.digest)
     for (const work of [
-      client.head(name(), 'main'),
-      client.putManifest(`${registry.host}/public/app`, 'main', image),
+      () => client.head(name(), 'main'),
+      () => client.putManifest(`${registry.host}/public/app`, 'main', image),
     ]) {
-      const error = await failure(work)
+      const error = await failure(work())
       expect(error.kind).toBe('unauthorized')
       expect(error.hint).toContain(`docker login ${registry.host}`)
     }

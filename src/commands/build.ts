@@ -13,6 +13,7 @@ const LOCAL: OptionName[] = [
   'build.network',
   'build.secrets',
   'timeout',
+  'retry.delays',
   'data-dir',
 ]
 

@@ -66,7 +66,7 @@ export async function buildLocal(
   const end = new AbortController()
   const statuses = new StatusReporter({ forge: silent, store, logUrl: () => '', log: io.log })
   const working = work(
-    { ...adapters, statuses, timeoutMs: config.timeoutMs, log: io.log },
+    { ...adapters, timeoutMs: config.timeoutMs, retryDelays: config.retryDelays, statuses, log: io.log },
     1,
     AbortSignal.any([end.signal, stop]),
   )

@@ -15,7 +15,8 @@ export interface Config {
   /** Basic authentication of the API and the logs; null leaves them open. */
   auth: { username: string; password: string } | null
   github: { token: string | null; secret: string | null; apiUrl: string }
-  git: { url: string; sshKey: string | null }
+  /** `environment` is where git gets its PATH, proxies and ssh agent from. */
+  git: { url: string; sshKey: string | null; environment: NodeJS.ProcessEnv }
   /** As `--registry` gave it; image-name.ts reads it. */
   registry: string
   latest: LatestPolicy
@@ -30,6 +31,8 @@ export interface Config {
   dataDir: string
   workers: number
   timeoutMs: number
+  /** Seconds before each further attempt at a build that a broken part has failed. */
+  retryDelays: number[]
   /** Where docker's config.json is; null: ~/.docker. */
   dockerConfigDir: string | null
 }
@@ -142,10 +145,16 @@ export const OPTIONS = {
     value: 'duration',
     help: 'how long one build may take: 90s, 20m, 1h',
   },
+  'retry.delays': {
+    env: 'RETRY_DELAYS',
+    default: '5s,30s',
+    value: 'durations',
+    help: 'waits before each further attempt, when a broken part (engine, registry, network) failed a build; or none',
+  },
   'data-dir': {
     env: 'DATA_DIR',
     value: 'dir',
-    help: `where mirrors, builds and logs are kept [default: ${DEFAULT_DATA_DIR}]`,
+    help: 'where mirrors, builds and logs are kept [default: /var/lib/conveyor, or ~/.local/share/conveyor if not root]',
   },
 } as const satisfies Record<string, Option>
 
@@ -192,6 +201,7 @@ export function parseConfig(values: OptionValues): Config {
         gitUrl,
       ),
       sshKey: text('git.ssh-key'),
+      environment: process.env,
     },
     registry: get(
       'registry',
@@ -214,7 +224,12 @@ export function parseConfig(values: OptionValues): Config {
       ({ kind: 'sqlite', file: join(dataDir, 'conveyor.db') } as const),
     dataDir,
     workers: get('workers', 'a whole number from 1 to 1000', wholeNumber(1, 1000)) ?? availableParallelism(),
-    timeoutMs: get('timeout', 'a duration from 1s to 24h, such as 90s, 20m or 1h', duration),
+    timeoutMs: get('timeout', 'a duration from 1s to 24h, such as 90s, 20m or 1h', duration(1000, DAY_MS)),
+    retryDelays: get(
+      'retry.delays',
+      'up to 10 durations of at most 1h, such as 5s,30s, or none',
+      retryDelays,
+    ),
     dockerConfigDir: process.env.DOCKER_CONFIG ?? null,
   }
   if (problems.length > 0) {
@@ -283,11 +298,23 @@ function database(text: string): Config['db'] | undefined {
   return file ? { kind: 'sqlite', file: resolve(file) } : undefined
 }
 
-function duration(text: string): number | undefined {
-  const match = /^(\d{1,6})(s|m|h)$/.exec(text)
-  if (!match) return undefined
-  const ms = Number(match[1]) * ({ s: 1000, m: 60_000, h: 3_600_000 }[match[2] as 's' | 'm' | 'h'] ?? 0)
-  return ms >= 1000 && ms <= 24 * 3_600_000 ? ms : undefined
+const DAY_MS = 24 * 3_600_000
+
+/** `90s`, `20m` or `1h` in milliseconds. */
+function duration(minMs: number, maxMs: number): (text: string) => number | undefined {
+  return (text) => {
+    const match = /^(\d{1,6})(s|m|h)$/.exec(text)
+    if (!match) return undefined
+    const ms = Number(match[1]) * ({ s: 1000, m: 60_000, h: 3_600_000 }[match[2] as 's' | 'm' | 'h'] ?? 0)
+    return ms >= minMs && ms <= maxMs ? ms : undefined
+  }
+}
+
+/** `5s,30s` in seconds; `none` is an empty list. */
+function retryDelays(text: string): number[] | undefined {
+  const delays = text === 'none' ? [] : text.split(',').map((one) => duration(0, 3_600_000)(one.trim()))
+  if (delays.length > 10 || delays.includes(undefined)) return undefined
+  return (delays as number[]).map((ms) => ms / 1000)
 }
 
 function count(problems: string[]): string {

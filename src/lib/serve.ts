@@ -54,7 +54,7 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
   await recover(adapters)
   const stopWork = new AbortController()
   const working = work(
-    { ...adapters, statuses, timeoutMs: config.timeoutMs, log: io.log },
+    { ...adapters, timeoutMs: config.timeoutMs, retryDelays: config.retryDelays, statuses, log: io.log },
     config.workers,
     stopWork.signal,
   )

@@ -63,7 +63,10 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     url: config.git.url,
     ...(config.github.token ? { token: config.github.token } : {}),
     ...(config.git.sshKey ? { sshKey: config.git.sshKey } : {}),
+    environment: config.git.environment,
+    warn: io.log,
   })
+  releaser.add('git mirrors', source, (it) => it.close())
   const forge = github({
     baseUrl: config.github.apiUrl,
     ...(config.github.token ? { token: config.github.token } : {}),

@@ -16,7 +16,7 @@ export interface WorkerOptions {
   /** Milliseconds that a build may take. */
   timeoutMs: number
   /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
-  retryDelays?: number[]
+  retryDelays: number[]
   /** Told what a person who runs the worker should know, one line at a time. */
   log: (line: string) => void
 }
@@ -99,26 +99,17 @@ class Attempt {
   async #attempt(): Promise<void> {
     const { parts, statuses, logs, redactor } = this.#options
     const build = this.#build
-    const attempts = this.#delays.length + 1
     const log = redactor.wrap(await logs.open(build.id))
     this.#log = log
-    if (build.attempt > attempts) {
-      throw new ConveyorError(
-        'unavailable',
-        `the build was cut off ${attempts} times, with the worker that ran it`,
-        {
-          hint: 'Look at the log of the worker for what ended it',
-          retryable: false,
-        },
-      )
-    }
-    await log.write(header(build, attempts))
+    if (build.attempt > this.#attempts) throw cutOff(build)
+    await log.write(header(build, this.#attempts))
     statuses.report(build)
     await runBuild(build, parts, { log, signal: this.#end.signal })
   }
 
   async #afterError(error: ConveyorError): Promise<Next> {
-    const { store } = this.#options.parts
+    const { retryDelays, parts, redactor } = this.#options
+    const { store } = parts
     const { id, attempt, refs } = this.#build
     if (this.#shutdown.aborted) {
       await this.#note('the worker is shutting down: the build is given back, and will be tried again')
@@ -127,14 +118,15 @@ class Attempt {
     }
     if (error.kind === 'cancelled') return 'superseded'
     await this.#note(`error: ${error.advice}`)
-    const delay = this.#delays[attempt - 1]
+    const delay = retryDelays[attempt - 1]
     if (error.retryable && delay !== undefined) {
       await this.#note(`trying again in ${delay} s`)
       return (await store.release(id, attempt)) ? { againIn: delay } : 'superseded'
     }
+    if (error.retryable) await this.#note(`giving up after ${count(attempt, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {
       state: 'failed',
-      error: this.#options.redactor.redact(error.advice),
+      error: redactor.redact(error.advice),
       errorKind: error.kind,
     })
     return finish === 'superseded' ? 'superseded' : 'ended'
@@ -151,21 +143,14 @@ class Attempt {
     }
   }
 
-  get #delays(): number[] {
-    return this.#options.retryDelays ?? RETRY_DELAYS
+  get #attempts(): number {
+    return this.#options.retryDelays.length + 1
   }
 
   /** Ends the attempt at its time limit, at a shutdown, and when the lease is lost; keeps the lease else. */
   #limits(timeoutMs: number): () => void {
     const { queue } = this.#options
-    const timeout = setTimeout(() => {
-      const minutes = `${+(timeoutMs / 60_000).toFixed(2)} minutes`
-      this.#end.abort(
-        new ConveyorError('timeout', `the build took longer than ${minutes}`, {
-          hint: 'Make it faster, or raise --timeout',
-        }),
-      )
-    }, timeoutMs)
+    const timeout = setTimeout(() => this.#end.abort(tookTooLong(this.#build, timeoutMs)), timeoutMs)
     const heartbeat = setInterval(
       () => {
         this.#job.extend(queue.leaseSeconds).catch((error: Error) => {
@@ -185,11 +170,33 @@ class Attempt {
   }
 }
 
-const RETRY_DELAYS = [5, 30]
-
 function header(build: Build, attempts: number): string {
   const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
   const cache = build.cache ? '' : ', no cache'
   const attempt = build.attempt > 1 ? `\nattempt ${build.attempt} of ${attempts}` : ''
   return `${attempt === '' ? '' : '\n'}building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}${attempt}\n`
+}
+
+function tookTooLong(build: Build, ms: number): ConveyorError {
+  const limit = ms < 120_000 ? `${ms / 1000} s` : `${+(ms / 60_000).toFixed(1)} minutes`
+  return new ConveyorError('timeout', `building ${shortName(build)} took longer than ${limit}`, {
+    hint: 'Look in the log for the step that took so long, or raise --timeout (TIMEOUT)',
+  })
+}
+
+/** Every earlier attempt is used up, and the last of them never came to its end. */
+function cutOff(build: Build): ConveyorError {
+  const attempts = count(build.attempt - 1, 'attempt')
+  return new ConveyorError(
+    'unavailable',
+    `building ${shortName(build)} was given up after ${attempts}: the last was cut off with the process that ran it`,
+    {
+      hint: "Look in Conveyor's own log and the system's (out of memory?) for what ended it, then push again",
+      retryable: false,
+    },
+  )
+}
+
+function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }

@@ -174,7 +174,8 @@ export async function runConveyor(
   return { ...exit, stdout: command.stdout(), stderr: command.stderr() }
 }
 
-function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions): Promise<Running> {
+/** Starts a `conveyor` command; the caller waits for its end, or stops it. */
+export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}): Promise<Running> {
   const run = `${projectRoot}bin/run.js`
   return start(process.execPath, ['--disable-warning=ExperimentalWarning', run, ...args], {
     env: { ...basicEnv(), ...env },

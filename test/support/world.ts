@@ -33,8 +33,10 @@ export interface World extends AsyncDisposable {
   github: GitHubDouble
   registry: TestRegistry
   dataDir: string
+  /** The settings of Conveyor here, for any of its commands; flags go before them. */
+  env: NodeJS.ProcessEnv
   /** Starts `conveyor server` on this world; again after a kill, on the same data. */
-  startServer(): Promise<ConveyorServer>
+  startServer(more?: Pick<WorldOptions, 'flags' | 'env'>): Promise<ConveyorServer>
   /** Sends a signed push webhook; resolves to the id of its build. */
   push(server: ConveyorServer, push: Push): Promise<string>
   /** What a tag of a repository points at, null when there is no such tag. */
@@ -49,19 +51,21 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const registry = resources.use(await startRegistry(options.registry))
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)
+  const servers: ConveyorServer[] = []
   const owned = resources.move()
 
-  const flags = [
-    ...['--port', '0', '--host', '127.0.0.1', '--data-dir', dataDir, '--registry', registry.host],
-    ...['--git.url', git.urlTemplate, '--github.url', github.url],
-    ...(network ? ['--build.network', network] : []),
-    ...(options.flags ?? []),
-  ]
   const env = {
-    DOCKER_HOST: dockerHost,
-    DOCKER_CONFIG: dataDir,
+    PORT: '0',
+    HOST: '127.0.0.1',
+    DATA_DIR: dataDir,
+    REGISTRY: registry.host,
+    GIT_URL: git.urlTemplate,
+    GITHUB_URL: github.url,
     GITHUB_TOKEN,
     GITHUB_SECRET: WEBHOOK_SECRET,
+    DOCKER_HOST: dockerHost,
+    DOCKER_CONFIG: dataDir,
+    ...(network ? { BUILD_NETWORK: network } : {}),
     ...options.env,
   }
   return {
@@ -69,7 +73,13 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     github,
     registry,
     dataDir,
-    startServer: () => startConveyor(['server', ...flags], { env }),
+    env,
+    async startServer(more = {}) {
+      const args = ['server', ...(options.flags ?? []), ...(more.flags ?? [])]
+      const server = await startConveyor(args, { env: { ...env, ...more.env } })
+      servers.push(server)
+      return server
+    },
     async push(server, { branch = 'main', tag, ...push }) {
       const ref = tag ? `refs/tags/${tag}` : `refs/heads/${branch}`
       const answer = await github.sendPush({ url: server.url, secret: WEBHOOK_SECRET, ref, ...push })
@@ -83,8 +93,18 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
       })
       return answer.status === 404 ? null : answer.headers.get('docker-content-digest')
     },
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    async [Symbol.asyncDispose]() {
+      await Promise.all(servers.map((server) => server.kill()))
+      await owned.disposeAsync()
+      const problems = [...github.violations, ...servers.flatMap((server) => complaints(server.stderr()))]
+      if (problems.length > 0) throw new Error(`not as it should be:\n${problems.join('\n')}`)
+    },
   }
+}
+
+/** What no run may write to its own log: warnings of Node, and errors that nobody expected. */
+export function complaints(stderr: string): string[] {
+  return stderr.split('\n').filter((line) => /Warning:|^\s+at .+[:(]|Unhandled|Uncaught/.test(line))
 }
 
 /** The whole log of a build, once it has ended. */

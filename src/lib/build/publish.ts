@@ -35,7 +35,9 @@ export async function publishTags(
   imageName: string,
   digest: string,
   moves: TagMove[],
+  signal?: AbortSignal,
 ): Promise<string[]> {
-  const manifest = await parts.registry.manifest(imageName, digest)
-  return parts.store.moveTags(imageName, moves, (tag) => parts.registry.putManifest(imageName, tag, manifest))
+  const { store, registry } = parts
+  const manifest = await registry.manifest(imageName, digest, signal)
+  return store.moveTags(imageName, moves, (tag) => registry.putManifest(imageName, tag, manifest, signal))
 }

@@ -42,20 +42,22 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const say = (line: string) => io.log.write(`${line}\n`)
   const imageName = parts.names.image(build.repository)
 
-  const known = build.cache ? await publishedImage(build, imageName, parts, say) : null
+  const known = build.cache ? await publishedImage(build, imageName, parts, io) : null
   const digest = known ?? (await buildAndPush(build, imageName, parts, io, watch))
   if (digest === null) return finish(build, parts, `${imageName}:${build.sha}`, async () => [])
 
   const image = `${imageName}@${digest}`
   await finish(build, parts, image, async (current) => {
     const wanted = wantedTags(current, parts.latest, parts.names)
-    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, wanted))
+    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, wanted, io.signal))
     for (const { tag } of wanted) {
       if (!moved.includes(tag)) await say(`tag ${tag} stays where it is: it points at a newer push`)
     }
-    return [build.sha, ...moved].map((tag) => `${imageName}:${tag}`)
+    const tags = [build.sha, ...moved]
+    // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
+    await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
+    return tags.map((tag) => `${imageName}:${tag}`)
   })
-  await say(`\n${watch}\nimage ${image}`)
   return image
 }
 
@@ -64,14 +66,15 @@ async function publishedImage(
   build: Build,
   imageName: string,
   parts: BuildParts,
-  say: (line: string) => Promise<void>,
+  { log, signal }: BuildIo,
 ): Promise<string | null> {
+  const say = (line: string) => log.write(`${line}\n`)
   const artifact = await parts.store.newestArtifact(build.repository, build.sha)
   const digest = artifact?.image.startsWith(`${imageName}@`)
     ? artifact.image.slice(imageName.length + 1)
     : null
   if (!digest || parts.dry) return null
-  if ((await parts.registry.head(imageName, digest)) === null) {
+  if ((await parts.registry.head(imageName, digest, signal)) === null) {
     await say(`${digest} was built from this commit before, but is gone from the registry: building it anew`)
     return null
   }
@@ -89,7 +92,7 @@ async function buildAndPush(
 ): Promise<string | null> {
   const { log, signal } = io
   const reference = `${imageName}:${build.sha}`
-  const cacheFrom = cacheSources(build, imageName, parts, log)
+  const cacheFrom = cacheSources(build, imageName, parts, io)
   cacheFrom.catch(() => {}) // awaited below, unless the fetch fails first
 
   const [commit, context] = await watch.measure('fetch', openContext(build, parts.source, io))
@@ -141,7 +144,7 @@ async function cacheSources(
   build: Build,
   imageName: string,
   parts: BuildParts,
-  log: LogWriter,
+  { log, signal }: BuildIo,
 ): Promise<string[]> {
   if (!build.cache || (await parts.builder.isWarm(imageName))) return []
   const refs = build.refs.toReversed()
@@ -152,9 +155,10 @@ async function cacheSources(
   const found = await Promise.all(
     tags.map(async (tag) => {
       try {
-        const digest = await parts.registry.head(imageName, tag)
+        const digest = await parts.registry.head(imageName, tag, signal)
         return digest && { digest, reference: `${imageName}:${tag}` }
       } catch (error) {
+        signal.throwIfAborted()
         // The push will meet the same registry, and say so if it is truly broken.
         await log.write(`no cache from ${imageName}:${tag}: ${(error as Error).message}\n`)
         return null

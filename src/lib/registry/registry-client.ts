@@ -56,7 +56,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   /** One request on a manifest, with the login that the registry asks for. */
   async function call(
     target: Target,
-    request: Pick<HttpRequest, 'method' | 'headers' | 'body'>,
+    request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
   ): Promise<HttpAnswer> {
     const { host, apiHost, path } = target.image
     const secure = !insecure.has(host) && !isLoopback(apiHost)
@@ -72,6 +72,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose })
       if (answer.status !== 401) return answer
       if (!renewed && answer.sameOrigin) {
+        request.signal?.throwIfAborted()
         const next = await auth.answer(access, parseChallenges(answer.header('www-authenticate')), grant)
         if (next) {
           grant = next
@@ -88,9 +89,10 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     }
   }
 
-  async function manifest(imageName: string, reference: string): Promise<Manifest> {
+  async function manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest> {
     const target = parseTarget(imageName, reference)
-    const answer = await call(target, { method: 'GET', headers: { accept: MANIFEST_TYPES.join(', ') } })
+    const headers = { accept: MANIFEST_TYPES.join(', ') }
+    const answer = await call(target, { method: 'GET', headers, signal })
     if (answer.status !== 200) throw refused(target, answer)
     const digest = `sha256:${createHash('sha256').update(answer.body).digest('hex')}`
     const promised = isDigest(reference) ? reference : (answer.header('docker-content-digest') ?? digest)
@@ -107,22 +109,26 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   return {
     manifest,
 
-    async head(imageName, reference) {
+    async head(imageName, reference, signal) {
       const target = parseTarget(imageName, reference)
-      const answer = await call(target, { method: 'HEAD', headers: { accept: MANIFEST_TYPES.join(', ') } })
+      const headers = { accept: MANIFEST_TYPES.join(', ') }
+      const answer = await call(target, { method: 'HEAD', headers, signal })
       if (answer.status === 404) return null
       if (answer.status !== 200) throw refused(target, answer)
       const digest = answer.header('docker-content-digest')
       // The header is a "should" in the spec, and the digest of the bytes is as good.
-      return digest !== undefined && isDigest(digest) ? digest : (await manifest(imageName, reference)).digest
+      return digest !== undefined && isDigest(digest)
+        ? digest
+        : (await manifest(imageName, reference, signal)).digest
     },
 
-    async putManifest(imageName, tag, { bytes, mediaType, digest }) {
+    async putManifest(imageName, tag, { bytes, mediaType, digest }, signal) {
       const target = parseTarget(imageName, tag)
       const answer = await call(target, {
         method: 'PUT',
         headers: { 'content-type': mediaType },
         body: bytes,
+        signal,
       })
       if (answer.status < 200 || answer.status > 299) throw refused(target, answer)
       const stored = answer.header('docker-content-digest') ?? digest
@@ -135,7 +141,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     },
 
     async close() {
-      await own?.close()
+      await own?.destroy()
     },
   }
 }

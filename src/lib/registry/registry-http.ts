@@ -10,6 +10,8 @@ export interface HttpRequest {
   /** Who is asked and what for, as errors say it: `registry ghcr.io` and `reading ghcr.io/acme/app:main`. */
   peer: string
   purpose: string
+  /** Ends it, with the signal's reason. */
+  signal?: AbortSignal | undefined
 }
 
 export interface HttpAnswer {
@@ -63,7 +65,9 @@ export function sender({ dispatcher, backoffMs }: SendOptions): Send {
       const pause = backoffMs[attempt]
       const wait = Math.max(result.retryAfterMs ?? 0, pause ?? 0)
       if (pause === undefined || !result.transient || wait > MAX_WAIT_MS) throw unanswered(req, result)
-      await sleep(wait)
+      await sleep(wait, undefined, req.signal ? { signal: req.signal } : {}).catch(() => {
+        throw req.signal?.reason
+      })
     }
   }
 }
@@ -81,6 +85,7 @@ async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<{ answ
   try {
     answer = await exchange(req, dispatcher)
   } catch (error) {
+    req.signal?.throwIfAborted()
     if (error instanceof ConveyorError) throw error
     return explain(error)
   }
@@ -104,6 +109,7 @@ async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpA
       method: req.method,
       headers,
       body: req.body ?? null,
+      signal: req.signal ?? null,
       // By default undici gives up the connection after a HEAD, lest a broken server sends a body.
       reset: false,
     })

@@ -18,14 +18,17 @@ export interface Manifest {
   bytes: Uint8Array
 }
 
-/** What Conveyor asks of a registry (OCI distribution spec, version 1.1). */
+/**
+ * What Conveyor asks of a registry (OCI distribution spec, version 1.1). A signal that is aborted ends a
+ * call with the signal's reason.
+ */
 export interface Registry {
   /** Digest of a tag or digest, null when the registry has no such manifest. */
-  head(imageName: string, reference: string): Promise<string | null>
+  head(imageName: string, reference: string, signal?: AbortSignal): Promise<string | null>
   /** @throws ConveyorError `not_found` */
-  manifest(imageName: string, reference: string): Promise<Manifest>
+  manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest>
   /** Points a tag at a manifest whose layers are in the repository already. */
-  putManifest(imageName: string, tag: string, manifest: Manifest): Promise<void>
+  putManifest(imageName: string, tag: string, manifest: Manifest, signal?: AbortSignal): Promise<void>
 }
 
 /** How repositories and refs are called in the registry. */
