@@ -1,0 +1,11 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { greet, languages } from './greeting.ts'
+
+test('greets by name in every language', () => {
+  for (const language of languages) assert.match(greet('Ada', language) ?? '', /\bAda\b/)
+})
+
+test('keeps quiet in a language that it does not know', () => {
+  for (const language of ['tlh', '', 'constructor']) assert.equal(greet('Ada', language), undefined)
+})
