@@ -4,6 +4,7 @@ import { attempts } from './build-store/attempts.ts'
 import { keeping } from './build-store/keeping.ts'
 import { movingTags } from './build-store/moving-tags.ts'
 import { ordering } from './build-store/ordering.ts'
+import { recipes } from './build-store/recipes.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
 
 /** What every build store promises. `open` makes an empty one. */
@@ -15,5 +16,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     attempts(subject)
     movingTags(subject)
     keeping(subject)
+    recipes(subject)
   })
 }

@@ -81,6 +81,8 @@ export function attempts(subject: Subject): void {
         sha: SHA,
         image: result.state === 'succeeded' && result.image,
         tags: result.state === 'succeeded' && result.tags,
+        recipe: null,
+        bases: null,
         createdAt: completedAt,
       })
       expect(await subject.store.artifact(artifact?.id ?? '')).toEqual(artifact)

@@ -68,6 +68,32 @@ export interface Build {
   completedAt: string | null
 }
 
+/** An image that a Dockerfile builds on (FROM, COPY --from, a frontend), and what it was at that time. */
+export interface BaseImage {
+  /** As BuildKit names it, `docker.io/library/node:24`. */
+  name: string
+  /**
+   * Where its name was resolved: in its registry; in the engine, which prefers an image of its own with
+   * that name; or nowhere, as the Dockerfile itself names the digest.
+   */
+  resolved: 'registry' | 'engine' | 'pinned'
+  /** Digest of the manifest (`registry`, `pinned`) or id of the image (`engine`), `sha256:...`. */
+  digest: string
+}
+
+/**
+ * What an image is made from, each part as a SHA-256 in hex. Builds with equal recipes whose base images
+ * are what they were make the same image.
+ */
+export interface Recipe {
+  /** Every file of the context after .dockerignore: path, kind, mode, content. */
+  context: string
+  /** The Dockerfile: path and content. */
+  dockerfile: string
+  /** Arguments, network and whatever else is set outside of the repository. */
+  settings: string
+}
+
 /** What a succeeded build published. */
 export interface Artifact {
   /** UUID. */
@@ -79,6 +105,10 @@ export interface Artifact {
   image: string
   /** Full names of the tags that this build pointed at the image, `registry/repo:tag`. */
   tags: string[]
+  /** What the image was made from; null when that is not known. */
+  recipe: Recipe | null
+  /** Its base images; null when they are not known for certain, so that it is never reused by content. */
+  bases: BaseImage[] | null
   createdAt: string
 }
 

@@ -4,8 +4,11 @@ import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import { type Build, shortName } from './build.ts'
+import { baseImages, imagesNamedBySteps } from './base-images.ts'
+import { type BaseImage, type Build, type Recipe, shortName } from './build.ts'
 import { type LatestPolicy, publishTags, wantedTags } from './publish.ts'
+import { dockerfileText, recipeOf } from './recipe.ts'
+import { findImage, type KnownImage } from './reuse.ts'
 import { Stopwatch } from './stopwatch.ts'
 
 /** The parts that a build runs on. */
@@ -41,99 +44,120 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const watch = new Stopwatch()
   const say = (line: string) => io.log.write(`${line}\n`)
   const imageName = parts.names.image(build.repository)
-
-  const known = build.cache ? await publishedImage(build, imageName, parts, io) : null
-  const digest = known ?? (await buildAndPush(build, imageName, parts, io, watch))
-  if (digest === null) return finish(build, parts, `${imageName}:${build.sha}`, async () => [])
-
-  const image = `${imageName}@${digest}`
-  await finish(build, parts, image, async (current) => {
-    const wanted = wantedTags(current, parts.latest, parts.names)
-    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, wanted, io.signal))
-    for (const { tag } of wanted) {
-      if (!moved.includes(tag)) await say(`tag ${tag} stays where it is: it points at a newer push`)
-    }
-    const tags = [build.sha, ...moved]
-    // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
-    await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
-    return tags.map((tag) => `${imageName}:${tag}`)
-  })
-  return image
-}
-
-/** The digest that this commit was published under before, if the registry still has it. */
-async function publishedImage(
-  build: Build,
-  imageName: string,
-  parts: BuildParts,
-  { log, signal }: BuildIo,
-): Promise<string | null> {
-  const say = (line: string) => log.write(`${line}\n`)
-  const artifact = await parts.store.newestArtifact(build.repository, build.sha)
-  const digest = artifact?.image.startsWith(`${imageName}@`)
-    ? artifact.image.slice(imageName.length + 1)
-    : null
-  if (!digest || parts.dry) return null
-  if ((await parts.registry.head(imageName, digest, signal)) === null) {
-    await say(`${digest} was built from this commit before, but is gone from the registry: building it anew`)
-    return null
-  }
-  await say(`this commit was built before: ${imageName}@${digest}`)
-  return digest
-}
-
-/** Builds the image and pushes it under its sha. @returns its digest, or null on a dry run */
-async function buildAndPush(
-  build: Build,
-  imageName: string,
-  parts: BuildParts,
-  io: BuildIo,
-  watch: Stopwatch,
-): Promise<string | null> {
-  const { log, signal } = io
-  const reference = `${imageName}:${build.sha}`
   const cacheFrom = cacheSources(build, imageName, parts, io)
-  cacheFrom.catch(() => {}) // awaited below, unless the fetch fails first
+  cacheFrom.catch(() => {}) // awaited by the build, if there is one
 
-  const [commit, context] = await watch.measure('fetch', openContext(build, parts.source, io))
+  const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
+  const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))
+  watch.note('context', `${context.entries.length} entries`)
+  const order = {
+    build,
+    imageName,
+    commit,
+    context,
+    recipe: recipeOf(context, { buildArgs: {}, network: parts.network }),
+  }
   try {
-    const secrets = await parts.secrets(build.repository)
-    const built = await watch.measure(
-      'build',
-      parts.builder.build(
-        {
-          context,
-          reference,
-          cacheKey: build.repository.toLowerCase(),
-          cache: build.cache,
-          cacheFrom: await cacheFrom,
-          labels: labels(build, commit, parts.sourceUrl(build.repository)),
-          buildArgs: {},
-          secrets,
-          network: parts.network,
-        },
-        io,
-      ),
-    )
-    watch.note('build', `${built.steps.cached} of ${built.steps.total} steps cached`)
-    watch.note('fetch', `${context.entries.length} entries, ${built.transfer.files} sent to the engine`)
-    if (parts.dry) {
-      await log.write(`\n${watch}\ndry run: built ${reference} (${built.imageId}), nothing was pushed\n`)
-      return null
+    const known =
+      parts.dry || !build.cache ? null : await watch.measure('look up', findImage(order, parts, io))
+    if (known) {
+      try {
+        return await publish(order, { ...known, pushed: false }, parts, io, watch)
+      } catch (error) {
+        // The registry had the manifest, but a garbage collection took layers of it.
+        if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
+        await say(`building after all: ${error.message}`)
+      }
     }
-    signal.throwIfAborted()
-    return await watch.measure('push', parts.builder.push(reference, io))
+    const made = await buildImage({ ...order, cacheFrom }, parts, io, watch)
+    if (made) return await publish(order, { ...made, pushed: true }, parts, io, watch)
+    await say(`\n${watch}\ndry run: built ${imageName}:${build.sha}, nothing was pushed`)
+    return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
   } finally {
     await context.close()
   }
 }
 
-async function openContext(build: Build, source: Source, io: BuildIo): Promise<[Commit, Context]> {
+/** Everything that says what is to be built. */
+export interface BuildOrder {
+  build: Build
+  imageName: string
+  commit: Commit
+  context: Context
+  recipe: Recipe
+}
+
+/** Builds the image and pushes it under its sha; null after a dry run, which pushes nothing. */
+async function buildImage(
+  order: BuildOrder & { cacheFrom: Promise<string[]> },
+  parts: BuildParts,
+  io: BuildIo,
+  watch: Stopwatch,
+): Promise<KnownImage | null> {
+  const { build, imageName, commit, context } = order
+  const reference = `${imageName}:${build.sha}`
+  const dockerfile = await dockerfileText(context, io.signal)
+  const before = imagesNamedBySteps(dockerfile, parts, io.signal)
+  before.catch(() => {}) // awaited below, unless the build fails first
+  const built = await watch.measure(
+    'build',
+    parts.builder.build(
+      {
+        context,
+        reference,
+        cacheKey: build.repository.toLowerCase(),
+        cache: build.cache,
+        cacheFrom: await order.cacheFrom,
+        labels: labels(build, commit, parts.sourceUrl(build.repository)),
+        buildArgs: {},
+        secrets: await parts.secrets(build.repository),
+        network: parts.network,
+      },
+      io,
+    ),
+  )
+  const { steps, transfer } = built
+  watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${files(transfer.files)} sent`)
+  if (parts.dry) return null
+  io.signal.throwIfAborted()
+  const [digest, bases] = await Promise.all([
+    watch.measure('push', parts.builder.push(reference, io)),
+    baseImages(built.from, dockerfile, await before, parts, io.signal),
+  ])
+  return { digest, bases }
+}
+
+/** Points the build's tags at its image, and stores the success. */
+function publish(
+  { build, imageName, recipe }: BuildOrder,
+  { digest, bases, pushed }: KnownImage & { pushed: boolean },
+  parts: BuildParts,
+  io: BuildIo,
+  watch: Stopwatch,
+): Promise<string> {
+  const say = (line: string) => io.log.write(`${line}\n`)
+  const image = `${imageName}@${digest}`
+  return finish(build, parts, { image, recipe, bases }, async (current) => {
+    const wanted = wantedTags(current, parts.latest, parts.names)
+    // The engine has pushed a new image by its sha; one that is reused has yet to be called so.
+    const moves = pushed ? wanted : [{ tag: build.sha, sequence: current.pushOrder }, ...wanted]
+    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, moves, io.signal))
+    for (const { tag } of wanted) {
+      if (!moved.includes(tag)) await say(`tag ${tag} stays where it is: it points at a newer push`)
+    }
+    const tags = [...new Set([build.sha, ...moved])]
+    // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
+    await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
+    return tags.map((tag) => `${imageName}:${tag}`)
+  })
+}
+
+async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {
   const lines: Promise<void>[] = []
   const log = (line: string) => void lines.push(io.log.write(`${line}\n`))
   const commit = await source.fetch(build.repository, build.sha, { signal: io.signal, log })
   await Promise.all(lines)
-  return [commit, await source.context(commit, { signal: io.signal })]
+  return commit
 }
 
 /**
@@ -184,18 +208,22 @@ function labels(build: Build, commit: Commit, source: string): Record<string, st
 async function finish(
   build: Build,
   parts: BuildParts,
-  image: string,
+  made: { image: string; recipe?: Recipe; bases?: BaseImage[] | null },
   publish: (current: Build) => Promise<string[]>,
 ): Promise<string> {
   for (;;) {
     const current = await parts.store.get(build.id)
     if (!current || current.attempt !== build.attempt) break
     const tags = await publish(current)
-    const result = { state: 'succeeded', image, tags } as const
+    const result = { state: 'succeeded', tags, ...made } as const
     const answer = await parts.store.finish(build.id, build.attempt, current.refs.length, result)
-    if (answer === 'finished') return image
+    if (answer === 'finished') return made.image
     if (answer === 'superseded') break
     // Another ref joined while we published: publish that one too.
   }
   throw new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
+}
+
+function files(count: number): string {
+  return count === 1 ? '1 file' : `${count} files`
 }

@@ -31,6 +31,15 @@ export interface BuiltImage {
   steps: { total: number; cached: number }
   /** What of the context had to be sent to the engine. */
   transfer: { files: number; bytes: number }
+  from: BuiltFrom
+}
+
+/** What a build took from outside its context. */
+export interface BuiltFrom {
+  /** Images, as BuildKit names them, `docker.io/library/node:24`, with the digest where it told one. */
+  images: { name: string; digest: string | null }[]
+  /** Whether something came from a URL or another git repository (`ADD https://...`). */
+  remoteFiles: boolean
 }
 
 /** Turns a context into an image, and pushes it. */
@@ -42,6 +51,8 @@ export interface Builder {
    * @throws ConveyorError `build_failed` with the failing step, or `unavailable` when the engine is.
    */
   build(input: BuildInput, io: BuilderIo): Promise<BuiltImage>
+  /** Id of an image that the engine itself has under this name, which it then prefers to the registry's; or null. */
+  localImage(name: string): Promise<string | null>
   /**
    * Pushes what `build` made under its reference; resolves to the manifest's digest, `sha256:...`.
    * Transient failures are retried.

@@ -32,6 +32,15 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       return images.length > 0
     },
 
+    async localImage(name) {
+      try {
+        return (await docker.getImage(name).inspect()).Id
+      } catch (error) {
+        if ((error as { statusCode?: number }).statusCode === 404) return null
+        throw engineDown(error)
+      }
+    },
+
     async build(input, io) {
       await using session = await openSession(docker, {
         context: input.context,
@@ -42,13 +51,18 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       const progress = new Progress()
       try {
         const result = await runBuild(docker, session, progress, input, io)
-        const { total, cached, clipped } = progress.summary()
+        const { total, cached, clipped, images, remoteFiles } = progress.summary()
         for (const step of clipped) {
           await io.log.write(
             `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE=-1 in the engine's environment to keep it whole\n`,
           )
         }
-        return { imageId: result, steps: { total, cached }, transfer: session.transfer }
+        return {
+          imageId: result,
+          steps: { total, cached },
+          transfer: session.transfer,
+          from: { images, remoteFiles },
+        }
       } catch (error) {
         io.signal.throwIfAborted()
         throw buildError(error, session.error, progress.summary().failed)

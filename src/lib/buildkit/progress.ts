@@ -22,6 +22,10 @@ export interface ProgressSummary {
   failed: { name: string; error: string } | undefined
   /** Names of steps whose output the engine clipped at its size or rate limit. */
   clipped: string[]
+  /** What came from outside: images with the digests that they resolved to, where told. */
+  images: { name: string; digest: string | null }[]
+  /** Whether files came from a URL or another git repository. */
+  remoteFiles: boolean
 }
 
 /**
@@ -51,6 +55,8 @@ export class Progress {
       cached: own.filter((step) => step.cached).length,
       failed: failed && { name: failed.name, error: failed.error },
       clipped: steps.filter((step) => step.shown.has(CLIPPED)).map((step) => `#${step.number} ${step.name}`),
+      images: imagesOf(steps.map((step) => step.name)),
+      remoteFiles: steps.some((step) => REMOTE.test(step.name)),
     }
   }
 
@@ -149,6 +155,21 @@ function linesOf(text: Buffer): Buffer[] {
 /** Whether a vertex is a line of the Dockerfile, rather than BuildKit's own work around it. */
 export function isDockerfileStep(name: string): boolean {
   return name.startsWith('[') && !name.startsWith('[internal]')
+}
+
+/** `ADD https://...` and the like: a step of its own, named after the address. */
+const REMOTE = /^(\[[^\]]*\] ADD (--\S+ )*)?"?(https?|git|ssh|git@[^:]+):/
+
+/** The images of FROM, COPY --from and syntax lines, each once. */
+function imagesOf(names: string[]): { name: string; digest: string | null }[] {
+  const images = new Map<string, { name: string; digest: string | null }>()
+  for (const step of names) {
+    const named = /^(?:\[[^\]]*\] )?FROM (\S+)/.exec(step)?.[1] ?? /^docker-image:\/\/(\S+)/.exec(step)?.[1]
+    if (!named) continue
+    const [name = '', digest = null] = named.split('@')
+    images.set(named, { name, digest })
+  }
+  return [...images.values()]
 }
 
 function isCancelled(error: string): boolean {

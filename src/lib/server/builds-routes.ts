@@ -59,8 +59,10 @@ export async function buildsRoutes(
   app.get('/builds/:key', getBuild)
   app.get('/builds/:owner/:name', getBuild)
 
-  const getArtifact = async (request: FastifyRequest) =>
-    artifactJson(await findArtifact(store, request.params as BuildParams))
+  const getArtifact = async (request: FastifyRequest) => {
+    const artifact = await findArtifact(store, request.params as BuildParams)
+    return artifactJson(artifact, await store.commitsOf(artifact.image))
+  }
   app.get('/artifacts/:key', getArtifact)
   app.get('/artifacts/:owner/:name', getArtifact)
 }

@@ -28,6 +28,8 @@ export interface ArtifactJson {
   id: string
   image: string
   tags: string[]
+  /** Every commit that this image was published for: commits with the same content share one. */
+  shas: string[]
   build: { id: string }
 }
 
@@ -65,11 +67,12 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
   }
 }
 
-export function artifactJson(artifact: Artifact): ArtifactJson {
+export function artifactJson(artifact: Artifact, shas: string[]): ArtifactJson {
   return {
     id: artifact.id,
     image: artifact.image,
     tags: artifact.tags,
+    shas,
     build: { id: artifact.buildId },
   }
 }

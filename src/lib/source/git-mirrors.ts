@@ -10,7 +10,7 @@ import { fetchError, isDamage, isReadDamage, readError } from './git-errors.ts'
 import { type RemoteOptions, remoteOf } from './git-remote.ts'
 import { Mirror, type MirrorLimits, statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
-import type { Commit, Context, FetchOptions, Source } from './source.ts'
+import type { Change, Commit, Context, FetchOptions, Source } from './source.ts'
 
 export interface GitMirrorsOptions extends RemoteOptions {
   /** Folder for the mirrors; made when needed. */
@@ -173,13 +173,26 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     }
   }
 
+  async function changes(commit: Commit, earlierSha: string): Promise<Change[] | null> {
+    const earlier = await new Mirror(git, commit.gitDir).find(validSha(earlierSha))
+    if (!earlier) return null
+    const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', earlier.tree, commit.tree]
+    const fields = (await git.run(args, { gitDir: commit.gitDir })).toString('utf8').split('\0')
+    const kinds = { A: 'added', D: 'removed' } as const
+    const found: Change[] = []
+    for (let at = 0; at + 1 < fields.length; at += 2) {
+      found.push({ kind: kinds[fields[at] as 'A' | 'D'] ?? 'changed', path: fields[at + 1] ?? '' })
+    }
+    return found
+  }
+
   async function close(): Promise<void> {
     const running = [...maintenance.values()]
     for (const { abort } of running) abort.abort()
     await Promise.all(running.map(({ ended }) => ended))
   }
 
-  return { fetch, context, close }
+  return { fetch, context, changes, close }
 }
 
 /** Reads from git's progress how much came over the network. */

@@ -49,6 +49,11 @@ export interface FetchOptions {
   log?: (line: string) => void
 }
 
+export interface Change {
+  path: string
+  kind: 'added' | 'changed' | 'removed'
+}
+
 /** Where commits come from. */
 export interface Source {
   /**
@@ -63,4 +68,9 @@ export interface Source {
    * built from git objects alone (submodules, Git LFS pointers), naming the path.
    */
   context(commit: Commit, options?: { dockerfile?: string; signal?: AbortSignal }): Promise<Context>
+  /**
+   * Paths that differ between a commit and an earlier one, with what happened to them since; null when
+   * the earlier one is not in the mirror (any more).
+   */
+  changes(commit: Commit, earlierSha: string): Promise<Change[] | null>
 }

@@ -1,4 +1,4 @@
-import type { Artifact, Build, BuildRequest } from '../build/build.ts'
+import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../build/build.ts'
 import type { ErrorKind } from '../errors.ts'
 
 /**
@@ -13,7 +13,7 @@ export interface Accepted {
 
 /** How one attempt at a build ended for good. */
 export type BuildResult =
-  | { state: 'succeeded'; image: string; tags: string[] }
+  | { state: 'succeeded'; image: string; tags: string[]; recipe?: Recipe | null; bases?: BaseImage[] | null }
   | { state: 'failed' | 'cancelled'; error: string; errorKind: ErrorKind }
 
 /**
@@ -78,6 +78,18 @@ export interface BuildStore {
 
   /** The newest artifact of a commit, or null. */
   newestArtifact(repository: string, sha: string): Promise<Artifact | null>
+
+  /** Artifacts of a repository that were made from this recipe, newest first, at most `limit`. */
+  artifactsByRecipe(repository: string, recipe: Recipe, limit: number): Promise<Artifact[]>
+
+  /** The newest artifact that was published for one of these refs, or without refs any of the repository. */
+  lastArtifact(repository: string, refs: Ref[]): Promise<Artifact | null>
+
+  /** Every commit that an image was published for, oldest first. */
+  commitsOf(image: string): Promise<string[]>
+
+  /** The newest artifact of each of the `limit` repositories that were built last, newest first. */
+  recentArtifacts(limit: number): Promise<Artifact[]>
 
   /**
    * Moves docker tags forward, never back. While it runs nobody else moves tags of `imageName`.

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import type { BuildResult, BuildStore, Finish, TagMove } from './build-store.ts'
-import { isId, keyOf, readArtifact, readBuild, readBuilds } from './rows.ts'
+import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 
 /** What the databases do differently. */
@@ -106,6 +106,61 @@ export function kyselyBuildStore(
         query.where('builds.repository_key', '=', keyOf(repository)).where('builds.sha', '=', sha),
       ),
 
+    artifactsByRecipe: (repository, recipe, limit) =>
+      readArtifacts(
+        db,
+        (query) =>
+          query
+            .where('artifacts.recipe_key', '=', recipeKey(recipe))
+            .where('builds.repository_key', '=', keyOf(repository)),
+        limit,
+      ),
+
+    lastArtifact: (repository, refs) =>
+      readArtifact(db, (query) => {
+        const ofRepository = query.where('builds.repository_key', '=', keyOf(repository))
+        if (refs.length === 0) return ofRepository
+        return ofRepository.where((eb) =>
+          eb.exists(
+            eb
+              .selectFrom('build_refs')
+              .select('build_refs.build_id')
+              .whereRef('build_refs.build_id', '=', 'builds.id')
+              .where((ref) =>
+                ref.or(
+                  refs.map(({ kind, name }) => ref.and({ 'build_refs.kind': kind, 'build_refs.name': name })),
+                ),
+              ),
+          ),
+        )
+      }),
+
+    async commitsOf(image) {
+      const rows = await db
+        .selectFrom('artifacts')
+        .innerJoin('builds', 'builds.id', 'artifacts.build_id')
+        .select('builds.sha')
+        .where('artifacts.image', '=', image)
+        .orderBy('builds.sequence')
+        .execute()
+      return [...new Set(rows.map(({ sha }) => sha))]
+    },
+
+    async recentArtifacts(limit) {
+      return readArtifacts(
+        db,
+        (query) =>
+          query.where('builds.sequence', 'in', (eb) =>
+            eb
+              .selectFrom('builds as newest')
+              .innerJoin('artifacts as made', 'made.build_id', 'newest.id')
+              .select((select) => select.fn.max('newest.sequence').as('sequence'))
+              .groupBy('newest.repository_key'),
+          ),
+        limit,
+      )
+    },
+
     moveTags(imageName, moves, put) {
       return dialect.lockImage(imageName, async () => {
         const mine = await dialect.write((trx) => recordMoves(trx, imageName, moves))
@@ -166,6 +221,9 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
         build_id: id,
         image: result.image,
         tags: JSON.stringify(result.tags),
+        recipe_key: result.recipe ? recipeKey(result.recipe) : null,
+        recipe: result.recipe ? JSON.stringify(result.recipe) : null,
+        bases: result.bases ? JSON.stringify(result.bases) : null,
         created_at: time,
       })
       .execute()

@@ -9,6 +9,7 @@ import type { Schema } from './schema.ts'
  */
 const migrations: Record<string, Migration> = {
   '001_builds': { up: createBuilds },
+  '002_recipes': { up: addRecipes },
 }
 
 /**
@@ -41,6 +42,15 @@ async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
   if (!tables.some((table) => table.name === 'kysely_migration')) return []
   const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db)
   return rows.map((row) => row.name)
+}
+
+/** What each image was made from, so that it is made only once. */
+async function addRecipes(db: Kysely<unknown>): Promise<void> {
+  for (const column of ['recipe_key', 'recipe', 'bases']) {
+    await db.schema.alterTable('artifacts').addColumn(column, 'text').execute()
+  }
+  await db.schema.createIndex('artifacts_by_recipe').on('artifacts').column('recipe_key').execute()
+  await db.schema.createIndex('artifacts_by_image').on('artifacts').column('image').execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
-import type { Artifact, Build } from '../build/build.ts'
+import type { Artifact, BaseImage, Build, Recipe } from '../build/build.ts'
 import type { Queries, Schema } from './schema.ts'
 
 /**
@@ -64,25 +65,43 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
   return [...builds.values()]
 }
 
+/** The form of a recipe that is compared. */
+export function recipeKey({ context, dockerfile, settings }: Recipe): string {
+  return createHash('sha256')
+    .update(JSON.stringify([context, dockerfile, settings]))
+    .digest('hex')
+}
+
 /** The newest of the artifacts that `narrow` leaves, or null. */
 export async function readArtifact(
   db: Queries,
   narrow: Narrow<'artifacts' | 'builds'>,
 ): Promise<Artifact | null> {
-  const row = await narrow(db.selectFrom('artifacts').innerJoin('builds', 'builds.id', 'artifacts.build_id'))
+  const [artifact] = await readArtifacts(db, narrow, 1)
+  return artifact ?? null
+}
+
+/** The artifacts that `narrow` leaves, newest first, at most `limit`. */
+export async function readArtifacts(
+  db: Queries,
+  narrow: Narrow<'artifacts' | 'builds'>,
+  limit: number,
+): Promise<Artifact[]> {
+  const rows = await narrow(db.selectFrom('artifacts').innerJoin('builds', 'builds.id', 'artifacts.build_id'))
     .selectAll('artifacts')
     .select(['builds.repository', 'builds.sha'])
     .orderBy('builds.sequence', 'desc')
-    .limit(1)
-    .executeTakeFirst()
-  if (!row) return null
-  return {
+    .limit(limit)
+    .execute()
+  return rows.map((row) => ({
     id: row.id,
     buildId: row.build_id,
     repository: row.repository,
     sha: row.sha,
     image: row.image,
     tags: JSON.parse(row.tags) as string[],
+    recipe: row.recipe === null ? null : (JSON.parse(row.recipe) as Recipe),
+    bases: row.bases === null ? null : (JSON.parse(row.bases) as BaseImage[]),
     createdAt: row.created_at,
-  }
+  }))
 }

@@ -54,6 +54,12 @@ interface ArtifactsTable {
   image: string
   /** A JSON array of strings. */
   tags: string
+  /** SHA-256 of the recipe, for finding equal ones; null without a recipe. */
+  recipe_key: string | null
+  /** A Recipe in JSON. */
+  recipe: string | null
+  /** A JSON array of BaseImage. */
+  bases: string | null
   created_at: string
 }
 

@@ -1,0 +1,93 @@
+import type { Builder } from '../builder/builder.ts'
+import type { Registry } from '../registry/registry.ts'
+import type { Source } from '../source/source.ts'
+import type { BuildStore } from '../store/build-store.ts'
+import { changedBase } from './base-images.ts'
+import type { Artifact, BaseImage } from './build.ts'
+import type { BuildIo, BuildOrder } from './run-build.ts'
+
+/** An image that need not be built. */
+export interface KnownImage {
+  digest: string
+  bases: BaseImage[] | null
+}
+
+interface Parts {
+  store: BuildStore
+  source: Source
+  builder: Builder
+  registry: Registry
+}
+
+/** How many earlier images of the same recipe are looked at; they differ in their base images. */
+const CANDIDATES = 5
+
+/**
+ * Looks for an image that was made from the same recipe before, whose base images are still what they
+ * were, and which the registry still has: building would give the same again. Says in one line what it
+ * found or, if nothing, what is different from the last build of the branch.
+ */
+export async function findImage(order: BuildOrder, parts: Parts, io: BuildIo): Promise<KnownImage | null> {
+  const { build, imageName, recipe } = order
+  const say = (line: string) => io.log.write(`${line}\n`)
+  const candidates = await parts.store.artifactsByRecipe(build.repository, recipe, CANDIDATES)
+  let miss: string | undefined
+  for (const artifact of candidates) {
+    const found = await stillGood(artifact, imageName, parts, io.signal)
+    if (typeof found === 'string') miss ??= found
+    else {
+      const same =
+        artifact.sha === build.sha
+          ? 'this commit was built before'
+          : `same content as ${artifact.sha.slice(0, 7)}`
+      await say(`nothing to build: ${same}, and its base images have not changed`)
+      return found
+    }
+  }
+  await say(`building: ${miss ?? (await difference(order, parts))}`)
+  return null
+}
+
+/** The image of an artifact, or why it can not be used. */
+async function stillGood(
+  artifact: Artifact,
+  imageName: string,
+  parts: Parts,
+  signal: AbortSignal,
+): Promise<KnownImage | string> {
+  const of = `the build of ${artifact.sha.slice(0, 7)}`
+  const { bases, image } = artifact
+  if (!image.startsWith(`${imageName}@`)) return `${of} had another name, ${image}`
+  if (!bases)
+    return `what ${of} took from outside can not be compared (ADD of a URL, or an image without a digest)`
+  const digest = image.slice(imageName.length + 1)
+  const [changed, present] = await Promise.all([
+    changedBase(bases, parts, signal),
+    parts.registry.head(imageName, digest, signal),
+  ])
+  if (changed) return `base image ${changed.name} has changed since ${of}`
+  if (present === null) return `the image of ${of} is gone from the registry`
+  return { digest, bases }
+}
+
+/** What is different from the last build of the same branch, or of the repository. */
+async function difference({ build, commit, context, recipe }: BuildOrder, parts: Parts): Promise<string> {
+  const last =
+    (await parts.store.lastArtifact(build.repository, build.refs)) ??
+    (await parts.store.lastArtifact(build.repository, []))
+  if (!last) return `the first build of ${build.repository}`
+  const since = `since ${last.sha.slice(0, 7)}`
+  if (!last.recipe) return `what ${last.sha.slice(0, 7)} was built from is not known`
+  if (last.recipe.settings !== recipe.settings)
+    return `the build settings (network, arguments) changed ${since}`
+
+  const changes = await parts.source.changes(commit, last.sha)
+  if (!changes) return `files changed ${since}`
+  const inContext = new Set([...context.entries, ...context.dockerfileEntries].map(({ path }) => path))
+  const paths = changes
+    .filter(({ kind, path }) => kind === 'removed' || inContext.has(path))
+    .map(({ path }) => path)
+  const shown = paths.slice(0, 3).join(', ')
+  const rest = paths.length > 3 ? ` and ${paths.length - 3} more` : ''
+  return paths.length > 0 ? `${shown}${rest} changed ${since}` : `files changed ${since}`
+}

@@ -1,0 +1,94 @@
+import { describe, expect, it } from 'vitest'
+import type { BaseImage, Recipe } from '../../src/lib/build/build.ts'
+import { failed, push, request, type Subject } from './subject.ts'
+
+const RECIPE: Recipe = { context: 'c', dockerfile: 'd', settings: 's' }
+const BASES: BaseImage[] = [{ name: 'docker.io/library/node:24', resolved: 'registry', digest: 'sha256:1' }]
+const sha = (digit: string) => digit.repeat(40)
+
+/** What builds were made from, and finding them by it. */
+export function recipes(subject: Subject): void {
+  describe('recipes', () => {
+    async function built(
+      digit: string,
+      recipe: Recipe | null,
+      rest: { branch?: string; repository?: string } = {},
+    ) {
+      const { branch = 'main', repository = 'acme/app' } = rest
+      const { id } = await subject.accepted(push(branch, { sha: sha(digit), repository }))
+      const image = `registry.test/${repository}@sha256:${digit.repeat(64)}`
+      await subject.ended(id, { state: 'succeeded', image, tags: [], recipe, bases: BASES })
+      return image
+    }
+
+    it('are kept with their artifact, and may be unknown', async () => {
+      await built('1', RECIPE)
+      expect(await subject.store.newestArtifact('acme/app', sha('1'))).toMatchObject({
+        recipe: RECIPE,
+        bases: BASES,
+      })
+      const { id } = await subject.accepted(request({ sha: sha('2') }))
+      await subject.ended(id)
+      expect(await subject.store.artifactOf(id)).toMatchObject({ recipe: null, bases: null })
+    })
+
+    it('find artifacts of the same repository in any spelling, newest first', async () => {
+      const one = await built('1', RECIPE)
+      await built('2', { ...RECIPE, context: 'other' })
+      const three = await built('3', RECIPE)
+      await built('4', RECIPE, { repository: 'acme/other' })
+      const found = await subject.store.artifactsByRecipe('Acme/App', RECIPE, 5)
+      expect(found.map(({ image }) => image)).toEqual([three, one])
+      expect(await subject.store.artifactsByRecipe('acme/app', RECIPE, 1)).toHaveLength(1)
+    })
+
+    it('are equal only if every part is, whatever the parts are', async () => {
+      await built('1', { context: 'a\nb', dockerfile: 'c', settings: 'd' })
+      for (const part of ['context', 'dockerfile', 'settings']) {
+        await built('2', { ...RECIPE, [part]: 'x' })
+        expect(await subject.store.artifactsByRecipe('acme/app', RECIPE, 5)).toEqual([])
+      }
+    })
+  })
+
+  describe('earlier artifacts', () => {
+    async function built(digit: string, branch: string, repository = 'acme/app') {
+      const { id } = await subject.accepted(push(branch, { sha: sha(digit), repository }))
+      const image = `registry.test/${repository}@sha256:${digit.repeat(64)}`
+      await subject.ended(id, { state: 'succeeded', image, tags: [] })
+      return image
+    }
+
+    it('of a branch, or of the repository', async () => {
+      const main = await built('1', 'main')
+      const other = await built('2', 'other')
+      const ref = (name: string) => [{ kind: 'branch' as const, name }]
+      expect(await subject.store.lastArtifact('ACME/app', ref('main'))).toMatchObject({ image: main })
+      expect(await subject.store.lastArtifact('acme/app', [...ref('main'), ...ref('other')])).toMatchObject({
+        image: other,
+      })
+      expect(await subject.store.lastArtifact('acme/app', [{ kind: 'tag', name: 'main' }])).toBeNull()
+      expect(await subject.store.lastArtifact('acme/app', [])).toMatchObject({ image: other })
+      expect(await subject.store.lastArtifact('acme/none', [])).toBeNull()
+    })
+
+    it('of the repositories that were built last, each once', async () => {
+      await built('1', 'main', 'acme/a')
+      const b = await built('2', 'main', 'acme/b')
+      const a = await built('3', 'main', 'Acme/A')
+      const { id } = await subject.accepted(push('main', { sha: sha('4'), repository: 'acme/failed' }))
+      await subject.ended(id, failed())
+      expect((await subject.store.recentArtifacts(5)).map(({ image }) => image)).toEqual([a, b])
+      expect((await subject.store.recentArtifacts(1)).map(({ image }) => image)).toEqual([a])
+    })
+
+    it('of one image name the commits that it serves', async () => {
+      for (const digit of ['1', '2', '1']) {
+        const { id } = await subject.accepted(push('main', { sha: sha(digit) }))
+        await subject.ended(id, { state: 'succeeded', image: 'registry.test/app@sha256:1', tags: [] })
+      }
+      expect(await subject.store.commitsOf('registry.test/app@sha256:1')).toEqual([sha('1'), sha('2')])
+      expect(await subject.store.commitsOf('registry.test/app@sha256:2')).toEqual([])
+    })
+  })
+}
