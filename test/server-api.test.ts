@@ -204,6 +204,7 @@ describe('GET /builds and /artifacts', () => {
       expect((await get(`/artifacts/${key}`)).json()).toEqual({
         id,
         image: IMAGE,
+        shas: [sha('a')],
         tags: [`registry.example/acme/app:${sha('a')}`],
         build: { id: build.id },
       })
