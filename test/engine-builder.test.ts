@@ -166,7 +166,7 @@ describe('build', () => {
       builder().build(input({ Dockerfile: `FROM ${BASE}\nRUN echo about-to-fail && exit 7` }), log),
     )
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-    expect(error.message).toMatch(/^\[2\/2\] RUN echo about-to-fail && exit 7: .*exit code: 7/)
+    expect(error.advice).toBe('[2/2] RUN echo about-to-fail && exit 7 ended with exit code 7')
     expect(log.log.text).toMatch(/about-to-fail\n/)
     expect(log.log.text).toMatch(/#\d+ ERROR: /)
   })
@@ -202,7 +202,7 @@ describe('build', () => {
     expect(error.advice).toMatch(
       /the Docker engine did not open a build session: connect ENOENT.*docker version/,
     )
-    expect((await failure(nowhere.isWarm('x'))).message).toContain('the Docker engine does not answer')
+    expect((await failure(nowhere.isWarm('x'))).advice).toMatch(/engine does not answer: .*set DOCKER_HOST/)
   })
 
   test('aborting ends the step that runs in the engine', async () => {
@@ -271,7 +271,7 @@ describe('push', () => {
     const error = await failure(builder().push(reference, io()))
     expect(error).toMatchObject({ kind: 'unauthorized', retryable: false })
     expect(error.message).toContain(reference)
-    expect(error.hint).toContain('docker login')
+    expect(error.hint).toContain(`docker login ${locked.host}`)
   })
 
   test('a registry that is down is tried again, and then an error worth another attempt', async () => {

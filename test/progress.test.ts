@@ -40,7 +40,15 @@ describe('Progress', () => {
         '\n#2 [2/2] RUN make\n#2 0.500 cc a.c\n#2 1.250 cc b.c\n#2 DONE 2.5s\n',
       ].join(''),
     )
-    expect(progress.summary()).toEqual({ total: 2, cached: 1, failed: undefined, clipped: [] })
+    expect(progress.summary()).toMatchObject({ total: 2, cached: 1, failed: undefined, clipped: [] })
+  })
+
+  test('a step that had to wait is shown when it starts, not when it ends', () => {
+    const progress = new Progress()
+    const run = vertex('r', '[2/2] RUN make')
+    expect(render(progress, message({ vertexes: [run] }))).toBe('')
+    const started = message({ vertexes: [{ ...run, started: at(1) }] })
+    expect(render(progress, started, started)).toBe('\n#1 [2/2] RUN make\n')
   })
 
   test('names the step again when the output of two steps alternates', () => {

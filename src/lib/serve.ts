@@ -1,4 +1,5 @@
 import type { AddressInfo } from 'node:net'
+import { type Build, shortName } from './build/build.ts'
 import type { StatusReporter } from './build/report-status.ts'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
@@ -54,7 +55,14 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
   await recover(adapters)
   const stopWork = new AbortController()
   const working = work(
-    { ...adapters, timeoutMs: config.timeoutMs, retryDelays: config.retryDelays, statuses, log: io.log },
+    {
+      ...adapters,
+      timeoutMs: config.timeoutMs,
+      retryDelays: config.retryDelays,
+      statuses,
+      onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`),
+      log: io.log,
+    },
     config.workers,
     stopWork.signal,
   )
@@ -67,7 +75,7 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
   if (!config.github.secret)
     io.log('warning: no --github.secret (GITHUB_SECRET): webhooks are accepted unsigned')
-  await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
+  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
 
   io.log('stopping: running builds are given back and go on at the next start')
   stopWork.abort()
@@ -96,6 +104,11 @@ function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   }
   sweep()
   return setInterval(sweep, SWEEP_MS)
+}
+
+function outcome(build: Build): string {
+  const name = shortName(build)
+  return build.state === 'succeeded' ? `${name} is built` : `${name} ${build.state}: ${build.error}`
 }
 
 function shownHost(host: string): string {

@@ -17,6 +17,8 @@ export interface WorkerOptions {
   timeoutMs: number
   /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
   retryDelays: number[]
+  /** Told how each build ended, when that is stored. */
+  onEnd?: (build: Build) => void
   /** Told what a person who runs the worker should know, one line at a time. */
   log: (line: string) => void
 }
@@ -52,7 +54,10 @@ async function handle(job: Job, options: WorkerOptions, signal: AbortSignal): Pr
   if (next === 'superseded') return
   if (next !== 'ended') return job.release(next.againIn)
   const ended = await store.get(build.id)
-  if (ended && isEnded(ended.state)) options.statuses.report(ended)
+  if (ended && isEnded(ended.state)) {
+    options.statuses.report(ended)
+    options.onEnd?.(ended)
+  }
   await job.acknowledge()
 }
 

@@ -1,6 +1,7 @@
 import { mkdtemp } from 'node:fs/promises'
+import type { BuildJson } from '../../src/lib/server/views.ts'
 import { type GitServer, startGitServer } from './git-server.ts'
-import { type GitHubDouble, startGitHubDouble } from './github-double.ts'
+import { type GitHubDouble, type RecordedStatus, startGitHubDouble } from './github-double.ts'
 import { engine } from './global-setup.ts'
 import { type ConveyorServer, startConveyor } from './processes.ts'
 import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts'
@@ -105,6 +106,21 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 /** What no run may write to its own log: warnings of Node, and errors that nobody expected. */
 export function complaints(stderr: string): string[] {
   return stderr.split('\n').filter((line) => /Warning:|^\s+at .+[:(]|Unhandled|Uncaught/.test(line))
+}
+
+/** How a build that was pushed ended, as the three places that people look at say it. */
+export interface Ending {
+  status: RecordedStatus
+  build: BuildJson
+  log: string
+}
+
+/** Pushes a commit and waits until its final status is set. */
+export async function pushToEnd(world: World, server: ConveyorServer, push: Push): Promise<Ending> {
+  const id = await world.push(server, push)
+  const status = await world.github.waitForStatus((one) => one.sha === push.sha && one.state !== 'pending')
+  const build = (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
+  return { status, build, log: await buildLog(server, id) }
 }
 
 /** The whole log of a build, once it has ended. */

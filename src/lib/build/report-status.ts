@@ -1,4 +1,4 @@
-import { toConveyorError } from '../errors.ts'
+import { type ConveyorError, toConveyorError } from '../errors.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { type Build, isEnded, shortName } from './build.ts'
@@ -13,7 +13,7 @@ export class StatusReporter {
   readonly #logUrl: (build: Build) => string
   readonly #log: (line: string) => void
   /** The report under way for each build, and how to give it up. */
-  readonly #active = new Map<string, { done: Promise<void>; abort: AbortController }>()
+  readonly #active = new Map<string, { done: Promise<boolean>; abort: AbortController }>()
 
   constructor(options: {
     forge: Pick<Forge, 'setStatus'>
@@ -31,23 +31,35 @@ export class StatusReporter {
 
   /** Reports where a build stands now. The end of a build replaces a report of its beginning. */
   report(build: Build): void {
+    void this.#begin(build)
+  }
+
+  /** Resolves to whether the forge has answered for good. */
+  #begin(build: Build): Promise<boolean> {
     const before = this.#active.get(build.id)
     before?.abort.abort()
     const abort = new AbortController()
-    const done = (before?.done ?? Promise.resolve())
+    const done = (before?.done ?? Promise.resolve(true))
       .then(() => this.#tell(build, abort.signal))
       .finally(() => {
         if (this.#active.get(build.id)?.abort === abort) this.#active.delete(build.id)
       })
     this.#active.set(build.id, { done, abort })
+    return done
   }
 
-  /** Reports ended builds whose status is not set yet: after a crash, or once the forge is back. */
+  /**
+   * Reports ended builds whose status is not set yet: after a crash, once the forge is back, or its token
+   * is a better one. Of each repository one after the other, until one fails: so do the rest, most likely.
+   */
   async sweep(): Promise<void> {
-    for (const build of await this.#store.unreported()) {
-      if (!this.#active.has(build.id)) this.report(build)
-    }
-    await this.idle()
+    const left = (await this.#store.unreported()).filter(({ id }) => !this.#active.has(id))
+    const repositories = Map.groupBy(left, ({ repository }) => repository.toLowerCase())
+    await Promise.all(
+      [...repositories.values()].map(async (builds) => {
+        for (const build of builds) if (!(await this.#begin(build))) return
+      }),
+    )
   }
 
   /** Resolves when nothing is being reported. */
@@ -61,19 +73,37 @@ export class StatusReporter {
     await this.idle()
   }
 
-  async #tell(build: Build, signal: AbortSignal): Promise<void> {
+  async #tell(build: Build, signal: AbortSignal): Promise<boolean> {
     const status = commitStatus(build, this.#logUrl(build))
     try {
-      if (signal.aborted) return
+      if (signal.aborted) return false
       await this.#forge.setStatus(status, signal)
-      if (isEnded(build.state)) await this.#store.markReported(build.id)
     } catch (thrown) {
-      if (signal.aborted) return
-      const error = toConveyorError(thrown, 'the forge did not answer')
-      this.#log(`commit status "${status.state}" of ${shortName(build)} is not set: ${error.advice}`)
-      if (isEnded(build.state) && !error.retryable) await this.#store.markReported(build.id)
+      if (signal.aborted) return false
+      const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
+      this.#log(`commit status "${status.state}": ${error.advice}`)
+      if (!isFinal(error, build)) return false
+    }
+    if (isEnded(build.state)) await this.#markReported(build)
+    return true
+  }
+
+  async #markReported(build: Build): Promise<void> {
+    try {
+      await this.#store.markReported(build.id)
+    } catch (error) {
+      this.#log(`noting that the commit status of ${shortName(build)} is set: ${(error as Error).message}`)
     }
   }
+}
+
+/** For so long a better token may still come. */
+const TOKEN_PATIENCE_MS = 24 * 3600 * 1000
+
+/** Whether the forge will never take the status of this build. */
+function isFinal({ retryable, kind }: ConveyorError, { completedAt }: Build): boolean {
+  const endedAgo = completedAt === null ? 0 : Date.now() - Date.parse(completedAt)
+  return !retryable && !(kind === 'unauthorized' && endedAgo < TOKEN_PATIENCE_MS)
 }
 
 /** What a commit status says about a build. */

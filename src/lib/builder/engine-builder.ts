@@ -5,11 +5,11 @@ import type Dockerode from 'dockerode'
 import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { openSession, type Session } from '../buildkit/session.ts'
-import { ConveyorError, toConveyorError } from '../errors.ts'
+import { ConveyorError } from '../errors.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Builder, BuilderIo, BuildInput } from './builder.ts'
-import { buildError, pushError } from './engine-errors.ts'
+import { buildError, engineDown, pushError } from './engine-errors.ts'
 import { jsonLines } from './json-lines.ts'
 
 export interface EngineBuilderOptions {
@@ -149,16 +149,17 @@ async function pushOnce(
     abortSignal: io.signal,
   })
   let digest: string | undefined
-  const shown = new Map<string, string>()
+  const last = new Map<string, string>()
   for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
     if (message.error !== undefined) throw new Error(message.error)
     digest = message.aux?.Digest ?? digest
     const { id, status } = message
-    // Progress bars become one line a layer and state.
-    if (id && status && status !== shown.get(id) && FINAL.has(status)) {
-      shown.set(id, status)
-      await io.log.write(`${id}: ${status}\n`)
-    }
+    if (!id || !status) continue
+    // Progress bars become one line a layer and end; of a countdown to another try, its begin is shown.
+    const before = last.get(id)
+    last.set(id, status)
+    const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
+    if (counts || (FINAL.test(status) && status !== before)) await io.log.write(`${id}: ${status}\n`)
   }
   if (!digest) throw new Error('the push ended without a digest')
   return digest
@@ -179,7 +180,8 @@ interface PushMessage {
   aux?: { Digest?: string }
 }
 
-const FINAL = new Set(['Pushed', 'Layer already exists', 'Mounted from'])
+const FINAL = /^(Pushed$|Layer already exists$|Mounted from )/
+const RETRYING = /^Retrying in /
 
 function dial(
   docker: Dockerode,
@@ -200,8 +202,4 @@ function dial(
     (error, response) => (error ? reject(error) : resolve(response as IncomingMessage)),
   )
   return promise
-}
-
-function engineDown(error: unknown): never {
-  throw toConveyorError(error, 'the Docker engine does not answer')
 }

@@ -1,5 +1,6 @@
 import { isDockerfileStep } from '../buildkit/progress.ts'
 import { ConveyorError } from '../errors.ts'
+import { splitReference } from '../registry/image-name.ts'
 
 const NO_ENGINE = 'Start the Docker engine, or set DOCKER_HOST to one that runs'
 
@@ -26,7 +27,15 @@ export function buildError(
     })
   }
   const text = tidy(message)
-  const step = failed && isDockerfileStep(failed.name) ? `${failed.name}: ` : ''
+  const name = failed ? short(failed.name) : ''
+  const step = failed && isDockerfileStep(failed.name) ? `${name}: ` : ''
+  const exit = /exit code: (\d+)/.exec(failed?.error ?? '')?.[1]
+  if (exit !== undefined && isCommand(failed?.error)) {
+    return new ConveyorError('build_failed', `${name} ended with exit code ${exit}`, {
+      cause,
+      ...(exit === '137' ? { hint: 'That is a command that was killed, mostly for lack of memory' } : {}),
+    })
+  }
   const missing = MISSING_FILE.exec(message)
   if (missing) {
     return new ConveyorError('build_failed', `${step}${missing[1]} is not in the build context`, {
@@ -35,7 +44,7 @@ export function buildError(
     })
   }
   if (BASE_DENIED.test(text)) {
-    return new ConveyorError('build_failed', text, {
+    return new ConveyorError('build_failed', `base image ${text}`, {
       cause,
       hint: 'Check the name of the base image, and that Conveyor is logged in to its registry (docker login)',
     })
@@ -46,15 +55,24 @@ export function buildError(
   return new ConveyorError('build_failed', step + text, { cause })
 }
 
+/** What a failed question to the engine means. */
+export function engineDown(thrown: unknown): never {
+  throw new ConveyorError('unavailable', `the Docker engine does not answer: ${messageOf(thrown)}`, {
+    cause: thrown,
+    hint: NO_ENGINE,
+  })
+}
+
 /** What a failed push means: `unauthorized` and `invalid` for good, `unavailable` for now. */
 export function pushError(thrown: unknown, reference: string): ConveyorError {
   if (thrown instanceof ConveyorError) return thrown
   const message = messageOf(thrown)
-  const what = `pushing ${reference} failed: ${tidy(message)}`
+  // A sha tag in full would leave no room for the reason in a commit status.
+  const what = `pushing ${reference.replace(/(:[0-9a-f]{7})[0-9a-f]{33,57}$/, '$1')} failed: ${tidy(message)}`
   if (/unauthorized|authentication required|denied|no basic auth credentials|forbidden/i.test(message)) {
     return new ConveyorError('unauthorized', what, {
       cause: thrown,
-      hint: 'Give Conveyor an account that may push: docker login, in the home or DOCKER_CONFIG of the server',
+      hint: `Run \`docker login ${splitReference(reference).host}\` as the user that Conveyor runs as, with an account that may push there`,
     })
   }
   if (/does not exist locally|No such image/i.test(message)) {
@@ -100,6 +118,12 @@ function tidy(message: string): string {
     .replace(/^failed to solve( with frontend [\w.]+)?: /, '')
     .replace(/rpc error: code = \w+ desc = /g, '')
     .replace(/^failed to (create LLB definition|read dockerfile): /, '')
+}
+
+/** The name of a step, cut where a long command would hide what follows. */
+function short(name: string): string {
+  const line = name.replace(/\s+/g, ' ')
+  return line.length > 80 ? `${line.slice(0, 79)}…` : line
 }
 
 function messageOf(error: unknown): string {

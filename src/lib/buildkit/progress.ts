@@ -62,22 +62,22 @@ export class Progress {
 
   #begin(vertex: Vertex, out: Buffer[]): void {
     const known = this.#steps.get(vertex.digest)
-    if (known) {
-      known.startedAt ??= vertex.started
-      return
+    const waited = known !== undefined && !known.startedAt && !known.done
+    if (known) known.startedAt ??= vertex.started
+    else {
+      this.#steps.set(vertex.digest, {
+        number: this.#steps.size + 1,
+        name: vertex.name,
+        startedAt: vertex.started,
+        done: false,
+        cached: false,
+        error: '',
+        partial: new Map(),
+        shown: new Set(),
+      })
     }
-    this.#steps.set(vertex.digest, {
-      number: this.#steps.size + 1,
-      name: vertex.name,
-      startedAt: vertex.started,
-      done: false,
-      cached: false,
-      error: '',
-      partial: new Map(),
-      shown: new Set(),
-    })
     // A step that only waits is announced when it starts.
-    if (vertex.started || vertex.cached) this.#line(vertex.digest, '', out)
+    if ((!known || waited) && (vertex.started || vertex.cached)) this.#line(vertex.digest, '', out)
   }
 
   #transfer(status: VertexStatus, out: Buffer[]): void {

@@ -117,7 +117,7 @@ function hijack(docker: Dockerode, id: string, sharedKey: string, methods: strin
             `the Docker engine did not open a build session: ${error.message}`,
             {
               cause: error,
-              hint: 'Check that the engine runs (docker version) and is 20.10 or newer',
+              hint: 'Check that the engine runs (docker version) and is 20.10 or newer, and DOCKER_HOST',
             },
           ),
         )

@@ -1,0 +1,196 @@
+import { createHmac } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { statusDescription } from '../src/lib/forge/github.ts'
+import type { BuildJson } from '../src/lib/server/views.ts'
+import { startGate } from './support/gates.ts'
+import type { Files } from './support/git-repository.ts'
+import type { ConveyorServer } from './support/processes.ts'
+import { buildLog, GITHUB_TOKEN, pushToEnd, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+
+/** What people read when a push can not become an image: in the log, the API and the commit status. */
+
+const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
+
+let world: World
+let server: ConveyorServer
+beforeAll(async () => {
+  world = await startWorld()
+  server = await world.startServer()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** A new repository with one commit, which no other repository has. */
+async function commit(repository: string, files: Record<string, unknown>): Promise<string> {
+  const git = await world.git.create(repository)
+  return git.commit({ ...files, repository } as Files)
+}
+
+/** Pushes, and expects one text in all three places. */
+async function expectFailure(repository: string, sha: string, error: string, kind: string): Promise<string> {
+  const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+  expect(build).toMatchObject({ state: 'failed', error, error_kind: kind, image: null })
+  expect(status).toMatchObject({ state: 'failure', description: statusDescription(error) })
+  expect(log.slice(log.indexOf('\nerror: '))).toBe(`\nerror: ${error}\n`)
+  expect(server.stderr()).toContain(`build ${build.id}: ${repository}@${sha.slice(0, 7)} failed: ${error}\n`)
+  return log
+}
+
+describe('a webhook is refused', () => {
+  test('with another secret', async () => {
+    const push = { repository: 'acme/web', sha: 'a'.repeat(40), ref: 'refs/heads/main' }
+    const answer = await world.github.sendPush({ ...push, url: server.url, secret: 'not-the-secret' })
+    expect(answer.status).toBe(401)
+    expect(JSON.parse(answer.body)).toEqual({
+      id: 'unauthorized',
+      message: 'X-Hub-Signature-256 does not match the body',
+      hint: 'Give the webhook on GitHub the same secret as Conveyor (GITHUB_SECRET)',
+    })
+  })
+
+  test('with a body that is not JSON', async () => {
+    const body = '{"ref": "refs/heads/main", '
+    const answer = await fetch(server.url, {
+      method: 'POST',
+      body,
+      headers: {
+        'content-type': 'application/json',
+        'x-github-event': 'push',
+        'x-github-delivery': '72d3162e-cc78-11e3-81ab-4c9367dc0958',
+        'x-hub-signature-256': `sha256=${createHmac('sha256', WEBHOOK_SECRET).update(body).digest('hex')}`,
+      },
+    })
+    expect(answer.status).toBe(400)
+    expect(await answer.json()).toMatchObject({
+      id: 'invalid',
+      message: 'the body is not JSON: it ends too early, at position 27 of 27 characters',
+    })
+  })
+})
+
+describe('the commit can not be had', () => {
+  test('of an unknown repository', async () => {
+    const host = new URL(world.git.url).host
+    const error = `${host} has no repository acme/nowhere. Check the name and that the credentials may read it: GitHub hides private repositories from those who may not read them`
+    await expectFailure('acme/nowhere', 'a'.repeat(40), error, 'not_found')
+  })
+
+  test('of a sha that was never pushed', async () => {
+    await commit('acme/rewritten', { Dockerfile: DOCKERFILE })
+    const error = `${new URL(world.git.url).host} has no commit bbbbbbb in acme/rewritten. Check the sha and that it was pushed; a force push may have removed it`
+    await expectFailure('acme/rewritten', 'b'.repeat(40), error, 'not_found')
+  })
+
+  test('with a wrong token, which can not set the status either', async () => {
+    const repository = 'acme/private'
+    const sha = await commit(repository, { Dockerfile: DOCKERFILE })
+    await using other = await startWorld({ env: { GIT_URL: world.git.urlTemplate, GITHUB_TOKEN: 'ghp_old' } })
+    await using refused = await other.startServer()
+    const id = await other.push(refused, { repository, sha })
+    const error = `${new URL(world.git.url).host} refused our credentials for acme/private. Set GITHUB_TOKEN to a valid token that may read the repository`
+    expect(await buildLog(refused, id)).toMatch(new RegExp(`\nerror: ${error}\n$`))
+    const build = (await (await fetch(`${refused.url}/builds/${id}`)).json()) as BuildJson
+    expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
+    await refused.waitFor(
+      /commit status "error": cannot set the commit status of acme\/private@\w{7}: GitHub refused the token: 401 \(Bad credentials\)\. Set GITHUB_TOKEN to a valid token with the scope repo:status/,
+    )
+    expect(other.github.statuses).toEqual([])
+
+    // The token is renewed, and what it could not say is said.
+    await refused.kill()
+    await using renewed = await other.startServer({ env: { GITHUB_TOKEN } })
+    const status = await other.github.waitForStatus((one) => one.sha === sha)
+    expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
+    await renewed.kill()
+    expect(refused.stdout() + refused.stderr()).not.toContain('ghp_old')
+    expect(refused.stdout() + refused.stderr()).not.toContain(GITHUB_TOKEN)
+  })
+})
+
+describe('the commit can not be built', () => {
+  const short = (sha: string) => sha.slice(0, 7)
+  test.each<[string, string, Record<string, unknown>, (sha: string) => string]>([
+    [
+      'no Dockerfile',
+      'acme/plain',
+      {},
+      (sha) =>
+        `no Dockerfile in the root of acme/plain@${short(sha)}. Add a file named Dockerfile to the root of the repository and push it`,
+    ],
+    [
+      'a RUN that fails',
+      'acme/run',
+      { Dockerfile: `${DOCKERFILE}RUN echo out of cheese && exit 3\n` },
+      () => '[3/3] RUN echo out of cheese && exit 3 ended with exit code 3',
+    ],
+    [
+      'a RUN that is too long for a status',
+      'acme/long',
+      { Dockerfile: `${DOCKERFILE}RUN echo ${'very '.repeat(40)}long && false\n` },
+      () => `[3/3] RUN echo ${'very '.repeat(13).trim()}… ended with exit code 1`,
+    ],
+    [
+      'a COPY of what is not there',
+      'acme/copy',
+      { Dockerfile: `${DOCKERFILE}COPY nope.txt /\n` },
+      () =>
+        '[3/3] COPY nope.txt /: "/nope.txt" is not in the build context. Check the path in the Dockerfile, and that the file is committed and not in .dockerignore',
+    ],
+    [
+      'a mistake in the Dockerfile',
+      'acme/typo',
+      { Dockerfile: `${DOCKERFILE}CPOY . /x\n` },
+      () => 'dockerfile parse error line 3: unknown instruction: CPOY',
+    ],
+    [
+      'a submodule',
+      'acme/sub',
+      { Dockerfile: DOCKERFILE, lib: { submodule: 'c'.repeat(40) } },
+      (sha) =>
+        `acme/sub@${short(sha)} has a submodule at lib. Submodules are not fetched: exclude it in .dockerignore, or add its files to the repository`,
+    ],
+    [
+      'a file in Git LFS',
+      'acme/lfs',
+      {
+        Dockerfile: DOCKERFILE,
+        '.gitattributes': '*.bin filter=lfs\n',
+        'a.bin': 'version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n',
+      },
+      (sha) =>
+        `acme/lfs@${short(sha)} keeps files in Git LFS: a.bin. Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves`,
+    ],
+  ])('%s', async (_, repository, files, error) => {
+    const sha = await commit(repository, files)
+    await expectFailure(repository, sha, error(sha), 'build_failed')
+  })
+
+  test('a base image that does not exist', async () => {
+    const base = `${world.registry.host}/no/such:1`
+    const sha = await commit('acme/base', { Dockerfile: `FROM ${base}\n` })
+    const error = `base image ${base}: not found. Check the name of the base image, and that Conveyor is logged in to its registry (docker login)`
+    await expectFailure('acme/base', sha, error, 'build_failed')
+  })
+
+  test('a repository whose name no image can have', async () => {
+    const sha = await commit('acme/_x_', { Dockerfile: DOCKERFILE })
+    const error =
+      'repository acme/_x_ cannot be the name of an image: "_x_" is not letters and digits with single . or _, __ or dashes between them. Rename the repository so that it begins and ends with a letter or a digit'
+    await expectFailure('acme/_x_', sha, error, 'invalid')
+  })
+
+  test('a step that takes too long is ended, in the engine too', async () => {
+    await using gate = await startGate()
+    const sha = await commit('acme/slow', { Dockerfile: `${DOCKERFILE}RUN ${gate.command()}\n` })
+    await server.kill()
+    server = await world.startServer({ flags: ['--timeout', '2s', '--build.network', 'host'] })
+    const ending = expectFailure(
+      'acme/slow',
+      sha,
+      `building acme/slow@${short(sha)} took longer than 2 s. Look in the log for the step that took so long, or raise --timeout (TIMEOUT)`,
+      'timeout',
+    )
+    const [step, log] = await Promise.all([gate.arrival(), ending])
+    await step.gone
+    expect(log).toMatch(/\n#\d+ \[3\/3\] RUN wget [^\n]*\n\nerror: /)
+  })
+})
