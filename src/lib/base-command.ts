@@ -3,13 +3,14 @@ import { OPTIONS, type Option, type OptionName } from './config.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
 
 /**
- * What a command ends with. 0: done. 1: the build failed, or was stopped. 2: what was asked for can not be
- * right, or may not be had. 3: a part that is needed does not answer; trying again may help.
+ * What a command ends with. 0: done. 1: the build failed. 2: what was asked for can not be right, or may not
+ * be had. 3: a part that is needed does not answer; trying again may help. 130: it was stopped (Ctrl-C), as
+ * shells have it.
  */
 export const EXIT_CODES: Record<ErrorKind, number> = {
   build_failed: 1,
   timeout: 1,
-  cancelled: 1,
+  cancelled: 130,
   invalid: 2,
   not_found: 2,
   unauthorized: 2,

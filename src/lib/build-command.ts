@@ -53,8 +53,14 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
   if (ended.build.state !== 'succeeded') stderr.write(` ›   Error: ${ended.error ?? ended.build.state}\n`)
   return {
     output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
-    exitCode: ended.build.state === 'succeeded' ? 0 : EXIT_CODES[ended.errorKind ?? 'build_failed'],
+    exitCode: exitCodeOf(ended),
   }
+}
+
+function exitCodeOf({ build, errorKind }: Ended): number {
+  if (build.state === 'succeeded') return 0
+  // It was not us who were stopped.
+  return build.state === 'cancelled' ? 1 : EXIT_CODES[errorKind ?? 'build_failed']
 }
 
 async function remote(

@@ -94,9 +94,9 @@ const BASE_DENIED =
 /** A COPY or ADD of something that is not there; the wording differs from BuildKit to BuildKit. */
 const MISSING_FILE =
   /failed to (?:compute cache key|calculate checksum of ref [^:]+)[^"]*(?:failed to [^"]*)?("[^"]+"):? not found/
-/** Messages of the network, the disk and the engine itself rather than of the Dockerfile. */
+/** Messages of the network, the disk and the engine itself (that stops, say) rather than of the Dockerfile. */
 const BROKEN_PART =
-  /no such host|connection refused|connection reset|i\/o timeout|TLS handshake timeout|no space left on device|no active session|session .* not found|unexpected status.*5\d\d|failed to do request|EOF$|transport is closing|Unavailable desc|context deadline exceeded|read-only file system/i
+  /no such host|connection refused|connection reset|i\/o timeout|TLS handshake timeout|no space left on device|no active session|session .* not found|unexpected status.*5\d\d|failed to do request|EOF$|transport is closing|Unavailable desc|context (?:deadline exceeded|canceled)|read-only file system/i
 
 function isCommand(error: string | undefined): boolean {
   return error !== undefined && /did not complete successfully|executor failed running/.test(error)

@@ -1,0 +1,159 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { statusDescription } from '../src/lib/forge/github.ts'
+import { docker, startPrivateEngine } from './support/engine.ts'
+import { startGate } from './support/gates.ts'
+import { engine } from './support/global-setup.ts'
+import { startRegistry } from './support/registry.ts'
+import { tempDir } from './support/temp.ts'
+import { buildLog, pushToEnd, startWorld, type World } from './support/world.ts'
+
+/** A part around the build breaks: what is tried again, what is given up, and what people read then. */
+
+const BASE = 'conveyor-test/busybox:1'
+const DOCKERFILE = `FROM ${BASE}\nCOPY . /app\n`
+
+let world: World
+beforeAll(async () => {
+  world = await startWorld({ env: { BUILD_NETWORK: 'host' } })
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** A new repository with one commit, which no other repository has. */
+async function commit(repository: string, dockerfile = DOCKERFILE): Promise<string> {
+  const git = await world.git.create(repository)
+  return git.commit({ Dockerfile: dockerfile, repository })
+}
+
+const start = (retryDelays: string, env: NodeJS.ProcessEnv = {}) =>
+  world.startServer({ flags: ['--retry.delays', retryDelays], env })
+
+describe('the registry', () => {
+  test('that is gone when the image is pushed, and comes back, gets it at a later attempt', async () => {
+    await using registry = await startRegistry()
+    await using gate = await startGate()
+    await using server = await start('1s,1s', { REGISTRY: registry.host })
+    const repository = 'acme/patient'
+    const sha = await commit(repository, `${DOCKERFILE}RUN ${gate.command()}\n`)
+    const ending = pushToEnd(world, server, { repository, sha })
+    await gate.arrival()
+    await registry.stop()
+    gate.open()
+    await server.waitFor(/trying again in 1 s/)
+    await registry.start()
+
+    const { status, build, log } = await ending
+    expect(status.state).toBe('success')
+    expect(build).toMatchObject({ state: 'succeeded', error: null })
+    expect(log).toMatch(
+      /\nerror: pushing 127\.0\.0\.1:\d+\/acme\/patient:\w{7} failed: .*connection refused\. Check that the registry runs and that the engine can reach it\n\ntrying again in 1 s\n\nbuilding acme\/patient@\w{40} \(branch main\)\nattempt 2 of 3\n/,
+    )
+  })
+
+  test('that stays down is an error, after the attempts', async () => {
+    const repository = 'acme/hopeless'
+    const sha = await commit(repository)
+    await using server = await start('0s', { REGISTRY: '127.0.0.1:1' })
+    const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+    const error = `pushing 127.0.0.1:1/acme/hopeless:${sha.slice(0, 7)} failed: Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused. Check that the registry runs and that the engine can reach it`
+    expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
+    expect(status.description).toContain('connection refused')
+    expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unavailable' })
+    expect(log).toMatch(/connection refused\. Check that [^\n]*\n\ngiving up after 2 attempts\n$/)
+  })
+
+  test('that refuses the login is an error at once', async () => {
+    const login = { username: 'conveyor', password: 'right-password' }
+    await using registry = await startRegistry({ htpasswd: login })
+    const auth = Buffer.from('conveyor:wrong-password').toString('base64')
+    await using folder = await tempDir()
+    await writeFile(
+      join(folder.path, 'config.json'),
+      JSON.stringify({ auths: { [registry.host]: { auth } } }),
+    )
+    await using server = await start('0s', { REGISTRY: registry.host, DOCKER_CONFIG: folder.path })
+    const repository = 'acme/locked'
+    const sha = await commit(repository)
+    const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: unauthorized: authentication required. Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that may push there`
+    expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
+    expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
+    expect(log.endsWith(`\nerror: ${error}\n`)).toBe(true)
+    expect(log + server.stdout() + server.stderr()).not.toContain('wrong-password')
+  })
+})
+
+describe('the engine', () => {
+  test('that is not there is an error that says what to start', async () => {
+    const repository = 'acme/no-engine'
+    const sha = await commit(repository)
+    await using server = await start('0s', { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
+    const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+    const error =
+      'the Docker engine does not answer: connect ENOENT /nonexistent/docker.sock. Start the Docker engine, or set DOCKER_HOST to one that runs'
+    expect(status).toMatchObject({ state: 'error', description: error })
+    expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unavailable' })
+    expect(log.endsWith(`\nerror: ${error}\n\ngiving up after 2 attempts\n`)).toBe(true)
+  })
+
+  test('that is stopped while it builds, and started again, builds at a later attempt', async () => {
+    await using gate = await startGate()
+    await using folder = await tempDir('conveyor-engine-')
+    await using own = await startPrivateEngine(folder.path)
+    const image = await engine().docker.getImage(BASE).get()
+    await docker(own).loadImage(image)
+    await using server = await start('0s,0s,1s,1s,1s', { DOCKER_HOST: own.dockerHost })
+    const repository = 'acme/interrupted'
+    const sha = await commit(repository, `${DOCKERFILE}RUN ${gate.command()}\n`)
+    const ending = pushToEnd(world, server, { repository, sha })
+    await gate.arrival()
+    await own.stop('SIGKILL')
+    await server.waitFor(/trying again in 1 s/)
+    gate.open()
+    await own.start()
+
+    const { status, build, log } = await ending
+    expect(status.state).toBe('success')
+    expect(build.state).toBe('succeeded')
+    expect(log).toMatch(
+      /\nerror: the Docker engine [^\n]*\. Start the Docker engine, or set DOCKER_HOST to one that runs\n/,
+    )
+    expect(log).toMatch(/\nattempt [3-6] of 6\n/)
+  })
+})
+
+describe('GitHub', () => {
+  test('that answers 500 is asked again, and the build does not wait for it', async () => {
+    const repository = 'acme/flaky-github'
+    const sha = await commit(repository)
+    await using server = await start('0s')
+    world.github.failAlways(500)
+    const id = await world.push(server, { repository, sha })
+    expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
+    await server.waitFor(
+      /cannot set the commit status of acme\/flaky-github@\w{7}: GitHub answered 500 \(Planned failure\); trying again in 1 s/,
+    )
+    expect(world.github.statuses.filter((one) => one.sha === sha)).toEqual([])
+
+    world.github.failAlways(null)
+    world.github.failNext(1, 500)
+    await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
+  })
+
+  test('that refuses statuses is told of on stderr, once for each, and the build goes on', async () => {
+    const repository = 'acme/forbidden'
+    const sha = await commit(repository)
+    await using server = await start('0s')
+    world.github.failAlways(403)
+    const id = await world.push(server, { repository, sha })
+    expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
+    await server.waitFor(/commit status "success"/)
+    world.github.failAlways(null)
+    const said = (state: string) =>
+      `commit status "${state}": cannot set the commit status of acme/forbidden@${sha.slice(0, 7)}: GitHub does not allow it: 403 (Planned failure). Give the token in GITHUB_TOKEN the scope repo:status (classic) or the permission "Commit statuses: write" for this repository\n`
+    expect(server.stderr()).toContain(said('pending'))
+    expect(server.stderr()).toContain(said('success'))
+    expect(world.github.statuses.filter((one) => one.sha === sha)).toEqual([])
+  })
+})

@@ -1,0 +1,243 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildJson } from '../src/lib/server/views.ts'
+import { type Gate, startGate } from './support/gates.ts'
+import type { Files, GitRepository } from './support/git-repository.ts'
+import { type ConveyorServer, freePort, runConveyor, spawnConveyor } from './support/processes.ts'
+import { buildLog, complaints, startWorld, type World } from './support/world.ts'
+
+/** `conveyor build` as scripts and people use it: stdout, stderr, exit codes. */
+
+const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
+
+let world: World
+let server: ConveyorServer
+/** Fixed, as a server that is started again must be found at the same place. */
+let port: number
+beforeAll(async () => {
+  port = await freePort()
+  world = await startWorld({ env: { BUILD_NETWORK: 'host', PORT: String(port), RETRY_DELAYS: '0s' } })
+  server = await world.startServer()
+})
+afterAll(() => world[Symbol.asyncDispose]())
+
+/** A new repository with one commit, which no other repository has. */
+async function commit(repository: string, step = ''): Promise<{ sha: string; git: GitRepository }> {
+  const git = await world.git.create(repository)
+  const files: Files = { Dockerfile: `${DOCKERFILE}${step}`, repository }
+  return { git, sha: await git.commit(files) }
+}
+
+/** Runs `conveyor build` against the server, in an environment of nothing else. */
+async function build(args: string[], env: NodeJS.ProcessEnv = {}) {
+  const ended = await runConveyor(['build', ...args], { env: { CONVEYOR_URL: server.url, ...env } })
+  expect(complaints(ended.stderr)).toEqual([])
+  return ended
+}
+
+const imageOf = async (repository: string, sha: string) =>
+  `${world.registry.host}/${repository}@${await world.digest(repository, sha)}`
+
+describe('conveyor build', () => {
+  test('prints the image alone on stdout, and the log on stderr', async () => {
+    const { sha } = await commit('acme/cli')
+    const first = await build([`acme/cli:${sha}`])
+    const image = await imageOf('acme/cli', sha)
+    expect(first).toMatchObject({ code: 0, stdout: `${image}\n` })
+    const { id } = (await (await fetch(`${server.url}/builds/acme/cli@${sha}`)).json()) as BuildJson
+    expect(first.stderr).toBe(await buildLog(server, id))
+
+    const again = await build([`acme/cli@${sha}`])
+    expect(again).toMatchObject({ code: 0, stdout: `${image}\n`, stderr: '' })
+  })
+
+  test('--json prints the build', async () => {
+    const { sha } = await commit('acme/cli-json')
+    const { code, stdout, stderr } = await build([`acme/cli-json:${sha}`, '--json'])
+    expect(code).toBe(0)
+    const image = await imageOf('acme/cli-json', sha)
+    expect(JSON.parse(stdout)).toMatchObject({ repository: 'acme/cli-json', sha, state: 'succeeded', image })
+    expect(stderr).toContain(`image ${image}\n`)
+  })
+
+  test('a branch is looked up at GitHub, and --no-cache builds anew', async () => {
+    const { sha } = await commit('acme/cli-branch', 'RUN date +%N > /now\n')
+    world.github.setHead('acme/cli-branch', 'feature/x', sha)
+    const { code, stdout } = await build(['acme/cli-branch:feature/x'])
+    expect(code).toBe(0)
+    expect(await world.digest('acme/cli-branch', 'feature-x')).toBe(stdout.trim().split('@')[1])
+
+    const anew = await build(['acme/cli-branch:feature/x', '--no-cache'])
+    expect(anew.code).toBe(0)
+    expect(anew.stdout).not.toBe(stdout)
+    expect(anew.stderr).toContain(', no cache')
+  })
+
+  test('--detach prints the id at once; who asks then joins, and sees the whole log', async () => {
+    await using gate = await startGate()
+    const { sha } = await commit('acme/cli-join', `RUN ${gate.command()}\n`)
+    const detached = await build([`acme/cli-join:${sha}`, '--detach'])
+    expect(detached).toMatchObject({ code: 0, stderr: '' })
+    const id = detached.stdout.trim()
+    await gate.arrival()
+    const joining = await spawnConveyor(['build', `acme/cli-join:${sha}`], {
+      env: { CONVEYOR_URL: server.url },
+    })
+    await joining.waitFor(/RUN wget/)
+    gate.open()
+    expect(await joining.exited).toMatchObject({ code: 0 })
+    expect(joining.stdout()).toBe(`${await imageOf('acme/cli-join', sha)}\n`)
+    expect(joining.stderr()).toBe(await buildLog(server, id))
+  })
+
+  test('a failed build is exit code 1, with the reason last', async () => {
+    const { sha } = await commit('acme/cli-fails', 'RUN exit 9\n')
+    const { code, stdout, stderr } = await build([`acme/cli-fails:${sha}`])
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+    expect(stderr).toMatch(/\n › {3}Error: \[3\/3\] RUN exit 9 ended with exit code 9\n$/)
+  })
+
+  test('Ctrl-C stops waiting, and the build goes on', async () => {
+    await using gate = await startGate()
+    const { sha } = await commit('acme/cli-leaves', `RUN ${gate.command()}\n`)
+    await using waiting = await spawnConveyor(['build', `acme/cli-leaves:${sha}`], {
+      env: { CONVEYOR_URL: server.url },
+    })
+    await gate.arrival()
+    expect(await waiting.kill('SIGINT')).toEqual({ code: 130, signal: null })
+    expect(waiting.stderr()).toMatch(/Error: stopped waiting for the build, which goes on without us\n$/)
+    gate.open()
+    expect((await build([`acme/cli-leaves:${sha}`])).code).toBe(0)
+  })
+
+  test('a server that is started again is found again, and each byte of the log is printed once', async () => {
+    await using gate = await startGate()
+    const { sha } = await commit('acme/cli-restart', `RUN ${gate.command()}\n`)
+    await using following = await spawnConveyor(['build', `acme/cli-restart:${sha}`], {
+      env: { CONVEYOR_URL: server.url },
+    })
+    await gate.arrival()
+    await following.waitFor(/RUN wget/)
+    await server.kill('SIGKILL')
+    await following.waitFor(/conveyor: the connection to http:\/\/127\.0\.0\.1:\d+ was lost .*; trying again/)
+    gate.open()
+    server = await world.startServer()
+    expect(await following.exited).toMatchObject({ code: 0 })
+    expect(following.stdout()).toBe(`${await imageOf('acme/cli-restart', sha)}\n`)
+    const { id } = (await (await fetch(`${server.url}/builds/acme/cli-restart@${sha}`)).json()) as BuildJson
+    expect(following.stderr().replace(/conveyor: .*\n/g, '')).toBe(await buildLog(server, id))
+  })
+})
+
+describe('what can not be right is exit code 2', () => {
+  test.each([
+    ['acme', '"acme" does not say what to build. Write org/repo:sha, org/repo:branch or org/repo@sha'],
+    ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],
+    [
+      'acme/cli:nope',
+      'acme/cli has no branch "nope". Check the branch\'s name; the default branch is "main"',
+    ],
+    ['acme/gone:main', 'cannot look up the branch "main" of acme/gone: GitHub answered 404 (Not Found)'],
+  ])('%s', async (target, message) => {
+    world.github.setHead('acme/cli', 'main', 'a'.repeat(40))
+    const { code, stdout, stderr } = await build([target])
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(unwrapped(stderr)).toContain(`Error: ${message}`)
+  })
+
+  test('a repository or sha that git does not know', async () => {
+    const unknown = await build([`acme/nowhere:${'a'.repeat(40)}`])
+    expect(unknown).toMatchObject({ code: 2, stdout: '' })
+    expect(unknown.stderr).toMatch(
+      / › {3}Error: 127\.0\.0\.1:\d+ has no repository acme\/nowhere\. Check the name/,
+    )
+  })
+
+  test('wrong credentials, which are not shown', async () => {
+    await using own = await startWorld({ env: { BASIC_AUTH: 'ci:correct-horse' } })
+    await using closed = await own.startServer()
+    const target = `acme/web:${'a'.repeat(40)}`
+    for (const auth of [[], ['--auth', 'ci:wrong-horse']]) {
+      const { code, stderr } = await build([target, '--url', closed.url, ...auth])
+      expect(code).toBe(2)
+      expect(unwrapped(stderr)).toBe(
+        'Error: A user name and password are needed here. Check the user name and password (--auth)',
+      )
+    }
+    const { code, stderr } = await build([target, '--auth', 'wrong-horse'])
+    expect(code).toBe(2)
+    expect(stderr).not.toContain('wrong-horse')
+  })
+
+  test('a key that POST /builds does not know', async () => {
+    const body = JSON.stringify({ repo: 'acme/web', sha: 'a'.repeat(40) })
+    const answer = await fetch(`${server.url}/builds`, { method: 'POST', body })
+    expect(answer.status).toBe(400)
+    expect(await answer.json()).toMatchObject({
+      id: 'invalid',
+      message: 'unknown key "repo"',
+      hint: expect.stringContaining('`repository`'),
+    })
+  })
+})
+
+test('no server is exit code 3', async () => {
+  const { code, stdout, stderr } = await build([`acme/web:${'a'.repeat(40)}`, '--url', 'http://127.0.0.1:1'])
+  expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
+  expect(unwrapped(stderr)).toBe(
+    'Error: no Conveyor server answers at http://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1. Check the URL of the server (--url or CONVEYOR_URL), and that `conveyor server` runs there',
+  )
+})
+
+describe('--local', () => {
+  const local = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+    spawnConveyor(['build', ...args, '--local'], { env: { ...world.env, ...env } })
+
+  test('builds without any server, and sets no status', async () => {
+    const { sha } = await commit('acme/local')
+    const running = await local([`acme/local:${sha}`])
+    expect(await running.exited).toMatchObject({ code: 0 })
+    expect(running.stdout()).toBe(`${await imageOf('acme/local', sha)}\n`)
+    expect(running.stderr()).toMatch(/\nimage \S+\n$/)
+    expect(complaints(running.stderr())).toEqual([])
+    expect(world.github.statuses.filter((status) => status.sha === sha)).toEqual([])
+  })
+
+  test('a failed build is exit code 1, a missing engine 3', async () => {
+    const { sha } = await commit('acme/local-fails', 'RUN exit 9\n')
+    const failing = await local([`acme/local-fails:${sha}`])
+    expect(await failing.exited).toMatchObject({ code: 1 })
+    expect(failing.stderr()).toMatch(/ › {3}Error: \[3\/3\] RUN exit 9 ended with exit code 9\n$/)
+    const lost = await local([`acme/local-fails:${sha}`], { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
+    expect(await lost.exited).toMatchObject({ code: 3 })
+    expect(lost.stderr()).toMatch(
+      / › {3}Error: the Docker engine does not answer: .* DOCKER_HOST to one that runs\n$/,
+    )
+    for (const { stdout, stderr } of [failing, lost]) {
+      expect(stdout()).toBe('')
+      expect(complaints(stderr())).toEqual([])
+    }
+  })
+
+  test('Ctrl-C ends the step in the engine, and the same command goes on', async () => {
+    await using gate: Gate = await startGate()
+    const { sha } = await commit('acme/local-stop', `RUN ${gate.command()}\n`)
+    const stopped = await local([`acme/local-stop:${sha}`])
+    const step = await gate.arrival()
+    expect(await stopped.kill('SIGINT')).toEqual({ code: 130, signal: null })
+    await step.gone
+    expect(unwrapped(stopped.stderr())).toMatch(
+      /Error: the build was stopped\. Run the same command to go on$/,
+    )
+    expect(complaints(stopped.stderr())).toEqual([])
+
+    gate.open()
+    const again = await local([`acme/local-stop:${sha}`])
+    expect(await again.exited).toMatchObject({ code: 0 })
+    expect(again.stdout()).toBe(`${await imageOf('acme/local-stop', sha)}\n`)
+  })
+})
+
+/** oclif breaks long errors into lines, each behind a mark. */
+function unwrapped(stderr: string): string {
+  return stderr.replace(/\s*›\s+/g, ' ').trim()
+}
