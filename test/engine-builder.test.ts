@@ -71,7 +71,7 @@ describe('build', () => {
     const first = input(files, { labels: { color: 'green' } })
     const one = io()
     const built = await builder().build(first, one)
-    expect(built.steps).toMatchObject({ total: 3 })
+    expect(built.steps).toMatchObject({ total: 2 })
     expect(built.transfer).toMatchObject({ files: 4 }) // the Dockerfile twice: as such, and in the context
     expect(one.log.text).toMatch(/#\d+ \[2\/3\] COPY \. \/app\n/)
     expect(one.log.text).toMatch(/#\d+ \d+\.\d{3} out-2\n/)
@@ -84,7 +84,7 @@ describe('build', () => {
     const again = await builder().build({ ...first, context: memoryContext({ ...files }) }, two)
     expect(again.imageId).toBe(built.imageId)
     expect(again.transfer.files).toBe(0)
-    expect(again.steps.cached).toBeGreaterThanOrEqual(2)
+    expect(again.steps.cached).toBe(2)
     expect(two.log.text).toMatch(/#\d+ CACHED\n/)
 
     const changed = await builder().build(
@@ -157,7 +157,7 @@ describe('build', () => {
     expect((await builder().build(build, io())).imageId).toBe(one.imageId)
     const anew = await builder().build({ ...build, cache: false }, io())
     expect(anew.imageId).not.toBe(one.imageId)
-    expect(anew.steps.cached).toBeLessThan(2)
+    expect(anew.steps.cached).toBe(0)
   })
 
   test('a failing RUN is a result: its step, its output, its exit code', async () => {

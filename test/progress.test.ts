@@ -40,7 +40,7 @@ describe('Progress', () => {
         '\n#2 [2/2] RUN make\n#2 0.500 cc a.c\n#2 1.250 cc b.c\n#2 DONE 2.5s\n',
       ].join(''),
     )
-    expect(progress.summary()).toMatchObject({ total: 2, cached: 1, failed: undefined, clipped: [] })
+    expect(progress.summary()).toMatchObject({ total: 1, cached: 0, failed: undefined, clipped: [] })
   })
 
   test('a step that had to wait is shown when it starts, not when it ends', () => {
@@ -164,5 +164,52 @@ describe('Progress', () => {
       output('r', '\n[output clipped, log limit 2MiB reached]\n', 0),
     )
     expect(progress.summary()).toMatchObject({ total: 1, clipped: ['#2 [1/1] RUN yes'] })
+  })
+})
+
+describe('what came from outside', () => {
+  function sources(...steps: string[]) {
+    const progress = new Progress()
+    progress.render(
+      message({ vertexes: steps.map((name, index) => vertex(String(index), name, { started: at(0) })) }),
+    )
+    const { images, remoteFiles } = progress.summary()
+    return { images, remoteFiles }
+  }
+
+  test('images of FROM, COPY --from and syntax lines, with their digests where told', () => {
+    const digest = `sha256:${'1'.repeat(64)}`
+    expect(
+      sources(
+        '[internal] load metadata for docker.io/library/node:24',
+        `[build 1/3] FROM docker.io/library/node:24@${digest}`,
+        `[stage-1 1/2] FROM docker.io/library/node:24@${digest}`,
+        '[stage-1 1/2] FROM local/base:1',
+        'FROM 127.0.0.1:5000/tool:1',
+        `docker-image://docker.io/docker/dockerfile:1@${digest}`,
+        '[build 2/3] COPY --from=stage /FROM /x',
+        '[build 3/3] RUN echo FROM x',
+      ),
+    ).toEqual({
+      images: [
+        { name: 'docker.io/library/node:24', digest },
+        { name: 'local/base:1', digest: null },
+        { name: '127.0.0.1:5000/tool:1', digest: null },
+        { name: 'docker.io/docker/dockerfile:1', digest },
+      ],
+      remoteFiles: false,
+    })
+  })
+
+  test.each([
+    ['https://example.com/a.tgz', true],
+    ['[2/3] ADD https://example.com/a.tgz /a', true],
+    ['[2/3] ADD --checksum=sha256:1 http://example.com/a /a', true],
+    ['git://github.com/acme/web.git#main', true],
+    ['[2/3] ADD git@github.com:acme/web.git /a', true],
+    ['[2/3] ADD a.tgz /https:/', false],
+    ['[2/3] RUN curl https://example.com', false],
+  ])('%s: %s', (step, remote) => {
+    expect(sources(step).remoteFiles).toBe(remote)
   })
 })

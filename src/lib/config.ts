@@ -31,6 +31,8 @@ export interface Config {
   dataDir: string
   workers: number
   timeoutMs: number
+  /** How many repositories a worker that starts makes itself ready for. */
+  warm: number
   /** Seconds before each further attempt at a build that a broken part has failed. */
   retryDelays: number[]
   /** Where docker's config.json is; null: ~/.docker. */
@@ -139,6 +141,12 @@ export const OPTIONS = {
     value: 'number',
     help: `builds that run at the same time [default: number of CPUs]`,
   },
+  warm: {
+    env: 'WARM',
+    default: '10',
+    value: 'number',
+    help: 'repositories, those built last, whose mirror and layers are fetched at the start; 0 for none',
+  },
   timeout: {
     env: 'TIMEOUT',
     default: '20m',
@@ -224,6 +232,7 @@ export function parseConfig(values: OptionValues): Config {
       ({ kind: 'sqlite', file: join(dataDir, 'conveyor.db') } as const),
     dataDir,
     workers: get('workers', 'a whole number from 1 to 1000', wholeNumber(1, 1000)) ?? availableParallelism(),
+    warm: get('warm', 'a whole number from 0 to 1000', wholeNumber(0, 1000)),
     timeoutMs: get('timeout', 'a duration from 1s to 24h, such as 90s, 20m or 1h', duration(1000, DAY_MS)),
     retryDelays: get(
       'retry.delays',

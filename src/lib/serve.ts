@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { type Build, shortName } from './build/build.ts'
 import type { StatusReporter } from './build/report-status.ts'
+import { warmUp } from './build/warm.ts'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
 import { atMost, Releaser } from './lifecycle.ts'
@@ -70,6 +71,9 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
     stopWork.abort()
     return working
   })
+  const warming = warmUp(adapters.parts, { repositories: config.warm, log: io.log }, stopWork.signal).catch(
+    (error: Error) => io.log(`warm: ${error.message}`),
+  )
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
@@ -79,7 +83,7 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
 
   io.log('stopping: running builds are given back and go on at the next start')
   stopWork.abort()
-  await working
+  await Promise.all([working, warming])
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
 }

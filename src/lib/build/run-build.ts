@@ -1,4 +1,4 @@
-import type { Builder } from '../builder/builder.ts'
+import type { Builder, BuildInput } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
@@ -94,37 +94,42 @@ async function buildImage(
   io: BuildIo,
   watch: Stopwatch,
 ): Promise<KnownImage | null> {
-  const { build, imageName, commit, context } = order
-  const reference = `${imageName}:${build.sha}`
-  const dockerfile = await dockerfileText(context, io.signal)
+  const dockerfile = await dockerfileText(order.context, io.signal)
   const before = imagesNamedBySteps(dockerfile, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
-  const built = await watch.measure(
-    'build',
-    parts.builder.build(
-      {
-        context,
-        reference,
-        cacheKey: build.repository.toLowerCase(),
-        cache: build.cache,
-        cacheFrom: await order.cacheFrom,
-        labels: labels(build, commit, parts.sourceUrl(build.repository)),
-        buildArgs: {},
-        secrets: await parts.secrets(build.repository),
-        network: parts.network,
-      },
-      io,
-    ),
-  )
+  const input = await buildInput(order, parts, await order.cacheFrom)
+  const built = await watch.measure('build', parts.builder.build(input, io))
   const { steps, transfer } = built
   watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${files(transfer.files)} sent`)
   if (parts.dry) return null
   io.signal.throwIfAborted()
   const [digest, bases] = await Promise.all([
-    watch.measure('push', parts.builder.push(reference, io)),
+    watch.measure('push', parts.builder.push(input.reference, io)),
     baseImages(built.from, dockerfile, await before, parts, io.signal),
   ])
   return { digest, bases }
+}
+
+/** What the builder is to make of a commit. */
+export async function buildInput(
+  order: Omit<BuildOrder, 'recipe' | 'build'> & {
+    build: Pick<Build, 'repository' | 'sha' | 'refs' | 'cache'>
+  },
+  parts: BuildParts,
+  cacheFrom: string[],
+): Promise<BuildInput> {
+  const { build, imageName, commit, context } = order
+  return {
+    context,
+    reference: `${imageName}:${build.sha}`,
+    cacheKey: build.repository.toLowerCase(),
+    cache: build.cache,
+    cacheFrom,
+    labels: labels(build, commit, parts.sourceUrl(build.repository)),
+    buildArgs: {},
+    secrets: await parts.secrets(build.repository),
+    network: parts.network,
+  }
 }
 
 /** Points the build's tags at its image, and stores the success. */
@@ -194,7 +199,7 @@ async function cacheSources(
 }
 
 /** Labels of the OCI image spec (annotations.md). They come from the commit alone: same sha, same labels. */
-function labels(build: Build, commit: Commit, source: string): Record<string, string> {
+function labels(build: Pick<Build, 'sha' | 'refs'>, commit: Commit, source: string): Record<string, string> {
   const ref = build.refs[0]
   return {
     'org.opencontainers.image.source': source,

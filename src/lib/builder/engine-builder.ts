@@ -106,7 +106,7 @@ async function runBuild(
     // Inline cache: lets a worker that never built this repository start from the pushed image.
     buildargs: { ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
     ...(input.cache ? {} : { nocache: 'true' }),
-    ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: input.cacheFrom } : {}),
+    ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
     ...(input.network ? { networkmode: input.network } : {}),
   })
   // Closing the connection ends most builds; the cancel call ends those that are between two steps too.

@@ -14,7 +14,7 @@ interface Step {
   shown: Set<string>
 }
 
-/** What a build's steps came to. A step is what a Dockerfile line asks for; BuildKit's own are not counted. */
+/** What a build's steps came to. A step is work that a Dockerfile line asks for; FROM and BuildKit's own are not. */
 export interface ProgressSummary {
   total: number
   cached: number
@@ -48,7 +48,7 @@ export class Progress {
 
   summary(): ProgressSummary {
     const steps = [...this.#steps.values()]
-    const own = steps.filter((step) => isDockerfileStep(step.name) && (step.startedAt || step.cached))
+    const own = steps.filter((step) => isWork(step.name) && (step.startedAt || step.cached))
     const failed = steps.find((step) => step.error !== '' && !isCancelled(step.error))
     return {
       total: own.length,
@@ -170,6 +170,10 @@ function imagesOf(names: string[]): { name: string; digest: string | null }[] {
     images.set(named, { name, digest })
   }
   return [...images.values()]
+}
+
+function isWork(name: string): boolean {
+  return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
 }
 
 function isCancelled(error: string): boolean {

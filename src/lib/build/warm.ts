@@ -1,0 +1,52 @@
+import { toConveyorError } from '../errors.ts'
+import type { LogWriter } from '../logs/log-store.ts'
+import { type Artifact, shortName } from './build.ts'
+import { type BuildParts, buildInput } from './run-build.ts'
+
+export interface WarmOptions {
+  /** How many repositories, those built last first; 0 for none. */
+  repositories: number
+  /** Told how it went, one line at a time. */
+  log: (line: string) => void
+}
+
+/**
+ * Makes a new worker ready for the repositories that were built last: their newest commit comes into the
+ * mirror and, where the engine has nothing of the repository yet, their layers into its cache. So the
+ * next push there is built as fast as on a worker that has built it all along. One after the other, beside
+ * the jobs; what can not be made ready is said, and harms nothing.
+ */
+export async function warmUp(parts: BuildParts, options: WarmOptions, signal: AbortSignal): Promise<void> {
+  for (const artifact of await parts.store.recentArtifacts(options.repositories)) {
+    if (signal.aborted) return
+    const name = shortName(artifact)
+    try {
+      const from = performance.now()
+      const did = await warmRepository(artifact, parts, signal)
+      if (did) options.log(`warm: ${name} is ready (${((performance.now() - from) / 1000).toFixed(1)} s)`)
+    } catch (error) {
+      if (signal.aborted) return
+      options.log(`warm: ${name} could not be made ready: ${toConveyorError(error, 'it failed').advice}`)
+    }
+  }
+}
+
+/** @returns false when there was nothing to do */
+async function warmRepository(artifact: Artifact, parts: BuildParts, signal: AbortSignal): Promise<boolean> {
+  const { repository, sha } = artifact
+  const imageName = parts.names.image(repository)
+  const commit = await parts.source.fetch(repository, sha, { signal })
+  if (await parts.builder.isWarm(imageName)) return false
+  const context = await parts.source.context(commit, { signal })
+  try {
+    const order = { build: { repository, sha, refs: [], cache: true }, imageName, commit, context }
+    // Building with the image as a cache fetches its layers, and records what they were made from.
+    const input = await buildInput(order, parts, [`${imageName}:${sha}`])
+    await parts.builder.build(input, { log: NOWHERE, signal })
+    return true
+  } finally {
+    await context.close()
+  }
+}
+
+const NOWHERE: LogWriter = { write: async () => {}, close: async () => {}, end: async () => {} }
