@@ -1,4 +1,5 @@
-import { Agent, type Dispatcher, request } from 'undici'
+import http, { type IncomingMessage } from 'node:http'
+import https from 'node:https'
 import { ConveyorError, type ErrorKind } from './errors.ts'
 import type { Credentials } from './server/auth.ts'
 import type { Problem } from './server/problems.ts'
@@ -14,18 +15,19 @@ export class Dropped extends Error {
   }
 }
 
+/** The code of our own error when a server says nothing for too long. */
+const SILENT = 'ERR_SILENT'
+const CONNECT_MS = 10_000
+
 /** What breaks a connection that stood; all other failures happen before there is one. */
-const BREAKS = new Set([
-  'ECONNRESET',
-  'EPIPE',
-  'UND_ERR_SOCKET',
-  'UND_ERR_HEADERS_TIMEOUT',
-  'UND_ERR_BODY_TIMEOUT',
-])
+const BREAKS = new Set(['ECONNRESET', 'EPIPE', SILENT])
 
 const CHECK_URL = 'Check the URL of the server (--url or CONVEYOR_URL), and that `conveyor server` runs there'
 
-/** One Conveyor server, as its client sees it. */
+/**
+ * One Conveyor server, as its client sees it. On Node's own HTTP client, because the CLI starts several
+ * times faster without undici.
+ */
 export class Connection implements AsyncDisposable {
   /** The server's URL without any password. */
   readonly shownUrl: string
@@ -33,8 +35,12 @@ export class Connection implements AsyncDisposable {
   #answered = false
   readonly #base: URL
   readonly #headers: Record<string, string>
-  readonly #agent: Agent
+  readonly #silenceMs: number
   readonly #signal: AbortSignal | undefined
+  readonly #agents = {
+    http: new http.Agent({ keepAlive: true }),
+    https: new https.Agent({ keepAlive: true }),
+  }
 
   constructor(url: string, auth: Credentials | null, silenceMs: number, signal: AbortSignal | undefined) {
     this.#base = parseBaseUrl(url)
@@ -46,11 +52,7 @@ export class Connection implements AsyncDisposable {
       const pair = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')
       this.#headers.authorization = `Basic ${pair}`
     }
-    this.#agent = new Agent({
-      connect: { timeout: 10_000 },
-      headersTimeout: silenceMs,
-      bodyTimeout: silenceMs,
-    })
+    this.#silenceMs = silenceMs
     this.#signal = signal
   }
 
@@ -66,16 +68,10 @@ export class Connection implements AsyncDisposable {
     json?: unknown,
   ): AsyncGenerator<Uint8Array> {
     try {
-      const response = await request(new URL(path, this.#base), {
-        method,
-        dispatcher: this.#agent,
-        headers: { ...this.#headers, accept, ...(json ? { 'content-type': 'application/json' } : {}) },
-        body: json ? JSON.stringify(json) : null,
-        signal: this.#signal ?? null,
-      })
+      const response = await this.#exchange(method, path, accept, json ? JSON.stringify(json) : undefined)
       await this.#check(response, accept)
       this.#answered = true
-      yield* response.body
+      yield* response as AsyncIterable<Uint8Array>
     } catch (error) {
       if (error instanceof ConveyorError || error instanceof Dropped) throw error
       const code = (error as NodeJS.ErrnoException).code ?? ''
@@ -94,13 +90,52 @@ export class Connection implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent.destroy()
+    this.#agents.http.destroy()
+    this.#agents.https.destroy()
   }
 
-  async #check({ statusCode, headers, body }: Dispatcher.ResponseData, accept: string): Promise<void> {
-    const type = String(headers['content-type'] ?? '')
+  #exchange(
+    method: string,
+    path: string,
+    accept: string,
+    body: string | undefined,
+  ): Promise<IncomingMessage> {
+    const url = new URL(path, this.#base)
+    const secure = url.protocol === 'https:'
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    const request = (secure ? https : http).request(url, {
+      method,
+      agent: secure ? this.#agents.https : this.#agents.http,
+      headers: {
+        ...this.#headers,
+        accept,
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
+      timeout: this.#silenceMs,
+      ...(this.#signal ? { signal: this.#signal } : {}),
+    })
+    const late = setTimeout(() => request.destroy(new Error('it does not accept the connection')), CONNECT_MS)
+    const connected = () => clearTimeout(late)
+    request.on('socket', (socket) => {
+      if (!socket.connecting) connected()
+      socket.once(secure ? 'secureConnect' : 'connect', connected)
+    })
+    request.on('timeout', () => {
+      const silence = `nothing was heard for ${this.#silenceMs / 1000} s`
+      request.destroy(Object.assign(new Error(silence), { code: SILENT }))
+    })
+    request.on('close', connected)
+    request.on('response', resolve)
+    request.on('error', reject)
+    request.end(body)
+    return promise
+  }
+
+  async #check(response: IncomingMessage, accept: string): Promise<void> {
+    const { statusCode = 0, headers } = response
+    const type = headers['content-type'] ?? ''
     if (statusCode < 300 && type.startsWith(accept)) return
-    const problem = parseProblem(await firstBytes(body, 64 * 1024))
+    const problem = parseProblem(await firstBytes(response, 64 * 1024))
     if (this.#answered && statusCode >= 502 && statusCode <= 504) {
       throw new Dropped(problem?.message ?? `HTTP ${statusCode}`, true)
     }
