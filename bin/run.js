@@ -3,5 +3,5 @@ import { enableCompileCache } from 'node:module'
 
 // Compiled code of an earlier run is used again: starts in two thirds of the time.
 enableCompileCache()
-const { execute } = await import('@oclif/core')
+const { execute } = await import('@oclif/core/execute')
 await execute({ dir: import.meta.url })

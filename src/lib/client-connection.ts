@@ -1,5 +1,4 @@
-import http, { type IncomingMessage } from 'node:http'
-import https from 'node:https'
+import type { IncomingMessage } from 'node:http'
 import { ConveyorError, type ErrorKind } from './errors.ts'
 import type { Credentials } from './server/auth.ts'
 import type { Problem } from './server/problems.ts'
@@ -14,6 +13,10 @@ export class Dropped extends Error {
     this.reached = reached
   }
 }
+
+// Importing node:http as an ES module would load the whole of Node's fetch with it, for its WebSocket.
+const http = process.getBuiltinModule('node:http')
+const https = process.getBuiltinModule('node:https')
 
 /** The code of our own error when a server says nothing for too long. */
 const SILENT = 'ERR_SILENT'
