@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../src/lib/builder/builder.ts'
@@ -227,6 +228,31 @@ describe('build', () => {
       log,
     )
     expect(log.log.text).toMatch(/warning: the engine clipped the output of #\d+ \[2\/2\] RUN echo/)
+  })
+})
+
+describe('tidy', () => {
+  test('keeps the newest images of a repository, and all of others', async () => {
+    const able = engineBuilder({ docker: engine().docker, credentials: NOBODY, keepImages: 2 })
+    const { reference } = input({})
+    const name = reference.replace(/:1$/, '')
+    const other = input({}).reference
+    for (const tag of [`${name}:a`, `${name}:b`, `${name}:c`, `${name}-not:a`, other]) {
+      const files = { Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }
+      await able.build({ ...input(files), reference: tag }, io())
+      // The engine tells the age of images in whole seconds.
+      await sleep(1000 - (Date.now() % 1000))
+    }
+    await able.tidy(name)
+    const left = async (prefix: string) => {
+      const images = await engine().docker.listImages()
+      return images
+        .flatMap(({ RepoTags }) => RepoTags ?? [])
+        .filter((tag) => tag.startsWith(prefix))
+        .sort()
+    }
+    expect(await left(name)).toEqual([`${name}-not:a`, `${name}:b`, `${name}:c`])
+    expect(await left(other)).toEqual([other])
   })
 })
 

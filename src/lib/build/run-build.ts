@@ -98,6 +98,9 @@ async function buildImage(
   const before = imagesNamedBySteps(dockerfile, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(order, parts, await order.cacheFrom)
+  const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
+    await io.log.write(`warning: images of older builds could not be removed: ${error.message}\n`)
+  })
   const built = await watch.measure('build', parts.builder.build(input, io))
   const { steps, transfer } = built
   watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${files(transfer.files)} sent`)
@@ -107,6 +110,7 @@ async function buildImage(
     watch.measure('push', parts.builder.push(input.reference, io)),
     baseImages(built.from, dockerfile, await before, parts, io.signal),
   ])
+  await tidied
   return { digest, bases }
 }
 

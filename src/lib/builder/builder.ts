@@ -51,6 +51,11 @@ export interface Builder {
    * @throws ConveyorError `build_failed` with the failing step, or `unavailable` when the engine is.
    */
   build(input: BuildInput, io: BuilderIo): Promise<BuiltImage>
+  /**
+   * Removes the engine's images of older builds under this name, so that they do not fill the disk. Their
+   * layers stay in the build cache, within the engine's own limits.
+   */
+  tidy(imageName: string): Promise<void>
   /** Id of an image that the engine itself has under this name, which it then prefers to the registry's; or null. */
   localImage(name: string): Promise<string | null>
   /**

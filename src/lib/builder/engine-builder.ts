@@ -8,7 +8,7 @@ import { openSession, type Session } from '../buildkit/session.ts'
 import { ConveyorError } from '../errors.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
-import type { Builder, BuilderIo, BuildInput } from './builder.ts'
+import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError, engineDown, pushError } from './engine-errors.ts'
 import { jsonLines } from './json-lines.ts'
 
@@ -17,6 +17,8 @@ export interface EngineBuilderOptions {
   credentials: Credentials
   /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
   pushRetryDelays?: number[]
+  /** How many images of a repository stay in the engine; 3 by default. */
+  keepImages?: number
 }
 
 /**
@@ -24,7 +26,13 @@ export interface EngineBuilderOptions {
  * straight from git's objects over a session of ours, and the engine keeps the layer cache.
  */
 export function engineBuilder(options: EngineBuilderOptions): Builder {
-  const { docker, credentials, pushRetryDelays = [500, 2000] } = options
+  const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
+  /** References that are being built or pushed right now: `tidy` leaves them alone. */
+  const inUse = new Set<string>()
+  const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
+    inUse.add(reference)
+    return work().finally(() => inUse.delete(reference))
+  }
 
   return {
     async isWarm(imageName) {
@@ -41,49 +49,64 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       }
     },
 
-    async build(input, io) {
-      await using session = await openSession(docker, {
-        context: input.context,
-        sharedKey: input.cacheKey,
-        credentials,
-        secrets: input.secrets,
-      })
-      const progress = new Progress()
-      try {
-        const result = await runBuild(docker, session, progress, input, io)
-        const { total, cached, clipped, images, remoteFiles } = progress.summary()
-        for (const step of clipped) {
-          await io.log.write(
-            `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE=-1 in the engine's environment to keep it whole\n`,
-          )
-        }
-        return {
-          imageId: result,
-          steps: { total, cached },
-          transfer: session.transfer,
-          from: { images, remoteFiles },
-        }
-      } catch (error) {
-        io.signal.throwIfAborted()
-        throw buildError(error, session.error, progress.summary().failed)
+    async tidy(imageName) {
+      const images = await docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
+      const references = images
+        .sort((a, b) => b.Created - a.Created)
+        .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => tag.startsWith(`${imageName}:`)))
+      for (const reference of references.slice(keepImages)) {
+        if (!inUse.has(reference)) await docker.getImage(reference).remove().catch(goneOrBusy)
       }
     },
 
-    async push(reference, io) {
-      for (const delay of [...pushRetryDelays, null]) {
-        try {
-          return await pushOnce(docker, credentials, reference, io)
-        } catch (thrown) {
-          io.signal.throwIfAborted()
-          const error = pushError(thrown, reference)
-          if (!error.retryable || delay === null) throw error
-          await io.log.write(`push failed, trying again: ${error.message}\n`)
-          await sleep(delay, undefined, { signal: io.signal })
+    build: (input, io) => using(input.reference, () => build(docker, credentials, input, io)),
+
+    push: (reference, io) =>
+      using(reference, async () => {
+        for (const delay of [...pushRetryDelays, null]) {
+          try {
+            return await pushOnce(docker, credentials, reference, io)
+          } catch (thrown) {
+            io.signal.throwIfAborted()
+            const error = pushError(thrown, reference)
+            if (!error.retryable || delay === null) throw error
+            await io.log.write(`push failed, trying again: ${error.message}\n`)
+            await sleep(delay, undefined, { signal: io.signal })
+          }
         }
-      }
-      throw new Error('unreachable: the last try returns or throws')
-    },
+        throw new Error('unreachable: the last try returns or throws')
+      }),
   }
+}
+
+/** One build, in a session of its own. */
+async function build(
+  docker: Dockerode,
+  credentials: Credentials,
+  input: BuildInput,
+  io: BuilderIo,
+): Promise<BuiltImage> {
+  const { context, cacheKey: sharedKey, secrets } = input
+  await using session = await openSession(docker, { context, sharedKey, credentials, secrets })
+  const progress = new Progress()
+  try {
+    const imageId = await runBuild(docker, session, progress, input, io)
+    const { total, cached, clipped, images, remoteFiles } = progress.summary()
+    for (const step of clipped) {
+      await io.log.write(
+        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE=-1 in the engine's environment to keep it whole\n`,
+      )
+    }
+    return { imageId, steps: { total, cached }, transfer: session.transfer, from: { images, remoteFiles } }
+  } catch (error) {
+    io.signal.throwIfAborted()
+    throw buildError(error, session.error, progress.summary().failed)
+  }
+}
+
+/** An image that is gone, or that a container uses, is left as it is. */
+function goneOrBusy(error: { statusCode?: number }): void {
+  if (error.statusCode !== 404 && error.statusCode !== 409) throw engineDown(error)
 }
 
 /** Sends the build and follows its output. @returns the image's id. */
