@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -176,9 +177,11 @@ export async function runConveyor(
 
 /** Starts a `conveyor` command; the caller waits for its end, or stops it. */
 export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}): Promise<Running> {
-  const run = `${projectRoot}bin/run.js`
-  return start(process.execPath, ['--disable-warning=ExperimentalWarning', run, ...args], {
-    env: { ...basicEnv(), ...env },
+  // As a person starts it, by its first line; but on the Node that runs the tests.
+  const base = basicEnv()
+  const path = `${dirname(process.execPath)}:${base.PATH ?? ''}`
+  return start(`${projectRoot}bin/run.js`, args, {
+    env: { ...base, PATH: path, ...env },
     ...(cwd !== undefined && { cwd }),
   })
 }
