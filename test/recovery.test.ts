@@ -14,7 +14,8 @@ const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 let world: World
 let front: RegistryFront
 beforeAll(async () => {
-  world = await startWorld()
+  // A warm-up would be at the git server and the registry before the build that a test waits for.
+  world = await startWorld({ env: { WARM: '0' } })
   front = await startRegistryFront(world.registry.host)
 })
 afterAll(async () => {
@@ -38,7 +39,7 @@ async function expectWhole(
   server: ConveyorServer,
   { id, repository, sha, branch = 'main' }: { id: string; repository: string; sha: string; branch?: string },
 ): Promise<string> {
-  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending')
+  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', 55_000)
   const states = world.github.statuses.filter((status) => status.sha === sha).map(({ state }) => state)
   expect(states.filter((state) => state !== 'pending')).toEqual(['success'])
   expect(states.at(-1)).toBe('success')

@@ -118,7 +118,8 @@ export interface Ending {
 /** Pushes a commit and waits until its final status is set. */
 export async function pushToEnd(world: World, server: ConveyorServer, push: Push): Promise<Ending> {
   const id = await world.push(server, push)
-  const status = await world.github.waitForStatus((one) => one.sha === push.sha && one.state !== 'pending')
+  const isFinal = (status: RecordedStatus) => status.sha === push.sha && status.state !== 'pending'
+  const status = await world.github.waitForStatus(isFinal, 55_000)
   const build = (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
   return { status, build, log: await buildLog(server, id) }
 }
