@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError } from '../errors.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
 
@@ -16,6 +17,11 @@ const PIECE = 64 * 1024
 const HIGH_WATER = 1024 * 1024
 /** How often a reader looks for what another process wrote. */
 const POLL_MS = 250
+/**
+ * A reader looks no more often than this, in milliseconds. Otherwise a build that writes thousands of short
+ * lines a second would have every reader fetch every line by itself.
+ */
+const PAUSE_MS = 25
 
 /**
  * Logs as files: `<id>.log.part` while a build writes, renamed to `<id>.log` when it ended. The rename
@@ -259,6 +265,7 @@ async function* readLog(
 class News {
   #there = false
   #wake: (() => void) | null = null
+  #lookedAt = 0
   readonly #ring = () => {
     this.#there = true
     this.#wake?.()
@@ -276,10 +283,16 @@ class News {
 
   forget(): void {
     this.#there = false
+    this.#lookedAt = Date.now()
   }
 
   async wait(): Promise<void> {
-    if (this.#there) return
+    if (!this.#there) await this.#ringOrPoll()
+    const pause = this.#lookedAt + PAUSE_MS - Date.now()
+    if (pause > 0) await sleep(pause)
+  }
+
+  async #ringOrPoll(): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, POLL_MS)
       this.#wake = () => {
