@@ -9,7 +9,7 @@ const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN date +%N > /n
 let world: World
 let server: ConveyorServer
 beforeAll(async () => {
-  world = await startWorld()
+  world = await startWorld({ flags: ['--workers', '4'] })
   server = await world.startServer()
 })
 afterAll(async () => {
@@ -220,4 +220,20 @@ describe('reuse never serves a wrong image', () => {
     await one.build(await one.git.commit(files))
     expect((await two.build(await two.git.commit(files))).reused).toBe(false)
   })
+})
+
+test('builds of one repository at the same time do not disturb each other', async () => {
+  const { git, build } = await subject()
+  const dockerfile =
+    'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN sleep 0.3; echo "a=$(cat /app/a) b=$(cat /app/b)"\n'
+  const shas: string[] = []
+  for (const at of [1, 2, 3, 4, 5, 6]) {
+    // Same size, and every other file goes back and forth: what an engine's file sync could mix up.
+    shas.push(await git.commit({ Dockerfile: dockerfile, a: `${repositories}-${at}`, b: `${at % 2}` }))
+  }
+  const logs = await Promise.all(shas.map((sha, index) => build(sha, { branch: `b${index}` })))
+  for (const [index, { log }] of logs.entries()) {
+    expect(log).toContain(` a=${repositories}-${index + 1} b=${(index + 1) % 2}\n`)
+  }
+  expect(new Set(logs.map(({ digest }) => digest)).size).toBe(shas.length)
 })
