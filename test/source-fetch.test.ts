@@ -154,7 +154,7 @@ describe('a fetch', () => {
     const two = await repository.commit({ extra: 'x' })
     // A second source on the same folder stands for a second process: they share nothing in memory.
     const other = gitMirrors({ dir, url: server.urlTemplate, environment: basicEnv() })
-    const all = [fetch('acme/app', one), other.fetch('Acme/App', one), fetch('acme/app', one)]
+    const all = [fetch('acme/app', one), other.fetch('acme/app', one), fetch('acme/app', one)]
     const more = [other.fetch('acme/app', two), fetch('acme/app', two)]
     expect(new Set((await Promise.all(all)).map(({ tree }) => tree)).size).toBe(1)
     expect(new Set((await Promise.all(more)).map(({ tree }) => tree)).size).toBe(1)
