@@ -212,7 +212,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     failAlways(kind, details = {}) {
       failing = kind === null ? null : { kind, ...details }
     },
-    waitForStatus(fits, timeoutMs = 30_000) {
+    waitForStatus(fits, timeoutMs = 60_000) {
       return new Promise((resolve, reject) => {
         const look = () => {
           const found = statuses.find(fits)

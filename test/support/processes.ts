@@ -87,7 +87,7 @@ export async function start(command: string, args: string[], options: StartOptio
     exited,
     stdout: () => output.stdout,
     stderr: () => output.stderr,
-    waitFor: (pattern, timeoutMs = 20_000) => waitForOutput(one, pattern, timeoutMs),
+    waitFor: (pattern, timeoutMs = 60_000) => waitForOutput(one, pattern, timeoutMs),
     async kill(signal = 'SIGTERM', graceMs = 15_000) {
       child.kill(signal)
       const timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
