@@ -1,0 +1,95 @@
+import { cp, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startPrivateEngine } from '../../test/support/engine.ts'
+import { pushPayload, sendWebhook } from '../../test/support/github-push.ts'
+import { tempDir } from '../../test/support/temp.ts'
+import { readLog } from '../support/read-log.ts'
+import { startServer } from '../support/server.ts'
+import { tagged } from '../support/tags.ts'
+import { GITHUB_SECRET, type World } from '../support/world.ts'
+import type { Flow, Push, StartContender } from './contender.ts'
+import { hasSummary, phaseTimes, stepTimes } from './log-times.ts'
+
+const NAME = 'conveyor'
+
+/** `conveyor server` with an engine of its own. */
+export const conveyor: StartContender = async (world) => {
+  await using resources = new AsyncDisposableStack()
+  const disk = resources.use(await world.newDisk(NAME))
+  const engineDir = join(disk.path, 'engine')
+  const dataDir = join(disk.path, 'data')
+  const mirrors = join(dataDir, 'mirrors')
+  const engine = resources.use(await startPrivateEngine(engineDir))
+  let server = await startServer(world, { engine, dataDir, prefix: NAME })
+  resources.defer(async () => void (await server.kill()))
+  const owned = resources.move()
+
+  const image = (repository: string) => `${NAME}/${repository}`
+  return {
+    name: NAME,
+    disk,
+    image,
+    async chill(chill) {
+      await server.kill()
+      await engine.stop()
+      await using service = await tempDir()
+      if (chill !== 'new') {
+        await cp(dataDir, service.path, { recursive: true, filter: (path) => path !== mirrors })
+      }
+      await disk.renew()
+      await cp(service.path, dataDir, { recursive: true })
+      await mkdir(engineDir)
+      await engine.start()
+      const flags = chill === 'warmed' ? [] : ['--warm', '0']
+      server = await startServer(world, { engine, dataDir, prefix: NAME, flags })
+      if (chill === 'warmed') await server.waitFor(/warm: .* is ready/, 120_000)
+    },
+    run: (push) => measure(world, server.url, push, image(push.repository)),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/**
+ * From the moment before the webhook is sent until the final status has arrived and the tags are there.
+ * The log is followed meanwhile, as somebody who waits for the build would.
+ */
+async function measure(world: World, url: string, push: Push, image: string): Promise<Flow> {
+  const payload = await pushPayload({ ...push, ref: `refs/heads/${push.branch}` })
+  const tags = [push.sha, push.branch, 'latest']
+
+  const began = performance.now()
+  const seconds = () => (performance.now() - began) / 1000
+  const answer = await sendWebhook({ url, secret: GITHUB_SECRET, event: 'push', payload })
+  const accepted = seconds()
+  if (answer.status !== 202) throw new Error(`the webhook was answered ${answer.status}: ${answer.body}`)
+  const { id } = JSON.parse(answer.body) as { id: string }
+
+  let firstByte: number | undefined
+  let summary: number | undefined
+  const log = readLog(`${url}/logs/${id}`, (text) => {
+    firstByte ??= seconds()
+    if (hasSummary(text)) summary ??= seconds()
+  })
+  const final = await world.github.waitForStatus(
+    (status) => status.state !== 'pending' && status.target_url?.endsWith(`/logs/${id}`) === true,
+    600_000,
+  )
+  let ended = seconds()
+  // The tags are published before the status is sent; if they were not, the clock would go on.
+  while (final.state === 'success' && !(await tagged(world, image, tags))) ended = seconds()
+
+  const text = await log
+  if (final.state !== 'success') throw new Error(`${final.state}: ${final.description}\n${text.slice(-2000)}`)
+  return {
+    seconds: ended,
+    log: text,
+    split: {
+      webhook: accepted,
+      'first byte': (firstByte ?? Number.NaN) - accepted,
+      ...phaseTimes(text),
+      // Of the phases above, what the engine did itself, as it says in tenths of seconds.
+      ...stepTimes(text),
+      'status sent': ended - (summary ?? Number.NaN),
+    },
+  }
+}

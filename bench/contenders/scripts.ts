@@ -1,0 +1,106 @@
+import { existsSync } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type PrivateEngine, startPrivateEngine } from '../../test/support/engine.ts'
+import { gitEnv } from '../../test/support/git-repository.ts'
+import { projectRoot } from '../../test/support/processes.ts'
+import { run } from '../support/run.ts'
+import { GITHUB_TOKEN, type World } from '../support/world.ts'
+import type { Contender, Flow, Push, StartContender } from './contender.ts'
+
+/** Debian's own client where there is one: it is of the engine's version. */
+const DOCKER_BIN = existsSync('/usr/bin/docker') ? '/usr/bin:' : ''
+
+/** A script that works with a Docker Engine of its own. */
+export function engineScript(name: string): StartContender {
+  return async (world) => {
+    await using resources = new AsyncDisposableStack()
+    const disk = resources.use(await world.newDisk(name))
+    const engine: PrivateEngine = resources.use(await startPrivateEngine(join(disk.path, 'engine')))
+    const owned = resources.move()
+    return {
+      name,
+      disk,
+      image: (repository) => `${name}/${repository}`,
+      async chill() {
+        await engine.stop()
+        await disk.renew()
+        await mkdir(join(disk.path, 'engine'))
+        await engine.start()
+      },
+      run: (push) => runScript(world, { name, disk, push, env: { DOCKER_HOST: engine.dockerHost } }),
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    }
+  }
+}
+
+/** Buildah needs no engine. */
+export const buildah: StartContender = async (world) => {
+  const disk = await world.newDisk('buildah')
+  const state = join(disk.path, 'containers')
+  await mkdir(state)
+  return {
+    name: 'buildah',
+    disk,
+    image: (repository) => `buildah/${repository}`,
+    async chill() {
+      await disk.renew()
+      await mkdir(state)
+    },
+    // It remembers in /var/lib/containers which layers a registry has, whatever --root says. In a mount
+    // namespace of its own, that is on the disk too.
+    run: (push) =>
+      runScript(world, {
+        name: 'buildah',
+        disk,
+        push,
+        env: { STORE: join(disk.path, 'store') },
+        inside: [
+          ...['unshare', '--mount', '--propagation', 'private', 'sh', '-euc'],
+          'mkdir -p /var/lib/containers; mount --bind "$0" /var/lib/containers; exec "$@"',
+          state,
+        ],
+      }),
+    [Symbol.asyncDispose]: () => disk[Symbol.asyncDispose](),
+  }
+}
+
+interface Script extends Pick<Contender, 'name' | 'disk'> {
+  push: Push
+  env: NodeJS.ProcessEnv
+  /** A program that runs the script, with the arguments before it. */
+  inside?: string[]
+}
+
+async function runScript(world: World, { name, disk, push, env, inside = [] }: Script): Promise<Flow> {
+  const contenders = join(projectRoot, 'bench/contenders')
+  const clone = join(disk.path, 'clone')
+  const home = join(disk.path, 'home')
+  await mkdir(join(home, 'tmp'), { recursive: true })
+  await rm(clone, { recursive: true, force: true }) // of a run that failed
+
+  const [command = 'sh', ...args] = [
+    ...inside,
+    ...[
+      'sh',
+      join(contenders, 'status.sh'),
+      `${world.github.url}/repos/${push.repository}/statuses/${push.sha}`,
+    ],
+    ...[join(contenders, `${name}.sh`), `${world.git.url}/${push.repository}.git`, push.branch, push.sha],
+    ...[`${world.registry.host}/${name}/${push.repository}`, clone],
+  ]
+  const began = performance.now()
+  const log = await run(command, args, {
+    env: {
+      ...gitEnv(),
+      ...env,
+      PATH: `${DOCKER_BIN}${process.env.PATH}`,
+      HOME: home,
+      TMPDIR: join(home, 'tmp'),
+      GITHUB_TOKEN,
+    },
+  })
+  const seconds = (performance.now() - began) / 1000
+  await rm(clone, { recursive: true })
+  return { seconds, log }
+}

@@ -1,0 +1,124 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { projectRoot } from '../test/support/processes.ts'
+import { burstLines } from './burst.ts'
+import { chart } from './chart.ts'
+import { cliLines } from './cli.ts'
+import type { FlowResults } from './flows.ts'
+import { memoryLines } from './memory.ts'
+import type { Results } from './results.ts'
+import { cellText, rowsOf, short, splitOf } from './summary.ts'
+import { say } from './support/run.ts'
+
+/** Writes docs/benchmarks.md and its chart. */
+export async function writeReport(results: Results): Promise<void> {
+  const docs = join(projectRoot, 'docs')
+  await mkdir(docs, { recursive: true })
+  await writeFile(join(docs, 'benchmarks.md'), report(results))
+  if (results.flows) await writeFile(join(docs, 'benchmarks.svg'), chart(rowsOf(results.flows)))
+}
+
+function report(results: Results): string {
+  const { flows, burst, memory, cli, runs, machine, date } = results
+  const list = (lines: string[]) => lines.map((line) => `- ${line}`).join('\n')
+  const sections = [
+    `# Benchmarks
+
+<!-- Written by bench/report.ts from the results of a run: not to be edited. -->
+
+How long it takes from a push to an image with three tags in the registry and a commit status, and what the
+server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 10)}.`,
+    flows && flowSection(flows, runs),
+    burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
+    memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,
+    cli && `## Start of the command line\n\n${list(cliLines(cli))}`,
+    machineSection(machine),
+    METHOD,
+  ]
+  return `${sections.filter(Boolean).join('\n\n')}\n`
+}
+
+function flowSection(flows: FlowResults, runs: number): string {
+  const rows = rowsOf(flows)
+  const names = [...new Set(rows.flatMap(({ cells }) => [...cells.keys()]))]
+  const others = names.filter((name) => name !== 'conveyor')
+  const seconds = rows.map(({ scenario, cells }) => [
+    `**${scenario.id}** ${scenario.title}`,
+    ...names.map((name) => cellText(cells.get(name))),
+  ])
+  const ratios = rows.map(({ scenario, ratios, best }) => [
+    `**${scenario.id}**`,
+    ...others.map((name) => ratios.get(name)?.toFixed(2) ?? '-'),
+    best ? `${best.ratio.toFixed(2)} (${best.name})` : '-',
+  ])
+  const splits = new Map(rows.map(({ scenario }) => [scenario.id, splitOf(flows, scenario.id)]))
+  const phases = [...new Set([...splits.values()].flatMap((split) => [...split.keys()]))]
+  const times = [...splits].map(([id, split]) => [
+    `**${id}**`,
+    ...phases.map((phase) => {
+      const time = split.get(phase)
+      return time === undefined ? '-' : short(time)
+    }),
+  ])
+  return `## From a push to an image
+
+![Bars: seconds by scenario](benchmarks.svg)
+
+Seconds: the median of ${runs} ${runs === 1 ? 'run' : 'runs'}, and from the quickest to the slowest.
+
+${markdown(['', ...names], seconds)}
+
+Conveyor's median divided by that of each other, and of the quickest of them in that scenario:
+
+${markdown(['', ...others, 'best other'], ratios)}
+
+Where Conveyor's time went, in seconds (medians). \`webhook\` is until its answer, \`first byte\` from there to the first byte
+of the log; then the phases as the build's log gives them, and \`in all\` as it sums them up. The engine's own figures,
+which it gives in tenths, are part of \`build\`. \`status sent\` is from that summary to the commit status.
+
+${markdown(['', ...phases], times)}`
+}
+
+function markdown(head: string[], rows: string[][]): string {
+  const line = (cells: string[]) => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
+}
+
+function machineSection(machine: Results['machine']): string {
+  return `## The machine
+
+${machine.cores} cores, ${machine.memoryGB} GB of memory, ${machine.system}, Linux ${machine.kernel}; disks: ${machine.fileSystem}.
+Docker Engine ${machine.engine}, Buildah ${machine.buildah}, Git ${machine.git}, Node.js ${machine.node}.`
+}
+
+const METHOD = `## What is compared
+
+- **conveyor**: \`conveyor server\` as it comes. The clock runs from the webhook to the last of status and tags.
+- **classic**: [classic.sh](../bench/contenders/classic.sh): clone, pull the branch's image as a cache, \`docker build\` of
+  the classic builder, three pushes.
+- **buildkit**: [buildkit.sh](../bench/contenders/buildkit.sh): clone, \`docker build\` with BuildKit and inline cache, three
+  pushes.
+- **buildah**: [buildah.sh](../bench/contenders/buildah.sh): clone, \`buildah build --layers\`, three pushes.
+
+The repository is made by [workload](../bench/workload/shape.ts), always the same: 1,500 files of 30 MB and 2,000 commits,
+on a Debian base image of 50 MB. Its Dockerfile makes 60 MB of dependencies in a step of its own, copies the tree and
+runs a short build. S2-20k has 20,000 files instead.
+
+Each contender has an engine and a disk of its own, new at the start and, for S1 and S4, before each run. They take
+turns: in each round every scenario goes through all of them, and only one works at a time. After each run the image is
+checked: its three tags are one, and the hashes that its build step wrote are those of the commit's files.
+
+## Run it
+
+As root on Debian, with 20 GB of free disk:
+
+\`\`\`sh
+make bench                                                        # everything, and writes this page
+npm run bench -- --runs 1 --scenarios S2,S3 --contenders conveyor,buildkit --parts flows    # a quick look
+\`\`\``
+
+if (import.meta.main) {
+  const file = process.argv[2] ?? join(projectRoot, '.conveyor/bench/results.json')
+  await writeReport(JSON.parse(await readFile(file, 'utf8')) as Results)
+  say('docs/benchmarks.md is written')
+}

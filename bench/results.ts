@@ -1,0 +1,54 @@
+import { readFile } from 'node:fs/promises'
+import { cpus, release, totalmem } from 'node:os'
+import type { BurstResult } from './burst.ts'
+import type { CliResult } from './cli.ts'
+import type { FlowResults } from './flows.ts'
+import type { MemoryResult } from './memory.ts'
+import { run } from './support/run.ts'
+
+/** All that a run of the benchmark found out, as in its JSON file. Parts that were left out are missing. */
+export interface Results {
+  /** When it began, in ISO 8601. */
+  date: string
+  machine: Machine
+  /** Counted runs of each scenario and contender. */
+  runs: number
+  flows?: FlowResults
+  burst?: BurstResult
+  memory?: MemoryResult
+  cli?: CliResult
+}
+
+/** What the figures depend on, but nothing that says whose machine it was. */
+export interface Machine {
+  cores: number
+  memoryGB: number
+  system: string
+  kernel: string
+  /** Of the disks that the contenders work on. */
+  fileSystem: string
+  node: string
+  /** Of the Docker Engine. */
+  engine: string
+  git: string
+  buildah: string
+}
+
+export async function describeMachine(fileSystem: string): Promise<Machine> {
+  const osRelease = await readFile('/etc/os-release', 'utf8').catch(() => '')
+  return {
+    cores: cpus().length,
+    memoryGB: Math.round(totalmem() / 1e9),
+    system: /^PRETTY_NAME="(.+)"$/m.exec(osRelease)?.[1] ?? 'Linux',
+    kernel: release(),
+    fileSystem,
+    node: process.versions.node,
+    engine: versionIn(await run('dockerd', ['--version'])),
+    git: versionIn(await run('git', ['--version'])),
+    buildah: versionIn(await run('buildah', ['--version'])),
+  }
+}
+
+function versionIn(text: string): string {
+  return /\d+\.\d+[\w.+-]*/.exec(text)?.[0] ?? text.trim()
+}

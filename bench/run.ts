@@ -1,0 +1,107 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { projectRoot } from '../test/support/processes.ts'
+import { burstLines, measureBurst } from './burst.ts'
+import { cliLines, measureCli } from './cli.ts'
+import { CONTENDERS, measureFlows } from './flows.ts'
+import { measureMemory, memoryLines } from './memory.ts'
+import { writeReport } from './report.ts'
+import { describeMachine, type Results } from './results.ts'
+import { SCENARIOS } from './scenarios.ts'
+import { say } from './support/run.ts'
+import { startWorld } from './support/world.ts'
+import { flowLines } from './table.ts'
+
+const PARTS = ['flows', 'burst', 'memory', 'cli']
+const ENOUGH_RUNS = 5
+
+const HELP = `Measures Conveyor beside other ways from a push to an image.
+
+--runs N           counted runs of each scenario and contender [5]
+--scenarios A,B    of ${SCENARIOS.map(({ id }) => id).join(', ')} [all]
+--contenders A,B   of ${Object.keys(CONTENDERS).join(', ')} [all]
+--parts A,B        of ${PARTS.join(', ')} [all]
+--json FILE        where the results go [.conveyor/bench/results.json]
+
+A full run with at least ${ENOUGH_RUNS} runs also writes docs/benchmarks.md; node bench/report.ts does it for any other.
+`
+
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: String(ENOUGH_RUNS) },
+    scenarios: { type: 'string' },
+    contenders: { type: 'string' },
+    parts: { type: 'string' },
+    json: { type: 'string', default: join(projectRoot, '.conveyor/bench/results.json') },
+    help: { type: 'boolean', default: false },
+  },
+})
+if (values.help) process.stdout.write(HELP)
+else await main()
+
+async function main(): Promise<void> {
+  const runs = Number(values.runs)
+  if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a number from 1 is wanted`)
+  const all = SCENARIOS.map(({ id }) => id)
+  const ids = choose('scenarios', values.scenarios, all)
+  const contenders = choose('contenders', values.contenders, Object.keys(CONTENDERS))
+  const parts = choose('parts', values.parts, PARTS)
+
+  // Everything that was started is stopped on the way out, and its disks are unmounted.
+  const stop = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      say(`${name}: stopping after this run; once more ends it at once`)
+      stop.abort(new Error('the benchmark was interrupted'))
+    })
+  }
+  const logs = join(projectRoot, '.conveyor/bench/logs')
+  await rm(logs, { recursive: true, force: true })
+  await mkdir(logs, { recursive: true })
+
+  await using world = await startWorld()
+  const results: Results = {
+    date: new Date().toISOString(),
+    machine: await describeMachine(world.fileSystem),
+    runs,
+  }
+  const lines: string[] = []
+  for (const part of parts) {
+    stop.signal.throwIfAborted()
+    say(`measuring ${part}`)
+    if (part === 'flows') {
+      const scenarios = SCENARIOS.filter(({ id }) => ids.includes(id))
+      const options = { contenders, scenarios, runs, logs, signal: stop.signal }
+      results.flows = await measureFlows(world, options)
+      lines.push(...flowLines(results.flows), '')
+    } else if (part === 'burst') {
+      results.burst = await measureBurst(world)
+      lines.push(...burstLines(results.burst), '')
+    } else if (part === 'memory') {
+      results.memory = await measureMemory(world)
+      lines.push(...memoryLines(results.memory), '')
+    } else {
+      results.cli = await measureCli()
+      lines.push(...cliLines(results.cli), '')
+    }
+    await mkdir(dirname(values.json), { recursive: true })
+    await writeFile(values.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
+  process.stdout.write(`\n${lines.join('\n')}\n`)
+
+  const complete = ids.length === all.length && contenders.length === Object.keys(CONTENDERS).length
+  if (complete && parts.length === PARTS.length && runs >= ENOUGH_RUNS) {
+    await writeReport(results)
+    say('docs/benchmarks.md is written')
+  }
+}
+
+/** The names in a flag, in the order of all that there are; all of them when the flag is not given. */
+function choose(flag: string, given: string | undefined, all: string[]): string[] {
+  if (given === undefined) return all
+  const names = given.split(',')
+  const wrong = names.filter((name) => !all.includes(name))
+  if (wrong.length > 0) throw new Error(`--${flag} ${wrong.join(',')}: there are ${all.join(', ')}`)
+  return all.filter((name) => names.includes(name))
+}
