@@ -20,13 +20,17 @@ export function phaseTimes(log: string): Record<string, number> {
   }
 }
 
-/** What the engine says about its own work: the Dockerfile's steps, the context's arrival, the export. */
+/**
+ * What the engine says about its own work: unpacking of images, the context's arrival, the Dockerfile's steps,
+ * the export.
+ */
 export function stepTimes(log: string): Record<string, number> {
-  const times = { 'engine: context': 0, 'engine: steps': 0, 'engine: export': 0 }
+  const times = { 'engine: unpack': 0, 'engine: context': 0, 'engine: steps': 0, 'engine: export': 0 }
   const names = new Map<string, string>()
   for (const line of log.split('\n')) {
     const [, number = '', name] = /^#(\d+) (\[.*|exporting.*)$/.exec(line) ?? []
     if (name !== undefined && !names.has(number)) names.set(number, name)
+    times['engine: unpack'] += Number(/^#\d+ extracting .* (\d+\.\d+)s done$/.exec(line)?.[1] ?? 0)
     const [, ended = '', seconds] = /^#(\d+) DONE (\d+\.\d+)s$/.exec(line) ?? []
     const done = names.get(ended)
     if (done === undefined) continue
