@@ -29,6 +29,11 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
   /** References that are being built or pushed right now: `tidy` leaves them alone. */
   const inUse = new Set<string>()
+  /**
+   * Images that came whole from an imported cache. BuildKit then knows the last step only: what the steps
+   * before it made is known again once it is imported for a build in which something has changed.
+   */
+  const onlyImported = new Set<string>()
   const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
@@ -37,7 +42,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   return {
     async isWarm(imageName) {
       const images = await docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
-      return images.length > 0
+      return images.length > 0 && !onlyImported.has(imageName)
     },
 
     async localImage(name) {
@@ -59,7 +64,15 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       }
     },
 
-    build: (input, io) => using(input.reference, () => build(docker, credentials, input, io)),
+    build: (input, io) =>
+      using(input.reference, async () => {
+        const built = await build(docker, credentials, input, io)
+        const { total, cached } = built.steps
+        const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
+        if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
+        else if (cached < total) onlyImported.delete(imageName)
+        return built
+      }),
 
     push: (reference, io) =>
       using(reference, async () => {
