@@ -56,6 +56,7 @@ missing_tools() {
   have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
   have docker-registry || echo docker-registry
   have busybox || echo busybox-static
+  have openssl || echo openssl
 }
 
 # Debian packages of a private engine.
