@@ -112,7 +112,7 @@ export const OPTIONS = {
     env: 'BUILDER_IMAGE',
     default: 'remind101/conveyor-builder',
     value: 'image',
-    help: 'image that performs the build, where builds run in a builder image',
+    help: 'image that performs the build; without effect yet, as every build runs in the engine',
   },
   'build.network': {
     env: 'BUILD_NETWORK',
