@@ -1,17 +1,15 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { startPrivateEngine } from './support/engine.ts'
+import { type PrivateEngine, startPrivateEngine } from './support/engine.ts'
 import { engine } from './support/global-setup.ts'
 import { tempDir } from './support/temp.ts'
-import { buildLog, startWorld } from './support/world.ts'
+import { buildLog, startWorld, type World } from './support/world.ts'
 
-test('a worker on a new machine makes itself ready, and then builds a small change from its cache', async () => {
-  await using world = await startWorld()
+/** A repository whose base image is in the registry, as a new machine has none of its own. */
+async function subject(world: World) {
   const repository = `warm/r${process.pid}`
   const git = await world.git.create(repository)
-
-  // A new machine has no base image of its own, so it comes from the registry.
   const base = `${world.registry.host}/warm/base`
   const { docker } = engine()
   await docker.getImage('conveyor-test/busybox:1').tag({ repo: base, tag: '1' })
@@ -21,29 +19,61 @@ test('a worker on a new machine makes itself ready, and then builds a small chan
     // until it is pushed
   }
   await docker.getImage(`${base}:1`).remove()
+  const dockerfile = `FROM ${base}:1\nCOPY deps /deps\nRUN date +%N > /installed\nCOPY . /app\nRUN cat /app/src\n`
+  await git.commit({ Dockerfile: dockerfile, deps: 'a' })
+  let changes = 0
+  return {
+    repository,
+    oneLine: () => git.commit({ src: `change ${changes++}` }),
+  }
+}
 
-  const dockerfile = `FROM ${base}:1\nCOPY deps /deps\nRUN date +%N > /installed\nCOPY . /app\n`
-  const old = await world.startServer()
-  const one = await git.commit({ Dockerfile: dockerfile, deps: 'a', src: '1' })
-  await buildLog(old, await world.push(old, { repository, sha: one }))
-  await old.kill()
-
+/** Does some work on a new machine: an empty engine, and no mirrors. */
+async function onNewMachine<T>(world: World, work: (machine: PrivateEngine) => Promise<T>): Promise<T> {
   await using data = await tempDir()
   await using machine = await startPrivateEngine(join(data.path, 'engine'), { removeData: true })
-  await rm(join(world.dataDir, 'mirrors'), { recursive: true })
-  const env = { DOCKER_HOST: machine.dockerHost, BUILD_NETWORK: 'host' }
-  const fresh = await world.startServer({ env })
-  await fresh.waitFor(/warm: (\S+) is ready/)
+  await rm(join(world.dataDir, 'mirrors'), { recursive: true, force: true })
+  return await work(machine)
+}
 
-  world.git.requests.length = 0
-  const two = await git.commit({ src: '2' })
-  const log = await buildLog(fresh, await world.push(fresh, { repository, sha: two }))
-  expect(log).toMatch(/\[3\/4\] RUN date .*\n#\d+ CACHED/)
-  expect(log).toMatch(/Fetched [1-4] objects/)
-  await fresh.kill()
+const settings = (machine: PrivateEngine) => ({ DOCKER_HOST: machine.dockerHost, BUILD_NETWORK: 'host' })
+/** The copy of the dependencies and the costly step on them; the rest has changed. */
+const INSTALL_CACHED = '(2 of 4 steps cached, '
 
-  // Nothing is left to do for a worker that has all of it.
-  const again = await world.startServer({ env })
-  await buildLog(again, await world.push(again, { repository, sha: two, branch: 'other' }))
-  expect(again.stderr()).not.toContain('warm:')
+test('a worker on a new machine makes itself ready, and then builds a small change from its cache', async () => {
+  await using world = await startWorld()
+  const { repository, oneLine } = await subject(world)
+  const old = await world.startServer()
+  await buildLog(old, await world.push(old, { repository, sha: await oneLine() }))
+  await old.kill()
+
+  await onNewMachine(world, async (machine) => {
+    const fresh = await world.startServer({ env: settings(machine) })
+    await fresh.waitFor(/warm: (\S+) is ready/)
+    const sha = await oneLine()
+    const log = await buildLog(fresh, await world.push(fresh, { repository, sha }))
+    expect(log).toContain(INSTALL_CACHED)
+    expect(log).toMatch(/Fetched [1-4] objects/)
+    await fresh.kill()
+
+    // Nothing is left to do for a worker that has all of it.
+    const again = await world.startServer({ env: settings(machine) })
+    await buildLog(again, await world.push(again, { repository, sha, branch: 'other' }))
+    expect(again.stderr()).not.toContain('warm:')
+    await again.kill()
+  })
+})
+
+test('a row of new machines, each for one build, hands the cache on through the registry', async () => {
+  await using world = await startWorld()
+  const { repository, oneLine } = await subject(world)
+  for (const [generation, warm] of ['0', '0', '0', '1', '1'].entries()) {
+    await onNewMachine(world, async (machine) => {
+      const server = await world.startServer({ env: { ...settings(machine), WARM: warm } })
+      if (warm === '1') await server.waitFor(/warm: (\S+) is ready/)
+      const log = await buildLog(server, await world.push(server, { repository, sha: await oneLine() }))
+      if (generation > 0) expect(log, `generation ${generation}`).toContain(INSTALL_CACHED)
+      await server.kill()
+    })
+  }
 })

@@ -6,6 +6,7 @@ import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { openSession, type Session } from '../buildkit/session.ts'
 import { ConveyorError } from '../errors.ts'
+import type { LogWriter } from '../logs/log-store.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
@@ -71,6 +72,12 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
         const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
         if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
         else if (cached < total) onlyImported.delete(imageName)
+        if (input.cacheFrom.length > 0 && cached > 0 && cached < total) {
+          // BuildKit leaves imported steps out of the cache record of the new image, so that the next
+          // worker could not import them from it. Now that it has them itself, it records them all.
+          const again = await build(docker, credentials, { ...input, cacheFrom: [] }, { ...io, log: NOWHERE })
+          return { ...built, imageId: again.imageId }
+        }
         return built
       }),
 
@@ -91,6 +98,8 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       }),
   }
 }
+
+const NOWHERE: LogWriter = { write: async () => {}, close: async () => {}, end: async () => {} }
 
 /** One build, in a session of its own. */
 async function build(
