@@ -87,7 +87,7 @@ function markdown(head: string[], rows: string[][]): string {
 function machineSection(machine: Results['machine']): string {
   return `## The machine
 
-${machine.cores} cores, ${machine.memoryGB} GB of memory, ${machine.system}, Linux ${machine.kernel}; disks: ${machine.fileSystem}.
+${machine.cores} cores, ${machine.memoryGiB} GiB of memory, ${machine.system}, Linux ${machine.kernel}; disks: ${machine.fileSystem}.
 Docker Engine ${machine.engine}, Buildah ${machine.buildah}, Git ${machine.git}, Node.js ${machine.node}.`
 }
 

@@ -22,7 +22,7 @@ export interface Results {
 /** What the figures depend on, but nothing that says whose machine it was. */
 export interface Machine {
   cores: number
-  memoryGB: number
+  memoryGiB: number
   system: string
   kernel: string
   /** Of the disks that the contenders work on. */
@@ -38,9 +38,9 @@ export async function describeMachine(fileSystem: string): Promise<Machine> {
   const osRelease = await readFile('/etc/os-release', 'utf8').catch(() => '')
   return {
     cores: cpus().length,
-    memoryGB: Math.round(totalmem() / 1e9),
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
     system: /^PRETTY_NAME="(.+)"$/m.exec(osRelease)?.[1] ?? 'Linux',
-    kernel: release(),
+    kernel: release().split('-')[0] ?? '',
     fileSystem,
     node: process.versions.node,
     engine: versionIn(await run('dockerd', ['--version'])),

@@ -6,6 +6,7 @@ import { projectRoot } from '../../test/support/processes.ts'
 import { startRegistry, type TestRegistry } from '../../test/support/registry.ts'
 import { BASE_IMAGE, provideBaseImage } from './base-image.ts'
 import { type Disk, freshDisk } from './disk.ts'
+import { lock } from './lock.ts'
 import { run } from './run.ts'
 
 export const GITHUB_TOKEN = 'ghp_the-token-of-the-benchmark'
@@ -30,9 +31,10 @@ export interface World extends AsyncDisposable {
 export async function startWorld(): Promise<World> {
   const folder = join(projectRoot, '.conveyor/bench')
   await mkdir(folder, { recursive: true })
+  await using resources = new AsyncDisposableStack()
+  resources.use(await lock(join(folder, 'lock')))
   await run(join(projectRoot, 'bench/setup.sh'), [])
 
-  await using resources = new AsyncDisposableStack()
   const disk = resources.use(await freshDisk(folder, 'registry'))
   const data = join(disk.path, 'registry')
   await provideBaseImage(folder, data)
