@@ -49,7 +49,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
   const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
   const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))
-  watch.note('context', `${context.entries.length} entries`)
+  watch.note('context', counted(context.entries.length, 'entry', 'entries'))
   const order = {
     build,
     imageName,
@@ -103,7 +103,10 @@ async function buildImage(
   })
   const built = await watch.measure('build', parts.builder.build(input, io))
   const { steps, transfer } = built
-  watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${files(transfer.files)} sent`)
+  watch.note(
+    'build',
+    `${steps.cached} of ${steps.total} steps cached, ${counted(transfer.files, 'file', 'files')} sent`,
+  )
   if (parts.dry) return null
   io.signal.throwIfAborted()
   const [digest, bases] = await Promise.all([
@@ -233,6 +236,6 @@ async function finish(
   throw new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
 }
 
-function files(count: number): string {
-  return count === 1 ? '1 file' : `${count} files`
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`
 }

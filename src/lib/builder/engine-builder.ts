@@ -116,7 +116,7 @@ async function build(
     const { total, cached, clipped, images, remoteFiles } = progress.summary()
     for (const step of clipped) {
       await io.log.write(
-        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE=-1 in the engine's environment to keep it whole\n`,
+        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
       )
     }
     return { imageId, steps: { total, cached }, transfer: session.transfer, from: { images, remoteFiles } }
