@@ -1,4 +1,5 @@
 import type { Writable } from 'node:stream'
+import { chalkStderr } from 'chalk'
 import { EXIT_CODES } from './base-command.ts'
 import { followBuild, parseTarget, requestOnly } from './client.ts'
 import { type Config, parseCredentials } from './config.ts'
@@ -50,7 +51,8 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
   const ended = options.local
     ? await local(options, stop, onLog, stderr)
     : await remote(client, onLog, stderr)
-  if (ended.build.state !== 'succeeded') stderr.write(` ›   Error: ${ended.error ?? ended.build.state}\n`)
+  if (ended.build.state !== 'succeeded')
+    stderr.write(` ${chalkStderr.red('›')}   Error: ${ended.error ?? ended.build.state}\n`)
   return {
     output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
     exitCode: exitCodeOf(ended),
