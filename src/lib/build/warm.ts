@@ -1,5 +1,5 @@
 import { toConveyorError } from '../errors.ts'
-import type { LogWriter } from '../logs/log-store.ts'
+import { NO_LOG } from '../no-log.ts'
 import { type Artifact, shortName } from './build.ts'
 import { type BuildParts, buildInput } from './run-build.ts'
 
@@ -42,11 +42,9 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
     const order = { build: { repository, sha, refs: [], cache: true }, imageName, commit, context }
     // Building with the image as a cache fetches its layers, and records what they were made from.
     const input = await buildInput(order, parts, [`${imageName}:${sha}`])
-    await parts.builder.build(input, { log: NOWHERE, signal })
+    await parts.builder.build(input, { log: NO_LOG, signal })
     return true
   } finally {
     await context.close()
   }
 }
-
-const NOWHERE: LogWriter = { write: async () => {}, close: async () => {}, end: async () => {} }

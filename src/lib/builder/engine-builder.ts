@@ -6,7 +6,7 @@ import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { openSession, type Session } from '../buildkit/session.ts'
 import { ConveyorError } from '../errors.ts'
-import type { LogWriter } from '../logs/log-store.ts'
+import { NO_LOG } from '../no-log.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
@@ -35,6 +35,8 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
    * before it made is known again once it is imported for a build in which something has changed.
    */
   const onlyImported = new Set<string>()
+  const imagesNamed = (imageName: string) =>
+    docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
   const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
@@ -42,7 +44,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
 
   return {
     async isWarm(imageName) {
-      const images = await docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
+      const images = await imagesNamed(imageName)
       return images.length > 0 && !onlyImported.has(imageName)
     },
 
@@ -56,7 +58,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     },
 
     async tidy(imageName) {
-      const images = await docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
+      const images = await imagesNamed(imageName)
       const references = images
         .sort((a, b) => b.Created - a.Created)
         .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => tag.startsWith(`${imageName}:`)))
@@ -75,7 +77,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
         if (input.cacheFrom.length > 0 && cached > 0 && cached < total) {
           // BuildKit leaves imported steps out of the cache record of the new image, so that the next
           // worker could not import them from it. Now that it has them itself, it records them all.
-          const again = await build(docker, credentials, { ...input, cacheFrom: [] }, { ...io, log: NOWHERE })
+          const again = await build(docker, credentials, { ...input, cacheFrom: [] }, { ...io, log: NO_LOG })
           return { ...built, imageId: again.imageId }
         }
         return built
@@ -98,8 +100,6 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       }),
   }
 }
-
-const NOWHERE: LogWriter = { write: async () => {}, close: async () => {}, end: async () => {} }
 
 /** One build, in a session of its own. */
 async function build(
