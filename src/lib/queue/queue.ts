@@ -1,6 +1,10 @@
+import type { BuildRequest } from '../build/build.ts'
+
 /** One delivery of a build to a worker, held under a lease. */
 export interface Job {
   buildId: string
+  /** What to build, where the message says it itself: the store may not know the build yet. */
+  request?: BuildRequest
   /** How often this job has been delivered, this time included. */
   deliveries: number
   /** Holds the job for another `seconds` from now. @throws ConveyorError when the lease is lost already. */
@@ -11,6 +15,14 @@ export interface Job {
   release(delaySeconds: number): Promise<void>
 }
 
+export interface ReceiveOptions {
+  /**
+   * Repositories whose layers the worker has already. A queue that can prefers their jobs, and leaves others
+   * for a few seconds to a worker that waits and is warm for them.
+   */
+  warm?: readonly string[]
+}
+
 /** Jobs, at least once each, oldest first where that costs nothing. */
 export interface Queue {
   /** Durable (as far as the adapter is) when it resolves. `repository` lets adapters group or route jobs. */
@@ -19,7 +31,7 @@ export interface Queue {
    * Waits for a job and leases it. Null once `signal` is aborted. A job that is neither acknowledged,
    * released nor extended within the lease is delivered again.
    */
-  receive(signal: AbortSignal): Promise<Job | null>
+  receive(signal: AbortSignal, options?: ReceiveOptions): Promise<Job | null>
   /** How long a lease lasts, in seconds; workers extend well before. */
   readonly leaseSeconds: number
   close(): Promise<void>
