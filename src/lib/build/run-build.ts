@@ -6,6 +6,7 @@ import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { baseImages, imagesNamedBySteps } from './base-images.ts'
 import { type BaseImage, type Build, type Recipe, shortName } from './build.ts'
+import { CacheImport } from './cache-import.ts'
 import { type LatestPolicy, publishTags, wantedTags } from './publish.ts'
 import { dockerfileText, recipeOf } from './recipe.ts'
 import { findImage, type KnownImage } from './reuse.ts'
@@ -44,8 +45,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const watch = new Stopwatch()
   const say = (line: string) => io.log.write(`${line}\n`)
   const imageName = parts.names.image(build.repository)
-  const cacheFrom = cacheSources(build, imageName, parts, io)
-  cacheFrom.catch(() => {}) // awaited by the build, if there is one
+  await using cache = new CacheImport(build, imageName, parts, io)
 
   const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
   const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))
@@ -69,7 +69,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
         await say(`building after all: ${error.message}`)
       }
     }
-    const made = await buildImage({ ...order, cacheFrom }, parts, io, watch)
+    const made = await buildImage({ ...order, cacheFrom: cache.sources }, parts, io, watch)
     if (made) return await publish(order, { ...made, pushed: true }, parts, io, watch)
     await say(`\n${watch}\ndry run: built ${imageName}:${build.sha}, nothing was pushed`)
     return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
@@ -170,39 +170,6 @@ async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<C
   const commit = await source.fetch(build.repository, build.sha, { signal: io.signal, log })
   await Promise.all(lines)
   return commit
-}
-
-/**
- * Images to import layers from: only where the engine has none of this repository (importing costs
- * more than it gives otherwise), and only those that exist.
- */
-async function cacheSources(
-  build: Build,
-  imageName: string,
-  parts: BuildParts,
-  { log, signal }: BuildIo,
-): Promise<string[]> {
-  if (!build.cache || (await parts.builder.isWarm(imageName))) return []
-  const refs = build.refs.toReversed()
-  const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
-  const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
-    ({ tag }) => tag,
-  )
-  const found = await Promise.all(
-    tags.map(async (tag) => {
-      try {
-        const digest = await parts.registry.head(imageName, tag, signal)
-        return digest && { digest, reference: `${imageName}:${tag}` }
-      } catch (error) {
-        signal.throwIfAborted()
-        // The push will meet the same registry, and say so if it is truly broken.
-        await log.write(`no cache from ${imageName}:${tag}: ${(error as Error).message}\n`)
-        return null
-      }
-    }),
-  )
-  const byDigest = new Map(found.flatMap((image) => (image ? [[image.digest, image.reference]] : [])))
-  return [...byDigest.values()]
 }
 
 /** Labels of the OCI image spec (annotations.md). They come from the commit alone: same sha, same labels. */

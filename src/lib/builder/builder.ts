@@ -47,6 +47,12 @@ export interface Builder {
   /** Whether the builder has an image of this repository already, so that importing a cache is no use. */
   isWarm(imageName: string): Promise<boolean>
   /**
+   * Begins to fetch the layers of an image that a build will import: they are there, or on their way, when
+   * the build asks for them. Resolves when they are there. The image itself is not kept.
+   * @param digest `sha256:...`
+   */
+  prefetch(imageName: string, digest: string, signal: AbortSignal): Promise<void>
+  /**
    * Builds. Aborting the signal ends the engine's work too.
    * @throws ConveyorError `build_failed` with the failing step, or `unavailable` when the engine is.
    */

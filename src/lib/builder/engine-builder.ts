@@ -35,6 +35,8 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
    * before it made is known again once it is imported for a build in which something has changed.
    */
   const onlyImported = new Set<string>()
+  /** Images on their way for a build that is to import their layers, by name. */
+  const prefetches = new Map<string, { reference: string; enough: AbortController }>()
   const imagesNamed = (imageName: string) =>
     docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
   const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
@@ -45,7 +47,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   return {
     async isWarm(imageName) {
       const images = await imagesNamed(imageName)
-      return images.length > 0 && !onlyImported.has(imageName)
+      return images.some(({ RepoTags }) => named(RepoTags)) && !onlyImported.has(imageName)
     },
 
     async localImage(name) {
@@ -62,16 +64,35 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       const references = images
         .sort((a, b) => b.Created - a.Created)
         .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => tag.startsWith(`${imageName}:`)))
-      for (const reference of references.slice(keepImages)) {
-        if (!inUse.has(reference)) await docker.getImage(reference).remove().catch(goneOrBusy)
+      const prefetched = images
+        .filter(({ RepoTags }) => !named(RepoTags))
+        .flatMap(({ RepoDigests }) => (RepoDigests ?? []).filter((name) => name.startsWith(`${imageName}@`)))
+      for (const reference of [...references.slice(keepImages), ...prefetched]) {
+        if (inUse.has(reference) || prefetches.get(imageName)?.reference === reference) continue
+        await docker.getImage(reference).remove().catch(goneOrBusy)
+      }
+    },
+
+    async prefetch(imageName, digest, signal) {
+      const reference = `${imageName}@${digest}`
+      const enough = new AbortController()
+      prefetches.set(imageName, { reference, enough })
+      try {
+        await pull(docker, credentials, reference, AbortSignal.any([signal, enough.signal]))
+      } catch (error) {
+        if (!enough.signal.aborted) throw error
       }
     },
 
     build: (input, io) =>
       using(input.reference, async () => {
-        const built = await build(docker, credentials, input, io)
-        const { total, cached } = built.steps
         const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
+        // The layers of the old image that are still on their way then are those that change.
+        const onWork = () => prefetches.get(imageName)?.enough.abort()
+        const built = await build(docker, credentials, input, io, onWork).finally(() =>
+          prefetches.delete(imageName),
+        )
+        const { total, cached } = built.steps
         if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
         else if (cached < total) onlyImported.delete(imageName)
         if (input.cacheFrom.length > 0 && cached > 0 && cached < total) {
@@ -107,12 +128,13 @@ async function build(
   credentials: Credentials,
   input: BuildInput,
   io: BuilderIo,
+  onWork?: () => void,
 ): Promise<BuiltImage> {
   const { context, cacheKey: sharedKey, secrets } = input
   await using session = await openSession(docker, { context, sharedKey, credentials, secrets })
   const progress = new Progress()
   try {
-    const imageId = await runBuild(docker, session, progress, input, io)
+    const imageId = await runBuild(docker, session, progress, input, io, onWork)
     const { total, cached, clipped, images, remoteFiles } = progress.summary()
     for (const step of clipped) {
       await io.log.write(
@@ -124,6 +146,11 @@ async function build(
     io.signal.throwIfAborted()
     throw buildError(error, session.error, progress.summary().failed)
   }
+}
+
+/** Whether an image has a name at all. Engines before 25 tell an image without one as `<none>:<none>`. */
+function named(tags: string[] | null | undefined): boolean {
+  return tags?.some((tag) => tag !== '<none>:<none>') ?? false
 }
 
 /** An image that is gone, or that a container uses, is left as it is. */
@@ -138,6 +165,7 @@ async function runBuild(
   progress: Progress,
   input: BuildInput,
   io: BuilderIo,
+  onWork?: () => void,
 ): Promise<string> {
   const buildId = randomUUID()
   const response = await dial(docker, io.signal, '/build?', {
@@ -170,6 +198,7 @@ async function runBuild(
       if (message.id === 'moby.buildkit.trace') {
         const text = progress.render(StatusResponse.decode(Buffer.from(message.aux as string, 'base64')))
         if (text.length > 0) await io.log.write(text)
+        if (progress.works) onWork?.()
       } else if (message.id === 'moby.image.id') imageId = (message.aux as { ID: string }).ID
       else if (message.stream) await io.log.write(message.stream)
     }
@@ -187,12 +216,8 @@ async function pushOnce(
   reference: string,
   io: BuilderIo,
 ): Promise<string> {
-  const { host } = splitReference(reference)
-  const credential = await credentials.forHost(host)
-  const stream = await docker.getImage(reference).push({
-    authconfig: credential ? { ...credential, serveraddress: host } : { username: '', password: '' },
-    abortSignal: io.signal,
-  })
+  const authconfig = await authOf(credentials, reference)
+  const stream = await docker.getImage(reference).push({ authconfig, abortSignal: io.signal })
   let digest: string | undefined
   const last = new Map<string, string>()
   for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
@@ -208,6 +233,27 @@ async function pushOnce(
   }
   if (!digest) throw new Error('the push ended without a digest')
   return digest
+}
+
+/** Fetches an image; it has a digest but no tag then. */
+async function pull(
+  docker: Dockerode,
+  credentials: Credentials,
+  reference: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const authconfig = await authOf(credentials, reference)
+  const stream = await docker.pull(reference, { authconfig, abortSignal: signal }).catch(engineDown)
+  for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
+    if (error !== undefined) throw new ConveyorError('unavailable', `fetching ${reference}: ${error}`)
+  }
+}
+
+/** What the engine logs in with, for the registry of an image. */
+async function authOf(credentials: Credentials, reference: string): Promise<Dockerode.AuthConfig> {
+  const { host } = splitReference(reference)
+  const credential = await credentials.forHost(host)
+  return credential ? { ...credential, serveraddress: host } : { username: '', password: '' }
 }
 
 interface BuildMessage {

@@ -9,8 +9,8 @@ const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_
 const EMPTY = Buffer.alloc(0)
 /** The largest piece of a file in one packet; what BuildKit's own sender uses. */
 const PIECE = 32 * 1024
-/** Files sent side by side. */
-const LANES = 4
+/** Files sent side by side, so that small ones are read together. */
+const LANES = 16
 /** Go's os.FileMode bits. */
 const MODE_DIRECTORY = 2 ** 31
 const MODE_SYMLINK = 2 ** 27

@@ -35,6 +35,12 @@ export interface ProgressSummary {
 export class Progress {
   readonly #steps = new Map<string, Step>()
   #current: Step | undefined
+  #works = false
+
+  /** Whether a step has begun that no cache could answer: what the build imports is there then. */
+  get works(): boolean {
+    return this.#works
+  }
 
   /** The log text for one message; may be empty. Output bytes are kept as they are, also invalid UTF-8. */
   render(message: StatusResponse): Buffer {
@@ -61,6 +67,7 @@ export class Progress {
   }
 
   #begin(vertex: Vertex, out: Buffer[]): void {
+    if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#works = true
     const known = this.#steps.get(vertex.digest)
     const waited = known !== undefined && !known.startedAt && !known.done
     if (known) known.startedAt ??= vertex.started

@@ -108,6 +108,7 @@ class Batch {
   #failure: { reason: unknown } | undefined
   /** Bytes of a header that is not complete yet. */
   #header = ''
+  #sending: NodeJS.Immediate | undefined
   /** The content that is being filled; its last byte is the newline after it. */
   #content: Buffer | undefined
   #filled = 0
@@ -137,7 +138,7 @@ class Batch {
     const request: Request = { oid, size, resolve, reject, dropped: false }
     this.#waiting.push(request)
     this.#load += size
-    this.#send()
+    this.#sendSoon()
     if (!signal) return promise
     const onAbort = () => {
       request.dropped = true
@@ -151,6 +152,14 @@ class Batch {
     this.#fail(reason)
     this.#git.stop()
     await this.#git.ended
+  }
+
+  /** A write wakes git up, which costs more than reading a small blob: requests go out together. */
+  #sendSoon(): void {
+    this.#sending ??= setImmediate(() => {
+      this.#sending = undefined
+      this.#send()
+    })
   }
 
   #send(): void {
@@ -168,7 +177,7 @@ class Batch {
       this.#inFlight += request.size
       lines += `${request.oid}\n`
     }
-    if (lines !== '') this.#git.stdin.write(lines)
+    if (lines !== '' && !this.#failure) this.#git.stdin.write(lines)
   }
 
   #receive(chunk: Buffer): void {
@@ -204,7 +213,7 @@ class Batch {
       this.#inFlight -= request.size
       this.#load -= request.size
       request.resolve(content.subarray(0, -1))
-      this.#send()
+      this.#sendSoon()
     }
     return at + copied
   }

@@ -1,0 +1,75 @@
+import type { Builder } from '../builder/builder.ts'
+import type { ImageNames, Registry } from '../registry/registry.ts'
+import type { Build } from './build.ts'
+import { wantedTags } from './publish.ts'
+import type { BuildIo } from './run-build.ts'
+
+interface Parts {
+  builder: Builder
+  registry: Registry
+  names: ImageNames
+}
+
+/** An image in the registry that layers can be imported from. */
+interface CacheSource {
+  reference: string
+  digest: string
+}
+
+/**
+ * The layers of earlier images, for an engine that has none of this repository; where it has, importing
+ * costs more than it gives. Their transfer begins at once, while the commit is still on its way, and is cut
+ * off when this is disposed of.
+ */
+export class CacheImport implements AsyncDisposable {
+  /** References of the images, best first. */
+  readonly sources: Promise<string[]>
+  readonly #end = new AbortController()
+  readonly #prefetched: Promise<void>
+
+  constructor(build: Build, imageName: string, parts: Parts, { log, signal }: BuildIo) {
+    const io = { log, signal: AbortSignal.any([signal, this.#end.signal]) }
+    const found = cacheSources(build, imageName, parts, io)
+    this.sources = found.then((sources) => sources.map(({ reference }) => reference))
+    this.sources.catch(() => {}) // awaited by the build, if there is one
+    // What could not be fetched early is fetched by the build, which then says what is wrong.
+    this.#prefetched = found
+      .then(([best]) => best && parts.builder.prefetch(imageName, best.digest, io.signal))
+      .catch(() => {})
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort()
+    await this.#prefetched
+  }
+}
+
+/** Images that exist, of those where the layers of this build are to be expected. */
+async function cacheSources(
+  build: Build,
+  imageName: string,
+  parts: Parts,
+  { log, signal }: BuildIo,
+): Promise<CacheSource[]> {
+  if (!build.cache || (await parts.builder.isWarm(imageName))) return []
+  const refs = build.refs.toReversed()
+  const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
+  const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
+    ({ tag }) => tag,
+  )
+  const found = await Promise.all(
+    tags.map(async (tag) => {
+      try {
+        const digest = await parts.registry.head(imageName, tag, signal)
+        return digest && { digest, reference: `${imageName}:${tag}` }
+      } catch (error) {
+        signal.throwIfAborted()
+        // The push will meet the same registry, and say so if it is truly broken.
+        await log.write(`no cache from ${imageName}:${tag}: ${(error as Error).message}\n`)
+        return null
+      }
+    }),
+  )
+  const byDigest = new Map(found.flatMap((source) => (source ? [[source.digest, source]] : [])))
+  return [...byDigest.values()]
+}
