@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildContainer, ContainerBuild } from '../src/lib/builder/build-container.ts'
+import { ConveyorError } from '../src/lib/errors.ts'
+import type { BuilderImage } from './support/builder-images.ts'
+import { memoryLog } from './support/memory-log.ts'
+
+/** Where a kind of BuildContainer runs its containers, for the tests. */
+export interface BuildContainerSubject extends AsyncDisposable {
+  /** Makes a builder image under this name wherever a container may come to run. */
+  makeImage(name: string, image: BuilderImage): Promise<void>
+  /** One that runs this image, with a container `data` that holds `secret`. */
+  builder(image: string): BuildContainer
+  /** Content of `/var/run/conveyor/.ssh/id_rsa` in the containers. */
+  secret: string
+  /** Names of all that the engine, or any node, has of a build: containers, services, tasks. Empty afterwards. */
+  remains(buildId: string): Promise<string[]>
+  /** Names of all volumes of the engine, or of every node. */
+  volumes(): Promise<string[]>
+}
+
+const SHA = '827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57'
+/** The image that runs whatever the name of the branch says (in hex, as a branch has no spaces). */
+const PROGRAM = 'printf "%b" "$BRANCH" > /program; exec sh /program\n'
+const hex = (script: string) => [...Buffer.from(script)].map((byte) => `\\x${byte.toString(16)}`).join('')
+
+/** A build whose container runs this script. */
+export function scripted(script: string, rest: Partial<ContainerBuild> = {}): ContainerBuild {
+  const build = { repository: 'Acme/Web', sha: SHA, dry: false, cache: true }
+  return { buildId: randomUUID(), branch: hex(script), ...build, ...rest }
+}
+
+/** What every BuildContainer promises. `makeSubject` prepares the engine that it runs on. */
+export function buildContainerContract(
+  name: string,
+  makeSubject: () => Promise<BuildContainerSubject>,
+): void {
+  describe(`${name} (build container contract)`, () => {
+    const image = `conveyor-test/contract:${randomUUID()}`
+    let subject: BuildContainerSubject
+    beforeAll(async () => {
+      subject = await makeSubject()
+      await subject.makeImage(image, { script: PROGRAM, dockerfile: 'VOLUME /scratch' })
+      await subject.makeImage(`${image}-env`, { script: 'env; echo to-stderr >&2\n' })
+    })
+    afterAll(() => subject[Symbol.asyncDispose]())
+
+    const run = async (build: ContainerBuild) => {
+      const log = memoryLog()
+      await subject.builder(image).run(build, { log, signal: new AbortController().signal })
+      expect(await subject.remains(build.buildId)).toEqual([])
+      return log.text
+    }
+
+    test('the image is told what to build, and both of its outputs are the log', async () => {
+      const log = memoryLog()
+      const build = scripted('', { branch: 'feature/x' })
+      const io = { log, signal: new AbortController().signal }
+      await subject.builder(`${image}-env`).run(build, io)
+      const lines = log.text.split('\n')
+      for (const line of ['REPOSITORY=acme/web', `SHA=${SHA}`, 'BRANCH=feature/x', 'DRY=', 'CACHE=on']) {
+        expect(lines).toContain(line)
+      }
+      expect(lines).toContain('to-stderr')
+      expect(await subject.remains(build.buildId)).toEqual([])
+    })
+
+    test('no branch, a dry run, and no cache are told as the contract has it', async () => {
+      const log = memoryLog()
+      const io = { log, signal: new AbortController().signal }
+      const build = scripted('', { branch: null, dry: true, cache: false })
+      await subject.builder(`${image}-env`).run(build, io)
+      const lines = log.text.split('\n')
+      for (const line of ['BRANCH=', 'DRY=true', 'CACHE=off']) expect(lines).toContain(line)
+    })
+
+    test('the secrets are where the image looks for them', async () => {
+      expect(await run(scripted('cat /var/run/conveyor/.ssh/id_rsa'))).toContain(subject.secret)
+    })
+
+    test('another status than 0 is a result, and the log has everything until then', async () => {
+      const build = scripted('echo so far; exit 3')
+      const log = memoryLog()
+      const failed = failure(subject.builder(image).run(build, { log, signal: new AbortController().signal }))
+      expect(await failed).toMatchObject({ kind: 'build_failed', retryable: false })
+      expect((await failed).message).toMatch(/\b3\b/)
+      expect(log.text).toBe('so far\n')
+      expect(await subject.remains(build.buildId)).toEqual([])
+    })
+
+    test('much output of both streams is all there, though it is taken slowly', async () => {
+      const line = '0123456789'.repeat(9)
+      const count = (stream: string) =>
+        `i=0; while [ $i -lt 100 ]; do yes "${stream} ${line}" | head -n 400; i=$((i+1)); done`
+      const build = scripted(`(${count('err')}) >&2 & (${count('out')}); wait`)
+      let text = ''
+      let writes = 0
+      const log = {
+        ...memoryLog(),
+        async write(chunk: Uint8Array | string) {
+          text += Buffer.from(chunk).toString('latin1')
+          // A store that does not keep up with the container, and stalls as it ends.
+          if (writes++ % 50 === 0) await sleep(2)
+          if (writes === 2000) await sleep(3000)
+        },
+      }
+      await subject.builder(image).run(build, { log, signal: new AbortController().signal })
+      const counts = { out: 0, err: 0, other: 0 }
+      for (const one of text.split('\n').filter((l) => l !== '')) {
+        if (one === `out ${line}`) counts.out++
+        else if (one === `err ${line}`) counts.err++
+        else counts.other++
+      }
+      expect(counts).toEqual({ out: 40_000, err: 40_000, other: 0 })
+    })
+
+    test('bytes are kept that are no text, in a line of any length, as are those of a line without end', async () => {
+      const script =
+        "printf '\\377\\376\\000x'; head -c 300000 /dev/zero | tr '\\0' '\\200'; printf 'the end'"
+      const pieces: Buffer[] = []
+      const log = {
+        ...memoryLog(),
+        async write(chunk: Uint8Array | string) {
+          pieces.push(Buffer.from(chunk))
+        },
+      }
+      await subject.builder(image).run(scripted(script), { log, signal: new AbortController().signal })
+      const start = Buffer.from([0xff, 0xfe, 0, 0x78])
+      const expected = Buffer.concat([start, Buffer.alloc(300_000, 0x80), Buffer.from('the end')])
+      const got = Buffer.concat(pieces)
+      // An engine may end the last line for it.
+      const end = got.at(-1) === 0x0a ? -1 : got.length
+      expect(got.subarray(0, end).equals(expected)).toBe(true)
+    })
+
+    test('cancelling asks the container to end, and its last words are in the log', async () => {
+      const script = "trap 'echo cleaning up; exit 0' TERM; echo begun; while :; do sleep 1; done"
+      const build = scripted(script)
+      const abort = new AbortController()
+      const log = memoryLog()
+      const running = failure(subject.builder(image).run(build, { log, signal: abort.signal }))
+      await expect.poll(() => log.text).toContain('begun')
+      const reason = new ConveyorError('cancelled', 'enough')
+      abort.abort(reason)
+      expect(await running).toBe(reason)
+      expect(log.text).toContain('cleaning up')
+      expect(await subject.remains(build.buildId)).toEqual([])
+    })
+
+    test('what does not end when it is asked to is killed', async () => {
+      const build = scripted("trap '' TERM; echo begun; while :; do sleep 1; done")
+      const abort = new AbortController()
+      const log = memoryLog()
+      const running = failure(subject.builder(image).run(build, { log, signal: abort.signal }))
+      await expect.poll(() => log.text).toContain('begun')
+      abort.abort(new ConveyorError('timeout', 'too long'))
+      expect(await running).toMatchObject({ kind: 'timeout' })
+      expect(await subject.remains(build.buildId)).toEqual([])
+    })
+
+    test('a build that is cancelled already starts no container', async () => {
+      const build = scripted('echo ran')
+      const log = memoryLog()
+      const reason = new ConveyorError('cancelled', 'before it began')
+      const running = subject.builder(image).run(build, { log, signal: AbortSignal.abort(reason) })
+      expect(await failure(running)).toBe(reason)
+      expect(log.text).toBe('')
+    })
+
+    test('volumes that came with the container go with it', async () => {
+      // The mount of a volume shows its folder, .../volumes/NAME/_data.
+      const text = await run(scripted('echo x > /scratch/x; grep " /scratch " /proc/self/mountinfo'))
+      const volume = /\/volumes\/([^/ ]+)\/_data \/scratch /.exec(text)?.[1]
+      expect(volume, text).toBeDefined()
+      expect(await subject.volumes()).not.toContain(volume)
+    })
+
+    test('the next attempt removes what the last one left behind', async () => {
+      const script = 'echo cache is $CACHE; [ $CACHE = off ] || exec sleep 1000'
+      const build = scripted(script)
+      const log = memoryLog()
+      const lost = failure(subject.builder(image).run(build, { log, signal: new AbortController().signal }))
+      await expect.poll(() => log.text).toContain('cache is on')
+      expect(await run({ ...build, cache: false })).toBe('cache is off\n')
+      // To the worker that lost the build this is no result: the Dockerfile has done nothing wrong.
+      expect(await lost).toMatchObject({ kind: 'unavailable', retryable: true })
+    })
+
+    test('an image that is nowhere is an error that says what to do', async () => {
+      const missing = '127.0.0.1:1/conveyor-test/missing:1'
+      const build = scripted('')
+      const io = { log: memoryLog(), signal: new AbortController().signal }
+      const error = await failure(subject.builder(missing).run(build, io))
+      expect(error.advice).toContain(missing)
+      expect(error.hint).toBeDefined()
+      expect(await subject.remains(build.buildId)).toEqual([])
+    })
+  })
+}
+
+/** What a run ended with, which has to be one of our errors. */
+export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
+  const thrown = await work.then(
+    () => new Error('it succeeded'),
+    (error: unknown) => error,
+  )
+  expect(thrown).toBeInstanceOf(ConveyorError)
+  return thrown as ConveyorError
+}

@@ -1,0 +1,219 @@
+import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import Docker, { type ContainerCreateOptions } from 'dockerode'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { ContainerBuild } from '../src/lib/builder/build-container.ts'
+import { type ImageBuilderOptions, imageBuilder } from '../src/lib/builder/image-builder.ts'
+import { ConveyorError } from '../src/lib/errors.ts'
+import type { Credentials } from '../src/lib/registry/registry.ts'
+import { type BuildContainerSubject, buildContainerContract, failure } from './build-container.contract.ts'
+import { BUSYBOX_IMAGE, ensureBaseImages } from './support/base-images.ts'
+import { finished, makeBuilderImage } from './support/builder-images.ts'
+import { docker as dockerOf, startPrivateEngine } from './support/engine.ts'
+import { engine } from './support/global-setup.ts'
+import { memoryLog } from './support/memory-log.ts'
+import { startRegistry } from './support/registry.ts'
+import { tar } from './support/tar.ts'
+import { tempDir } from './support/temp.ts'
+
+const NOBODY: Credentials = { forHost: async () => null }
+
+/** A container like the one that `conveyor bootstrap` makes, under a name of its own. */
+async function makeDataContainer(name: string, key: string): Promise<void> {
+  const container = await engine().docker.createContainer({
+    name,
+    Image: BUSYBOX_IMAGE,
+    Volumes: { '/var/run/conveyor': {} },
+  })
+  const files = tar([
+    { path: '.ssh', directory: true, mode: 0o700 },
+    { path: '.ssh/id_rsa', content: key, mode: 0o600 },
+  ])
+  await container.putArchive(files, { path: '/var/run/conveyor' })
+}
+
+buildContainerContract('imageBuilder', async (): Promise<BuildContainerSubject> => {
+  const { docker, network } = engine()
+  const dataContainer = `conveyor-test-data-${randomUUID()}`
+  const secret = `the key ${randomUUID()}`
+  await makeDataContainer(dataContainer, secret)
+  const images: string[] = []
+  return {
+    secret,
+    makeImage: async (name, image) => {
+      images.push(name)
+      await makeBuilderImage(docker, name, image)
+    },
+    builder: (image) => imageBuilder({ docker, image, credentials: NOBODY, dataContainer, network }),
+    async remains(buildId) {
+      const containers = await docker.listContainers({ all: true })
+      return containers.flatMap(({ Names }) => Names).filter((name) => name.includes(buildId))
+    },
+    volumes: async () => (await docker.listVolumes()).Volumes.map(({ Name }) => Name),
+    async [Symbol.asyncDispose]() {
+      await docker.getContainer(dataContainer).remove({ force: true, v: true })
+      for (const image of images) await docker.getImage(image).remove({ force: true })
+    },
+  }
+})
+
+describe('imageBuilder', () => {
+  const images: string[] = []
+  let docker: Docker
+  let network: string | null
+  beforeAll(() => {
+    ;({ docker, network } = engine())
+  })
+  afterAll(async () => {
+    for (const image of images) await docker.getImage(image).remove({ force: true })
+  })
+
+  async function makeImage(script: string): Promise<string> {
+    const name = `conveyor-test/builder:${randomUUID()}`
+    await makeBuilderImage(docker, name, { script })
+    images.push(name)
+    return name
+  }
+
+  const io = (signal = new AbortController().signal) => ({ log: memoryLog(), signal })
+  const build = (rest: Partial<ContainerBuild> = {}): ContainerBuild => ({
+    ...{ buildId: randomUUID(), repository: 'acme/web', sha: 'a'.repeat(40), branch: 'main' },
+    ...{ dry: false, cache: true },
+    ...rest,
+  })
+  const builder = (image: string, rest: Partial<ImageBuilderOptions> = {}) =>
+    imageBuilder({ docker, image, credentials: NOBODY, dataContainer: null, network, ...rest })
+
+  test('a missing data container is named, with the command that makes it', async () => {
+    const image = await makeImage('true')
+    const subject = builder(image, { dataContainer: 'conveyor-test-no-such-data' })
+    const error = await failure(subject.run(build(), io()))
+    expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+    expect(error.advice).toMatch(/no container named conveyor-test-no-such-data .*`conveyor bootstrap`/)
+  })
+
+  test('is told more where the options say so, and mounts what they name; but never the contract otherwise', async () => {
+    const image = await makeImage('env; cat /mounted')
+    await using folder = await tempDir()
+    await writeFile(`${folder.path}/file`, 'from the host\n')
+    const subject = builder(image, {
+      environment: { REGISTRY: 'registry.example', SHA: 'not this one' },
+      binds: [`${folder.path}/file:/mounted:ro`],
+    })
+    const run = io()
+    const one = build()
+    await subject.run(one, run)
+    expect(run.log.text).toContain('REGISTRY=registry.example\n')
+    expect(run.log.text).toContain(`SHA=${one.sha}\n`)
+    expect(run.log.text).toContain('from the host\n')
+  })
+
+  test('is privileged only if asked', async () => {
+    const image = await makeImage('true')
+    const asked: unknown[] = []
+    const recording = new Proxy(docker, {
+      get: (target, name) =>
+        name === 'createContainer'
+          ? (options: ContainerCreateOptions) => {
+              asked.push(options.HostConfig?.Privileged)
+              return target.createContainer(options)
+            }
+          : Reflect.get(target, name),
+    })
+    await builder(image, { docker: recording }).run(build(), io())
+    // Not every machine lets its engine run a privileged container.
+    await builder(image, { docker: recording, privileged: true })
+      .run(build(), io())
+      .catch((error) => expect(error).toBeInstanceOf(ConveyorError))
+    expect(asked).toEqual([false, true])
+  })
+
+  test('what a data container holds outlives the builds that use it', async () => {
+    const image = await makeImage('cat /var/run/conveyor/.ssh/id_rsa')
+    const dataContainer = `conveyor-test-data-${randomUUID()}`
+    await makeDataContainer(dataContainer, 'still there')
+    try {
+      for (let round = 0; round < 2; round++) {
+        const run = io()
+        await builder(image, { dataContainer }).run(build(), run)
+        expect(run.log.text).toContain('still there')
+      }
+    } finally {
+      await docker.getContainer(dataContainer).remove({ force: true, v: true })
+    }
+  })
+
+  test('an image that the engine does not have is pulled, with the login for its registry', async () => {
+    const login = { username: 'robot', password: 'secret-of-the-robot' }
+    await using registry = await startRegistry({ htpasswd: login })
+    const [repo, tag] = [`${registry.host}/team/builder`, 'v1']
+    const name = `${repo}:${tag}`
+    await docker.getImage(await makeImage('echo pulled and run')).tag({ repo, tag })
+    const authconfig = { ...login, serveraddress: registry.host }
+    await finished(docker, await docker.getImage(name).push({ authconfig }))
+    await docker.getImage(name).remove()
+
+    const refused = await failure(builder(name).run(build(), io()))
+    expect(refused).toMatchObject({ kind: 'invalid', retryable: false })
+    expect(refused.advice).toMatch(/builder image .*team\/builder:v1 is not there: .*docker login/)
+
+    const run = io()
+    await builder(name, { credentials: { forHost: async () => login } }).run(build(), run)
+    images.push(name)
+    expect(run.log.text).toBe(`pulling the builder image ${name}\npulled and run\n`)
+    const absent = `${registry.host}/team/builder:v2`
+    const error = await failure(
+      builder(absent, { credentials: { forHost: async () => login } }).run(build(), io()),
+    )
+    expect(error.kind).toBe('invalid')
+  })
+
+  test('an entrypoint that can not be started, and a network that is not there, are errors of the settings', async () => {
+    const noNetwork = await failure(
+      builder(await makeImage('true'), { network: 'conveyor-test-nowhere' }).run(build(), io()),
+    )
+    expect(noNetwork).toMatchObject({ kind: 'invalid', retryable: false })
+    expect(noNetwork.message).toContain('conveyor-test-nowhere')
+
+    const name = `conveyor-test/builder:${randomUUID()}`
+    await makeBuilderImage(docker, name, { script: '', dockerfile: 'RUN rm /bin/sh' })
+    images.push(name)
+    const error = await failure(builder(name).run(build(), io()))
+    expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+    expect(error.message).toContain('/bin/sh')
+  })
+
+  test('an engine that is not there is an error worth another try', async () => {
+    const nowhere = new Docker({ socketPath: '/nonexistent/docker.sock' })
+    const error = await failure(builder('any', { docker: nowhere }).run(build(), io()))
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect(error.advice).toMatch(/engine does not answer.*set DOCKER_HOST/)
+  })
+
+  test.each(['SIGTERM', 'SIGKILL'] as const)(
+    'an engine that ends with %s in the middle is an error worth another try, and the next attempt clears up',
+    async (signal) => {
+      await using folder = await tempDir()
+      await using own = await startPrivateEngine(folder.path)
+      const there = dockerOf(own)
+      await ensureBaseImages(there)
+      const image = 'conveyor-test/builder:dies'
+      await makeBuilderImage(there, image, {
+        script: 'echo cache is $CACHE; [ $CACHE = off ] || exec sleep 1000',
+      })
+      const subject = builder(image, { docker: there, network: own.network })
+      const one = build()
+      const run = io()
+      const running = failure(subject.run(one, run))
+      await expect.poll(() => run.log.text).toContain('cache is on')
+      await own.stop(signal)
+      expect(await running).toMatchObject({ kind: 'unavailable', retryable: true })
+
+      await own.start()
+      const again = io()
+      await subject.run({ ...one, cache: false }, again)
+      expect(again.log.text).toBe('cache is off\n')
+      expect(await there.listContainers({ all: true })).toEqual([])
+    },
+  )
+})

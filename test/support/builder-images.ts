@@ -1,0 +1,37 @@
+import type Docker from 'dockerode'
+import { BUSYBOX_IMAGE } from './base-images.ts'
+import { tar } from './tar.ts'
+
+/** What a builder image of the tests is made of, besides busybox. */
+export interface BuilderImage {
+  /** Its entrypoint: a script for busybox's sh. */
+  script: string
+  /** More instructions of its Dockerfile. */
+  dockerfile?: string
+}
+
+/** Makes a builder image in an engine that has the base images. */
+export async function makeBuilderImage(docker: Docker, name: string, image: BuilderImage): Promise<void> {
+  const dockerfile = [
+    `FROM ${BUSYBOX_IMAGE}`,
+    'COPY build.sh /build.sh',
+    image.dockerfile ?? '',
+    'ENTRYPOINT ["/bin/sh", "/build.sh"]',
+  ]
+  const context = tar([
+    { path: 'Dockerfile', content: dockerfile.join('\n') },
+    { path: 'build.sh', content: image.script },
+  ])
+  await finished(docker, await docker.buildImage(context, { t: name }))
+}
+
+/** Waits for the end of what the engine reports in lines of JSON. Rejects with the error among them. */
+export function finished(docker: Docker, progress: NodeJS.ReadableStream): Promise<void> {
+  return new Promise((resolve, reject) => {
+    docker.modem.followProgress(progress, (error: Error | null, lines: { error?: string }[]) => {
+      const failure = error?.message ?? lines.find((line) => line.error)?.error
+      if (failure) reject(new Error(failure))
+      else resolve()
+    })
+  })
+}
