@@ -256,6 +256,44 @@ describe('tidy', () => {
   })
 })
 
+describe('prefetch', () => {
+  const digests = async (name: string) => {
+    const images = await engine().docker.listImages({ filters: { reference: [name] } })
+    return images.flatMap(({ RepoDigests }) => RepoDigests ?? [])
+  }
+
+  test('the layers are there for one build; the image counts for nothing, and is tidied away', async () => {
+    const able = builder()
+    const old = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` })
+    const name = old.reference.replace(/:1$/, '')
+    await able.build(old, io())
+    const digest = await able.push(old.reference, io())
+    await engine().docker.getImage(old.reference).remove()
+
+    await able.prefetch(name, digest, new AbortController().signal)
+    expect(await digests(name)).toEqual([`${name}@${digest}`])
+    expect(await able.isWarm(name)).toBe(false)
+    await able.tidy(name)
+    expect(await digests(name)).toEqual([`${name}@${digest}`])
+
+    const next = {
+      ...input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }),
+      reference: `${name}:2`,
+    }
+    await able.build(next, io())
+    await able.tidy(name)
+    expect(await digests(name)).toEqual([])
+    expect(await able.isWarm(name)).toBe(true)
+  })
+
+  test('an image that is not there is an error', async () => {
+    const name = `${registry.host}/never/built`
+    const digest = `sha256:${'0'.repeat(64)}`
+    const gone = await failure(builder().prefetch(name, digest, new AbortController().signal))
+    expect(gone.message).toContain(`${name}@${digest}`)
+  })
+})
+
 describe('push', () => {
   test('pushes to a registry that asks for a login, and to one that does not', async () => {
     for (const host of [registry.host, locked.host]) {

@@ -44,6 +44,7 @@ describe('parseWebhook on the published examples', () => {
         sha: SHA,
         ref,
         defaultBranch: 'master',
+        ...(ref.kind === 'branch' && { tree: '31b122c26a97cf9af023e9ddab94a82c6e77b0ea' }),
         cache: true,
         source: { kind: 'webhook', delivery: DELIVERY },
       },
@@ -77,10 +78,27 @@ describe('parseWebhook on pushes', () => {
         sha: SHA,
         ref: { kind: 'branch', name: 'feature/ünï#1' },
         defaultBranch: 'trunk',
+        tree: expect.stringMatching(/^[0-9a-f]{40}$/),
         cache: true,
         source: { kind: 'webhook', delivery: DELIVERY },
       },
     })
+  })
+
+  test('the tree is taken from pushes to branches, when it is there and is an id', async () => {
+    const push = await pushPayload({ ...FACTS, tree: OTHER_SHA })
+    const parsed = (tree_id: unknown, ref = push.ref) =>
+      parseWebhook('push', DELIVERY, {
+        ...push,
+        ref,
+        head_commit: { ...(push.head_commit as object), tree_id },
+      })
+    expect(parsed(OTHER_SHA)).toMatchObject({ request: { tree: OTHER_SHA } })
+    for (const none of [parsed(undefined), parsed(null), parsed(OTHER_SHA, 'refs/tags/v1')]) {
+      expect(none).not.toHaveProperty('request.tree')
+    }
+    expect(() => parsed('main')).toThrow('head_commit.tree_id')
+    expect(() => parsed(7)).toThrow('head_commit.tree_id')
   })
 
   test('an annotated tag builds the commit, not the tag object', async () => {

@@ -17,6 +17,7 @@ function build(rest: Partial<Build> = {}): Build {
     refs: [],
     defaultBranch: 'main',
     cache: true,
+    tree: null,
     pushOrder: 7,
     state: 'building',
     attempt: 1,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { engine } from './support/global-setup.ts'
 import type { ConveyorServer } from './support/processes.ts'
+import { tempDir } from './support/temp.ts'
 import { buildLog, startWorld, type World } from './support/world.ts'
 
 /** Every run of its last step gives another image, so that an image that is the same was not built again. */
@@ -25,8 +26,12 @@ async function subject() {
   return {
     repository,
     git,
-    async build(sha: string, push: { branch?: string; message?: string } = {}) {
-      const log = await buildLog(server, await world.push(server, { repository, sha, ...push }))
+    async build(
+      sha: string,
+      push: { branch?: string; message?: string; tag?: string; tree?: string } = {},
+      at: ConveyorServer = server,
+    ) {
+      const log = await buildLog(at, await world.push(at, { repository, sha, ...push }))
       const digest = await world.digest(repository, sha)
       if (!digest) throw new Error(`no image of ${sha}:\n${log}`)
       return { log, digest, reused: log.includes('nothing to build:') }
@@ -86,6 +91,20 @@ describe('an image is built once', () => {
     })
   })
 
+  test('a commit with a tree that was built before is not even fetched, and later changes are still told', async () => {
+    const { git, build, repository } = await subject()
+    const one = await build(await git.commit({ Dockerfile: DOCKERFILE, a: '1' }))
+    await build(await git.commit({ a: '2' }))
+    const revert = await git.commit({ a: '1' })
+    const asked = () => world.git.requests.filter(({ url }) => url.includes(repository)).length
+    const before = asked()
+    expect(await build(revert)).toMatchObject({ reused: true, digest: one.digest })
+    expect(await build(revert, { tag: 'v1' })).toMatchObject({ reused: true, digest: one.digest })
+    expect(asked()).toBe(before)
+    const next = await build(await git.commit({ b: '1' }))
+    expect(next.log).toContain(`building: b changed since ${revert.slice(0, 7)}`)
+  })
+
   test('a change that .dockerignore excludes', async () => {
     const { git, build } = await subject()
     const one = await build(
@@ -111,6 +130,23 @@ describe('reuse never serves a wrong image', () => {
     expect(two.reused).toBe(false)
     expect(two.log).toContain(why)
     expect(two.digest).not.toBe(one.digest)
+  })
+
+  test('a tree that nobody vouches for: of a tag, and of a webhook without a signature', async () => {
+    const { git, build, repository } = await subject()
+    const one = await git.commit({ Dockerfile: DOCKERFILE, a: '1' })
+    const first = await build(one)
+    const tree = (await world.git.treeOf(repository, one)) as string
+    const two = await build(await git.commit({ a: '2' }), { tag: 'v2', tree })
+    expect(two.log).toContain(`building: a changed since ${one.slice(0, 7)}`)
+
+    await using data = await tempDir()
+    const open = await world.startServer({ env: { GITHUB_SECRET: '', DATA_DIR: data.path } })
+    await build(one, {}, open)
+    const three = await build(await git.commit({ a: '3' }), { tree }, open)
+    expect(three.log).toContain(`building: a changed since ${one.slice(0, 7)}`)
+    expect(three.digest).not.toBe(first.digest)
+    await open.kill()
   })
 
   test('a base image that moved in its registry', async () => {

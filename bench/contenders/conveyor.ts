@@ -54,7 +54,8 @@ export const conveyor: StartContender = async (world) => {
  * The log is followed meanwhile, as somebody who waits for the build would.
  */
 async function measure(world: World, url: string, push: Push, image: string): Promise<Flow> {
-  const payload = await pushPayload({ ...push, ref: `refs/heads/${push.branch}` })
+  const tree = await world.git.treeOf(push.repository, push.sha)
+  const payload = await pushPayload({ ...push, tree, ref: `refs/heads/${push.branch}` })
   const tags = [push.sha, push.branch, 'latest']
 
   const began = performance.now()

@@ -14,6 +14,7 @@ export function accepting(subject: Subject): void {
         refs: [{ kind: 'branch', name: 'main', sequence: build.sequence }],
         defaultBranch: 'main',
         cache: true,
+        tree: null,
         pushOrder: build.sequence,
         state: 'pending',
         attempt: 0,

@@ -82,6 +82,7 @@ export function attempts(subject: Subject): void {
         image: result.state === 'succeeded' && result.image,
         tags: result.state === 'succeeded' && result.tags,
         recipe: null,
+        tree: null,
         bases: null,
         createdAt: completedAt,
       })

@@ -42,7 +42,8 @@ export interface PushOptions {
 export async function push(around: Surroundings, options: PushOptions): Promise<PushResult> {
   const { server, github, webhookSecret } = around
   const { repository, sha, branch, message, signal } = options
-  const payload = await pushPayload({ repository, sha, ref: `refs/heads/${branch}`, message })
+  const tree = await around.git.treeOf(repository, sha)
+  const payload = await pushPayload({ repository, sha, tree, ref: `refs/heads/${branch}`, message })
 
   const earlier = new Set(github.statuses)
   const sent = Date.now()

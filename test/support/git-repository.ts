@@ -102,6 +102,14 @@ function data(content: string | Uint8Array): (string | Uint8Array)[] {
   return [`data ${Buffer.byteLength(content)}\n`, content, '\n']
 }
 
+/** Id of a commit's tree; undefined when the repository or the commit is not there. */
+export async function treeOf(dir: string, sha: string): Promise<string | undefined> {
+  const args = ['--git-dir', dir, 'rev-parse', '--verify', '--quiet', '--end-of-options', `${sha}^{tree}`]
+  const command = await start('git', args, { env: gitEnv(), stdio: 'pipe' })
+  const { code } = await command.exited
+  return code === 0 ? command.stdout().trimEnd() : undefined
+}
+
 /** Any bytes as fast-import reads them: between quotes, the unusual ones as octal escapes. */
 function quote(path: string | Uint8Array): string {
   const bytes = [...Buffer.from(path)].map((byte) => {

@@ -1,4 +1,4 @@
-import { createHmac, randomUUID } from 'node:crypto'
+import { createHash, createHmac, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { githubSchema } from './github-schema.ts'
@@ -29,6 +29,8 @@ export interface PushFacts {
   ref: string
   /** The commit; GitHub's zeros stand in its place when `deleted`. */
   sha: string
+  /** The tree of the head commit; one that no commit has by default. */
+  tree?: string | undefined
   /** The head commit's message. */
   message?: string
   defaultBranch?: string
@@ -55,7 +57,8 @@ export async function pushPayload(facts: PushFacts): Promise<Json> {
     .replaceAll('Codertocat/Hello-World', repository)
     .replaceAll(String(example.after), sha)
   const payload = JSON.parse(text) as Json & { repository: Json & { owner: Json }; head_commit: Json }
-  const head = { ...payload.head_commit, message, timestamp: new Date().toISOString() }
+  const tree_id = facts.tree ?? createHash('sha1').update(sha).digest('hex')
+  const head = { ...payload.head_commit, message, tree_id, timestamp: new Date().toISOString() }
   Object.assign(payload.repository.owner, { login: owner, name: owner })
   Object.assign(payload.repository, {
     name,

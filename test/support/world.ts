@@ -25,6 +25,8 @@ export interface Push {
   branch?: string
   tag?: string
   message?: string
+  /** What the webhook says the commit's tree is; by default what it is. */
+  tree?: string
   delivery?: string
 }
 
@@ -83,7 +85,8 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     },
     async push(server, { branch = 'main', tag, ...push }) {
       const ref = tag ? `refs/tags/${tag}` : `refs/heads/${branch}`
-      const answer = await github.sendPush({ url: server.url, secret: WEBHOOK_SECRET, ref, ...push })
+      const tree = await git.treeOf(push.repository, push.sha)
+      const answer = await github.sendPush({ url: server.url, secret: WEBHOOK_SECRET, ref, tree, ...push })
       if (answer.status !== 202) throw new Error(`the push was answered ${answer.status}: ${answer.body}`)
       return (JSON.parse(answer.body) as { id: string }).id
     },

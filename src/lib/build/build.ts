@@ -25,6 +25,11 @@ export interface BuildRequest {
   /** False switches off every cache: the engine's, and the import from earlier images. */
   cache: boolean
   /**
+   * Id of the commit's tree, where the asker knows it for certain: a commit with the tree of an earlier one
+   * need not even be fetched.
+   */
+  tree?: string
+  /**
    * A sequence number that was reserved before `sha` was looked up as the head of `ref`, so that a push
    * that arrives during the look-up counts as newer. Absent: the store decides.
    */
@@ -54,6 +59,8 @@ export interface Build {
   refs: BuildRef[]
   defaultBranch: string | null
   cache: boolean
+  /** Id of the commit's tree, if it was told with the request. */
+  tree: string | null
   /** The position that decides whether `latest` may move to this build: that of its newest known push. */
   pushOrder: number
   state: BuildState
@@ -107,6 +114,8 @@ export interface Artifact {
   tags: string[]
   /** What the image was made from; null when that is not known. */
   recipe: Recipe | null
+  /** Id of the tree of its commit; null when that was not noted. */
+  tree: string | null
   /** Its base images; null when they are not known for certain, so that it is never reused by content. */
   bases: BaseImage[] | null
   createdAt: string

@@ -11,7 +11,6 @@ export interface RecipeSettings {
 
 /** The recipe of a context; see Recipe. Content counts by git's ids, so no file is read. */
 export function recipeOf(context: Context, settings: RecipeSettings): Recipe {
-  const args = Object.entries(settings.buildArgs).sort(([a], [b]) => (a < b ? -1 : 1))
   return {
     context: hashOf(context.entries),
     // The ignore files count through the entries that they leave.
@@ -19,8 +18,14 @@ export function recipeOf(context: Context, settings: RecipeSettings): Recipe {
       context.dockerfileEntries.filter(({ path }) => !path.endsWith('.dockerignore')),
       [context.dockerfile],
     ),
-    settings: hashOf([], [JSON.stringify([args, settings.network])]),
+    settings: settingsKey(settings),
   }
+}
+
+/** The part of a recipe that is known without its commit. */
+export function settingsKey({ buildArgs, network }: RecipeSettings): string {
+  const args = Object.entries(buildArgs).sort(([a], [b]) => (a < b ? -1 : 1))
+  return hashOf([], [JSON.stringify([args, network])])
 }
 
 /** The text of the Dockerfile. */

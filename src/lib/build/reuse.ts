@@ -3,13 +3,20 @@ import type { Registry } from '../registry/registry.ts'
 import type { Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { changedBase } from './base-images.ts'
-import type { Artifact, BaseImage } from './build.ts'
+import type { Artifact, BaseImage, Build, Recipe } from './build.ts'
+import { type RecipeSettings, settingsKey } from './recipe.ts'
 import type { BuildIo, BuildOrder } from './run-build.ts'
 
 /** An image that need not be built. */
 export interface KnownImage {
   digest: string
   bases: BaseImage[] | null
+}
+
+/** What it was made from, too. */
+export interface EarlierImage extends KnownImage {
+  recipe: Recipe
+  tree: string
 }
 
 interface Parts {
@@ -21,6 +28,31 @@ interface Parts {
 
 /** How many earlier images of the same recipe are looked at; they differ in their base images. */
 const CANDIDATES = 5
+
+/**
+ * Looks for an image of a commit with the same tree, if the tree is known before the commit is fetched: from
+ * the webhook, or because this commit was built before. Says in one line what it found, if anything.
+ */
+export async function findSameTree(
+  build: Build,
+  imageName: string,
+  settings: RecipeSettings,
+  parts: Parts,
+  io: BuildIo,
+): Promise<EarlierImage | null> {
+  const { repository, sha } = build
+  const tree = build.tree ?? (await parts.store.newestArtifact(repository, sha))?.tree
+  if (!tree) return null
+  for (const artifact of await parts.store.artifactsByTree(repository, tree, CANDIDATES)) {
+    const { recipe } = artifact
+    if (recipe?.settings !== settingsKey(settings)) continue
+    const found = await stillGood(artifact, imageName, parts, io.signal)
+    if (typeof found === 'string') continue
+    await sayReused(artifact, build, io)
+    return { ...found, recipe, tree }
+  }
+  return null
+}
 
 /**
  * Looks for an image that was made from the same recipe before, whose base images are still what they
@@ -36,16 +68,20 @@ export async function findImage(order: BuildOrder, parts: Parts, io: BuildIo): P
     const found = await stillGood(artifact, imageName, parts, io.signal)
     if (typeof found === 'string') miss ??= found
     else {
-      const same =
-        artifact.sha === build.sha
-          ? 'this commit was built before'
-          : `same content as ${artifact.sha.slice(0, 7)}`
-      await say(`nothing to build: ${same}, and its base images have not changed`)
+      await sayReused(artifact, build, io)
       return found
     }
   }
   await say(`building: ${miss ?? (await difference(order, parts))}`)
   return null
+}
+
+async function sayReused(artifact: Artifact, build: Build, { log }: BuildIo): Promise<void> {
+  const same =
+    artifact.sha === build.sha
+      ? 'this commit was built before'
+      : `same content as ${artifact.sha.slice(0, 7)}`
+  await log.write(`nothing to build: ${same}, and its base images have not changed\n`)
 }
 
 /** The image of an artifact, or why it can not be used. */
@@ -81,7 +117,7 @@ async function difference({ build, commit, context, recipe }: BuildOrder, parts:
   if (last.recipe.settings !== recipe.settings)
     return `the build settings (network, arguments) changed ${since}`
 
-  const changes = await parts.source.changes(commit, last.sha)
+  const changes = await parts.source.changes(commit, last)
   if (!changes) return `files changed ${since}`
   const inContext = new Set([...context.entries, ...context.dockerfileEntries].map(({ path }) => path))
   const paths = changes

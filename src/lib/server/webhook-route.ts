@@ -87,7 +87,10 @@ async function handleDelivery(
   const parsed = parseWebhook(event, delivery, webhookBody(header(request, 'content-type'), body))
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
-  const { build, outcome } = await requestBuild(parsed.request, options)
+  const { tree, ...wanted } = parsed.request
+  // Unsigned, anybody could claim that a commit has the tree of another.
+  const signed = options.githubSecret !== null && tree !== undefined
+  const { build, outcome } = await requestBuild(signed ? { ...wanted, tree } : wanted, options)
   options.log(`webhook ${delivery}: ${shortName(build)} is build ${build.id} (${outcome})`)
   const base = options.baseUrl()
   return reply.code(202).send({

@@ -173,17 +173,33 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     }
   }
 
-  async function changes(commit: Commit, earlierSha: string): Promise<Change[] | null> {
-    const earlier = await new Mirror(git, commit.gitDir).find(validSha(earlierSha))
-    if (!earlier) return null
-    const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', earlier.tree, commit.tree]
-    const fields = (await git.run(args, { gitDir: commit.gitDir })).toString('utf8').split('\0')
+  async function changes(
+    commit: Commit,
+    earlier: { sha: string; tree: string | null },
+  ): Promise<Change[] | null> {
+    const { gitDir } = commit
+    const there = await new Mirror(git, gitDir).find(validSha(earlier.sha))
+    const tree = there?.tree ?? (earlier.tree && (await hasTree(gitDir, validSha(earlier.tree))))
+    if (!tree) return null
+    const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', tree, commit.tree]
+    const fields = (await git.run(args, { gitDir })).toString('utf8').split('\0')
     const kinds = { A: 'added', D: 'removed' } as const
     const found: Change[] = []
     for (let at = 0; at + 1 < fields.length; at += 2) {
       found.push({ kind: kinds[fields[at] as 'A' | 'D'] ?? 'changed', path: fields[at + 1] ?? '' })
     }
     return found
+  }
+
+  /** The tree, if the mirror has it: by another commit than the one that it is asked for. */
+  async function hasTree(gitDir: string, tree: string): Promise<string | null> {
+    try {
+      await git.run(['cat-file', '-e', `${tree}^{tree}`], { gitDir })
+      return tree
+    } catch (error) {
+      if (error instanceof GitFailure) return null
+      throw error
+    }
   }
 
   async function close(): Promise<void> {

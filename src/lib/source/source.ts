@@ -69,8 +69,8 @@ export interface Source {
    */
   context(commit: Commit, options?: { dockerfile?: string; signal?: AbortSignal }): Promise<Context>
   /**
-   * Paths that differ between a commit and an earlier one, with what happened to them since; null when
-   * the earlier one is not in the mirror (any more).
+   * Paths that differ between a commit and an earlier one (or one with its tree), with what happened to
+   * them since; null when that is not in the mirror (any more).
    */
-  changes(commit: Commit, earlierSha: string): Promise<Change[] | null>
+  changes(commit: Commit, earlier: { sha: string; tree: string | null }): Promise<Change[] | null>
 }

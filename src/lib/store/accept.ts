@@ -60,6 +60,7 @@ async function join(trx: Transaction<Schema>, request: BuildRequest): Promise<st
     .updateTable('builds')
     .set({
       default_branch: sql`coalesce(default_branch, ${request.defaultBranch})`,
+      tree: sql`coalesce(tree, ${request.tree ?? null})`,
       // A build that has begun can no longer do without what it took from the cache.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
     })
@@ -89,6 +90,7 @@ async function create(
       sha: request.sha,
       default_branch: request.defaultBranch,
       cache: request.cache ? 1 : 0,
+      tree: request.tree ?? null,
       push_order: earlier ? earlier.push_order : next,
       state: 'pending',
       attempt: 0,

@@ -13,7 +13,14 @@ export interface Accepted {
 
 /** How one attempt at a build ended for good. */
 export type BuildResult =
-  | { state: 'succeeded'; image: string; tags: string[]; recipe?: Recipe | null; bases?: BaseImage[] | null }
+  | {
+      state: 'succeeded'
+      image: string
+      tags: string[]
+      recipe?: Recipe | null
+      tree?: string | null
+      bases?: BaseImage[] | null
+    }
   | { state: 'failed' | 'cancelled'; error: string; errorKind: ErrorKind }
 
 /**
@@ -82,8 +89,17 @@ export interface BuildStore {
   /** Artifacts of a repository that were made from this recipe, newest first, at most `limit`. */
   artifactsByRecipe(repository: string, recipe: Recipe, limit: number): Promise<Artifact[]>
 
+  /** Artifacts of a repository whose commit had this tree, newest first, at most `limit`. */
+  artifactsByTree(repository: string, tree: string, limit: number): Promise<Artifact[]>
+
   /** The newest artifact that was published for one of these refs, or without refs any of the repository. */
   lastArtifact(repository: string, refs: Ref[]): Promise<Artifact | null>
+
+  /**
+   * Artifacts of a repository that a docker tag was pointed at, `registry/repo:tag`, newest push first, at
+   * most `limit`. The first one is where it points, unless a build that is still running has moved it on.
+   */
+  artifactsTagged(repository: string, name: string, limit: number): Promise<Artifact[]>
 
   /** Every commit that an image was published for, oldest first. */
   commitsOf(image: string): Promise<string[]>

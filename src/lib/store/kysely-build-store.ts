@@ -116,6 +116,14 @@ export function kyselyBuildStore(
         limit,
       ),
 
+    artifactsByTree: (repository, tree, limit) =>
+      readArtifacts(
+        db,
+        (query) =>
+          query.where('artifacts.tree', '=', tree).where('builds.repository_key', '=', keyOf(repository)),
+        limit,
+      ),
+
     lastArtifact: (repository, refs) =>
       readArtifact(db, (query) => {
         const ofRepository = query.where('builds.repository_key', '=', keyOf(repository))
@@ -134,6 +142,21 @@ export function kyselyBuildStore(
           ),
         )
       }),
+
+    async artifactsTagged(repository, name, limit) {
+      // `tags` is JSON: a name between its quotes is one name. Backslash, % and _ stand for themselves.
+      const pattern = `%${JSON.stringify(name).replace(/[\\%_]/g, '\\$&')}%`
+      const found = await readArtifacts(
+        db,
+        (query) =>
+          query
+            .where('builds.repository_key', '=', keyOf(repository))
+            .where(sql<boolean>`artifacts.tags like ${pattern} escape '\\'`)
+            .orderBy('builds.push_order', 'desc'),
+        limit,
+      )
+      return found.filter(({ tags }) => tags.includes(name)) // LIKE of SQLite ignores case
+    },
 
     async commitsOf(image) {
       const rows = await db
@@ -223,6 +246,7 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
         tags: JSON.stringify(result.tags),
         recipe_key: result.recipe ? recipeKey(result.recipe) : null,
         recipe: result.recipe ? JSON.stringify(result.recipe) : null,
+        tree: result.tree ?? null,
         bases: result.bases ? JSON.stringify(result.bases) : null,
         created_at: time,
       })

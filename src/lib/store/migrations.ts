@@ -10,6 +10,7 @@ import type { Schema } from './schema.ts'
 const migrations: Record<string, Migration> = {
   '001_builds': { up: createBuilds },
   '002_recipes': { up: addRecipes },
+  '003_trees': { up: addTrees },
 }
 
 /**
@@ -51,6 +52,14 @@ async function addRecipes(db: Kysely<unknown>): Promise<void> {
   }
   await db.schema.createIndex('artifacts_by_recipe').on('artifacts').column('recipe_key').execute()
   await db.schema.createIndex('artifacts_by_image').on('artifacts').column('image').execute()
+}
+
+/** The git tree of each build's commit: a commit with the same tree makes the same image. */
+async function addTrees(db: Kysely<unknown>): Promise<void> {
+  for (const table of ['builds', 'artifacts']) {
+    await db.schema.alterTable(table).addColumn('tree', 'text').execute()
+  }
+  await db.schema.createIndex('artifacts_by_tree').on('artifacts').column('tree').execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

@@ -48,6 +48,7 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
       refs: [],
       defaultBranch: row.default_branch,
       cache: row.cache === 1,
+      tree: row.tree,
       pushOrder: Number(row.push_order),
       state: row.state,
       attempt: row.attempt,
@@ -101,6 +102,7 @@ export async function readArtifacts(
     image: row.image,
     tags: JSON.parse(row.tags) as string[],
     recipe: row.recipe === null ? null : (JSON.parse(row.recipe) as Recipe),
+    tree: row.tree,
     bases: row.bases === null ? null : (JSON.parse(row.bases) as BaseImage[]),
     createdAt: row.created_at,
   }))

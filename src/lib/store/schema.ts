@@ -25,6 +25,7 @@ interface BuildsTable {
   sha: string
   default_branch: string | null
   cache: number
+  tree: string | null
   push_order: number
   state: BuildState
   attempt: number
@@ -58,6 +59,7 @@ interface ArtifactsTable {
   recipe_key: string | null
   /** A Recipe in JSON. */
   recipe: string | null
+  tree: string | null
   /** A JSON array of BaseImage. */
   bases: string | null
   created_at: string
