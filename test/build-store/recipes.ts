@@ -51,6 +51,36 @@ export function recipes(subject: Subject): void {
     })
   })
 
+  describe('trees', () => {
+    const tree = 'e'.repeat(40)
+
+    it('of a request are kept with its build, also when it joins another', async () => {
+      const first = await subject.accepted(push('main'))
+      expect(first.tree).toBeNull()
+      const joined = await subject.accepted(push('other', { tree }))
+      expect(joined).toMatchObject({ id: first.id, tree })
+      expect(await subject.accepted(push('third'))).toMatchObject({ tree })
+    })
+
+    it('find artifacts of the same repository, newest first', async () => {
+      async function built(digit: string, ofTree: string | undefined, repository = 'acme/app') {
+        const { id } = await subject.accepted(push('main', { sha: sha(digit), repository }))
+        const image = `registry.test/${repository}@sha256:${digit.repeat(64)}`
+        await subject.ended(id, { state: 'succeeded', image, tags: [], ...(ofTree && { tree: ofTree }) })
+        return image
+      }
+      const one = await built('1', tree)
+      await built('2', undefined)
+      await built('3', 'd'.repeat(40))
+      const four = await built('4', tree)
+      await built('5', tree, 'acme/other')
+      const found = await subject.store.artifactsByTree('Acme/App', tree, 5)
+      expect(found.map(({ image }) => image)).toEqual([four, one])
+      expect(found[0]).toMatchObject({ tree })
+      expect(await subject.store.artifactsByTree('acme/app', tree, 1)).toHaveLength(1)
+    })
+  })
+
   describe('earlier artifacts', () => {
     async function built(digit: string, branch: string, repository = 'acme/app') {
       const { id } = await subject.accepted(push(branch, { sha: sha(digit), repository }))
@@ -70,6 +100,30 @@ export function recipes(subject: Subject): void {
       expect(await subject.store.lastArtifact('acme/app', [{ kind: 'tag', name: 'main' }])).toBeNull()
       expect(await subject.store.lastArtifact('acme/app', [])).toMatchObject({ image: other })
       expect(await subject.store.lastArtifact('acme/none', [])).toBeNull()
+    })
+
+    it('of a tag, by the push that it was moved for', async () => {
+      const places: number[] = []
+      for (let i = 0; i < 4; i++) places.push(await subject.store.reserveSequence())
+      const tagged = async (digit: string, place: number, tags: string[], repository = 'acme/app') => {
+        const { id } = await subject.accepted(
+          push('main', { sha: sha(digit), repository, sequence: places[place] ?? 0 }),
+        )
+        const image = `registry.test/app@sha256:${digit.repeat(64)}`
+        await subject.ended(id, { state: 'succeeded', image, tags: tags.map((tag) => `r.test/app:${tag}`) })
+        return image
+      }
+      const newest = await tagged('1', 2, ['a_b', 'main'])
+      const older = await tagged('2', 1, ['main', 'x'])
+      await tagged('3', 0, ['axb', 'A_B', 'a_bc', 'ma%'])
+      await tagged('4', 3, ['main'], 'acme/other')
+      const found = async (tag: string, limit = 5) =>
+        (await subject.store.artifactsTagged('Acme/App', `r.test/app:${tag}`, limit)).map((it) => it.image)
+      expect(await found('main')).toEqual([newest, older])
+      expect(await found('main', 1)).toEqual([newest])
+      expect(await found('a_b')).toEqual([newest])
+      expect(await found('m%n')).toEqual([])
+      expect(await found('none')).toEqual([])
     })
 
     it('of the repositories that were built last, each once', async () => {

@@ -1,3 +1,4 @@
+import type { BuildContainer } from '../builder/build-container.ts'
 import type { Builder, BuildInput } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
@@ -5,11 +6,13 @@ import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { baseImages, imagesNamedBySteps } from './base-images.ts'
-import { type BaseImage, type Build, type Recipe, shortName } from './build.ts'
+import type { Build, Recipe } from './build.ts'
 import { CacheImport } from './cache-import.ts'
-import { type LatestPolicy, publishTags, wantedTags } from './publish.ts'
+import { finish, publish } from './finish.ts'
+import type { LatestPolicy } from './publish.ts'
 import { dockerfileText, recipeOf } from './recipe.ts'
-import { findImage, type KnownImage } from './reuse.ts'
+import { type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
+import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
 
 /** The parts that a build runs on. */
@@ -17,6 +20,8 @@ export interface BuildParts {
   store: BuildStore
   source: Source
   builder: Builder
+  /** Where there is one, it runs the builds, and `source` and `builder` are not asked. */
+  container?: BuildContainer
   registry: Registry
   names: ImageNames
   /** Web address of a repository, for the image's labels. */
@@ -42,35 +47,46 @@ export interface BuildIo {
  * has taken the build over.
  */
 export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Promise<string> {
+  const { container } = parts
+  if (container) return runInImage(build, { ...parts, container }, io)
   const watch = new Stopwatch()
   const say = (line: string) => io.log.write(`${line}\n`)
   const imageName = parts.names.image(build.repository)
   await using cache = new CacheImport(build, imageName, parts, io)
 
+  const settings = { buildArgs: {}, network: parts.network }
+  const mayReuse = !parts.dry && build.cache
+  /** Null when the image is incomplete after all. */
+  const reuse = async (known: EarlierImage) => {
+    try {
+      return await publish({ build, imageName, ...known, pushed: false }, parts, io, watch)
+    } catch (error) {
+      // The registry had the manifest, but a garbage collection took layers of it.
+      if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
+      await say(`building after all: ${error.message}`)
+      return null
+    }
+  }
+
+  const earlier = mayReuse
+    ? await watch.measure('look up', findSameTree(build, imageName, settings, parts, io))
+    : null
+  const reused = earlier && (await reuse(earlier))
+  if (reused) return reused
+
   const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
   const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))
   watch.note('context', counted(context.entries.length, 'entry', 'entries'))
-  const order = {
-    build,
-    imageName,
-    commit,
-    context,
-    recipe: recipeOf(context, { buildArgs: {}, network: parts.network }),
-  }
+  const recipe = recipeOf(context, settings)
+  const order = { build, imageName, commit, context, recipe }
+  const { tree } = commit
   try {
-    const known =
-      parts.dry || !build.cache ? null : await watch.measure('look up', findImage(order, parts, io))
-    if (known) {
-      try {
-        return await publish(order, { ...known, pushed: false }, parts, io, watch)
-      } catch (error) {
-        // The registry had the manifest, but a garbage collection took layers of it.
-        if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
-        await say(`building after all: ${error.message}`)
-      }
-    }
+    const known = mayReuse && !earlier ? await watch.measure('look up', findImage(order, parts, io)) : null
+    const image = known && (await reuse({ ...known, recipe, tree }))
+    if (image) return image
     const made = await buildImage({ ...order, cacheFrom: cache.sources }, parts, io, watch)
-    if (made) return await publish(order, { ...made, pushed: true }, parts, io, watch)
+    if (made)
+      return await publish({ build, imageName, ...made, recipe, tree, pushed: true }, parts, io, watch)
     await say(`\n${watch}\ndry run: built ${imageName}:${build.sha}, nothing was pushed`)
     return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
   } finally {
@@ -139,31 +155,6 @@ export async function buildInput(
   }
 }
 
-/** Points the build's tags at its image, and stores the success. */
-function publish(
-  { build, imageName, recipe }: BuildOrder,
-  { digest, bases, pushed }: KnownImage & { pushed: boolean },
-  parts: BuildParts,
-  io: BuildIo,
-  watch: Stopwatch,
-): Promise<string> {
-  const say = (line: string) => io.log.write(`${line}\n`)
-  const image = `${imageName}@${digest}`
-  return finish(build, parts, { image, recipe, bases }, async (current) => {
-    const wanted = wantedTags(current, parts.latest, parts.names)
-    // The engine has pushed a new image by its sha; one that is reused has yet to be called so.
-    const moves = pushed ? wanted : [{ tag: build.sha, sequence: current.pushOrder }, ...wanted]
-    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, moves, io.signal))
-    for (const { tag } of wanted) {
-      if (!moved.includes(tag)) await say(`tag ${tag} stays where it is: it points at a newer push`)
-    }
-    const tags = [...new Set([build.sha, ...moved])]
-    // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
-    await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
-    return tags.map((tag) => `${imageName}:${tag}`)
-  })
-}
-
 async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {
   const lines: Promise<void>[] = []
   const log = (line: string) => void lines.push(io.log.write(`${line}\n`))
@@ -181,26 +172,6 @@ function labels(build: Pick<Build, 'sha' | 'refs'>, commit: Commit, source: stri
     'org.opencontainers.image.created': commit.committedAt,
     ...(ref ? { 'org.opencontainers.image.ref.name': ref.name } : {}),
   }
-}
-
-/** Publishes for every ref that the build has by then, and stores the success. */
-async function finish(
-  build: Build,
-  parts: BuildParts,
-  made: { image: string; recipe?: Recipe; bases?: BaseImage[] | null },
-  publish: (current: Build) => Promise<string[]>,
-): Promise<string> {
-  for (;;) {
-    const current = await parts.store.get(build.id)
-    if (!current || current.attempt !== build.attempt) break
-    const tags = await publish(current)
-    const result = { state: 'succeeded', tags, ...made } as const
-    const answer = await parts.store.finish(build.id, build.attempt, current.refs.length, result)
-    if (answer === 'finished') return made.image
-    if (answer === 'superseded') break
-    // Another ref joined while we published: publish that one too.
-  }
-  throw new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
 }
 
 function counted(count: number, one: string, many: string): string {

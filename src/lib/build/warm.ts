@@ -17,6 +17,7 @@ export interface WarmOptions {
  * the jobs; what can not be made ready is said, and harms nothing.
  */
 export async function warmUp(parts: BuildParts, options: WarmOptions, signal: AbortSignal): Promise<void> {
+  if (parts.container) return // a builder image keeps its caches where it likes
   for (const artifact of await parts.store.recentArtifacts(options.repositories)) {
     if (signal.aborted) return
     const name = shortName(artifact)

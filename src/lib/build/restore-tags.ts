@@ -1,0 +1,63 @@
+import type { Build } from './build.ts'
+import { wantedTags } from './publish.ts'
+import type { BuildIo, BuildParts } from './run-build.ts'
+
+type Parts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest'>
+
+/** How many of the builds that moved a tag are looked at; the newest push is nearly always the first. */
+const CANDIDATES = 5
+/** As it runs after a build was stopped, too, it has a time limit of its own. */
+const LIMIT_MS = 30_000
+
+/**
+ * Points tags that a builder image has moved by itself back at the newest push that was published under
+ * them. A tag that a running build is moving on at this moment is left alone: that build looks after it
+ * when its artifact is stored, so that one of the two always sees what the other did. Never throws, as
+ * the build has its own end: what could not be restored is said in its log.
+ */
+export async function restoreTags(
+  build: Build,
+  imageName: string,
+  tags: string[],
+  parts: Parts,
+  { log }: Pick<BuildIo, 'log'>,
+): Promise<void> {
+  const signal = AbortSignal.timeout(LIMIT_MS)
+  await Promise.all(
+    tags.map(async (tag) => {
+      try {
+        const to = await restoreTag(build, imageName, tag, parts, signal)
+        if (to) await log.write(`tag ${tag} had been moved by a builder image: it is at ${to} again\n`)
+      } catch (error) {
+        const why = (error as Error).message
+        await log.write(`warning: tag ${tag} may point at an older push, and could not be checked: ${why}\n`)
+      }
+    }),
+  )
+}
+
+/** @returns the digest that the tag was pointed at; null when it was where it belongs. */
+async function restoreTag(
+  build: Build,
+  imageName: string,
+  tag: string,
+  { store, registry, names, latest }: Parts,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const present = await registry.head(imageName, tag, signal)
+  const candidates = await store.artifactsTagged(build.repository, `${imageName}:${tag}`, CANDIDATES)
+  for (const { buildId, image } of candidates) {
+    const owner = await store.get(buildId)
+    const move = owner && wantedTags(owner, latest, names).find((it) => it.tag === tag)
+    if (!move || !image.startsWith(`${imageName}@`)) continue
+    const digest = image.slice(imageName.length + 1)
+    if (digest === present) return null
+    const manifest = await registry.manifest(imageName, digest, signal)
+    // Moves nothing when a newer push has taken the tag: also not at the very same moment.
+    const moved = await store.moveTags(imageName, [move], () =>
+      registry.putManifest(imageName, tag, manifest, signal),
+    )
+    if (moved.length > 0) return digest
+  }
+  return null
+}

@@ -1,0 +1,87 @@
+import type { BuildContainer } from '../builder/build-container.ts'
+import { ConveyorError } from '../errors.ts'
+import type { Build } from './build.ts'
+import { finish, publish } from './finish.ts'
+import { wantedTags } from './publish.ts'
+import { restoreTags } from './restore-tags.ts'
+import type { BuildIo, BuildParts } from './run-build.ts'
+import { Stopwatch } from './stopwatch.ts'
+
+/** What a build in a container runs on. */
+export type ImageParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'dry'> & {
+  container: BuildContainer
+}
+
+/**
+ * Runs one attempt at a build in a container of a builder image, which clones, builds and pushes by itself,
+ * and stores its success. As the image knows nothing of other builds, the tags are looked after here: in
+ * the end none is behind an older push, whatever the image did, and in whatever order builds end.
+ * @returns the image, `repo@sha256:...`
+ * @throws ConveyorError with what failed; nothing is stored then. Kind `cancelled` when another worker
+ * has taken the build over.
+ */
+export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): Promise<string> {
+  const { store, registry, names, latest, dry } = parts
+  const watch = new Stopwatch()
+  const say = (line: string) => io.log.write(`${line}\n`)
+  const imageName = names.image(build.repository)
+  const unknown = { build, imageName, recipe: null, bases: null, tree: null }
+  const restore = (tags: string[]) => restoreTags(build, imageName, tags, parts, io)
+
+  const known =
+    dry || !build.cache ? null : await watch.measure('look up', builtBefore(build, imageName, parts, io))
+  if (known) {
+    await say(`nothing to build: ${build.sha.slice(0, 7)} was built before`)
+    try {
+      return await publish({ ...unknown, digest: known, pushed: false }, parts, io, watch)
+    } catch (error) {
+      // The registry had the manifest, but a garbage collection took layers of it.
+      if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
+      await say(`building after all: ${error.message}`)
+    }
+  }
+
+  // The image may have moved `latest` also where only other branches' builds should.
+  const mayHaveMoved = async () => {
+    const wanted = wantedTags((await store.get(build.id)) ?? build, latest, names)
+    return [...new Set([...wanted.map(({ tag }) => tag), 'latest'])]
+  }
+  try {
+    await watch.measure('build', parts.container.run(containerBuild(build, dry), io))
+    if (dry) {
+      await say(`\n${watch}\ndry run: nothing was pushed`)
+      return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
+    }
+    const digest = await registry.head(imageName, build.sha, io.signal)
+    if (digest === null) throw notPushed(`${imageName}:${build.sha}`)
+    return await publish({ ...unknown, digest, pushed: true }, parts, io, watch, restore)
+  } finally {
+    // It may have pushed before it failed. And the image of an older push may have ended just before this
+    // build's artifact was stored, so that only this build can know now where the tags belong.
+    if (!dry) await restore(await mayHaveMoved())
+  }
+}
+
+function containerBuild({ id, repository, sha, refs, cache }: Build, dry: boolean) {
+  const ref = refs.findLast(({ kind }) => kind === 'branch') ?? refs.at(-1)
+  return { buildId: id, repository, sha, branch: ref?.name ?? null, dry, cache }
+}
+
+/** Digest of the image that this commit has already, if the registry still has it. */
+async function builtBefore(
+  build: Build,
+  imageName: string,
+  { store, registry }: ImageParts,
+  io: BuildIo,
+): Promise<string | null> {
+  const artifact = await store.newestArtifact(build.repository, build.sha)
+  const [name, digest] = artifact?.image.split('@') ?? []
+  if (name !== imageName || digest === undefined) return null
+  return registry.head(imageName, digest, io.signal)
+}
+
+function notPushed(reference: string): ConveyorError {
+  return new ConveyorError('build_failed', `the builder image has not pushed ${reference}`, {
+    hint: 'It has to push the tag of the commit there: check --registry (REGISTRY), and where the image pushes to',
+  })
+}
