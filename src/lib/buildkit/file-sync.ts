@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import type { Context, ContextEntry } from '../source/source.ts'
 import { followPaths } from './follow-paths.ts'
-import { type Packet, Packet_PacketType, type Stat } from './gen/filesync.ts'
+import { FileSyncService, Packet, Packet_PacketType, type Stat } from './gen/filesync.ts'
 import type { Transfer } from './session.ts'
 
 const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_PacketType
@@ -21,6 +21,33 @@ const MODE_SYMLINK = 2 ** 27
 const MTIME_SECONDS = 315_532_800n
 
 type Call = ServerDuplexStream<Packet, Packet>
+
+/** FileSync as it is offered: files, nearly all that it sends, are copied once on their way instead of twice. */
+export const FastFileSyncService = {
+  ...FileSyncService,
+  diffCopy: { ...FileSyncService.diffCopy, responseSerialize: encodePacket },
+}
+
+/** The same bytes as `Packet.encode`. */
+export function encodePacket(packet: Packet): Buffer {
+  const { type, stat, ID: id, data } = packet
+  if (type !== PACKET_DATA || stat) return Buffer.from(Packet.encode(packet).finish())
+  const head = [0x08, PACKET_DATA]
+  if (id > 0) head.push(0x18, ...varint(id))
+  if (data.length > 0) head.push(0x22, ...varint(data.length))
+  const bytes = Buffer.allocUnsafe(head.length + data.length)
+  bytes.set(head)
+  bytes.set(data, head.length)
+  return bytes
+}
+
+/** A whole number as protobuf writes it: 7 bits a byte, the lowest first. */
+function varint(number: number): number[] {
+  const bytes: number[] = []
+  let rest = number
+  for (; rest > 0x7f; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 0x80)
+  return [...bytes, rest]
+}
 
 /**
  * The handler of FileSync/DiffCopy: sends what the engine lacks of a context. The engine first gets a

@@ -5,8 +5,8 @@ import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
-import { serveFiles } from './file-sync.ts'
-import { AuthService, FileSyncService } from './gen/filesync.ts'
+import { FastFileSyncService, serveFiles } from './file-sync.ts'
+import { AuthService } from './gen/filesync.ts'
 import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.ts'
 import { SecretsService } from './gen/secrets.ts'
 
@@ -52,7 +52,7 @@ export async function openSession(docker: Dockerode, options: SessionOptions): P
   offer(HealthService, {
     check: (_call: unknown, done: Reply) => done(null, { status: HealthCheckResponse_ServingStatus.SERVING }),
   })
-  offer(FileSyncService, {
+  offer(FastFileSyncService, {
     diffCopy: serveFiles(options.context, transfer, (error) => {
       session.error ??= error
     }),

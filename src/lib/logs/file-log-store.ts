@@ -13,6 +13,8 @@ export interface FileLogStoreOptions {
 
 /** The largest piece that a reader gets. */
 const PIECE = 64 * 1024
+/** How many pieces are kept for other readers. */
+const PIECES_KEPT = 16
 /** Bytes that may wait for the disk before a writer has to wait too. */
 const HIGH_WATER = 1024 * 1024
 /** How often a reader looks for what another process wrote. */
@@ -35,6 +37,7 @@ const PAUSE_MS = 25
 export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
   /** Tells readers in this process, by build id, that there is more to see. */
   const bell = new EventEmitter().setMaxListeners(0)
+  const reads = new SharedReads()
   const closing = new AbortController()
   const writers = new Set<LogWriter>()
 
@@ -58,7 +61,7 @@ export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
 
     read(buildId, options = {}) {
       const stops = options.signal ? [options.signal, closing.signal] : [closing.signal]
-      return readLog(dir, buildId, options, stops, bell)
+      return readLog(dir, buildId, options, stops, bell, reads)
     },
 
     async close() {
@@ -224,6 +227,7 @@ async function* readLog(
   { offset = 0, follow = true }: ReadLogOptions,
   stops: AbortSignal[],
   bell: EventEmitter,
+  reads: SharedReads,
 ): AsyncGenerator<Uint8Array> {
   const { part, ended } = pathsOf(dir, buildId)
   if (!Number.isSafeInteger(offset) || offset < 0) {
@@ -242,11 +246,12 @@ async function* readLog(
       if (hasEnded && !handle) continue // renamed back between the two looks
       const { size, nlink } = handle ? await handle.stat() : { size: 0, nlink: 1 }
       while (handle && position < size && !stopped()) {
-        const piece = Buffer.allocUnsafe(Math.min(PIECE, size - position))
-        const { bytesRead } = await handle.read(piece, 0, piece.length, position)
-        if (bytesRead === 0) break
-        position += bytesRead
-        yield piece.subarray(0, bytesRead)
+        // Pieces begin at the same places for all readers.
+        const length = Math.min(PIECE - (position % PIECE), size - position)
+        const piece = await reads.read(buildId, handle, position, length)
+        if (piece.length === 0) break
+        position += piece.length
+        yield piece
       }
       // No name left: the log was removed, and nothing will come.
       if (hasEnded || nlink === 0 || !follow) return
@@ -259,6 +264,34 @@ async function* readLog(
     news.stop()
     await handle?.close()
   }
+}
+
+/**
+ * Readers of one log are mostly at the same place of it: they get the same bytes, from one read. With
+ * fifty readers of their own buffers, most of a server's memory was such buffers.
+ */
+class SharedReads {
+  /** The last pieces read, oldest first. */
+  readonly #recent = new Map<string, Promise<Uint8Array>>()
+
+  /** Up to `length` bytes of a log from `position`; not to be changed, as others have them too. */
+  read(buildId: string, handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
+    const key = `${buildId} ${position} ${length}`
+    const known = this.#recent.get(key)
+    if (known) return known
+    const piece = readPiece(handle, position, length)
+    this.#recent.set(key, piece)
+    piece.catch(() => this.#recent.delete(key))
+    const [oldest] = this.#recent.keys()
+    if (this.#recent.size > PIECES_KEPT && oldest !== undefined) this.#recent.delete(oldest)
+    return piece
+  }
+}
+
+async function readPiece(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
+  const piece = Buffer.allocUnsafe(length)
+  const { bytesRead } = await handle.read(piece, 0, length, position)
+  return piece.subarray(0, bytesRead)
 }
 
 /** Wakes one reader: at once for what happens in this process or an abort, by polling for everything else. */
