@@ -22,7 +22,9 @@ export interface LocalOutcome {
 /**
  * The whole pipeline in this process, without a server: fetch, build, push, tag. It keeps its mirrors and
  * records under `local` in the data directory. Sets no commit status, as nobody could open its log.
+ * @param target with a `sha` and a `branch`, the commit is published as that branch
  * @param onLog gets the build's log as it grows
+ * @param places `recordsDir`: where the records go instead
  * @throws ConveyorError `cancelled` once `stop` is aborted, and what setUp throws
  */
 export async function buildLocal(
@@ -32,15 +34,18 @@ export async function buildLocal(
   onLog: (bytes: Uint8Array) => Promise<void>,
   io: SetupIo,
   stop: AbortSignal,
+  places: { recordsDir?: string } = {},
 ): Promise<LocalOutcome> {
   await using releaser = new Releaser(io.log)
   const dataDir = join(config.dataDir, 'local')
+  const { recordsDir = dataDir } = places
+  const logDir = join(recordsDir, 'logs')
   const adapters = await setUp(
     {
       ...config,
       dataDir,
-      db: { kind: 'sqlite', file: join(dataDir, 'conveyor.db') },
-      logger: { kind: 'file', dir: join(dataDir, 'logs') },
+      db: { kind: 'sqlite', file: join(recordsDir, 'conveyor.db') },
+      logger: { kind: 'file', dir: logDir },
     },
     io,
     releaser,
@@ -60,7 +65,7 @@ export async function buildLocal(
       cache,
       source: { kind: 'cli' },
     },
-    { store, queue: adapters.queue },
+    { store, queue: adapters.queue, log: io.log },
   )
 
   const end = new AbortController()
@@ -81,7 +86,7 @@ export async function buildLocal(
     throw new ConveyorError('cancelled', 'the build was stopped', { hint: 'Run the same command to go on' })
   }
   const artifact = await store.artifactOf(build.id)
-  return { build: ended, image: artifact?.image ?? null, logFile: join(dataDir, 'logs', `${build.id}.log`) }
+  return { build: ended, image: artifact?.image ?? null, logFile: join(logDir, `${build.id}.log`) }
 }
 
 const silent: Pick<Forge, 'setStatus'> = { setStatus: async () => {} }

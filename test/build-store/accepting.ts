@@ -69,7 +69,11 @@ export function accepting(subject: Subject): void {
 
     it('joins without a ref, and changes nothing by it', async () => {
       const first = await subject.accepted(push('main'))
-      expect(await subject.store.accept(request())).toEqual({ build: first, outcome: 'joined' })
+      expect(await subject.store.accept(request())).toEqual({
+        build: first,
+        queued: false,
+        outcome: 'joined',
+      })
     })
 
     it('tells a branch from a git tag of the same name', async () => {

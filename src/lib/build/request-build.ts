@@ -1,24 +1,53 @@
+import { toConveyorError } from '../errors.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
-import type { BuildRequest } from './build.ts'
+import { type Build, type BuildRequest, shortName } from './build.ts'
+
+interface Parts {
+  store: BuildStore
+  queue: Queue
+  /** Told what the person who runs the server should know, one line at a time. */
+  log: (line: string) => void
+}
+
+/** A build that is this old, in seconds, and not in the queue is not just on its way there. */
+const OVERDUE_SECONDS = 5
 
 /**
- * Accepts a request: stored first, then queued, so that nothing accepted is lost. What a crash leaves
- * between the two is found in `store.unfinished()` at the next start.
+ * Accepts a request: stored first, then queued, so that nothing accepted is lost. A build that the queue
+ * did not take, because it does not answer or because we crashed before we asked, is left to sendOverdue.
+ * One that it has already is not sent again.
  *
- * A build that some worker already has is not queued again: its job is held under a lease, and comes back
- * by itself when that worker dies. One that is still pending is, because the earlier attempt to queue it
- * may have failed.
- *
- * @throws what the store throws (nothing was accepted), or the queue (the build is stored; asking again,
- * or a restart, queues it).
+ * @throws what the store throws: nothing was accepted then.
  */
-export async function requestBuild(
-  request: BuildRequest,
-  { store, queue }: { store: BuildStore; queue: Queue },
-): Promise<Accepted> {
-  const accepted = await store.accept(request)
-  const { build } = accepted
-  if (build.state === 'pending') await queue.send({ buildId: build.id, repository: build.repository })
+export async function requestBuild(request: BuildRequest, parts: Parts): Promise<Accepted> {
+  const accepted = await parts.store.accept(request)
+  const { build, queued } = accepted
+  if (build.state === 'pending' && !queued) {
+    await send(build, parts).catch((error: unknown) => {
+      const { advice } = toConveyorError(error, 'queueing failed')
+      parts.log(`${shortName(build)} is accepted, and queued as soon as that works: ${advice}`)
+    })
+  }
   return accepted
+}
+
+/**
+ * Queues what was accepted and is not in the queue.
+ * @returns how many builds that were.
+ * @throws what the queue throws, or the store.
+ */
+export async function sendOverdue(parts: Parts): Promise<number> {
+  const builds = await parts.store.unqueued(OVERDUE_SECONDS)
+  for (const build of builds) await send(build, parts)
+  return builds.length
+}
+
+async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
+  await queue.send({ buildId: build.id, repository: build.repository })
+  if (!queue.durable) return
+  // Whoever asked need not wait for it: without the note the build is sent twice, which harms nothing.
+  store
+    .markQueued(build.id)
+    .catch((error: Error) => log(`noting that ${shortName(build)} is queued: ${error.message}`))
 }

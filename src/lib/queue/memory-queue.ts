@@ -81,6 +81,8 @@ export function memoryQueue({ leaseSeconds = 30 }: MemoryQueueOptions = {}): Que
   }
 
   return {
+    durable: false,
+    duplicates: false,
     leaseSeconds,
 
     async send({ buildId }) {

@@ -32,6 +32,13 @@ export interface Queue {
    * released nor extended within the lease is delivered again.
    */
   receive(signal: AbortSignal, options?: ReceiveOptions): Promise<Job | null>
+  /** Whether jobs outlive the process that sent them. What does not is sent again at every start. */
+  readonly durable: boolean
+  /**
+   * Whether a job may be delivered to one worker while another still holds it. The build store then keeps
+   * them apart; else a delivery means that nobody has the job any more.
+   */
+  readonly duplicates: boolean
   /** How long a lease lasts, in seconds; workers extend well before. */
   readonly leaseSeconds: number
   close(): Promise<void>

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { sql, type Transaction } from 'kysely'
-import type { Build, BuildRequest, Ref } from '../build/build.ts'
+import type { BuildRequest, Ref } from '../build/build.ts'
 import { ConveyorError } from '../errors.ts'
 import type { Accepted } from './build-store.ts'
 import { keyOf, readBuild } from './rows.ts'
@@ -24,7 +24,7 @@ export async function accept(
       .select('build_id')
       .where('id', '=', source.delivery)
       .executeTakeFirst()
-    if (before) return { build: await stored(trx, before.build_id), outcome: 'redelivered' }
+    if (before) return { ...(await stored(trx, before.build_id)), outcome: 'redelivered' }
   }
 
   const running = await join(trx, request)
@@ -37,7 +37,7 @@ export async function accept(
       .values({ id: source.delivery, build_id: id, created_at: time })
       .execute()
   }
-  return { build: await stored(trx, id), outcome: running ? 'joined' : 'created' }
+  return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
 }
 
 /** Takes the next number of the one sequence that orders all requests. */
@@ -94,6 +94,8 @@ async function create(
       push_order: earlier ? earlier.push_order : next,
       state: 'pending',
       attempt: 0,
+      queued: 0,
+      held_until: null,
       ref_repushed: 0,
       error: null,
       error_kind: null,
@@ -176,8 +178,9 @@ async function addRef(
     .execute()
 }
 
-async function stored(trx: Transaction<Schema>, id: string): Promise<Build> {
+async function stored(trx: Transaction<Schema>, id: string): Promise<Omit<Accepted, 'outcome'>> {
   const build = await readBuild(trx, id)
-  if (!build) throw new Error(`build ${id} is gone`)
-  return build
+  const row = await trx.selectFrom('builds').select('queued').where('id', '=', id).executeTakeFirst()
+  if (!build || !row) throw new Error(`build ${id} is gone`)
+  return { build, queued: row.queued === 1 }
 }

@@ -8,6 +8,8 @@ import type { ErrorKind } from '../errors.ts'
  */
 export interface Accepted {
   build: Build
+  /** Whether the queue has the build already; see BuildStore.markQueued. */
+  queued: boolean
   outcome: 'created' | 'joined' | 'redelivered'
 }
 
@@ -58,8 +60,14 @@ export interface BuildStore {
   /** The newest build of a commit, or null. */
   newest(repository: string, sha: string): Promise<Build | null>
 
-  /** Every build that is pending or building, oldest first: what a start-up puts back into the queue. */
+  /** Every build that is pending or building, oldest first: what a queue in memory is filled with at a start. */
   unfinished(): Promise<Build[]>
+
+  /** Notes that the queue has taken a build, so that nobody sends it again. */
+  markQueued(id: string): Promise<void>
+
+  /** Pending builds that were accepted at least `seconds` ago and that no queue has taken, oldest first. */
+  unqueued(seconds: number): Promise<Build[]>
 
   /**
    * Begins an attempt: state becomes `building`, `attempt` grows by one, startedAt is set the first time.
@@ -67,6 +75,15 @@ export interface BuildStore {
    * Null when there is no such build or it has ended.
    */
   claim(id: string): Promise<Build | null>
+
+  /**
+   * The same, where the queue may deliver a job while another worker still has it: the build is this
+   * worker's alone for so many seconds, and `held` while it is another's.
+   */
+  claimFor(id: string, seconds: number): Promise<Build | 'held' | null>
+
+  /** Prolongs what `claimFor` gave. False when `attempt` is not the current one. */
+  hold(id: string, attempt: number, seconds: number): Promise<boolean>
 
   /**
    * Gives a build back to be tried again: `building -> pending`. False when `attempt` is not the current

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql, type Transaction } from 'kysely'
+import { type Build, isEnded } from '../build/build.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import type { BuildResult, BuildStore, Finish, TagMove } from './build-store.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
@@ -27,7 +28,7 @@ export function kyselyBuildStore(
   dialect: StoreDialect,
   now: () => Date = () => new Date(),
 ): BuildStore {
-  const time = () => now().toISOString()
+  const time = (inSeconds = 0) => new Date(now().getTime() + inSeconds * 1000).toISOString()
   let pruned = Number.NEGATIVE_INFINITY
 
   async function pruneDeliveries(trx: Transaction<Schema>): Promise<void> {
@@ -57,22 +58,46 @@ export function kyselyBuildStore(
 
     unfinished: () => readBuilds(db, (query) => query.where(inFlight)),
 
+    async markQueued(id) {
+      await dialect.write((trx) =>
+        trx.updateTable('builds').set({ queued: 1 }).where('id', '=', id).execute(),
+      )
+    },
+
+    unqueued: (seconds) =>
+      readBuilds(db, (query) =>
+        query
+          .where(inFlight)
+          .where('builds.state', '=', 'pending')
+          .where('builds.queued', '=', 0)
+          .where('builds.created_at', '<=', time(-seconds)),
+      ),
+
     async claim(id) {
+      return isId(id) ? dialect.write((trx) => claim(trx, id, time(), null)) : null
+    },
+
+    async claimFor(id, seconds) {
       if (!isId(id)) return null
       return dialect.write(async (trx) => {
-        const claimed = await trx
+        const claimed = await claim(trx, id, time(), time(seconds))
+        if (claimed) return claimed
+        const build = await readBuild(trx, id)
+        return build && !isEnded(build.state) ? 'held' : null
+      })
+    },
+
+    hold(id, attempt, seconds) {
+      return dialect.write(async (trx) => {
+        const held = await trx
           .updateTable('builds')
-          .set({
-            state: 'building',
-            attempt: sql`attempt + 1`,
-            started_at: sql`coalesce(started_at, ${time()})`,
-            ref_repushed: 0,
-          })
+          .set({ held_until: time(seconds) })
           .where('id', '=', id)
-          .where(inFlight)
+          .where('attempt', '=', attempt)
+          .where('state', '=', 'building')
           .returning('id')
           .executeTakeFirst()
-        return claimed ? readBuild(trx, id) : null
+        return held !== undefined
       })
     },
 
@@ -204,6 +229,34 @@ export function kyselyBuildStore(
 
     close: () => dialect.close(),
   }
+}
+
+/** @param heldUntil null takes the build from whoever has it; else only when it is not held by then */
+async function claim(
+  trx: Transaction<Schema>,
+  id: string,
+  time: string,
+  heldUntil: string | null,
+): Promise<Build | null> {
+  const claimed = await trx
+    .updateTable('builds')
+    .set({
+      state: 'building',
+      attempt: sql`attempt + 1`,
+      started_at: sql`coalesce(started_at, ${time})`,
+      ref_repushed: 0,
+      held_until: heldUntil,
+    })
+    .where('id', '=', id)
+    .where(inFlight)
+    .$if(heldUntil !== null, (query) =>
+      query.where((eb) =>
+        eb.or([eb('state', '=', 'pending'), eb('held_until', 'is', null), eb('held_until', '<=', time)]),
+      ),
+    )
+    .returning('id')
+    .executeTakeFirst()
+  return claimed ? readBuild(trx, id) : null
 }
 
 interface Ending {

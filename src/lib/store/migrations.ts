@@ -11,6 +11,7 @@ const migrations: Record<string, Migration> = {
   '001_builds': { up: createBuilds },
   '002_recipes': { up: addRecipes },
   '003_trees': { up: addTrees },
+  '004_queues': { up: addQueues },
 }
 
 /**
@@ -60,6 +61,13 @@ async function addTrees(db: Kysely<unknown>): Promise<void> {
     await db.schema.alterTable(table).addColumn('tree', 'text').execute()
   }
   await db.schema.createIndex('artifacts_by_tree').on('artifacts').column('tree').execute()
+}
+
+/** What a queue on another machine makes necessary: jobs may get lost before it has them, or come twice. */
+async function addQueues(db: Kysely<unknown>): Promise<void> {
+  const builds = db.schema.alterTable('builds')
+  await builds.addColumn('queued', 'integer', (column) => column.notNull().defaultTo(0)).execute()
+  await builds.addColumn('held_until', 'text').execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

@@ -29,6 +29,10 @@ interface BuildsTable {
   push_order: number
   state: BuildState
   attempt: number
+  /** 1 when the queue has taken it. */
+  queued: number
+  /** Until when only the worker that has it may build it, where the queue does not see to that; else null. */
+  held_until: string | null
   /** 1 when a ref that the running attempt knows was pushed again since that attempt last asked. */
   ref_repushed: number
   error: string | null

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest'
+import { push, request, SHA, type Subject } from './subject.ts'
+
+/** What a queue on another machine makes necessary. */
+export function queueing(subject: Subject): void {
+  describe('the way to the queue', () => {
+    it('is known to be done, also to whoever asks for the same build again', async () => {
+      const first = await subject.store.accept(push('main'))
+      expect(first.queued).toBe(false)
+      expect((await subject.store.accept(push('main'))).queued).toBe(false)
+      await subject.store.markQueued(first.build.id)
+      expect(await subject.store.accept(push('other'))).toMatchObject({ outcome: 'joined', queued: true })
+      await subject.reopen()
+      expect(await subject.store.unqueued(0)).toEqual([])
+    })
+
+    it('is overdue for what is pending, not queued, and old enough, oldest first', async () => {
+      const ids: string[] = []
+      for (const digit of ['1', '2', '3', '4']) {
+        ids.push((await subject.accepted(request({ sha: digit.repeat(40) }))).id)
+      }
+      const [one = '', two = '', three = '', four = ''] = ids
+      await subject.store.markQueued(two)
+      await subject.store.claim(three)
+      const overdue = async (seconds: number) => (await subject.store.unqueued(seconds)).map(({ id }) => id)
+      expect(await overdue(0)).toEqual([one, four])
+      expect(await overdue(60)).toEqual([])
+      subject.clock += 60_000
+      expect(await overdue(60)).toEqual([one, four])
+    })
+  })
+
+  describe('a build that is claimed for a time', () => {
+    it("is held until then, and is another worker's after it", async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      expect(await subject.store.claimFor(id, 30)).toMatchObject({ state: 'building', attempt: 1 })
+      expect(await subject.store.claimFor(id, 30)).toBe('held')
+      subject.clock += 29_000
+      expect(await subject.store.claimFor(id, 30)).toBe('held')
+      subject.clock += 1000
+      expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 2 })
+    })
+
+    it('is held for longer by the worker that has it, and by nobody else', async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      await subject.store.claimFor(id, 30)
+      subject.clock += 20_000
+      expect(await subject.store.hold(id, 1, 30)).toBe(true)
+      expect(await subject.store.hold(id, 2, 300)).toBe(false)
+      subject.clock += 20_000
+      expect(await subject.store.claimFor(id, 30)).toBe('held')
+      subject.clock += 10_000
+      expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 2 })
+      expect(await subject.store.hold(id, 1, 30)).toBe(false)
+    })
+
+    it('is free once it is given back, and for whoever need not ask', async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      await subject.store.claimFor(id, 30)
+      await subject.store.release(id, 1)
+      expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 2 })
+      expect(await subject.store.claim(id)).toMatchObject({ attempt: 3 })
+      expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 4 })
+    })
+
+    it("is nobody's when it has ended, or never was", async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      await subject.ended(id)
+      expect(await subject.store.claimFor(id, 30)).toBeNull()
+      for (const other of ['', 'x', '00000000-0000-0000-0000-000000000000']) {
+        expect(await subject.store.claimFor(other, 30)).toBeNull()
+      }
+    })
+  })
+}
