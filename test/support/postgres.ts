@@ -1,0 +1,152 @@
+import { randomBytes } from 'node:crypto'
+import { chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import pg from 'pg'
+import { basicEnv, freePort, type Running, start } from './processes.ts'
+import { tempDir } from './temp.ts'
+
+export interface PostgresOptions {
+  /** Waits for the disk at every commit, as a real server does. Off by default: tests cut no power. */
+  fsync?: boolean
+  /**
+   * Where its data is kept. Default: a temporary folder, removed when disposed. Made when missing;
+   * the server's user (postgres or nobody, where we are root) has to be able to get there.
+   */
+  dir?: string
+  /** Further settings of the server, as `postgres -c name=value` takes them. */
+  settings?: Record<string, string>
+}
+
+/** A Postgres server of our own on this machine, on the same port over `stop` and `start`. */
+export interface TestPostgres extends AsyncDisposable {
+  readonly port: number
+  /** Of the main server process. */
+  readonly pid: number
+  /** Makes a new empty database; answers its URL, login included. */
+  database(): Promise<string>
+  /**
+   * Ends it and waits until it is gone. SIGINT (default) ends every connection in order, SIGTERM waits for
+   * their clients to go, SIGQUIT is a crash: the next start recovers.
+   */
+  stop(signal?: 'SIGINT' | 'SIGTERM' | 'SIGQUIT'): Promise<void>
+  /** Again on the same port and data, and waits until it takes connections. */
+  start(): Promise<void>
+}
+
+/** Where Debian keeps the servers of each version. They are not on its PATH. */
+const DEBIAN = '/usr/lib/postgresql'
+
+/** Starts a new server that listens on 127.0.0.1, and waits until it takes connections. */
+export async function startPostgres(options: PostgresOptions = {}): Promise<TestPostgres> {
+  await using resources = new AsyncDisposableStack()
+  const folder = resources.use(await tempDir('conveyor-postgres-'))
+  const user = await unprivilegedUser()
+  const data = join(options.dir ?? folder.path, 'data')
+  await mkdir(data, { recursive: true, mode: 0o700 })
+  if (user) for (const path of [folder.path, data]) await chown(path, user.uid, user.gid)
+
+  const bin = await binFolder()
+  const password = randomBytes(12).toString('hex')
+  const passwordFile = join(folder.path, 'password')
+  await writeFile(passwordFile, password)
+  await using initdb = await start(
+    ...as(user, [
+      ...[join(bin, 'initdb'), '--pgdata', data, '--username', 'conveyor', '--pwfile', passwordFile],
+      ...['--auth', 'scram-sha-256', '--encoding', 'UTF8', '--locale', 'C', '--no-sync'],
+    ]),
+    { cwd: folder.path },
+  )
+  const { code } = await initdb.exited
+  if (code !== 0) throw new Error(`initdb ended with status ${code}: ${initdb.stderr()}`)
+
+  const port = await freePort()
+  const settings = {
+    listen_addresses: '127.0.0.1',
+    port: String(port),
+    unix_socket_directories: '',
+    max_connections: '200',
+    log_min_messages: 'warning',
+    // A crash of the server alone loses nothing without these: what it wrote is the system's to keep.
+    ...(options.fsync !== true && { fsync: 'off', full_page_writes: 'off' }),
+    ...options.settings,
+  }
+  const given = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const serve = () => launch(as(user, [join(bin, 'postgres'), '-D', data, ...given]), folder.path)
+
+  let server = await serve()
+  resources.defer(async () => void (await server.kill('SIGINT')))
+  const url = (database: string) => `postgres://conveyor:${password}@127.0.0.1:${port}/${database}`
+  const owned = resources.move()
+  return {
+    port,
+    get pid() {
+      return server.pid
+    },
+    async database() {
+      const name = `test_${randomBytes(6).toString('hex')}`
+      const client = new pg.Client({ connectionString: url('postgres') })
+      await client.connect()
+      try {
+        await client.query(`create database ${name}`)
+      } finally {
+        await client.end()
+      }
+      return url(name)
+    },
+    async stop(signal = 'SIGINT') {
+      await server.kill(signal)
+    },
+    async start() {
+      await server.kill('SIGINT')
+      server = await serve()
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+async function launch(command: [string, string[]], cwd: string): Promise<Running> {
+  // In a group of its own: Ctrl-C in a terminal is for the test run, which then ends the server in order.
+  const server = await start(...command, { env: { ...basicEnv(), LC_ALL: 'C' }, cwd, detached: true })
+  try {
+    await server.waitFor(/database system is ready to accept connections/)
+    return server
+  } catch (error) {
+    await server.kill('SIGQUIT')
+    throw error
+  }
+}
+
+interface User {
+  uid: number
+  gid: number
+}
+
+/** Postgres refuses to run as root. Null when we are somebody else already. */
+async function unprivilegedUser(): Promise<User | null> {
+  if (process.getuid?.() !== 0) return null
+  const users = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
+  const found = ['postgres', 'nobody'].map((name) => users.find((user) => user[0] === name)).find(Boolean)
+  if (!found) throw new Error('there is neither a user postgres nor nobody to run a Postgres server as')
+  return { uid: Number(found[2]), gid: Number(found[3]) }
+}
+
+/** The command as `user`; setpriv has the server end when this process is killed. */
+function as(user: User | null, command: string[]): [string, string[]] {
+  const identity = user ? ['--reuid', `${user.uid}`, '--regid', `${user.gid}`, '--clear-groups'] : []
+  return ['setpriv', [...identity, '--pdeathsig', 'INT', ...command]]
+}
+
+/** Where initdb and postgres are: Debian's newest version, or a folder of the PATH. */
+async function binFolder(): Promise<string> {
+  const versions = await readdir(DEBIAN).catch(() => [] as string[])
+  const newestFirst = versions.toSorted((a, b) => Number(b) - Number(a))
+  const folders = [
+    ...newestFirst.map((version) => join(DEBIAN, version, 'bin')),
+    ...(process.env.PATH ?? '').split(':'),
+  ]
+  for (const folder of folders) {
+    const names = await readdir(folder).catch(() => [] as string[])
+    if (names.includes('initdb') && names.includes('postgres')) return folder
+  }
+  throw new Error('no Postgres server is installed: on Debian, apt-get install postgresql')
+}
