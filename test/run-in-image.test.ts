@@ -97,7 +97,7 @@ async function begun(repository: string, rest: Partial<BuildRequest> = {}): Prom
     ...rest,
   })
   const claimed = await store.claim(build.id)
-  if (!claimed) throw new Error('it was not to be had')
+  if (claimed === null || typeof claimed === 'string') throw new Error('it was not to be had')
   return claimed
 }
 

@@ -1,0 +1,66 @@
+# Conveyor as an image: `docker build .` for the server and its workers, `docker build --target builder .` for
+# the builder image (`--builder image`; `conveyor bootstrap` makes it).
+
+# Any image of Node 24 on Debian. Where it has no git and ssh, they are installed.
+ARG NODE_IMAGE=node:24-slim
+# Where /app/node_modules and /app/dist come from: the stages below, or images that have them already.
+ARG MODULES=modules
+ARG COMPILED=compiled
+
+FROM ${NODE_IMAGE} AS sources
+WORKDIR /app
+COPY package.json package-lock.json ./
+
+FROM sources AS modules
+# A registry of your own: docker build --secret id=npmrc,src=$HOME/.npmrc
+RUN --mount=type=cache,target=/root/.npm --mount=type=secret,id=npmrc,target=/root/.npmrc \
+    npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+
+FROM sources AS compiled
+RUN --mount=type=cache,target=/root/.npm --mount=type=secret,id=npmrc,target=/root/.npmrc \
+    npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json ./
+COPY bin/run.js bin/
+COPY src src
+RUN npm run build
+
+# Names for what the arguments chose, as COPY --from takes none.
+FROM ${MODULES} AS chosen-modules
+FROM ${COMPILED} AS chosen-code
+
+FROM ${NODE_IMAGE} AS core
+RUN if ! command -v git >/dev/null || ! command -v ssh >/dev/null; then \
+      apt-get update && apt-get install -y --no-install-recommends ca-certificates git openssh-client \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
+WORKDIR /app
+COPY --from=chosen-modules /app/node_modules node_modules
+COPY --from=chosen-code /app/oclif.manifest.json ./
+COPY --from=chosen-code /app/dist dist
+COPY package.json ./
+COPY bin/run.js bin/
+RUN ln -s /app/bin/run.js /usr/local/bin/conveyor && mkdir -p /var/lib/conveyor && chown 1000:1000 /var/lib/conveyor
+ENV NODE_ENV=production DATA_DIR=/var/lib/conveyor NODE_COMPILE_CACHE=/app/.compile-cache
+# Compiles what a build loads, so that each container begins a second earlier. (2: there is no such repository.)
+RUN conveyor builder --repository none --sha none || [ $? -eq 2 ]
+
+# The builder image: one build a container, told by REPOSITORY, SHA, BRANCH, DRY and CACHE, in the engine whose
+# socket is mounted. Key and logins come from the container `data`; they are where git and docker look, too, for
+# images that begin with FROM this one. The time limit is that of the worker which started the container.
+FROM core AS builder
+RUN ln -sfn /var/run/conveyor/.ssh /root/.ssh && ln -sfn /var/run/conveyor/.docker /root/.docker
+ENV DOCKER_CONFIG=/var/run/conveyor/.docker \
+    GIT_SSH_KEY=/var/run/conveyor/.ssh/id_rsa \
+    GIT_URL=git@github.com:{repository}.git \
+    TIMEOUT=24h
+ENTRYPOINT ["conveyor", "builder"]
+
+FROM core AS conveyor
+USER 1000:1000
+VOLUME /var/lib/conveyor
+EXPOSE 8080
+# Of `conveyor server`; switch it off for `conveyor worker`, which listens nowhere.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=15s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8080}/healthz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["conveyor"]
+CMD ["server"]

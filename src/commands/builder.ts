@@ -1,0 +1,53 @@
+import { Flags } from '@oclif/core'
+import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
+import { parseConfig } from '../lib/config.ts'
+
+export default class Builder extends ConveyorCommand {
+  static override hidden = true
+  static override description =
+    `Build what REPOSITORY, SHA and BRANCH say: the entrypoint of the builder image.
+
+A builder image of your own can begin with FROM this one, and run this command between its own steps.
+The log goes to stdout. Exit codes are those of conveyor build.`
+  static override flags = {
+    repository: Flags.string({
+      env: 'REPOSITORY',
+      required: true,
+      helpValue: '<owner/name>',
+      description: 'what to build',
+    }),
+    sha: Flags.string({ env: 'SHA', required: true, helpValue: '<sha>', description: 'the commit' }),
+    branch: Flags.string({
+      env: 'BRANCH',
+      default: '',
+      helpValue: '<name>',
+      description: 'its branch, for the tag and the cache; empty for none',
+    }),
+    cache: Flags.string({
+      env: 'CACHE',
+      options: ['on', 'off'],
+      default: 'on',
+      description: 'off builds every step anew',
+    }),
+    ...configFlags([
+      'git.url',
+      'git.ssh-key',
+      'registry',
+      'latest',
+      'dry',
+      'build.network',
+      'build.secrets',
+      'timeout',
+      'retry.delays',
+      'data-dir',
+    ]),
+  }
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(Builder)
+    const { builderCommand } = await import('../lib/builder-command.ts')
+    const { repository, sha, branch, cache } = flags
+    const options = { repository, sha, branch, cache: cache === 'on' }
+    this.exit(await builderCommand(options, parseConfig(flags), process.stdout))
+  }
+}
