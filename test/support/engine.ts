@@ -60,13 +60,22 @@ export async function findEngine(): Promise<Engine | null> {
   return { dockerHost, own: false, network: bridged ? null : 'host', async [Symbol.asyncDispose]() {} }
 }
 
+export interface PrivateEngineOptions {
+  /** Removes the data folder when disposed. */
+  removeData?: boolean
+  /** A program with its arguments that turns into dockerd: nsenter, for an engine in another network. */
+  within?: string[]
+  /** More flags of dockerd. */
+  flags?: string[]
+}
+
 /**
  * Starts an engine beside any other. It has no bridge network and touches no firewall rules.
  * @param dataDir kept by default; its layers belong to root
  */
 export async function startPrivateEngine(
   dataDir: string,
-  options: { removeData?: boolean } = {},
+  options: PrivateEngineOptions = {},
 ): Promise<PrivateEngine> {
   const engine = await tryPrivateEngine(dataDir, options)
   if (!engine) throw new Error(`another engine is using ${dataDir}`)
@@ -74,7 +83,10 @@ export async function startPrivateEngine(
 }
 
 /** Like startPrivateEngine, but null when another engine uses the folder. */
-async function tryPrivateEngine(dataDir: string, { removeData = false } = {}): Promise<PrivateEngine | null> {
+async function tryPrivateEngine(
+  dataDir: string,
+  options: PrivateEngineOptions = {},
+): Promise<PrivateEngine | null> {
   if (process.getuid?.() !== 0) {
     throw new Error(
       'no Docker Engine answers, and starting a private one needs root. ' +
@@ -89,7 +101,7 @@ async function tryPrivateEngine(dataDir: string, { removeData = false } = {}): P
 
   let dockerd: Running | null = null
   try {
-    dockerd = await launch(data, runDir)
+    dockerd = await launch(data, runDir, options)
     if (dockerd) await removeLeftovers(data, runDir)
   } finally {
     if (!dockerd) await rm(runDir, { recursive: true, force: true })
@@ -108,20 +120,24 @@ async function tryPrivateEngine(dataDir: string, { removeData = false } = {}): P
       dockerd = null
     },
     async start() {
-      dockerd ??= await launch(data, runDir)
+      dockerd ??= await launch(data, runDir, options)
       if (!dockerd) throw new Error(`another engine is using ${data}`)
     },
     async [Symbol.asyncDispose]() {
       await engine.stop()
       await rm(runDir, { recursive: true, force: true })
-      if (removeData) await rm(data, { recursive: true, force: true })
+      if (options.removeData) await rm(data, { recursive: true, force: true })
     },
   }
   return engine
 }
 
 /** Starts dockerd and waits until it answers; null when another one holds the data folder. */
-async function launch(data: string, runDir: string): Promise<Running | null> {
+async function launch(
+  data: string,
+  runDir: string,
+  { within = [], flags = [] }: PrivateEngineOptions,
+): Promise<Running | null> {
   const logFile = join(data, 'dockerd.log')
   const config = join(runDir, 'daemon.json')
   await writeFile(config, '{}') // the machine's own /etc/docker/daemon.json is not meant for this one
@@ -131,18 +147,18 @@ async function launch(data: string, runDir: string): Promise<Running | null> {
 
   const log = await open(logFile, 'a')
   const { size } = await log.stat()
-  // Both helpers turn into dockerd without a process between: flock holds the data folder for as long as
+  // All helpers turn into dockerd without a process between: flock holds the data folder for as long as
   // it lives, and setpriv has it end when we are killed ourselves, so nothing is left behind.
   const dockerd = await start(
     'flock',
     [
       ...['--no-fork', '--timeout', '5', '--conflict-exit-code', String(BUSY), join(data, 'lock')],
-      ...['setpriv', '--pdeathsig', 'TERM', 'dockerd'],
+      ...['setpriv', '--pdeathsig', 'TERM', ...within, 'dockerd'],
       ...['--config-file', config, '--host', `unix://${runDir}/docker.sock`],
       ...['--data-root', join(data, 'data'), '--exec-root', join(runDir, 'exec')],
       ...['--pidfile', join(runDir, 'pid')],
       ...['--containerd-namespace', namespace, '--containerd-plugins-namespace', `${namespace}-plugins`],
-      ...['--bridge=none', '--iptables=false', '--ip6tables=false'],
+      ...['--bridge=none', '--iptables=false', '--ip6tables=false', ...flags],
     ],
     { env: { ...process.env, ...basicEnv() }, stdio: ['ignore', log.fd, log.fd], detached: true },
   ).finally(() => log.close())

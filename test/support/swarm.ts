@@ -1,0 +1,157 @@
+import { randomBytes, randomInt } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+import type Docker from 'dockerode'
+import { ensureBaseImages } from './base-images.ts'
+import { type BuilderImage, makeBuilderImage } from './builder-images.ts'
+import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './engine.ts'
+import { start } from './processes.ts'
+import { tempDir } from './temp.ts'
+
+/** A machine of a Swarm: a Docker Engine in a network namespace of its own. */
+export interface SwarmNode {
+  /** Its host name, as `docker node ls` shows it. */
+  readonly name: string
+  /** Of the node in the Swarm. */
+  readonly id: string
+  readonly docker: Docker
+  /** Killed with `stop('SIGKILL')`; its network outlives it. */
+  readonly engine: PrivateEngine
+  /** Takes its network cable out: nobody reaches it any more, and what runs on it runs on. */
+  cutOff(): Promise<void>
+  /** Puts the cable back. */
+  reconnect(): Promise<void>
+}
+
+/** A real Docker Swarm on this machine: engines in network namespaces, joined by a bridge. */
+export interface TestSwarm extends AsyncDisposable {
+  readonly manager: SwarmNode
+  readonly worker: SwarmNode
+  readonly nodes: readonly SwarmNode[]
+  /** Of this machine in the network of the nodes: what listens here can be reached by them, without TLS too. */
+  readonly address: string
+  /** Makes a builder image on every node. */
+  makeImage(name: string, image: BuilderImage): Promise<void>
+}
+
+/** Between two signs of life of a node; one that misses three is down. Not less, for the sake of slow machines. */
+const HEARTBEAT_NS = 2e9
+const PORT = 2377
+
+/** Starts a Swarm of a manager and a worker, both of which run tasks and have the base images. Needs root. */
+export async function startSwarm(): Promise<TestSwarm> {
+  await using resources = new AsyncDisposableStack()
+  const folder = resources.use(await tempDir('conveyor-swarm-'))
+  const id = randomBytes(4).toString('hex')
+  const subnet = freeSubnet()
+
+  const bridge = `cv${id}`
+  await ip('link', 'add', bridge, 'type', 'bridge')
+  resources.defer(() => ip('link', 'del', bridge))
+  await ip('addr', 'add', `${subnet}.1/24`, 'dev', bridge)
+  await ip('link', 'set', bridge, 'up')
+
+  const machine = async (name: string, host: number) => {
+    const dir = join(folder.path, name)
+    await mkdir(dir)
+    return resources.use(await startMachine(`${name}-${id}`, { dir, bridge, subnet, host }))
+  }
+  const [one, two] = [await machine('one', 2), await machine('two', 3)]
+  await one.docker.swarmInit({
+    ListenAddr: `${one.address}:${PORT}`,
+    AdvertiseAddr: one.address,
+    Spec: { Dispatcher: { HeartbeatPeriod: HEARTBEAT_NS } },
+  })
+  const { JoinTokens } = await one.docker.swarmInspect()
+  await two.docker.swarmJoin({
+    ListenAddr: `${two.address}:${PORT}`,
+    AdvertiseAddr: two.address,
+    RemoteAddrs: [`${one.address}:${PORT}`],
+    JoinToken: JoinTokens.Worker,
+  })
+  const [manager, worker] = [await nodeOf(one), await nodeOf(two)]
+  const nodes = [manager, worker]
+  for (const node of nodes) await ensureBaseImages(node.docker)
+
+  const owned = resources.move()
+  return {
+    manager,
+    worker,
+    nodes,
+    address: `${subnet}.1`,
+    async makeImage(name, image) {
+      for (const node of nodes) await makeBuilderImage(node.docker, name, image)
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+interface Machine extends Omit<SwarmNode, 'id'>, AsyncDisposable {
+  readonly address: string
+}
+
+/** An engine in a new network namespace, with a cable to the bridge. */
+async function startMachine(
+  name: string,
+  { dir, bridge, subnet, host }: { dir: string; bridge: string; subnet: string; host: number },
+): Promise<Machine> {
+  await using resources = new AsyncDisposableStack()
+  // The namespace lives as long as this mount of it, and takes the cable along when it goes.
+  const namespace = join(dir, 'net')
+  await writeFile(namespace, '')
+  await run('unshare', `--net=${namespace}`, 'true')
+  resources.defer(() => run('umount', namespace))
+  const inside = (...command: string[]) => run('nsenter', `--net=${namespace}`, ...command)
+
+  const address = `${subnet}.${host}`
+  const cable = `${bridge}-${host}`
+  await ip('link', 'add', cable, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace)
+  await ip('link', 'set', cable, 'master', bridge, 'up')
+  await inside('ip', 'addr', 'add', `${address}/24`, 'dev', 'eth0')
+  await inside('ip', 'link', 'set', 'eth0', 'up')
+  await inside('ip', 'link', 'set', 'lo', 'up')
+
+  const engine = await startPrivateEngine(join(dir, 'engine'), {
+    removeData: true,
+    // Only the network and the name are its own: `ip netns exec` would mount /sys anew, without its cgroups.
+    within: [
+      ...['nsenter', `--net=${namespace}`, 'unshare', '--uts'],
+      ...['sh', '-c', 'hostname "$0" && exec "$@"', name],
+    ],
+    flags: ['--insecure-registry', `${subnet}.0/24`],
+  })
+  resources.use(engine)
+  const owned = resources.move()
+  return {
+    name,
+    address,
+    docker: dockerOf(engine),
+    engine,
+    cutOff: () => ip('link', 'set', cable, 'down'),
+    reconnect: () => ip('link', 'set', cable, 'up'),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+async function nodeOf(machine: Machine): Promise<SwarmNode> {
+  const { Swarm } = await machine.docker.info()
+  return { ...machine, id: Swarm.NodeID }
+}
+
+/** The first three numbers of a /24 network that this machine is not part of. */
+function freeSubnet(): string {
+  const taken = Object.values(networkInterfaces()).flatMap((one) => one?.map(({ address }) => address) ?? [])
+  for (;;) {
+    const subnet = `10.${randomInt(128, 255)}.${randomInt(0, 256)}`
+    if (!taken.some((address) => address.startsWith(`${subnet}.`))) return subnet
+  }
+}
+
+const ip = (...args: string[]) => run('ip', ...args)
+
+async function run(command: string, ...args: string[]): Promise<void> {
+  await using program = await start(command, args)
+  const { code } = await program.exited
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')}: ${program.stderr() || program.stdout()}`)
+}
