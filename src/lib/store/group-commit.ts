@@ -16,8 +16,9 @@ const GROUP_SIZE = 32
 /**
  * Writers that arrive together share one transaction, and so one wait for the disk. Each still succeeds
  * or fails alone: when a group fails, its members run again, each in a transaction of its own.
+ * @param again whether that can help after this error; if not, all of them fail with it.
  */
-export function groupCommit<DB>(db: Kysely<DB>) {
+export function groupCommit<DB>(db: Kysely<DB>, again: (error: unknown) => boolean = () => true) {
   const waiting: Member<DB>[] = []
   let running: Promise<void> | undefined
 
@@ -41,8 +42,8 @@ export function groupCommit<DB>(db: Kysely<DB>) {
         resolve(results[i])
       })
     } catch (error) {
-      if (group.length === 1) group[0]?.reject(error)
-      else for (const member of group) await commit([member])
+      if (group.length > 1 && again(error)) for (const member of group) await commit([member])
+      else for (const { reject } of group) reject(error)
     }
   }
 

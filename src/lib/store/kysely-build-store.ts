@@ -10,6 +10,8 @@ import { ended, inFlight, notReported, type Schema } from './schema.ts'
 export interface StoreDialect {
   /** Runs `work` in a transaction, durable when it resolves. May run it again when a first try failed. */
   write<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
+  /** The same for work that begins by taking a sequence number, and so has to wait for others like it anyway. */
+  writeInOrder<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
   /** Runs `work` while nobody else, in any process on this database, holds the lock of `imageName`. */
   lockImage<T>(imageName: string, work: () => Promise<T>): Promise<T>
   close(): Promise<void>
@@ -41,13 +43,13 @@ export function kyselyBuildStore(
 
   return {
     accept(request) {
-      return dialect.write(async (trx) => {
+      return dialect.writeInOrder(async (trx) => {
         await pruneDeliveries(trx)
         return accept(trx, request, time())
       })
     },
 
-    reserveSequence: () => dialect.write(nextSequence),
+    reserveSequence: () => dialect.writeInOrder(nextSequence),
 
     get: (id) => readBuild(db, id),
 

@@ -1,49 +1,15 @@
 import { type Kysely, sql } from 'kysely'
-import { type Migration, Migrator } from 'kysely/migration'
-import { ConveyorError } from '../errors.ts'
-import type { Schema } from './schema.ts'
+import type { Migration } from 'kysely/migration'
 
 /**
  * Every change of the tables, by name, oldest first. What has been released is never edited: a change is a
  * new entry. Written with Kysely's schema builder so that SQLite and Postgres run the same list.
  */
-const migrations: Record<string, Migration> = {
+export const migrations: Record<string, Migration> = {
   '001_builds': { up: createBuilds },
   '002_recipes': { up: addRecipes },
   '003_trees': { up: addTrees },
   '004_queues': { up: addQueues },
-}
-
-/**
- * Brings the tables up to date.
- * @param where names the database in messages, without secrets.
- * @throws ConveyorError when a later version of Conveyor has changed them, or a migration fails.
- */
-export async function migrate(db: Kysely<Schema>, where: string): Promise<void> {
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
-  const unknown = (await appliedMigrations(db)).find((name) => !(name in migrations))
-  if (unknown !== undefined) {
-    throw new ConveyorError('unavailable', `${where} was written by a newer Conveyor (it has ${unknown})`, {
-      hint: 'Start that version or a later one, or give this one a data folder of its own',
-      retryable: false,
-    })
-  }
-  const { error } = await migrator.migrateToLatest()
-  if (error instanceof ConveyorError) throw error
-  if (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new ConveyorError('unavailable', `cannot prepare the tables of ${where}: ${reason}`, {
-      retryable: false,
-      cause: error,
-    })
-  }
-}
-
-async function appliedMigrations(db: Kysely<Schema>): Promise<string[]> {
-  const tables = await db.introspection.getTables({ withInternalKyselyTables: true })
-  if (!tables.some((table) => table.name === 'kysely_migration')) return []
-  const { rows } = await sql<{ name: string }>`select name from kysely_migration order by name`.execute(db)
-  return rows.map((row) => row.name)
 }
 
 /** What each image was made from, so that it is made only once. */

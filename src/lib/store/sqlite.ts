@@ -4,10 +4,11 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Kysely } from 'kysely'
 import { ConveyorError } from '../errors.ts'
+import { migrate } from '../migrate.ts'
 import type { BuildStore } from './build-store.ts'
-import { groupCommit } from './group-commit.ts'
+import { groupCommit, type Work } from './group-commit.ts'
 import { kyselyBuildStore } from './kysely-build-store.ts'
-import { migrate } from './migrations.ts'
+import { migrations } from './migrations.ts'
 import { NodeSqliteDialect } from './node-sqlite-dialect.ts'
 import type { Schema } from './schema.ts'
 
@@ -32,7 +33,7 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   const database = await openExclusively(file)
   const db = new Kysely<Schema>({ dialect: new NodeSqliteDialect(database, explain) })
   try {
-    await migrate(db, `database ${file}`)
+    await migrate(db, { migrations, where: `database ${file}` })
     if (!inMemory)
       await writeFile(holderFile(file), `process ${process.pid} on ${hostname()}`, { mode: 0o600 })
   } catch (error) {
@@ -47,10 +48,12 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
     if (!inMemory) await rm(holderFile(file), { force: true })
     await db.destroy()
   }
+  const open = <T>(work: Work<Schema, T>) => (closing ? Promise.reject(closed(file)) : write(work))
   return kyselyBuildStore(
     db,
     {
-      write: (work) => (closing ? Promise.reject(closed(file)) : write(work)),
+      write: open,
+      writeInOrder: open,
       lockImage: keyedLock(),
       close: () => (closing ??= close()),
     },

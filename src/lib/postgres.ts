@@ -1,0 +1,136 @@
+import pg from 'pg'
+import { ConveyorError } from './errors.ts'
+import { explainPostgres } from './postgres-errors.ts'
+import { PostgresListener } from './postgres-listener.ts'
+
+export interface PostgresOptions {
+  /** `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with pg's further settings (`?sslmode=...`). */
+  url: string
+  /** How many connections the process may have for queries. Default 10. */
+  connections?: number
+}
+
+/** What every adapter on Postgres accepts: a database of its own, or one that its maker closes. */
+export type PostgresSource = PostgresOptions | { postgres: Postgres }
+
+/** How long a new connection may take. */
+const CONNECT_MS = 10_000
+/** Connections that hold locks, at most. Of their own, so that who has a lock never waits for one to query. */
+const LOCKS = 8
+
+/**
+ * A client that vanishes with its machine must not keep its locks for the two hours that are TCP's default;
+ * nor one that hangs in a transaction the rows that it changed.
+ */
+const SESSION = `
+  set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 4;
+  set idle_in_transaction_session_timeout = '60s'`
+
+/**
+ * One process's connections to one database, shared by the adapters on it. Connections are made when they
+ * are needed, and again after the server was away; nothing here throws outside of a call.
+ */
+export class Postgres {
+  /** `postgres://HOST:PORT/DATABASE`: without the login, for messages. */
+  readonly where: string
+  /** For queries. Errors are pg's own: see `explain`. */
+  readonly pool: pg.Pool
+  /** What other processes notify. Its one connection is made when somebody listens. */
+  readonly listener: PostgresListener
+  readonly #locks: pg.Pool
+  #closing: Promise<void> | undefined
+
+  /** @throws ConveyorError `invalid` when the URL is none; the message does not show it. */
+  constructor({ url, connections = 10 }: PostgresOptions) {
+    this.where = withoutLogin(url)
+    const common: pg.PoolConfig = {
+      connectionString: url,
+      application_name: 'conveyor',
+      connectionTimeoutMillis: CONNECT_MS,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+      onConnect: async (client) => void (await client.query(SESSION)),
+    }
+    this.pool = survivor({ ...common, max: connections })
+    this.#locks = survivor({ ...common, max: LOCKS })
+    this.listener = new PostgresListener(common, (thrown) => this.explain(thrown))
+  }
+
+  /** Runs one statement. @throws ConveyorError */
+  async query<Row>(statement: string | pg.QueryConfig, values?: unknown[]): Promise<Row[]> {
+    try {
+      const { rows } = await this.pool.query(statement as string, values)
+      return rows as Row[]
+    } catch (thrown) {
+      throw this.explain(thrown)
+    }
+  }
+
+  /**
+   * Runs `work` while nobody else, in any process on this database, holds the lock of that name.
+   * @throws what `work` throws; ConveyorError `unavailable` when the lock can not be had, or was lost with
+   *   its connection before the work was done.
+   */
+  async withLock<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const client = await this.#locks.connect().catch((thrown) => {
+      throw this.explain(thrown)
+    })
+    let lost: unknown
+    try {
+      await client.query('select pg_advisory_lock(hashtextextended($1, 0))', [name]).catch((thrown) => {
+        lost = thrown
+        throw this.explain(thrown)
+      })
+      const result = await work().finally(() =>
+        client.query('select pg_advisory_unlock(hashtextextended($1, 0))', [name]).catch((thrown) => {
+          lost = thrown
+        }),
+      )
+      if (lost) throw this.explain(lost)
+      return result
+    } finally {
+      client.release(lost !== undefined)
+    }
+  }
+
+  /** What pg threw, for people. What is a ConveyorError already stays as it is. */
+  explain(thrown: unknown): ConveyorError {
+    return explainPostgres(thrown, this.where)
+  }
+
+  /** Waits for the queries that run, and closes every connection. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
+    await this.listener.close()
+    await Promise.all([this.pool.end(), this.#locks.end()])
+  }
+}
+
+/** The database that an adapter uses, and how the adapter lets go of it. */
+export function usePostgres(source: PostgresSource): { postgres: Postgres; release: () => Promise<void> } {
+  if ('postgres' in source) return { postgres: source.postgres, release: async () => {} }
+  const postgres = new Postgres(source)
+  return { postgres, release: () => postgres.close() }
+}
+
+/** A pool whose connections may break at any time: whoever uses one then learns it from its query. */
+function survivor(config: pg.PoolConfig): pg.Pool {
+  const pool = new pg.Pool(config)
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return pool
+}
+
+function withoutLogin(url: string): string {
+  const parsed = URL.canParse(url) ? new URL(url) : null
+  if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol)) {
+    throw new ConveyorError('invalid', 'the address of the Postgres database is not a URL of one', {
+      hint: 'Give postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded',
+    })
+  }
+  return `postgres://${parsed.host || (parsed.searchParams.get('host') ?? 'localhost')}${parsed.pathname}`
+}

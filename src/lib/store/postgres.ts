@@ -1,0 +1,89 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Kysely, Transaction } from 'kysely'
+import { ConveyorError } from '../errors.ts'
+import { KeyedMutex } from '../keyed-mutex.ts'
+import { type PostgresSource, usePostgres } from '../postgres.ts'
+import { isConflict } from '../postgres-errors.ts'
+import { kyselyOn, migratePostgres } from '../postgres-tables.ts'
+import type { BuildStore } from './build-store.ts'
+import { groupCommit, type Work } from './group-commit.ts'
+import { kyselyBuildStore } from './kysely-build-store.ts'
+import { migrations } from './migrations.ts'
+import type { Schema } from './schema.ts'
+
+export type PostgresBuildStoreOptions = PostgresSource & {
+  /** The clock, for tests. */
+  now?: () => Date
+}
+
+/** How often a transaction is tried that others undo. */
+const TRIES = 5
+
+/**
+ * The build store in a Postgres database, shared by any number of processes. What it has answered is
+ * committed as the server's synchronous_commit has it. READ COMMITTED is enough: every change locks the row
+ * that decides about it before it looks at others (see accept.ts and `finish`).
+ * @throws ConveyorError when the database does not answer, refuses, or is newer than this program.
+ */
+export async function postgresBuildStore(options: PostgresBuildStoreOptions): Promise<BuildStore> {
+  const { postgres, release } = usePostgres(options)
+  const db = kyselyOn<Schema>(postgres)
+  try {
+    await migratePostgres(postgres, { name: 'store', first: 'builds', migrations })
+  } catch (error) {
+    await release()
+    throw error
+  }
+
+  const ordered = groupCommit(db, (error) => !isAway(error))
+  const running = new Set<Promise<unknown>>()
+  // Within the process first: otherwise each of many moves would wait with a connection of its own.
+  const images = new KeyedMutex()
+  let closing: Promise<void> | undefined
+
+  function unlessClosed<T>(work: () => Promise<T>): Promise<T> {
+    if (closing) {
+      const message = `database ${postgres.where} is closed, because conveyor is stopping`
+      return Promise.reject(new ConveyorError('unavailable', message))
+    }
+    const result = work()
+    running.add(result)
+    const done = () => running.delete(result)
+    result.then(done, done)
+    return result
+  }
+
+  async function close(): Promise<void> {
+    while (running.size > 0) await Promise.allSettled(running)
+    await release()
+  }
+
+  return kyselyBuildStore(
+    db,
+    {
+      write: (work) => unlessClosed(() => transaction(db, work)),
+      writeInOrder: (work) => unlessClosed(() => ordered.write(work)),
+      lockImage: (imageName, work) =>
+        images.run(imageName, () => postgres.withLock(`conveyor tags of ${imageName}`, work)),
+      close: () => (closing ??= close()),
+    },
+    options.now,
+  )
+}
+
+/** One transaction, tried again when it was undone for another's sake. */
+async function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {
+  for (let left = TRIES - 1; ; left--) {
+    try {
+      return await db.transaction().execute((trx: Transaction<Schema>) => work(trx))
+    } catch (error) {
+      if (left === 0 || !isConflict(error)) throw error
+      await sleep(Math.random() * 50)
+    }
+  }
+}
+
+/** The database is not there: what failed with it for all would fail for each alone, after a wait each. */
+function isAway(error: unknown): boolean {
+  return error instanceof ConveyorError && error.kind === 'unavailable' && !isConflict(error)
+}

@@ -1,0 +1,311 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { Postgres } from '../src/lib/postgres.ts'
+import type { BuildStore } from '../src/lib/store/build-store.ts'
+import { postgresBuildStore } from '../src/lib/store/postgres.ts'
+import { type OpenedStore, type OpenOptions, push, request, succeeded } from './build-store/subject.ts'
+import { buildStoreContract } from './build-store.contract.ts'
+import { startPostgres, type TestPostgres } from './support/postgres.ts'
+import { projectRoot, start } from './support/processes.ts'
+
+let postgres: TestPostgres
+beforeAll(async () => {
+  postgres = await startPostgres()
+})
+afterAll(() => postgres[Symbol.asyncDispose]())
+
+function openInChild(url: string): string {
+  return `import { postgresBuildStore } from ${JSON.stringify(`${projectRoot}src/lib/store/postgres.ts`)}
+    const store = await postgresBuildStore({ url: ${JSON.stringify(url)} })`
+}
+
+buildStoreContract('Postgres', async (options: OpenOptions): Promise<OpenedStore> => {
+  const url = await postgres.database()
+  let store = await postgresBuildStore({ url, ...options })
+  return {
+    store,
+    openInChild: openInChild(url),
+    async reopen() {
+      await store.close()
+      store = await postgresBuildStore({ url, ...options })
+      return store
+    },
+    dispose: () => store.close(),
+  }
+})
+
+describe('Postgres build store', () => {
+  let url: string
+  const opened: BuildStore[] = []
+  beforeEach(async () => {
+    url = await postgres.database()
+  })
+  afterEach(async () => {
+    await Promise.all(opened.splice(0).map((store) => store.close()))
+  })
+
+  /** Several stores on one database, as several processes have them. */
+  async function stores(count: number): Promise<BuildStore[]> {
+    const made = await Promise.all(Array.from({ length: count }, () => postgresBuildStore({ url })))
+    opened.push(...made)
+    return made
+  }
+
+  async function one(): Promise<BuildStore> {
+    const [store] = await stores(1)
+    if (!store) throw new Error('no store')
+    return store
+  }
+
+  it('is prepared once when many start at the same time', async () => {
+    const children = await Promise.all(
+      Array.from({ length: 3 }, () =>
+        start(process.execPath, [
+          '--input-type=module',
+          '--eval',
+          `${openInChild(url)}
+          process.stdout.write(String(await store.reserveSequence()))
+          await store.close()`,
+        ]),
+      ),
+    )
+    const here = await Promise.all((await stores(10)).map((store) => store.reserveSequence()))
+    const exits = await Promise.all(children.map((child) => child.exited))
+    expect(
+      exits.map(({ code }) => code),
+      children.map((child) => child.stderr()).join('\n'),
+    ).toEqual([0, 0, 0])
+    const numbers = [...here, ...children.map((child) => Number(child.stdout()))]
+    expect(numbers.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 13 }, (_, i) => i + 1))
+  })
+
+  it('makes one build of a commit that many stores accept at once, with every ref', async () => {
+    const branches = Array.from({ length: 40 }, (_, i) => `branch-${i}`)
+    const processes = await stores(5)
+    const accepted = await Promise.all(branches.map((branch, i) => processes[i % 5]?.accept(push(branch))))
+    expect(new Set(accepted.map((answer) => answer?.build.id)).size).toBe(1)
+    expect(accepted.filter((answer) => answer?.outcome === 'created')).toHaveLength(1)
+    const [build] = (await processes[0]?.unfinished()) ?? []
+    expect(build?.refs.map(({ name }) => name).toSorted()).toEqual(branches.toSorted())
+    expect(build?.pushOrder).toBe(40)
+  })
+
+  it('answers one delivery that reaches several stores at once with one build', async () => {
+    const asked = push('main')
+    const answers = await Promise.all((await stores(8)).map((store) => store.accept(asked)))
+    expect(new Set(answers.map(({ build }) => build.id)).size).toBe(1)
+    expect(answers.filter(({ outcome }) => outcome === 'redelivered')).toHaveLength(7)
+  })
+
+  it('loses no ref that joins while another process finishes the build', async () => {
+    const [server, worker] = (await stores(2)) as [BuildStore, BuildStore]
+    const outcomes = new Set<string>()
+    for (let round = 0; round < 40; round++) {
+      const sha = round.toString(16).padStart(40, '0')
+      const { build } = await server.accept(push('main', { sha }))
+      const claimed = await worker.claim(build.id)
+      if (!claimed) throw new Error('not claimed')
+      // Sometimes before, sometimes after, sometimes in the middle of it.
+      const [joined, finish] = await Promise.all([
+        server.accept(push('dev', { sha })),
+        sleep(round % 8).then(() => worker.finish(build.id, claimed.attempt, 1, succeeded())),
+      ])
+      outcomes.add(`${joined.outcome} ${finish}`)
+      if (finish === 'refs_added') {
+        expect(joined).toMatchObject({ outcome: 'joined', build: { id: build.id } })
+        expect((await worker.get(build.id))?.refs.map(({ name }) => name)).toEqual(['main', 'dev'])
+        expect(await worker.finish(build.id, claimed.attempt, 2, succeeded())).toBe('finished')
+      } else {
+        expect(finish).toBe('finished')
+        expect(joined.outcome).toBe('created')
+        expect(joined.build).toMatchObject({ state: 'pending', refs: [{ name: 'dev' }] })
+        expect(joined.build.id).not.toBe(build.id)
+      }
+    }
+    for (const outcome of outcomes) expect(['joined refs_added', 'created finished']).toContain(outcome)
+  })
+
+  it('gives a build to one of the workers that claim it for themselves', async () => {
+    const workers = await stores(6)
+    const { build } = (await workers[0]?.accept(push('main'))) ?? {}
+    const claims = await Promise.all(workers.map((store) => store.claimFor(String(build?.id), 60)))
+    expect(claims.filter((claim) => claim === 'held')).toHaveLength(5)
+    expect(claims.filter((claim) => claim !== 'held')).toMatchObject([{ id: build?.id, attempt: 1 }])
+  })
+
+  it('never moves a tag back, however the moves of several processes overlap', async () => {
+    const processes = await stores(3)
+    const tags = new Map<string, number>()
+    const order = Array.from({ length: 45 }, (_, i) => i + 1).toSorted(() => Math.random() - 0.5)
+    let inside = 0
+    await Promise.all(
+      order.map((sequence, i) =>
+        processes[i % 3]?.moveTags(
+          'registry.test/acme/app',
+          [
+            { tag: 'main', sequence },
+            { tag: 'latest', sequence },
+          ],
+          async (tag) => {
+            inside += 1
+            expect(inside).toBeLessThanOrEqual(2)
+            await sleep(Math.random() * 5)
+            tags.set(tag, sequence)
+            inside -= 1
+          },
+        ),
+      ),
+    )
+    expect(Object.fromEntries(tags)).toEqual({ main: 45, latest: 45 })
+  })
+
+  it('moves the tags of more images at once than it has connections', async () => {
+    const store = await one()
+    const images = Array.from({ length: 40 }, (_, i) => `registry.test/acme/app-${i}`)
+    const moved = await Promise.all(
+      images.map((image) => store.moveTags(image, [{ tag: 'main', sequence: 1 }], () => sleep(20))),
+    )
+    expect(moved.flat()).toHaveLength(40)
+  })
+
+  it('lets another process move tags when one dies that was moving them', async () => {
+    const child = await start(process.execPath, [
+      '--input-type=module',
+      '--eval',
+      `${openInChild(url)}
+      await store.moveTags('image', [{ tag: 'main', sequence: 5 }], () => {
+        process.stdout.write('moving')
+        return new Promise((resolve) => setTimeout(resolve, 1e9))
+      })`,
+    ])
+    await child.waitFor(/moving/)
+    const store = await one()
+    const next = store.moveTags('image', [{ tag: 'main', sequence: 6 }], async () => {})
+    await child.kill('SIGKILL')
+    expect(await next).toEqual(['main'])
+    expect(await store.moveTags('image', [{ tag: 'main', sequence: 5 }], async () => {})).toEqual([])
+  })
+
+  it('shares connections with others, and leaves them open', async () => {
+    const shared = new Postgres({ url })
+    const store = await postgresBuildStore({ postgres: shared })
+    const { build } = await store.accept(push('main'))
+    await store.close()
+    const ids = await shared.query<{ id: string }>('select id from builds')
+    expect(ids).toEqual([{ id: build.id }])
+    await shared.close()
+    await expect(shared.query('select 1')).rejects.toMatchObject({ name: 'ConveyorError' })
+  })
+
+  it('refuses what a newer version has written', async () => {
+    await one()
+    const other = new Postgres({ url })
+    await other.query(`insert into conveyor_store_migration values ('999_future', '2031-01-01T00:00:00Z')`)
+    await other.close()
+    await expect(postgresBuildStore({ url })).rejects.toMatchObject({
+      name: 'ConveyorError',
+      message: expect.stringContaining('was written by a newer Conveyor (it has 999_future)'),
+      retryable: false,
+    })
+  })
+
+  it('refuses a database with tables of another program', async () => {
+    const other = new Postgres({ url })
+    await other.query('create table builds (name text)')
+    await other.close()
+    await expect(postgresBuildStore({ url })).rejects.toMatchObject({
+      kind: 'invalid',
+      message: expect.stringContaining('has a table builds of another program'),
+    })
+  })
+
+  describe('says what is wrong, and never the password', () => {
+    const change = (part: Partial<URL>) => Object.assign(new URL(url), part).href
+    const cases: [string, () => string, object][] = [
+      [
+        'the password',
+        () => change({ password: 'hunter2-wrong' }),
+        { kind: 'unauthorized', message: expect.stringContaining('refuses the login'), retryable: false },
+      ],
+      [
+        'no password',
+        () => change({ password: '' }),
+        { kind: 'unauthorized', message: expect.stringContaining('password') },
+      ],
+      [
+        'the user',
+        () => change({ username: 'nobody-known' }),
+        { kind: 'unauthorized', message: expect.stringContaining('refuses the login') },
+      ],
+      [
+        'the database',
+        () => change({ pathname: '/not_there' }),
+        {
+          kind: 'not_found',
+          message: expect.stringContaining('/not_there does not exist'),
+          retryable: false,
+        },
+      ],
+      [
+        'the port',
+        () => change({ port: '1' }),
+        {
+          kind: 'unavailable',
+          message: expect.stringMatching(/127\.0\.0\.1:1\/.* does not answer/),
+          retryable: true,
+        },
+      ],
+      [
+        'the URL',
+        () => 'postgres://user:hunter2-wrong@[',
+        { kind: 'invalid', message: expect.stringContaining('not a URL'), retryable: false },
+      ],
+    ]
+    it.each(cases)('%s', async (_what, address, problem) => {
+      const error = await postgresBuildStore({ url: address() }).catch((thrown: unknown) => thrown)
+      expect(error).toMatchObject({ name: 'ConveyorError', hint: expect.any(String), ...problem })
+      const { password } = new URL(url)
+      const { message, hint, stack, cause } = error as Error & { hint: string }
+      const shown = JSON.stringify([message, hint, stack, cause, String(cause)])
+      expect(shown).not.toContain(password)
+      expect(shown).not.toContain('hunter2')
+    })
+  })
+
+  describe('while the server is away', () => {
+    it('fails as unavailable, and works again when it is back', async () => {
+      const store = await one()
+      const { build } = await store.accept(push('main'))
+      const cut: string[] = []
+      for (const signal of ['SIGINT', 'SIGQUIT'] as const) {
+        // Connections that wait for something break too: one holds a lock, one transaction is open.
+        const moving = store
+          .moveTags(signal, [{ tag: 'main', sequence: 1 }], async () => {
+            await postgres.stop(signal)
+          })
+          .catch((error) => void cut.push(error.kind))
+        await moving
+        const asked = [
+          store.get(build.id),
+          store.accept(push('dev')),
+          store.accept(push('dev2')),
+          store.claim(build.id),
+          store.moveTags('image', [], async () => {}),
+        ]
+        for (const call of await Promise.allSettled(asked)) {
+          expect(call).toMatchObject({
+            status: 'rejected',
+            reason: { name: 'ConveyorError', kind: 'unavailable', retryable: true },
+          })
+        }
+        await postgres.start()
+        expect(await store.get(build.id)).toEqual(build)
+        expect((await store.accept(request())).outcome).toBe('joined')
+        expect(await store.moveTags('image', [{ tag: signal, sequence: 1 }], async () => {})).toEqual([
+          signal,
+        ])
+      }
+      expect(cut).toEqual(['unavailable', 'unavailable'])
+    })
+  })
+})
