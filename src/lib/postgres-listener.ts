@@ -5,6 +5,11 @@ import type { ConveyorError } from './errors.ts'
 /** Called with what was notified; with null when something may have been missed, as the connection broke. */
 export type Notified = (payload: string | null) => void
 
+export interface ListenerConfig extends pg.ClientConfig {
+  /** SQL that every new connection begins with. */
+  session: string
+}
+
 /** Waits between tries to connect again, the last one from then on. */
 const RETRY_MS = [100, 500, 2_000, 5_000]
 
@@ -14,7 +19,7 @@ const RETRY_MS = [100, 500, 2_000, 5_000]
  * It has to be a session of the server's own: a pooler in transaction mode passes no notifications on.
  */
 export class PostgresListener {
-  readonly #config: pg.ClientConfig
+  readonly #config: ListenerConfig
   readonly #explain: (thrown: unknown) => ConveyorError
   readonly #channels = new Map<string, Set<Notified>>()
   readonly #closed = new AbortController()
@@ -24,7 +29,7 @@ export class PostgresListener {
   #first: Promise<void> | undefined
   #keeping: Promise<void> | undefined
 
-  constructor(config: pg.ClientConfig, explain: (thrown: unknown) => ConveyorError) {
+  constructor(config: ListenerConfig, explain: (thrown: unknown) => ConveyorError) {
     this.#config = config
     this.#explain = explain
   }
@@ -52,6 +57,11 @@ export class PostgresListener {
     }
   }
 
+  /** The connection, while there is one. */
+  get connection(): pg.Client | undefined {
+    return this.#client
+  }
+
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#end()
@@ -73,6 +83,7 @@ export class PostgresListener {
     })
     try {
       await client.connect()
+      await client.query(this.#config.session)
       for (const channel of this.#channels.keys()) await client.query(`listen ${channel}`)
     } catch (error) {
       await client.end().catch(() => {})

@@ -49,17 +49,30 @@ export class Postgres {
       connectionTimeoutMillis: CONNECT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
+      idleTimeoutMillis: 30_000,
       onConnect: async (client) => void (await client.query(SESSION)),
     }
     this.pool = survivor({ ...common, max: connections })
     this.#locks = survivor({ ...common, max: LOCKS })
-    this.listener = new PostgresListener(common, (thrown) => this.explain(thrown))
+    this.listener = new PostgresListener({ ...common, session: SESSION }, (thrown) => this.explain(thrown))
   }
 
   /** Runs one statement. @throws ConveyorError */
   async query<Row>(statement: string | pg.QueryConfig, values?: unknown[]): Promise<Row[]> {
+    return this.#query(this.pool, statement, values)
+  }
+
+  /**
+   * The same on the connection that listens, while there is one: a process that only waits needs no other. For
+   * a caller that asks one question after another, and waits between.
+   */
+  async queryWhileWaiting<Row>(statement: string | pg.QueryConfig, values?: unknown[]): Promise<Row[]> {
+    return this.#query(this.listener.connection ?? this.pool, statement, values)
+  }
+
+  async #query<Row>(on: pg.Pool | pg.Client, statement: string | pg.QueryConfig, values?: unknown[]) {
     try {
-      const { rows } = await this.pool.query(statement as string, values)
+      const { rows } = await on.query(statement as string, values)
       return rows as Row[]
     } catch (thrown) {
       throw this.explain(thrown)

@@ -23,6 +23,12 @@ export interface ReceiveOptions {
   warm?: readonly string[]
 }
 
+export interface QueueDepth {
+  ready: number
+  leased: number
+  oldestSeconds: number
+}
+
 /** Jobs, at least once each, oldest first where that costs nothing. */
 export interface Queue {
   /** Durable (as far as the adapter is) when it resolves. `repository` lets adapters group or route jobs. */
@@ -32,6 +38,11 @@ export interface Queue {
    * released nor extended within the lease is delivered again.
    */
   receive(signal: AbortSignal, options?: ReceiveOptions): Promise<Job | null>
+  /**
+   * How much work there is, for scaling and for people: jobs that wait for a worker, jobs that workers have,
+   * and for how many seconds the oldest of the waiting has been ready (0 when none waits).
+   */
+  depth?(): Promise<QueueDepth>
   /** Whether jobs outlive the process that sent them. What does not is sent again at every start. */
   readonly durable: boolean
   /**

@@ -1,0 +1,108 @@
+/**
+ * The statements of the Postgres queue. `now()` is the start of the statement by the server's clock: the only
+ * clock that decides about leases.
+ *
+ * A job is ready when its `available_at` has come: when it was sent, when the delay after its release is over,
+ * or when its lease has ended. (build_id, seq, deliveries) names one delivery.
+ */
+
+export const CHANNEL = 'conveyor_queue'
+
+/** 1: build id, 2: repository. A build that is on its way already stays as it is. */
+export const SEND = `
+  insert into queue_jobs (build_id, repository) values ($1, $2)
+  on conflict (build_id) do nothing returning build_id`
+
+/**
+ * Leases one job, and says when to look again where there is none.
+ *
+ * 1: repositories that the asker is warm for, 2: the asker, 3: seconds of the lease, 4: for how many seconds a
+ * job is left to others who wait and are warm for it, 5: how many seconds younger than the oldest job one may
+ * be that the asker takes first because it is warm for it: no job is overtaken by ever new ones.
+ *
+ * Rows that somebody else is just taking are skipped, so askers never wait for each other.
+ */
+export const CLAIM = `
+  with warm_job as materialized (
+    select build_id from queue_jobs
+    where available_at <= now() and repository = any($1::text[])
+      and queued_at <= make_interval(secs => $5::float8) +
+        (select queued_at from queue_jobs where available_at <= now() order by seq limit 1)
+    order by seq limit 1 for update skip locked
+  ), any_job as materialized (
+    select build_id from queue_jobs
+    where available_at <= now() and not exists (select from warm_job)
+      and (available_at <= now() - make_interval(secs => $4::float8) or repository not in (
+        select unnest(warm) from queue_waiters
+        where id <> $2 and expires_at > now() and (waiting > 0 or woken_at > now() - interval '1 second')))
+    order by seq limit 1 for update skip locked
+  ), claimed as (
+    update queue_jobs
+    set deliveries = deliveries + 1, leased = true, available_at = now() + make_interval(secs => $3::float8)
+    where build_id in (select build_id from warm_job union all select build_id from any_job)
+    returning build_id, repository, seq, deliveries
+  )
+  select claimed.*, case when claimed.build_id is null then (
+    select extract(epoch from min(case when available_at > now() then available_at
+      else available_at + make_interval(secs => $4::float8) end) - now())::float8 from queue_jobs
+  ) end as next_seconds
+  from (select) as always left join claimed on true`
+
+export interface ClaimRow {
+  build_id: string | null
+  repository: string
+  seq: string
+  deliveries: number
+  /** Seconds until something may be ready; null when nothing is on its way. */
+  next_seconds: number | null
+}
+
+/** 1-3: the delivery, 4: seconds. */
+export const EXTEND = `
+  update queue_jobs set available_at = now() + make_interval(secs => $4::float8)
+  where build_id = $1 and seq = $2 and deliveries = $3 and leased returning build_id`
+
+/** 1-3: the delivery. */
+export const ACKNOWLEDGE = `
+  delete from queue_jobs where build_id = $1 and seq = $2 and deliveries = $3 and leased returning build_id`
+
+/** 1-3: the delivery, 4: seconds until it is ready, 5: how many deliveries it takes back. */
+export const RELEASE = `
+  update queue_jobs
+  set leased = false, available_at = now() + make_interval(secs => $4::float8), deliveries = deliveries - $5
+  where build_id = $1 and seq = $2 and deliveries = $3 and leased returning build_id`
+
+/**
+ * Wakes one process that waits, and counts that one of its receivers is spoken for: jobs that are sent
+ * together wake as many. A statement of its own, after the job is committed: who is not seen waiting here will
+ * see the job. 1: repository of the job; who is warm for it comes first, else who has most room.
+ */
+export const WAKE = `
+  with chosen as (
+    select id from queue_waiters where waiting > 0 and expires_at > now()
+    order by ($1 = any(warm)) desc, waiting desc, random() limit 1 for update skip locked
+  )
+  update queue_waiters set waiting = waiting - 1, woken_at = now()
+  from chosen where queue_waiters.id = chosen.id
+  returning pg_notify('${CHANNEL}', chosen.id)`
+
+/** 1: process, 2: how many of its receivers wait, 3: what it is warm for, 4: seconds until that counts no more. */
+export const WAIT = `
+  insert into queue_waiters (id, waiting, warm, expires_at)
+  values ($1, $2, $3, now() + make_interval(secs => $4::float8))
+  on conflict (id) do update set waiting = excluded.waiting, warm = excluded.warm, woken_at = null,
+    expires_at = excluded.expires_at
+  returning (select count(*)::int from queue_waiters where expires_at > now()) as processes`
+
+/** 1: process. */
+export const LEAVE = `update queue_waiters set waiting = 0, woken_at = null where id = $1`
+
+/** 1: process. Also of processes that were killed. */
+export const FORGET = `delete from queue_waiters where id = $1 or expires_at < now() - interval '1 minute'`
+
+export const DEPTH = `
+  select count(*) filter (where available_at <= now())::int as ready,
+    count(*) filter (where leased and available_at > now())::int as leased,
+    coalesce(extract(epoch from now() - min(available_at) filter (where available_at <= now())), 0)::float8
+      as "oldestSeconds"
+  from queue_jobs`

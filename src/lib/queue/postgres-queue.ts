@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto'
+import { ConveyorError } from '../errors.ts'
+import { type PostgresSource, usePostgres } from '../postgres.ts'
+import { migratePostgres } from '../postgres-tables.ts'
+import * as statements from './postgres-queue-sql.ts'
+import { migrations } from './postgres-queue-tables.ts'
+import { type Look, Waiting } from './postgres-waiting.ts'
+import type { Job, Queue, QueueDepth } from './queue.ts'
+
+export type PostgresQueueOptions = PostgresSource & {
+  /** How long a job is held before it is delivered again, in seconds. Default 30. */
+  leaseSeconds?: number
+  /**
+   * How long a job is left to a worker that waits and is warm for its repository, in seconds. Default 3; with
+   * 0, a job goes to whoever asks.
+   */
+  affinitySeconds?: number
+  /**
+   * How many seconds younger than the oldest a job may be that a worker takes first because it is warm for it.
+   * Default 30.
+   */
+  headStartSeconds?: number
+}
+
+/** The longest that setTimeout can wait. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
+/**
+ * Jobs in a Postgres database, for any number of processes. Whoever asks takes a job itself, with one
+ * statement; there is no scheduler that could fail. Written for Conveyor, and not on pg-boss: that has no way to
+ * leave a job to a warm worker, finds a dead worker only by a monitor (heartbeats of 10 s or more, checked once a
+ * minute), and counts every job that is given back against its retries.
+ *
+ * A job that is sent wakes one process that waits, by NOTIFY: a warm one if there is any. Whatever is missed
+ * so (a process that died, a lease that ended) is found by those who wait, who look by themselves now and then.
+ */
+export async function postgresQueue(options: PostgresQueueOptions): Promise<Queue> {
+  const { leaseSeconds = 30, affinitySeconds = 3, headStartSeconds = 30 } = options
+  const { postgres, release: releaseDatabase } = usePostgres(options)
+  const id = randomUUID()
+  try {
+    await migratePostgres(postgres, { name: 'queue', first: 'queue_jobs', migrations })
+    await postgres.query(statements.FORGET, [id])
+  } catch (error) {
+    await releaseDatabase()
+    throw error
+  }
+
+  const timers = new Set<NodeJS.Timeout>()
+  const asking = new Set<Promise<unknown>>()
+  let closing: Promise<void> | undefined
+
+  const wake = (repository: string) => postgres.query(statements.WAKE, [repository])
+
+  /** Wakes somebody when a delay is over. Who waits would find the job a little later by itself. */
+  function wakeAfter(seconds: number, repository: string): void {
+    const timer = setTimeout(
+      () => {
+        timers.delete(timer)
+        wake(repository).catch(() => {}) // the database is away, and those who wait know that themselves
+      },
+      Math.min(seconds * 1000 + 5, LONGEST_TIMER_MS),
+    )
+    timer.unref()
+    timers.add(timer)
+  }
+
+  async function look(warm: string[], whileWaiting: boolean): Promise<Look<Delivery>> {
+    const query = {
+      name: 'conveyor-claim',
+      text: statements.CLAIM,
+      values: [warm, id, leaseSeconds, affinitySeconds, headStartSeconds],
+    }
+    const [row] = whileWaiting
+      ? await postgres.queryWhileWaiting<statements.ClaimRow>(query)
+      : await postgres.query<statements.ClaimRow>(query)
+    if (!row || row.build_id === null) return { job: null, nextSeconds: row?.next_seconds ?? null }
+    return { job: { ...row, build_id: row.build_id }, nextSeconds: null }
+  }
+
+  async function giveBack(delivery: Delivery, seconds: number, takenBack: 0 | 1): Promise<void> {
+    const values = [...tokenOf(delivery), seconds, takenBack]
+    const released = await postgres.query(statements.RELEASE, values)
+    if (released.length === 0) return // a lost lease has given the job back already
+    if (seconds > 0) wakeAfter(seconds, delivery.repository)
+    else await wake(delivery.repository)
+  }
+
+  function jobOf(delivery: Delivery): Job {
+    async function whileHeld(statement: string, values: unknown[]): Promise<void> {
+      if ((await postgres.query(statement, values)).length > 0) return
+      throw new ConveyorError('unavailable', `the lease of build ${delivery.build_id} is lost`, {
+        hint: 'Stop working on it: another worker may have begun',
+        retryable: false,
+      })
+    }
+    return {
+      buildId: delivery.build_id,
+      deliveries: delivery.deliveries,
+      extend: (seconds) => whileHeld(statements.EXTEND, [...tokenOf(delivery), seconds]),
+      acknowledge: () => whileHeld(statements.ACKNOWLEDGE, tokenOf(delivery)),
+      release: (seconds) => giveBack(delivery, seconds, 0),
+    }
+  }
+
+  const waiting = new Waiting<Delivery>({
+    postgres,
+    id,
+    look: (warm) => look(warm, true),
+    giveBack: (delivery) => giveBack(delivery, 0, 1),
+    wakeOther: async () => void (await wake('')),
+  })
+
+  async function receive(signal: AbortSignal, warm: readonly string[]): Promise<Job | null> {
+    // While others here wait, there was nothing a moment ago: one question serves all of them.
+    const found = waiting.size === 0 ? (await look([...warm], false)).job : null
+    const stopped = signal.aborted || closing !== undefined
+    if (found && stopped) await giveBack(found, 0, 1)
+    if (stopped) return null
+    const delivery = found ?? (await waiting.next(signal, warm))
+    return delivery && jobOf(delivery)
+  }
+
+  async function close(): Promise<void> {
+    for (const timer of timers) clearTimeout(timer)
+    try {
+      await waiting.close()
+      await Promise.allSettled(asking)
+    } finally {
+      await releaseDatabase()
+    }
+  }
+
+  return {
+    durable: true,
+    duplicates: false,
+    leaseSeconds,
+
+    async send({ buildId, repository }) {
+      if (closing) {
+        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: conveyor is stopping`)
+      }
+      const key = repository.toLowerCase()
+      const sent = await postgres.query(statements.SEND, [buildId, key])
+      if (sent.length > 0) await wake(key)
+    },
+
+    async receive(signal, { warm = [] } = {}) {
+      if (closing || signal.aborted) return null
+      const asked = receive(
+        signal,
+        warm.map((repository) => repository.toLowerCase()),
+      )
+      asking.add(asked)
+      try {
+        return await asked
+      } finally {
+        asking.delete(asked)
+      }
+    },
+
+    async depth() {
+      const [depth] = await postgres.query<QueueDepth>(statements.DEPTH)
+      if (!depth) throw new Error('an aggregate without a row')
+      return depth
+    },
+
+    close: () => (closing ??= close()),
+  }
+}
+
+interface Delivery extends statements.ClaimRow {
+  build_id: string
+}
+
+/** What names one delivery of a job: nobody who lost it, or had an earlier job of the same build, has the same. */
+function tokenOf({ build_id, seq, deliveries }: Delivery): [string, string, number] {
+  return [build_id, seq, deliveries]
+}
