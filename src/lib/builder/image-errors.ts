@@ -98,7 +98,7 @@ function broken(error: unknown, message: string, image: string): ConveyorError {
 }
 
 /** The engine's own words, without what the client puts around them. */
-function engineMessage(error: unknown): string {
+export function engineMessage(error: unknown): string {
   const { json, message } = error as { json?: { message?: unknown } | null; message?: string }
   const text = typeof json?.message === 'string' ? json.message : String(message ?? error)
   return text.replace(/^\(HTTP code \d+\) [^-]*- /, '').trim()

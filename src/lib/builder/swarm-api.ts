@@ -1,0 +1,136 @@
+import type { IncomingMessage } from 'node:http'
+import type Dockerode from 'dockerode'
+
+/** The parts of the Docker API that Swarm is asked through: https://docs.docker.com/reference/api/engine/ */
+
+/** States of a task, in this order: https://docs.docker.com/engine/swarm/how-swarm-mode-works/swarm-task-states/ */
+export type TaskState =
+  | 'new'
+  | 'allocated'
+  | 'pending'
+  | 'assigned'
+  | 'accepted'
+  | 'preparing'
+  | 'ready'
+  | 'starting'
+  | 'running'
+  | 'complete'
+  | 'shutdown'
+  | 'failed'
+  | 'rejected'
+  | 'remove'
+  | 'orphaned'
+
+export interface Task {
+  ID: string
+  ServiceID: string
+  /** Missing until the Swarm has chosen one. */
+  NodeID?: string
+  CreatedAt: string
+  DesiredState: TaskState
+  Status: {
+    State: TaskState
+    Message?: string
+    Err?: string
+    ContainerStatus?: { ContainerID?: string; ExitCode?: number }
+  }
+}
+
+export interface Node {
+  ID: string
+  /** Counts its changes: down, ready again, drained... */
+  Version: { Index: number }
+  Spec: { Availability: 'active' | 'pause' | 'drain' }
+  Description: { Hostname: string }
+  Status: { State: 'unknown' | 'down' | 'ready' | 'disconnected'; Message?: string }
+}
+
+export interface Service {
+  ID: string
+  Version: { Index: number }
+  Spec: Dockerode.ServiceSpec
+}
+
+/** A manager that takes longer than this to answer has lost the others. */
+const ANSWER_MS = 30_000
+
+type DialOptions = Parameters<Dockerode['modem']['dial']>[0]
+
+interface Question {
+  query?: Record<string, unknown>
+  body?: unknown
+  auth?: Dockerode.AuthConfig | undefined
+}
+
+/** Asks a Swarm through one of its managers. Rejects with the engine's error, which has a `statusCode` if it answered. */
+export class SwarmApi {
+  readonly #docker: Dockerode
+  constructor(docker: Dockerode) {
+    this.#docker = docker
+  }
+
+  /** All tasks of the services with this label, `name=value`; also of services that are removed already. */
+  tasks(label: string): Promise<Task[]> {
+    return this.#ask('GET', '/tasks', { query: { filters: { label: [label] } } })
+  }
+
+  /** Null for one that has been removed from the Swarm. */
+  node(id: string): Promise<Node | null> {
+    return this.#ask<Node>('GET', `/nodes/${id}`).catch(nullIfAbsent)
+  }
+
+  services(label: string): Promise<Service[]> {
+    return this.#ask('GET', '/services', { query: { filters: { label: [label] } } })
+  }
+
+  service(id: string): Promise<Service | null> {
+    return this.#ask<Service>('GET', `/services/${id}`).catch(nullIfAbsent)
+  }
+
+  /** @returns its id */
+  async create(spec: Dockerode.ServiceSpec, auth?: Dockerode.AuthConfig): Promise<string> {
+    return (await this.#ask<{ ID: string }>('POST', '/services/create', { body: spec, auth })).ID
+  }
+
+  async update(service: Service, spec: Dockerode.ServiceSpec): Promise<void> {
+    const query = { version: service.Version.Index }
+    await this.#ask('POST', `/services/${service.ID}/update`, { query, body: spec })
+  }
+
+  /** Removes a service; one that is not there is removed already. */
+  async remove(id: string): Promise<void> {
+    await this.#ask('DELETE', `/services/${id}`).catch(nullIfAbsent)
+  }
+
+  secrets(): Promise<{ ID: string; Spec: { Name: string } }[]> {
+    return this.#ask('GET', '/secrets')
+  }
+
+  /** What a task has written, in frames; `follow` goes on until it is aborted, as a Swarm does not tell the end. */
+  logs(taskId: string, follow: boolean, abortSignal: AbortSignal): Promise<IncomingMessage> {
+    const options = { _query: { stdout: true, stderr: true, follow } }
+    return this.#dial({
+      ...{ path: `/tasks/${taskId}/logs?`, method: 'GET', options, isStream: true, abortSignal },
+    }) as Promise<IncomingMessage>
+  }
+
+  #ask<T>(method: string, path: string, { query = {}, body, auth }: Question = {}): Promise<T> {
+    const options = { _query: query, _body: body }
+    const abortSignal = AbortSignal.timeout(ANSWER_MS)
+    return this.#dial({ path: `${path}?`, method, options, authconfig: auth, abortSignal }) as Promise<T>
+  }
+
+  #dial(options: Record<string, unknown>): Promise<unknown> {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    this.#docker.modem.dial(
+      { ...options, statusCodes: { 200: true, 201: true } } as unknown as DialOptions,
+      (error, answer) => (error ? reject(error) : resolve(answer)),
+    )
+    return promise
+  }
+}
+
+function nullIfAbsent(error: { statusCode?: number }): null {
+  if (error.statusCode === 404) return null
+  throw error
+}

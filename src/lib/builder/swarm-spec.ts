@@ -1,0 +1,67 @@
+import type Dockerode from 'dockerode'
+import type { ContainerBuild } from './build-container.ts'
+import { contractEnvironment } from './image-builder.ts'
+import type { SwarmBuilderOptions } from './swarm-builder.ts'
+import { STOP_SECONDS } from './swarm-service.ts'
+
+/** Paths in the container by the names of the Swarm's secrets. */
+export type SwarmSecrets = Readonly<Record<string, string>>
+
+/** A Swarm has no `data` container on every node: what a builder image finds there are secrets of the Swarm. */
+export const SWARM_SECRETS: SwarmSecrets = {
+  'conveyor.id_rsa': '/var/run/conveyor/.ssh/id_rsa',
+  'conveyor.id_rsa.pub': '/var/run/conveyor/.ssh/id_rsa.pub',
+  'conveyor.config.json': '/var/run/conveyor/.docker/config.json',
+}
+
+/**
+ * The service that runs one build, once. It is not a `ReplicatedJob` but a service of one task that is never
+ * restarted, which does the same: engines before 23 never end, nor remove, the container of a job whose
+ * service is removed (https://github.com/moby/moby/issues/42789), and the task of a job can not be
+ * stopped and kept until its last words are read.
+ */
+export function serviceSpec(
+  build: ContainerBuild,
+  options: SwarmBuilderOptions,
+  here: { avoid: string[]; secrets: { ID: string; Spec: { Name: string } }[] },
+): Dockerode.ServiceSpec {
+  const { image, network, binds = [], environment = {}, constraints = [], secrets = SWARM_SECRETS } = options
+  const variables = { ...environment, ...contractEnvironment(build) }
+  const labels = {
+    'conveyor.build': build.buildId,
+    'conveyor.repository': build.repository,
+    'conveyor.sha': build.sha,
+  }
+  return {
+    // The same for each attempt at a build, so that there are never two of them.
+    Name: `conveyor-build-${build.buildId}`,
+    Labels: labels,
+    TaskTemplate: {
+      ContainerSpec: {
+        Image: image,
+        Labels: labels,
+        Env: Object.entries(variables).map(([name, value]) => `${name}=${value}`),
+        Mounts: binds.map(mount),
+        Secrets: here.secrets.map(({ ID, Spec: { Name } }) => ({
+          SecretID: ID,
+          SecretName: Name,
+          File: { Name: secrets[Name] ?? Name, UID: '0', GID: '0', Mode: 0o400 },
+        })),
+        StopSignal: 'SIGTERM',
+        StopGracePeriod: STOP_SECONDS * 1e9,
+      },
+      RestartPolicy: { Condition: 'none' },
+      Placement: { Constraints: [...constraints, ...here.avoid.map((id) => `node.id!=${id}`)] },
+      ...(network ? { Networks: [{ Target: network }] } : {}),
+      // As in image-builder.ts: byte for byte, until the container is removed.
+      LogDriver: { Name: 'local', Options: { 'max-size': '1g', 'max-file': '1', compress: 'false' } },
+    },
+    Mode: { Replicated: { Replicas: 1 } },
+  }
+}
+
+/** `SOURCE:TARGET[:ro]` */
+function mount(bind: string): Dockerode.MountSettings {
+  const [Source = '', Target = '', mode] = bind.split(':')
+  return { Type: Source.startsWith('/') ? 'bind' : 'volume', Source, Target, ReadOnly: mode === 'ro' }
+}
