@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../src/lib/builder/swarm-builder.ts'
@@ -13,6 +11,7 @@ import {
   scripted,
 } from './build-container.contract.ts'
 import { finished, makeBuilderImage } from './support/builder-images.ts'
+import { forward } from './support/forward.ts'
 import { engine } from './support/global-setup.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { startRegistry } from './support/registry.ts'
@@ -124,7 +123,7 @@ describe('swarmBuilder', () => {
   test('an image in a registry is pulled by the node, with the login for it', async () => {
     const login = { username: 'robot', password: 'secret-of-the-robot' }
     await using registry = await startRegistry({ htpasswd: login })
-    await using front = await listenFor(registry.host, swarm.address)
+    await using front = await forward(swarm.address, registry.host)
     const [repo, tag] = [`${front.host}/team/builder`, 'v1']
     const image = `${repo}:${tag}`
     const { docker } = swarm.manager
@@ -323,24 +322,3 @@ describe('swarmBuilder, when a node is lost', () => {
     }
   })
 })
-
-/** Passes connections at an address of this machine on to another. */
-async function listenFor(target: string, address: string): Promise<AsyncDisposable & { host: string }> {
-  const [host = '', port] = target.split(':')
-  const server = createServer((client) => {
-    const onward = connect(Number(port), host)
-    client.pipe(onward).pipe(client)
-    client.on('error', () => onward.destroy())
-    onward.on('error', () => client.destroy())
-  })
-  server.listen(0, address)
-  await once(server, 'listening')
-  const bound = server.address()
-  if (bound === null || typeof bound === 'string') throw new Error('no port')
-  return {
-    host: `${address}:${bound.port}`,
-    async [Symbol.asyncDispose]() {
-      server.close()
-    },
-  }
-}

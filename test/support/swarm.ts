@@ -1,12 +1,13 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type Docker from 'dockerode'
 import { ensureBaseImages } from './base-images.ts'
 import { type BuilderImage, makeBuilderImage } from './builder-images.ts'
 import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './engine.ts'
-import { start } from './processes.ts'
+import { isRunning, start } from './processes.ts'
 import { tempDir } from './temp.ts'
 
 /** A machine of a Swarm: a Docker Engine in a network namespace of its own. */
@@ -101,7 +102,10 @@ async function startMachine(
   const namespace = join(dir, 'net')
   await writeFile(namespace, '')
   await run('unshare', `--net=${namespace}`, 'true')
-  resources.defer(() => run('umount', namespace))
+  resources.defer(async () => {
+    await killInside(namespace)
+    await run('umount', namespace)
+  })
   const inside = (...command: string[]) => run('nsenter', `--net=${namespace}`, ...command)
 
   const address = `${subnet}.${host}`
@@ -137,6 +141,18 @@ async function startMachine(
 async function nodeOf(machine: Machine): Promise<SwarmNode> {
   const { Swarm } = await machine.docker.info()
   return { ...machine, id: Swarm.NodeID }
+}
+
+/** Ends what an engine that was killed has left in its network: containers, and the shims that watch them. */
+async function killInside(namespace: string): Promise<void> {
+  const { ino } = await stat(namespace)
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
+    // A process that ended in the meantime is in no network.
+    const its = await stat(`/proc/${pid}/ns/net`).catch(() => null)
+    if (its?.ino !== ino) continue
+    if (await isRunning(pid)) process.kill(pid, 'SIGKILL')
+    while (await isRunning(pid)) await delay(20)
+  }
 }
 
 /** The first three numbers of a /24 network that this machine is not part of. */
