@@ -50,6 +50,8 @@ export class Postgres {
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
       idleTimeoutMillis: 30_000,
+      // Kept for the next query, which is no reason to keep the process.
+      allowExitOnIdle: true,
       onConnect: async (client) => void (await client.query(SESSION)),
     }
     this.pool = survivor({ ...common, max: connections })

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError } from '../errors.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { SharedPieces } from './shared-pieces.ts'
 
 export interface FileLogStoreOptions {
   /** Folder of the logs; made when the first log is opened. */
@@ -13,8 +14,6 @@ export interface FileLogStoreOptions {
 
 /** The largest piece that a reader gets. */
 const PIECE = 64 * 1024
-/** How many pieces are kept for other readers. */
-const PIECES_KEPT = 16
 /** Bytes that may wait for the disk before a writer has to wait too. */
 const HIGH_WATER = 1024 * 1024
 /** How often a reader looks for what another process wrote. */
@@ -37,7 +36,7 @@ const PAUSE_MS = 25
 export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
   /** Tells readers in this process, by build id, that there is more to see. */
   const bell = new EventEmitter().setMaxListeners(0)
-  const reads = new SharedReads()
+  const reads = new SharedPieces()
   const closing = new AbortController()
   const writers = new Set<LogWriter>()
 
@@ -227,7 +226,7 @@ async function* readLog(
   { offset = 0, follow = true }: ReadLogOptions,
   stops: AbortSignal[],
   bell: EventEmitter,
-  reads: SharedReads,
+  reads: SharedPieces,
 ): AsyncGenerator<Uint8Array> {
   const { part, ended } = pathsOf(dir, buildId)
   if (!Number.isSafeInteger(offset) || offset < 0) {
@@ -248,7 +247,7 @@ async function* readLog(
       while (handle && position < size && !stopped()) {
         // Pieces begin at the same places for all readers.
         const length = Math.min(PIECE - (position % PIECE), size - position)
-        const piece = await reads.read(buildId, handle, position, length)
+        const piece = await readShared(reads, buildId, handle, position, length)
         if (piece.length === 0) break
         position += piece.length
         yield piece
@@ -266,26 +265,14 @@ async function* readLog(
   }
 }
 
-/**
- * Readers of one log are mostly at the same place of it: they get the same bytes, from one read. With
- * fifty readers of their own buffers, most of a server's memory was such buffers.
- */
-class SharedReads {
-  /** The last pieces read, oldest first. */
-  readonly #recent = new Map<string, Promise<Uint8Array>>()
-
-  /** Up to `length` bytes of a log from `position`; not to be changed, as others have them too. */
-  read(buildId: string, handle: FileHandle, position: number, length: number): Promise<Uint8Array> {
-    const key = `${buildId} ${position} ${length}`
-    const known = this.#recent.get(key)
-    if (known) return known
-    const piece = readPiece(handle, position, length)
-    this.#recent.set(key, piece)
-    piece.catch(() => this.#recent.delete(key))
-    const [oldest] = this.#recent.keys()
-    if (this.#recent.size > PIECES_KEPT && oldest !== undefined) this.#recent.delete(oldest)
-    return piece
-  }
+function readShared(
+  reads: SharedPieces,
+  buildId: string,
+  handle: FileHandle,
+  position: number,
+  length: number,
+): Promise<Uint8Array> {
+  return reads.read(buildId, position, length, () => readPiece(handle, position, length))
 }
 
 async function readPiece(handle: FileHandle, position: number, length: number): Promise<Uint8Array> {

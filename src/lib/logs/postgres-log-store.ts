@@ -1,0 +1,168 @@
+import { ConveyorError, toConveyorError } from '../errors.ts'
+import { type PostgresSource, usePostgres } from '../postgres.ts'
+import { migratePostgres } from '../postgres-tables.ts'
+import { FollowedLogs, type LogState } from './followed-logs.ts'
+import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import * as tables from './postgres-log-tables.ts'
+import { postgresLogWriter } from './postgres-log-writer.ts'
+import { SharedPieces } from './shared-pieces.ts'
+
+export type PostgresLogStoreOptions = PostgresSource
+
+/** Sizes are bigints, which arrive as text. */
+interface SizeRow {
+  size: string
+}
+
+/**
+ * Logs in a Postgres database: a row for each log, and its bytes in chunks of up to 64 KiB that say where they
+ * begin. Readers in other processes see what is written within about half a second.
+ *
+ * Two writers of one log at once, a worker that lost its lease and the one that took over, mix by chunks: each
+ * chunk is appended whole, after whatever is there. What a killed writer had not sent is lost, 250 ms at most.
+ * @throws ConveyorError when the database does not answer or refuses.
+ */
+export async function postgresLogStore(options: PostgresLogStoreOptions): Promise<LogStore> {
+  const { postgres, release } = usePostgres(options)
+  try {
+    await migratePostgres(postgres, {
+      name: 'logs',
+      first: 'build_logs',
+      migrations: tables.migrations,
+    })
+  } catch (error) {
+    await release()
+    throw error
+  }
+
+  const followed = new FollowedLogs(async (buildIds) => {
+    const rows = await postgres.query<SizeRow & { build_id: string; ended: boolean }>({
+      name: 'conveyor-logs',
+      text: tables.STATES,
+      values: [buildIds],
+    })
+    return new Map(rows.map(({ build_id, size, ended }) => [build_id, { size: Number(size), ended }]))
+  })
+  const pieces = new SharedPieces()
+  const writers = new Set<LogWriter>()
+  const closing = new AbortController()
+  let closed: Promise<void> | undefined
+
+  /** The bytes from `position` up to `position + length`, all of which are there. */
+  async function readPiece(buildId: string, position: number, length: number): Promise<Uint8Array> {
+    const rows = await postgres.query<{ bytes: Uint8Array }>({
+      name: 'conveyor-log',
+      text: tables.READ,
+      values: [buildId, position, position + length],
+    })
+    const [only] = rows
+    return rows.length === 1 && only ? only.bytes : Buffer.concat(rows.map(({ bytes }) => bytes))
+  }
+
+  async function* read(
+    buildId: string,
+    { offset = 0, follow = true }: ReadLogOptions,
+    stops: AbortSignal[],
+  ): AsyncGenerator<Uint8Array> {
+    checkId(buildId)
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
+    }
+    const stopped = () => stops.some((signal) => signal.aborted)
+    if (stopped()) return
+    try {
+      let position = offset
+      for (let state = await followed.look(buildId); ; ) {
+        while (position < state.size && !stopped()) {
+          // Pieces begin at the same places for all readers.
+          const length = Math.min(tables.CHUNK - (position % tables.CHUNK), state.size - position)
+          const at = position
+          const piece = await pieces.read(buildId, at, length, () => readPiece(buildId, at, length))
+          if (piece.length !== length) throw damaged(at)
+          position += length
+          yield piece
+        }
+        // Size and end are of one moment: what is there at the end has been read.
+        if (state.ended || !follow || stopped()) return
+        state = await followed.change(buildId, state, stops)
+      }
+    } catch (thrown) {
+      if (stopped()) return
+      throw problem(thrown, buildId)
+    }
+  }
+
+  async function open(buildId: string): Promise<LogWriter> {
+    checkId(buildId)
+    const [opened] = await postgres.query<SizeRow>(tables.OPEN, [buildId]).catch((thrown) => {
+      throw problem(thrown, buildId)
+    })
+    let size = Number(opened?.size)
+    const written = (state: LogState) => {
+      size = state.size
+      followed.tell(buildId, state)
+    }
+
+    const writer = postgresLogWriter({
+      buildId,
+      closing: closing.signal,
+      async append(chunk, again) {
+        const appended = again ? await postgres.query<SizeRow>(tables.APPENDED, [buildId, chunk, size]) : []
+        const [row] =
+          appended.length > 0 ? appended : await postgres.query<SizeRow>(tables.APPEND, [buildId, chunk])
+        if (!row) throw removed()
+        written({ size: Number(row.size), ended: false })
+      },
+      async end() {
+        const [row] = await postgres.query<SizeRow>(tables.END, [buildId])
+        if (!row) throw removed()
+        written({ size: Number(row.size), ended: true })
+      },
+      done: () => writers.delete(writer),
+    })
+    writers.add(writer)
+    return writer
+  }
+
+  async function close(): Promise<void> {
+    closing.abort()
+    await Promise.allSettled([...writers].map((writer) => writer.close())).then(async (closed) => {
+      await release()
+      const failed = closed.find((result) => result.status === 'rejected')
+      if (failed) throw failed.reason
+    })
+  }
+
+  return {
+    open,
+    read: (buildId, options = {}) =>
+      read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
+    close: () => (closed ??= close()),
+  }
+}
+
+function checkId(buildId: string): void {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
+  throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
+    hint: 'Build ids are UUIDs in lower case',
+  })
+}
+
+function problem(thrown: unknown, buildId: string): ConveyorError {
+  const { kind, message, hint, retryable } = toConveyorError(thrown, 'the database failed')
+  return new ConveyorError(kind, `log of build ${buildId}: ${message}`, {
+    ...(hint && { hint }),
+    retryable,
+    cause: thrown,
+  })
+}
+
+function removed(): ConveyorError {
+  return new ConveyorError('unavailable', 'it was removed', { retryable: false })
+}
+
+function damaged(position: number): ConveyorError {
+  return new ConveyorError('unavailable', `its bytes from ${position} on are missing`, {
+    retryable: false,
+  })
+}
