@@ -189,6 +189,34 @@ describe('Postgres queue', () => {
     await shared.close()
   })
 
+  it('loses nothing when workers are drained while jobs come in', async () => {
+    const [server, staying, leaving] = [await open(), await open(), await open()]
+    const end = new AbortController()
+    const received: string[] = []
+    const deliveries = new Set<number>()
+    async function loop(queue: Queue, signal: AbortSignal): Promise<void> {
+      for (let job = await queue.receive(signal); job; job = await queue.receive(signal)) {
+        received.push(job.buildId)
+        deliveries.add(job.deliveries)
+        await job.acknowledge()
+      }
+    }
+    const stays = loop(staying, end.signal)
+    for (let round = 0; round < 20; round++) {
+      const drain = new AbortController()
+      const leaves = [1, 2, 3].map(() => loop(leaving, drain.signal))
+      // The signal comes while a job is on its way to somebody.
+      for (let i = 0; i < 5; i++) await server.send({ buildId: `${round}-${i}`, repository: 'acme/app' })
+      drain.abort()
+      await Promise.all(leaves)
+    }
+    await expect.poll(() => received.length).toBe(100)
+    end.abort()
+    await stays
+    expect(new Set(received).size).toBe(100)
+    expect([...deliveries]).toEqual([1])
+  })
+
   describe('warm workers', () => {
     const A = 'acme/a'
     const B = 'acme/B'

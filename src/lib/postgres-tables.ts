@@ -58,20 +58,29 @@ export interface TablesOptions extends Omit<MigrateOptions, 'where' | 'table'> {
 export async function migratePostgres(postgres: Postgres, options: TablesOptions): Promise<void> {
   const { name, first, migrations } = options
   const table = `conveyor_${name}_migration`
+  // As a rule there is nothing to do, and hundreds of processes that start together need not queue for that.
+  if (await isUpToDate(postgres, table, Object.keys(migrations))) return
   await postgres.withLock('conveyor migrations', async () => {
-    const [found] = await postgres.query<{ ours: boolean; theirs: boolean }>(
-      'select to_regclass($1) is not null as ours, to_regclass($2) is not null as theirs',
-      [table, first],
-    )
-    if (found?.theirs && !found.ours) {
+    if (!(await exists(postgres, table)) && (await exists(postgres, first))) {
       throw new ConveyorError(
         'invalid',
         `database ${postgres.where} has a table ${first} of another program`,
-        {
-          hint: 'Give Conveyor a database of its own',
-        },
+        { hint: 'Give Conveyor a database of its own' },
       )
     }
     await migrate(kyselyOn(postgres), { migrations, table, where: `database ${postgres.where}` })
   })
+}
+
+async function exists(postgres: Postgres, table: string): Promise<boolean> {
+  const [found] = await postgres.query<{ it: boolean }>('select to_regclass($1) is not null as it', [table])
+  return found?.it === true
+}
+
+/** @param table a name that needs no quotes */
+async function isUpToDate(postgres: Postgres, table: string, wanted: string[]): Promise<boolean> {
+  if (!(await exists(postgres, table))) return false
+  const rows = await postgres.query<{ name: string }>(`select name from ${table}`)
+  const applied = new Set(rows.map((row) => row.name))
+  return applied.size === wanted.length && wanted.every((migration) => applied.has(migration))
 }

@@ -28,7 +28,7 @@ const LONGEST_RETRY_MS = 2_000
  * then at most four small ones a second. A restart of the database delays a log, and does not end it.
  */
 export function postgresLogWriter(sink: LogSink): LogWriter {
-  let waiting: Uint8Array[] = []
+  const waiting: Uint8Array[] = []
   let waitingBytes = 0
   let lastFlush = Number.NEGATIVE_INFINITY
   let error: ConveyorError | null = null
@@ -70,9 +70,13 @@ export function postgresLogWriter(sink: LogSink): LogWriter {
   }
 
   function take(): Uint8Array {
-    const all = waiting.length === 1 && waiting[0] ? waiting[0] : Buffer.concat(waiting)
+    let bytes = 0
+    let count = 0
+    while (bytes < CHUNK && count < waiting.length) bytes += waiting[count++]?.length ?? 0
+    const taken = waiting.splice(0, count)
+    const all = taken.length === 1 && taken[0] ? taken[0] : Buffer.concat(taken)
+    if (all.length > CHUNK) waiting.unshift(all.subarray(CHUNK))
     const chunk = all.subarray(0, CHUNK)
-    waiting = all.length > CHUNK ? [all.subarray(CHUNK)] : []
     waitingBytes -= chunk.length
     return chunk
   }

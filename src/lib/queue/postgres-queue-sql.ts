@@ -6,7 +6,10 @@
  * or when its lease has ended. (build_id, seq, deliveries) names one delivery.
  */
 
-export const CHANNEL = 'conveyor_queue'
+/** A process is notified on a channel of its own, so that the others need not hear of it. */
+export function channelOf(id: string): string {
+  return `conveyor_queue_${id}`
+}
 
 /** 1: build id, 2: repository. A build that is on its way already stays as it is. */
 export const SEND = `
@@ -84,7 +87,7 @@ export const WAKE = `
   )
   update queue_waiters set waiting = waiting - 1, woken_at = now()
   from chosen where queue_waiters.id = chosen.id
-  returning pg_notify('${CHANNEL}', chosen.id)`
+  returning pg_notify('${channelOf('')}' || chosen.id, '')`
 
 /** 1: process, 2: how many of its receivers wait, 3: what it is warm for, 4: seconds until that counts no more. */
 export const WAIT = `

@@ -37,7 +37,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
 export async function postgresQueue(options: PostgresQueueOptions): Promise<Queue> {
   const { leaseSeconds = 30, affinitySeconds = 3, headStartSeconds = 30 } = options
   const { postgres, release: releaseDatabase } = usePostgres(options)
-  const id = randomUUID()
+  const id = randomUUID().replaceAll('-', '') // part of the name of a channel
   try {
     await migratePostgres(postgres, { name: 'queue', first: 'queue_jobs', migrations })
     await postgres.query(statements.FORGET, [id])

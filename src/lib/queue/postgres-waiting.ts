@@ -1,5 +1,5 @@
 import type { Postgres } from '../postgres.ts'
-import { CHANNEL, FORGET, LEAVE, WAIT } from './postgres-queue-sql.ts'
+import { channelOf, FORGET, LEAVE, WAIT } from './postgres-queue-sql.ts'
 
 /** What a look into the queue gave: a job, or in how many seconds there may be one. */
 export interface Look<T> {
@@ -108,9 +108,8 @@ export class Waiting<T> {
 
   async #wait(): Promise<void> {
     const { postgres, id, look, giveBack, wakeOther } = this.#options
-    this.#stopListening ??= await postgres.listener.listen(CHANNEL, (payload) => {
-      if (payload !== null && payload !== id) return
-      this.#woken = payload === id
+    this.#stopListening ??= await postgres.listener.listen(channelOf(id), (payload) => {
+      this.#woken = payload !== null
       this.#wake()
       // Woken for nothing, as everybody here has just left. Without the database nobody could be woken anyway.
       if (this.#woken && !this.#running) wakeOther().catch(() => {})
