@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Postgres } from '../src/lib/postgres.ts'
@@ -95,6 +96,42 @@ describe('Postgres build store', () => {
     const answers = await Promise.all((await stores(8)).map((store) => store.accept(asked)))
     expect(new Set(answers.map(({ build }) => build.id)).size).toBe(1)
     expect(answers.filter(({ outcome }) => outcome === 'redelivered')).toHaveLength(7)
+  })
+
+  it('refuses what no index takes, and nothing that was asked for at the same time', async () => {
+    const store = await one()
+    const wrong = randomBytes(20_000).toString('hex')
+    const asked = [...Array(10).keys()].map((i) => {
+      const source = { kind: 'webhook', delivery: i === 5 ? wrong : `right-${i}` } as const
+      return store.accept(push('main', { sha: `${i}`.padStart(40, '0'), source }))
+    })
+    const answers = await Promise.allSettled(asked)
+    expect(answers.map(({ status }) => status).filter((status) => status === 'fulfilled')).toHaveLength(9)
+    expect(answers[5]).toMatchObject({
+      status: 'rejected',
+      reason: { name: 'ConveyorError', kind: 'invalid', retryable: false },
+    })
+    expect(await store.unfinished()).toHaveLength(9)
+  })
+
+  it('tries again what the database undoes for the sake of another transaction', async () => {
+    const [store, other] = [await one(), new Postgres({ url })]
+    // A sequence is not undone: the first two transactions are, as if each were in another's way.
+    await other.query(`
+      create sequence tries;
+      create function undo() returns trigger language plpgsql as $$ begin
+        if nextval('tries') <= 2 then raise 'in the way' using errcode = '40001'; end if;
+        return new;
+      end $$;
+      create trigger undo before insert or update on builds for each row execute function undo()`)
+    const { build, outcome } = await store.accept(push('main'))
+    expect(outcome).toBe('created')
+    await other.query(`select setval('tries', 1, false)`)
+    expect(await store.claim(build.id)).toMatchObject({ id: build.id, attempt: 1 })
+    await other.query(`select setval('tries', 1, false)`)
+    const group = await Promise.all(['a', 'b', 'c'].map((branch) => store.accept(push(branch))))
+    expect(group.map((joined) => joined.build.id)).toEqual([build.id, build.id, build.id])
+    await other.close()
   })
 
   it('loses no ref that joins while another process finishes the build', async () => {

@@ -50,6 +50,12 @@ export function isConflict(thrown: unknown): boolean {
   return cause instanceof pg.DatabaseError && (cause.code === '40001' || cause.code === '40P01')
 }
 
+/** Whether a statement got no answer in time. Its connection still waits for it, and is of no more use. */
+export function isTimeout(thrown: unknown): boolean {
+  const cause = thrown instanceof ConveyorError ? thrown.cause : thrown
+  return cause instanceof Error && cause.message === 'Query read timeout'
+}
+
 function reasonOf(thrown: unknown): string {
   // A name with several addresses fails with an error for each, and no message of its own.
   if (thrown instanceof AggregateError && thrown.errors.length > 0) return reasonOf(thrown.errors[0])

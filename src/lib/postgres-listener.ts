@@ -62,6 +62,11 @@ export class PostgresListener {
     return this.#client
   }
 
+  /** Gives the connection up, for a new one. */
+  reconnect(): void {
+    void this.#end()
+  }
+
   async close(): Promise<void> {
     this.#closed.abort()
     await this.#end()

@@ -3,6 +3,7 @@ import type { PoolClient } from 'pg'
 import { ConveyorError } from './errors.ts'
 import { type MigrateOptions, migrate } from './migrate.ts'
 import type { Postgres } from './postgres.ts'
+import { isTimeout } from './postgres-errors.ts'
 
 /** Kysely on the shared connections; every query throws ConveyorErrors. Never `destroy` it: the pool is shared. */
 export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
@@ -12,13 +13,19 @@ export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
   function explaining(client: PoolClient): PostgresPoolClient {
     const known = clients.get(client)
     if (known) return known
-    const query = (text: string, values: unknown[]) =>
-      client.query(text, values).catch((thrown) => {
-        throw postgres.explain(thrown)
-      })
+    let broken: unknown
     const made = {
-      query,
-      release: (destroy?: boolean) => client.release(destroy),
+      async query(text: string, values: unknown[]) {
+        // Also for the rollback that Kysely tries then.
+        if (broken) throw postgres.explain(broken)
+        try {
+          return await client.query(text, values)
+        } catch (thrown) {
+          if (isTimeout(thrown)) broken = thrown
+          throw postgres.explain(thrown)
+        }
+      },
+      release: (destroy?: boolean) => client.release(destroy === true || broken !== undefined),
       get processID() {
         return (client as { processID?: number }).processID
       },

@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { ConveyorError } from './errors.ts'
-import { explainPostgres } from './postgres-errors.ts'
+import { explainPostgres, isTimeout } from './postgres-errors.ts'
 import { PostgresListener } from './postgres-listener.ts'
 
 export interface PostgresOptions {
@@ -8,6 +8,11 @@ export interface PostgresOptions {
   url: string
   /** How many connections the process may have for queries. Default 10. */
   connections?: number
+  /**
+   * Seconds after which a statement without an answer has failed, and its connection is given up: a server
+   * that vanishes with its machine says nothing, and TCP waits a quarter of an hour. Default 60.
+   */
+  timeoutSeconds?: number
 }
 
 /** What every adapter on Postgres accepts: a database of its own, or one that its maker closes. */
@@ -41,7 +46,7 @@ export class Postgres {
   #closing: Promise<void> | undefined
 
   /** @throws ConveyorError `invalid` when the URL is none; the message does not show it. */
-  constructor({ url, connections = 10 }: PostgresOptions) {
+  constructor({ url, connections = 10, timeoutSeconds = 60 }: PostgresOptions) {
     this.where = withoutLogin(url)
     const common: pg.PoolConfig = {
       connectionString: url,
@@ -52,11 +57,14 @@ export class Postgres {
       idleTimeoutMillis: 30_000,
       // Kept for the next query, which is no reason to keep the process.
       allowExitOnIdle: true,
-      onConnect: async (client) => void (await client.query(SESSION)),
     }
-    this.pool = survivor({ ...common, max: connections })
-    this.#locks = survivor({ ...common, max: LOCKS })
-    this.listener = new PostgresListener({ ...common, session: SESSION }, (thrown) => this.explain(thrown))
+    // The server gives up first where it can, so that nothing is done after it was said to have failed.
+    const session = `${SESSION}; set statement_timeout = '${Math.floor(timeoutSeconds * 900)}ms'`
+    const queries = { ...common, query_timeout: timeoutSeconds * 1000 }
+    this.pool = survivor({ ...queries, max: connections }, session)
+    // A lock is waited for as long as it takes.
+    this.#locks = survivor({ ...common, max: LOCKS }, SESSION)
+    this.listener = new PostgresListener({ ...queries, session }, (thrown) => this.explain(thrown))
   }
 
   /** Runs one statement. @throws ConveyorError */
@@ -69,10 +77,21 @@ export class Postgres {
    * a caller that asks one question after another, and waits between.
    */
   async queryWhileWaiting<Row>(statement: string | pg.QueryConfig, values?: unknown[]): Promise<Row[]> {
-    return this.#query(this.listener.connection ?? this.pool, statement, values)
+    const { connection } = this.listener
+    if (!connection) return this.query(statement, values)
+    try {
+      return await this.#query(connection, statement, values)
+    } catch (error) {
+      if (isTimeout(error)) this.listener.reconnect()
+      throw error
+    }
   }
 
-  async #query<Row>(on: pg.Pool | pg.Client, statement: string | pg.QueryConfig, values?: unknown[]) {
+  async #query<Row>(
+    on: pg.Pool | pg.Client,
+    statement: string | pg.QueryConfig,
+    values?: unknown[],
+  ): Promise<Row[]> {
     try {
       const { rows } = await on.query(statement as string, values)
       return rows as Row[]
@@ -133,8 +152,8 @@ export function usePostgres(source: PostgresSource): { postgres: Postgres; relea
 }
 
 /** A pool whose connections may break at any time: whoever uses one then learns it from its query. */
-function survivor(config: pg.PoolConfig): pg.Pool {
-  const pool = new pg.Pool(config)
+function survivor(config: pg.PoolConfig, session: string): pg.Pool {
+  const pool = new pg.Pool({ ...config, onConnect: async (client) => void (await client.query(session)) })
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', () => {}))
   return pool

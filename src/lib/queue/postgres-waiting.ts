@@ -87,7 +87,8 @@ export class Waiting<T> {
     for (const waiter of [...this.#waiters]) waiter.resolve(null)
     await this.#running
     this.#stopListening?.()
-    if (this.#stopListening) await this.#options.postgres.query(FORGET, [this.#options.id])
+    // Only in order: what is left behind counts no more within seconds.
+    if (this.#stopListening) await this.#options.postgres.query(FORGET, [this.#options.id]).catch(() => {})
   }
 
   #wake(): void {

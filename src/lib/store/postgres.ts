@@ -61,8 +61,8 @@ export async function postgresBuildStore(options: PostgresBuildStoreOptions): Pr
   return kyselyBuildStore(
     db,
     {
-      write: (work) => unlessClosed(() => transaction(db, work)),
-      writeInOrder: (work) => unlessClosed(() => ordered.write(work)),
+      write: (work) => unlessClosed(() => undisturbed(() => transaction(db, work))),
+      writeInOrder: (work) => unlessClosed(() => undisturbed(() => ordered.write(work))),
       lockImage: (imageName, work) =>
         images.run(imageName, () => postgres.withLock(`conveyor tags of ${imageName}`, work)),
       close: () => (closing ??= close()),
@@ -71,11 +71,15 @@ export async function postgresBuildStore(options: PostgresBuildStoreOptions): Pr
   )
 }
 
-/** One transaction, tried again when it was undone for another's sake. */
-async function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {
+function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {
+  return db.transaction().execute((trx: Transaction<Schema>) => work(trx))
+}
+
+/** Tries again what was undone only for another transaction's sake. */
+async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
   for (let left = TRIES - 1; ; left--) {
     try {
-      return await db.transaction().execute((trx: Transaction<Schema>) => work(trx))
+      return await work()
     } catch (error) {
       if (left === 0 || !isConflict(error)) throw error
       await sleep(Math.random() * 50)
@@ -85,5 +89,5 @@ async function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promis
 
 /** The database is not there: what failed with it for all would fail for each alone, after a wait each. */
 function isAway(error: unknown): boolean {
-  return error instanceof ConveyorError && error.kind === 'unavailable' && !isConflict(error)
+  return error instanceof ConveyorError && error.retryable && !isConflict(error)
 }
