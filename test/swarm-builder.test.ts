@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../src/lib/builder/swarm-builder.ts'
@@ -215,6 +216,9 @@ describe('swarmBuilder', () => {
 const LINGERS = `hostname; case $(hostname) in two-*) ${WAITS};; esac`
 
 describe('swarmBuilder, when a node is lost', () => {
+  // Sooner than otherwise, but no slow machine is taken for a lost one.
+  beforeAll(() => swarm.setHeartbeat(3))
+
   const MAY_BUILD = { constraints: ['node.labels.builder==true'] }
 
   async function change(node: SwarmNode, what: { Availability?: string; Labels?: Record<string, string> }) {
@@ -320,5 +324,28 @@ describe('swarmBuilder, when a node is lost', () => {
     } finally {
       await change(swarm.worker, { Availability: 'active' })
     }
+  })
+
+  test('a manager that is away for a while: the build goes on, and its log has no gap', async () => {
+    // The last test: nodes are not given up for a while, however long a slow one takes to find the manager again.
+    await swarm.setHeartbeat(30)
+    await using folder = await tempDir()
+    const counts = 'i=0; while [ ! -e /flag/end ]; do i=$((i+1)); echo $i; sleep 0.2; done; echo end'
+    const run = io()
+    const running = builder({ ...on(swarm.worker), binds: [`${folder.path}:/flag`] }).run(
+      scripted(counts),
+      run,
+    )
+    running.catch(() => {}) // awaited below
+    await expect.poll(() => run.log.text).toContain('2\n')
+    await swarm.manager.engine.stop()
+    await swarm.manager.engine.start()
+    const before = run.log.text.length
+    await expect.poll(() => run.log.text.length).toBeGreaterThan(before)
+    await writeFile(`${folder.path}/end`, '')
+    await running
+    const lines = run.log.text.trimEnd().split('\n')
+    expect(lines.pop()).toBe('end')
+    expect(lines).toEqual(lines.map((_, n) => String(n + 1)))
   })
 })

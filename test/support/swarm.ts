@@ -32,12 +32,12 @@ export interface TestSwarm extends AsyncDisposable {
   readonly nodes: readonly SwarmNode[]
   /** Of this machine in the network of the nodes: what listens here can be reached by them, without TLS too. */
   readonly address: string
+  /** Sets the time between two signs of life of a node, 5 s at first: one that misses three of them is down. */
+  setHeartbeat(seconds: number): Promise<void>
   /** Makes a builder image on every node. */
   makeImage(name: string, image: BuilderImage): Promise<void>
 }
 
-/** Between two signs of life of a node; one that misses three is down. Not less, for the sake of slow machines. */
-const HEARTBEAT_NS = 2e9
 const PORT = 2377
 
 /** Starts a Swarm of a manager and a worker, both of which run tasks and have the base images. Needs root. */
@@ -62,7 +62,6 @@ export async function startSwarm(): Promise<TestSwarm> {
   await one.docker.swarmInit({
     ListenAddr: `${one.address}:${PORT}`,
     AdvertiseAddr: one.address,
-    Spec: { Dispatcher: { HeartbeatPeriod: HEARTBEAT_NS } },
   })
   const { JoinTokens } = await one.docker.swarmInspect()
   await two.docker.swarmJoin({
@@ -81,6 +80,11 @@ export async function startSwarm(): Promise<TestSwarm> {
     worker,
     nodes,
     address: `${subnet}.1`,
+    async setHeartbeat(seconds) {
+      const { Version, Spec } = await manager.docker.swarmInspect()
+      const Dispatcher = { HeartbeatPeriod: seconds * 1e9 }
+      await manager.docker.swarmUpdate({ version: Version.Index, ...Spec, Dispatcher })
+    },
     async makeImage(name, image) {
       for (const node of nodes) await makeBuilderImage(node.docker, name, image)
     },

@@ -15,10 +15,10 @@ export const SWARM_SECRETS: SwarmSecrets = {
 }
 
 /**
- * The service that runs one build, once. It is not a `ReplicatedJob` but a service of one task that is never
- * restarted, which does the same: engines before 23 never end, nor remove, the container of a job whose
- * service is removed (https://github.com/moby/moby/issues/42789), and the task of a job can not be
- * stopped and kept until its last words are read.
+ * The service that runs one build, once: one task that is never restarted. A service of the mode
+ * `ReplicatedJob` would do the same, but the engine 20.10 goes on with the container of a job when its service
+ * is removed, and keeps it for ever (https://github.com/moby/moby/issues/42789); and on any engine the
+ * container of a job can not be stopped without losing what it wrote last.
  */
 export function serviceSpec(
   build: ContainerBuild,
