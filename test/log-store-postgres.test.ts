@@ -63,17 +63,18 @@ describe('postgresLogStore', () => {
 
   test('reads any range of chunks of any size', async () => {
     const written = randomBytes(300_000)
-    const writer = await store.open(id)
     const sizes = [1, 70_000, 3, 65_536, 65_537, 5, 40_000]
     let at = 0
     for (const size of sizes) {
+      const writer = await store.open(id)
       await writer.write(written.subarray(at, at + size))
-      await sleep(260)
+      await writer.close()
       at += size
     }
+    const writer = await store.open(id)
     await writer.write(written.subarray(at))
     await writer.end()
-    expect(await chunks()).toBeGreaterThan(sizes.length)
+    expect(await chunks()).toBe(10)
     for (const offset of [0, 1, 2, 65_535, 65_536, 70_001, 70_004, 135_540, 299_999, 300_000]) {
       expect((await read(store, { offset })).equals(written.subarray(offset)), `from ${offset}`).toBe(true)
     }
@@ -111,6 +112,7 @@ describe('postgresLogStore', () => {
     )
     const other = await postgresLogStore({ url })
     const writers = await Promise.all(ids.map((buildId) => other.open(buildId)))
+    await expect.poll(() => counted.pool.waitingCount).toBe(0)
     let queries = 0
     counted.pool.on('acquire', () => {
       queries += 1

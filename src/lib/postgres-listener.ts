@@ -74,8 +74,9 @@ export class PostgresListener {
   }
 
   async #end(): Promise<void> {
-    await this.#client?.end().catch(() => {}) // broken already: nothing is left to close
+    const client = this.#client
     this.#client = undefined
+    await client?.end().catch(() => {}) // broken already: nothing is left to close
   }
 
   async #connect(): Promise<void> {

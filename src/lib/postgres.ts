@@ -20,8 +20,11 @@ export type PostgresSource = PostgresOptions | { postgres: Postgres }
 
 /** How long a new connection may take. */
 const CONNECT_MS = 10_000
-/** Connections that hold locks, at most. Of their own, so that who has a lock never waits for one to query. */
-const LOCKS = 8
+/**
+ * Connections that hold locks or wait for one, at most. Apart from the others, so that who has a lock never
+ * waits for a connection to query on; and more than any process has builds that publish at the same time.
+ */
+const LOCKS = 50
 
 /**
  * A client that vanishes with its machine must not keep its locks for the two hours that are TCP's default;
