@@ -221,23 +221,17 @@ describe('swarmBuilder, when a node is lost', () => {
 
   const MAY_BUILD = { constraints: ['node.labels.builder==true'] }
 
-  async function change(node: SwarmNode, what: { Availability?: string; Labels?: Record<string, string> }) {
-    const its = swarm.manager.docker.getNode(node.id)
-    const { Version, Spec } = await its.inspect()
-    await its.update({ version: Version.Index, ...Spec, ...what })
-  }
-
   /** A build that has begun on the worker, and is free to begin again on the manager. */
   async function begunOnWorker() {
     await expect.poll(ready).toBe('ready')
-    await change(swarm.manager, { Labels: {} })
-    await change(swarm.worker, { Labels: { builder: 'true' } })
+    await swarm.change(swarm.manager, { Labels: {} })
+    await swarm.change(swarm.worker, { Labels: { builder: 'true' } })
     const build = scripted(LINGERS)
     const run = io()
     const running = builder(MAY_BUILD).run(build, run)
     running.catch(() => {}) // awaited by the test
     await expect.poll(() => run.log.text).toBe(`${swarm.worker.name}\n`)
-    await change(swarm.manager, { Labels: { builder: 'true' } })
+    await swarm.change(swarm.manager, { Labels: { builder: 'true' } })
     return { build, run, running }
   }
 
@@ -316,13 +310,13 @@ describe('swarmBuilder, when a node is lost', () => {
 
   test('a drained node gives its builds to others', async () => {
     const { run, running } = await begunOnWorker()
-    await change(swarm.worker, { Availability: 'drain' })
+    await swarm.change(swarm.worker, { Availability: 'drain' })
     try {
       await running
       expect(run.log.text).toContain(`node ${swarm.worker.name} gave the build up`)
       expect(run.log.text.split('\n').at(-2)).toBe(swarm.manager.name)
     } finally {
-      await change(swarm.worker, { Availability: 'active' })
+      await swarm.change(swarm.worker, { Availability: 'active' })
     }
   })
 

@@ -1,17 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { buildConveyorImage } from '../src/lib/bootstrap/builder-image.ts'
+import type { BuildRequest } from '../src/lib/build/build.ts'
+import { runInImage } from '../src/lib/build/run-in-image.ts'
 import type { ContainerBuild } from '../src/lib/builder/build-container.ts'
 import { swarmBuilder } from '../src/lib/builder/swarm-builder.ts'
+import { tagForRef } from '../src/lib/registry/image-name.ts'
+import type { Credentials } from '../src/lib/registry/registry.ts'
+import { registryClient } from '../src/lib/registry/registry-client.ts'
+import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
 import { failure } from './build-container.contract.ts'
 import { conveyorImageArguments } from './support/conveyor-image.ts'
 import { forward } from './support/forward.ts'
 import { type GitServer, startGitServer } from './support/git-server.ts'
 import { memoryLog } from './support/memory-log.ts'
+import { PUSHING_SCRIPT } from './support/pushing-script.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { startSwarm, type TestSwarm } from './support/swarm.ts'
+import { tempDir } from './support/temp.ts'
 
-/** Conveyor's own builder image on the worker of a Swarm, as docs/deploy-swarm.md has it. */
+/** Whole builds on a Swarm; Conveyor's own builder image as docs/deploy-swarm.md has it. */
 
 const IMAGE = 'conveyor-test/conveyor-builder:swarm'
 const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
@@ -37,7 +45,7 @@ beforeAll(async () => {
   const auth = Buffer.from(`${LOGIN.username}:${LOGIN.password}`).toString('base64')
   const Data = Buffer.from(JSON.stringify({ auths: { [registryHost]: { auth } } })).toString('base64')
   await swarm.manager.docker.createSecret({ Name: 'conveyor.config.json', Data })
-})
+}, 300_000)
 afterAll(() => resources.disposeAsync())
 
 function start(build: Pick<ContainerBuild, 'repository' | 'sha'>) {
@@ -97,4 +105,64 @@ test('a build that fails has said why', async () => {
   expect(await failure(ended)).toMatchObject({ kind: 'build_failed' })
   expect(log.text).toContain('RUN exit 7 ended with exit code 7')
   expect(await digest('acme/broken', sha)).toBeNull()
+})
+
+test('a build whose node is cut off in the middle is published and stored once, from the other node', async () => {
+  await using open = await startRegistry()
+  await using front = await forward(swarm.address, open.host)
+  await using folder = await tempDir()
+  await using releaser = new AsyncDisposableStack()
+  const store = releaser.adopt(await sqliteBuildStore({ file: `${folder.path}/conveyor.db` }), (it) =>
+    it.close(),
+  )
+  const credentials: Credentials = { forHost: async () => null }
+  const registryOptions = { credentials, insecureHosts: [front.host] }
+  const client = releaser.adopt(registryClient(registryOptions), (it) => it.close())
+  const image = 'conveyor-test/pushing:swarm'
+  const waits = "trap 'exit 143' TERM; while :; do sleep 0.2; done"
+  await swarm.makeImage(image, {
+    script: `hostname; case $(hostname) in two-*) ${waits};; esac\n${PUSHING_SCRIPT}`,
+  })
+  await swarm.setHeartbeat(3)
+
+  const sha = '1'.repeat(40)
+  const request = {
+    repository: 'acme/lost',
+    sha,
+    ref: { kind: 'branch', name: 'main' },
+    defaultBranch: 'main',
+  }
+  const accepted = {
+    ...request,
+    cache: true,
+    source: { kind: 'webhook', delivery: randomUUID() },
+  } as BuildRequest
+  const build = await store.claim((await store.accept(accepted)).build.id)
+  if (build === null || typeof build === 'string') throw new Error('it was not to be had')
+
+  await swarm.change(swarm.worker, { Labels: { builder: 'true' } })
+  const log = memoryLog()
+  const parts = {
+    ...{ store, registry: client, latest: 'always' as const, dry: false },
+    names: { image: (repository: string) => `${front.host}/${repository}`, tag: tagForRef },
+    container: swarmBuilder({
+      ...{ docker: swarm.manager.docker, image, credentials, network: 'host' },
+      ...{ environment: { REGISTRY: front.host }, constraints: ['node.labels.builder==true'] },
+    }),
+  }
+  const running = runInImage(build, parts, { log, signal: new AbortController().signal })
+  running.catch(() => {}) // awaited below
+  await expect.poll(() => log.text).toContain(swarm.worker.name)
+  await swarm.change(swarm.manager, { Labels: { builder: 'true' } })
+  await swarm.worker.cutOff()
+  try {
+    const published = await running
+    expect(log.text).toContain('(attempt 2 of 3)')
+    expect(published).toBe(`${front.host}/acme/lost@${await client.head(`${front.host}/acme/lost`, sha)}`)
+    expect(await store.get(build.id)).toMatchObject({ state: 'succeeded' })
+    expect((await store.artifactOf(build.id))?.image).toBe(published)
+    expect(log.text.split('\n').filter((line) => line === 'pushed latest')).toHaveLength(1)
+  } finally {
+    await swarm.worker.reconnect()
+  }
 })

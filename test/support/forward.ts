@@ -9,8 +9,9 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 export async function forward(address: string, target: string): Promise<AsyncDisposable & { host: string }> {
   const [host = '', port] = target.split(':')
   const open = new Set<Socket>()
-  const server = createServer((client) => {
-    const onward = connect(Number(port), host)
+  // Whoever has said all that it has to say still wants the answer.
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const onward = connect({ host, port: Number(port), allowHalfOpen: true })
     client.pipe(onward).pipe(client)
     for (const [one, other] of [
       [client, onward],

@@ -34,6 +34,8 @@ export interface TestSwarm extends AsyncDisposable {
   readonly address: string
   /** Sets the time between two signs of life of a node, 5 s at first: one that misses three of them is down. */
   setHeartbeat(seconds: number): Promise<void>
+  /** Changes labels, or whether it takes builds: `active`, `pause`, `drain`. */
+  change(node: SwarmNode, what: { Labels?: Record<string, string>; Availability?: string }): Promise<void>
   /** Makes a builder image on every node. */
   makeImage(name: string, image: BuilderImage): Promise<void>
 }
@@ -84,6 +86,11 @@ export async function startSwarm(): Promise<TestSwarm> {
       const { Version, Spec } = await manager.docker.swarmInspect()
       const Dispatcher = { HeartbeatPeriod: seconds * 1e9 }
       await manager.docker.swarmUpdate({ version: Version.Index, ...Spec, Dispatcher })
+    },
+    async change(node, what) {
+      const its = manager.docker.getNode(node.id)
+      const { Version, Spec } = await its.inspect()
+      await its.update({ version: Version.Index, ...Spec, ...what })
     },
     async makeImage(name, image) {
       for (const node of nodes) await makeBuilderImage(node.docker, name, image)
