@@ -1,0 +1,102 @@
+import { EventEmitter } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Page } from './cloudwatch-log-streams.ts'
+
+/** A page, and when it was asked for (`performance.now()`). */
+export interface DatedPage extends Page {
+  asked: number
+}
+
+/** How often the end of a stream is looked at, for all readers here together. */
+const POLL_MS = 1_000
+/** The service takes 25 such requests a second from a whole account. */
+const REQUESTS_PER_SECOND = 10
+const BURST = 10
+/** Pages kept for other readers, 1 MiB of text each. */
+const PAGES_KEPT = 6
+
+/**
+ * The pages of all streams that are read here. Readers of one stream come to the same tokens, and share what was
+ * answered: there is one question a second for each stream at most, and ten a second in all.
+ */
+export class SharedPages {
+  readonly #fetch: (buildId: string, token: string | null) => Promise<Page>
+  /** By stream and token; oldest first. */
+  readonly #recent = new Map<string, { asked: number; page: Promise<DatedPage> }>()
+  readonly #bell = new EventEmitter().setMaxListeners(0)
+  /** When the next request may go. */
+  #slot = 0
+
+  constructor(fetch: (buildId: string, token: string | null) => Promise<Page>) {
+    this.#fetch = fetch
+  }
+
+  /** The page at a token. It may be of earlier, but only if it leads on: the end was looked for after this call. */
+  async at(buildId: string, token: string | null): Promise<DatedPage> {
+    const now = performance.now()
+    const known = await this.#recent.get(key(buildId, token))?.page
+    return known && (known.more || known.asked >= now) ? known : this.#ask(buildId, token, now)
+  }
+
+  /** The page at the same token, of later: after a second, or when something was written here. */
+  async later(
+    buildId: string,
+    token: string | null,
+    page: DatedPage,
+    stops: AbortSignal[],
+  ): Promise<DatedPage> {
+    const asked = this.#recent.get(key(buildId, token))?.asked ?? page.asked
+    const wait = Math.max(page.asked, asked) + POLL_MS - performance.now()
+    if (asked <= page.asked && wait > 0) await this.#ring(buildId, wait, stops)
+    return this.#ask(buildId, token, page.asked)
+  }
+
+  /** Something was written to this stream here. */
+  tell(buildId: string): void {
+    this.#bell.emit(buildId)
+  }
+
+  /** @param after when the answer has to have been asked for, at the earliest */
+  #ask(buildId: string, token: string | null, after: number): Promise<DatedPage> {
+    const name = key(buildId, token)
+    const known = this.#recent.get(name)
+    if (known && known.asked > after) return known.page
+    const entry = { asked: performance.now(), page: Promise.resolve() as unknown as Promise<DatedPage> }
+    entry.page = this.#turn().then(async () => {
+      entry.asked = performance.now()
+      return { ...(await this.#fetch(buildId, token)), asked: entry.asked }
+    })
+    entry.page.catch(() => this.#recent.get(name) === entry && this.#recent.delete(name))
+    this.#recent.delete(name)
+    this.#recent.set(name, entry)
+    const [oldest] = this.#recent.keys()
+    if (this.#recent.size > PAGES_KEPT && oldest !== undefined) this.#recent.delete(oldest)
+    return entry.page
+  }
+
+  /** Requests wait in the order in which they came. */
+  async #turn(): Promise<void> {
+    const now = performance.now()
+    const step = 1000 / REQUESTS_PER_SECOND
+    this.#slot = Math.max(this.#slot + step, now - BURST * step)
+    if (this.#slot > now) await sleep(this.#slot - now)
+  }
+
+  #ring(buildId: string, ms: number, stops: AbortSignal[]): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        this.#bell.off(buildId, done)
+        for (const signal of stops) signal.removeEventListener('abort', done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      this.#bell.on(buildId, done)
+      for (const signal of stops) signal.addEventListener('abort', done)
+    })
+  }
+}
+
+function key(buildId: string, token: string | null): string {
+  return `${buildId} ${token ?? ''}`
+}

@@ -1,0 +1,69 @@
+import { randomUUID } from 'node:crypto'
+import { CloudWatchLogsClient, CreateLogGroupCommand } from '@aws-sdk/client-cloudwatch-logs'
+import type { AwsClientConfig } from './aws.ts'
+import type { CloudwatchSettings } from './cloudwatch-server.ts'
+import { freePort, projectRoot, start } from './processes.ts'
+
+/** CloudWatch Logs on this machine, in a process of its own; nothing that it stores outlives that. */
+export interface TestCloudwatch extends AsyncDisposable {
+  readonly url: string
+  readonly clientConfig: AwsClientConfig
+  /** The same for another process. */
+  readonly env: Record<string, string>
+  readonly client: CloudWatchLogsClient
+  /** A new group's name. */
+  group(): Promise<string>
+  set(settings: Partial<CloudwatchSettings>): Promise<void>
+  /** How many requests there were since the start, by operation. */
+  requests(): Promise<Record<string, number>>
+  /** What a stream holds, as a person would see it in the console. */
+  events(group: string, stream: string): Promise<{ timestamp: number; message: string }[]>
+}
+
+export async function startCloudwatch(): Promise<TestCloudwatch> {
+  await using resources = new AsyncDisposableStack()
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const script = `${projectRoot}test/support/cloudwatch-server.ts`
+  const server = await start(process.execPath, ['--disable-warning=ExperimentalWarning', script, `${port}`])
+  resources.defer(async () => void (await server.kill('SIGKILL')))
+  await server.waitFor(/listening/)
+  const clientConfig: AwsClientConfig = {
+    endpoint: url,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'test', secretAccessKey: 'test' },
+  }
+  const client = resources.adopt(new CloudWatchLogsClient(clientConfig), (it) => it.destroy())
+  const owned = resources.move()
+  return {
+    url,
+    clientConfig,
+    env: {
+      AWS_ENDPOINT_URL_CLOUDWATCH_LOGS: url,
+      AWS_REGION: clientConfig.region,
+      AWS_ACCESS_KEY_ID: clientConfig.credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: clientConfig.credentials.secretAccessKey,
+    },
+    client,
+    async group() {
+      const name = `/conveyor/${randomUUID()}`
+      await client.send(new CreateLogGroupCommand({ logGroupName: name }))
+      return name
+    },
+    async set(settings) {
+      const answer = await fetch(`${url}/_settings`, { method: 'POST', body: JSON.stringify(settings) })
+      if (!answer.ok) throw new Error(`settings: HTTP status ${answer.status}`)
+    },
+    async requests() {
+      return (await (await fetch(`${url}/_requests`)).json()) as Record<string, number>
+    },
+    async events(group, stream) {
+      const query = new URLSearchParams({ group, stream })
+      return (await (await fetch(`${url}/_stream?${query}`)).json()) as {
+        timestamp: number
+        message: string
+      }[]
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
