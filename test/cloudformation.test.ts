@@ -30,9 +30,9 @@ describe('cloudformation.json', () => {
 
   test('every parameter is described, checked, and in a group', () => {
     const { Parameters = {}, Metadata } = template()
-    const groups = (
-      Metadata?.['AWS::CloudFormation::Interface'] as { ParameterGroups: { Parameters: string[] }[] }
-    ).ParameterGroups
+    const { ParameterGroups: groups } = (Metadata?.['AWS::CloudFormation::Interface'] ?? {}) as {
+      ParameterGroups: { Parameters: string[] }[]
+    }
     expect(groups.flatMap((group) => group.Parameters).sort()).toEqual(Object.keys(Parameters).sort())
     for (const [name, parameter] of Object.entries(Parameters)) {
       expect(parameter.Description, name).toMatch(/\S.{8}/)
