@@ -113,6 +113,11 @@ describe('the checks of cloudformation.json refuse', () => {
       /DependsOn: there is no resource Nothing/,
     ],
     [
+      'resources that wait for each other',
+      (_, of) => Object.assign(of('BuildQueue'), { QueueName: { 'Fn::GetAtt': ['WorkerRole', 'RoleId'] } }),
+      /^(BuildQueue waits for WorkerRole|WorkerRole waits for BuildQueue)/,
+    ],
+    [
       'what may not exist',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { Ref: 'LogGroup' } }),
       /LogGroup exists only if LogsInCloudwatch/,

@@ -170,7 +170,27 @@ export function checkReferences(
   for (const [section, names] of Object.entries({ Parameters, Conditions, Mappings })) {
     for (const name of Object.keys(names)) if (!used.has(name)) fail([section, name], 'nothing uses it')
   }
+  problems.push(...circles(template, references))
   return { problems, references }
+}
+
+/** Resources that wait for each other: CloudFormation makes none of them. */
+function circles({ Resources }: Template, references: Reference[]): string[] {
+  const waitsFor = new Map<string, string[]>()
+  for (const { name, to } of references) {
+    const [section, id = ''] = to
+    if (section === 'Resources' && name in Resources) waitsFor.set(id, [...(waitsFor.get(id) ?? []), name])
+  }
+  const done = new Set<string>()
+  const found: string[] = []
+  const follow = (id: string, way: string[]) => {
+    if (way.includes(id)) found.push(`${[...way.slice(way.indexOf(id)), id].join(' waits for ')}`)
+    if (way.includes(id) || done.has(id)) return
+    for (const next of waitsFor.get(id) ?? []) follow(next, [...way, id])
+    done.add(id)
+  }
+  for (const id of Object.keys(Resources)) follow(id, [])
+  return found
 }
 
 type Context = { name: string; holds: boolean }[]
