@@ -269,10 +269,15 @@ describe('cloudwatchLogStore', () => {
     const [old, young] = [await store.open(id), await store.open(id)]
     await old.write('old\n')
     await old.end()
-    const following = read({})
+    const reader = store.read(id)[Symbol.asyncIterator]()
+    expect(String((await reader.next()).value)).toBe('old\n')
+    const next = reader.next()
+    expect(await Promise.race([next, sleep(2_000, 'waits')])).toBe('waits')
     await young.write('young\n')
+    expect(String((await next).value)).toBe('young\n')
+    const last = reader.next()
     await young.end()
-    expect(String(await following)).toBe('old\nyoung\n')
+    expect(await last).toEqual({ done: true, value: undefined })
   })
 
   test('a log whose beginning is gone is what is left; one with a hole is an error', async () => {
