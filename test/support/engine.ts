@@ -67,6 +67,8 @@ export interface PrivateEngineOptions {
   within?: string[]
   /** More flags of dockerd. */
   flags?: string[]
+  /** Its daemon.json: what has no flag. */
+  config?: Record<string, unknown>
 }
 
 /**
@@ -136,11 +138,12 @@ async function tryPrivateEngine(
 async function launch(
   data: string,
   runDir: string,
-  { within = [], flags = [] }: PrivateEngineOptions,
+  { within = [], flags = [], config: settings = {} }: PrivateEngineOptions,
 ): Promise<Running | null> {
   const logFile = join(data, 'dockerd.log')
   const config = join(runDir, 'daemon.json')
-  await writeFile(config, '{}') // the machine's own /etc/docker/daemon.json is not meant for this one
+  // The machine's own /etc/docker/daemon.json is not meant for this one.
+  await writeFile(config, JSON.stringify(settings))
   await rm(join(runDir, 'pid'), { force: true })
   // Containers and, on newer engines, images live in a namespace of containerd, which may be a shared one.
   const namespace = `conveyor-${createHash('sha256').update(data).digest('hex').slice(0, 12)}`

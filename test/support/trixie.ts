@@ -1,0 +1,64 @@
+import { access, mkdir, realpath } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type PrivateEngine, startPrivateEngine } from './engine.ts'
+import { projectRoot } from './processes.ts'
+import { tempDir } from './temp.ts'
+
+/** How an engine keeps its images: in the graph driver of old, or in containerd, the default of new ones. */
+export type ImageStore = 'classic' | 'containerd'
+
+export interface TrixieEngineOptions {
+  store: ImageStore
+  /** Kept by default of the caller: its layers belong to root. Default: a temporary folder, removed when disposed. */
+  dataDir?: string
+}
+
+/** What bin/setup.sh has made with trixie-root.sh. */
+const ROOT = join(projectRoot, '.conveyor/trixie')
+
+/**
+ * Turns into a program of the folder: `sh -c ENTER ROOT FOLDERS PROGRAM ARGS`. The folder becomes the root
+ * (runc needs a real one, no chroot) of a mount namespace that ends with its last process. FOLDERS, one a
+ * line, are this machine's at the same paths inside; what else is written goes to memory, so any number
+ * of engines share the folder, and none changes it.
+ */
+const ENTER = `set -eu
+root=$0 folders=$1
+shift
+mount -t tmpfs tmpfs "$root/run"
+mkdir "$root/run/upper" "$root/run/work"
+mount -t overlay -o "lowerdir=$root,upperdir=$root/run/upper,workdir=$root/run/work" overlay "$root"
+cd "$root"
+for name in proc sys dev; do mount --rbind "/$name" "$name"; done
+mount -t tmpfs tmpfs run
+echo "$folders" | while read -r folder; do
+  mkdir -p ".$folder"
+  mount --rbind "$folder" ".$folder"
+done
+mkdir run/outside
+pivot_root . run/outside
+umount -l /run/outside
+cd /
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec "$@"`
+
+/**
+ * A Docker Engine 26.1, Debian trixie's, beside any other. It shares the network of this machine: a registry
+ * on 127.0.0.1 is reached without TLS, and RUN steps use the network `host`. Needs root.
+ */
+export async function startTrixieEngine({ store, dataDir }: TrixieEngineOptions): Promise<PrivateEngine> {
+  await access(join(ROOT, 'recipe')).catch(() => {
+    throw new Error(`${ROOT} is not there. bin/setup.sh makes it, as root on Debian`)
+  })
+  const data = dataDir ?? (await tempDir('conveyor-trixie-')).path
+  await mkdir(data, { recursive: true })
+  const folders = [await realpath(tmpdir()), await realpath(data)]
+  return startPrivateEngine(data, {
+    removeData: dataDir === undefined,
+    within: [
+      ...['unshare', '--mount', '--propagation', 'private'],
+      ...['sh', '-c', ENTER, ROOT, folders.join('\n')],
+    ],
+    config: { features: { 'containerd-snapshotter': store === 'containerd' } },
+  })
+}
