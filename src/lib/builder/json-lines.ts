@@ -7,14 +7,16 @@ export async function* jsonLines<T>(stream: AsyncIterable<Buffer>): AsyncGenerat
   for await (const chunk of stream) {
     let from = 0
     for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, from)) {
-      pieces.push(chunk.subarray(from, end))
+      const last = chunk.subarray(from, end)
+      const line = text(pieces.length === 0 ? last : Buffer.concat([...pieces, last]))
       from = end + 1
-      const line = Buffer.concat(pieces).toString().trim()
       pieces = []
       if (line !== '') yield JSON.parse(line) as T
     }
-    pieces.push(chunk.subarray(from))
+    if (from < chunk.length) pieces.push(chunk.subarray(from))
   }
-  const rest = Buffer.concat(pieces).toString().trim()
+  const rest = text(Buffer.concat(pieces))
   if (rest !== '') yield JSON.parse(rest) as T
 }
+
+const text = (line: Buffer) => line.toString().trim()
