@@ -13,7 +13,8 @@ export {
   requestOnly,
   type Target,
 } from './lib/client.ts'
-export { type Config, OPTIONS, parseConfig } from './lib/config.ts'
+export { type Config, parseConfig } from './lib/config.ts'
 export { ConveyorError, type ErrorKind } from './lib/errors.ts'
+export { OPTIONS } from './lib/options.ts'
 export { serve } from './lib/serve.ts'
 export type { SetupIo } from './lib/setup.ts'

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { OPTIONS, parseConfig, secretsOf } from '../src/lib/config.ts'
+import { parseConfig, secretsOf } from '../src/lib/config.ts'
+import { OPTIONS } from '../src/lib/options.ts'
 
 describe('parseConfig', () => {
   test('has the documented defaults', () => {
@@ -15,7 +16,7 @@ describe('parseConfig', () => {
       registry: 'docker.io',
       latest: 'always',
       dry: false,
-      builderImage: 'remind101/conveyor-builder',
+      builder: { kind: 'engine' },
       buildNetwork: null,
       logger: { kind: 'stdout' },
       queue: { kind: 'memory' },
@@ -61,6 +62,61 @@ describe('parseConfig', () => {
     expect(secretsOf(config)).toEqual(['ghp_x', 'hush hush', 'a:b'])
   })
 
+  test('reads where many machines share queue, builds and logs', () => {
+    const db = 'postgres://conveyor:p%40ss@db.acme.dev/conveyor'
+    const shared = parseConfig({ db, queue: 'postgres://' })
+    expect(shared).toMatchObject({
+      db: { kind: 'postgres', url: db },
+      queue: { kind: 'postgres', url: null },
+      logger: { kind: 'postgres' },
+    })
+    expect(secretsOf(shared)).toEqual(['p%40ss', 'p@ss'])
+    expect(
+      parseConfig({ db, queue: 'sqs://sqs.eu-west-1.amazonaws.com/1234/builds', logger: 's3://logs/team' }),
+    ).toMatchObject({
+      queue: { kind: 'sqs', url: 'https://sqs.eu-west-1.amazonaws.com/1234/builds' },
+      logger: { kind: 's3', bucket: 'logs', prefix: 'team' },
+    })
+    expect(parseConfig({ db, logger: 'cloudwatch:///conveyor/builds' }).logger).toEqual({
+      kind: 'cloudwatch',
+      group: '/conveyor/builds',
+    })
+  })
+
+  test('whoever names a builder image wants it used', () => {
+    expect(parseConfig({ 'builder.image': 'acme/builder' }).builder).toEqual({
+      kind: 'image',
+      image: 'acme/builder',
+      data: 'data',
+      network: null,
+      mounts: [],
+      constraints: [],
+      privileged: false,
+    })
+    expect(parseConfig({ builder: 'engine', 'builder.image': 'acme/builder' }).builder).toEqual({
+      kind: 'engine',
+    })
+  })
+
+  test('takes lists from flags and, with commas, from the environment', () => {
+    const mounts = ['/var/run/docker.sock:/var/run/docker.sock', 'mirrors:/var/lib/conveyor:ro']
+    for (const given of [mounts, mounts.join(',')]) {
+      const { builder } = parseConfig({
+        builder: 'swarm',
+        'builder.data': 'none',
+        'builder.mount': given,
+        'builder.constraint': 'node.labels.builder==true',
+      })
+      expect(builder).toMatchObject({
+        kind: 'swarm',
+        image: 'remind101/conveyor-builder',
+        data: null,
+        mounts,
+        constraints: ['node.labels.builder==true'],
+      })
+    }
+  })
+
   test('an empty value counts as none, as docker-compose passes unset variables', () => {
     expect(parseConfig({ port: '', 'github.token': '', auth: '' })).toMatchObject({ port: 8080, auth: null })
   })
@@ -82,8 +138,27 @@ describe('parseConfig', () => {
       '--retry.delays (RETRY_DELAYS) is "5s,2h": expected up to 10 durations of at most 1h, such as 5s,30s, or none',
     ],
     [{ 'retry.delays': '5' }, '--retry.delays (RETRY_DELAYS) is "5"'],
-    [{ logger: 'syslog://' }, '--logger (LOGGER) is "syslog://": expected stdout:// or file://DIR'],
+    [
+      { logger: 'syslog://' },
+      '--logger (LOGGER) is "syslog://": expected stdout://, file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP or postgres://',
+    ],
     [{ queue: 'redis://' }, '--queue (QUEUE) is "redis://": expected memory://'],
+    [{ logger: 'postgres://' }, '--logger (LOGGER) is postgres://, the database of --db: expected --db'],
+    [{ queue: 'postgres://' }, '--queue (QUEUE) is postgres://, for workers on any machine: expected --db'],
+    [
+      { queue: 'sqs://sqs.eu-west-1.amazonaws.com/1/builds' },
+      '--queue (QUEUE) is sqs://, for workers on any machine: expected --db',
+    ],
+    [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, image or swarm'],
+    [
+      { builder: 'image', 'builder.mount': 'a:b' },
+      '--builder.mount (BUILDER_MOUNT) is "a:b": expected SOURCE',
+    ],
+    [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) chooses nodes of a Swarm'],
+    [
+      { builder: 'swarm', 'builder.privileged': true },
+      '--builder.privileged (BUILDER_PRIVILEGED) expected --builder image too',
+    ],
     [{ workers: '0' }, '--workers (WORKERS) is "0": expected a whole number from 1 to 1000'],
     [
       { 'build.network': '--privileged' },
@@ -104,6 +179,10 @@ describe('parseConfig', () => {
 
   test.each([
     [{ auth: 'hunter2' }, 'hunter2', '--auth (BASIC_AUTH) is not usable: expected user:pass'],
+    [{ db: 'postgres://me:hunter2@/x y' }, 'hunter2', '--db (DATABASE_URL) is'],
+    [{ db: 'mysql://me:hun@ter2@host/x' }, 'hun@ter2', '--db (DATABASE_URL) is'],
+    [{ db: 'mysql://me:hun/ter2@host/x' }, 'hun/ter2', '--db (DATABASE_URL) is'],
+    [{ queue: 'amqp://me:hunter2@host/x' }, 'hunter2', '--queue (QUEUE) is'],
     [{ 'github.token': 'ghp secret' }, 'ghp secret', '--github.token (GITHUB_TOKEN) is not usable'],
   ])('never shows a secret: %j', (values, secret, message) => {
     const error = catchError(() => parseConfig(values))

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { OPTIONS, type Option } from '../src/lib/config.ts'
+import { OPTIONS, type Option } from '../src/lib/options.ts'
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
 

@@ -1,6 +1,7 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { type OptionName, parseConfig } from '../lib/config.ts'
+import { parseConfig } from '../lib/config.ts'
+import type { OptionName } from '../lib/options.ts'
 
 const LOCAL: OptionName[] = [
   'github.token',

@@ -1,6 +1,6 @@
 import { Command, Flags, type Interfaces } from '@oclif/core'
-import { OPTIONS, type Option, type OptionName } from './config.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
+import { OPTIONS, type Option, type OptionName } from './options.ts'
 
 /**
  * What a command ends with. 0: done. 1: the build failed. 2: what was asked for can not be right, or may not
@@ -44,7 +44,8 @@ export function configFlags(names: readonly OptionName[], helpGroup?: string): I
       if (!option.value) return [name, Flags.boolean(common)]
       // parseConfig fills in defaults; --help shows them all the same.
       const description = option.default ? `${option.help} [default: ${option.default}]` : option.help
-      return [name, Flags.string({ ...common, description, helpValue: `<${option.value}>` })]
+      const flag = { ...common, description, helpValue: `<${option.value}>` }
+      return [name, option.list ? Flags.string({ ...flag, multiple: true }) : Flags.string(flag)]
     }),
   )
 }

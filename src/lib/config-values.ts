@@ -1,0 +1,106 @@
+import { resolve } from 'node:path'
+import type { Config } from './config.ts'
+import { ConveyorError } from './errors.ts'
+import { parseRegistryFlag } from './registry/image-name.ts'
+
+/** The kinds of values that options have. Each gives what it reads, or undefined when that can not be meant. */
+
+export function wholeNumber(min: number, max: number): (text: string) => number | undefined {
+  return (text) => {
+    const number = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN
+    return number >= min && number <= max ? number : undefined
+  }
+}
+
+export function httpUrl(text: string): string | undefined {
+  if (!URL.canParse(text)) return undefined
+  const { protocol, username, password } = new URL(text)
+  const ok = (protocol === 'http:' || protocol === 'https:') && username === '' && password === ''
+  return ok ? text.replace(/\/+$/, '') : undefined
+}
+
+export function gitUrl(text: string): string | undefined {
+  if (!text.includes('{repository}') || /\s/.test(text)) return undefined
+  if (/^[\w.-]+@[\w.-]+:[^/]?/.test(text)) return text
+  if (!URL.canParse(text)) return undefined
+  const { protocol, username, password } = new URL(text)
+  if (protocol === 'file:') return text
+  if (protocol === 'ssh:') return password === '' ? text : undefined
+  return httpUrl(`${protocol}//x`) && username === '' && password === '' ? text : undefined
+}
+
+/** `user:pass` taken apart; undefined when it is not of that form. */
+export function parseCredentials(text: string): { username: string; password: string } | undefined {
+  const colon = text.indexOf(':')
+  if (colon < 1 || colon === text.length - 1) return undefined
+  return { username: text.slice(0, colon), password: text.slice(colon + 1) }
+}
+
+export function registry(text: string): string | undefined {
+  try {
+    parseRegistryFlag(text)
+    return text
+  } catch (error) {
+    if (error instanceof ConveyorError) return undefined
+    throw error
+  }
+}
+
+export function logger(text: string): Config['logger'] | undefined {
+  const [, scheme, rest = ''] = /^([a-z0-9]+):\/\/(.*)$/.exec(text) ?? []
+  if (rest === '') return scheme === 'stdout' || scheme === 'postgres' ? { kind: scheme } : undefined
+  if (scheme === 'file') return { kind: 'file', dir: resolve(rest) }
+  if (scheme === 'cloudwatch') return GROUP.test(rest) ? { kind: 'cloudwatch', group: rest } : undefined
+  if (scheme !== 's3') return undefined
+  const [, bucket, prefix = ''] = /^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*?))?\/*$/.exec(rest) ?? []
+  return bucket ? { kind: 's3', bucket, prefix } : undefined
+}
+
+/** Names of log groups: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html */
+const GROUP = /^[\w./#-]{1,512}$/
+
+/** @param environmentUrl of a bare `sqs://` */
+export function queue(text: string, environmentUrl: string | undefined): Config['queue'] | undefined {
+  if (text === 'memory://') return { kind: 'memory' }
+  if (text === 'postgres://') return { kind: 'postgres', url: null }
+  if (text.startsWith('sqs://')) {
+    const url = text === 'sqs://' ? environmentUrl : text.replace(/^sqs:/, 'https:')
+    return url && httpUrl(url) && new URL(url).pathname !== '/' ? { kind: 'sqs', url } : undefined
+  }
+  return postgres(text)
+}
+
+export function database(text: string): Config['db'] | undefined {
+  const file = /^sqlite:\/\/(.+)$/.exec(text)?.[1]
+  return file ? { kind: 'sqlite', file: resolve(file) } : postgres(text)
+}
+
+/** A connection URI, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS */
+export function postgres(text: string): { kind: 'postgres'; url: string } | undefined {
+  return /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text) ? { kind: 'postgres', url: text } : undefined
+}
+
+/** The password of a URL, as it is written there and as it is meant. */
+export function passwordsOf(url: string | null): string[] {
+  const password = url && URL.canParse(url) ? new URL(url).password : ''
+  return password === '' ? [] : [...new Set([password, decodeURIComponent(password)])]
+}
+
+export const DAY_MS = 24 * 3_600_000
+
+/** `90s`, `20m` or `1h` in milliseconds. */
+export function duration(minMs: number, maxMs: number): (text: string) => number | undefined {
+  return (text) => {
+    const match = /^(\d{1,6})(s|m|h)$/.exec(text)
+    if (!match) return undefined
+    const ms = Number(match[1]) * ({ s: 1000, m: 60_000, h: 3_600_000 }[match[2] as 's' | 'm' | 'h'] ?? 0)
+    return ms >= minMs && ms <= maxMs ? ms : undefined
+  }
+}
+
+/** `5s,30s` in seconds; `none` is an empty list. */
+export function retryDelays(text: string): number[] | undefined {
+  const delays = text === 'none' ? [] : text.split(',').map((one) => duration(0, 3_600_000)(one.trim()))
+  if (delays.length > 10 || delays.includes(undefined)) return undefined
+  return (delays as number[]).map((ms) => ms / 1000)
+}

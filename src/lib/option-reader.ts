@@ -1,0 +1,67 @@
+import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
+
+/** Reads option values one by one, and keeps what is wrong with them: all of it is told together. */
+export class OptionReader {
+  /** One line for each: flag, variable, value, what is accepted. */
+  readonly problems: string[] = []
+  readonly #values: OptionValues
+
+  constructor(values: OptionValues) {
+    this.#values = values
+  }
+
+  /**
+   * The value of an option, or its default; null where there is neither, or it is wrong.
+   * @param accepted what is expected, for the message
+   * @param parse undefined means that the text is none of that
+   */
+  get<T>(name: OptionName, accepted: string, parse: (text: string) => T | undefined): T | null {
+    const option: Option = OPTIONS[name]
+    const given = this.#values[name]
+    // The values of a list come as an array from flags, and with commas between from the environment.
+    const text = given === undefined || given === '' ? option.default : String(given)
+    if (text === undefined) return null
+    const parsed = parse(text)
+    if (parsed !== undefined) return parsed
+    const shown = option.secret
+      ? 'is not usable'
+      : `is ${JSON.stringify(text.replace(/\/\/.*@/, '//[redacted]@'))}`
+    this.reject(name, `${shown}: expected ${accepted}`)
+    return null
+  }
+
+  text(name: OptionName): string | null {
+    return this.get(name, 'some text', (value) => value)
+  }
+
+  flag(name: OptionName): boolean {
+    return this.get(name, 'true or false', (text) => ({ true: true, false: false })[text]) ?? false
+  }
+
+  oneOf<T extends string>(name: OptionName, values: readonly [...T[], T]): T | null {
+    const last = values.length - 1
+    const accepted = `${values.slice(0, last).join(', ')} or ${values[last]}`
+    return this.get(name, accepted, (text) => values.find((value) => value === text))
+  }
+
+  /** The values of a list, none of which is wrong. */
+  list(name: OptionName, accepted: string, isRight: (one: string) => boolean): string[] {
+    const parse = (text: string) => {
+      const values = text.split(',').map((one) => one.trim())
+      return values.every(isRight) ? values : undefined
+    }
+    return this.get(name, accepted, parse) ?? []
+  }
+
+  /** The name of a network or a container. */
+  name(name: OptionName, of: string): string | null {
+    return this.get(name, `the name of a ${of}`, (text) =>
+      /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(text) ? text : undefined,
+    )
+  }
+
+  /** Notes that the value of an option can not stay. @param why begins with a verb */
+  reject(name: OptionName, why: string): void {
+    this.problems.push(`--${name} (${OPTIONS[name].env}) ${why}`)
+  }
+}

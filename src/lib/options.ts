@@ -1,0 +1,176 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
+/** One thing that can be set, by a flag or an environment variable. */
+export interface Option {
+  env: string
+  /** What it is when neither is given; undefined: nothing. */
+  default?: string
+  /** For --help. */
+  help: string
+  /** How --help calls the value; a switch has none. */
+  value?: string
+  /** Its value is never shown, not even in an error. */
+  secret?: boolean
+  /** Several values: the flag is repeated, the variable has commas between. */
+  list?: boolean
+}
+
+export const DEFAULT_DATA_DIR =
+  process.getuid?.() === 0 ? '/var/lib/conveyor' : join(homedir(), '.local', 'share', 'conveyor')
+
+/** Every option by the name of its flag. The order is that of --help. */
+export const OPTIONS = {
+  port: { env: 'PORT', default: '8080', value: 'number', help: 'port to listen on; 0 takes any free one' },
+  host: { env: 'HOST', default: '0.0.0.0', value: 'address', help: 'address to listen on' },
+  url: {
+    env: 'BASE_URL',
+    value: 'url',
+    help: 'public base URL, for the links in commit statuses [default: http://localhost:PORT]',
+  },
+  auth: {
+    env: 'BASIC_AUTH',
+    value: 'user:pass',
+    secret: true,
+    help: 'ask for these credentials on the API and the logs',
+  },
+  'github.token': {
+    env: 'GITHUB_TOKEN',
+    value: 'token',
+    secret: true,
+    help: 'GitHub API token: sets commit statuses, looks up branches, reads private repositories',
+  },
+  'github.secret': {
+    env: 'GITHUB_SECRET',
+    value: 'secret',
+    secret: true,
+    help: 'shared secret that GitHub signs its webhooks with; without it, unsigned ones are accepted',
+  },
+  'github.url': {
+    env: 'GITHUB_URL',
+    default: 'https://api.github.com',
+    value: 'url',
+    help: 'base URL of the GitHub API (GitHub Enterprise: https://HOST/api/v3)',
+  },
+  'git.url': {
+    env: 'GIT_URL',
+    default: 'https://github.com/{repository}.git',
+    value: 'template',
+    help: 'where repositories are fetched from; ssh: git@github.com:{repository}.git',
+  },
+  'git.ssh-key': { env: 'GIT_SSH_KEY', value: 'file', help: 'private key for fetching over ssh' },
+  registry: {
+    env: 'REGISTRY',
+    default: 'docker.io',
+    value: 'host[/prefix]',
+    help: 'where images are pushed; http:// in front for a registry without TLS',
+  },
+  latest: {
+    env: 'LATEST',
+    default: 'always',
+    value: 'always|default-branch',
+    help: 'which builds move the tag `latest`',
+  },
+  dry: { env: 'DRY', help: 'build, but push nothing' },
+  builder: {
+    env: 'BUILDER',
+    value: 'engine|image|swarm',
+    help: 'what builds: the Docker engine itself, containers of --builder.image in it, or on a Docker Swarm [default: image if --builder.image is given, else engine]',
+  },
+  'builder.image': {
+    env: 'BUILDER_IMAGE',
+    value: 'image',
+    help: 'image that performs the build, told by REPOSITORY, SHA, BRANCH, DRY and CACHE [default: remind101/conveyor-builder]',
+  },
+  'builder.data': {
+    env: 'BUILDER_DATA',
+    default: 'data',
+    value: 'container',
+    help: 'container whose volumes hold the ssh key and logins of the builder image; none for no container',
+  },
+  'builder.network': {
+    env: 'BUILDER_NETWORK',
+    value: 'name',
+    help: "network of the builder image's containers [default: as the engine has it]",
+  },
+  'builder.mount': {
+    env: 'BUILDER_MOUNT',
+    value: 'source:target',
+    list: true,
+    help: 'mounts of the builder image, SOURCE:TARGET[:ro], such as the engine socket; repeat it, or put commas between',
+  },
+  'builder.constraint': {
+    env: 'BUILDER_CONSTRAINT',
+    value: 'constraint',
+    list: true,
+    help: 'which nodes of a Swarm build, such as node.labels.builder==true; repeat it, or put commas between',
+  },
+  'builder.privileged': {
+    env: 'BUILDER_PRIVILEGED',
+    help: 'run the builder image privileged: only for images that start an engine of their own',
+  },
+  'build.network': {
+    env: 'BUILD_NETWORK',
+    value: 'name',
+    help: 'network of RUN steps: host, none, or default [default: as the engine has it]',
+  },
+  'build.secrets': {
+    env: 'BUILD_SECRETS',
+    value: 'dir',
+    help: 'folder of build secrets: DIR/ID for all repositories, DIR/OWNER/NAME/ID for one [default: DATA_DIR/secrets]',
+  },
+  logger: {
+    env: 'LOGGER',
+    value: 'url',
+    help: 'where build logs go: stdout:// (and a copy in the data directory), file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP, or postgres:// (the database of --db) [default: postgres:// if --db is one, else stdout://]',
+  },
+  queue: {
+    env: 'QUEUE',
+    default: 'memory://',
+    value: 'url',
+    help: 'the build queue: memory:// (the server builds itself), postgres:// (the database of --db) or postgres://USER:PASSWORD@HOST/NAME, sqs://HOST/PATH of the queue, or sqs:// with its URL in SQS_QUEUE_URL',
+  },
+  db: {
+    env: 'DATABASE_URL',
+    value: 'url',
+    help: 'where builds are stored: sqlite://FILE, or postgres://USER:PASSWORD@HOST/NAME [default: sqlite://DATA_DIR/conveyor.db]',
+  },
+  workers: {
+    env: 'WORKERS',
+    value: 'number',
+    help: `builds that run at the same time [default: number of CPUs]`,
+  },
+  warm: {
+    env: 'WARM',
+    default: '10',
+    value: 'number',
+    help: 'repositories, those built last, whose mirror and layers are fetched at the start; 0 for none',
+  },
+  timeout: {
+    env: 'TIMEOUT',
+    default: '20m',
+    value: 'duration',
+    help: 'how long one build may take: 90s, 20m, 1h',
+  },
+  drain: {
+    env: 'DRAIN',
+    default: '10m',
+    value: 'duration',
+    help: 'how long running builds may go on after a SIGTERM, before they are given back to the queue',
+  },
+  'retry.delays': {
+    env: 'RETRY_DELAYS',
+    default: '5s,30s',
+    value: 'durations',
+    help: 'waits before each further attempt, when a broken part (engine, registry, network) failed a build; or none',
+  },
+  'data-dir': {
+    env: 'DATA_DIR',
+    value: 'dir',
+    help: 'where mirrors, builds and logs are kept [default: /var/lib/conveyor, or ~/.local/share/conveyor if not root]',
+  },
+} as const satisfies Record<string, Option>
+
+export type OptionName = keyof typeof OPTIONS
+/** Values by option name, as a command line parser gives them; others are ignored. */
+export type OptionValues = Readonly<Record<string, unknown>>
