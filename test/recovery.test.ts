@@ -237,13 +237,54 @@ describe('what was accepted survives a SIGKILL', () => {
   })
 })
 
-describe('SIGTERM gives the running build back', () => {
-  const stopped = { code: 0, signal: null }
+const stopped = { code: 0, signal: null }
 
+describe('SIGTERM lets the running build end', () => {
+  test('while its log can be read and pushes are accepted; then the process ends by itself', async () => {
+    await using gate = await startGate()
+    const { repository, sha, git } = await repositoryWith('acme/drained', gate)
+    const before = await start()
+    const id = await world.push(before, { repository, sha })
+    await gate.arrival()
+    process.kill(before.pid, 'SIGTERM')
+    await before.waitFor(/stopping: running builds are finished first, for 600 s at most/)
+    const later = await git.commit({ name: 'later' })
+    const laterId = await world.push(before, { repository, sha: later })
+    const log = buildLog(before, id)
+    gate.open()
+    expect(await log).toContain(`\nimage ${front.host}/${repository}@`)
+    expect(await before.exited).toEqual(stopped)
+    expect(await stored(id)).toMatchObject({ state: 'succeeded', attempt: 1 })
+    expect(await stored(laterId)).toMatchObject({ state: 'pending', attempt: 0 })
+
+    await using after = await start()
+    await expectWhole(after, { id: laterId, repository, sha: later })
+    await expectNothingLeft(after)
+  })
+
+  test('unless it is sent again: then the build is given back', async () => {
+    await using gate = await startGate()
+    const { repository, sha } = await repositoryWith('acme/hurried', gate)
+    const before = await start()
+    const id = await world.push(before, { repository, sha })
+    const step = await gate.arrival()
+    process.kill(before.pid, 'SIGTERM')
+    await before.waitFor(/stopping: /)
+    process.kill(before.pid, 'SIGTERM')
+    expect(await before.exited).toEqual(stopped)
+    await step.gone
+    expect(await stored(id)).toMatchObject({ state: 'pending', attempt: 0 })
+    gate.open()
+    await using after = await start()
+    await expectWhole(after, { id, repository, sha })
+  })
+})
+
+describe('SIGTERM gives the running build back when its time is over', () => {
   test('from a RUN step, which ends; the attempt does not count', async () => {
     await using gate = await startGate()
     const { repository, sha } = await repositoryWith('acme/stopped', gate)
-    const before = await start()
+    const before = await start('--drain', '0s')
     const id = await world.push(before, { repository, sha })
     const step = await gate.arrival()
     expect(await before.kill('SIGTERM', 10_000)).toEqual(stopped)
@@ -264,7 +305,7 @@ describe('SIGTERM gives the running build back', () => {
     const tagging = await repositoryWith('acme/stop-tag')
     const pushes = front.hold(/^(POST|PATCH|PUT) \/v2\/acme\/stop-push\/blobs\//)
     const tags = front.hold(/^PUT \/v2\/acme\/stop-tag\/manifests\/main$/)
-    const before = await start('--workers', '3')
+    const before = await start('--workers', '3', '--drain', '0s')
     const pushId = await world.push(before, pushing)
     const tagId = await world.push(before, tagging)
     await Promise.all([pushes.arrival(), tags.arrival()])

@@ -1,6 +1,7 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { OPTIONS, type OptionName, parseConfig } from '../lib/config.ts'
-import { untilStopped } from '../lib/lifecycle.ts'
+import { parseConfig } from '../lib/config.ts'
+import { untilShutDown } from '../lib/lifecycle.ts'
+import { OPTIONS, type OptionName } from '../lib/options.ts'
 
 export default class Server extends ConveyorCommand {
   static override description =
@@ -16,6 +17,6 @@ export default class Server extends ConveyorCommand {
     this.hideArguments()
     const config = parseConfig(flags)
     const { serve } = await import('../lib/serve.ts')
-    await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilStopped())
+    await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }
 }

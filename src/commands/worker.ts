@@ -1,11 +1,19 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { OPTIONS, type OptionName, parseConfig } from '../lib/config.ts'
-import { ConveyorError } from '../lib/errors.ts'
+import { parseConfig } from '../lib/config.ts'
+import { untilShutDown } from '../lib/lifecycle.ts'
+import { OPTIONS, type OptionName } from '../lib/options.ts'
 
 const SERVER_ONLY = ['port', 'host', 'auth', 'github.secret'] as const
 
 export default class Worker extends ConveyorCommand {
-  static override description = 'Build what a server on another machine has queued.'
+  static override description =
+    `Build what servers have queued: takes jobs from the queue until it is stopped.
+
+On SIGTERM it takes no more, and finishes what runs, within --drain; a second signal gives that back to the queue.`
+  static override examples = [
+    '<%= config.bin %> <%= command.id %> --queue postgres:// --db postgres://conveyor:PASSWORD@db.acme.dev/conveyor',
+    '<%= config.bin %> <%= command.id %> --queue sqs://sqs.eu-west-1.amazonaws.com/123456789012/builds --workers 4',
+  ]
   static override flags = configFlags(
     (Object.keys(OPTIONS) as OptionName[]).filter((name) => !SERVER_ONLY.some((other) => other === name)),
   )
@@ -13,13 +21,8 @@ export default class Worker extends ConveyorCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Worker)
     this.hideArguments()
-    const { queue } = parseConfig(flags)
-    throw new ConveyorError(
-      'invalid',
-      `--queue (QUEUE) is ${queue.kind}://, which only its own process can read`,
-      {
-        hint: 'Run `conveyor server`, which builds what it accepts; a queue between machines is not part of this version',
-      },
-    )
+    const config = parseConfig(flags)
+    const { runWorker } = await import('../lib/run-workers.ts')
+    await runWorker(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { type Build, isEnded } from './build/build.ts'
 import { StatusReporter } from './build/report-status.ts'
 import { requestBuild } from './build/request-build.ts'
+import { WarmRepositories } from './build/warm.ts'
 import type { Target } from './client.ts'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
@@ -71,9 +72,16 @@ export async function buildLocal(
   const end = new AbortController()
   const statuses = new StatusReporter({ forge: silent, store, logUrl: () => '', log: io.log })
   const working = work(
-    { ...adapters, timeoutMs: config.timeoutMs, retryDelays: config.retryDelays, statuses, log: io.log },
+    {
+      ...adapters,
+      timeoutMs: config.timeoutMs,
+      retryDelays: config.retryDelays,
+      warm: new WarmRepositories(),
+      statuses,
+      log: io.log,
+    },
     1,
-    AbortSignal.any([end.signal, stop]),
+    { stop: end.signal, now: AbortSignal.any([end.signal, stop]) },
   )
   releaser.add('worker', working, () => {
     end.abort()

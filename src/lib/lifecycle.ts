@@ -5,14 +5,52 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * whoever does not want to wait for an orderly end.
  */
 export function untilStopped(): AbortSignal {
-  const stop = new AbortController()
+  const [stop] = signalSteps(1)
+  return stop
+}
+
+/** How a process that has work to finish is asked to end, in two steps. */
+export interface Shutdown {
+  /** Begin nothing new, and end when what runs has ended. */
+  stop: AbortSignal
+  /** Give up what runs, in good order. Never before `stop`. */
+  now: AbortSignal
+}
+
+/** The first SIGINT or SIGTERM asks to stop, the second to do it now; the third ends the process at once. */
+export function untilShutDown(): Shutdown {
+  const [stop, now] = signalSteps(2)
+  return { stop, now }
+}
+
+/** Signals of which each is aborted by one more SIGINT or SIGTERM; the one after them ends the process. */
+function signalSteps(count: 1 | 2): [AbortSignal, AbortSignal] {
+  const first = new AbortController()
+  const second = new AbortController()
+  const steps = [first, second].slice(0, count)
   const onSignal = (name: NodeJS.Signals) => {
-    if (stop.signal.aborted) process.exit(name === 'SIGINT' ? 130 : 143)
-    stop.abort()
+    const next = steps.find(({ signal }) => !signal.aborted)
+    if (!next) process.exit(name === 'SIGINT' ? 130 : 143)
+    next.abort()
   }
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
-  return stop.signal
+  return [first.signal, second.signal]
+}
+
+/** A shutdown whose second step also comes by itself, `ms` milliseconds after the first. */
+export function within(ms: number, { stop, now }: Shutdown): Shutdown {
+  const end = new AbortController()
+  const begin = () => setTimeout(() => end.abort(), ms).unref()
+  if (stop.aborted) begin()
+  else stop.addEventListener('abort', begin, { once: true })
+  return { stop, now: AbortSignal.any([now, end.signal]) }
+}
+
+/** Resolves when a signal is aborted. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted)
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
 }
 
 /** What has been opened, and how it is closed: in reverse order, each exactly once, also if one fails. */

@@ -1,26 +1,27 @@
 import type { AddressInfo } from 'node:net'
-import { type Build, shortName } from './build/build.ts'
 import type { StatusReporter } from './build/report-status.ts'
-import { warmUp } from './build/warm.ts'
+import { sendOverdue } from './build/request-build.ts'
 import type { Config } from './config.ts'
-import { ConveyorError } from './errors.ts'
-import { atMost, Releaser } from './lifecycle.ts'
+import { ConveyorError, toConveyorError } from './errors.ts'
+import { aborted, atMost, Releaser, type Shutdown } from './lifecycle.ts'
+import { runWorkers } from './run-workers.ts'
 import { createServer } from './server/server.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
-import { work } from './worker.ts'
 
+/** How often builds are looked for that are not in the queue. */
+const FEED_MS = 5000
 /** How often statuses that could not be set are tried again. */
 const SWEEP_MS = 60_000
 /** How long an end may wait for statuses; the next start sets those that were left. */
 const LAST_STATUSES_MS = 5000
 
 /**
- * Runs the server and its workers until `stop` is aborted: webhooks and the API come in, builds run, and
- * what an earlier process left is taken up again.
+ * Runs the server until it is shut down: webhooks and the API come in, and what an earlier process left is
+ * taken up again. With the queue in memory the builds run here, too.
  * @throws ConveyorError when a part can not be opened, or the port is taken
  */
-export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Promise<void> {
+export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   await using releaser = new Releaser(io.log)
   const adapters = await setUp(config, io, releaser)
   let baseUrl = config.url ?? ''
@@ -53,37 +54,23 @@ export async function serve(config: Config, io: SetupIo, stop: AbortSignal): Pro
   baseUrl ||= `http://localhost:${port}`
   releaser.add('HTTP server', server, (it) => it.close())
 
-  await recover(adapters)
-  const stopWork = new AbortController()
-  const working = work(
-    {
-      ...adapters,
-      timeoutMs: config.timeoutMs,
-      retryDelays: config.retryDelays,
-      statuses,
-      onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`),
-      log: io.log,
-    },
-    config.workers,
-    stopWork.signal,
-  )
-  releaser.add('workers', working, () => {
-    stopWork.abort()
-    return working
-  })
-  const warming = warmUp(adapters.parts, { repositories: config.warm, log: io.log }, stopWork.signal).catch(
-    (error: Error) => io.log(`warm: ${error.message}`),
-  )
+  // A queue in memory has no workers but ours; of any other, `conveyor worker` takes the jobs.
+  const { queue } = adapters
+  let working = Promise.resolve()
+  if (queue.durable) await feed(adapters, io, releaser)
+  else {
+    await recover(adapters)
+    working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
+  }
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
+  if (queue.durable) io.log(`builds are queued on ${config.queue.kind}://, for \`conveyor worker\``)
   if (!config.github.secret)
     io.log('warning: no --github.secret (GITHUB_SECRET): webhooks are accepted unsigned')
-  if (!stop.aborted) await new Promise((resolve) => stop.addEventListener('abort', resolve, { once: true }))
-
-  io.log('stopping: running builds are given back and go on at the next start')
-  stopWork.abort()
-  await Promise.all([working, warming])
+  await aborted(shutdown.stop)
+  // Until the last build has ended here, its log is read and new requests are accepted.
+  await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
 }
@@ -102,17 +89,39 @@ async function recover({ parts, queue, logs }: Adapters): Promise<void> {
   }
 }
 
+/** Sends what was accepted while the queue did not answer, or just before we died. */
+async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser): Promise<void> {
+  let failing = false
+  let sending: Promise<void> | undefined
+  const send = async () => {
+    try {
+      const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
+      if (sent > 0)
+        io.log(`${sent === 1 ? 'a build that was' : `${sent} builds that were`} overdue: now queued`)
+      failing = false
+    } catch (error) {
+      // Once is enough: the queue is asked every few seconds.
+      if (!failing) io.log(`queueing overdue builds: ${toConveyorError(error, 'it failed').advice}`)
+      failing = true
+    }
+    sending = undefined
+  }
+  const timer = setInterval(() => {
+    sending ??= send()
+  }, FEED_MS)
+  releaser.add('queue feeder', timer, (it) => {
+    clearInterval(it)
+    return sending
+  })
+  await send()
+}
+
 function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   const sweep = () => {
     statuses.sweep().catch((error: Error) => io.log(`looking for unset commit statuses: ${error.message}`))
   }
   sweep()
   return setInterval(sweep, SWEEP_MS)
-}
-
-function outcome(build: Build): string {
-  const name = shortName(build)
-  return build.state === 'succeeded' ? `${name} is built` : `${name} ${build.state}: ${build.error}`
 }
 
 function shownHost(host: string): string {

@@ -1,8 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Build, isEnded, shortName } from './build/build.ts'
 import type { StatusReporter } from './build/report-status.ts'
+import { requestBuild } from './build/request-build.ts'
 import { type BuildParts, runBuild } from './build/run-build.ts'
+import type { WarmRepositories } from './build/warm.ts'
 import { ConveyorError, toConveyorError } from './errors.ts'
+import type { Shutdown } from './lifecycle.ts'
 import type { LogStore, LogWriter } from './logs/log-store.ts'
 import type { Redactor } from './logs/redact.ts'
 import type { Job, Queue } from './queue/queue.ts'
@@ -13,6 +16,8 @@ export interface WorkerOptions {
   redactor: Redactor
   statuses: StatusReporter
   parts: BuildParts
+  /** What this worker is warm for: the queue is told, and what was built here is added. */
+  warm: WarmRepositories
   /** Milliseconds that a build may take. */
   timeoutMs: number
   /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
@@ -24,39 +29,56 @@ export interface WorkerOptions {
 }
 
 /**
- * Takes jobs from the queue and builds, `concurrency` at a time, until `signal` is aborted. Builds that
- * run then are stopped and given back to the queue. Resolves when all is given back.
+ * Takes jobs from the queue and builds, `concurrency` at a time, until it is asked to stop. Builds that
+ * run then go on to their end, unless that has to be now: they are given back to the queue. Resolves when
+ * none is left.
  */
-export async function work(options: WorkerOptions, concurrency: number, signal: AbortSignal): Promise<void> {
-  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, signal)))
+export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
+  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown)))
 }
 
-async function workLoop(options: WorkerOptions, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
+async function workLoop(options: WorkerOptions, { stop, now }: Shutdown): Promise<void> {
+  while (!stop.aborted) {
     try {
-      const job = await options.queue.receive(signal)
-      if (job) await handle(job, options, signal)
+      const job = await options.queue.receive(stop, { warm: options.warm.list() })
+      if (job) await handle(job, options, now)
     } catch (error) {
       // The queue or the store does not answer. Nothing is lost: the job's lease runs out.
       options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`)
-      await sleep(1000, undefined, { signal }).catch(() => {}) // aborted: the loop ends
+      await sleep(1000, undefined, { signal: stop }).catch(() => {}) // aborted: the loop ends
     }
   }
 }
 
 /** One job: claim its build, run an attempt under the job's lease, store how it ended, let go of the job. */
-async function handle(job: Job, options: WorkerOptions, signal: AbortSignal): Promise<void> {
-  const { store } = options.parts
-  const build = await store.claim(job.buildId)
-  if (!build) return job.acknowledge() // ended already: another delivery of the same job
+async function handle(job: Job, options: WorkerOptions, now: AbortSignal): Promise<void> {
+  const { queue, parts, warm } = options
+  const { store } = parts
+  const build = queue.duplicates
+    ? await store.claimFor(job.buildId, queue.leaseSeconds)
+    : await store.claim(job.buildId)
+  // Another delivery of the same job: of a build that runs elsewhere, and may still be cut off there;
+  // or of one that has ended.
+  if (build === 'held') return job.release(queue.leaseSeconds)
+  if (!build) return withoutBuild(job, options)
 
-  const next = await new Attempt(build, job, options, signal).run()
+  const next = await new Attempt(build, job, options, now).run()
   if (next === 'superseded') return
+  warm.add(build.repository)
   if (next !== 'ended') return job.release(next.againIn)
   const ended = await store.get(build.id)
   if (ended && isEnded(ended.state)) {
     options.statuses.report(ended)
     options.onEnd?.(ended)
+  }
+  await job.acknowledge()
+}
+
+/** A job whose build has ended, or which never was in the store: another program may have sent it. */
+async function withoutBuild(job: Job, options: WorkerOptions): Promise<void> {
+  const { store } = options.parts
+  if (job.request && !(await store.get(job.buildId))) {
+    await requestBuild(job.request, { store, queue: options.queue, log: options.log })
   }
   await job.acknowledge()
 }
@@ -71,15 +93,16 @@ class Attempt {
   readonly #build: Build
   readonly #options: WorkerOptions
   readonly #job: Job
-  readonly #shutdown: AbortSignal
+  readonly #now: AbortSignal
   readonly #end = new AbortController()
   #log: LogWriter | undefined
 
-  constructor(build: Build, job: Job, options: WorkerOptions, shutdown: AbortSignal) {
+  /** @param now gives the build back */
+  constructor(build: Build, job: Job, options: WorkerOptions, now: AbortSignal) {
     this.#build = build
     this.#job = job
     this.#options = options
-    this.#shutdown = shutdown
+    this.#now = now
   }
 
   async run(): Promise<Next> {
@@ -116,7 +139,7 @@ class Attempt {
     const { retryDelays, parts, redactor } = this.#options
     const { store } = parts
     const { id, attempt, refs } = this.#build
-    if (this.#shutdown.aborted) {
+    if (this.#now.aborted) {
       await this.#note('the worker is shutting down: the build is given back, and will be tried again')
       await store.release(id, attempt, { counts: false })
       return { againIn: 0 }
@@ -154,23 +177,30 @@ class Attempt {
 
   /** Ends the attempt at its time limit, at a shutdown, and when the lease is lost; keeps the lease else. */
   #limits(timeoutMs: number): () => void {
-    const { queue } = this.#options
     const timeout = setTimeout(() => this.#end.abort(tookTooLong(this.#build, timeoutMs)), timeoutMs)
-    const heartbeat = setInterval(
-      () => {
-        this.#job.extend(queue.leaseSeconds).catch((error: Error) => {
-          this.#options.log(`lease of ${shortName(this.#build)}: ${error.message}`)
-        })
-      },
-      (queue.leaseSeconds * 1000) / 3,
-    )
+    const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
     const shutdown = () => this.#end.abort(new ConveyorError('cancelled', 'the worker is shutting down'))
-    this.#shutdown.addEventListener('abort', shutdown, { once: true })
-    if (this.#shutdown.aborted) shutdown()
+    this.#now.addEventListener('abort', shutdown, { once: true })
+    if (this.#now.aborted) shutdown()
     return () => {
       clearTimeout(timeout)
       clearInterval(heartbeat)
-      this.#shutdown.removeEventListener('abort', shutdown)
+      this.#now.removeEventListener('abort', shutdown)
+    }
+  }
+
+  /** Ends the attempt when the build is another worker's now; a queue that does not answer may answer again. */
+  async #keepLease(): Promise<void> {
+    const { queue, parts, log } = this.#options
+    const { id, attempt } = this.#build
+    try {
+      await this.#job.extend(queue.leaseSeconds)
+      if (queue.duplicates && !(await parts.store.hold(id, attempt, queue.leaseSeconds)))
+        throw taken(this.#build)
+    } catch (thrown) {
+      const error = toConveyorError(thrown, 'it could not be extended')
+      log(`lease of ${shortName(this.#build)}: ${error.message}`)
+      if (!error.retryable) this.#end.abort(taken(this.#build))
     }
   }
 }
@@ -187,6 +217,10 @@ function tookTooLong(build: Build, ms: number): ConveyorError {
   return new ConveyorError('timeout', `building ${shortName(build)} took longer than ${limit}`, {
     hint: 'Look in the log for the step that took so long, or raise --timeout (TIMEOUT)',
   })
+}
+
+function taken(build: Build): ConveyorError {
+  return new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
 }
 
 /** Every earlier attempt is used up, and the last of them never came to its end. */

@@ -3,7 +3,31 @@ import { NO_LOG } from '../no-log.ts'
 import { type Artifact, shortName } from './build.ts'
 import { type BuildParts, buildInput } from './run-build.ts'
 
+/** How many repositories a worker says that it is warm for; more are hardly all in its engine's cache. */
+const WARM_AT_MOST = 100
+
+/** The repositories that a worker has the mirror and the layers of. */
+export class WarmRepositories {
+  /** Those used last at the end. */
+  readonly #names = new Set<string>()
+
+  add(repository: string): void {
+    const name = repository.toLowerCase()
+    this.#names.delete(name)
+    this.#names.add(name)
+    const [oldest] = this.#names
+    if (this.#names.size > WARM_AT_MOST && oldest !== undefined) this.#names.delete(oldest)
+  }
+
+  /** In lower case. */
+  list(): string[] {
+    return [...this.#names]
+  }
+}
+
 export interface WarmOptions {
+  /** Gets what is ready. */
+  warm: WarmRepositories
   /** How many repositories, those built last first; 0 for none. */
   repositories: number
   /** Told how it went, one line at a time. */
@@ -24,6 +48,7 @@ export async function warmUp(parts: BuildParts, options: WarmOptions, signal: Ab
     try {
       const from = performance.now()
       const did = await warmRepository(artifact, parts, signal)
+      options.warm.add(artifact.repository)
       if (did) options.log(`warm: ${name} is ready (${((performance.now() - from) / 1000).toFixed(1)} s)`)
     } catch (error) {
       if (signal.aborted) return

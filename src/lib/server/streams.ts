@@ -1,6 +1,11 @@
 import { once } from 'node:events'
+import { finished } from 'node:stream/promises'
 import type { FastifyReply } from 'fastify'
+import { atMost } from '../lifecycle.ts'
 import { describeError } from './problems.ts'
+
+/** How long the streams of a server that closes may take to their end. */
+const LAST_WORDS_MS = 2000
 
 /** The answers of this server that stream; they may stay open for hours. */
 export class Streams {
@@ -41,11 +46,18 @@ export class Streams {
     this.#open.delete(response)
   }
 
-  /** Cuts every stream, and waits until nothing reads for them any more. */
+  /**
+   * Lets those end that are about to, as of builds that have just ended; cuts the others, and waits until
+   * nothing reads for them any more.
+   */
   async close(): Promise<void> {
-    const open = [...this.#open]
-    for (const [response] of open) response.destroy()
-    await Promise.all(open.map(([, done]) => done))
+    await atMost(LAST_WORDS_MS, this.#done())
+    for (const response of this.#open.keys()) response.destroy()
+    await this.#done()
+  }
+
+  async #done(): Promise<void> {
+    await Promise.all(this.#open.values())
   }
 
   /** Never rejects; has let go of `source` when it resolves. */
@@ -59,6 +71,7 @@ export class Streams {
         if (!response.write(chunk)) await once(response, 'drain', { signal })
       }
       response.end()
+      await finished(response)
     } catch (error) {
       if (!signal.aborted) this.#log(`a stream broke off: ${describeError(error)}`)
       response.destroy()
