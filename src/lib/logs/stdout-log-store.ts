@@ -1,12 +1,17 @@
 import type { Writable } from 'node:stream'
 import { fileLogStore } from './file-log-store.ts'
-import type { LogStore } from './log-store.ts'
+import type { LogStore, ReadLogOptions } from './log-store.ts'
 
 export interface StdoutLogStoreOptions {
   /** Folder of the spool, from which logs are read back. */
   dir: string
   /** Where every log is echoed, normally the standard output of the process. */
   out: Writable
+  /**
+   * Whether other processes write the logs that are read here, or read what is written here. Then a reader
+   * learns where to look, as the log itself stays with the process that built.
+   */
+  remote?: boolean
 }
 
 /** Bytes that may wait for a slow `out` before lines are left out of the echo. */
@@ -22,13 +27,13 @@ const NEWLINE = 0x0a
  * The spool has everything; the echo does what it can, and never delays or fails a build: lines for which
  * a slow reader of `out` has no room are counted and left out, and a broken `out` ends the echo.
  */
-export function stdoutLogStore({ dir, out }: StdoutLogStoreOptions): LogStore {
+export function stdoutLogStore({ dir, out, remote = false }: StdoutLogStoreOptions): LogStore {
   const spool = fileLogStore({ dir })
   const echo = new Echo(out)
   return {
     async open(buildId) {
       const writer = await spool.open(buildId)
-      const lines = new Lines((line) => echo.line(buildId.slice(0, 8), line))
+      const lines = new Lines((line) => echo.line(echoTag(buildId), line))
       return {
         write(chunk) {
           lines.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
@@ -44,9 +49,25 @@ export function stdoutLogStore({ dir, out }: StdoutLogStoreOptions): LogStore {
         },
       }
     },
-    read: (buildId, options) => spool.read(buildId, options),
+    read: (buildId, options) => (remote ? whereItIs(buildId, options) : spool.read(buildId, options)),
     close: () => spool.close(),
   }
+}
+
+/** Instead of a log that another process wrote to its standard output. */
+async function* whereItIs(buildId: string, { offset = 0 }: ReadLogOptions = {}): AsyncGenerator<Uint8Array> {
+  const tag = echoTag(buildId)
+  const text = Buffer.from(
+    `This log is on the standard output of the worker that builds, in the lines that begin with [${tag}].
+To read logs here, give servers and workers a --logger that all of them reach: postgres://, s3://BUCKET or cloudwatch://GROUP.
+`,
+  )
+  if (offset < text.length) yield text.subarray(offset)
+}
+
+/** Marks the lines of one build among those of others. */
+function echoTag(buildId: string): string {
+  return buildId.slice(0, 8)
 }
 
 /** Cuts a byte stream into lines, without their ends. */
