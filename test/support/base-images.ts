@@ -20,9 +20,13 @@ export const NODE_IMAGE = 'conveyor-demo/node:24'
  * pulled. Images that are there already, from the same files, are kept.
  */
 export async function ensureBaseImages(docker: Docker): Promise<void> {
-  const busybox = await busyboxEntries()
-  await ensureImage(docker, BUSYBOX_IMAGE, busybox)
-  await ensureImage(docker, NODE_IMAGE, [...busybox, ...(await nodeEntries())])
+  await ensureBusybox(docker)
+  await ensureImage(docker, NODE_IMAGE, [...(await busyboxEntries()), ...(await nodeEntries())])
+}
+
+/** The small one alone. */
+export async function ensureBusybox(docker: Docker): Promise<void> {
+  await ensureImage(docker, BUSYBOX_IMAGE, await busyboxEntries())
 }
 
 async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): Promise<void> {

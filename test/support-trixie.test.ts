@@ -1,0 +1,124 @@
+import { randomInt } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type Docker from 'dockerode'
+import { describe, expect, it } from 'vitest'
+import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
+import { ConveyorError } from '../src/lib/errors.ts'
+import { BUSYBOX_IMAGE, ensureBusybox } from './support/base-images.ts'
+import { docker } from './support/engine.ts'
+import { memoryContext } from './support/memory-context.ts'
+import { memoryLog } from './support/memory-log.ts'
+import { isRunning, projectRoot, start } from './support/processes.ts'
+import { startRegistry } from './support/registry.ts'
+import { tempDir } from './support/temp.ts'
+import { startTrixieEngine } from './support/trixie.ts'
+
+const TRIXIE = join(projectRoot, '.conveyor/trixie')
+
+/** Builds a Dockerfile into the engine. */
+function build(client: Docker, reference: string, dockerfile: string): Promise<unknown> {
+  const context = memoryContext({ Dockerfile: dockerfile })
+  const rest = { cache: true, cacheFrom: [], labels: {}, buildArgs: {}, secrets: {}, network: 'host' }
+  return engineBuilder({ docker: client, credentials: { forHost: async () => null } }).build(
+    { context, reference, cacheKey: reference, ...rest },
+    { log: memoryLog(), signal: new AbortController().signal },
+  )
+}
+
+/** Pushes an image of the engine to where its name says. */
+async function push(client: Docker, reference: string): Promise<void> {
+  const stream = await client.getImage(reference).push({ authconfig: {} })
+  await new Promise<void>((resolve, reject) => {
+    client.modem.followProgress(stream, (error: Error | null, messages: { error?: string }[]) => {
+      const failure = error ?? messages.find((message) => message.error)?.error
+      if (failure) reject(failure)
+      else resolve()
+    })
+  })
+}
+
+/** The command lines of all processes of this machine that have this text in them. */
+async function processesWith(text: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const lines = pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''))
+  return (await Promise.all(lines))
+    .map((line) => line.replaceAll('\0', ' '))
+    .filter((line) => line.includes(text))
+}
+
+/** Every mount that any process of this machine sees, and that has this text in it. */
+async function mountsWith(text: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const lists = pids.map((pid) => readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => ''))
+  return (await Promise.all(lists)).flatMap((list) => list.split('\n')).filter((line) => line.includes(text))
+}
+
+describe.each(['classic', 'containerd'] as const)("Debian trixie's engine with the %s store", (store) => {
+  it('builds, pushes to a registry of this machine, and survives being killed in the middle', async () => {
+    await using registry = await startRegistry()
+    await using folder = await tempDir()
+    await using engine = await startTrixieEngine({ store, dataDir: folder.path })
+    const client = docker(engine)
+    const { Driver, ServerVersion } = await client.info()
+    expect([Driver, ServerVersion]).toEqual([
+      store === 'containerd' ? 'overlayfs' : 'overlay2',
+      expect.stringMatching(/^26\./),
+    ])
+
+    await ensureBusybox(client)
+    const image = `${registry.host}/team/app`
+    const check = 'test "$(id -u)" = 0 && echo $((6 * 7)) >/answer'
+    await build(client, `${image}:1`, `FROM ${BUSYBOX_IMAGE}\nRUN ${check}\n`)
+    await push(client, `${image}:1`)
+    expect((await fetch(`${registry.url}/v2/team/app/manifests/1`)).status).toBe(200)
+
+    const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a number of its own, to find it by
+    const lost = build(client, `${image}:2`, `FROM ${BUSYBOX_IMAGE}\nRUN ${sleep}; true\n`).catch(
+      (error: unknown) => error,
+    )
+    await expect.poll(() => processesWith(sleep)).not.toEqual([])
+    const { pid } = engine
+    await engine.stop('SIGKILL')
+    expect(await lost).toBeInstanceOf(ConveyorError)
+    expect(await isRunning(pid)).toBe(false)
+    expect(await processesWith(sleep)).toEqual([])
+    expect(await mountsWith(folder.path)).toEqual([])
+
+    await engine.start()
+    await build(client, `${image}:3`, `FROM ${image}:1\nRUN grep 42 /answer\n`)
+  })
+})
+
+describe("Debian trixie's engine", () => {
+  it('runs beside another one of the same folder, and changes nothing in it', async () => {
+    const before = await listing()
+    await using one = await startTrixieEngine({ store: 'classic' })
+    await using other = await startTrixieEngine({ store: 'classic' })
+    const ids = await Promise.all([one, other].map(async (engine) => (await docker(engine).info()).ID))
+    expect(ids[0]).not.toBe(ids[1])
+    expect(await listing()).toEqual(before)
+  })
+
+  it('ends when its owner is killed', async () => {
+    await using folder = await tempDir()
+    const script = `
+      import { startTrixieEngine } from ${JSON.stringify(join(projectRoot, 'test/support/trixie.ts'))}
+      const engine = await startTrixieEngine({ store: 'containerd', dataDir: process.argv[1] })
+      console.log('pid', engine.pid)`
+    await using owner = await start(process.execPath, ['--input-type=module', '-e', script, folder.path])
+    const pid = Number((await owner.waitFor(/pid (\d+)/))[1])
+    expect(await isRunning(pid)).toBe(true)
+    await owner.kill('SIGKILL')
+    await expect.poll(() => isRunning(pid)).toBe(false)
+    await expect.poll(() => processesWith(folder.path)).toEqual([])
+    expect(await mountsWith(folder.path)).toEqual([])
+  })
+})
+
+/** Names and times of what lies in the folder. */
+async function listing(): Promise<string> {
+  await using find = await start('find', [TRIXIE, '-xdev', '-printf', '%p %T@ %s\\n'])
+  await find.exited
+  return find.stdout()
+}
