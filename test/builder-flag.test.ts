@@ -33,7 +33,7 @@ test('a push is built by the image, and published as any other', async () => {
   expect(await world.digest('acme/own', 'latest')).toBe(digest)
 })
 
-test('an image that is nowhere is an error that says what to do', async () => {
+test('an image that is nowhere is a failure that says what to do', async () => {
   const missing = `${world.registry.host}/acme/no-such-builder`
   await using server = await world.startServer({
     flags: ['--builder.data', 'none', '--builder.image', missing],
@@ -41,7 +41,7 @@ test('an image that is nowhere is an error that says what to do', async () => {
   const git = await world.git.create('acme/missing')
   const sha = await git.commit({ anything: 'else' })
   const { status, log } = await pushToEnd(world, server, { repository: 'acme/missing', sha })
-  expect(status.state).toBe('error')
+  expect(status.state).toBe('failure')
   expect(log).toContain(`the builder image ${missing} is not there`)
   expect(log).toContain('name another with --builder.image (BUILDER_IMAGE)')
 })
