@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { buildConveyorImage } from '../src/lib/bootstrap/builder-image.ts'
 import type { BuildRequest } from '../src/lib/build/build.ts'
@@ -13,7 +14,9 @@ import { failure } from './build-container.contract.ts'
 import { conveyorImageArguments } from './support/conveyor-image.ts'
 import { forward } from './support/forward.ts'
 import { type GitServer, startGitServer } from './support/git-server.ts'
+import { startGitHubDouble } from './support/github-double.ts'
 import { memoryLog } from './support/memory-log.ts'
+import { runConveyor, startConveyor } from './support/processes.ts'
 import { PUSHING_SCRIPT } from './support/pushing-script.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { startSwarm, type TestSwarm } from './support/swarm.ts'
@@ -42,8 +45,8 @@ beforeAll(async () => {
   const buildArgs = await conveyorImageArguments(docker)
   await buildConveyorImage({ docker, buildArgs, image: IMAGE, network: 'host', log: () => {} })
 
-  const auth = Buffer.from(`${LOGIN.username}:${LOGIN.password}`).toString('base64')
-  const Data = Buffer.from(JSON.stringify({ auths: { [registryHost]: { auth } } })).toString('base64')
+  const auth = base64(`${LOGIN.username}:${LOGIN.password}`)
+  const Data = base64(JSON.stringify({ auths: { [registryHost]: { auth } } }))
   await swarm.manager.docker.createSecret({ Name: 'conveyor.config.json', Data })
 }, 300_000)
 afterAll(() => resources.disposeAsync())
@@ -70,8 +73,12 @@ function start(build: Pick<ContainerBuild, 'repository' | 'sha'>) {
   return { log, ended: builder.run(whole, { log, signal: new AbortController().signal }) }
 }
 
+function base64(text: string): string {
+  return Buffer.from(text).toString('base64')
+}
+
 async function digest(repository: string, tag: string): Promise<string | null> {
-  const authorization = `Basic ${Buffer.from(`${LOGIN.username}:${LOGIN.password}`).toString('base64')}`
+  const authorization = `Basic ${base64(`${LOGIN.username}:${LOGIN.password}`)}`
   const accept = 'application/vnd.docker.distribution.manifest.v2+json'
   const url = `${registry.url}/v2/${repository}/manifests/${tag}`
   const answer = await fetch(url, { method: 'HEAD', headers: { authorization, accept } })
@@ -96,6 +103,47 @@ test("a build in the engine of the node, with the Swarm's login, and the node's 
   expect(next.log.text).toMatch(/Fetched 3 objects/)
   expect(next.log.text).toMatch(/[1-9] of \d steps cached/)
   expect(await digest(repository, 'main')).not.toBe(made)
+})
+
+test('`conveyor build` on a server with --builder swarm', async () => {
+  await using github = await startGitHubDouble({ token: 'ghp_of-the-swarm' })
+  await using folder = await tempDir()
+  const logins = JSON.stringify({
+    auths: { [registryHost]: { auth: base64(`${LOGIN.username}:${LOGIN.password}`) } },
+  })
+  await writeFile(`${folder.path}/config.json`, logins)
+  const repository = 'acme/swarm-cli'
+  const repo = await git.create(repository)
+  const sha = await repo.commit({ Dockerfile: 'FROM conveyor-test/busybox:1\nCOPY . /app\n' })
+  const socket = swarm.worker.engine.dockerHost.replace('unix://', '')
+  await using server = await startConveyor(
+    [
+      ...['server', '--builder', 'swarm', '--builder.image', IMAGE, '--builder.network', 'host'],
+      ...[
+        '--builder.mount',
+        `${socket}:/var/run/docker.sock`,
+        '--builder.mount',
+        'conveyor-mirrors:/var/lib/conveyor',
+      ],
+      ...['--builder.constraint', `node.id==${swarm.worker.id}`, '--build.network', 'host'],
+    ],
+    {
+      env: {
+        ...{ PORT: '0', HOST: '127.0.0.1', DATA_DIR: folder.path, DOCKER_CONFIG: folder.path },
+        DOCKER_HOST: swarm.manager.engine.dockerHost,
+        ...{ GITHUB_URL: github.url, GITHUB_TOKEN: 'ghp_of-the-swarm' },
+        ...{ GIT_URL: `http://${gitHost}/{repository}.git`, REGISTRY: `http://${registryHost}` },
+      },
+    },
+  )
+  const built = await runConveyor(['build', `${repository}:${sha}`, '--url', server.url])
+  expect(built.stderr).toContain('COPY . /app')
+  expect(built.stdout).toBe(`${registryHost}/${repository}@${await digest(repository, sha)}\n`)
+  expect(built.code).toBe(0)
+  const status = await github.waitForStatus((one) => one.sha === sha && one.state !== 'pending')
+  expect(status.state).toBe('success')
+  const left = await swarm.manager.docker.listServices()
+  expect(left).toEqual([])
 })
 
 test('a build that fails has said why', async () => {
