@@ -12,7 +12,8 @@ setup:
 build: setup ## Compile to dist/
 	@npm run -s build
 
-bootstrap: build ## Prepare everything that the demo and the tests need
+bootstrap: build ## Make ssh key, settings, builder image; ARGS="--help" lists its flags
+	@node_modules/.bin/node --disable-warning=ExperimentalWarning bin/run.js bootstrap $(ARGS)
 
 demo: build ## Watch a git push become an image
 	@npm run -s demo

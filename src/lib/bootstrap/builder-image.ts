@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { access, readdir, readFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
@@ -7,6 +8,7 @@ import { jsonLines } from '../builder/json-lines.ts'
 import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { ConveyorError } from '../errors.ts'
+import { engineError, type Step } from './step.ts'
 import { type TarFile, tarOf } from './tar.ts'
 
 export interface BuilderImageOptions {
@@ -25,6 +27,8 @@ export interface BuilderImageOptions {
   log: (text: string) => void
 }
 
+/** Label with a hash of what an image was made from. */
+const RECIPE = 'conveyor.recipe'
 /** Where package.json is: two folders up in the source as in dist. */
 const PACKAGE = fileURLToPath(new URL('../../../', import.meta.url))
 /** What the Dockerfile copies; the same as .dockerignore leaves. */
@@ -45,6 +49,42 @@ export async function canBuildImage(): Promise<boolean> {
 
 const ANSWER = [() => true, () => false] as const
 
+/** Has Conveyor's builder image in the engine: one that was made from these files, or that somebody else made. */
+export async function builderImage(options: BuilderImageOptions): Promise<Step> {
+  const what = `builder image ${options.image}`
+  const labels = await labelsOf(options.docker, options.image)
+  if (labels && labels[RECIPE] === undefined) {
+    return { state: 'there', text: `${what}, which bootstrap has not made and leaves as it is` }
+  }
+  if (!(await canBuildImage())) {
+    if (labels) return { state: 'there', text: what }
+    throw new ConveyorError('invalid', `${what} can only be made in a checkout of Conveyor`, {
+      hint: 'Run make bootstrap there, or leave it out with --no-image: only --builder image and swarm need it',
+    })
+  }
+  if (labels?.[RECIPE] === (await recipeOf(options)).hash) return { state: 'there', text: what }
+  await buildConveyorImage(options)
+  return labels ? { state: 'changed', text: `${what}, from newer files` } : { state: 'made', text: what }
+}
+
+async function labelsOf(docker: Dockerode, image: string): Promise<Record<string, string> | null> {
+  try {
+    return (await docker.getImage(image).inspect()).Config.Labels ?? {}
+  } catch (error) {
+    if ((error as { statusCode?: number }).statusCode === 404) return null
+    throw engineError(`the image ${image} can not be looked up`, error)
+  }
+}
+
+/** What an image is made of, and a hash of it. */
+async function recipeOf({ target = 'builder', buildArgs = {} }: BuilderImageOptions) {
+  const context = tarOf((await Promise.all(CONTEXT.map(filesAt))).flat())
+  const hash = createHash('sha256')
+    .update(JSON.stringify([target, buildArgs]))
+    .update(context)
+  return { context, hash: hash.digest('hex') }
+}
+
 /**
  * Builds Conveyor's own image, from the Dockerfile beside package.json, in the engine.
  * @returns its id, `sha256:...`
@@ -52,19 +92,22 @@ const ANSWER = [() => true, () => false] as const
  */
 export async function buildConveyorImage(options: BuilderImageOptions): Promise<string> {
   const { docker, image, target = 'builder', buildArgs = {}, network, login, log } = options
-  const files = (await Promise.all(CONTEXT.map(filesAt))).flat()
+  const { context, hash } = await recipeOf(options)
   const progress = new Progress()
   const failed = (why: string, cause?: unknown) =>
     new ConveyorError('unavailable', `the image ${image} could not be built: ${why}`, {
       cause,
-      hint: 'Look at the last step above; the base image is named with --build-arg NODE_IMAGE=...',
+      hint: PULL.test(why)
+        ? 'If the base image can not be pulled here, name one that can, or load it into the engine: --build-arg NODE_IMAGE=IMAGE (Node 24 on Debian)'
+        : 'Look at the last step above',
     })
   const stream = await docker
-    .buildImage(tarOf(files) as unknown as NodeJS.ReadableStream, {
+    .buildImage(context as unknown as NodeJS.ReadableStream, {
       version: '2',
       t: image,
       target,
       buildargs: buildArgs,
+      labels: { [RECIPE]: hash },
       ...(network ? { networkmode: network } : {}),
       ...(login ? { authconfig: login } : {}),
     })
@@ -83,6 +126,9 @@ export async function buildConveyorImage(options: BuilderImageOptions): Promise<
   if (!id) throw failed('the engine ended the build without a result')
   return id
 }
+
+/** How the engine says that a FROM could not be had. */
+const PULL = /pull|resolve|manifest|registry|docker\.io|failed to do request/i
 
 interface BuildLine {
   error?: string

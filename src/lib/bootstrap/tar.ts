@@ -1,21 +1,23 @@
-/** A file or folder for a container; root owns it. */
+/** A file or folder for a container. */
 export interface TarFile {
   /** At most 100 bytes; a folder's ends with a slash. */
   path: string
   content?: Uint8Array | string
   /** Default: 0o644, for a folder 0o755. */
   mode?: number
+  /** User and group; root by default. */
+  owner?: number
 }
 
 const BLOCK = 512
 
 /** Small files as a tar (ustar, POSIX.1-1988), the same for the same files: all are from 1970. */
 export function tarOf(files: TarFile[]): Buffer {
-  const blocks = files.flatMap(({ path, content = '', mode }) => {
+  const blocks = files.flatMap(({ path, content = '', mode, owner = 0 }) => {
     const bytes = Buffer.from(content)
     const folder = path.endsWith('/')
     const end = Buffer.alloc((BLOCK - (bytes.length % BLOCK)) % BLOCK)
-    return [header(path, folder, mode ?? (folder ? 0o755 : 0o644), bytes.length), bytes, end]
+    return [header(path, mode ?? (folder ? 0o755 : 0o644), owner, bytes.length), bytes, end]
   })
   return Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)])
 }
@@ -33,17 +35,17 @@ export function firstFile(tar: Uint8Array): Buffer | null {
   return null
 }
 
-function header(path: string, folder: boolean, mode: number, size: number): Buffer {
+function header(path: string, mode: number, owner: number, size: number): Buffer {
   if (Buffer.byteLength(path) > 100) throw new Error(`${path} is too long for this tar format`)
   const block = Buffer.alloc(BLOCK)
   const octal = (value: number, digits: number) => `${value.toString(8).padStart(digits, '0')}\0`
   block.write(path, 0)
   block.write(octal(mode, 7), 100)
-  block.write(octal(0, 7), 108) // root
-  block.write(octal(0, 7), 116)
+  block.write(octal(owner, 7), 108)
+  block.write(octal(owner, 7), 116)
   block.write(octal(size, 11), 124)
   block.write(octal(0, 11), 136)
-  block.write(`        ${folder ? '5' : '0'}`, 148) // the checksum counts its own field as blanks
+  block.write(`        ${path.endsWith('/') ? '5' : '0'}`, 148) // the checksum counts its own field as blanks
   block.write('ustar\x0000', 257)
   const sum = block.reduce((total, byte) => total + byte, 0)
   block.write(`${octal(sum, 6)} `, 148)

@@ -1,0 +1,84 @@
+import { randomBytes } from 'node:crypto'
+import { stat, writeFile } from 'node:fs/promises'
+import { ConveyorError } from '../errors.ts'
+import type { Step } from './step.ts'
+
+/** What of the settings is different on each machine; empty in `.env.sample`. */
+export interface SettingValues {
+  githubSecret: string
+  postgresPassword: string
+  /** The engine's socket on this machine, and the group that may use it. */
+  dockerSocket: string
+  dockerGid: string
+  sshKey: string
+}
+
+/** Writes the settings with fresh secrets, for their owner only. Those that are there are left as they are. */
+export async function settings(
+  file: string,
+  values: Omit<SettingValues, 'githubSecret' | 'postgresPassword'>,
+) {
+  const secrets = { githubSecret: secret(), postgresPassword: secret() }
+  try {
+    await writeFile(file, settingsText({ ...values, ...secrets }), { mode: 0o600, flag: 'wx' })
+    return { state: 'made', text: `settings ${file}, with a new GITHUB_SECRET` } satisfies Step
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'EEXIST') return { state: 'there', text: `settings ${file}` } satisfies Step
+    throw new ConveyorError('invalid', `can not write ${file}: ${message}`, {
+      hint: 'Give another file with --settings',
+    })
+  }
+}
+
+/** What is to be known of the engine's socket; empty for an engine that is reached in another way. */
+export async function socketSettings(
+  path: string | undefined,
+): Promise<Pick<SettingValues, 'dockerSocket' | 'dockerGid'>> {
+  const gid = path ? await stat(path).then(groupOf, () => '') : ''
+  return { dockerSocket: path ?? '', dockerGid: gid }
+}
+
+const groupOf = ({ gid }: { gid: number }) => String(gid)
+
+function secret(): string {
+  return randomBytes(32).toString('hex')
+}
+
+/** The file's text; `.env.sample` is the same with empty values. */
+export function settingsText(values: SettingValues): string {
+  return `# Settings of Conveyor: for \`conveyor server\` and \`conveyor worker\` (set -a; . ./.env; set +a), and for
+# \`docker compose up\`. All of them: conveyor server --help. Only you should be able to read this file.
+
+# GitHub signs its webhooks with this. Give it to GitHub as the webhook's secret.
+GITHUB_SECRET=${values.githubSecret}
+
+# A token of a bot account: sets commit statuses, and reads private repositories.
+#GITHUB_TOKEN=
+
+# Fetch over ssh instead. With docker compose the key is /var/run/conveyor/.ssh/id_rsa.
+#GIT_URL=git@github.com:{repository}.git
+#GIT_SSH_KEY=${values.sshKey}
+
+# Where images go; log in with docker login. docker compose has a registry of its own for a start.
+#REGISTRY=ghcr.io/your-organization
+
+# How people and GitHub reach this server.
+#BASE_URL=https://conveyor.example.com
+
+# Ask for these credentials on the API and the logs.
+#BASIC_AUTH=user:password
+
+# Build in containers of a builder image of your own, instead of in the engine itself.
+#BUILDER_IMAGE=
+
+# The rest is for docker compose alone.
+
+# Of its database; any long text without spaces, $, @, : and /.
+POSTGRES_PASSWORD=${values.postgresPassword}
+
+# The engine's socket, and the group that may use it: stat -c %g /var/run/docker.sock
+DOCKER_SOCKET=${values.dockerSocket}
+DOCKER_GID=${values.dockerGid}
+`
+}

@@ -1,0 +1,68 @@
+import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { awsError } from '../aws-errors.ts'
+import { ConveyorError } from '../errors.ts'
+import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
+import type { Step } from './step.ts'
+
+/** Where machines fetch the keys from. */
+export interface KeyBucket {
+  bucket: string
+  /** Empty, or without slashes at its ends. */
+  prefix: string
+}
+
+/**
+ * Uploads a key pair, encrypted at rest. No ACL is set, so it is private unless the bucket's policy is not.
+ * Objects that are there are never overwritten.
+ * @throws ConveyorError `invalid` when another pair is there
+ */
+export async function uploadKeys({ bucket, prefix }: KeyBucket, keys: KeyPair): Promise<Step> {
+  const where = ['s3:/', bucket, ...(prefix ? [prefix] : [])].join('/')
+  const key = (name: string) => (prefix ? `${prefix}/${name}` : name)
+  const client = new S3Client({})
+  try {
+    let uploaded = 0
+    // The public one last: where it is, the pair is complete.
+    for (const [name, content] of [
+      [PRIVATE_KEY, keys.privateKey],
+      [PUBLIC_KEY, keys.publicKey],
+    ] as const) {
+      if (await put(client, bucket, key(name), content)) uploaded++
+      else if ((await get(client, bucket, key(name))) !== content) {
+        throw new ConveyorError('invalid', `${where} has another ${name} already`, {
+          hint: 'Remove it there, choose another prefix, or put that pair into the folder of --ssh-dir',
+        })
+      }
+    }
+    return { state: uploaded > 0 ? 'made' : 'there', text: `${PRIVATE_KEY} and ${PUBLIC_KEY} in ${where}` }
+  } catch (error) {
+    throw awsError(error, {
+      failed: `the keys could not be uploaded to ${where}`,
+      thing: 'bucket',
+      permissions: 's3:PutObject and s3:GetObject',
+    })
+  } finally {
+    client.destroy()
+  }
+}
+
+/** @returns whether it was written; false when there is an object of that name */
+async function put(client: S3Client, Bucket: string, Key: string, Body: string): Promise<boolean> {
+  try {
+    await client.send(
+      new PutObjectCommand({
+        ...{ Bucket, Key, Body, ContentType: 'text/plain', IfNoneMatch: '*' },
+        ServerSideEncryption: 'AES256',
+      }),
+    )
+    return true
+  } catch (error) {
+    if ((error as Error).name === 'PreconditionFailed') return false
+    throw error
+  }
+}
+
+async function get(client: S3Client, Bucket: string, Key: string): Promise<string> {
+  const { Body } = await client.send(new GetObjectCommand({ Bucket, Key }))
+  return (await Body?.transformToString()) ?? ''
+}
