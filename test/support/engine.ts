@@ -200,8 +200,8 @@ async function shutDown(
   await rm(join(runDir, 'exec'), { recursive: true, force: true })
 }
 
-/** Ends the RUN steps of an engine that has ended itself: Docker 20.10 leaves them running. */
-async function killContainers(data: string): Promise<void> {
+/** Ends the RUN steps of an engine that has ended itself (it may leave them running): what has its root in `data`. */
+export async function killContainers(data: string): Promise<void> {
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
     // A process that ended in the meantime has no mounts to read.
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')

@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs'
 import { access, mkdir, realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -43,6 +44,17 @@ cd /
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec "$@"`
 
 /**
+ * A command that turns into the program given after it, with trixie as its root.
+ * @param folders of this machine, which it sees at the same paths; the temporary one is always among them
+ */
+export function insideTrixie(folders: string[]): string[] {
+  return [
+    ...['unshare', '--mount', '--propagation', 'private'],
+    ...['sh', '-c', ENTER, ROOT, [realpathSync(tmpdir()), ...folders].join('\n')],
+  ]
+}
+
+/**
  * A Docker Engine 26.1, Debian trixie's, beside any other. It shares the network of this machine: a registry
  * on 127.0.0.1 is reached without TLS, and RUN steps use the network `host`. Needs root.
  */
@@ -50,15 +62,17 @@ export async function startTrixieEngine({ store, dataDir }: TrixieEngineOptions)
   await access(join(ROOT, 'recipe')).catch(() => {
     throw new Error(`${ROOT} is not there. bin/setup.sh makes it, as root on Debian`)
   })
-  const data = dataDir ?? (await tempDir('conveyor-trixie-')).path
+  const temporary = dataDir === undefined ? await tempDir('conveyor-trixie-') : null
+  const data = dataDir ?? temporary?.path ?? ''
   await mkdir(data, { recursive: true })
-  const folders = [await realpath(tmpdir()), await realpath(data)]
-  return startPrivateEngine(data, {
-    removeData: dataDir === undefined,
-    within: [
-      ...['unshare', '--mount', '--propagation', 'private'],
-      ...['sh', '-c', ENTER, ROOT, folders.join('\n')],
-    ],
-    config: { features: { 'containerd-snapshotter': store === 'containerd' } },
-  })
+  try {
+    return await startPrivateEngine(data, {
+      removeData: temporary !== null,
+      within: insideTrixie([await realpath(data)]),
+      config: { features: { 'containerd-snapshotter': store === 'containerd' } },
+    })
+  } catch (error) {
+    await temporary?.[Symbol.asyncDispose]()
+    throw error
+  }
 }

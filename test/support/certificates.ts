@@ -1,0 +1,47 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { start } from './processes.ts'
+
+/** Paths of PEM files: what one side of a TLS connection shows, and whom it trusts. */
+export interface TlsFiles {
+  readonly ca: string
+  readonly cert: string
+  readonly key: string
+}
+
+/** A certificate authority of a test, which both sides trust. */
+export interface Certificates {
+  /** For a server on 127.0.0.1 or localhost. */
+  readonly server: TlsFiles
+  readonly client: TlsFiles
+}
+
+/** Makes an authority with a certificate of a server and one of a client in the folder, all good for a day. */
+export async function makeCertificates(folder: string): Promise<Certificates> {
+  const file = (name: string) => join(folder, name)
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1']
+  await openssl(
+    ...['req', '-x509', ...key, '-subj', '/CN=conveyor-test authority'],
+    ...['-addext', 'keyUsage=critical,keyCertSign', '-keyout', file('ca.key'), '-out', file('ca.pem')],
+  )
+  const signed = async (name: string, use: string): Promise<TlsFiles> => {
+    const names = 'subjectAltName=IP:127.0.0.1,DNS:localhost'
+    await openssl(
+      ...['req', ...key, '-subj', `/CN=conveyor-test ${name}`],
+      ...['-keyout', file(`${name}.key`), '-out', file(`${name}.csr`)],
+    )
+    await writeFile(file(`${name}.ext`), `${names}\nextendedKeyUsage=${use}\n`)
+    await openssl(
+      ...['x509', '-req', '-in', file(`${name}.csr`), '-extfile', file(`${name}.ext`), '-days', '1'],
+      ...['-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-CAcreateserial', '-out', file(`${name}.pem`)],
+    )
+    return { ca: file('ca.pem'), cert: file(`${name}.pem`), key: file(`${name}.key`) }
+  }
+  return { server: await signed('server', 'serverAuth'), client: await signed('client', 'clientAuth') }
+}
+
+async function openssl(...args: string[]): Promise<void> {
+  await using program = await start('openssl', args)
+  const { code } = await program.exited
+  if (code !== 0) throw new Error(`openssl ${args[0]}: ${program.stderr()}`)
+}
