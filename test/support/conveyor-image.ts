@@ -39,7 +39,7 @@ export async function conveyorImageArguments(docker: Docker): Promise<ConveyorIm
 }
 
 /** An image with these files in `/app` (of this machine's root: in `/`), on top of another. */
-async function ensureLayer(
+export async function ensureLayer(
   docker: Docker,
   name: string,
   from: string,
@@ -91,7 +91,7 @@ function productionPackages(lock: string): string[] {
 }
 
 /** The shared libraries of a program, at the paths where it looks for them. */
-async function libraries(program: string): Promise<string[]> {
+export async function libraries(program: string): Promise<string[]> {
   const { stdout } = await run('ldd', [program])
   return [...stdout.matchAll(/(\/\S+) \(0x/g)].map((match) => match[1] ?? '')
 }

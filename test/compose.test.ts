@@ -1,0 +1,165 @@
+import { randomUUID } from 'node:crypto'
+import { appendFile, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type Docker from 'dockerode'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse, stringify } from 'yaml'
+import { type Compose, composeIn } from './support/compose.ts'
+import { conveyorImageArguments } from './support/conveyor-image.ts'
+import { createGitRepository, type GitRepository } from './support/git-repository.ts'
+import { engine } from './support/global-setup.ts'
+import { freePort, projectRoot, runConveyor, start } from './support/processes.ts'
+import { ensureServiceImages } from './support/service-images.ts'
+import { type TempDir, tempDir } from './support/temp.ts'
+
+/**
+ * docker-compose.yml as it is, built and run by Docker Compose in a real engine. Only what would be pulled is
+ * different: the base images are made from files of this machine, by the variables that the file has for that.
+ */
+
+const PROJECT = `conveyor-test-compose-${process.pid}`
+const DATA = `${PROJECT}-data`
+const IMAGE = `conveyor-test/compose:${process.pid}`
+
+let docker: Docker
+let folder: TempDir
+let compose: Compose
+let url: string
+let registry: string
+let repo: GitRepository
+
+beforeAll(async () => {
+  ;({ docker } = engine())
+  folder = await tempDir()
+  const environment = { DOCKER_HOST: engine().dockerHost, DOCKER_CONFIG: join(folder.path, 'docker') }
+  await mkdir(environment.DOCKER_CONFIG)
+  await copyFile(join(projectRoot, 'docker-compose.yml'), join(folder.path, 'docker-compose.yml'))
+  repo = await createGitRepository(join(folder.path, 'repositories/acme/web.git'), '')
+  compose = composeIn(folder.path, PROJECT, { DOCKER_HOST: engine().dockerHost })
+
+  const [port, registryPort] = [await freePort(), await freePort()]
+  ;[url, registry] = [`http://127.0.0.1:${port}`, `localhost:${registryPort}`]
+  const bootstrap = await runConveyor(
+    ['bootstrap', '--no-image', '--builder.data', DATA, '--data-dir', join(folder.path, 'data')],
+    { cwd: folder.path, env: environment },
+  )
+  expect(bootstrap.code, bootstrap.stdout).toBe(0)
+  const { NODE_IMAGE, ...args } = await conveyorImageArguments(docker)
+  const images = await ensureServiceImages(docker)
+  const settings = {
+    ...{ PORT: port, REGISTRY_PORT: registryPort, BUILDER_DATA: DATA, CONVEYOR_IMAGE: IMAGE, NODE_IMAGE },
+    ...{ POSTGRES_IMAGE: images.postgres, REGISTRY_IMAGE: images.registry },
+    ...{ GIT_URL: 'file:///repositories/{repository}.git', BUILD_NETWORK: engine().network ?? 'default' },
+  }
+  const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`)
+  await appendFile(join(folder.path, '.env'), lines.join(''))
+  const build = { context: projectRoot, args, network: engine().network ?? 'default' }
+  const volumes = [`${folder.path}/repositories:/repositories:ro`]
+  const override = stringify({ services: { conveyor: { build, volumes } } })
+  await writeFile(join(folder.path, 'docker-compose.override.yml'), override)
+})
+
+afterAll(async () => {
+  await compose('down', '--volumes', '--timeout', '20')
+  await docker.getContainer(DATA).remove({ v: true })
+  await docker.getImage(IMAGE).remove({ force: true })
+  const built = await docker.listImages({ filters: { reference: [`${registry}/acme/web`] } })
+  for (const { Id } of built) await docker.getImage(Id).remove({ force: true })
+  await folder[Symbol.asyncDispose]()
+})
+
+const container = async (service: string) => {
+  const filters = {
+    label: [`com.docker.compose.project=${PROJECT}`, `com.docker.compose.service=${service}`],
+  }
+  const [found] = await docker.listContainers({ all: true, filters })
+  return docker.getContainer(found?.Id ?? `none of ${service}`)
+}
+
+/** A commit that nobody built before, built through the API. */
+async function build(): Promise<{ sha: string; answer: string; message: string }> {
+  const message = randomUUID()
+  await giveRepository(process.getuid?.() ?? 0)
+  const Dockerfile = 'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN cat /app/message\n'
+  const sha = await repo.commit({ Dockerfile, message })
+  await giveRepository(1000)
+  const body = JSON.stringify({ repository: 'acme/web', sha, branch: 'main' })
+  const response = await fetch(`${url}/builds`, { method: 'POST', body })
+  return { sha, answer: await response.text(), message }
+}
+
+/** git serves a repository to its owner alone: us, or the user in the image. */
+async function giveRepository(uid: number): Promise<void> {
+  if (process.getuid?.() !== 0) return
+  await using chown = await start('chown', ['-R', `${uid}:${uid}`, join(folder.path, 'repositories')])
+  expect(await chown.exited).toMatchObject({ code: 0 })
+}
+
+const digestOf = async (tag: string) => {
+  const accept = 'application/vnd.docker.distribution.manifest.v2+json'
+  const options = { method: 'HEAD', headers: { accept } }
+  const answer = await fetch(`http://${registry}/v2/acme/web/manifests/${tag}`, options)
+  return answer.headers.get('docker-content-digest')
+}
+
+describe('docker-compose.yml', () => {
+  test('has no secret in it, and says what is missing before anything starts', async () => {
+    const text = await readFile(join(projectRoot, 'docker-compose.yml'), 'utf8')
+    const { services } = parse(text) as { services: Record<string, { environment?: Record<string, string> }> }
+    const variables = Object.values(services).flatMap(({ environment = {} }) => Object.entries(environment))
+    const secret = variables.filter(([name]) => /PASSWORD|SECRET|TOKEN|DATABASE_URL/.test(name))
+    expect(secret.length).toBeGreaterThan(1)
+    for (const [, value] of secret) expect(value).toMatch(/\$\{POSTGRES_PASSWORD:\?/)
+
+    await using empty = await tempDir()
+    await writeFile(join(empty.path, 'docker-compose.yml'), text)
+    await copyFile(join(projectRoot, '.env.sample'), join(empty.path, '.env'))
+    const bare = composeIn(empty.path, PROJECT, {})
+    await expect(bare('config')).rejects.toThrow(/POSTGRES_PASSWORD.*is not set\. Run make bootstrap/)
+    const withPassword = composeIn(empty.path, PROJECT, { POSTGRES_PASSWORD: 'x' })
+    await expect(withPassword('config')).rejects.toThrow(/DOCKER_GID.*stat -c %g/)
+  })
+
+  test('is built and runs: server, database and registry are healthy, and the server has no rights', async () => {
+    await compose('up', '--build', '--detach', '--wait')
+    for (const service of ['conveyor', 'postgres', 'registry']) {
+      expect((await (await container(service)).inspect()).State.Health?.Status).toBe('healthy')
+    }
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    const { State, HostConfig } = await (await container('conveyor')).inspect()
+    const status = await readFile(`/proc/${State.Pid}/status`, 'utf8')
+    expect(status).toMatch(/^Uid:\t1000\t1000\t/m)
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m)
+    expect(HostConfig.Privileged).toBe(false)
+  })
+
+  let first: Awaited<ReturnType<typeof build>>
+  test('builds in the engine of the machine, and pushes to the registry beside it', async () => {
+    first = await build()
+    expect(first.answer).toContain(first.message)
+    const image = first.answer.trimEnd().split('\n').at(-1)
+    expect(image).toMatch(new RegExp(`^${registry}/acme/web@sha256:`))
+    for (const tag of [first.sha, 'main', 'latest']) expect(await digestOf(tag)).toBe(image?.split('@')[1])
+  })
+
+  test('keeps builds, logs and images when all is taken down and started again', async () => {
+    const digest = await digestOf('latest')
+    await compose('down')
+    await expect(fetch(`${url}/healthz`)).rejects.toThrow()
+    await compose('up', '--detach', '--wait')
+    const answer = await (await fetch(`${url}/builds/acme/web@${first.sha}`)).json()
+    expect(answer).toMatchObject({ state: 'succeeded', image: `${registry}/acme/web@${digest}` })
+    const { id } = answer as { id: string }
+    expect(await (await fetch(`${url}/logs/${id}`)).text()).toContain(first.message)
+    expect(await digestOf('latest')).toBe(digest)
+    const next = await build()
+    expect(await digestOf('latest')).not.toBe(digest)
+    expect(next.answer).toContain(next.message)
+  })
+
+  test('the server ends in order when it is stopped', async () => {
+    const server = await container('conveyor')
+    await compose('stop', 'conveyor')
+    expect((await server.inspect()).State.ExitCode).toBe(0)
+  })
+})
