@@ -113,6 +113,17 @@ describe('cloudformation.json', () => {
       'sqs:GetQueueAttributes ${BuildQueue.Arn}',
       'sqs:SendMessage ${BuildQueue.Arn}',
     ])
+    // Builds come back from the dead-letter queue, and what is no build is put there.
+    expect(of('WorkerRole').filter((one) => one.startsWith('sqs:'))).toEqual([
+      'sqs:ChangeMessageVisibility ${BuildQueue.Arn}',
+      'sqs:DeleteMessage ${BuildQueue.Arn}',
+      'sqs:GetQueueAttributes ${BuildQueue.Arn}',
+      'sqs:ReceiveMessage ${BuildQueue.Arn}',
+      'sqs:SendMessage ${BuildQueue.Arn}',
+      'sqs:DeleteMessage ${DeadLetterQueue.Arn}',
+      'sqs:ReceiveMessage ${DeadLetterQueue.Arn}',
+      'sqs:SendMessage ${DeadLetterQueue.Arn}',
+    ])
     const writes = /s3:(Put|Delete)|logs:Put.*LogGroup\.Arn/
     expect(of('ServerRole').filter((one) => writes.test(one) && !one.includes('SystemLogGroup'))).toEqual([])
     expect(of('WorkerRole').filter((one) => /WebhookSecret|ApiSecret/.test(one))).toEqual([])
