@@ -57,8 +57,9 @@ async function cacheSources(
   const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
     ({ tag }) => tag,
   )
+  const kept = await parts.builder.cacheTag()
   const found = await Promise.all(
-    tags.map(async (tag) => {
+    (kept ? [kept, ...tags] : tags).map(async (tag) => {
       try {
         const digest = await parts.registry.head(imageName, tag, signal)
         return digest && { digest, reference: `${imageName}:${tag}` }
@@ -70,6 +71,8 @@ async function cacheSources(
       }
     }),
   )
+  // What the builder keeps beside the images has all that they have, and more.
+  if (kept && found[0]) return [found[0]]
   const byDigest = new Map(found.flatMap((source) => (source ? [[source.digest, source]] : [])))
   return [...byDigest.values()]
 }

@@ -1,5 +1,5 @@
 import type { BuildContainer } from '../builder/build-container.ts'
-import type { Builder, BuildInput } from '../builder/builder.ts'
+import type { Builder, BuildInput, BuiltImage } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
@@ -85,8 +85,14 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     const image = known && (await reuse({ ...known, recipe, tree }))
     if (image) return image
     const made = await buildImage({ ...order, cacheFrom: cache.sources }, parts, io, watch)
-    if (made)
-      return await publish({ build, imageName, ...made, recipe, tree, pushed: true }, parts, io, watch)
+    if (made) {
+      const published = { build, imageName, ...made, recipe, tree, pushed: true }
+      const name = await publish(published, parts, io, watch)
+      if (made.steps.cached < made.steps.total) {
+        parts.builder.saveCache(imageName, () => cacheInput(order, parts))
+      }
+      return name
+    }
     await say(`\n${watch}\ndry run: built ${imageName}:${build.sha}, nothing was pushed`)
     return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
   } finally {
@@ -109,28 +115,25 @@ async function buildImage(
   parts: BuildParts,
   io: BuildIo,
   watch: Stopwatch,
-): Promise<KnownImage | null> {
+): Promise<(KnownImage & Pick<BuiltImage, 'steps'>) | null> {
   const dockerfile = await dockerfileText(order.context, io.signal)
   const before = imagesNamedBySteps(dockerfile, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
-  const input = await buildInput(order, parts, await order.cacheFrom)
+  const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry)
   const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
     await io.log.write(`warning: images of older builds could not be removed: ${error.message}\n`)
   })
   const built = await watch.measure('build', parts.builder.build(input, io))
-  const { steps, transfer } = built
+  const { steps, transfer, digest, pushMs } = built
   watch.note(
     'build',
     `${steps.cached} of ${steps.total} steps cached, ${counted(transfer.files, 'file', 'files')} sent`,
   )
-  if (parts.dry) return null
-  io.signal.throwIfAborted()
-  const [digest, bases] = await Promise.all([
-    watch.measure('push', parts.builder.push(input.reference, io)),
-    baseImages(built.from, dockerfile, await before, parts, io.signal),
-  ])
+  if (digest === null) return null
+  watch.split('build', 'push', pushMs)
+  const bases = await baseImages(built.from, dockerfile, await before, parts, io.signal)
   await tidied
-  return { digest, bases }
+  return { digest, bases, steps }
 }
 
 /** What the builder is to make of a commit. */
@@ -140,11 +143,13 @@ export async function buildInput(
   },
   parts: BuildParts,
   cacheFrom: string[],
+  push: boolean,
 ): Promise<BuildInput> {
   const { build, imageName, commit, context } = order
   return {
     context,
     reference: `${imageName}:${build.sha}`,
+    push,
     cacheKey: build.repository.toLowerCase(),
     cache: build.cache,
     cacheFrom,
@@ -152,7 +157,23 @@ export async function buildInput(
     buildArgs: {},
     secrets: await parts.secrets(build.repository),
     network: parts.network,
+    epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
   }
+}
+
+/**
+ * What the builder is to keep in the registry for workers that have nothing of the repository: the steps of
+ * the default branch, which most builds share; of another branch only where there is nothing yet.
+ */
+async function cacheInput(order: BuildOrder, parts: BuildParts): Promise<BuildInput | null> {
+  const { build, imageName, commit } = order
+  const { builder, registry, source } = parts
+  const main = build.defaultBranch
+  if (main && !build.refs.some(({ kind, name }) => kind === 'branch' && name === main)) {
+    const tag = await builder.cacheTag()
+    if (tag && (await registry.head(imageName, tag)) !== null) return null
+  }
+  return buildInput({ ...order, context: await source.context(commit) }, parts, [], false)
 }
 
 async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {

@@ -13,6 +13,12 @@ export class Stopwatch {
     }
   }
 
+  /** Says that a part of a phase's time was another phase. */
+  split(phase: string, part: string, ms: number): void {
+    this.#phase(phase).ms -= ms
+    this.#phase(part).ms += ms
+  }
+
   /** A remark that the summary shows behind the phase. */
   note(phase: string, text: string): void {
     this.#phase(phase).note = text

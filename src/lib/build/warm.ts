@@ -66,8 +66,10 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
   const context = await parts.source.context(commit, { signal })
   try {
     const order = { build: { repository, sha, refs: [], cache: true }, imageName, commit, context }
-    // Building with the image as a cache fetches its layers, and records what they were made from.
-    const input = await buildInput(order, parts, [`${imageName}:${sha}`])
+    // Building with the image, or what is kept beside it, as a cache fetches its layers, and records what
+    // they were made from.
+    const cache = `${imageName}:${(await parts.builder.cacheTag()) ?? sha}`
+    const input = await buildInput(order, parts, [cache], false)
     await parts.builder.build(input, { log: NO_LOG, signal })
     return true
   } finally {

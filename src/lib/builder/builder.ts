@@ -4,13 +4,15 @@ import type { Context } from '../source/source.ts'
 /** What a builder needs to turn one context into one image. */
 export interface BuildInput {
   context: Context
-  /** Full image reference that the result gets in the engine, `registry/repo:sha`. */
+  /** Full image reference that the result gets, `registry/repo:sha`. */
   reference: string
+  /** Whether the image is pushed under its reference. Otherwise it stays in the engine. */
+  push: boolean
   /** A name for what stays the same from build to build of a repository: lets the engine sync only changes. */
   cacheKey: string
   /** False: no step comes from any cache. */
   cache: boolean
-  /** Images whose inline cache may be imported, best first. */
+  /** Images whose cache may be imported, best first. */
   cacheFrom: string[]
   labels: Record<string, string>
   buildArgs: Record<string, string>
@@ -18,6 +20,8 @@ export interface BuildInput {
   secrets: Record<string, Uint8Array>
   /** Network of RUN steps: the engine's default when null. */
   network: string | null
+  /** When the image says that it was made, in seconds since 1970: of the commit, so the same everywhere. */
+  epoch: number
 }
 
 export interface BuilderIo {
@@ -26,8 +30,12 @@ export interface BuilderIo {
 }
 
 export interface BuiltImage {
-  /** Id of the image in the engine, `sha256:...`. */
+  /** Id of the image: the digest of its config, `sha256:...`. */
   imageId: string
+  /** Digest of the manifest that the registry has now, `sha256:...`; null when nothing was pushed. */
+  digest: string | null
+  /** How long export and push took, of the build's whole time, in milliseconds. */
+  pushMs: number
   steps: { total: number; cached: number }
   /** What of the context had to be sent to the engine. */
   transfer: { files: number; bytes: number }
@@ -44,7 +52,11 @@ export interface BuiltFrom {
 
 /** Turns a context into an image, and pushes it. */
 export interface Builder {
-  /** Whether the builder has an image of this repository already, so that importing a cache is no use. */
+  /** How builds are done, and why so, in one line. @throws ConveyorError `unavailable` when the engine is */
+  describe(): Promise<string>
+  /** The tag that `saveCache` writes under; null where the images themselves hold what can be imported. */
+  cacheTag(): Promise<string | null>
+  /** Whether the builder has built this repository already, so that importing a cache is no use. */
   isWarm(imageName: string): Promise<boolean>
   /**
    * Begins to fetch the layers of an image that a build will import: they are there, or on their way, when
@@ -53,10 +65,19 @@ export interface Builder {
    */
   prefetch(imageName: string, digest: string, signal: AbortSignal): Promise<void>
   /**
-   * Builds. Aborting the signal ends the engine's work too.
-   * @throws ConveyorError `build_failed` with the failing step, or `unavailable` when the engine is.
+   * Builds, and pushes if that is wanted. Aborting the signal ends the engine's work too. Failures of a push
+   * that may pass are retried.
+   * @throws ConveyorError `build_failed` with the failing step, `unauthorized` when the registry refuses the
+   * login, or `unavailable` when the engine or the registry is.
    */
   build(input: BuildInput, io: BuilderIo): Promise<BuiltImage>
+  /**
+   * Writes the layers of every step of a build that has been published to the registry, under `cacheTag`, so
+   * that a worker that has none of them can begin there. In the background, when nothing is being built; a
+   * newer one of the same image takes its place. What goes wrong is said in the process's log only.
+   * @param input made when it is needed; its context is closed then. Null: there is nothing to write after all
+   */
+  saveCache(imageName: string, input: () => Promise<BuildInput | null>): void
   /**
    * Removes the engine's images of older builds under this name, so that they do not fill the disk. Their
    * layers stay in the build cache, within the engine's own limits.
@@ -64,10 +85,6 @@ export interface Builder {
   tidy(imageName: string): Promise<void>
   /** Id of an image that the engine itself has under this name, which it then prefers to the registry's; or null. */
   localImage(name: string): Promise<string | null>
-  /**
-   * Pushes what `build` made under its reference; resolves to the manifest's digest, `sha256:...`.
-   * Transient failures are retried.
-   * @throws ConveyorError `unauthorized`, or `unavailable` when the registry is.
-   */
-  push(reference: string, io: BuilderIo): Promise<string>
+  /** Ends what runs in the background; what has begun may take some seconds to end well. */
+  close(): Promise<void>
 }

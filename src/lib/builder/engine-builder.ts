@@ -1,16 +1,17 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
+import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
 import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { openSession, type Session } from '../buildkit/session.ts'
 import { ConveyorError } from '../errors.ts'
 import { NO_LOG } from '../no-log.ts'
-import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { buildError, engineDown, pushError } from './engine-errors.ts'
+import { buildError } from './engine-errors.ts'
+import { hasImage, imageId, pullByDigest, tidyImages } from './engine-images.ts'
+import { pushFromEngine } from './engine-push.ts'
 import { jsonLines } from './json-lines.ts'
 
 export interface EngineBuilderOptions {
@@ -37,48 +38,53 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   const onlyImported = new Set<string>()
   /** Images on their way for a build that is to import their layers, by name. */
   const prefetches = new Map<string, { reference: string; enough: AbortController }>()
-  const imagesNamed = (imageName: string) =>
-    docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
   const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
   }
+  /** Builds in the engine, which then has the image. */
+  const buildThere = async (input: BuildInput, io: BuilderIo): Promise<Made> => {
+    const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
+    // The layers of the old image that are still on their way then are those that change.
+    const onWork = () => prefetches.get(imageName)?.enough.abort()
+    const built = await build(docker, credentials, input, io, onWork).finally(() =>
+      prefetches.delete(imageName),
+    )
+    const { total, cached } = built.steps
+    if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
+    else if (cached < total) onlyImported.delete(imageName)
+    if (input.cacheFrom.length === 0 || cached === 0 || cached === total) return built
+    // BuildKit leaves imported steps out of the cache record of the new image, so that the next worker
+    // could not import them from it. Now that it has them itself, it records them all.
+    const again = await build(docker, credentials, { ...input, cacheFrom: [] }, { ...io, log: NO_LOG })
+    return { ...built, imageId: again.imageId }
+  }
 
   return {
-    async isWarm(imageName) {
-      const images = await imagesNamed(imageName)
-      return images.some(({ RepoTags }) => named(RepoTags)) && !onlyImported.has(imageName)
+    async describe() {
+      return "builds go through the Docker engine's /build, and it pushes them"
     },
+    // The images have their cache in them.
+    cacheTag: async () => null,
+    saveCache() {},
+    async close() {},
 
-    async localImage(name) {
-      try {
-        return (await docker.getImage(name).inspect()).Id
-      } catch (error) {
-        if ((error as { statusCode?: number }).statusCode === 404) return null
-        throw engineDown(error)
-      }
-    },
-
-    async tidy(imageName) {
-      const images = await imagesNamed(imageName)
-      const references = images
-        .sort((a, b) => b.Created - a.Created)
-        .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => tag.startsWith(`${imageName}:`)))
-      const prefetched = images
-        .filter(({ RepoTags }) => !named(RepoTags))
-        .flatMap(({ RepoDigests }) => (RepoDigests ?? []).filter((name) => name.startsWith(`${imageName}@`)))
-      for (const reference of [...references.slice(keepImages), ...prefetched]) {
-        if (inUse.has(reference) || prefetches.get(imageName)?.reference === reference) continue
-        await docker.getImage(reference).remove().catch(goneOrBusy)
-      }
-    },
+    isWarm: async (imageName) => !onlyImported.has(imageName) && hasImage(docker, imageName),
+    localImage: (name) => imageId(docker, name),
+    tidy: (imageName) =>
+      tidyImages(
+        docker,
+        imageName,
+        keepImages,
+        (reference) => inUse.has(reference) || prefetches.get(imageName)?.reference === reference,
+      ),
 
     async prefetch(imageName, digest, signal) {
       const reference = `${imageName}@${digest}`
       const enough = new AbortController()
       prefetches.set(imageName, { reference, enough })
       try {
-        await pull(docker, credentials, reference, AbortSignal.any([signal, enough.signal]))
+        await pullByDigest(docker, credentials, reference, AbortSignal.any([signal, enough.signal]))
       } catch (error) {
         if (!enough.signal.aborted) throw error
       }
@@ -86,41 +92,17 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
 
     build: (input, io) =>
       using(input.reference, async () => {
-        const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
-        // The layers of the old image that are still on their way then are those that change.
-        const onWork = () => prefetches.get(imageName)?.enough.abort()
-        const built = await build(docker, credentials, input, io, onWork).finally(() =>
-          prefetches.delete(imageName),
-        )
-        const { total, cached } = built.steps
-        if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
-        else if (cached < total) onlyImported.delete(imageName)
-        if (input.cacheFrom.length > 0 && cached > 0 && cached < total) {
-          // BuildKit leaves imported steps out of the cache record of the new image, so that the next
-          // worker could not import them from it. Now that it has them itself, it records them all.
-          const again = await build(docker, credentials, { ...input, cacheFrom: [] }, { ...io, log: NO_LOG })
-          return { ...built, imageId: again.imageId }
-        }
-        return built
-      }),
-
-    push: (reference, io) =>
-      using(reference, async () => {
-        for (const delay of [...pushRetryDelays, null]) {
-          try {
-            return await pushOnce(docker, credentials, reference, io)
-          } catch (thrown) {
-            io.signal.throwIfAborted()
-            const error = pushError(thrown, reference)
-            if (!error.retryable || delay === null) throw error
-            await io.log.write(`push failed, trying again: ${error.message}\n`)
-            await sleep(delay, undefined, { signal: io.signal })
-          }
-        }
-        throw new Error('unreachable: the last try returns or throws')
+        const built = await buildThere(input, io)
+        if (!input.push) return { ...built, digest: null, pushMs: 0 }
+        io.signal.throwIfAborted()
+        const from = performance.now()
+        const digest = await pushFromEngine(docker, credentials, input.reference, pushRetryDelays, io)
+        return { ...built, digest, pushMs: performance.now() - from }
       }),
   }
 }
+
+type Made = Omit<BuiltImage, 'digest' | 'pushMs'>
 
 /** One build, in a session of its own. */
 async function build(
@@ -129,9 +111,14 @@ async function build(
   input: BuildInput,
   io: BuilderIo,
   onWork?: () => void,
-): Promise<BuiltImage> {
+): Promise<Made> {
   const { context, cacheKey: sharedKey, secrets } = input
-  await using session = await openSession(docker, { context, sharedKey, credentials, secrets })
+  await using session = await openSession(engineEndpoint(docker), {
+    context,
+    sharedKey,
+    credentials,
+    secrets,
+  })
   const progress = new Progress()
   try {
     const imageId = await runBuild(docker, session, progress, input, io, onWork)
@@ -146,16 +133,6 @@ async function build(
     io.signal.throwIfAborted()
     throw buildError(error, session.error, progress.summary().failed)
   }
-}
-
-/** Whether an image has a name at all. Engines before 25 tell an image without one as `<none>:<none>`. */
-function named(tags: string[] | null | undefined): boolean {
-  return tags?.some((tag) => tag !== '<none>:<none>') ?? false
-}
-
-/** An image that is gone, or that a container uses, is left as it is. */
-function goneOrBusy(error: { statusCode?: number }): void {
-  if (error.statusCode !== 404 && error.statusCode !== 409) throw engineDown(error)
 }
 
 /** Sends the build and follows its output. @returns the image's id. */
@@ -209,53 +186,6 @@ async function runBuild(
   }
 }
 
-/** One push of one tag. @returns the digest that the registry gave it. */
-async function pushOnce(
-  docker: Dockerode,
-  credentials: Credentials,
-  reference: string,
-  io: BuilderIo,
-): Promise<string> {
-  const authconfig = await authOf(credentials, reference)
-  const stream = await docker.getImage(reference).push({ authconfig, abortSignal: io.signal })
-  let digest: string | undefined
-  const last = new Map<string, string>()
-  for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
-    if (message.error !== undefined) throw new Error(message.error)
-    digest = message.aux?.Digest ?? digest
-    const { id, status } = message
-    if (!id || !status) continue
-    // Progress bars become one line a layer and end; of a countdown to another try, its begin is shown.
-    const before = last.get(id)
-    last.set(id, status)
-    const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
-    if (counts || (FINAL.test(status) && status !== before)) await io.log.write(`${id}: ${status}\n`)
-  }
-  if (!digest) throw new Error('the push ended without a digest')
-  return digest
-}
-
-/** Fetches an image; it has a digest but no tag then. */
-async function pull(
-  docker: Dockerode,
-  credentials: Credentials,
-  reference: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const authconfig = await authOf(credentials, reference)
-  const stream = await docker.pull(reference, { authconfig, abortSignal: signal }).catch(engineDown)
-  for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
-    if (error !== undefined) throw new ConveyorError('unavailable', `fetching ${reference}: ${error}`)
-  }
-}
-
-/** What the engine logs in with, for the registry of an image. */
-async function authOf(credentials: Credentials, reference: string): Promise<Dockerode.AuthConfig> {
-  const { host } = splitReference(reference)
-  const credential = await credentials.forHost(host)
-  return credential ? { ...credential, serveraddress: host } : { username: '', password: '' }
-}
-
 interface BuildMessage {
   error?: string
   id?: string
@@ -263,16 +193,6 @@ interface BuildMessage {
   /** base64 of a StatusResponse in a trace, {ID} with the image id. */
   aux?: unknown
 }
-
-interface PushMessage {
-  error?: string
-  id?: string
-  status?: string
-  aux?: { Digest?: string }
-}
-
-const FINAL = /^(Pushed$|Layer already exists$|Mounted from )/
-const RETRYING = /^Retrying in /
 
 function dial(
   docker: Dockerode,

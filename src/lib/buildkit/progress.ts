@@ -8,6 +8,7 @@ interface Step {
   done: boolean
   cached: boolean
   error: string
+  ms: number
   /** Output that does not end in a newline yet, a stream each. */
   partial: Map<bigint, Buffer>
   /** The ids of transfers whose end has been shown. */
@@ -20,6 +21,8 @@ export interface ProgressSummary {
   cached: number
   /** Name and error of the step that failed. */
   failed: { name: string; error: string } | undefined
+  /** How long the image's export took, with its push where that is a part of it; in milliseconds. */
+  exportMs: number
   /** Names of steps whose output the engine clipped at its size or rate limit. */
   clipped: string[]
   /** What came from outside: images with the digests that they resolved to, where told. */
@@ -55,11 +58,15 @@ export class Progress {
   summary(): ProgressSummary {
     const steps = [...this.#steps.values()]
     const own = steps.filter((step) => isWork(step.name) && (step.startedAt || step.cached))
-    const failed = steps.find((step) => step.error !== '' && !isCancelled(step.error))
+    // A cache that can not be imported fails nothing.
+    const failed = steps.find(
+      (step) => step.error !== '' && !isCancelled(step.error) && !step.name.startsWith('importing cache '),
+    )
     return {
       total: own.length,
       cached: own.filter((step) => step.cached).length,
       failed: failed && { name: failed.name, error: failed.error },
+      exportMs: steps.find((step) => step.name === 'exporting to image')?.ms ?? 0,
       clipped: steps.filter((step) => step.shown.has(CLIPPED)).map((step) => `#${step.number} ${step.name}`),
       images: imagesOf(steps.map((step) => step.name)),
       remoteFiles: steps.some((step) => REMOTE.test(step.name)),
@@ -79,6 +86,7 @@ export class Progress {
         done: false,
         cached: false,
         error: '',
+        ms: 0,
         partial: new Map(),
         shown: new Set(),
       })
@@ -113,6 +121,7 @@ export class Progress {
     step.done = true
     step.cached = vertex.cached
     step.error = vertex.error
+    step.ms = vertex.completed.getTime() - (step.startedAt ?? vertex.completed).getTime()
     for (const rest of step.partial.values()) {
       if (rest.length > 0) this.#outputLine(vertex.digest, step, rest, vertex.completed, out)
     }

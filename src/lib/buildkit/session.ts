@@ -1,16 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import type { Duplex } from 'node:stream'
 import { Server, ServerCredentials, status, type UntypedServiceImplementation } from '@grpc/grpc-js'
-import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
+import type { Endpoint } from './endpoint.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import { AuthService } from './gen/filesync.ts'
 import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.ts'
 import { SecretsService } from './gen/secrets.ts'
 
-/** What the engine may ask us for while it builds. */
+/** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
   context: Context
   /** What stays the same from build to build of a repository: the engine then asks only for changes. */
@@ -25,7 +23,7 @@ export interface Transfer {
   bytes: number
 }
 
-/** A BuildKit session: a connection to the engine on which we are the gRPC server. */
+/** A BuildKit session: a connection on which we are the gRPC server. */
 export interface Session extends AsyncDisposable {
   id: string
   transfer: Transfer
@@ -34,11 +32,13 @@ export interface Session extends AsyncDisposable {
 }
 
 /**
- * Opens a session through the Docker Engine's `POST /session` (API 1.39 and later), upgraded to HTTP/2.
- * The engine checks our health every second and drops a session that does not answer.
- * @throws ConveyorError `unavailable` when the engine does not take the session.
+ * Opens a session. BuildKit checks our health every second and drops a session that does not answer.
+ * @throws ConveyorError `unavailable` when BuildKit does not take the session.
  */
-export async function openSession(docker: Dockerode, options: SessionOptions): Promise<Session> {
+export async function openSession(
+  endpoint: Pick<Endpoint, 'attach'>,
+  options: SessionOptions,
+): Promise<Session> {
   const id = randomUUID()
   const transfer: Transfer = { files: 0, bytes: 0 }
   const session = { id, transfer, error: undefined as Error | undefined }
@@ -78,7 +78,7 @@ export async function openSession(docker: Dockerode, options: SessionOptions): P
     },
   })
 
-  const socket = await hijack(docker, id, options.sharedKey, methods)
+  const socket = await endpoint.attach({ id, sharedKey: options.sharedKey, methods })
   // The engine closes the socket when it is done with it; a reset at that moment is no error of the build.
   socket.on('error', () => {})
   server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket)
@@ -91,38 +91,3 @@ export async function openSession(docker: Dockerode, options: SessionOptions): P
 }
 
 type Reply = (error: { code: number; details: string } | null, value?: object) => void
-
-function hijack(docker: Dockerode, id: string, sharedKey: string, methods: string[]): Promise<Duplex> {
-  const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
-  docker.modem.dial(
-    {
-      path: '/session',
-      method: 'POST',
-      hijack: true,
-      headers: {
-        Upgrade: 'h2c',
-        'X-Docker-Expose-Session-Uuid': id,
-        'X-Docker-Expose-Session-Name': 'conveyor',
-        'X-Docker-Expose-Session-Sharedkey': sharedKey,
-        // One header line a method.
-        'X-Docker-Expose-Session-Grpc-Method': methods,
-      },
-      statusCodes: { 101: true, 200: true },
-    },
-    (error, socket) => {
-      if (error) {
-        reject(
-          new ConveyorError(
-            'unavailable',
-            `the Docker engine did not open a build session: ${error.message}`,
-            {
-              cause: error,
-              hint: 'Check that the engine runs (docker version) and is 20.10 or newer, and DOCKER_HOST',
-            },
-          ),
-        )
-      } else resolve(socket as Duplex)
-    },
-  )
-  return promise
-}

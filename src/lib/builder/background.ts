@@ -1,0 +1,43 @@
+/** Work that may wait until nothing more urgent is done: one piece at a time, the newest of each name. */
+export class Background {
+  readonly #waiting = new Map<string, (signal: AbortSignal) => Promise<void>>()
+  readonly #end = new AbortController()
+  #urgent = 0
+  #running: Promise<void> | undefined
+
+  /** Does work that goes first. */
+  async before<T>(work: () => Promise<T>): Promise<T> {
+    this.#urgent++
+    try {
+      return await work()
+    } finally {
+      this.#urgent--
+      this.#next()
+    }
+  }
+
+  /** Adds work, in place of what still waits under that name. It must not throw. */
+  add(name: string, work: (signal: AbortSignal) => Promise<void>): void {
+    this.#waiting.set(name, work)
+    this.#next()
+  }
+
+  /** Forgets what waits, and gives what runs some time to end. */
+  async close(graceMs: number): Promise<void> {
+    this.#waiting.clear()
+    const timer = setTimeout(() => this.#end.abort(), graceMs)
+    await this.#running
+    clearTimeout(timer)
+  }
+
+  #next(): void {
+    const [first] = this.#waiting
+    if (!first || this.#urgent > 0 || this.#running || this.#end.signal.aborted) return
+    const [name, work] = first
+    this.#waiting.delete(name)
+    this.#running = work(this.#end.signal).finally(() => {
+      this.#running = undefined
+      this.#next()
+    })
+  }
+}

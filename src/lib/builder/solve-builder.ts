@@ -1,0 +1,194 @@
+import type { Endpoint } from '../buildkit/endpoint.ts'
+import type { SolveRequest } from '../buildkit/gen/control.ts'
+import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
+import { hasBuilt } from '../buildkit/history.ts'
+import { Progress } from '../buildkit/progress.ts'
+import { openSession } from '../buildkit/session.ts'
+import { solve } from '../buildkit/solve.ts'
+import { ConveyorError } from '../errors.ts'
+import { NO_LOG } from '../no-log.ts'
+import { splitReference } from '../registry/image-name.ts'
+import type { Credentials } from '../registry/registry.ts'
+import { Background } from './background.ts'
+import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
+import { buildError } from './engine-errors.ts'
+import { retried } from './engine-push.ts'
+import { isPushFailure, isRefusedPacking } from './solve-errors.ts'
+import {
+  type Compression,
+  cacheRequest,
+  imageRequest,
+  nameOf,
+  type Packing,
+  PLAIN,
+  type Target,
+} from './solve-request.ts'
+
+export interface SolveBuilderOptions {
+  endpoint: Endpoint
+  credentials: Credentials
+  /** Images of the engine itself, where the BuildKit is one of an engine. */
+  images?: Pick<Builder, 'localImage' | 'tidy'>
+  /** zstd by default. */
+  compression?: Compression
+  /** Hosts (with port) of registries that have no TLS. */
+  insecureHosts?: Iterable<string>
+  /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
+  pushRetryDelays?: number[]
+  /** Told what went wrong in the background, one line at a time. */
+  log?: (line: string) => void
+}
+
+/** A tag that no branch and no git tag can have: git allows no two dots in a row. */
+export const CACHE_TAG = 'conveyor..cache'
+/** What the cache may take to reach the registry once it is asked to end, in milliseconds. */
+const GRACE_MS = 10_000
+
+/**
+ * Builds with BuildKit's own API: one request builds, exports and pushes. What the registry is to keep of
+ * the cache is written afterwards, and read by workers that have nothing yet.
+ */
+export function solveBuilder(options: SolveBuilderOptions): Builder {
+  const { endpoint, credentials, images, pushRetryDelays = [500, 2000], log = () => {} } = options
+  const wanted: Packing = { compression: options.compression ?? 'zstd', oci: options.compression !== 'gzip' }
+  const insecure = new Set(options.insecureHosts)
+  /** What registries take that do not take what is wanted, by host. */
+  const packings = new Map<string, Packing>()
+  /** Whether what was built here of an image is all there; an import brings the last step only. */
+  const warm = new Map<string, boolean>()
+  const background = new Background()
+
+  const targetOf = (reference: string): Omit<Target, 'session'> => {
+    const { host } = splitReference(reference)
+    return { packing: packings.get(host) ?? wanted, insecure: insecure.has(host) }
+  }
+
+  /** One request, in a session of its own. */
+  async function run(
+    input: BuildInput,
+    io: BuilderIo,
+    request: (session: string) => Omit<SolveRequest, 'Ref'>,
+  ): Promise<BuiltImage> {
+    const { context, cacheKey: sharedKey, secrets } = input
+    await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets })
+    const progress = new Progress()
+    try {
+      const answer = await solve(endpoint, request(session.id), {
+        signal: io.signal,
+        async onStatus(status) {
+          const text = progress.render(status)
+          if (text.length > 0) await io.log.write(text)
+        },
+      })
+      const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
+      for (const step of clipped) {
+        await io.log.write(
+          `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
+        )
+      }
+      return {
+        imageId: answer['containerimage.config.digest'] ?? '',
+        digest: input.push ? (answer['containerimage.digest'] ?? null) : null,
+        pushMs: input.push ? exportMs : 0,
+        steps: { total, cached },
+        transfer: session.transfer,
+        from: { images, remoteFiles },
+      }
+    } catch (error) {
+      io.signal.throwIfAborted()
+      const { failed } = progress.summary()
+      if (input.push && isPushFailure(error, failed)) throw error
+      throw buildError(lost(error), session.error, failed)
+    }
+  }
+
+  /** A connection that ended is no result of the build. */
+  function lost(error: unknown): unknown {
+    if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
+    return new ConveyorError('unavailable', `${endpoint.name} went away: ${error.message}`, { cause: error })
+  }
+
+  /** Builds and pushes, the way that the registry takes it. */
+  async function buildOnce(input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
+    const { reference } = input
+    const target = targetOf(reference)
+    try {
+      return await run(input, io, (session) => imageRequest(input, { ...target, session }))
+    } catch (error) {
+      if (target.packing === PLAIN || !isRefusedPacking(error)) throw error
+      const { host } = splitReference(reference)
+      await io.log.write(
+        `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's\n`,
+      )
+      packings.set(host, PLAIN)
+      return run(input, io, (session) => imageRequest(input, { ...targetOf(reference), session }))
+    }
+  }
+
+  /** Images that the engine took from its own store are told without a digest, as `localImage` has it. */
+  async function ownImages(built: BuiltImage): Promise<BuiltImage> {
+    if (!images) return built
+    const from = await Promise.all(
+      built.from.images.map(async ({ name, digest }) => {
+        const local = digest !== null && (await images.localImage(name)) === digest
+        return { name, digest: local ? null : digest }
+      }),
+    )
+    return { ...built, from: { ...built.from, images: from } }
+  }
+
+  return {
+    async describe() {
+      const { compression } = wanted
+      return `builds go straight to the BuildKit of ${endpoint.name}, which pushes layers (${compression}) as it exports them`
+    },
+    cacheTag: async () => CACHE_TAG,
+    localImage: async (name) => images?.localImage(name) ?? null,
+    tidy: async (imageName) => images?.tidy(imageName),
+    // Layers of an imported cache come as they are needed.
+    async prefetch() {},
+    close: () => background.close(GRACE_MS),
+
+    async isWarm(imageName) {
+      const known = warm.get(imageName)
+      if (known !== undefined) return known
+      const built = await hasBuilt(endpoint, imageName).catch((error) => {
+        throw buildError(lost(error), undefined, undefined)
+      })
+      if (built) warm.set(imageName, true)
+      return built
+    },
+
+    build: (input, io) =>
+      background.before(async () => {
+        const imageName = nameOf(input.reference)
+        const built = input.push
+          ? await retried(input.reference, pushRetryDelays, io, () => buildOnce(input, io))
+          : await buildOnce(input, io)
+        const { total, cached } = built.steps
+        const imported = input.cache && input.cacheFrom.length > 0
+        warm.set(imageName, !imported || cached < total)
+        return ownImages(built)
+      }),
+
+    saveCache(imageName, makeInput) {
+      background.add(imageName, async (signal) => {
+        try {
+          const input = await makeInput()
+          if (!input) return
+          try {
+            const ref = `${imageName}:${CACHE_TAG}`
+            const target = targetOf(input.reference)
+            await run(input, { log: NO_LOG, signal }, (session) =>
+              cacheRequest(input, ref, { ...target, session }),
+            )
+          } finally {
+            await input.context.close()
+          }
+        } catch (error) {
+          if (!signal.aborted) log(`cache of ${imageName} was not written: ${(error as Error).message}`)
+        }
+      })
+    },
+  }
+}

@@ -1,0 +1,108 @@
+import type { CacheOptionsEntry, SolveRequest } from '../buildkit/gen/control.ts'
+import { remembered } from '../buildkit/history.ts'
+import { EMPTY_SOLVE } from '../buildkit/solve.ts'
+import type { BuildInput } from './builder.ts'
+
+/** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 can not read it. */
+export type Compression = 'zstd' | 'gzip' | 'uncompressed'
+
+/** What a registry takes. */
+export interface Packing {
+  compression: Compression
+  /** OCI's media types, or Docker's of old. zstd needs OCI's. */
+  oci: boolean
+}
+
+/** What nearly every registry and client takes. */
+export const PLAIN: Packing = { compression: 'gzip', oci: false }
+
+export interface Target {
+  /** Id of the session that files, logins and secrets come from. */
+  session: string
+  packing: Packing
+  /** The registry is spoken to without TLS. */
+  insecure: boolean
+}
+
+/** The build of a context: its image is pushed as it is exported, or stays in the engine's store. */
+export function imageRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+  const { reference, push, epoch } = input
+  const build = buildRequest(input, target)
+  return {
+    ...build,
+    FrontendAttrs: { ...build.FrontendAttrs, ...remembered(nameOf(reference)) },
+    Exporter: 'image',
+    ExporterAttrs: {
+      name: reference,
+      ...packingAttrs(target),
+      'source-date-epoch': String(epoch),
+      // What is in the registry is not kept here once more; its layers stay in the cache.
+      ...(push ? { push: 'true', store: 'false', ...insecureAttr(target) } : {}),
+    },
+    // The history says what was built here in full, so that nothing need be imported again.
+    Internal: !push || (input.cache && input.cacheFrom.length > 0),
+  }
+}
+
+/** The same build again, for the sake of its cache: the layers of every step go to the registry. */
+export function cacheRequest(input: BuildInput, ref: string, target: Target): Omit<SolveRequest, 'Ref'> {
+  const attrs = {
+    ref,
+    mode: 'max',
+    // As an image: registries that know no other artifacts take it too.
+    'image-manifest': 'true',
+    ...packingAttrs(target),
+    ...insecureAttr(target),
+  }
+  return {
+    ...buildRequest(input, target),
+    Cache: { Exports: [{ Type: 'registry', Attrs: attrs }], Imports: [] },
+    Internal: true,
+  }
+}
+
+function buildRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+  const { context, network } = input
+  const imports = input.cache ? input.cacheFrom.map((ref) => cacheImport(ref, target)) : []
+  return {
+    ...EMPTY_SOLVE,
+    Session: target.session,
+    FrontendAttrs: {
+      filename: context.dockerfile,
+      // As the engine does: an image of its own goes before the registry's.
+      'image-resolve-mode': 'local',
+      ...prefixed('label', input.labels),
+      ...prefixed('build-arg', input.buildArgs),
+      ...(input.cache ? {} : { 'no-cache': '' }),
+      ...(imports.length > 0 ? { 'cache-imports': JSON.stringify(imports) } : {}),
+      ...(network === 'host' || network === 'none' ? { 'force-network-mode': network } : {}),
+    },
+    Entitlements: network === 'host' ? ['network.host'] : [],
+  }
+}
+
+function cacheImport(ref: string, target: Target): CacheOptionsEntry {
+  return { Type: 'registry', Attrs: { ref, ...insecureAttr(target) } }
+}
+
+function packingAttrs({ packing: { compression, oci } }: Target): Record<string, string> {
+  return {
+    compression,
+    'oci-mediatypes': String(oci),
+    // Also layers that are packed in another way in the cache.
+    ...(compression === 'gzip' ? { 'force-compression': 'true' } : {}),
+  }
+}
+
+function insecureAttr({ insecure }: Target): Record<string, string> {
+  return insecure ? { 'registry.insecure': 'true' } : {}
+}
+
+function prefixed(prefix: string, values: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}:${name}`, value]))
+}
+
+/** The name of an image without its tag. */
+export function nameOf(reference: string): string {
+  return reference.slice(0, reference.lastIndexOf(':'))
+}

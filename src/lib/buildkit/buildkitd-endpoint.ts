@@ -1,0 +1,120 @@
+import { once } from 'node:events'
+import type { ClientHttp2Stream } from 'node:http2'
+import { connect as connectTcp } from 'node:net'
+import { Duplex } from 'node:stream'
+import { connect as connectTls } from 'node:tls'
+import { ConveyorError } from '../errors.ts'
+import { type Endpoint, helloHeaders } from './endpoint.ts'
+import { BytesMessage, ControlService } from './gen/control.ts'
+import { frame, GrpcConnection } from './grpc.ts'
+
+/** Where a buildkitd listens. */
+export type BuildkitAddress = { path: string } | { host: string; port: number }
+
+/** Certificates in PEM. BuildKit asks its clients for one. */
+export interface BuildkitTls {
+  ca: string | Buffer
+  cert: string | Buffer
+  key: string | Buffer
+}
+
+/** What a connection attempt may take, in milliseconds; a node that is gone may not answer at all. */
+const CONNECT_MS = 5000
+
+/**
+ * Takes `tcp://HOST:PORT` (1234 where no port is named) or `unix:///PATH` apart.
+ * @returns undefined when it is neither
+ */
+export function parseBuildkitAddress(text: string): BuildkitAddress | undefined {
+  const path = /^unix:\/\/(\/.+)$/.exec(text)?.[1]
+  if (path) return { path }
+  const tcp = /^tcp:\/\/(\[[0-9a-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?$/i.exec(text)
+  const port = Number(tcp?.[2] ?? 1234)
+  if (!tcp?.[1] || port < 1 || port > 65_535) return undefined
+  return { host: tcp[1].replace(/^\[|\]$/g, ''), port }
+}
+
+/** A buildkitd of its own. Sessions are tunnelled through a call of its Control API. */
+export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: BuildkitTls): Endpoint {
+  const connect = async (signal?: AbortSignal): Promise<Duplex> => {
+    const encrypted = tls && 'host' in address
+    const socket = encrypted
+      ? connectTls({ ...address, ...tls, ALPNProtocols: ['h2'], servername: serverName(address.host) })
+      : connectTcp(address)
+    const limit = AbortSignal.timeout(CONNECT_MS)
+    try {
+      const ready = encrypted ? 'secureConnect' : 'connect'
+      await once(socket, ready, { signal: signal ? AbortSignal.any([signal, limit]) : limit })
+    } catch (error) {
+      socket.destroy()
+      signal?.throwIfAborted()
+      const why = limit.aborted ? `no answer in ${CONNECT_MS / 1000} s` : (error as Error).message
+      throw new ConveyorError('unavailable', `buildkitd at ${name} can not be reached: ${why}`, {
+        cause: error,
+        hint: 'Check that it runs and listens there, and --buildkit.addr and the certificates of --buildkit.tls',
+      })
+    }
+    socket.setNoDelay(true)
+    return socket
+  }
+  return {
+    name,
+    connect,
+    async attach(hello) {
+      const connection = new GrpcConnection(await connect())
+      const call = connection.open(ControlService.session.path, helloHeaders(hello))
+      return new Tunnel(connection, call)
+    },
+  }
+}
+
+/** The name in the certificate; an IP address has none to send. */
+function serverName(host: string): string {
+  return /^[\d.]+$|:/.test(host) ? '' : host
+}
+
+/** The bytes of a connection inside the messages of a call, both ways. */
+class Tunnel extends Duplex {
+  readonly #connection: GrpcConnection
+  readonly #call: ClientHttp2Stream
+  #more = Promise.withResolvers<void>()
+
+  constructor(connection: GrpcConnection, call: ClientHttp2Stream) {
+    super()
+    this.#connection = connection
+    this.#call = call
+    void this.#receive()
+  }
+
+  override _read(): void {
+    this.#more.resolve()
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
+    const message = ControlService.session.requestSerialize({ data: chunk })
+    if (this.#call.write(frame(message))) done()
+    else this.#call.once('drain', () => done())
+  }
+
+  override _final(done: () => void): void {
+    this.#call.end(() => done())
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    void this.#connection[Symbol.asyncDispose]()
+    done(error)
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      for await (const message of this.#connection.messages(this.#call, ControlService.session.path)) {
+        if (this.push(BytesMessage.decode(message).data)) continue
+        this.#more = Promise.withResolvers<void>()
+        await this.#more.promise
+      }
+      this.push(null)
+    } catch (error) {
+      this.destroy(error as Error)
+    }
+  }
+}

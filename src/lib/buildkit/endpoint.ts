@@ -1,0 +1,32 @@
+import type { Duplex } from 'node:stream'
+
+/** What BuildKit is told of a session as it begins. */
+export interface SessionHello {
+  /** UUID that builds name it by. */
+  id: string
+  /** What stays the same from session to session: BuildKit then asks only for what changed since. */
+  sharedKey: string
+  /** Paths of the gRPC methods that we answer. */
+  methods: string[]
+}
+
+/** A BuildKit, and the two kinds of connections that it takes. */
+export interface Endpoint {
+  /** How people call it: `the Docker engine`, `tcp://build-1.lan:1234`. */
+  name: string
+  /** A connection on which BuildKit is the gRPC server. @throws ConveyorError `unavailable` */
+  connect(signal?: AbortSignal): Promise<Duplex>
+  /** A connection on which we are the gRPC server. @throws ConveyorError `unavailable` */
+  attach(hello: SessionHello): Promise<Duplex>
+}
+
+/** How a session is announced: by both the engine's `POST /session` and BuildKit's Control/Session. */
+export function helloHeaders({ id, sharedKey, methods }: SessionHello): Record<string, string | string[]> {
+  return {
+    'x-docker-expose-session-uuid': id,
+    'x-docker-expose-session-name': 'conveyor',
+    'x-docker-expose-session-sharedkey': sharedKey,
+    // One header line a method.
+    'x-docker-expose-session-grpc-method': methods,
+  }
+}

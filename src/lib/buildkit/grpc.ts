@@ -1,0 +1,177 @@
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+} from 'node:http2'
+import type { Duplex } from 'node:stream'
+
+/** How a method is called, as the generated code has it. */
+export interface Method<Request, Response> {
+  path: string
+  requestSerialize(value: Request): Buffer
+  responseDeserialize(bytes: Buffer): Response
+}
+
+/** Status codes that mean something to us: https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+export const GrpcCode = { ok: 0, cancelled: 1, unknown: 2, unimplemented: 12, unavailable: 14 } as const
+
+/** A call that ended with another status than OK. */
+export class GrpcError extends Error {
+  override readonly name = 'GrpcError'
+  readonly code: number
+
+  constructor(code: number, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+/** Larger than what HTTP/2 starts with, so that the output of a build never waits for our answer. */
+const WINDOW = 1024 * 1024
+const HEADER = 5
+
+/**
+ * A gRPC client on a connection that is there already: a socket, TLS, or one hijacked from an HTTP
+ * request. (grpc-js makes its connections itself, from an address.)
+ */
+export class GrpcConnection implements AsyncDisposable {
+  readonly #http2: ClientHttp2Session
+  #lost: Error | undefined
+
+  constructor(socket: Duplex) {
+    // The address is only a name here; Go's server reads it, and does nothing with it.
+    this.#http2 = connect('http://buildkit', {
+      createConnection: () => socket,
+      settings: { initialWindowSize: WINDOW, enablePush: false },
+    })
+    this.#http2.on('error', (error: Error) => {
+      this.#lost ??= error
+    })
+  }
+
+  /** One request, one answer. @throws GrpcError; with the signal's reason when it is aborted. */
+  async unary<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    signal?: AbortSignal,
+  ): Promise<Response> {
+    let answer: Response | undefined
+    for await (const response of this.stream(method, request, signal)) answer = response
+    if (answer === undefined) throw new GrpcError(GrpcCode.unknown, `${method.path} ended without an answer`)
+    return answer
+  }
+
+  /** One request, many answers, until the server ends them. Throws as `unary` does. */
+  async *stream<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Response> {
+    signal?.throwIfAborted()
+    const call = this.open(method.path, {})
+    const abort = () => call.close(constants.NGHTTP2_CANCEL)
+    signal?.addEventListener('abort', abort, { once: true })
+    try {
+      call.end(frame(method.requestSerialize(request)))
+      for await (const message of this.messages(call, method.path)) yield method.responseDeserialize(message)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', abort)
+      abort()
+    }
+  }
+
+  /** Begins a call; what is written to it has to be framed. */
+  open(path: string, metadata: Record<string, string | string[]>): ClientHttp2Stream {
+    if (this.#http2.destroyed || this.#http2.closed) throw this.#gone(path)
+    const call = this.#http2.request({
+      ...metadata,
+      ':method': 'POST',
+      ':path': path,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    })
+    // Whoever reads the call gets this error too; without a listener it would end the process.
+    call.on('error', () => {})
+    return call
+  }
+
+  /** The messages of a call, until its status; throws when that is not OK. */
+  async *messages(call: ClientHttp2Stream, path: string): AsyncGenerator<Buffer> {
+    let headers: IncomingHttpHeaders = {}
+    call.on('response', (received) => Object.assign(headers, received))
+    call.on('trailers', (received) => {
+      headers = { ...headers, ...received }
+    })
+    try {
+      yield* unframe(call)
+    } catch (error) {
+      if (headers['grpc-status'] === undefined) throw this.#gone(path, error)
+    }
+    const status = headers['grpc-status']
+    if (status === undefined) {
+      const http = Number(headers[':status'] ?? 200)
+      if (http !== 200) throw new GrpcError(GrpcCode.unknown, `${path}: HTTP ${http}`)
+      throw this.#gone(path)
+    }
+    if (Number(status) !== GrpcCode.ok) {
+      throw new GrpcError(Number(status), decoded(headers['grpc-message'] as string | undefined))
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#http2.destroy()
+  }
+
+  #gone(path: string, cause: unknown = this.#lost): GrpcError {
+    const why = this.#lost?.message ?? (cause as Error | undefined)?.message
+    const message = `the connection ended during ${path}${why ? `: ${why}` : ''}`
+    return new GrpcError(GrpcCode.unavailable, message, { cause })
+  }
+}
+
+/** A message as it goes over the wire: not compressed, its length, its bytes. */
+export function frame(message: Uint8Array): Buffer {
+  const framed = Buffer.allocUnsafe(HEADER + message.length)
+  framed[0] = 0
+  framed.writeUInt32BE(message.length, 1)
+  framed.set(message, HEADER)
+  return framed
+}
+
+async function* unframe(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let pieces: Buffer[] = []
+  let length = 0
+  /** How much there has to be before the next message, or its header, is whole. */
+  let needed = HEADER
+  for await (const chunk of chunks) {
+    pieces.push(chunk)
+    length += chunk.length
+    while (length >= needed) {
+      const bytes = pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)
+      const end = HEADER + bytes.readUInt32BE(1)
+      if (length >= end) {
+        yield bytes.subarray(HEADER, end)
+        pieces = [bytes.subarray(end)]
+        length -= end
+        needed = HEADER
+      } else {
+        pieces = [bytes]
+        needed = end
+      }
+    }
+  }
+}
+
+/** Status messages are percent-encoded where they are not plain ASCII. */
+function decoded(message = ''): string {
+  try {
+    return decodeURIComponent(message)
+  } catch {
+    return message
+  }
+}

@@ -1,0 +1,340 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Builder, BuildInput } from '../src/lib/builder/builder.ts'
+import { ConveyorError } from '../src/lib/errors.ts'
+import type { Credentials } from '../src/lib/registry/registry.ts'
+import { engine } from './support/global-setup.ts'
+import { memoryContext } from './support/memory-context.ts'
+import { memoryLog } from './support/memory-log.ts'
+import { imageConfig } from './support/pushed-image.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+
+/** A kind of Builder, for the tests. */
+export interface BuilderSubject extends AsyncDisposable {
+  /** Tries a push three times, with next to no wait. */
+  builder(credentials: Credentials): Builder
+  /** What RUN steps need as their network. */
+  network: string | null
+  /** Removes an image that was built, where it is kept besides the registry. */
+  forget(reference: string): Promise<void>
+}
+
+export const NOBODY: Credentials = { forHost: async () => null }
+const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
+
+let names = 0
+/** A build of a repository of its own, so that tests do not meet in the engine. */
+export function buildOf(
+  files: Record<string, string>,
+  host: string,
+  rest: Partial<BuildInput> = {},
+): BuildInput {
+  const name = `builder-test/t${process.pid}-${names++}`
+  return {
+    context: memoryContext(files),
+    reference: `${host}/${name}:1`,
+    push: true,
+    cacheKey: name,
+    cache: true,
+    cacheFrom: [],
+    labels: {},
+    buildArgs: {},
+    secrets: {},
+    network: 'host',
+    epoch: 1_700_000_000,
+    ...rest,
+  }
+}
+
+export function io(signal: AbortSignal = new AbortController().signal) {
+  return { log: memoryLog(), signal }
+}
+
+export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
+  const thrown = await work.then(
+    () => new Error('it succeeded'),
+    (error: unknown) => error,
+  )
+  expect(thrown).toBeInstanceOf(ConveyorError)
+  return thrown as ConveyorError
+}
+
+/** Something that differs in every run, so that no engine has a step of it in its cache. */
+export const fresh = () => `${process.pid}-${performance.now()}`
+
+/** Puts the base image of the tests into a registry, for engines that have none of their own. */
+export async function pushBase(host: string): Promise<string> {
+  const { docker } = engine()
+  const repo = `${host}/base/busybox`
+  await docker.getImage('conveyor-test/busybox:1').tag({ repo, tag: '1' })
+  const image = docker.getImage(`${repo}:1`)
+  const progress = await image.push({ authconfig: { username: '', password: '' } })
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  docker.modem.followProgress(progress, (error) => (error ? reject(error) : resolve()))
+  await promise
+  await image.remove()
+  return `${repo}:1`
+}
+
+/** What every Builder promises. `makeSubject` starts what it builds in. */
+export function builderContract(name: string, makeSubject: () => Promise<BuilderSubject>): void {
+  describe(`${name} (builder contract)`, () => {
+    let subject: BuilderSubject
+    let registry: TestRegistry
+    let locked: TestRegistry
+    let base: string
+    const resources = new AsyncDisposableStack()
+    beforeAll(async () => {
+      registry = resources.use(await startRegistry())
+      locked = resources.use(await startRegistry({ htpasswd: LOGIN }))
+      base = await pushBase(registry.host)
+      subject = resources.use(await makeSubject())
+    })
+    afterAll(() => resources.disposeAsync())
+
+    const builder = (credentials: Credentials = NOBODY) => subject.builder(credentials)
+    const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
+      buildOf(files, registry.host, { network: subject.network, ...rest })
+
+    test('builds, pushes, shows the progress, and sends only what changed the next time', async () => {
+      const files = {
+        Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out-$((1+1)); cat /app/a/x`,
+        'a/x': fresh(),
+        b: 'b',
+      }
+      const first = input(files, { labels: { color: 'green' } })
+      const one = io()
+      const built = await builder().build(first, one)
+      expect(built.steps).toMatchObject({ total: 2 })
+      expect(built.transfer).toMatchObject({ files: 4 }) // the Dockerfile twice: as such, and in the context
+      expect(one.log.text).toMatch(/#\d+ \[2\/3\] COPY \. \/app\n/)
+      expect(one.log.text).toMatch(/#\d+ \d+\.\d{3} out-2\n/)
+      expect(one.log.text).toMatch(/#\d+ DONE \d+\.\ds\n/)
+      expect(built.digest).toMatch(/^sha256:[0-9a-f]{64}$/)
+      expect(built.pushMs).toBeGreaterThan(0)
+      expect(built.from).toMatchObject({ remoteFiles: false, images: [{ name: base }] })
+      const pushed = await imageConfig(first.reference)
+      expect(pushed.digest).toBe(built.digest)
+      expect(pushed.configDigest).toBe(built.imageId)
+      expect(pushed.config.config.Labels).toMatchObject({ color: 'green' })
+
+      const two = io()
+      const again = await builder().build({ ...first, context: memoryContext({ ...files }) }, two)
+      expect(again.imageId).toBe(built.imageId)
+      // From v0.13 on, BuildKit reads the Dockerfile anew each time.
+      const anew = again.transfer.files
+      expect(anew).toBeLessThanOrEqual(1)
+      expect(again.transfer.bytes).toBeLessThanOrEqual(files.Dockerfile.length)
+      expect(again.steps.cached).toBe(2)
+      expect(two.log.text).toMatch(/#\d+ CACHED\n/)
+
+      const changed = await builder().build(
+        { ...first, context: memoryContext({ ...files, 'a/x': fresh() }) },
+        io(),
+      )
+      expect(changed.transfer).toMatchObject({ files: anew + 1 })
+      expect(changed.imageId).not.toBe(built.imageId)
+      expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
+    })
+
+    test('what is not to be pushed is not in the registry', async () => {
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` }, { push: false })
+      expect(await builder().build(build, io())).toMatchObject({ digest: null, pushMs: 0 })
+      await expect(imageConfig(build.reference)).rejects.toThrow('404')
+    })
+
+    test('a builder is warm for what it has built, also when it is a new one', async () => {
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const imageName = build.reference.replace(/:1$/, '')
+      const able = builder()
+      expect(await able.isWarm(imageName)).toBe(false)
+      await able.build(build, io())
+      expect(await able.isWarm(imageName)).toBe(true)
+      expect(await builder().isWarm(imageName)).toBe(true)
+      expect(await builder().isWarm(`${registry.host}/never/built`)).toBe(false)
+    })
+
+    test('sends only the paths that the Dockerfile copies', async () => {
+      const files = {
+        Dockerfile: `FROM ${base}\nCOPY part/ /p/\nCOPY *.txt /t/\nRUN find /p /t -type f | sort`,
+        'part/in': fresh(),
+      }
+      const built = io()
+      const result = await builder().build(
+        input({ ...files, 'other/out': 'x', 'a.txt': 'a', 'b.md': 'b' }),
+        built,
+      )
+      expect(result.transfer.files).toBe(3) // Dockerfile, part/in, a.txt
+      expect(built.log.text).toMatch(/ \/p\/in\n.* \/t\/a\.txt\n/)
+      expect(built.log.text).not.toContain('out')
+    })
+
+    test('a path with a comma is found', async () => {
+      const log = io()
+      await builder().build(
+        input({
+          Dockerfile: `FROM ${base}\nCOPY ["a, b", "/x/"]\nCOPY c /x/\nRUN cat "/x/a, b"`,
+          'a, b': `comma ${fresh()}`,
+          c: 'c',
+        }),
+        log,
+      )
+      expect(log.log.text).toContain('comma')
+    })
+
+    test('build arguments reach the steps', async () => {
+      const log = io()
+      const dockerfile = `FROM ${base}\nARG COLOR\nRUN echo "it is $COLOR ${fresh()}"`
+      await builder().build(input({ Dockerfile: dockerfile }, { buildArgs: { COLOR: 'green' } }), log)
+      expect(log.log.text).toContain('it is green')
+    })
+
+    test('a build secret reaches RUN, and neither the image nor its history', async () => {
+      const secret = `s3cret-${fresh()}`
+      const build = input(
+        {
+          Dockerfile: `FROM ${base}\nRUN --mount=type=secret,id=token md5sum /run/secrets/token && wc -c < /run/secrets/token`,
+        },
+        { secrets: { token: Buffer.from(secret) }, cache: false },
+      )
+      const log = io()
+      await builder().build(build, log)
+      expect(log.log.text).toMatch(new RegExp(` ${secret.length}\n`))
+      expect(JSON.stringify(await imageConfig(build.reference))).not.toContain(secret)
+    })
+
+    test('a secret that nobody has is named', async () => {
+      const dockerfile = `FROM ${base}\nRUN --mount=type=secret,id=nope,required=true cat /run/secrets/nope ${fresh()}`
+      const error = await failure(builder().build(input({ Dockerfile: dockerfile }), io()))
+      expect(error.kind).toBe('build_failed')
+      expect(error.message).toContain('nope')
+    })
+
+    test('without cache every step runs again', async () => {
+      const build = input({
+        Dockerfile: `FROM ${base}\nRUN echo ${fresh()}; md5sum < /proc/sys/kernel/random/uuid > /x`,
+      })
+      const one = await builder().build(build, io())
+      expect((await builder().build(build, io())).steps).toMatchObject({ total: 1, cached: 1 })
+      const anew = await builder().build({ ...build, cache: false }, io())
+      expect(anew.imageId).not.toBe(one.imageId)
+      expect(anew.steps.cached).toBe(0)
+    })
+
+    test('a failing RUN is a result: its step, its output, its exit code', async () => {
+      const log = io()
+      const error = await failure(
+        builder().build(input({ Dockerfile: `FROM ${base}\nRUN echo about-to-fail && exit 7` }), log),
+      )
+      expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+      expect(error.advice).toBe('[2/2] RUN echo about-to-fail && exit 7 ended with exit code 7')
+      expect(log.log.text).toMatch(/about-to-fail\n/)
+      expect(log.log.text).toMatch(/#\d+ ERROR: /)
+    })
+
+    test.each([
+      [
+        'COPY of a file that is not there',
+        'FROM BASE\nCOPY missing /x',
+        '"/missing" is not in the build context',
+      ],
+      ['an unknown instruction', 'FROM BASE\nFETCH x', 'unknown instruction: FETCH'],
+      ['an empty Dockerfile', '# nothing\n', 'file with no instructions'],
+      ['a base image that the registry does not have', 'FROM REGISTRY/no/such:tag', 'no/such:tag: not found'],
+    ])('%s is a result', async (_, dockerfile, message) => {
+      const text = dockerfile.replace('REGISTRY', registry.host).replace('BASE', base)
+      const error = await failure(builder().build(input({ Dockerfile: text }), io()))
+      expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+      expect(error.message).toContain(message)
+    })
+
+    test('a base image in a registry that is down is an error worth another try', async () => {
+      const error = await failure(builder().build(input({ Dockerfile: 'FROM 127.0.0.1:1/base:1' }), io()))
+      expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+      expect(error.message).toContain('connection refused')
+    })
+
+    test('aborting ends the step that runs in the engine', async () => {
+      const marker = `sleep 1${process.pid}${names}`
+      const abort = new AbortController()
+      const log = io(abort.signal)
+      const building = builder().build(
+        input({ Dockerfile: `FROM ${base}\nRUN echo started; ${marker}` }),
+        log,
+      )
+      const ended = expect(building).rejects.toThrow('enough')
+      await expect.poll(() => log.log.text).toMatch(/ started\n/)
+      abort.abort(new Error('enough'))
+      await ended
+      // The engine of this machine runs its steps as processes of this machine.
+      await expect.poll(() => processesWith(marker), { timeout: 20_000 }).toEqual([])
+    })
+
+    test('output is kept to the byte, in lines, and a step whose output the engine clips is named', async () => {
+      const log = io()
+      const much = "yes '0123456789012345678901234567890123456789012345678901234567890123456789'"
+      const dockerfile = `FROM ${base}\nRUN echo ${fresh()}; ${much} | head -c 4000000; printf 'the end'`
+      await builder().build(input({ Dockerfile: dockerfile }), log)
+      expect(log.log.text).toMatch(/warning: the engine clipped the output of #\d+ \[2\/2\] RUN echo/)
+    })
+
+    test('pushes to a registry that asks for a login', async () => {
+      const credentials = { forHost: async (asked: string) => (asked === locked.host ? LOGIN : null) }
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, locked.host)
+      const { digest } = await builder(credentials).build({ ...build, reference }, io())
+      expect((await imageConfig(reference, LOGIN)).digest).toBe(digest)
+    })
+
+    test('a base image behind a login is pulled with it', async () => {
+      const credentials = { forHost: async (host: string) => (host === locked.host ? LOGIN : null) }
+      const parent = input({ Dockerfile: `FROM ${base}\nRUN echo base-${fresh()} > /base` })
+      const reference = parent.reference.replace(registry.host, locked.host)
+      await builder(credentials).build({ ...parent, reference }, io())
+      await subject.forget(reference)
+
+      const child = { Dockerfile: `FROM ${reference}\nRUN cat /base` }
+      const refused = await failure(builder().build(input(child), io()))
+      expect(refused).toMatchObject({ kind: 'build_failed', retryable: false })
+      expect(refused.hint).toContain('docker login')
+      const log = io()
+      await builder(credentials).build(input(child), log)
+      expect(log.log.text).toMatch(/ base-/)
+    })
+
+    test('a refused login is final, and names the image', async () => {
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, locked.host)
+      const error = await failure(builder().build({ ...build, reference }, io()))
+      expect(error).toMatchObject({ kind: 'unauthorized', retryable: false })
+      expect(error.message).toContain(reference)
+      expect(error.hint).toContain(`docker login ${locked.host}`)
+    })
+
+    test('a registry that is down is tried again, and then an error worth another attempt', async () => {
+      await using gone = await startRegistry()
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, gone.host)
+      await gone.stop()
+      const log = io()
+      const error = await failure(builder().build({ ...build, reference }, log))
+      expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+      expect(error.advice).toMatch(/pushing .* failed: .*connection refused.*Check that the registry runs/)
+      expect(log.log.text.match(/push failed, trying again/g)).toHaveLength(2)
+
+      await gone.start()
+      await builder().build({ ...build, reference }, io())
+    })
+  })
+}
+
+/** Ids of processes whose command line has `text` in it. */
+async function processesWith(text: string): Promise<string[]> {
+  const found: string[] = []
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    // A process may end while we look.
+    const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (command.replaceAll('\0', ' ').includes(text)) found.push(pid)
+  }
+  return found
+}

@@ -1,0 +1,43 @@
+import { splitReference } from '../../src/lib/registry/image-name.ts'
+
+/** What a registry on this machine has of an image. */
+export interface PushedImage {
+  /** Of the manifest. */
+  digest: string
+  manifest: Manifest
+  configDigest: string
+  config: { created: string; config: { Labels?: Record<string, string> }; history: { created_by?: string }[] }
+}
+
+interface Manifest {
+  mediaType: string
+  config: { digest: string; mediaType: string }
+  layers: { digest: string; mediaType: string; size: number }[]
+}
+
+/** Reads manifest and config of an image by its tag. Throws with the status when the registry has it not. */
+export async function imageConfig(
+  reference: string,
+  login?: { username: string; password: string },
+): Promise<PushedImage> {
+  const { host, path, tag } = splitReference(reference)
+  const headers = {
+    accept:
+      'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json',
+    ...(login ? { authorization: `Basic ${btoa(`${login.username}:${login.password}`)}` } : {}),
+  }
+  const get = async (what: string) => {
+    const answer = await fetch(`http://${host}/v2/${path}/${what}`, { headers })
+    if (!answer.ok) throw new Error(`${reference}: ${what}: ${answer.status}`)
+    return answer
+  }
+  const answer = await get(`manifests/${tag}`)
+  const manifest = (await answer.json()) as Manifest
+  const config = (await (await get(`blobs/${manifest.config.digest}`)).json()) as PushedImage['config']
+  return {
+    digest: answer.headers.get('docker-content-digest') ?? '',
+    manifest,
+    configDigest: manifest.config.digest,
+    config,
+  }
+}
