@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
+import { sqsUrl } from './queue/sqs-url.ts'
 import { parseRegistryFlag } from './registry/image-name.ts'
 
 /** The kinds of values that options have. Each gives what it reads, or undefined when that can not be meant. */
@@ -64,8 +65,8 @@ export function queue(text: string, environmentUrl: string | undefined): Config[
   if (text === 'memory://') return { kind: 'memory' }
   if (text === 'postgres://') return { kind: 'postgres', url: null }
   if (text.startsWith('sqs://')) {
-    const url = text === 'sqs://' ? environmentUrl : text.replace(/^sqs:/, 'https:')
-    return url && httpUrl(url) && new URL(url).pathname !== '/' ? { kind: 'sqs', url } : undefined
+    const url = sqsUrl(text, environmentUrl)
+    return url ? { kind: 'sqs', url } : undefined
   }
   return postgres(text)
 }
