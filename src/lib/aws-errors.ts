@@ -81,8 +81,9 @@ function partsOf(thrown: unknown): { name: string; message: string; status: numb
   if (!(thrown instanceof Error)) return { name: '', message: String(thrown), status: undefined }
   const metadata = (thrown as { $metadata?: { httpStatusCode?: number } }).$metadata
   const status = metadata?.httpStatusCode
-  // The answer to a HEAD has no body, and so no message.
+  const { code = thrown.name } = thrown as NodeJS.ErrnoException
+  // The answer to a HEAD has no body, and so no message; nor has a host whose every address refuses.
   const known = thrown.message !== '' && thrown.message !== 'UnknownError'
-  const message = known ? thrown.message : `${thrown.name}${status ? ` (HTTP status ${status})` : ''}`
+  const message = known ? thrown.message : `${code}${status ? ` (HTTP status ${status})` : ''}`
   return { name: thrown.name, message, status }
 }

@@ -1,0 +1,187 @@
+import {
+  ChangeMessageVisibilityCommand,
+  DeleteMessageCommand,
+  GetQueueAttributesCommand,
+  type Message,
+  type QueueAttributeName,
+  ReceiveMessageCommand,
+  SendMessageCommand,
+  SQSClient,
+  type SQSClientConfig,
+} from '@aws-sdk/client-sqs'
+import { awsError } from '../aws-errors.ts'
+import { sqsName } from './sqs-message.ts'
+import { sqsRegion } from './sqs-url.ts'
+
+/** A message as it was received: its handle names this one delivery of it. */
+export interface Received {
+  id: string
+  handle: string
+  body: string
+  deliveries: number
+  /** ARN of the queue that gave it up; of messages in a dead-letter queue, where the server tells. */
+  from: string | undefined
+}
+
+export interface Outgoing {
+  body: string
+  /** What it is fair to treat alike. */
+  group: string
+  /** One message of this name in five minutes is enough. For FIFO queues only, which need it. */
+  once: string
+}
+
+export interface ReceiveRequest {
+  /** 1 to 10. */
+  max: number
+  /** How long to wait for the first, in seconds. */
+  waitSeconds: number
+  leaseSeconds: number
+  signal?: AbortSignal
+}
+
+/** The longest that SQS waits for a message, in seconds. */
+export const LONGEST_WAIT = 20
+/** Time for an answer. The SDK alone would wait for ever where packets are lost. */
+const ANSWER_MS = 10_000
+
+const RECEIVE = 'sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage'
+
+/** Errors for a handle that names no delivery any more, by what servers call them. */
+const STALE = /MessageNotInflight|ReceiptHandleIsInvalid/
+const STALE_MESSAGE = /receipt handle (has expired|is invalid)|beyond the limit/i
+
+/** A client for the queue at `url`, in the region that the URL names. Everything else the SDK finds itself. */
+export function sqsClient(url: string, config: SQSClientConfig = {}): SQSClient {
+  const region = sqsRegion(url)
+  const quiet = () => {}
+  return new SQSClient({
+    ...(region && { region }),
+    requestHandler: { connectionTimeout: 5000, requestTimeout: ANSWER_MS, throwOnRequestTimeout: true },
+    // It would tell the console, at every request, that it goes to the host of the queue's URL.
+    logger: { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet },
+    ...config,
+  })
+}
+
+/** Lets so many tasks run at once; the others wait for their turn. */
+class Slots {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+
+  constructor(count: number) {
+    this.#free = count
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await task()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next) next()
+      else this.#free += 1
+    }
+  }
+}
+
+/** What Conveyor asks of one queue. Every method rejects with a ConveyorError, after the SDK's own retries. */
+export class SqsApi {
+  readonly url: string
+  readonly #client: SQSClient
+  /** Time limits run from here: in a burst, requests must not wait in the client for one of its 50 sockets. */
+  readonly #slots = new Slots(20)
+
+  constructor(client: SQSClient, url: string) {
+    this.#client = client
+    this.url = url
+  }
+
+  async attributes<T extends QueueAttributeName>(...names: T[]): Promise<Partial<Record<T, string>>> {
+    const answer = await this.#call('read', 'sqs:GetQueueAttributes', () =>
+      this.#client.send(new GetQueueAttributesCommand({ QueueUrl: this.url, AttributeNames: names })),
+    )
+    return answer.Attributes ?? {}
+  }
+
+  /**
+   * A FIFO queue delivers one message of a group at a time, so each message is its own group there: builds of
+   * one repository run side by side. To a standard queue the group is whom to be fair to: who sends much does
+   * not delay others. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+   */
+  async send({ body, group, once }: Outgoing): Promise<void> {
+    const names = this.url.endsWith('.fifo')
+      ? { MessageGroupId: sqsName(once), MessageDeduplicationId: sqsName(once) }
+      : { MessageGroupId: sqsName(group) }
+    const request = new SendMessageCommand({ QueueUrl: this.url, MessageBody: body, ...names })
+    await this.#call('written', 'sqs:SendMessage', () => this.#slots.run(() => this.#client.send(request)))
+  }
+
+  async receive({ max, waitSeconds, leaseSeconds, signal }: ReceiveRequest): Promise<Received[]> {
+    const request = new ReceiveMessageCommand({
+      QueueUrl: this.url,
+      MaxNumberOfMessages: max,
+      WaitTimeSeconds: waitSeconds,
+      VisibilityTimeout: leaseSeconds,
+      MessageSystemAttributeNames: ['ApproximateReceiveCount', 'DeadLetterQueueSourceArn'],
+    })
+    const options = {
+      requestTimeout: waitSeconds * 1000 + ANSWER_MS,
+      ...(signal && { abortSignal: signal }),
+    }
+    const { Messages = [] } = await this.#call('read', RECEIVE, () => this.#client.send(request, options))
+    return Messages.map(received)
+  }
+
+  /** False when the handle names no delivery any more. */
+  async setVisibility(handle: string, seconds: number): Promise<boolean> {
+    return this.#withHandle(() =>
+      this.#client.send(
+        new ChangeMessageVisibilityCommand({
+          QueueUrl: this.url,
+          ReceiptHandle: handle,
+          VisibilityTimeout: seconds,
+        }),
+      ),
+    )
+  }
+
+  /** False when the handle names no delivery any more; a standard queue may not say so. */
+  async delete(handle: string): Promise<boolean> {
+    return this.#withHandle(() =>
+      this.#client.send(new DeleteMessageCommand({ QueueUrl: this.url, ReceiptHandle: handle })),
+    )
+  }
+
+  async #withHandle(request: () => Promise<unknown>): Promise<boolean> {
+    return this.#call('changed', RECEIVE, async () => {
+      try {
+        await this.#slots.run(request)
+        return true
+      } catch (error) {
+        if (error instanceof Error && (STALE.test(error.name) || STALE_MESSAGE.test(error.message)))
+          return false
+        throw error
+      }
+    })
+  }
+
+  async #call<T>(what: string, permissions: string, request: () => Promise<T>): Promise<T> {
+    try {
+      return await request()
+    } catch (thrown) {
+      throw awsError(thrown, { failed: `queue ${this.url} can not be ${what}`, thing: 'queue', permissions })
+    }
+  }
+}
+
+function received({ MessageId = '', ReceiptHandle = '', Body = '', Attributes }: Message): Received {
+  return {
+    id: MessageId,
+    handle: ReceiptHandle,
+    body: Body,
+    deliveries: Number(Attributes?.ApproximateReceiveCount ?? 1),
+    from: Attributes?.DeadLetterQueueSourceArn,
+  }
+}

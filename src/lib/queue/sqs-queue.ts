@@ -1,0 +1,141 @@
+import type { SQSClientConfig } from '@aws-sdk/client-sqs'
+import { ConveyorError, toConveyorError } from '../errors.ts'
+import type { Job, Queue } from './queue.ts'
+import { LONGEST_WAIT, type Received, SqsApi, sqsClient } from './sqs-api.ts'
+import { SqsDeadLetters } from './sqs-dead-letters.ts'
+import { sqsJob } from './sqs-job.ts'
+import { decodeMessage, encodeMessage, type SqsMessage } from './sqs-message.ts'
+import { SqsReceivers } from './sqs-receivers.ts'
+import { sqsUrlOfArn } from './sqs-url.ts'
+
+export interface SqsQueueOptions {
+  /** URL of the queue, http or https; it may be a FIFO queue. */
+  url: string
+  /** How long a job is held before it is delivered again, in whole seconds; up to 12 h. Default 30. */
+  leaseSeconds?: number
+  /** How often the dead-letter queue, if there is one, is looked into for builds. Default 60. */
+  deadLetterSeconds?: number
+  /** What the AWS SDK does not find by itself: endpoint, credentials; region, where the URL names none. */
+  clientConfig?: SQSClientConfig
+  /** Told what the person who runs Conveyor should know, one line at a time. */
+  log: (line: string) => void
+}
+
+/** Below, a build that is tried again, or whose worker dies, comes back by way of the dead-letter queue. */
+const FEW_RECEIVES = 5
+
+/**
+ * Jobs in Amazon SQS, for any number of processes. A message is deleted when its build has ended, hidden from
+ * others while its worker extends that, and delivered again otherwise. SQS may deliver one twice, and in any
+ * order: the build store keeps workers apart.
+ *
+ * A message that can not be read goes to the dead-letter queue at once, and is deleted where the queue has none.
+ * A build does not end in the dead-letter queue: see SqsDeadLetters.
+ *
+ * Who receives can not choose, so warm workers are not preferred: SQS has neither selectors nor a way to look at
+ * a message without taking it.
+ * @throws ConveyorError `not_found` when there is no such queue, `unauthorized`, `unavailable`
+ */
+export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
+  const { url, leaseSeconds = 30, log } = options
+  const client = sqsClient(url, options.clientConfig)
+  const queue = new SqsApi(client, url)
+  const deadLetters = await openDeadLetters().catch((error) => {
+    client.destroy()
+    throw error
+  })
+  const receivers = new SqsReceivers(poll)
+  let closing: Promise<void> | undefined
+
+  async function openDeadLetters(): Promise<SqsDeadLetters | null> {
+    const { QueueArn: queueArn = '', RedrivePolicy } = await queue.attributes('QueueArn', 'RedrivePolicy')
+    if (!RedrivePolicy) return null
+    const { deadLetterTargetArn, maxReceiveCount } = JSON.parse(RedrivePolicy) as Record<string, unknown>
+    const deadUrl = sqsUrlOfArn(url, String(deadLetterTargetArn))
+    if (!deadUrl) return null
+    if (Number(maxReceiveCount) < FEW_RECEIVES) {
+      log(
+        `warning: queue ${url} gives a message up after ${maxReceiveCount} receives: builds that are tried again take up to a minute longer. Set its maxReceiveCount to ${FEW_RECEIVES} or more`,
+      )
+    }
+    const { deadLetterSeconds: everySeconds = 60 } = options
+    return new SqsDeadLetters({ queue, queueArn, dead: new SqsApi(client, deadUrl), everySeconds, log })
+  }
+
+  async function poll(max: number, signal: AbortSignal): Promise<Job[]> {
+    const messages = await queue.receive({ max, waitSeconds: LONGEST_WAIT, leaseSeconds, signal })
+    const jobs = await Promise.all(
+      messages.map(async (received) => {
+        const message = await read(received)
+        return message && sqsJob(queue, received, message, leaseSeconds)
+      }),
+    )
+    return jobs.filter((job) => job !== null)
+  }
+
+  async function read(received: Received): Promise<SqsMessage | null> {
+    try {
+      return decodeMessage(received.body)
+    } catch (thrown) {
+      await discard(received, toConveyorError(thrown, 'it can not be read').message)
+      return null
+    }
+  }
+
+  /** Never rejects: what is still there is received, and discarded, again. */
+  async function discard(received: Received, why: string): Promise<void> {
+    const what = `message ${received.id} (${received.body.length} characters) is no build, as ${why}`
+    try {
+      await deadLetters?.keep(received)
+      await queue.delete(received.handle)
+      log(`queue: ${what}. ${deadLetters ? 'It is in the dead-letter queue now' : 'It is deleted'}`)
+    } catch (error) {
+      log(`queue: ${what}. It stays: ${toConveyorError(error, 'it can not be moved').advice}`)
+    }
+  }
+
+  async function close(): Promise<void> {
+    await Promise.all([receivers.close(), deadLetters?.close()])
+    client.destroy()
+  }
+
+  return {
+    durable: true,
+    duplicates: true,
+    leaseSeconds,
+
+    async send({ buildId, repository }) {
+      if (closing) {
+        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: conveyor is stopping`)
+      }
+      const group = repository.toLowerCase()
+      await queue.send({ body: encodeMessage({ buildId, repository }), group, once: buildId })
+    },
+
+    receive(signal) {
+      if (closing) return Promise.resolve(null)
+      // Only who takes jobs brings them back: a server may need no permission for it.
+      deadLetters?.start()
+      return receivers.next(signal)
+    },
+
+    /**
+     * Approximate, as SQS says. Jobs that were released with a delay count as `leased`. Only CloudWatch knows
+     * the age of the oldest message (ApproximateAgeOfOldestMessage): `oldestSeconds` is NaN where any waits.
+     */
+    async depth() {
+      const counts = await queue.attributes(
+        'ApproximateNumberOfMessages',
+        'ApproximateNumberOfMessagesNotVisible',
+        'ApproximateNumberOfMessagesDelayed',
+      )
+      const ready =
+        Number(counts.ApproximateNumberOfMessages ?? 0) +
+        Number(counts.ApproximateNumberOfMessagesDelayed ?? 0)
+      const leased = Number(counts.ApproximateNumberOfMessagesNotVisible ?? 0)
+      return { ready, leased, oldestSeconds: ready === 0 ? 0 : Number.NaN }
+    },
+
+    close: () => (closing ??= close()),
+  }
+}
