@@ -1,0 +1,31 @@
+import { MovedError } from './s3-conditions.ts'
+import { type Layout, type Range, rangesOf } from './s3-log-layout.ts'
+import type { LogObjects } from './s3-log-objects.ts'
+
+/** A log of many small segments takes many requests: so many of one read are under way at a time. */
+const PARALLEL = 16
+
+/**
+ * The bytes of a log from `position` up to `position + length`, from wherever its layout says they are.
+ * @throws MovedError when they are elsewhere by now
+ */
+export async function readBytes(
+  objects: LogObjects,
+  buildId: string,
+  layout: Layout,
+  position: number,
+  length: number,
+): Promise<Buffer> {
+  const ranges = rangesOf(layout, position, length)
+  const found = ranges.reduce((sum, range) => sum + range.length, 0)
+  if (found < length) throw new MovedError(`of ${length} bytes at ${position}, ${found} are there`)
+  const [first] = ranges
+  if (ranges.length === 1 && first) return objects.read(buildId, first)
+  const bytes = Buffer.allocUnsafe(length)
+  const waiting = ranges.values()
+  const fetchThem = async (taken: Iterable<Range>) => {
+    for (const range of taken) bytes.set(await objects.read(buildId, range), range.position - position)
+  }
+  await Promise.all(Array.from({ length: PARALLEL }, () => fetchThem(waiting)))
+  return bytes
+}

@@ -1,0 +1,217 @@
+import { randomUUID } from 'node:crypto'
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { ConveyorError } from '../errors.ts'
+import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { MovedError } from './s3-conditions.ts'
+import { FollowedLog } from './s3-followed-log.ts'
+import { KeptBytes } from './s3-kept-bytes.ts'
+import { readBytes } from './s3-log-bytes.ts'
+import { compact } from './s3-log-compaction.ts'
+import { type Layout, layoutOf, leftovers } from './s3-log-layout.ts'
+import { LogObjects } from './s3-log-objects.ts'
+import { s3LogWriter } from './s3-log-writer.ts'
+import { SharedPieces } from './shared-pieces.ts'
+
+export interface S3LogStoreOptions {
+  /** Name of the bucket, which has to exist. Its lifecycle says how long logs are kept. */
+  bucket: string
+  /** Folder of `logs/` in the bucket. Default: none. */
+  prefix?: string
+  /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
+  clientConfig?: S3ClientConfig
+}
+
+/** What is fetched at once, for all readers that are there. */
+const BLOCK = 256 * 1024
+/** The largest piece that a reader gets. */
+const PIECE = 64 * 1024
+/** How often bytes may turn out to be elsewhere, without anything read between. */
+const MOVES = 5
+
+/**
+ * Logs in a bucket of Amazon S3, or of what speaks its API with conditional writes: `logs/<id>.txt`, private unless the
+ * bucket says otherwise, once they have ended, and segments until then; s3-log-layout.ts says which. Readers, here or on
+ * another machine, see what is written within about two seconds.
+ *
+ * Two writers of one log at once, a worker that lost its lease and the one that took over, mix by segments: each
+ * is appended whole, after whatever is there. What a killed writer had not stored is lost, 1.5 s at most.
+ *
+ * What it costs: a minute of a build that writes all the time is about 43 PUT and as many HEAD, and for each process
+ * with readers of it 40 to 90 LIST and about 43 GET; its end is a LIST, a PUT and a DELETE, and for a log over 1 MiB also
+ * a GET for each segment and a PUT for every 5 MiB. At 0.005 dollars for 1,000 PUT or LIST and a twelfth of that for
+ * GET and HEAD, such a minute is 0.0003 dollars, and 0.0005 for each such process. A silent minute is 40 LIST if
+ * somebody waits for it to end, and else free.
+ * @throws ConveyorError `not_found` from `open` and `read` when there is no such bucket, `unauthorized` with the
+ * permissions that are needed, `unavailable`
+ */
+export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOptions): LogStore {
+  const agent = { keepAlive: true, maxSockets: 200 }
+  const client = new S3Client({
+    // Also understood by servers other than Amazon's, and in buckets with a dot in their name.
+    forcePathStyle: true,
+    requestHandler: {
+      connectionTimeout: 5_000,
+      requestTimeout: 30_000,
+      throwOnRequestTimeout: true,
+      socketTimeout: 30_000,
+      httpAgent: agent,
+      httpsAgent: agent,
+    },
+    ...clientConfig,
+  })
+  const place = { client, bucket, prefix: folder(prefix) }
+  const reading = new LogObjects({ ...place, what: 'read' })
+  const writing = new LogObjects({ ...place, what: 'written' })
+  const followed = new Map<string, { log: FollowedLog; readers: number }>()
+  const pieces = new SharedPieces()
+  const writers = new Set<LogWriter>()
+  const closing = new AbortController()
+  let closed: Promise<void> | undefined
+
+  async function open(buildId: string): Promise<LogWriter> {
+    checkId(buildId)
+    const name = randomUUID()
+    const { size, ended } = layoutOf(await writing.list(buildId))
+    if (ended) await writing.reopen(buildId, size)
+    let position = size
+    const kept = new KeptBytes()
+
+    async function append(bytes: Uint8Array): Promise<void> {
+      for (;;) {
+        if (await writing.create(buildId, position, bytes, name)) {
+          // A place may also be free because the segment that was there is in the text by now.
+          if ((await writing.textSize(buildId)) <= position) break
+          await writing.remove(buildId, { segments: [{ offset: position, size: 0 }], openings: [] })
+        }
+        position = layoutOf(await writing.list(buildId)).size
+      }
+      followed.get(buildId)?.log.tell({ offset: position, size: bytes.length })
+      kept.add(position, bytes)
+      position += bytes.length
+    }
+
+    const writer = s3LogWriter({
+      buildId,
+      append,
+      async end() {
+        await compact(writing, buildId, kept)
+        followed.get(buildId)?.log.tellEnd()
+      },
+      done: () => writers.delete(writer),
+      closing: closing.signal,
+    })
+    writers.add(writer)
+    return writer
+  }
+
+  async function* read(
+    buildId: string,
+    { offset = 0, follow = true }: ReadLogOptions,
+    stops: AbortSignal[],
+  ): AsyncGenerator<Uint8Array> {
+    checkId(buildId)
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
+    }
+    const stopped = () => stops.some((signal) => signal.aborted)
+    if (stopped()) return
+    const log = join(buildId)
+    try {
+      let position = offset
+      let moves = 0
+      for (let layout = await log.look(); ; ) {
+        while (position < layout.size && !stopped()) {
+          const block = await unlessMoved(readBlock(buildId, layout, position))
+          if (!block) {
+            if (++moves > MOVES) throw damaged(buildId, position)
+            layout = await log.lookAnew()
+            continue
+          }
+          moves = 0
+          for (let start = 0; start < block.length && !stopped(); start += PIECE) {
+            const piece = block.subarray(start, start + PIECE)
+            position += piece.length
+            yield piece
+          }
+        }
+        if (layout.ended || !follow || stopped()) return
+        layout = await log.change(layout, stops)
+      }
+    } catch (error) {
+      if (!stopped()) throw error
+    } finally {
+      leave(buildId)
+    }
+  }
+
+  /** What follows; blocks begin at the same places for all readers. */
+  function readBlock(buildId: string, layout: Layout, position: number): Promise<Uint8Array> {
+    const length = Math.min(BLOCK - (position % BLOCK), layout.size - position)
+    return pieces.read(buildId, position, length, () => readBytes(reading, buildId, layout, position, length))
+  }
+
+  function join(buildId: string): FollowedLog {
+    const known = followed.get(buildId) ?? { log: new FollowedLog((from) => list(buildId, from)), readers: 0 }
+    known.readers += 1
+    followed.set(buildId, known)
+    return known.log
+  }
+
+  function leave(buildId: string): void {
+    const known = followed.get(buildId)
+    if (known && --known.readers === 0) followed.delete(buildId)
+  }
+
+  async function list(buildId: string, from: number) {
+    const listing = await reading.list(buildId, from)
+    const { size, ended } = layoutOf(listing)
+    // A worker may have died before it removed them. Whoever may only read, or can not just now, leaves it to others.
+    if (ended) writing.remove(buildId, leftovers(listing, size)).catch(() => {})
+    return listing
+  }
+
+  async function close(): Promise<void> {
+    closing.abort()
+    const results = await Promise.allSettled([...writers].map((writer) => writer.close()))
+    client.destroy()
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed) throw failed.reason
+  }
+
+  return {
+    open,
+    read: (buildId, options = {}) =>
+      read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
+    close: () => (closed ??= close()),
+  }
+}
+
+async function unlessMoved<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work
+  } catch (error) {
+    if (error instanceof MovedError) return undefined
+    throw error
+  }
+}
+
+/** Slashes at its ends are nobody's intention. */
+function folder(prefix: string): string {
+  const name = prefix.replace(/^\/+|\/+$/g, '')
+  return name === '' ? '' : `${name}/`
+}
+
+function checkId(buildId: string): void {
+  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
+  throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
+    hint: 'Build ids are UUIDs in lower case',
+  })
+}
+
+function damaged(buildId: string, position: number): ConveyorError {
+  return new ConveyorError(
+    'unavailable',
+    `log of build ${buildId} cannot be read: its bytes from ${position} on are missing`,
+    { retryable: false },
+  )
+}

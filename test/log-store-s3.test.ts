@@ -1,0 +1,468 @@
+import { randomBytes, randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  GetObjectCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  paginateListObjectsV2,
+} from '@aws-sdk/client-s3'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import type { LogStore, ReadLogOptions } from '../src/lib/logs/log-store.ts'
+import { layoutOf, leftovers, rangesOf } from '../src/lib/logs/s3-log-layout.ts'
+import { s3LogStore } from '../src/lib/logs/s3-log-store.ts'
+import { logStoreContract } from './log-store.contract.ts'
+import { startAws, type TestAws } from './support/aws.ts'
+import { projectRoot } from './support/processes.ts'
+import { type S3Front, startS3Front } from './support/s3-front.ts'
+
+const MiB = 1024 * 1024
+
+let aws: TestAws
+beforeAll(async () => {
+  aws = await startAws()
+})
+afterAll(() => aws[Symbol.asyncDispose]())
+
+logStoreContract('s3LogStore', async () => {
+  const options = { bucket: await aws.bucket(), prefix: 'ci', clientConfig: aws.clientConfig }
+  return {
+    open: async () => s3LogStore(options),
+    script: `import { s3LogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/s3-log-store.ts`)}
+      const store = s3LogStore(${JSON.stringify(options)})`,
+    dispose: async () => {},
+  }
+})
+
+describe('the layout of a log', () => {
+  const segment = (offset: number, size: number) => ({ offset, size })
+  const text = (size: number) => ({ size, etag: '"e"' })
+
+  test.each([
+    ['nothing', { text: null, segments: [], openings: [] }, { size: 0, ended: false }],
+    [
+      'segments',
+      { text: null, segments: [segment(0, 3), segment(3, 4)], openings: [] },
+      { size: 7, ended: false },
+    ],
+    ['a text', { text: text(7), segments: [], openings: [] }, { size: 7, ended: true }],
+    ['an empty text', { text: text(0), segments: [], openings: [] }, { size: 0, ended: true }],
+    [
+      'a text and what it was made of',
+      { text: text(7), segments: [segment(0, 3), segment(3, 4)], openings: [3, 0] },
+      { size: 7, ended: true },
+    ],
+    [
+      'one that goes on',
+      { text: text(7), segments: [segment(7, 2)], openings: [7] },
+      { size: 9, ended: false },
+    ],
+    ['one that was opened again', { text: text(7), segments: [], openings: [7] }, { size: 7, ended: false }],
+    [
+      'a gap',
+      { text: null, segments: [segment(0, 3), segment(4, 1)], openings: [] },
+      { size: 3, ended: false },
+    ],
+  ])('%s', (_, listing, expected) => {
+    expect(layoutOf(listing)).toMatchObject(expected)
+  })
+
+  test('grows by what is behind it, until a text replaces it', () => {
+    const first = layoutOf({ text: null, segments: [segment(0, 3), segment(3, 4)], openings: [] })
+    const more = layoutOf({ text: null, segments: [segment(7, 1)], openings: [] }, first)
+    expect(more).toMatchObject({ size: 8, segments: [segment(0, 3), segment(3, 4), segment(7, 1)] })
+    expect(layoutOf({ text: text(7), segments: [], openings: [] }, more)).toEqual({
+      text: text(7),
+      segments: [segment(7, 1)],
+      size: 8,
+      ended: false,
+    })
+    expect(layoutOf({ text: text(20), segments: [], openings: [] }, more)).toMatchObject({
+      segments: [],
+      size: 20,
+      ended: true,
+    })
+  })
+
+  test('says where bytes are', () => {
+    const layout = layoutOf({
+      text: text(10),
+      segments: [segment(10, 5), segment(15, 5), segment(20, 5)],
+      openings: [],
+    })
+    expect(rangesOf(layout, 8, 9)).toEqual([
+      { object: 'text', position: 8, start: 8, length: 2 },
+      { object: 10, position: 10, start: 0, length: 5 },
+      { object: 15, position: 15, start: 0, length: 2 },
+    ])
+    expect(rangesOf(layout, 21, 2)).toEqual([{ object: 20, position: 21, start: 1, length: 2 }])
+    for (let from = 0; from < 25; from++) {
+      for (let to = from; to <= 25; to++) {
+        const ranges = rangesOf(layout, from, to - from)
+        expect(ranges.reduce((sum, { length }) => sum + length, 0)).toBe(to - from)
+      }
+    }
+  })
+
+  test('what may be removed is below the text', () => {
+    const listing = { text: text(7), segments: [segment(3, 4), segment(7, 2)], openings: [3, 7, 9] }
+    expect(leftovers(listing, 7)).toEqual({ segments: [segment(3, 4)], openings: [3, 7] })
+  })
+})
+
+describe('s3LogStore', () => {
+  let bucket: string
+  let front: S3Front
+  let store: LogStore
+  let id: string
+  const make = (overrides = {}) => {
+    const made = s3LogStore({
+      bucket,
+      clientConfig: { ...aws.clientConfig, endpoint: front.url },
+      ...overrides,
+    })
+    onTestFinished(() => made.close().catch(() => {}))
+    return made
+  }
+  beforeEach(async () => {
+    bucket = await aws.bucket()
+    front = await startS3Front(aws.url)
+    store = s3LogStore({ bucket, clientConfig: { ...aws.clientConfig, endpoint: front.url } })
+    id = randomUUID()
+  })
+  afterEach(async () => {
+    front.decide = () => 'pass'
+    await store.close()
+    await front[Symbol.asyncDispose]()
+  })
+
+  async function read(options: ReadLogOptions = { follow: false }, from = store): Promise<Buffer> {
+    const pieces: Uint8Array[] = []
+    for await (const piece of from.read(id, options)) pieces.push(piece)
+    return Buffer.concat(pieces)
+  }
+
+  async function keys(): Promise<string[]> {
+    const all: string[] = []
+    for await (const page of paginateListObjectsV2({ client: aws.s3 }, { Bucket: bucket })) {
+      all.push(...(page.Contents ?? []).map(({ Key = '' }) => Key))
+    }
+    return all.sort()
+  }
+
+  const segment = (offset: number) => `logs/${id}-${String(offset).padStart(16, '0')}`
+  const put = (Key: string, Body: string) =>
+    aws.s3.send(new PutObjectCommand({ Bucket: bucket, Key, Body: Buffer.from(Body) }))
+  const count = (pattern: RegExp) => front.requests.filter(({ line }) => pattern.test(line)).length
+  async function write(text: string | Buffer, how: 'close' | 'end', to = store): Promise<void> {
+    const writer = await to.open(id)
+    await writer.write(text)
+    await writer[how]()
+  }
+
+  test('segments while it is written; then one private text, as the browser likes it', async () => {
+    await write('one\n', 'close')
+    await write('two, twö\n', 'close')
+    expect(await keys()).toEqual([segment(0), segment(4)])
+    await (await store.open(id)).end()
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    const object = await aws.s3.send(new GetObjectCommand({ Bucket: bucket, Key: `logs/${id}.txt` }))
+    expect(object.ContentType).toBe('text/plain; charset=utf-8')
+    expect(await object.Body?.transformToString()).toBe('one\ntwo, twö\n')
+    // Nothing is asked for but the default, which is private.
+    const names = front.requests.flatMap(({ headers }) => Object.keys(headers))
+    expect(names.filter((name) => /acl|grant/.test(name))).toEqual([])
+  })
+
+  test.each([
+    ['', ''],
+    ['ci', 'ci/'],
+    ['/a b/ü/', 'a b/ü/'],
+  ])('the prefix %j', async (prefix, expected) => {
+    const prefixed = make({ prefix })
+    await write(Buffer.alloc(6 * MiB, 'x'), 'end', prefixed)
+    await write('more', 'end', prefixed)
+    expect(await keys()).toEqual([`${expected}logs/${id}.txt`])
+    expect((await read({}, prefixed)).length).toBe(6 * MiB + 4)
+  })
+
+  test('a build that writes all the time is seen while it does, in few segments', async () => {
+    const writer = await store.open(id)
+    let stop = false
+    let lines = 0
+    const began = performance.now()
+    const writing = (async () => {
+      for (; !stop; lines++) {
+        await writer.write(`line ${lines}\n`)
+        await sleep(5)
+      }
+    })()
+    await expect.poll(async () => (await keys()).length).toBeGreaterThanOrEqual(5)
+    stop = true
+    await writing
+    await writer.end()
+    const seconds = (performance.now() - began) / 1_000
+    // At once, after 0.25 s, 0.5 s, 1 s, and then every 1.5 s.
+    expect(count(/^PUT .*-\d{16}/)).toBeLessThanOrEqual(5 + seconds / 1.5)
+    expect(String(await read({})).split('\n')).toHaveLength(lines + 1)
+  })
+
+  test('readers of one log share a poll, which is one list of what is new', async () => {
+    await write('first\n', 'close')
+    const readers = Array.from({ length: 30 }, () => read({}))
+    await expect.poll(() => count(/^GET .*list-type/)).toBeGreaterThan(0)
+    const before = count(/^GET .*list-type/)
+    const began = performance.now()
+    await sleep(3_000)
+    const seconds = (performance.now() - began) / 1_000
+    expect(count(/^GET .*list-type/) - before).toBeLessThanOrEqual(seconds / 0.5 + 3)
+    expect(front.requests.at(-1)?.line).toContain(`start-after=logs%2F${id}-0000000000000005`)
+    const other = make()
+    const writer = await other.open(id)
+    await writer.write('last\n')
+    await writer.end()
+    for (const bytes of await Promise.all(readers)) expect(String(bytes)).toBe('first\nlast\n')
+    // Once for all of them, and once for the text.
+    expect(count(new RegExp(`^GET .*${id}-0000000000000000`))).toBe(2)
+  })
+
+  test('a log of one writer, and no more than 1 MiB, becomes a text without being fetched', async () => {
+    const writer = await store.open(id)
+    const bytes = randomBytes(MiB)
+    for (let at = 0; at < MiB; at += 100_000) await writer.write(bytes.subarray(at, at + 100_000))
+    await writer.end()
+    expect(count(/^GET .*(txt|-\d{16}\?)/)).toBe(0)
+    expect((await read({})).equals(bytes)).toBe(true)
+  })
+
+  test('readers in the middle of a log when its segments become a text lose nothing', async () => {
+    const bytes = randomBytes(3 * MiB)
+    const elsewhere = make()
+    const writer = await store.open(id)
+    await writer.write(bytes.subarray(0, 2 * MiB))
+    const readers = [store, elsewhere, make()].map((from) => from.read(id)[Symbol.asyncIterator]())
+    const got = await Promise.all(readers.map(async (reader) => [(await reader.next()).value]))
+    await writer.write(bytes.subarray(2 * MiB))
+    await writer.end()
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    await Promise.all(
+      readers.map(async (reader, i) => {
+        for await (const piece of { [Symbol.asyncIterator]: () => reader }) got[i]?.push(piece)
+        expect(Buffer.concat(got[i] ?? []).equals(bytes)).toBe(true)
+      }),
+    )
+  })
+
+  test('a large text is made of parts; a log that goes on after it keeps what was there', async () => {
+    const bytes = randomBytes(13 * MiB)
+    const writer = await store.open(id)
+    for (let at = 0; at < bytes.length; at += 777_777) await writer.write(bytes.subarray(at, at + 777_777))
+    await writer.end()
+    expect(count(/partNumber/)).toBe(3)
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    await write('and more\n', 'end')
+    expect(count(/partNumber/)).toBe(5)
+    expect(count(/^GET .*txt/)).toBe(0)
+    const object = await aws.s3.send(new HeadObjectCommand({ Bucket: bucket, Key: `logs/${id}.txt` }))
+    expect(object.ContentType).toBe('text/plain; charset=utf-8')
+    expect((await read({})).equals(Buffer.concat([bytes, Buffer.from('and more\n')]))).toBe(true)
+    expect(String(await read({ offset: bytes.length + 4 }))).toBe('more\n')
+  })
+
+  test('a log of more segments than a list shows', async () => {
+    const lines = Array.from({ length: 1_010 }, (_, i) => `line ${i}\n`)
+    let size = 0
+    for (const line of lines) {
+      await fetch(`${aws.url}/${bucket}/${segment(size)}`, { method: 'PUT', body: line })
+      size += line.length
+    }
+    expect(String(await read({ offset: size - 100, follow: false }))).toBe(lines.join('').slice(-100))
+    await write('end\n', 'end')
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    expect(String(await read())).toBe(`${lines.join('')}end\n`)
+  })
+
+  test('two writers of one log at once mix by segments, and nothing is lost', async () => {
+    const [one, two] = [await store.open(id), await make().open(id)]
+    const line = (name: string, i: number) => `${name} ${i} ${'x'.repeat(2_000)}\n`
+    await Promise.all(
+      [one, two].map(async (writer, w) => {
+        for (let i = 0; i < 3_000; i++) await writer.write(line(`writer${w}`, i))
+        await writer.end()
+      }),
+    )
+    // Somebody came second at the first byte.
+    expect(count(/^HEAD .*-\d{16}/)).toBeGreaterThan(0)
+    const text = String(await read())
+    for (const w of [0, 1]) {
+      const lines = Array.from({ length: 3_000 }, (_, i) => line(`writer${w}`, i))
+      expect(text.length - text.replaceAll(new RegExp(`writer${w} \\d+ x+\n`, 'g'), '').length).toBe(
+        lines.join('').length,
+      )
+    }
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+  })
+
+  test('a writer that comes back when its log was ended writes behind it, not where segments were', async () => {
+    const late = await make().open(id)
+    await write('the whole log\n', 'end')
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    await late.write('too late\n')
+    await late.close()
+    expect(await keys()).toEqual([segment(14), `logs/${id}.txt`])
+    expect(String(await read())).toBe('the whole log\ntoo late\n')
+    await late.end()
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    expect(String(await read({}))).toBe('the whole log\ntoo late\n')
+  })
+
+  test('answers that are lost cost no byte, and store none twice', async () => {
+    const kinds = {
+      segment: /-\d{16}\?/,
+      begin: /uploads=/,
+      part: /partNumber/,
+      complete: /uploadId/,
+      remove: /delete/,
+    }
+    const lost: string[] = []
+    front.decide = (line) => {
+      const [kind] = Object.entries(kinds).find(([, pattern]) => pattern.test(line)) ?? []
+      if (!kind || /^(GET|HEAD)/.test(line) || lost.filter((one) => one === kind).length > 2) return 'pass'
+      // Twice by the AWS SDK's patience, and once by ours.
+      lost.push(kind)
+      return 'lose the answer'
+    }
+    const bytes = randomBytes(7 * MiB)
+    const writer = await store.open(id)
+    await writer.write('first')
+    for (let at = 0; at < bytes.length; at += 300_000) await writer.write(bytes.subarray(at, at + 300_000))
+    await writer.end()
+    expect(new Set(lost)).toEqual(new Set(Object.keys(kinds)))
+    expect((await read({})).equals(Buffer.concat([Buffer.from('first'), bytes]))).toBe(true)
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+  })
+
+  test('a worker that died before it removed segments: the log is whole, and a reader removes them', async () => {
+    await put(`logs/${id}.txt`, 'one\ntwo\n')
+    await put(segment(0), 'one\n')
+    await put(segment(4), 'two\n')
+    await put(`${segment(4)}-open`, '')
+    expect(String(await read({ offset: 2 }))).toBe('e\ntwo\n')
+    await expect.poll(keys).toEqual([`logs/${id}.txt`])
+  })
+
+  test('a reader that may not remove anything reads all the same, and the next attempt does', async () => {
+    await put(`logs/${id}.txt`, 'one\n')
+    await put(segment(0), 'one\n')
+    front.decide = (line) => (line.startsWith('POST') ? { status: 403, code: 'AccessDenied' } : 'pass')
+    expect(String(await read({}))).toBe('one\n')
+    expect(await keys()).toHaveLength(2)
+    front.decide = () => 'pass'
+    await write('two\n', 'end')
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    expect(String(await read({}))).toBe('one\ntwo\n')
+  })
+
+  test('a worker that dies while it makes a text leaves the log as it was', async () => {
+    const bytes = randomBytes(6 * MiB)
+    front.decide = (line) => (/uploadId/.test(line) ? { status: 400, code: 'InvalidRequest' } : 'pass')
+    const dying = make()
+    const writer = await dying.open(id)
+    await writer.write(bytes)
+    const ending = writer.end()
+    ending.catch(() => {})
+    await expect.poll(() => count(/uploadId/)).toBeGreaterThan(0)
+    await dying.close().catch(() => {})
+    await expect(ending).rejects.toMatchObject({ kind: 'unavailable' })
+    expect((await read()).equals(bytes)).toBe(true)
+    front.decide = () => 'pass'
+    await (await store.open(id)).end()
+    expect((await read({})).equals(bytes)).toBe(true)
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+  })
+
+  test('S3 that is away for a while: the build is held up when too much waits, and no byte is lost', async () => {
+    await using own = await startAws({ persist: true })
+    const Bucket = await own.bucket()
+    const away = s3LogStore({ bucket: Bucket, clientConfig: own.clientConfig })
+    const bytes = randomBytes(7 * MiB)
+    const writer = await away.open(id)
+    await writer.write(bytes.subarray(0, 100))
+    await writer.write(bytes.subarray(100, 1000))
+    await own.stop()
+    await expect(read({}, away)).rejects.toMatchObject({
+      kind: 'unavailable',
+      retryable: true,
+      message: expect.stringContaining(id),
+    })
+    let taken = 1000
+    const writing = (async () => {
+      while (taken < bytes.length) {
+        await writer.write(bytes.subarray(taken, taken + 50_000))
+        taken += 50_000
+      }
+    })()
+    await expect.poll(() => taken).toBeGreaterThan(3 * MiB)
+    await sleep(500)
+    expect(taken).toBeLessThan(5 * MiB)
+    await own.start()
+    await writing
+    await own.stop()
+    const ending = writer.end()
+    await sleep(1_000)
+    await own.start()
+    await ending
+    expect((await read({}, away)).equals(bytes)).toBe(true)
+    await away.close()
+  })
+
+  test('no bucket: which, and what to do', async () => {
+    const nowhere = make({ bucket: 'not-there' })
+    const expected = {
+      kind: 'not_found',
+      message: expect.stringMatching(`^log of build ${id} cannot be (read|written): .*bucket`),
+      hint: expect.stringContaining('bucket not-there'),
+    }
+    await expect(nowhere.open(id)).rejects.toMatchObject(expected)
+    await expect(read({}, nowhere)).rejects.toMatchObject(expected)
+  })
+
+  test('access denied: which permissions', async () => {
+    front.decide = () => ({ status: 403, code: 'AccessDenied' })
+    await expect(store.open(id)).rejects.toMatchObject({
+      kind: 'unauthorized',
+      hint: `Allow these credentials s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the bucket ${bucket}`,
+    })
+    await expect(read({})).rejects.toMatchObject({
+      kind: 'unauthorized',
+      hint: `Allow these credentials s3:GetObject and s3:ListBucket on the bucket ${bucket}`,
+    })
+    front.decide = (line) => (line.startsWith('PUT') ? { status: 403, code: 'AccessDenied' } : 'pass')
+    const writer = await store.open(id)
+    void writer.write('lost')
+    await expect(writer.close()).rejects.toMatchObject({ kind: 'unauthorized' })
+    await expect(writer.write('more')).rejects.toThrow(/closed/)
+    await expect(writer.end()).rejects.toMatchObject({ kind: 'unauthorized' })
+  })
+
+  test('a log whose bytes were removed is an error for who reads it, not a loop', async () => {
+    await write('one\n', 'close')
+    const writer = await store.open(id)
+    await writer.write('two\n')
+    await writer.close()
+    front.decide = (line) =>
+      /GET .*-0000000000000004/.test(line) ? { status: 404, code: 'NoSuchKey' } : 'pass'
+    await expect(read({ offset: 4 })).rejects.toMatchObject({
+      kind: 'unavailable',
+      retryable: false,
+      message: `log of build ${id} cannot be read: its bytes from 4 on are missing`,
+    })
+  })
+
+  test('a closed store gives up at once on what S3 does not take', async () => {
+    front.decide = (line) => (line.startsWith('PUT') ? { status: 503, code: 'SlowDown' } : 'pass')
+    const late = make({ clientConfig: { ...aws.clientConfig, endpoint: front.url, maxAttempts: 1 } })
+    const writer = await late.open(id)
+    void writer.write('lost')
+    await expect(late.close()).rejects.toMatchObject({ name: 'ConveyorError', kind: 'unavailable' })
+  })
+})
