@@ -81,6 +81,22 @@ describe('Postgres queue', () => {
     expect(delays.toSorted((a, b) => a - b)[5]).toBeLessThan(1_200)
   })
 
+  it('listens only while it waits, as the server tells every listener of every job', async () => {
+    const server = await open()
+    const shared = new Postgres({ url })
+    const worker = await postgresQueue({ postgres: shared, leaseSeconds: 3600 })
+    const channels = () => shared.queryWhileWaiting('select pg_listening_channels()')
+    for (const buildId of ['a', 'b']) {
+      const waiting = take(worker)
+      await expect.poll(channels).toHaveLength(1)
+      await server.send({ buildId, repository: 'acme/app' })
+      expect((await waiting).buildId).toBe(buildId)
+      await expect.poll(channels).toHaveLength(0)
+    }
+    await worker.close()
+    await shared.close()
+  })
+
   it('wakes as many processes as jobs are sent', async () => {
     const server = await open()
     const workers = await Promise.all(Array.from({ length: 6 }, () => open()))

@@ -97,8 +97,11 @@ export const WAIT = `
     expires_at = excluded.expires_at
   returning (select count(*)::int from queue_waiters where expires_at > now()) as processes`
 
-/** 1: process. */
-export const LEAVE = `update queue_waiters set waiting = 0, woken_at = null where id = $1`
+/** 1: process. Answers whether it was woken since it said that it waits; from now on it is not. */
+export const LEAVE = `
+  with before as (select id, woken_at is not null as woken from queue_waiters where id = $1 for update)
+  update queue_waiters set waiting = 0, woken_at = null
+  from before where queue_waiters.id = before.id returning before.woken`
 
 /** 1: process. Also of processes that were killed. */
 export const FORGET = `delete from queue_waiters where id = $1 or expires_at < now() - interval '1 minute'`

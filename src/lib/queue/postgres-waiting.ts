@@ -43,10 +43,8 @@ export class Waiting<T> {
   #running: Promise<void> | undefined
   /** Somebody joined or left, or there may be a job: look again. */
   #rung = false
-  /** Another process counts on this one to take a job. */
-  #woken = false
   #ring = () => {}
-  #stopListening: (() => void) | undefined
+  #announced = false
 
   constructor(options: WaitingOptions<T>) {
     this.#options = options
@@ -86,9 +84,8 @@ export class Waiting<T> {
   async close(): Promise<void> {
     for (const waiter of [...this.#waiters]) waiter.resolve(null)
     await this.#running
-    this.#stopListening?.()
     // Only in order: what is left behind counts no more within seconds.
-    if (this.#stopListening) await this.#options.postgres.query(FORGET, [this.#options.id]).catch(() => {})
+    if (this.#announced) await this.#options.postgres.query(FORGET, [this.#options.id]).catch(() => {})
   }
 
   #wake(): void {
@@ -108,17 +105,24 @@ export class Waiting<T> {
   }
 
   async #wait(): Promise<void> {
+    const { postgres, id } = this.#options
+    const channel = channelOf(id)
+    const stopListening = await postgres.listener.listen(channel, () => this.#wake())
+    try {
+      await this.#lookUntilNobodyWaits()
+    } finally {
+      stopListening()
+    }
+    // The server tells every session that listens of every NOTIFY, whomever that is for: hundreds of them for
+    // each job, of which most are busy. Who is not waiting any more is not woken, so nothing is missed.
+    await postgres.queryWhileWaiting(`unlisten ${channel}`)
+  }
+
+  async #lookUntilNobodyWaits(): Promise<void> {
     const { postgres, id, look, giveBack, wakeOther } = this.#options
-    this.#stopListening ??= await postgres.listener.listen(channelOf(id), (payload) => {
-      this.#woken = payload !== null
-      this.#wake()
-      // Woken for nothing, as everybody here has just left. Without the database nobody could be woken anyway.
-      if (this.#woken && !this.#running) wakeOther().catch(() => {})
-    })
     let poll = SHORTEST_POLL
     while (this.#waiters.size > 0) {
       this.#rung = false
-      this.#woken = false
       const warm = [...new Set([...this.#waiters].flatMap((waiter) => waiter.warm))]
       const processes = await this.#announce(warm, poll)
       const found = await look(warm)
@@ -135,13 +139,15 @@ export class Waiting<T> {
       const spread = Math.random() * Math.min(processes / 100, 1)
       await this.#ringOr(Math.min(poll * (0.75 + Math.random() / 2), known + 0.02 + spread))
     }
-    await postgres.queryWhileWaiting(LEAVE, [id])
-    if (this.#woken) await wakeOther()
+    const [left] = await postgres.queryWhileWaiting<{ woken: boolean }>(LEAVE, [id])
+    // Another process counts on this one to take a job.
+    if (left?.woken) await wakeOther()
   }
 
   /** Says who waits here; answers how many processes wait. */
   async #announce(warm: string[], poll: number): Promise<number> {
     const { postgres, id } = this.#options
+    this.#announced = true
     const rows = await postgres.queryWhileWaiting<{ processes: number }>({
       name: 'conveyor-wait',
       text: WAIT,
