@@ -1,16 +1,244 @@
-import { solveBuilder } from '../src/lib/builder/solve-builder.ts'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildInput } from '../src/lib/builder/builder.ts'
+import { dockerBuilder } from '../src/lib/builder/docker-builder.ts'
+import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
+import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from '../src/lib/builder/solve-builder.ts'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
-import { builderContract } from './builder.contract.ts'
-import { docker } from './support/engine.ts'
+import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { ensureBusybox } from './support/base-images.ts'
+import { docker, type PrivateEngine } from './support/engine.ts'
+import { engine as sharedEngine } from './support/global-setup.ts'
+import { imageConfig } from './support/pushed-image.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { frontOf } from './support/registry-doubles.ts'
 import { startTrixieEngine } from './support/trixie.ts'
 
 builderContract("the containerd store of an engine, through BuildKit's API", async () => {
   const engine = await startTrixieEngine({ store: 'containerd' })
   return {
-    builder: (credentials) =>
-      solveBuilder({ endpoint: engineEndpoint(docker(engine)), credentials, pushRetryDelays: [1, 1] }),
+    builder: (credentials) => dockerBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1] }),
     network: engine.network,
     forget: async () => {},
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }
+})
+
+describe('an engine with the containerd store', () => {
+  const resources = new AsyncDisposableStack()
+  let engine: PrivateEngine
+  let registry: TestRegistry
+  let base: string
+  beforeAll(async () => {
+    engine = resources.use(await startTrixieEngine({ store: 'containerd' }))
+    registry = resources.use(await startRegistry())
+    base = await pushBase(registry.host)
+  })
+  afterAll(() => resources.disposeAsync())
+
+  const builder = (options: Partial<SolveBuilderOptions> = {}) =>
+    solveBuilder({
+      endpoint: engineEndpoint(docker(engine)),
+      credentials: NOBODY,
+      pushRetryDelays: [1, 1],
+      ...options,
+    })
+  const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
+    buildOf(files, registry.host, rest)
+
+  test('what is chosen, and why, is told in one line', async () => {
+    const of = (one: Parameters<typeof docker>[0]) =>
+      dockerBuilder({ docker: docker(one), credentials: NOBODY, compression: 'gzip' })
+    expect(await of(engine).describe()).toBe(
+      'builds go straight to the BuildKit of the Docker engine, which pushes layers (gzip) as it exports ' +
+        "them: its image store is containerd's (overlayfs)",
+    )
+    expect(await of(sharedEngine()).describe()).toBe(
+      "builds go through the Docker engine's /build, and it pushes them: its image store is the classic one",
+    )
+  })
+
+  test('layers are zstd in an OCI manifest, or gzip in one of Docker', async () => {
+    const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+    await builder().build(build, io())
+    const { manifest } = await imageConfig(build.reference)
+    expect(manifest.mediaType).toBe('application/vnd.oci.image.manifest.v1+json')
+    expect(manifest.layers.at(-1)?.mediaType).toBe('application/vnd.oci.image.layer.v1.tar+zstd')
+
+    // Though the cache has it as zstd.
+    await builder({ compression: 'gzip' }).build(build, io())
+    const { manifest: plain } = await imageConfig(build.reference)
+    expect(plain.mediaType).toBe('application/vnd.docker.distribution.manifest.v2+json')
+    const types = plain.layers.map(({ mediaType }) => mediaType)
+    expect(new Set(types)).toEqual(new Set(['application/vnd.docker.image.rootfs.diff.tar.gzip']))
+  })
+
+  test('a registry without OCI gets gzip and a manifest of Docker, with a line in the log', async () => {
+    await using front = await frontOf(registry.host, (req, res) => {
+      const old = !(req.method === 'PUT' && /\boci\b/.test(req.headers['content-type'] ?? ''))
+      if (old) return false
+      res.writeHead(400, { 'content-type': 'application/json' })
+      res.end('{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}')
+      return true
+    })
+    const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+    const reference = build.reference.replace(registry.host, front.host)
+    const one = builder()
+    const log = io()
+    const { digest } = await one.build({ ...build, reference }, log)
+    expect(log.log.text).toContain(
+      `registry ${front.host} takes no zstd layers or OCI manifests: pushing gzip`,
+    )
+    const image = await imageConfig(reference)
+    expect(image.digest).toBe(digest)
+    expect(image.manifest.mediaType).toContain('docker')
+
+    // It is not tried again.
+    const again = io()
+    await one.build({ ...build, reference }, again)
+    expect(again.log.text).not.toContain('takes no zstd')
+  })
+
+  test('the image is made of the commit alone: its time, and the same layers for the same files', async () => {
+    const build = input({ Dockerfile: `FROM ${base}\nCOPY x /x`, x: fresh() }, { epoch: 1_600_000_000 })
+    const { digest } = await builder().build(build, io())
+    const { config } = await imageConfig(build.reference)
+    expect(config.created).toBe('2020-09-13T12:26:40Z')
+    expect((await builder().build({ ...build, cache: false }, io())).digest).toBe(digest)
+  })
+
+  test('a base image of the engine itself goes before the registry, and is told as one of the engine', async () => {
+    await ensureBusybox(docker(engine))
+    const build = input({ Dockerfile: 'FROM conveyor-test/busybox:1\nRUN true' }, { push: false })
+    const able = dockerBuilder({ docker: docker(engine), credentials: NOBODY })
+    const { from } = await able.build(build, io())
+    expect(from.images).toEqual([{ name: 'docker.io/conveyor-test/busybox:1', digest: null }])
+    expect(await able.localImage('docker.io/conveyor-test/busybox:1')).toMatch(/^sha256:/)
+    // What is not pushed stays in the engine.
+    expect(await able.localImage(build.reference)).toMatch(/^sha256:/)
+  })
+
+  test('/build works there too, for those who can not reach BuildKit', async () => {
+    const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+    const { digest } = await engineBuilder({ docker: docker(engine), credentials: NOBODY }).build(build, io())
+    expect((await imageConfig(build.reference)).digest).toBe(digest)
+  })
+
+  describe('cache in the registry', () => {
+    test('a worker that has nothing begins with what another one has built', async () => {
+      const files = (change: string) => ({
+        Dockerfile: [
+          `FROM ${base} AS tools`,
+          'COPY deps /deps',
+          'RUN cat /deps > /made; head -c 8 /dev/urandom | md5sum > /random',
+          `FROM ${base}`,
+          'COPY --from=tools /made /random /tools/',
+          'COPY app /app',
+          'RUN cat /app /tools/*',
+          '',
+        ].join('\n'),
+        deps,
+        app: change,
+      })
+      const deps = fresh()
+      const first = input(files('one'))
+      const imageName = first.reference.replace(/:1$/, '')
+      const one = builder()
+      await one.build(first, io())
+      one.saveCache(imageName, async () => first)
+      await one.close()
+      await imageConfig(`${imageName}:${CACHE_TAG}`) // throws where there is none
+
+      await using other = await startTrixieEngine({ store: 'containerd' })
+      const two = builder({ endpoint: engineEndpoint(docker(other)) })
+      expect(await two.isWarm(imageName)).toBe(false)
+      const log = io()
+      const cacheFrom = [`${imageName}:${CACHE_TAG}`]
+      const second = { ...first, ...input(files('two')), reference: `${imageName}:2`, cacheFrom }
+      const built = await two.build(second, log)
+      // Of the five steps those two that the change reaches; a stage that is no part of the image is there.
+      expect(built.steps, log.log.text).toEqual({ total: 5, cached: 3 })
+      const layers = async (reference: string) =>
+        (await imageConfig(reference)).manifest.layers.map(({ digest }) => digest)
+      const [before, after] = await Promise.all([layers(first.reference), layers(second.reference)])
+      expect(after.slice(0, -2)).toEqual(before.slice(0, -2))
+      expect(await two.isWarm(imageName)).toBe(true)
+    })
+
+    test('a worker that took a whole image from the cache asks for it again', async () => {
+      const first = input({ Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a`, a: fresh() })
+      const imageName = first.reference.replace(/:1$/, '')
+      const one = builder()
+      await one.build(first, io())
+      one.saveCache(imageName, async () => first)
+      await one.close()
+      await using other = await startTrixieEngine({ store: 'containerd' })
+      const endpoint = engineEndpoint(docker(other))
+      const two = builder({ endpoint })
+      const cacheFrom = [`${imageName}:${CACHE_TAG}`]
+      expect((await two.build({ ...first, cacheFrom }, io())).steps).toEqual({ total: 2, cached: 2 })
+      expect(await two.isWarm(imageName)).toBe(false)
+      expect(await builder({ endpoint }).isWarm(imageName)).toBe(false)
+    })
+
+    test('a cache that is not there fails nothing, and one that can not be written is told', async () => {
+      const lines: string[] = []
+      const one = builder({ log: (line) => lines.push(line) })
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` })
+      const imageName = build.reference.replace(/:1$/, '')
+      await one.build({ ...build, cacheFrom: [`${imageName}:${CACHE_TAG}`] }, io())
+      const failed = { Dockerfile: `FROM ${base}\nRUN echo ${fresh()}; exit 3` }
+      const error = await failure(
+        one.build({ ...input(failed), cacheFrom: [`${imageName}:${CACHE_TAG}`] }, io()),
+      )
+      expect(error.message).toMatch(/RUN echo .* ended with exit code 3/)
+
+      await using gone = await startRegistry()
+      await gone.stop()
+      one.saveCache(`${gone.host}/x`, async () => build)
+      await one.close()
+      expect(lines).toEqual([
+        expect.stringMatching(`^cache of ${gone.host}/x was not written: .*connection refused`),
+      ])
+    })
+  })
+
+  describe('broken parts', () => {
+    test('an engine that dies during a build is an error worth another try, which succeeds', async () => {
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo begun; sleep 1000` })
+      const log = io()
+      const failed = failure(builder().build(build, log))
+      await expect.poll(() => log.log.text).toMatch(/ begun\n/)
+      await engine.stop('SIGKILL')
+      expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
+      expect((await failed).message).toContain('the Docker engine went away')
+
+      const down = await failure(builder().build(build, io()))
+      expect(down).toMatchObject({ kind: 'unavailable', retryable: true })
+      expect(down.hint).toContain('DOCKER_HOST')
+      await engine.start()
+      await builder().build(input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` }), io())
+    })
+
+    test('a session that breaks off is an error worth another try', async () => {
+      const endpoint = engineEndpoint(docker(engine))
+      let breakOff = () => {}
+      const fragile: typeof endpoint = {
+        ...endpoint,
+        async attach(hello) {
+          const socket = await endpoint.attach(hello)
+          breakOff = () => socket.destroy()
+          return socket
+        },
+      }
+      const build = input({
+        Dockerfile: `FROM ${base}\nRUN echo begun; sleep 2\nRUN --mount=type=secret,id=s cat /run/secrets/s`,
+      })
+      const log = io()
+      const secrets = { s: Buffer.from('x') }
+      const failed = failure(builder({ endpoint: fragile }).build({ ...build, secrets }, log))
+      await expect.poll(() => log.log.text).toMatch(/ begun\n/)
+      breakOff()
+      expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
+    })
+  })
 })

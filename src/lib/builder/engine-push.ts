@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
+import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo } from './builder.ts'
 import { pushError } from './engine-errors.ts'
@@ -23,7 +24,10 @@ export async function pushFromEngine(
   return retried(reference, delays, io, () => pushOnce(docker, credentials, reference, io))
 }
 
-/** Tries a push until it succeeds, fails for good, or was tried often enough. */
+/**
+ * Tries a push until it succeeds, fails for good, or was tried often enough. A ConveyorError is no failure
+ * of the push itself: it is thrown on.
+ */
 export async function retried<T>(
   reference: string,
   delays: number[],
@@ -35,6 +39,7 @@ export async function retried<T>(
       return await push()
     } catch (thrown) {
       io.signal.throwIfAborted()
+      if (thrown instanceof ConveyorError) throw thrown
       const error = pushError(thrown, reference)
       if (!error.retryable || delay === null) throw error
       await io.log.write(`push failed, trying again: ${error.message}\n`)
@@ -66,8 +71,16 @@ async function pushOnce(
     const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
     if (counts || (FINAL.test(status) && status !== before)) await io.log.write(`${id}: ${status}\n`)
   }
+  digest ??= await pushedDigest(docker, reference)
   if (!digest) throw new Error('the push ended without a digest')
   return digest
+}
+
+/** Engines with containerd's image store do not tell the digest as they push. */
+async function pushedDigest(docker: Dockerode, reference: string): Promise<string | undefined> {
+  const { RepoDigests } = await docker.getImage(reference).inspect()
+  const start = `${reference.slice(0, reference.lastIndexOf(':'))}@`
+  return RepoDigests.find((name) => name.startsWith(start))?.slice(start.length)
 }
 
 interface PushMessage {
