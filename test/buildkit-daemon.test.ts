@@ -1,32 +1,186 @@
 import { readFile } from 'node:fs/promises'
-import { describe, expect, test } from 'vitest'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildInput } from '../src/lib/builder/builder.ts'
+import { type FarmBuilderOptions, farmBuilder } from '../src/lib/builder/farm-builder.ts'
 import { solveBuilder } from '../src/lib/builder/solve-builder.ts'
-import {
-  type BuildkitTls,
-  buildkitdEndpoint,
-  parseBuildkitAddress,
-} from '../src/lib/buildkit/buildkitd-endpoint.ts'
-import { builderContract } from './builder.contract.ts'
-import { startBuildkitd } from './support/buildkitd.ts'
+import { buildkitdEndpoint, parseBuildkitAddress } from '../src/lib/buildkit/buildkitd-endpoint.ts'
+import type { Endpoint } from '../src/lib/buildkit/endpoint.ts'
+import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { startBuildkitd, type TestBuildkitd } from './support/buildkitd.ts'
+import { type Certificates, makeCertificates, type TlsFiles } from './support/certificates.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { tempDir } from './support/temp.ts'
 
-async function endpointOf(name: string, tls?: BuildkitTls) {
+async function endpointOf(name: string, files?: TlsFiles): Promise<Endpoint> {
   const address = parseBuildkitAddress(name)
   if (!address) throw new Error(name)
-  return buildkitdEndpoint(name, address, tls)
+  if (!files) return buildkitdEndpoint(name, address)
+  const [ca, cert, key] = await Promise.all([readFile(files.ca), readFile(files.cert), readFile(files.key)])
+  return buildkitdEndpoint(name, address, { ca, cert, key })
 }
 
 builderContract('a buildkitd of its own, over mTLS', async () => {
   const buildkitd = await startBuildkitd()
-  const [ca, cert, key] = await Promise.all(
-    [buildkitd.tls.ca, buildkitd.tls.cert, buildkitd.tls.key].map((path) => readFile(path)),
-  )
-  const endpoint = await endpointOf(buildkitd.address, { ca, cert, key } as BuildkitTls)
+  const endpoint = await endpointOf(buildkitd.address, buildkitd.tls)
   return {
     builder: (credentials) => solveBuilder({ endpoint, credentials, pushRetryDelays: [1, 1] }),
     network: 'host',
     forget: async () => {},
     [Symbol.asyncDispose]: () => buildkitd[Symbol.asyncDispose](),
   }
+})
+
+describe('the way to a buildkitd', () => {
+  const resources = new AsyncDisposableStack()
+  let buildkitd: TestBuildkitd
+  let registry: TestRegistry
+  let base: string
+  beforeAll(async () => {
+    buildkitd = resources.use(await startBuildkitd())
+    registry = resources.use(await startRegistry())
+    base = await pushBase(registry.host)
+  })
+  afterAll(() => resources.disposeAsync())
+
+  test('a socket of this machine', async () => {
+    const one = solveBuilder({ endpoint: await endpointOf(buildkitd.socket), credentials: NOBODY })
+    const build = buildOf({ Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a`, a: fresh() }, registry.host)
+    expect((await one.build(build, io())).steps.total).toBe(2)
+  })
+
+  test('without a certificate that it knows there is no way in', async () => {
+    await using folder = await tempDir('conveyor-certificates-')
+    const { client } = await makeCertificates(folder.path)
+    const strange = { ...buildkitd.tls, cert: client.cert, key: client.key }
+    const build = buildOf({ Dockerfile: `FROM ${base}` }, registry.host)
+    for (const files of [client, strange]) {
+      const endpoint = await endpointOf(buildkitd.address, files)
+      const error = await failure(solveBuilder({ endpoint, credentials: NOBODY }).build(build, io()))
+      expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+      expect(error.message).toContain(buildkitd.address)
+      expect(error.message).toMatch(/certificate|alert/)
+    }
+  })
+
+  test('a node that dies during a build is an error worth another try', async () => {
+    await using mortal = await startBuildkitd()
+    const endpoint = await endpointOf(mortal.socket)
+    const log = io()
+    const build = buildOf({ Dockerfile: `FROM ${base}\nRUN echo begun; sleep 1000` }, registry.host)
+    const failed = failure(solveBuilder({ endpoint, credentials: NOBODY }).build(build, log))
+    await expect.poll(() => log.log.text).toMatch(/ begun\n/)
+    await mortal.stop('SIGKILL')
+    expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect((await failed).message).toContain(mortal.socket)
+  })
+})
+
+describe('a farm', () => {
+  const resources = new AsyncDisposableStack()
+  let certificates: Certificates
+  let nodes: TestBuildkitd[]
+  let endpoints: Endpoint[]
+  let registry: TestRegistry
+  let base: string
+  beforeAll(async () => {
+    certificates = await makeCertificates(resources.use(await tempDir('conveyor-certificates-')).path)
+    nodes = [
+      resources.use(await startBuildkitd({ certificates })),
+      resources.use(await startBuildkitd({ certificates })),
+    ]
+    endpoints = await Promise.all(nodes.map(({ address, tls }) => endpointOf(address, tls)))
+    registry = resources.use(await startRegistry())
+    base = await pushBase(registry.host)
+  })
+  afterAll(() => resources.disposeAsync())
+
+  const farm = (options: Partial<FarmBuilderOptions> = {}) =>
+    farmBuilder({ endpoints, credentials: NOBODY, pushRetryDelays: [1, 1], ...options })
+  const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
+    buildOf(files, registry.host, rest)
+  const placeIn = (text: string) => /building on (\S+)\n/.exec(text)?.[1] ?? text
+
+  test('a repository meets its cache, whoever of the farm asks; repositories are spread', async () => {
+    const places = new Set<string>()
+    for (let i = 0; i < 6 || (places.size < 2 && i < 40); i++) {
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const [one, two] = [io(), io()]
+      await farm().build(build, one)
+      const again = await farm({ endpoints: endpoints.toReversed() }).build(build, two)
+      expect(again.steps).toEqual({ total: 1, cached: 1 })
+      expect(placeIn(two.log.text)).toBe(placeIn(one.log.text))
+      places.add(placeIn(one.log.text))
+    }
+    expect(places.size).toBe(2)
+  })
+
+  test('when the first node is busy the next one builds, from what the registry has of the cache', async () => {
+    const one = farm({ maxBuilds: 1 })
+    const dockerfile = `FROM ${base}\nCOPY deps /deps\nRUN head -c 8 /dev/urandom | md5sum > /made\nCOPY app /app`
+    const files = { Dockerfile: dockerfile, deps: fresh(), app: 'one' }
+    const build = input(files)
+    const imageName = build.reference.replace(/:1$/, '')
+    const first = io()
+    await one.build(build, first)
+    one.saveCache(imageName, async () => build)
+    await one.close()
+
+    const two = farm({ maxBuilds: 1 })
+    const abort = new AbortController()
+    const busy = io(abort.signal)
+    const waits = `FROM ${base}\nRUN echo begun ${fresh()}; sleep 1000`
+    const sleeping = two.build({ ...input({ Dockerfile: waits }), reference: build.reference }, busy)
+    sleeping.catch(() => {})
+    await expect.poll(() => busy.log.text).toMatch(/ begun /)
+    expect(placeIn(busy.log.text)).toBe(placeIn(first.log.text))
+    const other = io()
+    const changed = { ...build, ...input({ ...files, app: 'two' }), reference: `${imageName}:2` }
+    const built = await two.build(changed, other)
+    expect(placeIn(other.log.text)).not.toBe(placeIn(first.log.text))
+    expect(other.log.text).toContain(`${placeIn(first.log.text)} is busy (1 of 1 builds)\n`)
+    expect(built.steps).toEqual({ total: 3, cached: 2 })
+    abort.abort(new Error('enough'))
+    await expect(sleeping).rejects.toThrow('enough')
+  })
+
+  test('when a node is down the next one builds; it is asked again after a while', async () => {
+    const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` })
+    const first = io()
+    const one = farm({ pauseMs: 300 })
+    await one.build(build, first)
+    const place = placeIn(first.log.text)
+    const node = nodes.find(({ address }) => address === place)
+    await node?.stop('SIGKILL')
+    const [second, third, fourth] = [io(), io(), io()]
+    await one.build(build, second)
+    expect(placeIn(second.log.text)).not.toBe(place)
+    expect(second.log.text).toMatch(
+      new RegExp(`buildkitd at ${place} can not be reached: .*trying the next one`),
+    )
+    await one.build(build, third)
+    expect(placeIn(third.log.text)).not.toBe(place)
+    await node?.start()
+    await sleep(300)
+    await one.build(build, fourth)
+    expect(placeIn(fourth.log.text)).toBe(place)
+  })
+
+  test('when all are down it is an error that names them', async () => {
+    const gone = await Promise.all(
+      ['tcp://127.0.0.1:1', 'unix:///nonexistent/buildkitd.sock'].map((name) => endpointOf(name)),
+    )
+    const error = await failure(farm({ endpoints: gone }).build(input({ Dockerfile: `FROM ${base}` }), io()))
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect(error.message).toContain('tcp://127.0.0.1:1, unix:///nonexistent/buildkitd.sock')
+    expect(error.advice).toMatch(/ECONNREFUSED|ENOENT/)
+  })
+
+  test('what it is, is told in one line', async () => {
+    expect(await farm().describe()).toBe(
+      `builds go to BuildKit at ${nodes[0]?.address}, ${nodes[1]?.address}, by repository, 4 at a time each`,
+    )
+  })
 })
 
 describe('addresses', () => {
