@@ -29,6 +29,22 @@ export async function ensureBusybox(docker: Docker): Promise<void> {
   await ensureImage(docker, BUSYBOX_IMAGE, await busyboxEntries())
 }
 
+/**
+ * Puts the small one into a registry under its own name, for those who have no images but a registry's.
+ * @param host `127.0.0.1:PORT`, which asks for no login
+ */
+export async function publishBusybox(docker: Docker, host: string): Promise<void> {
+  await ensureBusybox(docker)
+  const name = `${host}/${BUSYBOX_IMAGE}`
+  const [repository, tag = ''] = BUSYBOX_IMAGE.split(':')
+  await docker.getImage(BUSYBOX_IMAGE).tag({ repo: `${host}/${repository}`, tag })
+  try {
+    await finish(docker, await docker.getImage(name).push({ authconfig: {} }), `${name} was not pushed`)
+  } finally {
+    await docker.getImage(name).remove()
+  }
+}
+
 async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): Promise<void> {
   const recipe = await recipeOf(entries)
   if ((await commentOf(docker, name)) === recipe) return
@@ -40,10 +56,15 @@ async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): P
     'CMD ["/bin/sh"]',
   ].join('\n')
   const progress = await docker.importImage(tar(entries), { repo, tag, changes, message: recipe })
-  await new Promise<void>((resolve, reject) => {
-    docker.modem.followProgress(progress, (error: Error | null, lines: { error?: string }[]) => {
+  await finish(docker, progress, `${name} was not imported`)
+}
+
+/** Reads the engine's messages to the end; rejects when one of them is an error. */
+function finish(docker: Docker, messages: NodeJS.ReadableStream, problem: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    docker.modem.followProgress(messages, (error: Error | null, lines: { error?: string }[]) => {
       const failure = error?.message ?? lines.find((line) => line.error)?.error
-      if (failure) reject(new Error(`${name} was not imported: ${failure}`))
+      if (failure) reject(new Error(`${problem}: ${failure}`))
       else resolve()
     })
   })

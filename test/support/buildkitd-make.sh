@@ -3,8 +3,8 @@
 # golang-github-docker-docker-dev, the same as in its Docker 26.1. Needs root and what trixie-root.sh made.
 # Does nothing, at once, when this very recipe has made what is there. Usage: buildkitd-make.sh TRIXIE FOLDER
 #
-# The compiler and its libraries (3.5 GB) are laid over TRIXIE, in a folder that is removed again. As in
-# trixie-root.sh: renamed when complete, made once by two runs at a time, and no mount outlives it.
+# The compiler and its libraries (3.5 GB) are laid over TRIXIE, in a folder that is removed again. As with
+# trixie-root.sh: renamed when complete, made once by two runs at the same time, and no mount outlives it.
 set -eu
 trixie=$1
 folder=$2
@@ -32,16 +32,18 @@ make_buildkitd() {
 
 # Inside. What it imports and trixie has no package of is left out, or stood in for where it is called.
 compile() {
-  export DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/build
+  export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/build DEBIAN_FRONTEND=noninteractive
   apt-get -qq update
-  apt-get -qq -y install --no-install-recommends golang-go golang-github-docker-docker-dev \
+  apt-get -qq -y install --download-only --no-install-recommends golang-go golang-github-docker-docker-dev \
     golang-github-agext-levenshtein-dev golang-github-aws-aws-sdk-go-v2-dev \
     golang-github-containerd-stargz-snapshotter-dev golang-github-containerd-nydus-snapshotter-dev \
     golang-github-coreos-go-systemd-dev golang-github-gofrs-flock-dev golang-github-google-shlex-dev \
     golang-github-mitchellh-hashstructure-v2-dev golang-github-pkg-profile-dev \
     golang-github-spdx-tools-golang-dev
+  # Unpacked, not installed: dpkg would wait for the disk at each of 400 packages.
+  for package in /var/cache/apt/archives/*.deb; do dpkg-deb --extract "$package" /build/debian; done
 
-  sources=/usr/share/gocode/src/github.com
+  sources=/build/debian/usr/share/gocode/src/github.com
   echo 'module github.com/moby/buildkit' >"$sources/moby/buildkit/go.mod"
   # Caches in GitHub Actions and in Azure.
   sed -i '/remotecache\/gha"/d; /remotecache\/azblob"/d; /"gha": /d; /"azblob": /d' \
@@ -109,9 +111,11 @@ func FromString(string) (PackageURL, error) {
 	return PackageURL{}, errors.New("package URLs are not read by this build")
 }
 GO
-  export GO111MODULE=off GOPATH=/usr/share/gocode CGO_ENABLED=0 GOFLAGS= GOCACHE=/build/cache
+  export GO111MODULE=off GOPATH=/build/debian/usr/share/gocode CGO_ENABLED=0 GOFLAGS= GOCACHE=/build/cache
+  GOROOT=$(echo /build/debian/usr/lib/go-1.*)
+  export GOROOT
   cd /build
-  go build -trimpath -ldflags '-s -w' -o /build/buildkitd github.com/moby/buildkit/cmd/buildkitd
+  "$GOROOT/bin/go" build -trimpath -ldflags '-s -w' -o /build/buildkitd github.com/moby/buildkit/cmd/buildkitd
 }
 
 stand_in() {

@@ -29,7 +29,8 @@ make_root() {
   mount -t proc proc "$new/proc"
   inside() { DEBIAN_FRONTEND=noninteractive chroot "$new" "$@"; }
   inside apt-get -qq update
-  inside apt-get -qq -y install --no-install-recommends docker.io ca-certificates
+  inside apt-get -qq -y -o DPkg::Options::=--force-unsafe-io install --no-install-recommends \
+    docker.io ca-certificates
   umount "$new/proc"
   rm -rf "$new"/var/cache/apt/*.bin "$new"/var/cache/apt/archives/*.deb "$new"/var/lib/apt/lists/* \
     "$new"/usr/share/doc/* "$new"/usr/share/locale/*
