@@ -1,13 +1,16 @@
 # Every target prepares what it needs (bin/setup.sh) on a machine where nothing was installed by hand.
 # npm scripts run on the Node in node_modules, whatever the machine has.
 
-.PHONY: help setup build bootstrap demo test check bench clean
+.PHONY: help setup setup-tests build bootstrap demo test check bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup:
 	@bin/setup.sh
+
+setup-tests: setup
+	@bin/setup.sh test
 
 build: setup ## Compile to dist/
 	@npm run -s build
@@ -21,10 +24,10 @@ demo: build ## Watch a git push become an image
 check: setup ## Lint and check types
 	@npm run -s check
 
-test: build check ## Check, and run all tests on a real engine, registry and git server
+test: setup-tests build check ## Check, and run all tests on a real engine, registry and git server
 	@npm test
 
-bench: build ## Measure against other ways to build an image
+bench: setup-tests build ## Measure against other ways to build an image
 	@npm run -s bench
 
 clean: ## Remove what was built, with the private engine's images
