@@ -93,7 +93,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     async digest(repository, tag) {
       const answer = await fetch(`${registry.url}/v2/${repository}/manifests/${tag}`, {
         method: 'HEAD',
-        headers: { accept: 'application/vnd.docker.distribution.manifest.v2+json' },
+        headers: { accept: MANIFESTS },
       })
       return answer.status === 404 ? null : answer.headers.get('docker-content-digest')
     },
