@@ -1,5 +1,9 @@
 import { splitReference } from '../../src/lib/registry/image-name.ts'
 
+/** What a registry is asked for: either kind of manifest. */
+export const MANIFEST_TYPES =
+  'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
+
 /** What a registry on this machine has of an image. */
 export interface PushedImage {
   /** Of the manifest. */
@@ -22,8 +26,7 @@ export async function imageConfig(
 ): Promise<PushedImage> {
   const { host, path, tag } = splitReference(reference)
   const headers = {
-    accept:
-      'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json',
+    accept: MANIFEST_TYPES,
     ...(login ? { authorization: `Basic ${btoa(`${login.username}:${login.password}`)}` } : {}),
   }
   const get = async (what: string) => {

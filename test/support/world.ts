@@ -4,6 +4,7 @@ import { type GitServer, startGitServer } from './git-server.ts'
 import { type GitHubDouble, type RecordedStatus, startGitHubDouble } from './github-double.ts'
 import { engine } from './global-setup.ts'
 import { type ConveyorServer, startConveyor } from './processes.ts'
+import { MANIFEST_TYPES } from './pushed-image.ts'
 import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts'
 import { tempDir } from './temp.ts'
 
@@ -93,7 +94,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     async digest(repository, tag) {
       const answer = await fetch(`${registry.url}/v2/${repository}/manifests/${tag}`, {
         method: 'HEAD',
-        headers: { accept: MANIFESTS },
+        headers: { accept: MANIFEST_TYPES },
       })
       return answer.status === 404 ? null : answer.headers.get('docker-content-digest')
     },
