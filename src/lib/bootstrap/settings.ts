@@ -35,8 +35,10 @@ export async function settings(
 export async function socketSettings(
   path: string | undefined,
 ): Promise<Pick<SettingValues, 'dockerSocket' | 'dockerGid'>> {
-  const gid = path ? await stat(path).then(groupOf, () => '') : ''
-  return { dockerSocket: path ?? '', dockerGid: gid }
+  if (!path) return { dockerSocket: '', dockerGid: '' }
+  // Elsewhere the engine is in a virtual machine, where the socket is root's.
+  if (process.platform !== 'linux') return { dockerSocket: path, dockerGid: '0' }
+  return { dockerSocket: path, dockerGid: await stat(path).then(groupOf, () => '') }
 }
 
 const groupOf = ({ gid }: { gid: number }) => String(gid)
@@ -77,7 +79,7 @@ GITHUB_SECRET=${values.githubSecret}
 # Of its database; any long text without spaces, $, @, : and /.
 POSTGRES_PASSWORD=${values.postgresPassword}
 
-# The engine's socket, and the group that may use it: stat -c %g /var/run/docker.sock
+# The engine's socket, and the group that may use it: stat -c %g /var/run/docker.sock; 0 with Docker Desktop.
 DOCKER_SOCKET=${values.dockerSocket}
 DOCKER_GID=${values.dockerGid}
 `
