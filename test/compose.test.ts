@@ -9,6 +9,7 @@ import { conveyorImageArguments } from './support/conveyor-image.ts'
 import { createGitRepository, type GitRepository } from './support/git-repository.ts'
 import { engine } from './support/global-setup.ts'
 import { freePort, projectRoot, runConveyor, start } from './support/processes.ts'
+import { MANIFEST_TYPES } from './support/pushed-image.ts'
 import { ensureServiceImages } from './support/service-images.ts'
 import { type TempDir, tempDir } from './support/temp.ts'
 
@@ -96,8 +97,7 @@ async function giveRepository(uid: number): Promise<void> {
 }
 
 const digestOf = async (tag: string) => {
-  const accept = 'application/vnd.docker.distribution.manifest.v2+json'
-  const options = { method: 'HEAD', headers: { accept } }
+  const options = { method: 'HEAD', headers: { accept: MANIFEST_TYPES } }
   const answer = await fetch(`http://${registry}/v2/acme/web/manifests/${tag}`, options)
   return answer.headers.get('docker-content-digest')
 }
