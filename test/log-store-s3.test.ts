@@ -252,6 +252,44 @@ describe('s3LogStore', () => {
     )
   })
 
+  test('a reader whose request for a segment comes after its removal reads on in the text', async () => {
+    const released = Promise.withResolvers<void>()
+    const held = Promise.withResolvers<void>()
+    front.decide = (line) => {
+      if (!new RegExp(`^GET .*${id}-\\d{16}\\?`).test(line)) return 'pass'
+      held.resolve()
+      return released.promise
+    }
+    const writer = await store.open(id)
+    await writer.write('one\n')
+    const reading = read({ offset: 1 })
+    await held.promise
+    await writer.write('two\n')
+    await writer.end()
+    expect(await keys()).toEqual([`logs/${id}.txt`])
+    released.resolve()
+    expect(String(await reading)).toBe('ne\ntwo\n')
+    expect(count(/^GET .*txt/)).toBe(1)
+  })
+
+  test('an abort and a close end readers also while S3 does not answer', async () => {
+    const released = Promise.withResolvers<void>()
+    await write('one\n', 'close')
+    for (const pattern of [/list-type/, /^GET .*-\d{16}\?/]) {
+      front.decide = (line) => (pattern.test(line) ? released.promise : 'pass')
+      const other = make()
+      const stop = new AbortController()
+      const before = count(pattern)
+      const readings = [read({ signal: stop.signal }, other), read({}, other)]
+      await expect.poll(() => count(pattern)).toBeGreaterThan(before)
+      stop.abort()
+      expect(await readings[0]).toEqual(Buffer.alloc(0))
+      await other.close()
+      expect(await readings[1]).toEqual(Buffer.alloc(0))
+    }
+    released.resolve()
+  })
+
   test('a large text is made of parts; a log that goes on after it keeps what was there', async () => {
     const bytes = randomBytes(13 * MiB)
     const writer = await store.open(id)

@@ -119,12 +119,12 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
     try {
       let position = offset
       let moves = 0
-      for (let layout = await log.look(); ; ) {
+      for (let layout = await unlessStopped(log.look(), stops); ; ) {
         while (position < layout.size && !stopped()) {
-          const block = await unlessMoved(readBlock(buildId, layout, position))
+          const block = await unlessStopped(unlessMoved(readBlock(buildId, layout, position)), stops)
           if (!block) {
             if (++moves > MOVES) throw damaged(buildId, position)
-            layout = await log.lookAnew()
+            layout = await unlessStopped(log.lookAnew(), stops)
             continue
           }
           moves = 0
@@ -183,6 +183,21 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
     read: (buildId, options = {}) =>
       read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
     close: () => (closed ??= close()),
+  }
+}
+
+/** Rejects as soon as one of the signals is aborted, whatever S3 does then. */
+async function unlessStopped<T>(work: Promise<T>, stops: AbortSignal[]): Promise<T> {
+  const stopped = Promise.withResolvers<never>()
+  const stop = () => stopped.reject(new ConveyorError('cancelled', 'the reader is gone'))
+  for (const signal of stops) {
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop)
+  }
+  try {
+    return await Promise.race([work, stopped.promise])
+  } finally {
+    for (const signal of stops) signal.removeEventListener('abort', stop)
   }
 }
 
