@@ -3,6 +3,7 @@ import type { BuildInput } from '../src/lib/builder/builder.ts'
 import { dockerBuilder } from '../src/lib/builder/docker-builder.ts'
 import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
 import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from '../src/lib/builder/solve-builder.ts'
+import { cacheSize } from '../src/lib/buildkit/cache-limit.ts'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
 import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { ensureBusybox } from './support/base-images.ts'
@@ -200,6 +201,14 @@ describe('an engine with the containerd store', () => {
         expect.stringMatching(`^cache of ${gone.host}/x was not written: .*connection refused`),
       ])
     })
+  })
+
+  test('the cache is kept within its limit, after a build', async () => {
+    const endpoint = engineEndpoint(docker(engine))
+    await builder().build(input({ Dockerfile: `FROM ${base}\nRUN head -c 30000000 /dev/urandom > /x` }), io())
+    expect(await cacheSize(endpoint)).toBeGreaterThan(30e6)
+    await builder({ maxCacheBytes: 20e6 }).build(input({ Dockerfile: `FROM ${base}\nRUN true` }), io())
+    await expect.poll(() => cacheSize(endpoint)).toBeLessThan(20e6)
   })
 
   describe('broken parts', () => {

@@ -17,6 +17,7 @@ describe('parseConfig', () => {
       latest: 'always',
       dry: false,
       builder: { kind: 'engine' },
+      packing: { compression: 'zstd', exportCache: true, maxCacheBytes: null },
       buildNetwork: null,
       logger: { kind: 'stdout' },
       queue: { kind: 'memory' },
@@ -81,6 +82,28 @@ describe('parseConfig', () => {
       kind: 'cloudwatch',
       group: '/conveyor/builds',
     })
+  })
+
+  test('the farm of buildkitd, and what is done with layers', () => {
+    const config = parseConfig({
+      builder: 'buildkit',
+      'buildkit.addr': ['tcp://b1.lan', 'unix:///run/b2.sock'],
+      'buildkit.tls': '/certs',
+      'buildkit.builds': '2',
+      compression: 'gzip',
+      'cache.export': 'none',
+      'cache.max': '20GB',
+    })
+    expect(config.builder).toEqual({
+      kind: 'buildkit',
+      addresses: new Map<string, object>([
+        ['tcp://b1.lan', { host: 'b1.lan', port: 1234 }],
+        ['unix:///run/b2.sock', { path: '/run/b2.sock' }],
+      ]),
+      tls: '/certs',
+      builds: 2,
+    })
+    expect(config.packing).toEqual({ compression: 'gzip', exportCache: false, maxCacheBytes: 20e9 })
   })
 
   test('whoever names a builder image wants it used', () => {
@@ -149,11 +172,18 @@ describe('parseConfig', () => {
       { queue: 'sqs://sqs.eu-west-1.amazonaws.com/1/builds' },
       '--queue (QUEUE) is sqs://, for workers on any machine: expected --db',
     ],
-    [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, image or swarm'],
+    [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, buildkit, image or swarm'],
     [
       { builder: 'image', 'builder.mount': 'a:b' },
       '--builder.mount (BUILDER_MOUNT) is "a:b": expected SOURCE',
     ],
+    [{ builder: 'buildkit' }, '--buildkit.addr (BUILDKIT_ADDR) is not given: expected tcp://HOST[:PORT]'],
+    [{ 'buildkit.addr': 'tcp://b1' }, '--buildkit.addr (BUILDKIT_ADDR) is where buildkitd listens: expected'],
+    [
+      { builder: 'buildkit', 'buildkit.addr': 'http://b1' },
+      '--buildkit.addr (BUILDKIT_ADDR) is "http://b1": expected tcp://HOST[:PORT] or unix:///PATH',
+    ],
+    [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
     [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) chooses nodes of a Swarm'],
     [
       { builder: 'swarm', 'builder.privileged': true },

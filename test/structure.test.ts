@@ -55,11 +55,14 @@ describe('imports go one way: commands, setup, server and adapters, build, error
     expect(offenders((i) => ADAPTERS.includes(i.from) && ADAPTERS.includes(i.to) && !allowed(i))).toEqual([])
   })
 
-  test('only setup.ts makes adapters; the server is handed them', () => {
+  test('only setup.ts and setup-builder.ts make adapters; the server is handed them', () => {
     const makers =
-      /(sqlite|memory-queue|file-log-store|stdout-log-store|github|git-mirrors|engine-builder|registry-client|credentials)\.ts$/
+      /(store\/sqlite|store\/postgres|[a-z]+-queue|[a-z0-9]+-log-store|github|git-mirrors|[a-z]+-builder|registry-client|credentials)\.ts$/
     expect(
-      offenders((i) => makers.test(i.target) && !i.typeOnly && i.to !== i.from && i.file !== 'setup.ts'),
+      offenders(
+        (i) =>
+          makers.test(i.target) && !i.typeOnly && i.to !== i.from && !/^setup(-builder)?\.ts$/.test(i.file),
+      ),
     ).toEqual([])
   })
 

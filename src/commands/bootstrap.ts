@@ -52,13 +52,14 @@ what to do about it, everything else is made, and the exit code is 3.`
       import('../lib/bootstrap/flags.ts'),
     ])
     const config = parseConfig({ ...flags, builder: 'image' })
-    if (config.builder.kind === 'engine') throw new ConveyorError('invalid', 'there is no builder image')
+    const { builder } = config
+    if (builder.kind !== 'image') throw new ConveyorError('invalid', 'there is no builder image')
     const missing: string[] = []
     const keys = await bootstrap(
       {
         config,
-        image: flags.image ? config.builder.image : null,
-        data: config.builder.data,
+        image: flags.image ? builder.image : null,
+        data: builder.data,
         buildArgs: parseBuildArgs(flags['build-arg'] ?? []),
         settings: flags.settings,
         sshDir: flags['ssh-dir'] ?? join(config.dataDir, 'ssh'),

@@ -105,3 +105,10 @@ export function retryDelays(text: string): number[] | undefined {
   if (delays.length > 10 || delays.includes(undefined)) return undefined
   return (delays as number[]).map((ms) => ms / 1000)
 }
+
+/** `500MB`, `20GB` or `1TB` in bytes. */
+export function size(text: string): number | undefined {
+  const match = /^(\d{1,6})(MB|GB|TB)$/i.exec(text)
+  const unit = { MB: 1e6, GB: 1e9, TB: 1e12 }[(match?.[2] ?? '').toUpperCase()]
+  return unit && Number(match?.[1]) > 0 ? Number(match?.[1]) * unit : undefined
+}

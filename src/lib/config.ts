@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { LatestPolicy } from './build/publish.ts'
-import { type BuilderConfig, builderConfig } from './builder-config.ts'
+import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
 import {
   DAY_MS,
   database,
@@ -38,6 +38,7 @@ export interface Config {
   latest: LatestPolicy
   dry: boolean
   builder: BuilderConfig
+  packing: PackingConfig
   buildNetwork: string | null
   /** Folder of build secrets; see build-secrets.ts. */
   secretsDir: string
@@ -105,6 +106,7 @@ export function parseConfig(values: OptionValues): Config {
     latest: options.oneOf('latest', ['always', 'default-branch']),
     dry: options.flag('dry'),
     builder: builderConfig(options),
+    packing: packingConfig(options),
     buildNetwork: options.name('build.network', 'network, such as host or none'),
     secretsDir: resolve(options.text('build.secrets') ?? join(dataDir, 'secrets')),
     logger:

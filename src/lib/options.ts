@@ -74,8 +74,42 @@ export const OPTIONS = {
   dry: { env: 'DRY', help: 'build, but push nothing' },
   builder: {
     env: 'BUILDER',
-    value: 'engine|image|swarm',
-    help: 'what builds: the Docker engine itself, containers of --builder.image in it, or on a Docker Swarm [default: image if --builder.image is given, else engine]',
+    value: 'engine|buildkit|image|swarm',
+    help: 'what builds: the Docker engine itself, the buildkitd of --buildkit.addr, containers of --builder.image in the engine, or on a Docker Swarm [default: image if --builder.image is given, else engine]',
+  },
+  'buildkit.addr': {
+    env: 'BUILDKIT_ADDR',
+    value: 'address',
+    list: true,
+    help: 'where buildkitd listens, tcp://HOST[:PORT] or unix:///PATH; of several, each repository has its first choice; repeat it, or put commas between',
+  },
+  'buildkit.tls': {
+    env: 'BUILDKIT_TLS',
+    value: 'dir',
+    help: 'folder with the certificates for tcp:// addresses: ca.pem, cert.pem and key.pem',
+  },
+  'buildkit.builds': {
+    env: 'BUILDKIT_BUILDS',
+    default: '4',
+    value: 'number',
+    help: "builds at a time on one buildkitd, before a repository's next choice takes over",
+  },
+  compression: {
+    env: 'COMPRESSION',
+    default: 'zstd',
+    value: 'zstd|gzip|uncompressed',
+    help: "how layers are packed, where BuildKit pushes (buildkitd, engines with containerd's image store): gzip for clients as old as Docker 22",
+  },
+  'cache.export': {
+    env: 'CACHE_EXPORT',
+    default: 'registry',
+    value: 'registry|none',
+    help: 'where BuildKit keeps the cache of all steps for workers that have none, after the tags are published: beside the images, as the tag conveyor..cache',
+  },
+  'cache.max': {
+    env: 'CACHE_MAX',
+    value: 'size',
+    help: 'how large the build cache of the engine, or of each buildkitd, may get: 500MB, 20GB [default: as it is set there]',
   },
   'builder.image': {
     env: 'BUILDER_IMAGE',

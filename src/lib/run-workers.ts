@@ -1,8 +1,9 @@
 import { type Build, shortName } from './build/build.ts'
 import type { StatusReporter } from './build/report-status.ts'
 import { WarmRepositories, warmUp } from './build/warm.ts'
+import type { Builder } from './builder/builder.ts'
 import type { Config } from './config.ts'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError, toConveyorError } from './errors.ts'
 import { atMost, Releaser, type Shutdown, within } from './lifecycle.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
@@ -53,6 +54,7 @@ export async function runWorkers(
   const failed = new AbortController()
   const ending = { stop: AbortSignal.any([stop, failed.signal]), now: AbortSignal.any([now, failed.signal]) }
   const warm = new WarmRepositories()
+  if (!adapters.parts.container) void sayBuilder(adapters.parts.builder, io.log)
   stop.addEventListener('abort', () => {
     io.log(
       `stopping: running builds are finished first, for ${config.drainMs / 1000} s at most; signal again to give them back now`,
@@ -80,6 +82,15 @@ export async function runWorkers(
     (error: Error) => io.log(`warm: ${error.message}`),
   )
   await Promise.all([working, warming])
+}
+
+/** How builds are done here; an engine that is down now may be there when the first job comes. */
+async function sayBuilder(builder: Builder, log: (line: string) => void): Promise<void> {
+  try {
+    log(await builder.describe())
+  } catch (error) {
+    log(`warning: ${toConveyorError(error, 'the builder can not be asked').advice}`)
+  }
 }
 
 function outcome(build: Build): string {

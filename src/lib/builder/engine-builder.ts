@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
+import { cacheLimit } from '../buildkit/cache-limit.ts'
 import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
 import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
@@ -21,6 +22,10 @@ export interface EngineBuilderOptions {
   pushRetryDelays?: number[]
   /** How many images of a repository stay in the engine; 3 by default. */
   keepImages?: number
+  /** How large the build cache may get; null leaves it to the engine. */
+  maxCacheBytes?: number | null
+  /** Told what went wrong in the background, one line at a time. */
+  log?: (line: string) => void
 }
 
 /**
@@ -29,6 +34,8 @@ export interface EngineBuilderOptions {
  */
 export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
+  const { maxCacheBytes, log = () => {} } = options
+  const limit = maxCacheBytes ? cacheLimit(engineEndpoint(docker), maxCacheBytes, log) : null
   /** References that are being built or pushed right now: `tidy` leaves them alone. */
   const inUse = new Set<string>()
   /**
@@ -93,6 +100,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     build: (input, io) =>
       using(input.reference, async () => {
         const built = await buildThere(input, io)
+        void limit?.()
         if (!input.push) return { ...built, digest: null, pushMs: 0 }
         io.signal.throwIfAborted()
         const from = performance.now()

@@ -28,7 +28,7 @@ interface Node {
  * removed changes the first choice of a fair share of the repositories only (rendezvous hashing).
  */
 export function farmBuilder(options: FarmBuilderOptions): Builder {
-  const { endpoints, maxBuilds = 4, pauseMs = 10_000 } = options
+  const { endpoints, maxBuilds = 4, pauseMs = 10_000, exportCache = true } = options
   const nodes = endpoints.map(
     (endpoint): Node => ({
       endpoint,
@@ -70,7 +70,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
   async function buildOn(node: Node, input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const imageName = nameOf(input.reference)
     const warm = !input.cache || (await node.builder.isWarm(imageName))
-    const kept = input.cacheFrom.length > 0 ? input.cacheFrom : [`${imageName}:${CACHE_TAG}`]
+    const kept = input.cacheFrom.length > 0 || !exportCache ? input.cacheFrom : [`${imageName}:${CACHE_TAG}`]
     builtOn.set(imageName, node)
     return node.builder.build({ ...input, cacheFrom: warm ? [] : kept }, io)
   }
@@ -80,7 +80,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       const names = endpoints.map(({ name }) => name).join(', ')
       return `builds go to BuildKit at ${names}${nodes.length > 1 ? `, by repository, ${maxBuilds} at a time each` : ''}`
     },
-    cacheTag: async () => CACHE_TAG,
+    cacheTag: async () => (exportCache ? CACHE_TAG : null),
     isWarm: async (imageName) => (await pick(imageName, async () => {})).builder.isWarm(imageName),
     // A BuildKit has no images of its own, and fetches layers as they are needed.
     async prefetch() {},

@@ -1,3 +1,4 @@
+import { cacheLimit } from '../buildkit/cache-limit.ts'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import type { SolveRequest } from '../buildkit/gen/control.ts'
 import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
@@ -33,6 +34,10 @@ export interface SolveBuilderOptions {
   compression?: Compression
   /** Hosts (with port) of registries that have no TLS. */
   insecureHosts?: Iterable<string>
+  /** Whether the registry keeps the cache, too; it does by default. */
+  exportCache?: boolean
+  /** How large the build cache may get; null leaves it to BuildKit. */
+  maxCacheBytes?: number | null
   /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
   pushRetryDelays?: number[]
   /** Told what went wrong in the background, one line at a time. */
@@ -50,6 +55,8 @@ const GRACE_MS = 10_000
  */
 export function solveBuilder(options: SolveBuilderOptions): Builder {
   const { endpoint, credentials, images, pushRetryDelays = [500, 2000], log = () => {} } = options
+  const { exportCache = true, maxCacheBytes } = options
+  const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
   const wanted: Packing = { compression: options.compression ?? 'zstd', oci: options.compression !== 'gzip' }
   const insecure = new Set(options.insecureHosts)
   /** What registries take that do not take what is wanted, by host. */
@@ -142,7 +149,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       const { compression } = wanted
       return `builds go straight to the BuildKit of ${endpoint.name}, which pushes layers (${compression}) as it exports them`
     },
-    cacheTag: async () => CACHE_TAG,
+    cacheTag: async () => (exportCache ? CACHE_TAG : null),
     localImage: async (name) => images?.localImage(name) ?? null,
     tidy: async (imageName) => images?.tidy(imageName),
     // Layers of an imported cache come as they are needed.
@@ -168,10 +175,12 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         const { total, cached } = built.steps
         const imported = input.cache && input.cacheFrom.length > 0
         warm.set(imageName, !imported || cached < total)
+        if (limit) background.add('the limit of the cache', limit)
         return ownImages(built)
       }),
 
     saveCache(imageName, makeInput) {
+      if (!exportCache) return
       background.add(imageName, async (signal) => {
         try {
           const input = await makeInput()

@@ -4,12 +4,10 @@ import { connect as connectTcp } from 'node:net'
 import { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
 import { ConveyorError } from '../errors.ts'
+import type { BuildkitAddress } from './address.ts'
 import { type Endpoint, helloHeaders } from './endpoint.ts'
 import { BytesMessage, ControlService } from './gen/control.ts'
 import { frame, GrpcConnection } from './grpc.ts'
-
-/** Where a buildkitd listens. */
-export type BuildkitAddress = { path: string } | { host: string; port: number }
 
 /** Certificates in PEM. BuildKit asks its clients for one. */
 export interface BuildkitTls {
@@ -20,19 +18,6 @@ export interface BuildkitTls {
 
 /** What a connection attempt may take, in milliseconds; a node that is gone may not answer at all. */
 const CONNECT_MS = 5000
-
-/**
- * Takes `tcp://HOST:PORT` (1234 where no port is named) or `unix:///PATH` apart.
- * @returns undefined when it is neither
- */
-export function parseBuildkitAddress(text: string): BuildkitAddress | undefined {
-  const path = /^unix:\/\/(\/.+)$/.exec(text)?.[1]
-  if (path) return { path }
-  const tcp = /^tcp:\/\/(\[[0-9a-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?$/i.exec(text)
-  const port = Number(tcp?.[2] ?? 1234)
-  if (!tcp?.[1] || port < 1 || port > 65_535) return undefined
-  return { host: tcp[1].replace(/^\[|\]$/g, ''), port }
-}
 
 /** A buildkitd of its own. Sessions are tunnelled through a call of its Control API. */
 export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: BuildkitTls): Endpoint {

@@ -1,0 +1,51 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type Dockerode from 'dockerode'
+import type { Builder } from './builder/builder.ts'
+import type { BuildkitConfig } from './builder-config.ts'
+import type { BuildkitTls } from './buildkit/buildkitd-endpoint.ts'
+import type { Config } from './config.ts'
+import { ConveyorError } from './errors.ts'
+import { parseRegistryFlag } from './registry/image-name.ts'
+import type { Credentials } from './registry/registry.ts'
+
+/**
+ * Makes the builder that a Config names, where Conveyor builds itself.
+ * @throws ConveyorError `invalid` when a certificate can not be read
+ */
+export async function openBuilder(
+  { builder, packing, registry }: Config,
+  docker: Dockerode,
+  credentials: Credentials,
+  log: (line: string) => void,
+): Promise<Builder> {
+  const { host, insecure } = parseRegistryFlag(registry)
+  const options = { ...packing, credentials, insecureHosts: insecure ? [host] : [], log }
+  if (builder.kind === 'buildkit') {
+    const [{ farmBuilder }, endpoints] = await Promise.all([
+      import('./builder/farm-builder.ts'),
+      openEndpoints(builder),
+    ])
+    return farmBuilder({ ...options, endpoints, maxBuilds: builder.builds })
+  }
+  const { dockerBuilder } = await import('./builder/docker-builder.ts')
+  return dockerBuilder({ ...options, docker })
+}
+
+async function openEndpoints({ addresses, tls }: BuildkitConfig) {
+  const { buildkitdEndpoint } = await import('./buildkit/buildkitd-endpoint.ts')
+  const files = tls === null ? undefined : await readCertificates(tls)
+  return [...addresses].map(([name, address]) => buildkitdEndpoint(name, address, files))
+}
+
+async function readCertificates(dir: string): Promise<BuildkitTls> {
+  const read = (name: string) =>
+    readFile(join(dir, name)).catch((error: Error) => {
+      throw new ConveyorError('invalid', `--buildkit.tls (BUILDKIT_TLS): ${error.message}`, {
+        cause: error,
+        hint: 'The folder holds ca.pem, cert.pem and key.pem, as `buildctl --tlsdir` wants them',
+      })
+    })
+  const [ca, cert, key] = await Promise.all([read('ca.pem'), read('cert.pem'), read('key.pem')])
+  return { ca, cert, key }
+}
