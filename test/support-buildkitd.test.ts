@@ -1,6 +1,6 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -112,10 +112,13 @@ it('a buildkitd that is killed leaves nothing behind, and starts again on its ca
 it('a buildkitd ends when its owner is killed', async () => {
   const script = `
     import { startBuildkitd } from ${JSON.stringify(join(projectRoot, 'test/support/buildkitd.ts'))}
-    console.log('pid', (await startBuildkitd()).pid)`
+    const { pid, socket } = await startBuildkitd()
+    console.log('pid', pid, socket)`
   await using owner = await start(process.execPath, ['--input-type=module', '-e', script])
-  const pid = Number((await owner.waitFor(/pid (\d+)/))[1])
-  expect(await isRunning(pid)).toBe(true)
+  const [, pid, folder = ''] = await owner.waitFor(/pid (\d+) unix:\/\/(\S+)\/buildkitd.sock/)
+  expect(await isRunning(Number(pid))).toBe(true)
   await owner.kill('SIGKILL')
-  await expect.poll(() => isRunning(pid)).toBe(false)
+  await expect.poll(() => isRunning(Number(pid))).toBe(false)
+  expect(await processesWith(folder)).toEqual([])
+  await rm(folder, { recursive: true })
 })

@@ -105,7 +105,7 @@ describe("Debian trixie's engine", () => {
     expect(await listing()).toEqual(before)
   })
 
-  it('ends when its owner is killed', async () => {
+  it('ends when its owner is killed, and starts again on its data', async () => {
     await using folder = await tempDir()
     const script = `
       import { startTrixieEngine } from ${JSON.stringify(join(projectRoot, 'test/support/trixie.ts'))}
@@ -118,6 +118,9 @@ describe("Debian trixie's engine", () => {
     await expect.poll(() => isRunning(pid)).toBe(false)
     await expect.poll(() => processesWith(folder.path)).toEqual([])
     expect(await mountsWith(folder.path)).toEqual([])
+
+    await using next = await startTrixieEngine({ store: 'containerd', dataDir: folder.path })
+    expect(await docker(next).version()).toHaveProperty('ApiVersion')
   })
 })
 

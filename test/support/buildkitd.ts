@@ -32,7 +32,7 @@ export interface TestBuildkitd extends AsyncDisposable {
   start(): Promise<void>
 }
 
-/** What bin/setup.sh has made with buildkitd-make.sh. */
+/** What `bin/setup.sh test` has made with buildkitd-make.sh. */
 const FOLDER = join(projectRoot, '.conveyor/buildkitd')
 
 /**
@@ -41,7 +41,7 @@ const FOLDER = join(projectRoot, '.conveyor/buildkitd')
  */
 export async function startBuildkitd(options: BuildkitdOptions = {}): Promise<TestBuildkitd> {
   await access(join(FOLDER, 'buildkitd')).catch(() => {
-    throw new Error(`${FOLDER} is not there. bin/setup.sh makes it, as root on Debian`)
+    throw new Error(`${FOLDER} is not there. \`bin/setup.sh test\` makes it, as root on Debian`)
   })
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'conveyor-buildkitd-')))
   const remove = () => rm(folder, { recursive: true, force: true })

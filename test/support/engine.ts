@@ -200,7 +200,7 @@ async function shutDown(
   await rm(join(runDir, 'exec'), { recursive: true, force: true })
 }
 
-/** Ends the RUN steps of an engine that has ended itself (it may leave them running): what has its root in `data`. */
+/** Ends the RUN steps of an engine that has ended itself, of which `data` was the folder: it may leave them running. */
 export async function killContainers(data: string): Promise<void> {
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
     // A process that ended in the meantime has no mounts to read.

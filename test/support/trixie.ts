@@ -15,7 +15,7 @@ export interface TrixieEngineOptions {
   dataDir?: string
 }
 
-/** What bin/setup.sh has made with trixie-root.sh. */
+/** What `bin/setup.sh test` has made with trixie-root.sh. */
 const ROOT = join(projectRoot, '.conveyor/trixie')
 
 /**
@@ -31,6 +31,7 @@ mount -t tmpfs tmpfs "$root/run"
 mkdir "$root/run/upper" "$root/run/work"
 mount -t overlay -o "lowerdir=$root,upperdir=$root/run/upper,workdir=$root/run/work" overlay "$root"
 cd "$root"
+cp /etc/hosts /etc/resolv.conf etc
 for name in proc sys dev; do mount --rbind "/$name" "$name"; done
 mount -t tmpfs tmpfs run
 echo "$folders" | while read -r folder; do
@@ -60,7 +61,7 @@ export function insideTrixie(folders: string[]): string[] {
  */
 export async function startTrixieEngine({ store, dataDir }: TrixieEngineOptions): Promise<PrivateEngine> {
   await access(join(ROOT, 'recipe')).catch(() => {
-    throw new Error(`${ROOT} is not there. bin/setup.sh makes it, as root on Debian`)
+    throw new Error(`${ROOT} is not there. \`bin/setup.sh test\` makes it, as root on Debian`)
   })
   const temporary = dataDir === undefined ? await tempDir('conveyor-trixie-') : null
   const data = dataDir ?? temporary?.path ?? ''
