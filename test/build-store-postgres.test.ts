@@ -58,6 +58,35 @@ describe('Postgres build store', () => {
     return store
   }
 
+  it('reads what it is asked for, and not the builds of all other repositories', async () => {
+    const database = new Postgres({ url, connections: 1 })
+    const store = await postgresBuildStore({ postgres: database })
+    await database.query(`
+      with made as (
+        insert into builds (id, sequence, repository, repository_key, sha, cache, push_order, state, created_at)
+        select gen_random_uuid()::text, i, 'acme/' || i % 300, 'acme/' || i % 300, md5(i::text), 1, i, 'succeeded', ''
+        from generate_series(1, 20000) as i
+        returning id
+      ) insert into artifacts (id, build_id, image, tags, created_at) select id, id, 'image', '[]', '' from made`)
+    await database.query('vacuum analyze builds')
+    await database.query('vacuum analyze artifacts')
+    const rowsRead = async () => {
+      await database.query('select pg_stat_force_next_flush()')
+      const [row] = await database.query<{ read: number }>(
+        `select (seq_tup_read + idx_tup_fetch)::int as read from pg_stat_user_tables where relname = 'builds'`,
+      )
+      return row?.read ?? Number.NaN
+    }
+    const before = await rowsRead()
+    expect(await store.lastArtifact('acme/new', [])).toBeNull()
+    expect(await store.lastArtifact('acme/new', [{ kind: 'branch', name: 'main' }])).toBeNull()
+    expect((await rowsRead()) - before).toBeLessThan(100)
+    expect(await store.recentArtifacts(10)).toHaveLength(10)
+    expect((await rowsRead()) - before).toBeLessThan(15_000)
+    await store.close()
+    await database.close()
+  })
+
   it('is prepared once when many start at the same time', async () => {
     const children = await Promise.all(
       Array.from({ length: 3 }, () =>

@@ -121,7 +121,10 @@ export interface BuildStore {
   /** Every commit that an image was published for, oldest first. */
   commitsOf(image: string): Promise<string[]>
 
-  /** The newest artifact of each of the `limit` repositories that were built last, newest first. */
+  /**
+   * The newest artifact of each of the `limit` repositories that were built last, newest first; of builds
+   * that are thousands back, none.
+   */
   recentArtifacts(limit: number): Promise<Artifact[]>
 
   /**

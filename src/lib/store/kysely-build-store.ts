@@ -20,6 +20,8 @@ export interface StoreDialect {
 /** GitHub offers a delivery for redelivery for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_MS = 30 * 24 * 60 * 60 * 1000
 const PRUNE_EVERY_MS = 60 * 60 * 1000
+/** Builds among which `recentArtifacts` looks: every worker asks it at its start, all of them at once. */
+const RECENT_BUILDS = 5000
 
 /**
  * The build store on any SQL database that Kysely speaks to. Every change of state is one UPDATE whose
@@ -196,20 +198,26 @@ export function kyselyBuildStore(
       return [...new Set(rows.map(({ sha }) => sha))]
     },
 
-    async recentArtifacts(limit) {
-      return readArtifacts(
+    recentArtifacts: (limit) =>
+      readArtifacts(
         db,
         (query) =>
           query.where('builds.sequence', 'in', (eb) =>
             eb
-              .selectFrom('builds as newest')
+              .selectFrom((all) =>
+                all
+                  .selectFrom('builds')
+                  .select(['id', 'sequence', 'repository_key'])
+                  .orderBy('sequence', 'desc')
+                  .limit(RECENT_BUILDS)
+                  .as('newest'),
+              )
               .innerJoin('artifacts as made', 'made.build_id', 'newest.id')
               .select((select) => select.fn.max('newest.sequence').as('sequence'))
               .groupBy('newest.repository_key'),
           ),
         limit,
-      )
-    },
+      ),
 
     moveTags(imageName, moves, put) {
       return dialect.lockImage(imageName, async () => {

@@ -10,6 +10,7 @@ export const migrations: Record<string, Migration> = {
   '002_recipes': { up: addRecipes },
   '003_trees': { up: addTrees },
   '004_queues': { up: addQueues },
+  '005_repositories': { up: addRepositories },
 }
 
 /** What each image was made from, so that it is made only once. */
@@ -34,6 +35,15 @@ async function addQueues(db: Kysely<unknown>): Promise<void> {
   const builds = db.schema.alterTable('builds')
   await builds.addColumn('queued', 'integer', (column) => column.notNull().defaultTo(0)).execute()
   await builds.addColumn('held_until', 'text').execute()
+}
+
+/** The last builds of a repository, however few they are among all others. */
+async function addRepositories(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createIndex('builds_of_repository')
+    .on('builds')
+    .columns(['repository_key', 'sequence'])
+    .execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {
