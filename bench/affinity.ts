@@ -1,0 +1,205 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { postgresQueue } from '../src/lib/queue/postgres-queue.ts'
+import { startPostgres } from '../test/support/postgres.ts'
+import { projectRoot } from '../test/support/processes.ts'
+import { affinityTable } from './affinity-table.ts'
+import { tableLines } from './simulation/table.ts'
+import { say } from './support/run.ts'
+
+const HELP = `How many builds land on a worker that is warm for their repository, with affinity and without.
+
+--builds N     of each case [300]
+--caches A,B   for how many of the 8 repositories a worker stays warm [2,4]
+--json FILE    where the results go [.conveyor/bench/affinity.json]
+
+4 workers share a queue in Postgres; a build takes 0.26 s on a warm worker and 1.3 s on a cold one. That is a tenth of
+what builds take, so the queue's times are a tenth, too. In each case the same pushes come at the same times with
+affinity and without. All cases of a cache size run side by side.
+`
+
+const WORKERS = 4
+const REPOSITORIES = 8
+const WARM_SECONDS = 0.26
+export const COLD_FACTOR = 5
+/** Everything is a tenth of what it is in use. */
+const PACE = 10
+/** The queue's own settings, in use. */
+const QUEUE = { affinitySeconds: 3, headStartSeconds: 30 }
+
+/** Who pushes how often. */
+const SHARES = {
+  uniform: Array.from({ length: REPOSITORIES }, () => 1),
+  zipf: Array.from({ length: REPOSITORIES }, (_, rank) => 1 / (rank + 1)),
+}
+
+interface Push {
+  /** Seconds from the beginning. */
+  at: number
+  repository: string
+}
+
+export interface AffinityOutcome {
+  /** Share of the builds that a warm worker had. */
+  warm: number
+  /** Seconds from a push to the end of its build, at the pace of use. */
+  mean: number
+  p95: number
+}
+
+export interface AffinityCase {
+  arrivals: keyof typeof SHARES
+  /** Share of the workers' time that the builds take without affinity. */
+  load: number
+  /** For how many repositories a worker stays warm. */
+  cache: number
+  builds: number
+  without: AffinityOutcome
+  with: AffinityOutcome
+}
+
+/** The repositories that a worker has the layers of: those it built last. */
+class Cache {
+  #names: string[] = []
+  readonly #size: number
+
+  constructor(size: number) {
+    this.#size = size
+  }
+
+  list(): string[] {
+    return this.#names
+  }
+
+  /** Whether it was there; it is from now on. */
+  use(repository: string): boolean {
+    const warm = this.#names.includes(repository)
+    this.#names = [repository, ...this.#names.filter((name) => name !== repository)].slice(0, this.#size)
+    return warm
+  }
+}
+
+function anyRepository(shares: number[]): string {
+  let left = Math.random() * shares.reduce((sum, share) => sum + share, 0)
+  const index = shares.findIndex((share) => {
+    left -= share
+    return left <= 0
+  })
+  return `acme/app-${index}`
+}
+
+/** How long a build takes on average when it goes to any worker: by trying it 20,000 times. */
+function meanWithout(shares: number[], cache: number): number {
+  const workers = Array.from({ length: WORKERS }, () => new Cache(cache))
+  const builds = Array.from({ length: 20_000 }, () => {
+    const worker = workers[Math.floor(Math.random() * WORKERS)]
+    return worker?.use(anyRepository(shares)) ? 1 : COLD_FACTOR
+  })
+  return (WARM_SECONDS * builds.reduce((sum, build) => sum + build, 0)) / builds.length
+}
+
+function pushesOf({ arrivals, load, cache, builds }: Omit<AffinityCase, 'with' | 'without'>): Push[] {
+  const shares = SHARES[arrivals]
+  const gap = meanWithout(shares, cache) / (WORKERS * load)
+  let at = 0
+  return Array.from({ length: builds }, () => {
+    at += -Math.log(1 - Math.random()) * gap
+    return { at, repository: anyRepository(shares) }
+  })
+}
+
+/** Runs the pushes through a queue of their own. */
+async function through(
+  pushes: Push[],
+  cache: number,
+  affinity: boolean,
+  url: string,
+): Promise<AffinityOutcome> {
+  const settings = {
+    affinitySeconds: affinity ? QUEUE.affinitySeconds / PACE : 0,
+    headStartSeconds: QUEUE.headStartSeconds / PACE,
+  }
+  const open = () => postgresQueue({ url, connections: 2, ...settings })
+  const server = await open()
+  const workers = await Promise.all(Array.from({ length: WORKERS }, open))
+  const stop = new AbortController()
+  const pushed = new Map<string, Push & { from: number }>()
+  const seconds: number[] = []
+  let warm = 0
+
+  const working = workers.map(async (queue) => {
+    const layers = new Cache(cache)
+    for (;;) {
+      const job = await queue.receive(stop.signal, affinity ? { warm: layers.list() } : {})
+      if (!job) return
+      const push = pushed.get(job.buildId)
+      if (!push) throw new Error(`build ${job.buildId} was never pushed`)
+      const isWarm = layers.use(push.repository)
+      await sleep(WARM_SECONDS * 1000 * (isWarm ? 1 : COLD_FACTOR))
+      await job.acknowledge()
+      if (isWarm) warm += 1
+      seconds.push(((performance.now() - push.from) / 1000) * PACE)
+      if (seconds.length === pushes.length) stop.abort()
+    }
+  })
+  const began = performance.now()
+  for (const [i, push] of pushes.entries()) {
+    await sleep(Math.max(0, began + push.at * 1000 - performance.now()))
+    pushed.set(`${i}`, { ...push, from: performance.now() })
+    await server.send({ buildId: `${i}`, repository: push.repository })
+  }
+  await Promise.all(working)
+  await Promise.all([server, ...workers].map((queue) => queue.close()))
+  const sorted = seconds.toSorted((a, b) => a - b)
+  return {
+    warm: warm / pushes.length,
+    mean: seconds.reduce((sum, second) => sum + second, 0) / seconds.length,
+    p95: sorted[Math.floor(sorted.length * 0.95)] ?? 0,
+  }
+}
+
+/** All that a run of the benchmark found out. */
+export interface AffinityResults {
+  /** When it began, in ISO 8601. */
+  date: string
+  cases: AffinityCase[]
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      builds: { type: 'string', default: '300' },
+      caches: { type: 'string', default: '2,4' },
+      json: { type: 'string', default: join(projectRoot, '.conveyor/bench/affinity.json') },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) process.stdout.write(HELP)
+  else await measure(Number(values.builds), values.caches.split(',').map(Number), values.json)
+}
+
+async function measure(builds: number, caches: number[], file: string): Promise<void> {
+  if (![builds, ...caches].every((number) => Number.isInteger(number) && number > 0)) throw new Error(HELP)
+  await using postgres = await startPostgres({ settings: { max_connections: '400' } })
+  const results: AffinityResults = { date: new Date().toISOString(), cases: [] }
+  for (const cache of caches) {
+    say(`workers that stay warm for ${cache} of ${REPOSITORIES} repositories`)
+    const cases = (['uniform', 'zipf'] as const).flatMap((arrivals) =>
+      [0.5, 0.85].map((load) => ({ arrivals, load, cache, builds })),
+    )
+    const measured = cases.map(async (one): Promise<AffinityCase> => {
+      const pushes = pushesOf(one)
+      const [without, withIt] = await Promise.all(
+        [false, true].map(async (affinity) => through(pushes, cache, affinity, await postgres.database())),
+      )
+      if (!without || !withIt) throw new Error('two outcomes are wanted')
+      return { ...one, without, with: withIt }
+    })
+    results.cases.push(...(await Promise.all(measured)))
+  }
+  await mkdir(dirname(file), { recursive: true })
+  await writeFile(file, `${JSON.stringify(results, null, 2)}\n`)
+  process.stdout.write(`${tableLines(affinityTable(results.cases)).join('\n')}\n`)
+}

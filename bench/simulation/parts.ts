@@ -1,0 +1,80 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { BuildParts } from '../../src/lib/build/run-build.ts'
+import type { LogStore } from '../../src/lib/logs/log-store.ts'
+import { NO_LOG } from '../../src/lib/no-log.ts'
+import type { BuildStore } from '../../src/lib/store/build-store.ts'
+import { memoryContext } from '../../test/support/memory-context.ts'
+import { holdOf } from './mix.ts'
+
+/** A log is this much in so many pieces, spread over the build. */
+export const LOG = { pieces: 20, bytes: 20_000 }
+/** How long other services take to answer. */
+const REGISTRY_MS = 10
+const GITHUB_MS = 100
+
+/**
+ * What a build runs on where no image is built: everything takes the way of a real build, and the builder only
+ * takes its time, which is in the commit id. Every content is new, so nothing is reused: each build asks the
+ * store all that a build can ask.
+ */
+export function simulatedParts(store: BuildStore): BuildParts {
+  return {
+    store,
+    source: {
+      fetch: async (repository, sha) => ({
+        ...{ repository, sha, tree: createHash('sha1').update(sha).digest('hex') },
+        ...{ committedAt: '2026-01-01T00:00:00Z', gitDir: '' },
+      }),
+      context: async ({ sha }) => memoryContext({ Dockerfile: `FROM scratch\nLABEL sha=${sha}\n` }),
+      changes: async () => [{ path: 'Dockerfile', kind: 'changed' }],
+    },
+    builder: {
+      describe: async () => 'simulated',
+      cacheTag: async () => null,
+      isWarm: async () => true,
+      prefetch: async () => {},
+      async build({ reference }, { log, signal }) {
+        const sha = reference.slice(reference.lastIndexOf(':') + 1)
+        for (let i = 0; i < LOG.pieces; i++) {
+          await log.write('#'.repeat(LOG.bytes / LOG.pieces))
+          await sleep(holdOf(sha) / LOG.pieces, undefined, { signal })
+        }
+        const digest = `sha256:${createHash('sha256').update(sha).digest('hex')}`
+        return {
+          ...{ imageId: digest, digest, pushMs: 0 },
+          ...{ steps: { total: 4, cached: 3 }, transfer: { files: 1, bytes: 100 } },
+          from: { images: [], remoteFiles: false },
+        }
+      },
+      saveCache() {},
+      tidy: async () => {},
+      localImage: async () => null,
+      close: async () => {},
+    },
+    registry: {
+      head: async () => null,
+      async manifest(_image, digest) {
+        await sleep(REGISTRY_MS)
+        return { digest, mediaType: 'application/json', bytes: new Uint8Array() }
+      },
+      putManifest: () => sleep(REGISTRY_MS),
+    },
+    names: { image: (repository) => `registry.example/${repository}`, tag: ({ name }) => name },
+    sourceUrl: (repository) => `https://github.com/${repository}`,
+    secrets: async () => ({}),
+    latest: 'always',
+    dry: false,
+    network: null,
+  }
+}
+
+/** GitHub, as far as statuses go. */
+export const simulatedForge = { setStatus: () => sleep(GITHUB_MS) }
+
+/** Logs that go somewhere else than into the database. */
+export const logsElsewhere: LogStore = {
+  open: async () => NO_LOG,
+  async *read() {},
+  close: async () => {},
+}

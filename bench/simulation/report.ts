@@ -1,0 +1,42 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { projectRoot } from '../../test/support/processes.ts'
+import type { AffinityResults } from '../affinity.ts'
+import { affinityTable } from '../affinity-table.ts'
+import { say } from '../support/run.ts'
+import type { SimulationResults } from './run.ts'
+import { sizingTable } from './sizing.ts'
+import { simulationTables, tableMarkdown } from './table.ts'
+
+/** Puts the figures of the last runs between the marks in docs/scaling.md, whose text is written by hand. */
+async function writeFigures(simulation: SimulationResults, affinity: AffinityResults): Promise<void> {
+  const file = join(projectRoot, 'docs/scaling.md')
+  const { steps, history, cores } = simulation
+  const seconds = [...new Set(steps.map((step) => step.seconds.toFixed(0)))].join(' to ')
+  const figures = {
+    sizing: tableMarkdown(sizingTable(steps)),
+    simulation: [
+      `Seen on ${cores} cores that the database, the queue and the simulated fleet share; ${history.toLocaleString('en')} builds stored before, each rate held for ${seconds} s.`,
+      ...simulationTables(steps).map(tableMarkdown),
+    ].join('\n\n'),
+    affinity: tableMarkdown(affinityTable(affinity.cases)),
+  }
+  let text = await readFile(file, 'utf8')
+  for (const [name, block] of Object.entries(figures)) {
+    const marks = new RegExp(`(<!-- ${name}: [^>]*-->\\n)[^]*?(\\n<!-- end -->)`)
+    if (!marks.test(text)) throw new Error(`${file} has no place for ${name}`)
+    text = text.replace(marks, (_, begin: string, end: string) => `${begin}\n${block}\n${end}`)
+  }
+  await writeFile(file, text)
+}
+
+if (import.meta.main) {
+  const folder = join(projectRoot, '.conveyor/bench')
+  const [simulation = join(folder, 'simulation.json'), affinity = join(folder, 'affinity.json')] =
+    process.argv.slice(2)
+  await writeFigures(
+    JSON.parse(await readFile(simulation, 'utf8')),
+    JSON.parse(await readFile(affinity, 'utf8')),
+  )
+  say('docs/scaling.md has the figures')
+}

@@ -1,0 +1,40 @@
+import { StatusReporter } from '../../src/lib/build/report-status.ts'
+import { WarmRepositories } from '../../src/lib/build/warm.ts'
+import { Redactor } from '../../src/lib/logs/redact.ts'
+import { work } from '../../src/lib/worker.ts'
+import { serveParent } from './child.ts'
+import { openAll, type Place } from './opened.ts'
+import { simulatedForge, simulatedParts } from './parts.ts'
+
+/** A process with many `conveyor worker` in it, each of which has all that it would have alone. */
+export interface WorkersOrder {
+  place: Place
+  /** How many of them. */
+  processes: number
+  /** Builds that each may run at a time, as with --workers. */
+  concurrency: number
+}
+
+if (import.meta.main) {
+  const { place, processes, concurrency } = JSON.parse(process.argv[2] ?? '') as WorkersOrder
+  const problems: string[] = []
+  const log = (line: string) => void problems.push(line)
+  const never = new AbortController().signal
+
+  const startOne = async () => {
+    const { store, queue, logs } = await openAll(place, log)
+    const statuses = new StatusReporter({ forge: simulatedForge, store, logUrl: ({ id }) => id, log })
+    const options = {
+      ...{ queue, logs, statuses, log, parts: simulatedParts(store) },
+      ...{ redactor: new Redactor(), warm: new WarmRepositories() },
+      ...{ timeoutMs: 3_600_000, retryDelays: [5, 15, 60] },
+    }
+    void work(options, concurrency, { stop: never, now: never })
+  }
+
+  serveParent(problems, {
+    async start() {
+      for (let i = 0; i < processes; i++) await startOne()
+    },
+  })
+}
