@@ -70,6 +70,21 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await last).toEqual({ done: true, value: undefined })
     })
 
+    test('what is flushed is stored, and the writer goes on', async () => {
+      const writer = await store.open(id)
+      await writer.flush()
+      void writer.write('at once\n')
+      void writer.write('and what would wait for more\n')
+      await writer.flush()
+      const other = await under.open()
+      const seen = Buffer.concat(await pieces(other, id, { follow: false }))
+      await other.close()
+      expect(seen.toString()).toBe('at once\nand what would wait for more\n')
+      await writer.write('later\n')
+      await writer.end()
+      expect(await readText()).toBe('at once\nand what would wait for more\nlater\n')
+    })
+
     test('several readers, from the start or late, see the same', async () => {
       const early = [readText(), readText({ offset: 3 })]
       const writer = await store.open(id)

@@ -12,6 +12,9 @@ function sink() {
     async write(chunk) {
       pieces.push(Buffer.from(chunk as Uint8Array))
     },
+    async flush() {
+      calls.push('flush')
+    },
     async close() {
       calls.push('close')
     },
@@ -208,6 +211,7 @@ test('without a secret in it, a chunk is passed on as it is', async () => {
     write: async (chunk) => {
       received = chunk
     },
+    flush: async () => {},
     close: async () => {},
     end: async () => {},
   }

@@ -1,4 +1,6 @@
 import type { LogWriter } from './logs/log-store.ts'
 
+const nothing = async () => {}
+
 /** A log that nobody reads: for builds that Conveyor makes for itself. */
-export const NO_LOG: LogWriter = { write: async () => {}, close: async () => {}, end: async () => {} }
+export const NO_LOG: LogWriter = { write: nothing, flush: nothing, close: nothing, end: nothing }

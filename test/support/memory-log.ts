@@ -7,6 +7,7 @@ export function memoryLog(): LogWriter & { text: string } {
     async write(chunk: Uint8Array | string) {
       log.text += typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString()
     },
+    async flush() {},
     async close() {},
     async end() {},
   }

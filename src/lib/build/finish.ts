@@ -40,6 +40,7 @@ export function publish(
     const tags = [...new Set([build.sha, ...moved])]
     // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
     await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
+    await io.log.flush()
     return tags.map((tag) => `${imageName}:${tag}`)
   })
 }

@@ -46,6 +46,8 @@ export async function cloudwatchLogWriter(sink: LogSink): Promise<LogWriter> {
   let error: ConveyorError | null = null
   let closed: Promise<void> | null = null
   let ended: Promise<void> | null = null
+  /** How many wait for everything to be stored: nothing waits for more then. */
+  let flushing = 0
   /** Settles, and never rejects, when nothing is waiting any more. */
   let pumping: Promise<void> | null = null
   let room = Promise.withResolvers<void>()
@@ -90,7 +92,7 @@ export async function cloudwatchLogWriter(sink: LogSink): Promise<LogWriter> {
 
   async function moreOrLate(): Promise<void> {
     const wait = lastFlush + FLUSH_MS - performance.now()
-    if (wait <= 0 || waitingBytes >= BATCH_BYTES || closed) return
+    if (wait <= 0 || waitingBytes >= BATCH_BYTES || flushing > 0) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, wait)
       hurry = () => {
@@ -137,12 +139,16 @@ export async function cloudwatchLogWriter(sink: LogSink): Promise<LogWriter> {
     if (error) throw error
   }
 
+  /** Never rejects. */
+  async function storeAll(): Promise<void> {
+    flushing++
+    hurry()
+    await pumping
+    flushing--
+  }
+
   function settle(): Promise<void> {
-    closed ??= (async () => {
-      hurry()
-      await pumping
-      sink.done()
-    })()
+    closed ??= storeAll().then(() => sink.done())
     return closed
   }
 
@@ -158,9 +164,13 @@ export async function cloudwatchLogWriter(sink: LogSink): Promise<LogWriter> {
   return {
     write(chunk) {
       const result = write(chunk)
-      // Whoever does not wait for a write learns of its failure from close or end.
+      // Whoever does not wait for a write learns of its failure from flush, close or end.
       result.catch(() => {})
       return result
+    },
+    async flush() {
+      await storeAll()
+      if (error) throw error
     },
     async close() {
       await settle()

@@ -207,9 +207,13 @@ function fileWriter(handle: FileHandle, hooks: WriterHooks): LogWriter {
   return {
     write(chunk) {
       const result = write(chunk)
-      // Whoever does not wait for a write learns of its failure from close or end.
+      // Whoever does not wait for a write learns of its failure from flush, close or end.
       result.catch(() => {})
       return result
+    },
+    async flush() {
+      await pumping
+      if (error) throw error
     },
     close,
     async end() {

@@ -2,6 +2,8 @@
 export interface LogWriter {
   /** Resolves when the writer can take more (back-pressure), which may be before the bytes are stored. */
   write(chunk: Uint8Array | string): Promise<void>
+  /** Resolves when everything that was written before is stored, whatever becomes of this process. */
+  flush(): Promise<void>
   /** Everything stored; the log stays open, and another attempt may append to it. */
   close(): Promise<void>
   /** Everything stored and the log ended: readers that follow it come to their end. Idempotent. */

@@ -3,11 +3,19 @@ import { type PostgresSource, usePostgres } from '../postgres.ts'
 import { migratePostgres } from '../postgres-tables.ts'
 import { FollowedLogs, type LogState } from './followed-logs.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { type PieceStore, patientWriter, type WriterLimits } from './patient-writer.ts'
 import * as tables from './postgres-log-tables.ts'
-import { postgresLogWriter } from './postgres-log-writer.ts'
 import { SharedPieces } from './shared-pieces.ts'
 
 export type PostgresLogStoreOptions = PostgresSource
+
+/** After the first, at most four small chunks a second. */
+const LIMITS: WriterLimits = {
+  pieceBytes: tables.CHUNK,
+  waitingBytes: 1024 * 1024,
+  gatherMs: { first: 250, longest: 250 },
+  wholeLines: false,
+}
 
 /** Sizes are bigints, which arrive as text. */
 interface SizeRow {
@@ -103,7 +111,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
       followed.tell(buildId, state)
     }
 
-    const writer = postgresLogWriter({
+    const pieces: PieceStore = {
       buildId,
       closing: closing.signal,
       async append(chunk, again) {
@@ -119,7 +127,8 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
         written({ size: Number(row.size), ended: true })
       },
       done: () => writers.delete(writer),
-    })
+    }
+    const writer = patientWriter(pieces, LIMITS)
     writers.add(writer)
     return writer
   }

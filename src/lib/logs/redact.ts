@@ -47,6 +47,7 @@ export class Redactor {
         const clean = stream.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
         if (clean.length > 0) await writer.write(clean)
       },
+      flush: () => flush().finally(() => writer.flush()),
       close: () => flush().finally(() => writer.close()),
       end: () => flush().finally(() => writer.end()),
     }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { ConveyorError } from '../errors.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { type PieceStore, patientWriter, type WriterLimits } from './patient-writer.ts'
 import { MovedError } from './s3-conditions.ts'
 import { FollowedLog } from './s3-followed-log.ts'
 import { KeptBytes } from './s3-kept-bytes.ts'
@@ -9,7 +10,6 @@ import { readBytes } from './s3-log-bytes.ts'
 import { compact } from './s3-log-compaction.ts'
 import { type Layout, layoutOf, leftovers } from './s3-log-layout.ts'
 import { LogObjects } from './s3-log-objects.ts'
-import { s3LogWriter } from './s3-log-writer.ts'
 import { SharedPieces } from './shared-pieces.ts'
 
 export interface S3LogStoreOptions {
@@ -19,6 +19,14 @@ export interface S3LogStoreOptions {
   prefix?: string
   /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
   clientConfig?: S3ClientConfig
+}
+
+/** Segments: after the first, small ones after 250 ms, 500 ms, 1 s, and every 1.5 s while the build writes. */
+const LIMITS: WriterLimits = {
+  pieceBytes: 1024 * 1024,
+  waitingBytes: 4 * 1024 * 1024,
+  gatherMs: { first: 250, longest: 1_500 },
+  wholeLines: true,
 }
 
 /** What is fetched at once, for all readers that are there. */
@@ -90,7 +98,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
       position += bytes.length
     }
 
-    const writer = s3LogWriter({
+    const pieces: PieceStore = {
       buildId,
       append,
       async end() {
@@ -99,7 +107,8 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
       },
       done: () => writers.delete(writer),
       closing: closing.signal,
-    })
+    }
+    const writer = patientWriter(pieces, LIMITS)
     writers.add(writer)
     return writer
   }

@@ -39,6 +39,7 @@ export function stdoutLogStore({ dir, out, remote = false }: StdoutLogStoreOptio
           lines.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk)
           return writer.write(chunk)
         },
+        flush: () => writer.flush(),
         close() {
           lines.flush()
           return writer.close()
