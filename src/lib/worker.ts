@@ -66,18 +66,18 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal): Promi
   if (next === 'superseded') return
   warm.add(build.repository)
   if (next !== 'ended') return job.release(next.againIn)
-  const ended = await store.get(build.id)
-  if (ended && isEnded(ended.state)) {
-    options.statuses.report(ended)
-    options.onEnd?.(ended)
-  }
   await job.acknowledge()
 }
 
-/** A job whose build has ended, or which never was in the store: another program may have sent it. */
+/**
+ * A job whose build has ended, and whose worker may have died before it ended the log; or which never was in
+ * the store, as another program has sent it.
+ */
 async function withoutBuild(job: Job, options: WorkerOptions): Promise<void> {
   const { store } = options.parts
-  if (job.request && !(await store.get(job.buildId))) {
+  const build = await store.get(job.buildId)
+  if (build) await (await options.logs.open(build.id)).end()
+  else if (job.request) {
     await requestBuild(job.request, { store, queue: options.queue, log: options.log })
   }
   await job.acknowledge()
@@ -120,8 +120,18 @@ class Attempt {
     } finally {
       stopTimers()
     }
-    await (next === 'ended' ? this.#log?.end() : this.#log?.close())
+    if (next === 'ended') await Promise.all([this.#log?.end(), this.#report()])
+    else await this.#log?.close()
     return next
+  }
+
+  /** Tells how the build has ended: the store may know better than this attempt. */
+  async #report(): Promise<void> {
+    const { parts, statuses, onEnd } = this.#options
+    const build = await parts.store.get(this.#build.id)
+    if (!build || !isEnded(build.state)) return
+    statuses.report(build)
+    onEnd?.(build)
   }
 
   async #attempt(): Promise<void> {
@@ -189,16 +199,21 @@ class Attempt {
     }
   }
 
-  /** Ends the attempt when the build is another worker's now; a queue that does not answer may answer again. */
+  /**
+   * Ends the attempt when the build is another worker's now; a queue that does not answer may answer again.
+   * Where the queue may deliver a job twice, the store says whose the build is: that is kept also when the
+   * message is not ours any more.
+   */
   async #keepLease(): Promise<void> {
     const { queue, parts, log } = this.#options
     const { id, attempt } = this.#build
-    try {
-      await this.#job.extend(queue.leaseSeconds)
-      if (queue.duplicates && !(await parts.store.hold(id, attempt, queue.leaseSeconds)))
-        throw taken(this.#build)
-    } catch (thrown) {
-      const error = toConveyorError(thrown, 'it could not be extended')
+    const hold = async () => {
+      if (!(await parts.store.hold(id, attempt, queue.leaseSeconds))) throw taken(this.#build)
+    }
+    const kept = await Promise.allSettled([this.#job.extend(queue.leaseSeconds), queue.duplicates && hold()])
+    for (const one of kept) {
+      if (one.status === 'fulfilled') continue
+      const error = toConveyorError(one.reason, 'it could not be extended')
       log(`lease of ${shortName(this.#build)}: ${error.message}`)
       if (!error.retryable) this.#end.abort(taken(this.#build))
     }

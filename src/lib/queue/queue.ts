@@ -26,7 +26,8 @@ export interface ReceiveOptions {
 export interface QueueDepth {
   ready: number
   leased: number
-  oldestSeconds: number
+  /** Null where the queue does not tell it. */
+  oldestSeconds: number | null
 }
 
 /** Jobs, at least once each, oldest first where that costs nothing. */

@@ -121,7 +121,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
 
     /**
      * Approximate, as SQS says. Jobs that were released with a delay count as `leased`. Only CloudWatch knows
-     * the age of the oldest message (ApproximateAgeOfOldestMessage): `oldestSeconds` is NaN where any waits.
+     * the age of the oldest message (ApproximateAgeOfOldestMessage): `oldestSeconds` is null where any waits.
      */
     async depth() {
       const counts = await queue.attributes(
@@ -133,7 +133,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
         Number(counts.ApproximateNumberOfMessages ?? 0) +
         Number(counts.ApproximateNumberOfMessagesDelayed ?? 0)
       const leased = Number(counts.ApproximateNumberOfMessagesNotVisible ?? 0)
-      return { ready, leased, oldestSeconds: ready === 0 ? 0 : Number.NaN }
+      return { ready, leased, oldestSeconds: ready === 0 ? 0 : null }
     },
 
     close: () => (closing ??= close()),
