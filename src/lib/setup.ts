@@ -4,7 +4,9 @@ import Dockerode from 'dockerode'
 import { StatusReporter } from './build/report-status.ts'
 import type { BuildParts } from './build/run-build.ts'
 import { readBuildSecrets } from './build-secrets.ts'
-import { engineBuilder } from './builder/engine-builder.ts'
+import type { BuildContainer } from './builder/build-container.ts'
+import { imageBuilder } from './builder/image-builder.ts'
+import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
 import { type Config, secretsOf } from './config.ts'
 import type { Forge } from './forge/forge.ts'
 import { github } from './forge/github.ts'
@@ -13,12 +15,17 @@ import { fileLogStore } from './logs/file-log-store.ts'
 import type { LogStore } from './logs/log-store.ts'
 import { Redactor } from './logs/redact.ts'
 import { stdoutLogStore } from './logs/stdout-log-store.ts'
+import { OPTIONS } from './options.ts'
+import type { Postgres } from './postgres.ts'
 import { memoryQueue } from './queue/memory-queue.ts'
 import type { Queue } from './queue/queue.ts'
 import { dockerConfigCredentials } from './registry/credentials.ts'
 import { imageName, parseRegistryFlag, tagForRef } from './registry/image-name.ts'
+import type { Credentials } from './registry/registry.ts'
 import { registryClient } from './registry/registry-client.ts'
+import { openBuilder } from './setup-builder.ts'
 import { gitMirrors } from './source/git-mirrors.ts'
+import type { BuildStore } from './store/build-store.ts'
 import { sqliteBuildStore } from './store/sqlite.ts'
 
 /** Every part of a running Conveyor, made from its Config. */
@@ -45,10 +52,12 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const redactor = new Redactor()
   for (const secret of secretsOf(config)) redactor.add(secret)
 
-  const store = await sqliteBuildStore({ file: config.db.file })
-  releaser.add('build store', store, (it) => it.close())
-  const queue = releaser.add('queue', memoryQueue(), (it) => it.close())
-  const logs = releaser.add('log store', openLogs(config, io), (it) => it.close())
+  // One for the builds, their queue and logs, where these are in the same database.
+  const postgres = await openDatabase(config)
+  if (postgres) releaser.add('database', postgres, (it) => it.close())
+  const store = releaser.add('build store', await openStore(config, postgres), (it) => it.close())
+  const queue = releaser.add('queue', await openQueue(config, io, postgres), (it) => it.close())
+  const logs = releaser.add('log store', await openLogs(config, io, postgres, queue), (it) => it.close())
 
   const docker = new Dockerode()
   const credentials = dockerConfigCredentials({
@@ -73,11 +82,16 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     log: io.log,
   })
 
+  if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
+  const container = buildContainer(config, docker, credentials)
+  const builder = await openBuilder(config, docker, credentials, io.log)
+  releaser.add('builder', builder, (it) => it.close())
   const parts: BuildParts = {
     store,
     source,
     registry,
-    builder: engineBuilder({ docker, credentials }),
+    builder,
+    ...(container ? { container } : {}),
     names: { image: (repository) => imageName(config.registry, repository), tag: tagForRef },
     sourceUrl: (repository) => webUrl(config.git.url, repository),
     secrets: async (repository) => {
@@ -106,13 +120,86 @@ export function statusReporter(
   })
 }
 
-function openLogs(config: Config, io: SetupIo): LogStore {
-  switch (config.logger.kind) {
-    case 'stdout':
-      return stdoutLogStore({ dir: join(config.dataDir, 'logs'), out: io.stdout })
-    case 'file':
-      return fileLogStore({ dir: config.logger.dir })
+// What not everybody uses is loaded where it is used: the SDK of AWS takes as long as all the rest.
+
+async function openDatabase({ db }: Config): Promise<Postgres | null> {
+  if (db.kind !== 'postgres') return null
+  const { Postgres } = await import('./postgres.ts')
+  return new Postgres({ url: db.url })
+}
+
+async function openStore({ db }: Config, postgres: Postgres | null): Promise<BuildStore> {
+  if (db.kind === 'sqlite') return sqliteBuildStore({ file: db.file })
+  const { postgresBuildStore } = await import('./store/postgres.ts')
+  return postgresBuildStore({ postgres: needed(postgres) })
+}
+
+async function openQueue({ queue }: Config, { log }: SetupIo, postgres: Postgres | null): Promise<Queue> {
+  switch (queue.kind) {
+    case 'memory':
+      return memoryQueue()
+    case 'postgres': {
+      const { postgresQueue } = await import('./queue/postgres-queue.ts')
+      return postgresQueue(queue.url === null ? { postgres: needed(postgres) } : { url: queue.url })
+    }
+    case 'sqs': {
+      const { sqsQueue } = await import('./queue/sqs-queue.ts')
+      return sqsQueue({ url: queue.url, log })
+    }
   }
+}
+
+async function openLogs(
+  { logger, dataDir }: Config,
+  { stdout }: SetupIo,
+  postgres: Postgres | null,
+  queue: Queue,
+): Promise<LogStore> {
+  switch (logger.kind) {
+    case 'stdout':
+      return stdoutLogStore({ dir: join(dataDir, 'logs'), out: stdout, remote: queue.durable })
+    case 'file':
+      return fileLogStore({ dir: logger.dir })
+    case 'postgres': {
+      const { postgresLogStore } = await import('./logs/postgres-log-store.ts')
+      return postgresLogStore({ postgres: needed(postgres) })
+    }
+    case 's3': {
+      const { s3LogStore } = await import('./logs/s3-log-store.ts')
+      return s3LogStore({ bucket: logger.bucket, prefix: logger.prefix })
+    }
+    case 'cloudwatch': {
+      const { cloudwatchLogStore } = await import('./logs/cloudwatch-log-store.ts')
+      return cloudwatchLogStore({ group: logger.group })
+    }
+  }
+}
+
+function needed(postgres: Postgres | null): Postgres {
+  if (!postgres) throw new Error('parseConfig lets nothing through that needs a database and names none')
+  return postgres
+}
+
+/** What runs the builds instead of the engine, if a builder image does. */
+function buildContainer(
+  { builder, registry, git, buildNetwork, latest }: Config,
+  docker: Dockerode,
+  credentials: Credentials,
+): BuildContainer | null {
+  if (builder.kind === 'engine' || builder.kind === 'buildkit') return null
+  const { image, network, mounts: binds, data: dataContainer, privileged, constraints } = builder
+  // For Conveyor's own image, which then does as the engine here would.
+  const environment = {
+    REGISTRY: registry,
+    LATEST: latest,
+    // Unless told otherwise it fetches with its ssh key, as it has no token.
+    ...(git.url === OPTIONS['git.url'].default ? {} : { GIT_URL: git.url }),
+    ...(buildNetwork ? { BUILD_NETWORK: buildNetwork } : {}),
+  }
+  const common = { docker, image, credentials, network, binds, environment }
+  return builder.kind === 'swarm'
+    ? swarmBuilder({ ...common, constraints })
+    : imageBuilder({ ...common, dataContainer, privileged })
 }
 
 /** Where people see a repository: the git URL as a web address. */
