@@ -1,10 +1,12 @@
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
+import type { DatabaseSync } from 'node:sqlite'
 import { KeyedMutex } from '../../src/lib/keyed-mutex.ts'
 
 /**
- * The process behind startAws: fauxqs, with three things that it lacks. It listens on loopback only; it
+ * The process behind startAws: fauxqs, with four things that it lacks. It listens on loopback only; it
  * refuses conditional writes whose condition does not hold, as S3 does since 2024
- * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); and it counts S3 requests.
+ * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); it counts S3 requests; and
+ * with its state in a folder, it keeps a message that is given back at once.
  *
  * Arguments: the port, and a folder for its state, or nothing to keep that in memory.
  */
@@ -21,6 +23,14 @@ http.createServer = ((options: http.ServerOptions, handle: RequestListener) => {
     listen({ ...where, host: '127.0.0.1' }, done)) as typeof server.listen
   return server
 }) as typeof http.createServer
+
+// It would write a count of null, which its own table refuses.
+const { PersistenceManager } = await import(new URL('./persistence.js', import.meta.resolve('fauxqs')).href)
+PersistenceManager.prototype.updateMessageReady = function (this: { db: DatabaseSync }, id: string) {
+  const giveBack =
+    'update sqs_messages set receipt_handle = null, visibility_deadline = null where message_id = ?'
+  this.db.prepare(giveBack).run(id)
+}
 
 const { startFauxqs } = await import('fauxqs')
 await startFauxqs({ port, logger: false, ...(dataDir ? { dataDir } : {}) })

@@ -48,6 +48,8 @@ export interface RegistryFront extends AsyncDisposable {
   readonly host: string
   /** Every request until now, as `PUT /v2/acme/web/manifests/main`. */
   readonly requests: string[]
+  /** Every tag that was moved until now, in order. */
+  readonly tagged: { repository: string; tag: string; digest: string }[]
   /** Holds each request that fits from now on. `arrival` resolves with the next one, `release` lets all go on. */
   hold(pattern: RegExp): { arrival(): Promise<Held>; release(): void }
   /** Answers each request that fits with this status, from now on; null ends it. */
@@ -57,6 +59,7 @@ export interface RegistryFront extends AsyncDisposable {
 export async function startRegistryFront(registryHost: string): Promise<RegistryFront> {
   const [host, port] = registryHost.split(':')
   const requests: string[] = []
+  const tagged: RegistryFront['tagged'] = []
   const holds = new Set<{ pattern: RegExp; arrivals: Arrivals<Held>; released: Promise<void> }>()
   const failures = new Map<string, { pattern: RegExp; status: number }>()
 
@@ -82,6 +85,10 @@ export async function startRegistryFront(registryHost: string): Promise<Registry
     answered.catch(() => {}) // awaited below, unless the request itself breaks first
     await pipeline(incoming, onward)
     const [answer] = await answered
+    const [, repository, tag] = /^PUT \/v2\/(.+)\/manifests\/([^:]+)$/.exec(line) ?? []
+    if (repository && tag && answer.statusCode === 201) {
+      tagged.push({ repository, tag, digest: String(answer.headers['docker-content-digest']) })
+    }
     response.writeHead(answer.statusCode ?? 502, answer.headers)
     await pipeline(answer, response)
   }
@@ -94,6 +101,7 @@ export async function startRegistryFront(registryHost: string): Promise<Registry
   return {
     host: `127.0.0.1:${own}`,
     requests,
+    tagged,
     hold(pattern) {
       const released = Promise.withResolvers<void>()
       const arrivals = new Arrivals<Held>()
