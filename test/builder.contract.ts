@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
 import type { Builder, BuildInput } from '../src/lib/builder/builder.ts'
 import { ConveyorError } from '../src/lib/errors.ts'
 import type { Credentials } from '../src/lib/registry/registry.ts'
@@ -38,8 +39,8 @@ export function buildOf(
     cache: true,
     cacheFrom: [],
     labels: {},
-    buildArgs: {},
     secrets: {},
+    ...NO_SETTINGS,
     network: 'host',
     epoch: 1_700_000_000,
     ...rest,
@@ -187,6 +188,19 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const dockerfile = `FROM ${base}\nARG COLOR\nRUN echo "it is $COLOR ${fresh()}"`
       await builder().build(input({ Dockerfile: dockerfile }, { buildArgs: { COLOR: 'green' } }), log)
       expect(log.log.text).toContain('it is green')
+    })
+
+    test('a target and hosts reach the steps', async () => {
+      const dockerfile = [
+        `FROM ${base} AS wanted`,
+        `RUN echo ${fresh()}; cat /etc/hosts`,
+        'FROM wanted',
+        'RUN exit 1',
+      ].join('\n')
+      const log = io()
+      const settings = { target: 'wanted', hosts: { 'db.lan': '10.1.2.3' } }
+      await builder().build(input({ Dockerfile: dockerfile }, settings), log)
+      expect(log.log.text).toMatch(/ 10\.1\.2\.3\s+db\.lan\n/)
     })
 
     test('a build secret reaches RUN, and neither the image nor its history', async () => {

@@ -9,7 +9,7 @@ import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from '
 import { ensureBusybox } from './support/base-images.ts'
 import { docker, type PrivateEngine } from './support/engine.ts'
 import { engine as sharedEngine } from './support/global-setup.ts'
-import { imageConfig } from './support/pushed-image.ts'
+import { imageConfig, imageIndex } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { frontOf } from './support/registry-doubles.ts'
 import { startTrixieEngine } from './support/trixie.ts'
@@ -116,6 +116,40 @@ describe('an engine with the containerd store', () => {
     expect(await able.localImage('docker.io/conveyor-test/busybox:1')).toMatch(/^sha256:/)
     // What is not pushed stays in the engine.
     expect(await able.localImage(build.reference)).toMatch(/^sha256:/)
+  })
+
+  test('several platforms are one index, and what is said of an image is beside it', async () => {
+    const files = { Dockerfile: 'FROM scratch\nARG SECRET\nCOPY x /x', x: fresh() }
+    const platforms = ['linux/amd64', 'linux/arm64']
+    const attest = ['provenance'] as const
+    const buildArgs = { SECRET: `hidden-${fresh()}` }
+    const build = input(files, { platforms, attest: [...attest], buildArgs })
+    const { digest } = await builder().build(build, io())
+    const index = await imageIndex(build.reference)
+    expect(index.digest).toBe(digest)
+    expect(index.manifests.map(({ platform }) => `${platform.os}/${platform.architecture}`)).toEqual([
+      ...platforms,
+      ...['unknown/unknown', 'unknown/unknown'],
+    ])
+    const said = await Promise.all(
+      index.manifests.slice(2).map(async ({ digest: one }) => {
+        const { layers } = await index.read<{ layers: { digest: string }[] }>('manifests', one)
+        return index.read<object>('blobs', layers[0]?.digest ?? '')
+      }),
+    )
+    expect(said).toEqual(
+      Array(2).fill(expect.objectContaining({ predicateType: expect.stringMatching('slsa') })),
+    )
+    expect(JSON.stringify(said)).not.toContain('hidden-')
+  })
+
+  test.each(['BuildKit', '/build'])('limits reach the steps through %s', async (way) => {
+    const dockerfile = `FROM ${base}\nRUN echo "${fresh()} files: $(ulimit -n) of $(ulimit -Hn)"`
+    const build = input({ Dockerfile: dockerfile }, { ulimits: { nofile: '100:200' } })
+    const log = io()
+    const classic = () => engineBuilder({ docker: docker(engine), credentials: NOBODY })
+    await (way === '/build' ? classic() : builder()).build(build, log)
+    expect(log.log.text).toContain('files: 100 of 200')
   })
 
   test('/build works there too, for those who can not reach BuildKit', async () => {

@@ -1,5 +1,7 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
+import { settingsFor } from '../src/lib/build-options.ts'
 import { parseConfig, secretsOf } from '../src/lib/config.ts'
 import { OPTIONS } from '../src/lib/options.ts'
 
@@ -106,6 +108,36 @@ describe('parseConfig', () => {
     expect(config.packing).toEqual({ compression: 'gzip', exportCache: false, maxCacheBytes: 20e9 })
   })
 
+  test('what is set for builds, of all repositories and of one', () => {
+    const { build } = parseConfig({
+      'build.arg': ['CI=1', 'MODE=a=b', 'acme/App:MODE=c', 'Acme/app:URL=http://x/y:z'],
+      'build.target': 'acme/app:release',
+      'build.add-host': 'db.lan=10.1.2.3,acme/app:v6.lan=fd00::1',
+      'build.ulimit': 'nofile=1024:4096',
+      platform: 'linux/amd64,linux/arm64,acme/app:linux/arm/v7',
+      attest: 'provenance',
+    })
+    expect(settingsFor(build, 'host', 'Acme/App')).toEqual({
+      buildArgs: { CI: '1', MODE: 'c', URL: 'http://x/y:z' },
+      network: 'host',
+      target: 'release',
+      platforms: ['linux/arm/v7'],
+      hosts: { 'db.lan': '10.1.2.3', 'v6.lan': 'fd00::1' },
+      ulimits: { nofile: '1024:4096' },
+      attest: ['provenance'],
+    })
+    expect(settingsFor(build, null, 'acme/other')).toEqual({
+      buildArgs: { CI: '1', MODE: 'a=b' },
+      network: null,
+      target: null,
+      platforms: ['linux/amd64', 'linux/arm64'],
+      hosts: { 'db.lan': '10.1.2.3' },
+      ulimits: { nofile: '1024:4096' },
+      attest: ['provenance'],
+    })
+    expect(settingsFor(parseConfig({}).build, null, 'acme/app')).toEqual(NO_SETTINGS)
+  })
+
   test('whoever names a builder image wants it used', () => {
     expect(parseConfig({ 'builder.image': 'acme/builder' }).builder).toEqual({
       kind: 'image',
@@ -183,6 +215,9 @@ describe('parseConfig', () => {
       { builder: 'buildkit', 'buildkit.addr': 'http://b1' },
       '--buildkit.addr (BUILDKIT_ADDR) is "http://b1": expected tcp://HOST[:PORT] or unix:///PATH',
     ],
+    [{ platform: 'arm64' }, '--platform (PLATFORM) is "arm64": expected a platform, such as linux/arm64'],
+    [{ 'build.arg': 'acme/app:1=2' }, '--build.arg (BUILD_ARG) is "acme/app:1=2": expected NAME=VALUE, with'],
+    [{ attest: 'sbom,magic' }, '--attest (ATTEST) is "sbom,magic": expected provenance, sbom, or both'],
     [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
     [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) chooses nodes of a Swarm'],
     [

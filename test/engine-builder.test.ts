@@ -36,6 +36,15 @@ test('the image is in the engine, too, and its base is one of the engine', async
   expect(await builder().localImage('conveyor-test/never:1')).toBeNull()
 })
 
+test('what needs an index is refused, as the classic store has none', async () => {
+  const files = { Dockerfile: `FROM ${BASE}` }
+  const attested = await failure(builder().build(input(files, { attest: ['sbom'] }), io()))
+  expect(attested).toMatchObject({ kind: 'invalid', retryable: false })
+  expect(attested.advice).toContain('no place for sbom. Turn on the containerd image store')
+  const two = { platforms: ['linux/amd64', 'linux/arm64'] }
+  expect((await failure(builder().build(input(files, two), io()))).message).toContain('several platforms')
+})
+
 test('an engine that is down is an error that says what to do', async () => {
   const docker = new Docker({ socketPath: '/nonexistent/docker.sock' })
   const nowhere = engineBuilder({ docker, credentials: NOBODY })

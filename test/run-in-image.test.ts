@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Build, BuildRequest } from '../src/lib/build/build.ts'
+import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
 import { type BuildParts, runBuild } from '../src/lib/build/run-build.ts'
 import { imageBuilder } from '../src/lib/builder/image-builder.ts'
 import type { ConveyorError } from '../src/lib/errors.ts'
@@ -66,7 +67,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
     }),
     latest: 'always',
     dry: false,
-    network,
+    settings: () => NO_SETTINGS,
     sourceUrl: () => '',
     secrets: async () => ({}),
     // A build in a container needs neither, and fails here if it asks.

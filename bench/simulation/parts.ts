@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { NO_SETTINGS } from '../../src/lib/build/recipe.ts'
 import type { BuildParts } from '../../src/lib/build/run-build.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
 import { NO_LOG } from '../../src/lib/no-log.ts'
@@ -65,16 +66,22 @@ export function simulatedParts(store: BuildStore): BuildParts {
     secrets: async () => ({}),
     latest: 'always',
     dry: false,
-    network: null,
+    settings: () => NO_SETTINGS,
   }
 }
 
 /** GitHub, as far as statuses go. */
 export const simulatedForge = { setStatus: () => sleep(GITHUB_MS) }
 
-/** Logs that go somewhere else than into the database. */
-export const logsElsewhere: LogStore = {
-  open: async () => NO_LOG,
-  async *read() {},
-  close: async () => {},
+/** Logs that go somewhere else than into the database. What went wrong in a build is told. */
+export function logsElsewhere(problem: (line: string) => void): LogStore {
+  const write = async (chunk: Uint8Array | string) => {
+    const [error] = /^error: .*/m.exec(Buffer.from(chunk as string).toString()) ?? []
+    if (error) problem(error)
+  }
+  return {
+    open: async () => ({ ...NO_LOG, write }),
+    async *read() {},
+    close: async () => {},
+  }
 }

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { LatestPolicy } from './build/publish.ts'
+import { type BuildOptions, buildOptions } from './build-options.ts'
 import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
 import {
   DAY_MS,
@@ -40,6 +41,7 @@ export interface Config {
   builder: BuilderConfig
   packing: PackingConfig
   buildNetwork: string | null
+  build: BuildOptions
   /** Folder of build secrets; see build-secrets.ts. */
   secretsDir: string
   logger:
@@ -108,6 +110,7 @@ export function parseConfig(values: OptionValues): Config {
     builder: builderConfig(options),
     packing: packingConfig(options),
     buildNetwork: options.name('build.network', 'network, such as host or none'),
+    build: buildOptions(options),
     secretsDir: resolve(options.text('build.secrets') ?? join(dataDir, 'secrets')),
     logger:
       options.get(

@@ -148,6 +148,42 @@ export const OPTIONS = {
     value: 'name',
     help: 'network of RUN steps: host, none, or default [default: as the engine has it]',
   },
+  'build.arg': {
+    env: 'BUILD_ARG',
+    value: '[owner/name:]name=value',
+    list: true,
+    help: 'build arguments, NAME=VALUE, or OWNER/NAME:NAME=VALUE for one repository; repeat it, or put commas between. They are no place for secrets: they stay in the image',
+  },
+  'build.target': {
+    env: 'BUILD_TARGET',
+    value: '[owner/name:]stage',
+    list: true,
+    help: 'stage of the Dockerfile that becomes the image, or OWNER/NAME:STAGE for one repository [default: the last]',
+  },
+  'build.add-host': {
+    env: 'BUILD_ADD_HOST',
+    value: '[owner/name:]name=address',
+    list: true,
+    help: 'addresses of hosts for RUN steps, NAME=ADDRESS, or OWNER/NAME:NAME=ADDRESS for one repository',
+  },
+  'build.ulimit': {
+    env: 'BUILD_ULIMIT',
+    value: '[owner/name:]name=soft:hard',
+    list: true,
+    help: 'limits of RUN steps, such as nofile=1024:4096, or OWNER/NAME:nofile=1024:4096 for one repository; engines before Docker 23 pay no heed to them',
+  },
+  platform: {
+    env: 'PLATFORM',
+    value: '[owner/name:]platform',
+    list: true,
+    help: "platforms of images, such as linux/amd64,linux/arm64, or OWNER/NAME:linux/arm64 for one repository; several are one index, which the classic image store has no place for [default: the builder's own]",
+  },
+  attest: {
+    env: 'ATTEST',
+    value: 'provenance,sbom',
+    list: true,
+    help: 'what is said of an image beside it: how it was made (without build arguments), which software is in it; the image is an index then',
+  },
   'build.secrets': {
     env: 'BUILD_SECRETS',
     value: 'dir',

@@ -19,6 +19,30 @@ interface Manifest {
   layers: { digest: string; mediaType: string; size: number }[]
 }
 
+/** What a registry on this machine has of an image of several manifests. */
+export interface PushedIndex {
+  digest: string
+  manifests: { digest: string; platform: { os: string; architecture: string } }[]
+  /** Reads a manifest or a blob of the same repository, which is JSON. */
+  read<T>(kind: 'manifests' | 'blobs', digest: string): Promise<T>
+}
+
+/** Reads an index by its tag. */
+export async function imageIndex(reference: string): Promise<PushedIndex> {
+  const { host, path, tag } = splitReference(reference)
+  const get = (what: string) =>
+    fetch(`http://${host}/v2/${path}/${what}`, {
+      headers: { accept: `application/vnd.oci.image.index.v1+json, ${MANIFEST_TYPES}` },
+    })
+  const answer = await get(`manifests/${tag}`)
+  const { manifests } = (await answer.json()) as Pick<PushedIndex, 'manifests'>
+  return {
+    digest: answer.headers.get('docker-content-digest') ?? '',
+    manifests,
+    read: async <T>(kind: string, digest: string) => (await (await get(`${kind}/${digest}`)).json()) as T,
+  }
+}
+
 /** Reads manifest and config of an image by its tag. Throws with the status when the registry has it not. */
 export async function imageConfig(
   reference: string,

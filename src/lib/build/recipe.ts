@@ -3,14 +3,38 @@ import type { Context, ContextEntry } from '../source/source.ts'
 import type { Recipe } from './build.ts'
 
 /** What is set outside of the repository and can change an image. */
-export interface RecipeSettings {
+export interface BuildSettings {
   buildArgs: Record<string, string>
-  /** Network of RUN steps. */
+  /** Network of RUN steps; null leaves it to the engine. */
   network: string | null
+  /** Stage of the Dockerfile that is the image; null: the last. */
+  target: string | null
+  /** `linux/arm64` and so on; none: the builder's own. */
+  platforms: string[]
+  /** Addresses by name, for RUN steps. */
+  hosts: Record<string, string>
+  /** Limits of RUN steps by name, `SOFT[:HARD]`. */
+  ulimits: Record<string, string>
+  /** What is said of the image beside it. */
+  attest: Attestation[]
 }
 
+/** Where nothing is set. */
+export const NO_SETTINGS: BuildSettings = {
+  buildArgs: {},
+  network: null,
+  target: null,
+  platforms: [],
+  hosts: {},
+  ulimits: {},
+  attest: [],
+}
+
+/** How it was made; which software is in it (a software bill of materials). */
+export type Attestation = 'provenance' | 'sbom'
+
 /** The recipe of a context; see Recipe. Content counts by git's ids, so no file is read. */
-export function recipeOf(context: Context, settings: RecipeSettings): Recipe {
+export function recipeOf(context: Context, settings: BuildSettings): Recipe {
   return {
     context: hashOf(context.entries),
     // The ignore files count through the entries that they leave.
@@ -23,9 +47,13 @@ export function recipeOf(context: Context, settings: RecipeSettings): Recipe {
 }
 
 /** The part of a recipe that is known without its commit. */
-export function settingsKey({ buildArgs, network }: RecipeSettings): string {
-  const args = Object.entries(buildArgs).sort(([a], [b]) => (a < b ? -1 : 1))
-  return hashOf([], [JSON.stringify([args, network])])
+export function settingsKey({ buildArgs, network, ...rest }: BuildSettings): string {
+  const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))
+  // What is not set does not count, so that images made before it could be are still known.
+  const more = sorted(rest)
+    .map(([name, value]) => [name, value === null || Array.isArray(value) ? value : Object.entries(value)])
+    .filter(([, value]) => value !== null && value.length > 0)
+  return hashOf([], [JSON.stringify([sorted(buildArgs), network, ...more])])
 }
 
 /** The text of the Dockerfile. */

@@ -4,7 +4,7 @@ import type { Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { changedBase } from './base-images.ts'
 import type { Artifact, BaseImage, Build, Recipe } from './build.ts'
-import { type RecipeSettings, settingsKey } from './recipe.ts'
+import { type BuildSettings, settingsKey } from './recipe.ts'
 import type { BuildIo, BuildOrder } from './run-build.ts'
 
 /** An image that need not be built. */
@@ -36,7 +36,7 @@ const CANDIDATES = 5
 export async function findSameTree(
   build: Build,
   imageName: string,
-  settings: RecipeSettings,
+  settings: BuildSettings,
   parts: Parts,
   io: BuildIo,
 ): Promise<EarlierImage | null> {
@@ -115,7 +115,7 @@ async function difference({ build, commit, context, recipe }: BuildOrder, parts:
   const since = `since ${last.sha.slice(0, 7)}`
   if (!last.recipe) return `what ${last.sha.slice(0, 7)} was built from is not known`
   if (last.recipe.settings !== recipe.settings)
-    return `the build settings (network, arguments) changed ${since}`
+    return `the build settings (network, arguments, target and so on) changed ${since}`
 
   const changes = await parts.source.changes(commit, last)
   if (!changes) return `files changed ${since}`

@@ -10,7 +10,7 @@ import type { Build, Recipe } from './build.ts'
 import { CacheImport } from './cache-import.ts'
 import { finish, publish } from './finish.ts'
 import type { LatestPolicy } from './publish.ts'
-import { dockerfileText, recipeOf } from './recipe.ts'
+import { type BuildSettings, dockerfileText, recipeOf } from './recipe.ts'
 import { type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
 import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
@@ -31,8 +31,8 @@ export interface BuildParts {
   latest: LatestPolicy
   /** Build, but push nothing. */
   dry: boolean
-  /** Network of RUN steps; null leaves it to the engine. */
-  network: string | null
+  /** What is set for the builds of a repository. */
+  settings(repository: string): BuildSettings
 }
 
 export interface BuildIo {
@@ -54,7 +54,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const imageName = parts.names.image(build.repository)
   await using cache = new CacheImport(build, imageName, parts, io)
 
-  const settings = { buildArgs: {}, network: parts.network }
+  const settings = parts.settings(build.repository)
   const mayReuse = !parts.dry && build.cache
   /** Null when the image is incomplete after all. */
   const reuse = async (known: EarlierImage) => {
@@ -154,9 +154,8 @@ export async function buildInput(
     cache: build.cache,
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(build.repository)),
-    buildArgs: {},
+    ...parts.settings(build.repository),
     secrets: await parts.secrets(build.repository),
-    network: parts.network,
     epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
   }
 }

@@ -1,8 +1,9 @@
+import type { BuildSettings } from '../build/recipe.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { Context } from '../source/source.ts'
 
 /** What a builder needs to turn one context into one image. */
-export interface BuildInput {
+export interface BuildInput extends BuildSettings {
   context: Context
   /** Full image reference that the result gets, `registry/repo:sha`. */
   reference: string
@@ -15,11 +16,8 @@ export interface BuildInput {
   /** Images whose cache may be imported, best first. */
   cacheFrom: string[]
   labels: Record<string, string>
-  buildArgs: Record<string, string>
   /** Values for `RUN --mount=type=secret,id=...`. */
   secrets: Record<string, Uint8Array>
-  /** Network of RUN steps: the engine's default when null. */
-  network: string | null
   /** When the image says that it was made, in seconds since 1970: of the commit, so the same everywhere. */
   epoch: number
 }

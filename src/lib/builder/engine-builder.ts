@@ -99,6 +99,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
 
     build: (input, io) =>
       using(input.reference, async () => {
+        refuseWhatNeedsAnIndex(input)
         const built = await buildThere(input, io)
         void limit?.()
         if (!input.push) return { ...built, digest: null, pushMs: 0 }
@@ -166,6 +167,7 @@ async function runBuild(
     ...(input.cache ? {} : { nocache: 'true' }),
     ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
     ...(input.network ? { networkmode: input.network } : {}),
+    ...settingsQuery(input),
   })
   // Closing the connection ends most builds; the cancel call ends those that are between two steps too.
   const cancel = () => {
@@ -192,6 +194,33 @@ async function runBuild(
   } finally {
     io.signal.removeEventListener('abort', cancel)
   }
+}
+
+function settingsQuery({ target, platforms, hosts, ulimits }: BuildInput): Record<string, unknown> {
+  const extraHosts = Object.entries(hosts).map(([name, address]) => `${name}:${address}`)
+  const limits = Object.entries(ulimits).map(([Name, value]) => {
+    const [soft, hard = soft] = value.split(':')
+    return { Name, Soft: Number(soft), Hard: Number(hard) }
+  })
+  return {
+    ...(target ? { target } : {}),
+    ...(platforms[0] ? { platform: platforms[0] } : {}),
+    ...(extraHosts.length > 0 ? { extrahosts: extraHosts } : {}),
+    ...(limits.length > 0 ? { ulimits: JSON.stringify(limits) } : {}),
+  }
+}
+
+/** The classic image store has one manifest an image, and no place for what is said of it. */
+function refuseWhatNeedsAnIndex({ platforms, attest }: BuildInput): void {
+  const wanted = platforms.length > 1 ? 'several platforms in one image' : attest[0]
+  if (!wanted) return
+  throw new ConveyorError(
+    'invalid',
+    `the classic image store of the Docker engine has no place for ${wanted}`,
+    {
+      hint: 'Turn on the containerd image store of the engine, use --builder buildkit, or leave out --attest and all but one --platform',
+    },
+  )
 }
 
 interface BuildMessage {

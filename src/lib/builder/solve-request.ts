@@ -30,7 +30,7 @@ export function imageRequest(input: BuildInput, target: Target): Omit<SolveReque
   const build = buildRequest(input, target)
   return {
     ...build,
-    FrontendAttrs: { ...build.FrontendAttrs, ...remembered(nameOf(reference)) },
+    FrontendAttrs: { ...build.FrontendAttrs, ...attestAttrs(input), ...remembered(nameOf(reference)) },
     Exporter: 'image',
     ExporterAttrs: {
       name: reference,
@@ -76,10 +76,36 @@ function buildRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Re
       ...(input.cache ? {} : { 'no-cache': '' }),
       ...(imports.length > 0 ? { 'cache-imports': JSON.stringify(imports) } : {}),
       ...(network === 'host' || network === 'none' ? { 'force-network-mode': network } : {}),
+      ...settingsAttrs(input),
     },
     Entitlements: network === 'host' ? ['network.host'] : [],
   }
 }
+
+function settingsAttrs({ target, platforms, hosts, ulimits }: BuildInput): Record<string, string> {
+  const list = (values: Record<string, string>) =>
+    Object.entries(values)
+      .map(([name, value]) => `${name}=${value}`)
+      .join(',')
+  const attrs = {
+    target: target ?? '',
+    platform: platforms.join(','),
+    'add-hosts': list(hosts),
+    ulimit: list(ulimits),
+  }
+  return Object.fromEntries(Object.entries(attrs).filter(([, value]) => value !== ''))
+}
+
+/** What is said of the image beside it. Build arguments never are: some hold what is nobody's business. */
+function attestAttrs({ attest }: BuildInput): Record<string, string> {
+  return {
+    ...(attest.includes('provenance') ? { 'attest:provenance': 'mode=min' } : {}),
+    ...(attest.includes('sbom') ? { 'attest:sbom': `generator=${SBOM_GENERATOR}` } : {}),
+  }
+}
+
+/** The image that lists what is in another, as `docker buildx build --sbom=true` uses it. */
+const SBOM_GENERATOR = 'docker.io/docker/buildkit-syft-scanner:stable-1'
 
 function cacheImport(ref: string, target: Target): CacheOptionsEntry {
   return { Type: 'registry', Attrs: { ref, ...insecureAttr(target) } }

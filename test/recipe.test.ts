@@ -1,0 +1,23 @@
+import { expect, test } from 'vitest'
+import { type BuildSettings, NO_SETTINGS, settingsKey } from '../src/lib/build/recipe.ts'
+
+test('every setting is a part of the recipe, and what is not set changes nothing', () => {
+  const variants: Partial<BuildSettings>[] = [
+    {},
+    { buildArgs: { A: '1' } },
+    { network: 'host' },
+    { target: 'release' },
+    { platforms: ['linux/arm64'] },
+    { platforms: ['linux/amd64', 'linux/arm64'] },
+    { hosts: { db: '10.1.2.3' } },
+    { ulimits: { nofile: '1' } },
+    { ulimits: { db: '10.1.2.3' } },
+    { attest: ['sbom'] },
+  ]
+  const keys = variants.map((one) => settingsKey({ ...NO_SETTINGS, ...one }))
+  expect(new Set(keys).size).toBe(variants.length)
+  const args = (buildArgs: Record<string, string>) => settingsKey({ ...NO_SETTINGS, buildArgs })
+  expect(args({ A: '1', B: '2' })).toBe(args({ B: '2', A: '1' }))
+  // As it was before there was anything else to set.
+  expect(keys[0]).toBe('dbac883827de2f6ade71c1885a65ee7d1daf7aa5f7ffb54742e0c695b321c4dd')
+})
