@@ -37,7 +37,7 @@ export async function openAll({ url, sqs, logs }: Place, log: (line: string) => 
     queue: sqs
       ? await sqsQueue({ url: sqs.url, clientConfig: counted(sqs.config), log })
       : await postgresQueue({ postgres }),
-    logs: logs === 'database' ? await postgresLogStore({ postgres }) : logsElsewhere,
+    logs: logs === 'database' ? await postgresLogStore({ postgres }) : logsElsewhere(log),
   }
 }
 
