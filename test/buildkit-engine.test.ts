@@ -215,6 +215,43 @@ describe('an engine with the containerd store', () => {
       expect(await builder({ endpoint }).isWarm(imageName)).toBe(false)
     })
 
+    test('layers that were fetched ahead are there for the build', async () => {
+      await using front = await frontOf(registry.host)
+      const from = (change: string) => ({
+        Dockerfile: `FROM ${base.replace(registry.host, front.host)}\nCOPY deps /deps\nCOPY app /app\nRUN cat /app`,
+        deps,
+        app: change,
+      })
+      const deps = fresh()
+      const first = input(from('one'))
+      const imageName = first.reference.replace(/:1$/, '').replace(registry.host, front.host)
+      const one = builder()
+      const { digest } = await one.build({ ...first, reference: `${imageName}:1` }, io())
+      one.saveCache(imageName, async () => ({ ...first, reference: `${imageName}:1` }))
+      await one.close()
+      const layers = (await imageConfig(`${imageName}:1`)).manifest.layers.map((layer) => layer.digest)
+
+      await using other = await startTrixieEngine({ store: 'containerd' })
+      const two = builder({ endpoint: engineEndpoint(docker(other)) })
+      const fetched = () =>
+        front.seen.filter(
+          ({ method, url }) => method === 'GET' && layers.some((layer) => url.endsWith(layer)),
+        )
+      const before = fetched().length
+      await two.prefetch(imageName, digest ?? '', new AbortController().signal)
+      const ahead = fetched().length - before
+      expect(ahead).toBe(layers.length)
+      const cacheFrom = [`${imageName}:${CACHE_TAG}`]
+      const second = { ...first, ...input(from('two')), reference: `${imageName}:2`, cacheFrom }
+      expect((await two.build(second, io())).steps).toEqual({ total: 3, cached: 1 })
+      expect(fetched().length - before).toBe(ahead)
+
+      const gone = `sha256:${'0'.repeat(64)}`
+      expect((await failure(two.prefetch(imageName, gone, new AbortController().signal))).message).toContain(
+        gone,
+      )
+    })
+
     test('a cache that is not there fails nothing, and one that can not be written is told', async () => {
       const lines: string[] = []
       const one = builder({ log: (line) => lines.push(line) })

@@ -10,10 +10,17 @@ interface Parts {
   names: ImageNames
 }
 
-/** An image in the registry that layers can be imported from. */
+/** Something in the registry that layers can be imported from. */
 interface CacheSource {
   reference: string
   digest: string
+}
+
+interface Found {
+  /** Best first. */
+  sources: CacheSource[]
+  /** The newest image, whose layers are likely to be needed. */
+  image: CacheSource | undefined
 }
 
 /**
@@ -22,7 +29,7 @@ interface CacheSource {
  * off when this is disposed of.
  */
 export class CacheImport implements AsyncDisposable {
-  /** References of the images, best first. */
+  /** References of what can be imported, best first. */
   readonly sources: Promise<string[]>
   readonly #end = new AbortController()
   readonly #prefetched: Promise<void>
@@ -30,11 +37,11 @@ export class CacheImport implements AsyncDisposable {
   constructor(build: Build, imageName: string, parts: Parts, { log, signal }: BuildIo) {
     const io = { log, signal: AbortSignal.any([signal, this.#end.signal]) }
     const found = cacheSources(build, imageName, parts, io)
-    this.sources = found.then((sources) => sources.map(({ reference }) => reference))
+    this.sources = found.then(({ sources }) => sources.map(({ reference }) => reference))
     this.sources.catch(() => {}) // awaited by the build, if there is one
     // What could not be fetched early is fetched by the build, which then says what is wrong.
     this.#prefetched = found
-      .then(([best]) => best && parts.builder.prefetch(imageName, best.digest, io.signal))
+      .then(({ image }) => image && parts.builder.prefetch(imageName, image.digest, io.signal))
       .catch(() => {})
   }
 
@@ -44,22 +51,23 @@ export class CacheImport implements AsyncDisposable {
   }
 }
 
-/** Images that exist, of those where the layers of this build are to be expected. */
+/** What exists, of where the layers of this build are to be expected. */
 async function cacheSources(
   build: Build,
   imageName: string,
   parts: Parts,
   { log, signal }: BuildIo,
-): Promise<CacheSource[]> {
-  if (!build.cache || (await parts.builder.isWarm(imageName))) return []
+): Promise<Found> {
+  if (!build.cache || (await parts.builder.isWarm(imageName))) return { sources: [], image: undefined }
   const refs = build.refs.toReversed()
   const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
   const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
     ({ tag }) => tag,
   )
   const kept = await parts.builder.cacheTag()
-  const found = await Promise.all(
-    (kept ? [kept, ...tags] : tags).map(async (tag) => {
+  const [cache, ...found] = await Promise.all(
+    [kept, ...tags].map(async (tag) => {
+      if (tag === null) return null
       try {
         const digest = await parts.registry.head(imageName, tag, signal)
         return digest && { digest, reference: `${imageName}:${tag}` }
@@ -71,8 +79,8 @@ async function cacheSources(
       }
     }),
   )
-  // What the builder keeps beside the images has all that they have, and more.
-  if (kept && found[0]) return [found[0]]
   const byDigest = new Map(found.flatMap((source) => (source ? [[source.digest, source]] : [])))
-  return [...byDigest.values()]
+  const images = [...byDigest.values()]
+  // What the builder keeps beside the images has all that they have, and more.
+  return { sources: cache ? [cache] : images, image: images[0] }
 }

@@ -82,8 +82,11 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
     },
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     isWarm: async (imageName) => (await pick(imageName, async () => {})).builder.isWarm(imageName),
-    // A BuildKit has no images of its own, and fetches layers as they are needed.
-    async prefetch() {},
+    async prefetch(imageName, ...args) {
+      const node = await pick(imageName, async () => {})
+      await node.builder.prefetch(imageName, ...args)
+    },
+    // A BuildKit has no images of its own.
     localImage: async () => null,
     async tidy() {},
 

@@ -14,11 +14,13 @@ import { Background } from './background.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError } from './engine-errors.ts'
 import { retried } from './engine-push.ts'
+import { onTopOf } from './layers-of.ts'
 import { isPushFailure, isRefusedPacking } from './solve-errors.ts'
 import {
   type Compression,
   cacheRequest,
   imageRequest,
+  layersRequest,
   nameOf,
   type Packing,
   PLAIN,
@@ -63,6 +65,8 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   const packings = new Map<string, Packing>()
   /** Whether what was built here of an image is all there; an import brings the last step only. */
   const warm = new Map<string, boolean>()
+  /** Ends the fetching of layers that a build is to import, by the image's name. */
+  const prefetches = new Map<string, AbortController>()
   const background = new Background()
 
   const targetOf = (reference: string): Omit<Target, 'session'> => {
@@ -75,6 +79,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     input: BuildInput,
     io: BuilderIo,
     request: (session: string) => Omit<SolveRequest, 'Ref'>,
+    onWork?: () => void,
   ): Promise<BuiltImage> {
     const { context, cacheKey: sharedKey, secrets } = input
     await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets })
@@ -85,6 +90,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         async onStatus(status) {
           const text = progress.render(status)
           if (text.length > 0) await io.log.write(text)
+          if (progress.works) onWork?.()
         },
       })
       const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
@@ -119,8 +125,10 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   async function buildOnce(input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const { reference } = input
     const target = targetOf(reference)
+    // The layers of the old image that are still on their way then are those that change.
+    const onWork = () => prefetches.get(nameOf(reference))?.abort()
     try {
-      return await run(input, io, (session) => imageRequest(input, { ...target, session }))
+      return await run(input, io, (session) => imageRequest(input, { ...target, session }), onWork)
     } catch (error) {
       if (target.packing === PLAIN || !isRefusedPacking(error)) throw error
       const { host } = splitReference(reference)
@@ -152,8 +160,19 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     localImage: async (name) => images?.localImage(name) ?? null,
     tidy: async (imageName) => images?.tidy(imageName),
-    // Layers of an imported cache come as they are needed.
-    async prefetch() {},
+
+    async prefetch(imageName, digest, signal) {
+      const enough = new AbortController()
+      prefetches.set(imageName, enough)
+      const io = { log: NO_LOG, signal: AbortSignal.any([signal, enough.signal]) }
+      const input = onTopOf(`${imageName}@${digest}`)
+      try {
+        await run(input, io, (session) => layersRequest(input, { ...targetOf(input.reference), session }))
+      } catch (error) {
+        if (!enough.signal.aborted) throw error
+      }
+    },
+
     close: () => background.close(GRACE_MS),
 
     async isWarm(imageName) {
@@ -169,9 +188,11 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     build: (input, io) =>
       background.before(async () => {
         const imageName = nameOf(input.reference)
-        const built = input.push
-          ? await retried(input.reference, pushRetryDelays, io, () => buildOnce(input, io))
-          : await buildOnce(input, io)
+        const once = () => buildOnce(input, io)
+        const built = await (input.push
+          ? retried(input.reference, pushRetryDelays, io, once)
+          : once()
+        ).finally(() => prefetches.delete(imageName))
         const { total, cached } = built.steps
         const imported = input.cache && input.cacheFrom.length > 0
         warm.set(imageName, !imported || cached < total)

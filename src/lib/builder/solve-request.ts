@@ -44,6 +44,11 @@ export function imageRequest(input: BuildInput, target: Target): Omit<SolveReque
   }
 }
 
+/** A build for the sake of the layers that it is on. */
+export function layersRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+  return { ...buildRequest(input, target), Internal: true }
+}
+
 /** The same build again, for the sake of its cache: the layers of every step go to the registry. */
 export function cacheRequest(input: BuildInput, ref: string, target: Target): Omit<SolveRequest, 'Ref'> {
   const attrs = {
