@@ -3,6 +3,7 @@ import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
 import { StatusReporter } from './build/report-status.ts'
 import type { BuildParts } from './build/run-build.ts'
+import { settingsFor } from './build-options.ts'
 import { readBuildSecrets } from './build-secrets.ts'
 import type { BuildContainer } from './builder/build-container.ts'
 import { imageBuilder } from './builder/image-builder.ts'
@@ -101,7 +102,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     },
     latest: config.latest,
     dry: config.dry,
-    network: config.buildNetwork,
+    settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),
   }
   return { queue, logs, forge, redactor, parts }
 }
