@@ -23,9 +23,9 @@ async function writeFigures(simulation: SimulationResults, affinity: AffinityRes
   }
   let text = await readFile(file, 'utf8')
   for (const [name, block] of Object.entries(figures)) {
-    const marks = new RegExp(`(<!-- ${name}: [^>]*-->\\n)[^]*?(\\n<!-- end -->)`)
+    const marks = new RegExp(`(<!-- ${name}: [^>]*-->\\n)[^]*?(<!-- end -->)`)
     if (!marks.test(text)) throw new Error(`${file} has no place for ${name}`)
-    text = text.replace(marks, (_, begin: string, end: string) => `${begin}\n${block}\n${end}`)
+    text = text.replace(marks, (_, begin: string, end: string) => `${begin}\n${block}\n\n${end}`)
   }
   await writeFile(file, text)
 }

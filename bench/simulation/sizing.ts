@@ -6,8 +6,9 @@ import { milliseconds, sqsDollars, type Table } from './table.ts'
 const BUSY = 0.7
 const RATES = [10, 100, 1000]
 
-/** What to have for a rate, by what a fleet of `processes` was seen to need. */
-export function sizingTable(steps: StepFigures[]): Table {
+/** What to have for a rate, by what the largest fleet was seen to need. */
+export function sizingTable(all: StepFigures[]): Table {
+  const steps = all.toSorted((a, b) => b.processes - a.processes)
   const head = [
     'builds a minute',
     'workers (mean build 3 s)',
