@@ -96,6 +96,8 @@ class Attempt {
   readonly #now: AbortSignal
   readonly #end = new AbortController()
   #log: LogWriter | undefined
+  /** Whether how it ended is stored: what the heartbeat hears then is no news. */
+  #over = false
 
   /** @param now gives the build back */
   constructor(build: Build, job: Job, options: WorkerOptions, now: AbortSignal) {
@@ -106,23 +108,37 @@ class Attempt {
   }
 
   async run(): Promise<Next> {
+    const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
+    try {
+      const next = await this.#untilStored().catch(async (error) => {
+        await this.#log?.close().catch(() => {}) // the store's error says more
+        throw error
+      })
+      this.#over = true
+      // A long log takes a while to close, and the job is ours until then.
+      if (next === 'ended') await Promise.all([this.#log?.end(), this.#report()])
+      else await this.#log?.close()
+      return next
+    } finally {
+      clearInterval(heartbeat)
+    }
+  }
+
+  /** The attempt, and what becomes of its build. */
+  async #untilStored(): Promise<Next> {
     const stopTimers = this.#limits(this.#options.timeoutMs)
-    let next: Next
     try {
       await this.#attempt()
-      next = 'ended'
+      return 'ended'
     } catch (thrown) {
       const error = toConveyorError(
         this.#end.signal.aborted ? this.#end.signal.reason : thrown,
         `building ${shortName(this.#build)} failed`,
       )
-      next = await this.#afterError(error)
+      return await this.#afterError(error)
     } finally {
       stopTimers()
     }
-    if (next === 'ended') await Promise.all([this.#log?.end(), this.#report()])
-    else await this.#log?.close()
-    return next
   }
 
   /** Tells how the build has ended: the store may know better than this attempt. */
@@ -185,16 +201,14 @@ class Attempt {
     return this.#options.retryDelays.length + 1
   }
 
-  /** Ends the attempt at its time limit, at a shutdown, and when the lease is lost; keeps the lease else. */
+  /** Ends the attempt at its time limit, and at a shutdown. */
   #limits(timeoutMs: number): () => void {
     const timeout = setTimeout(() => this.#end.abort(tookTooLong(this.#build, timeoutMs)), timeoutMs)
-    const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
     const shutdown = () => this.#end.abort(new ConveyorError('cancelled', 'the worker is shutting down'))
     this.#now.addEventListener('abort', shutdown, { once: true })
     if (this.#now.aborted) shutdown()
     return () => {
       clearTimeout(timeout)
-      clearInterval(heartbeat)
       this.#now.removeEventListener('abort', shutdown)
     }
   }
@@ -210,7 +224,11 @@ class Attempt {
     const hold = async () => {
       if (!(await parts.store.hold(id, attempt, queue.leaseSeconds))) throw taken(this.#build)
     }
-    const kept = await Promise.allSettled([this.#job.extend(queue.leaseSeconds), queue.duplicates && hold()])
+    const kept = await Promise.allSettled([
+      this.#job.extend(queue.leaseSeconds),
+      queue.duplicates && !this.#over && hold(),
+    ])
+    if (this.#over) return
     for (const one of kept) {
       if (one.status === 'fulfilled') continue
       const error = toConveyorError(one.reason, 'it could not be extended')
