@@ -116,6 +116,7 @@ describe('parseConfig', () => {
       'build.ulimit': 'nofile=1024:4096',
       platform: 'linux/amd64,linux/arm64,acme/app:linux/arm/v7',
       attest: 'provenance',
+      'build.ssh': 'acme/app:/run/agent.sock',
     })
     expect(settingsFor(build, 'host', 'Acme/App')).toEqual({
       buildArgs: { CI: '1', MODE: 'c', URL: 'http://x/y:z' },
@@ -125,6 +126,7 @@ describe('parseConfig', () => {
       hosts: { 'db.lan': '10.1.2.3', 'v6.lan': 'fd00::1' },
       ulimits: { nofile: '1024:4096' },
       attest: ['provenance'],
+      ssh: '/run/agent.sock',
     })
     expect(settingsFor(build, null, 'acme/other')).toEqual({
       buildArgs: { CI: '1', MODE: 'a=b' },
@@ -134,6 +136,7 @@ describe('parseConfig', () => {
       hosts: { 'db.lan': '10.1.2.3' },
       ulimits: { nofile: '1024:4096' },
       attest: ['provenance'],
+      ssh: null,
     })
     expect(settingsFor(parseConfig({}).build, null, 'acme/app')).toEqual(NO_SETTINGS)
   })

@@ -1,11 +1,15 @@
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../src/lib/builder/builder.ts'
 import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
 import { builderContract, buildOf, failure, fresh, io, NOBODY } from './builder.contract.ts'
+import { NODE_IMAGE } from './support/base-images.ts'
 import { engine } from './support/global-setup.ts'
+import { basicEnv, start } from './support/processes.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { tempDir } from './support/temp.ts'
 
 const BASE = 'conveyor-test/busybox:1'
 
@@ -34,6 +38,33 @@ test('the image is in the engine, too, and its base is one of the engine', async
   expect(built.from.images).toEqual([{ name: `docker.io/${BASE}`, digest: null }])
   expect(await builder().localImage(BASE)).toMatch(/^sha256:/)
   expect(await builder().localImage('conveyor-test/never:1')).toBeNull()
+})
+
+test('an ssh agent answers the steps that ask for it, where one is given', async () => {
+  await using folder = await tempDir('conveyor-agent-')
+  const socket = join(folder.path, 'agent.sock')
+  const key = join(folder.path, 'key')
+  await using agent = await start('ssh-agent', ['-D', '-a', socket])
+  await agent.waitFor(/SSH_AUTH_SOCK/)
+  for (const [program, args] of [
+    ['ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'key-of-the-test', '-f', key]],
+    ['ssh-add', ['-q', key]],
+  ] as const) {
+    await using one = await start(program, [...args], { env: { ...basicEnv(), SSH_AUTH_SOCK: socket } })
+    expect(await one.exited).toMatchObject({ code: 0 })
+  }
+  // Asks for its keys, as ssh does; the answer has their comments.
+  const ask = `require('net').connect(process.env.SSH_AUTH_SOCK).on('data', (d) => console.log(d.toString('latin1')) + process.exit()).write(Buffer.from([0, 0, 0, 1, 11]))`
+  const step = (mount: string) =>
+    input({ Dockerfile: `FROM ${NODE_IMAGE}\nRUN ${mount} node -e "${ask}" # ${fresh()}` })
+  const log = io()
+  await builder().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, log)
+  expect(log.log.text).toContain('key-of-the-test')
+
+  const required = step('--mount=type=ssh,required=true')
+  const error = await failure(builder().build({ ...required, push: false }, io()))
+  expect(error).toMatchObject({ kind: 'build_failed' })
+  expect(error.message).toContain('no ssh agent is given to this build')
 })
 
 test('what needs an index is refused, as the classic store has none', async () => {

@@ -15,6 +15,7 @@ export interface BuildOptions {
   hosts: Scoped[]
   ulimits: Scoped[]
   attest: Attestation[]
+  ssh: Scoped[]
 }
 
 /** `owner/name:value` */
@@ -39,6 +40,7 @@ export function buildOptions(options: OptionReader): BuildOptions {
     hosts: scoped('build.add-host', 'NAME=ADDRESS', /^[\w.-]+=[\da-f.:]+$/i),
     ulimits: scoped('build.ulimit', 'NAME=SOFT or NAME=SOFT:HARD', /^[a-z]+=\d+(:\d+)?$/),
     attest: attest as Attestation[],
+    ssh: scoped('build.ssh', 'the path of a socket', /^\/./),
   }
 }
 
@@ -61,6 +63,7 @@ export function settingsFor(
     hosts: both(options.hosts),
     ulimits: both(options.ulimits),
     attest: options.attest,
+    ssh: either(options.ssh).at(-1) ?? null,
   }
 }
 

@@ -184,6 +184,12 @@ export const OPTIONS = {
     list: true,
     help: 'what is said of an image beside it: how it was made (without build arguments), which software is in it; the image is an index then',
   },
+  'build.ssh': {
+    env: 'BUILD_SSH',
+    value: '[owner/name:]socket',
+    list: true,
+    help: 'socket of the ssh agent that RUN --mount=type=ssh may use, or OWNER/NAME:SOCKET for one repository [default: none]',
+  },
   'build.secrets': {
     env: 'BUILD_SECRETS',
     value: 'dir',

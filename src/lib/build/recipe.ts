@@ -17,6 +17,8 @@ export interface BuildSettings {
   ulimits: Record<string, string>
   /** What is said of the image beside it. */
   attest: Attestation[]
+  /** Socket of the ssh agent for `RUN --mount=type=ssh`; null for none. Like secrets no part of the recipe. */
+  ssh: string | null
 }
 
 /** Where nothing is set. */
@@ -28,6 +30,7 @@ export const NO_SETTINGS: BuildSettings = {
   hosts: {},
   ulimits: {},
   attest: [],
+  ssh: null,
 }
 
 /** How it was made; which software is in it (a software bill of materials). */
@@ -47,7 +50,7 @@ export function recipeOf(context: Context, settings: BuildSettings): Recipe {
 }
 
 /** The part of a recipe that is known without its commit. */
-export function settingsKey({ buildArgs, network, ...rest }: BuildSettings): string {
+export function settingsKey({ buildArgs, network, ssh: _, ...rest }: BuildSettings): string {
   const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))
   // What is not set does not count, so that images made before it could be are still known.
   const more = sorted(rest)

@@ -121,12 +121,13 @@ async function build(
   io: BuilderIo,
   onWork?: () => void,
 ): Promise<Made> {
-  const { context, cacheKey: sharedKey, secrets } = input
+  const { context, cacheKey: sharedKey, secrets, ssh } = input
   await using session = await openSession(engineEndpoint(docker), {
     context,
     sharedKey,
     credentials,
     secrets,
+    ssh,
   })
   const progress = new Progress()
   try {

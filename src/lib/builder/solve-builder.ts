@@ -81,8 +81,8 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     request: (session: string) => Omit<SolveRequest, 'Ref'>,
     onWork?: () => void,
   ): Promise<BuiltImage> {
-    const { context, cacheKey: sharedKey, secrets } = input
-    await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets })
+    const { context, cacheKey: sharedKey, secrets, ssh } = input
+    await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets, ssh })
     const progress = new Progress()
     try {
       const answer = await solve(endpoint, request(session.id), {

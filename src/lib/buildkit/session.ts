@@ -7,6 +7,8 @@ import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import { AuthService } from './gen/filesync.ts'
 import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.ts'
 import { SecretsService } from './gen/secrets.ts'
+import { SSHService } from './gen/ssh.ts'
+import { forwardAgent } from './ssh-forward.ts'
 
 /** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
@@ -15,6 +17,8 @@ export interface SessionOptions {
   sharedKey: string
   credentials: Credentials
   secrets: Record<string, Uint8Array>
+  /** Socket of the ssh agent that steps may use; null for none. */
+  ssh: string | null
 }
 
 /** Bytes and files that the engine asked for. */
@@ -77,6 +81,8 @@ export async function openSession(
       else done({ code: status.NOT_FOUND, details: `no build secret has the id ${call.request.ID}` })
     },
   })
+
+  offer(SSHService, forwardAgent(options.ssh))
 
   const socket = await endpoint.attach({ id, sharedKey: options.sharedKey, methods })
   // The engine closes the socket when it is done with it; a reset at that moment is no error of the build.
