@@ -1,10 +1,10 @@
 #!/bin/sh
-# What the benchmark needs besides what bin/setup.sh installed: Debian's buildah, to compare with, and
-# debootstrap, for the base image. Does nothing when they are there.
+# What the benchmark needs besides what bin/setup.sh installed: Debian's buildah, to compare with, debootstrap,
+# for the base image, and zstd, for the physical limit. Does nothing when they are there.
 set -eu
 
 missing=
-for tool in buildah debootstrap dockerd curl; do
+for tool in buildah debootstrap dockerd curl zstd; do
   command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
 done
 if [ -z "$missing" ]; then exit 0; fi

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes a standalone buildkitd, which Debian has no package of: compiled from the sources in trixie's
-# golang-github-docker-docker-dev, the same as in its Docker 26.1. Needs root and what trixie-root.sh made.
+# Makes a standalone buildkitd, and its client buildctl. Debian has no package of them: they are compiled from
+# the sources in trixie's golang-github-docker-docker-dev, the same as in its Docker 26.1. Needs root and what
+# trixie-root.sh made.
 # Does nothing, at once, when this very recipe has made what is there. Usage: buildkitd-make.sh TRIXIE FOLDER
 #
 # The compiler and its libraries (3.5 GB) are laid over TRIXIE, in a folder that is removed again. As with
@@ -21,7 +22,7 @@ make_buildkitd() {
   mount --rbind /dev "$new/root/dev"
   cp "$recipe" "$new/root/build/make.sh"
   chroot "$new/root" sh /build/make.sh / / compile
-  mv "$new/upper/build/buildkitd" "$new/buildkitd"
+  mv "$new/upper/build/bin/"* "$new"
   umount -l "$new/root/dev" "$new/root/proc" "$new/root"
   rm -rf --one-file-system "$new/upper" "$new/work" "$new/root"
 
@@ -39,7 +40,7 @@ compile() {
     golang-github-containerd-stargz-snapshotter-dev golang-github-containerd-nydus-snapshotter-dev \
     golang-github-coreos-go-systemd-dev golang-github-gofrs-flock-dev golang-github-google-shlex-dev \
     golang-github-mitchellh-hashstructure-v2-dev golang-github-pkg-profile-dev \
-    golang-github-spdx-tools-golang-dev
+    golang-github-spdx-tools-golang-dev golang-github-tonistiigi-vt100-dev
   # Unpacked, not installed: dpkg would wait for the disk at each of 400 packages.
   for package in /var/cache/apt/archives/*.deb; do dpkg-deb --extract "$package" /build/debian; done
 
@@ -115,7 +116,10 @@ GO
   GOROOT=$(echo /build/debian/usr/lib/go-1.*)
   export GOROOT
   cd /build
-  "$GOROOT/bin/go" build -trimpath -ldflags '-s -w' -o /build/buildkitd github.com/moby/buildkit/cmd/buildkitd
+  mkdir bin
+  for name in buildkitd buildctl; do
+    "$GOROOT/bin/go" build -trimpath -ldflags '-s -w' -o bin/$name github.com/moby/buildkit/cmd/$name
+  done
 }
 
 stand_in() {
