@@ -9,6 +9,7 @@ import { memoryContext } from './support/memory-context.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { imageConfig } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { tokenRegistry } from './support/registry-doubles.ts'
 
 /** A kind of Builder, for the tests. */
 export interface BuilderSubject extends AsyncDisposable {
@@ -323,6 +324,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(error).toMatchObject({ kind: 'unauthorized', retryable: false })
       expect(error.message).toContain(reference)
       expect(error.hint).toContain(`docker login ${locked.host}`)
+    })
+
+    test('a registry that hands out tokens gives one for the account', async () => {
+      await using tokens = await tokenRegistry({ [LOGIN.username]: LOGIN.password }, 'refresh-token')
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, tokens.host)
+      const able = builder({ forHost: async (asked) => (asked === tokens.host ? LOGIN : null) })
+      expect((await able.build({ ...build, reference }, io())).digest).toMatch(/^sha256:/)
     })
 
     test('a registry that is down is tried again, and then an error worth another attempt', async () => {

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../src/lib/builder/builder.ts'
 import { dockerBuilder } from '../src/lib/builder/docker-builder.ts'
@@ -7,11 +8,12 @@ import { cacheSize } from '../src/lib/buildkit/cache-limit.ts'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
 import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { ensureBusybox } from './support/base-images.ts'
-import { docker, type PrivateEngine } from './support/engine.ts'
+import { docker, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
 import { engine as sharedEngine } from './support/global-setup.ts'
 import { imageConfig, imageIndex } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { frontOf } from './support/registry-doubles.ts'
+import { frontOf, tokenRegistry } from './support/registry-doubles.ts'
+import { tempDir } from './support/temp.ts'
 import { startTrixieEngine } from './support/trixie.ts'
 
 builderContract("the containerd store of an engine, through BuildKit's API", async () => {
@@ -269,7 +271,7 @@ describe('an engine with the containerd store', () => {
       one.saveCache(`${gone.host}/x`, async () => build)
       await one.close()
       expect(lines).toEqual([
-        expect.stringMatching(`^cache of ${gone.host}/x was not written: .*connection refused`),
+        expect.stringMatching(`^cache of ${gone.host}/x was not written .*: .*connection refused`),
       ])
     })
   })
@@ -280,6 +282,33 @@ describe('an engine with the containerd store', () => {
     expect(await cacheSize(endpoint)).toBeGreaterThan(30e6)
     await builder({ maxCacheBytes: 20e6 }).build(input({ Dockerfile: `FROM ${base}\nRUN true` }), io())
     await expect.poll(() => cacheSize(endpoint)).toBeLessThan(20e6)
+  })
+
+  test('that of an engine with the classic store, too', async () => {
+    await using folder = await tempDir('conveyor-classic-')
+    await using classic = await startPrivateEngine(join(folder.path, 'engine'), { removeData: true })
+    const endpoint = engineEndpoint(docker(classic))
+    const options = { docker: docker(classic), credentials: NOBODY, maxCacheBytes: 20e6 }
+    const large = { Dockerfile: `FROM ${base}\nRUN head -c 30000000 /dev/urandom > /x\nRUN rm /x` }
+    await engineBuilder({ ...options, maxCacheBytes: null }).build(input(large, { push: false }), io())
+    await docker(classic).pruneImages({ filters: { dangling: ['false'] } })
+    expect(await cacheSize(endpoint)).toBeGreaterThan(30e6)
+    const small = { Dockerfile: `FROM ${base}\nRUN true` }
+    await dockerBuilder(options).build(input(small, { push: false }), io())
+    await expect.poll(() => cacheSize(endpoint)).toBeLessThan(20e6)
+  })
+
+  test('a registry whose token server refuses the login is refused for good, at once', async () => {
+    await using tokens = await tokenRegistry({ robot: 'right' }, 'refresh-token')
+    const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+    const reference = build.reference.replace(registry.host, tokens.host)
+    const credentials = { forHost: async () => ({ username: 'robot', password: 'wrong' }) }
+    const log = io()
+    const refused = await failure(builder({ credentials }).build({ ...build, reference }, log))
+    expect(refused).toMatchObject({ kind: 'unauthorized', retryable: false })
+    expect(refused.hint).toContain(`docker login ${tokens.host}`)
+    expect(log.log.text).not.toContain('trying again')
+    expect(log.log.text).not.toContain('wrong')
   })
 
   describe('broken parts', () => {

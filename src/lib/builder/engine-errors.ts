@@ -69,7 +69,11 @@ export function pushError(thrown: unknown, reference: string): ConveyorError {
   const message = messageOf(thrown)
   // A sha tag in full would leave no room for the reason in a commit status.
   const what = `pushing ${reference.replace(/(:[0-9a-f]{7})[0-9a-f]{33,57}$/, '$1')} failed: ${tidy(message)}`
-  if (/unauthorized|authentication required|denied|no basic auth credentials|forbidden/i.test(message)) {
+  if (
+    /unauthorized|authentication required|denied|no basic auth credentials|forbidden|insufficient_scope|authorization failed/i.test(
+      message,
+    )
+  ) {
     return new ConveyorError('unauthorized', what, {
       cause: thrown,
       hint: `Run \`docker login ${splitReference(reference).host}\` as the user that Conveyor runs as, with an account that may push there`,

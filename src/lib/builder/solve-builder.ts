@@ -110,6 +110,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     } catch (error) {
       io.signal.throwIfAborted()
       const { failed } = progress.summary()
+      if (session.error instanceof ConveyorError) throw session.error
       if (input.push && isPushFailure(error, failed)) throw error
       throw buildError(lost(error), session.error, failed)
     }
@@ -135,8 +136,10 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       await io.log.write(
         `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's\n`,
       )
+      const plain = { ...target, packing: PLAIN }
+      const built = await run(input, io, (session) => imageRequest(input, { ...plain, session }))
       packings.set(host, PLAIN)
-      return run(input, io, (session) => imageRequest(input, { ...targetOf(reference), session }))
+      return built
     }
   }
 
@@ -216,7 +219,10 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
             await input.context.close()
           }
         } catch (error) {
-          if (!signal.aborted) log(`cache of ${imageName} was not written: ${(error as Error).message}`)
+          if (!signal.aborted)
+            log(
+              `cache of ${imageName} was not written (--cache.export none keeps it from being tried): ${(error as Error).message}`,
+            )
         }
       })
     },
