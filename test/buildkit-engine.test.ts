@@ -9,7 +9,6 @@ import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
 import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { ensureBusybox } from './support/base-images.ts'
 import { docker, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
-import { engine as sharedEngine } from './support/global-setup.ts'
 import { imageConfig, imageIndex } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { frontOf, tokenRegistry } from './support/registry-doubles.ts'
@@ -55,7 +54,8 @@ describe('an engine with the containerd store', () => {
       'builds go straight to the BuildKit of the Docker engine, which pushes layers (gzip) as it exports ' +
         "them: its image store is containerd's (overlayfs)",
     )
-    expect(await of(sharedEngine()).describe()).toBe(
+    await using classic = await startTrixieEngine({ store: 'classic' })
+    expect(await of(classic).describe()).toBe(
       "builds go through the Docker engine's /build, and it pushes them: its image store is the classic one",
     )
   })

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { engine } from './support/global-setup.ts'
 import type { ConveyorServer } from './support/processes.ts'
+import { pulled } from './support/pulled.ts'
 import { buildLog, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
 
 const DOCKERFILE =
@@ -148,6 +149,7 @@ describe('a push becomes an image', () => {
 /** Runs an image to its end and gives what it printed. */
 async function runImage(image: string): Promise<string> {
   const { docker } = engine()
+  await pulled(docker, image)
   const container = await docker.createContainer({
     Image: image,
     Tty: true,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { engine } from './support/global-setup.ts'
 import type { ConveyorServer } from './support/processes.ts'
+import { MANIFEST_TYPES } from './support/pushed-image.ts'
 import { tempDir } from './support/temp.ts'
 import { buildLog, startWorld, type World } from './support/world.ts'
 
@@ -239,7 +240,7 @@ describe('reuse never serves a wrong image', () => {
     const { git, build, repository } = await subject()
     const one = await build(await git.commit({ Dockerfile: DOCKERFILE }))
     const manifest = await fetch(`${world.registry.url}/v2/${repository}/manifests/${one.digest}`, {
-      headers: { accept: 'application/vnd.docker.distribution.manifest.v2+json' },
+      headers: { accept: MANIFEST_TYPES },
     })
     const { layers } = (await manifest.json()) as { layers: { digest: string }[] }
     const blob = `${world.registry.url}/v2/${repository}/blobs/${layers.at(-1)?.digest}`

@@ -1,6 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import type Docker from 'dockerode'
+import { pulled } from '../support/pulled.ts'
 
 /**
  * Runs an image as a service, in a container without any network, and asks it from inside.
@@ -12,6 +13,7 @@ export async function runImage(
   image: string,
   path: string,
 ): Promise<{ printed: string; answer: string }> {
+  await pulled(docker, image)
   const container = await docker.createContainer({
     Image: image,
     Tty: true, // else the log comes in frames

@@ -2,6 +2,7 @@ import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
 import { listWorkers } from '../buildkit/workers.ts'
 import type { Builder } from './builder.ts'
 import { type EngineBuilderOptions, engineBuilder } from './engine-builder.ts'
+import { engineDown } from './engine-errors.ts'
 import { imageId, tidyImages } from './engine-images.ts'
 import { type SolveBuilderOptions, solveBuilder } from './solve-builder.ts'
 
@@ -59,7 +60,7 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
     stores = (await listWorkers(endpoint)).map(({ Labels }) => Labels[SNAPSHOTTER])
   } catch (error) {
     // A proxy before the engine, say, that lets only some requests through.
-    if (!(await answers(options))) throw error
+    await docker.ping().catch(engineDown)
     return classic(`its BuildKit can not be reached (${(error as Error).message})`)
   }
   const snapshotter = stores.find((store) => store !== undefined)
@@ -77,10 +78,3 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
 
 /** Only a BuildKit with containerd's store says what keeps its layers. */
 const SNAPSHOTTER = 'org.mobyproject.buildkit.worker.snapshotter'
-
-async function answers({ docker }: DockerBuilderOptions): Promise<boolean> {
-  return docker.ping().then(
-    () => true,
-    () => false,
-  )
-}

@@ -122,6 +122,8 @@ function tidy(message: string): string {
     .replace(/^failed to solve( with frontend [\w.]+)?: /, '')
     .replace(/rpc error: code = \w+ desc = /g, '')
     .replace(/^failed to (create LLB definition|read dockerfile): /, '')
+    .replace(/^failed to push \S+: /, '')
+    .replace(/^\S+: failed to resolve source metadata for \S+: /, '')
 }
 
 /** The name of a step, cut where a long command would hide what follows. */
