@@ -2,7 +2,7 @@ import { type Row, short } from './summary.ts'
 
 /** As wide as a page of documentation. */
 const WIDTH = 760
-const LABEL = 96
+const LABEL = 140
 const BAR = 16
 const GAP = 4
 const HEAD = 30
@@ -10,9 +10,11 @@ const HEAD = 30
 /** Colours that can be told apart on white and on black; Conveyor's is the strong one. */
 const COLOURS: Record<string, string> = {
   conveyor: '#2f81f7',
+  'conveyor-containerd': '#1b6fdb',
   classic: '#9a8c7a',
   buildkit: '#8fa3a0',
   buildah: '#a58fa8',
+  buildctl: '#8b8fb5',
 }
 
 /** An SVG with a group of bars for each scenario, as long as the medians; each group has its own scale. */

@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Contender, Flow, StartContender } from './contenders/contender.ts'
-import { conveyor } from './contenders/conveyor.ts'
-import { buildah, engineScript } from './contenders/scripts.ts'
+import { conveyor, conveyorContainerd } from './contenders/conveyor.ts'
+import { buildah, buildctl, engineScript } from './contenders/scripts.ts'
 import type { Scenario } from './scenarios.ts'
 import { say } from './support/run.ts'
 import { verify } from './support/verify.ts'
@@ -11,9 +11,16 @@ import { Workload } from './workload/workload.ts'
 
 export const CONTENDERS: Record<string, StartContender> = {
   conveyor,
+  'conveyor-containerd': conveyorContainerd,
   classic: engineScript('classic'),
   buildkit: engineScript('buildkit'),
   buildah,
+  buildctl,
+}
+
+/** Conveyor itself is there on each kind of engine; the others are what it is compared with. */
+export function isOurs(name: string): boolean {
+  return name.startsWith('conveyor')
 }
 
 /** A run that was counted: how long it took, or why it failed. */
@@ -63,7 +70,7 @@ export async function measureFlows(world: World, options: FlowOptions): Promise<
         if (await scenario.before(workload)) await course.all(order, `before ${scenario.id}`)
         await scenario.push(workload)
         for (const contender of order) {
-          if (scenario.against && contender.name !== 'conveyor') {
+          if (scenario.against && !isOurs(contender.name)) {
             await course.one(contender, null, `beside ${scenario.id}`)
             continue
           }

@@ -4,7 +4,8 @@ import { projectRoot } from '../test/support/processes.ts'
 import { burstLines } from './burst.ts'
 import { chart } from './chart.ts'
 import { cliLines } from './cli.ts'
-import type { FlowResults } from './flows.ts'
+import { type FlowResults, isOurs } from './flows.ts'
+import { limitLines } from './limit.ts'
 import { memoryLines } from './memory.ts'
 import type { Results } from './results.ts'
 import { cellText, rowsOf, short, splitOf } from './summary.ts'
@@ -19,7 +20,7 @@ export async function writeReport(results: Results): Promise<void> {
 }
 
 function report(results: Results): string {
-  const { flows, burst, memory, cli, runs, machine, date } = results
+  const { flows, limit, burst, memory, cli, runs, machine, date } = results
   const list = (lines: string[]) => lines.map((line) => `- ${line}`).join('\n')
   const sections = [
     `# Benchmarks
@@ -29,6 +30,7 @@ function report(results: Results): string {
 How long it takes from a push to an image with three tags in the registry and a commit status, and what the
 server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 10)}.`,
     flows && flowSection(flows, runs),
+    limit && `## The physical limit of S2\n\n${list(limitLines(limit))}`,
     burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
     memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,
     cli && `## Start of the command line\n\n${list(cliLines(cli))}`,
@@ -41,17 +43,23 @@ server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 1
 function flowSection(flows: FlowResults, runs: number): string {
   const rows = rowsOf(flows)
   const names = [...new Set(rows.flatMap(({ cells }) => [...cells.keys()]))]
-  const others = names.filter((name) => name !== 'conveyor')
+  const others = names.filter((name) => !isOurs(name))
   const seconds = rows.map(({ scenario, cells }) => [
     `**${scenario.id}** ${scenario.title}`,
     ...names.map((name) => cellText(cells.get(name))),
   ])
-  const ratios = rows.map(({ scenario, ratios, best }) => [
-    `**${scenario.id}**`,
-    ...others.map((name) => ratios.get(name)?.toFixed(2) ?? '-'),
-    best ? `${best.ratio.toFixed(2)} (${best.name})` : '-',
-  ])
-  const splits = new Map(rows.map(({ scenario }) => [scenario.id, splitOf(flows, scenario.id)]))
+  const ratios = rows.flatMap(({ scenario, comparisons }) =>
+    [...comparisons].map(([name, { ratios, best }]) => [
+      `**${scenario.id}** ${name}`,
+      ...others.map((other) => ratios.get(other)?.toFixed(2) ?? '-'),
+      best ? `${best.ratio.toFixed(2)} (${best.name})` : '-',
+    ]),
+  )
+  const splits = new Map(
+    rows.flatMap(({ scenario, comparisons }) =>
+      [...comparisons.keys()].map((name) => [`${scenario.id} ${name}`, splitOf(flows, scenario.id, name)]),
+    ),
+  )
   const phases = [...new Set([...splits.values()].flatMap((split) => [...split.keys()]))]
   const times = [...splits].map(([id, split]) => [
     `**${id}**`,
@@ -93,12 +101,16 @@ Docker Engine ${machine.engine}, Buildah ${machine.buildah}, Git ${machine.git},
 
 const METHOD = `## What is compared
 
-- **conveyor**: \`conveyor server\` as it comes. The clock runs from the webhook to the last of status and tags.
+- **conveyor**: \`conveyor server\` as it comes, on the engine of Debian 12 with the classic image store. The clock runs
+  from the webhook to the last of status and tags.
+- **conveyor-containerd**: the same, on Docker 26.1 with containerd's image store.
 - **classic**: [classic.sh](../bench/contenders/classic.sh): clone, pull the branch's image as a cache, \`docker build\` of
   the classic builder, three pushes.
 - **buildkit**: [buildkit.sh](../bench/contenders/buildkit.sh): clone, \`docker build\` with BuildKit and inline cache, three
   pushes.
 - **buildah**: [buildah.sh](../bench/contenders/buildah.sh): clone, \`buildah build --layers\`, three pushes.
+- **buildctl**: [buildctl.sh](../bench/contenders/buildctl.sh): clone, \`buildctl build\` on a standalone buildkitd, which packs
+  with zstd and pushes all tags by one export.
 
 The repository is made by [workload](../bench/workload/shape.ts), always the same: 1,500 files of 30 MB and 2,000 commits,
 on a Debian base image of 50 MB. Its Dockerfile makes 60 MB of dependencies in a step of its own, copies the tree and

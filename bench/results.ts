@@ -3,6 +3,7 @@ import { cpus, release, totalmem } from 'node:os'
 import type { BurstResult } from './burst.ts'
 import type { CliResult } from './cli.ts'
 import type { FlowResults } from './flows.ts'
+import type { LimitResult } from './limit.ts'
 import type { MemoryResult } from './memory.ts'
 import { run } from './support/run.ts'
 
@@ -14,6 +15,8 @@ export interface Results {
   /** Counted runs of each scenario and contender. */
   runs: number
   flows?: FlowResults
+  /** The physical limit of S2. */
+  limit?: LimitResult
   burst?: BurstResult
   memory?: MemoryResult
   cli?: CliResult

@@ -5,6 +5,7 @@ import { projectRoot } from '../test/support/processes.ts'
 import { burstLines, measureBurst } from './burst.ts'
 import { cliLines, measureCli } from './cli.ts'
 import { CONTENDERS, measureFlows } from './flows.ts'
+import { limitLines, measureLimit } from './limit.ts'
 import { measureMemory, memoryLines } from './memory.ts'
 import { writeReport } from './report.ts'
 import { describeMachine, type Results } from './results.ts'
@@ -13,7 +14,7 @@ import { say } from './support/run.ts'
 import { startWorld } from './support/world.ts'
 import { flowLines } from './table.ts'
 
-const PARTS = ['flows', 'burst', 'memory', 'cli']
+const PARTS = ['flows', 'limit', 'burst', 'memory', 'cli']
 const ENOUGH_RUNS = 5
 
 const HELP = `Measures Conveyor beside other ways from a push to an image.
@@ -75,6 +76,9 @@ async function main(): Promise<void> {
       const options = { contenders, scenarios, runs, logs, signal: stop.signal }
       results.flows = await measureFlows(world, options)
       lines.push(...flowLines(results.flows), '')
+    } else if (part === 'limit') {
+      results.limit = await measureLimit(world, runs)
+      lines.push(...limitLines(results.limit), '')
     } else if (part === 'burst') {
       results.burst = await measureBurst(world)
       lines.push(...burstLines(results.burst), '')

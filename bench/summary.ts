@@ -1,4 +1,4 @@
-import type { FlowResults, Outcome } from './flows.ts'
+import { type FlowResults, isOurs, type Outcome } from './flows.ts'
 import { SCENARIOS, type Scenario } from './scenarios.ts'
 import { percentile, type Spread, spread } from './stats.ts'
 
@@ -10,33 +10,43 @@ export interface Cell {
   failures: string[]
 }
 
-/** One scenario, in figures. Ratios are of medians: Conveyor's to that of another. */
-export interface Row {
-  scenario: Scenario
-  cells: Map<string, Cell>
+/** Conveyor beside the others in one scenario. Ratios are of medians: Conveyor's to that of another. */
+export interface Comparison {
   ratios: Map<string, number>
   /** The quickest of the others. */
   best: { name: string; ratio: number } | null
 }
 
+/** One scenario, in figures. */
+export interface Row {
+  scenario: Scenario
+  cells: Map<string, Cell>
+  /** By the name of ours. */
+  comparisons: Map<string, Comparison>
+}
+
 export function rowsOf(flows: FlowResults): Row[] {
   return SCENARIOS.filter(({ id }) => flows[id]).map((scenario) => {
     const outcomes = { ...(scenario.against && flows[scenario.against]), ...flows[scenario.id] }
-    if (scenario.against) outcomes.conveyor = flows[scenario.id]?.conveyor ?? []
     const cells = new Map(Object.entries(outcomes).map(([name, all]) => [name, cellOf(all)]))
-    const ours = cells.get('conveyor')?.seconds?.median
-    const ratios = new Map<string, number>()
-    for (const [name, { seconds }] of cells) {
-      if (name !== 'conveyor' && seconds && ours !== undefined) ratios.set(name, ours / seconds.median)
-    }
-    const [best] = [...ratios].sort(([, a], [, b]) => b - a)
-    return { scenario, cells, ratios, best: best ? { name: best[0], ratio: best[1] } : null }
+    const ours = [...cells.keys()].filter(isOurs)
+    return { scenario, cells, comparisons: new Map(ours.map((name) => [name, comparisonOf(name, cells)])) }
   })
 }
 
-/** The medians of where Conveyor's time went in a scenario, by phase. */
-export function splitOf(flows: FlowResults, scenario: string): Map<string, number> {
-  const splits = succeeded(flows[scenario]?.conveyor ?? []).flatMap(({ split }) => (split ? [split] : []))
+function comparisonOf(name: string, cells: Map<string, Cell>): Comparison {
+  const ours = cells.get(name)?.seconds?.median
+  const ratios = new Map<string, number>()
+  for (const [other, { seconds }] of cells) {
+    if (!isOurs(other) && seconds && ours !== undefined) ratios.set(other, ours / seconds.median)
+  }
+  const [best] = [...ratios].sort(([, a], [, b]) => b - a)
+  return { ratios, best: best ? { name: best[0], ratio: best[1] } : null }
+}
+
+/** The medians of where the time of one of ours went in a scenario, by phase. */
+export function splitOf(flows: FlowResults, scenario: string, name: string): Map<string, number> {
+  const splits = succeeded(flows[scenario]?.[name] ?? []).flatMap(({ split }) => (split ? [split] : []))
   const phases = new Set(splits.flatMap((split) => Object.keys(split)))
   return new Map(
     [...phases].map((phase) => [

@@ -1,32 +1,47 @@
 import { cp, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { startPrivateEngine } from '../../test/support/engine.ts'
+import { type PrivateEngine, startPrivateEngine } from '../../test/support/engine.ts'
 import { pushPayload, sendWebhook } from '../../test/support/github-push.ts'
 import { tempDir } from '../../test/support/temp.ts'
+import { startTrixieEngine } from '../../test/support/trixie.ts'
 import { readLog } from '../support/read-log.ts'
 import { startServer } from '../support/server.ts'
 import { tagged } from '../support/tags.ts'
 import { GITHUB_SECRET, type World } from '../support/world.ts'
-import type { Flow, Push, StartContender } from './contender.ts'
+import type { Contender, Flow, Push, StartContender } from './contender.ts'
 import { hasSummary, phaseTimes, stepTimes } from './log-times.ts'
 
-const NAME = 'conveyor'
+/** On Debian 12's engine, with the classic image store. */
+export const conveyor = conveyorOn('conveyor', (dir) => startPrivateEngine(dir))
+
+/** On Docker 26.1 with containerd's image store, as new installations of Docker have it. */
+export const conveyorContainerd = conveyorOn('conveyor-containerd', (dir) =>
+  startTrixieEngine({ store: 'containerd', dataDir: dir }),
+)
 
 /** `conveyor server` with an engine of its own. */
-export const conveyor: StartContender = async (world) => {
+function conveyorOn(name: string, startEngine: (dir: string) => Promise<PrivateEngine>): StartContender {
+  return (world) => start(world, name, startEngine)
+}
+
+async function start(
+  world: World,
+  name: string,
+  startEngine: (dir: string) => Promise<PrivateEngine>,
+): Promise<Contender> {
   await using resources = new AsyncDisposableStack()
-  const disk = resources.use(await world.newDisk(NAME))
+  const disk = resources.use(await world.newDisk(name))
   const engineDir = join(disk.path, 'engine')
   const dataDir = join(disk.path, 'data')
   const mirrors = join(dataDir, 'mirrors')
-  const engine = resources.use(await startPrivateEngine(engineDir))
-  let server = await startServer(world, { engine, dataDir, prefix: NAME })
+  const engine = resources.use(await startEngine(engineDir))
+  let server = await startServer(world, { engine, dataDir, prefix: name })
   resources.defer(async () => void (await server.kill()))
   const owned = resources.move()
 
-  const image = (repository: string) => `${NAME}/${repository}`
+  const image = (repository: string) => `${name}/${repository}`
   return {
-    name: NAME,
+    name,
     disk,
     image,
     async chill(chill) {
@@ -41,7 +56,7 @@ export const conveyor: StartContender = async (world) => {
       await mkdir(engineDir)
       await engine.start()
       const flags = chill === 'warmed' ? [] : ['--warm', '0']
-      server = await startServer(world, { engine, dataDir, prefix: NAME, flags })
+      server = await startServer(world, { engine, dataDir, prefix: name, flags })
       if (chill === 'warmed') await server.waitFor(/warm: .* is ready/, 120_000)
     },
     run: (push) => measure(world, server.url, push, image(push.repository)),

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { startBuildkitd, type TestBuildkitd } from '../../test/support/buildkitd.ts'
 import { type PrivateEngine, startPrivateEngine } from '../../test/support/engine.ts'
 import { gitEnv } from '../../test/support/git-repository.ts'
 import { projectRoot } from '../../test/support/processes.ts'
@@ -31,6 +32,33 @@ export function engineScript(name: string): StartContender {
       run: (push) => runScript(world, { name, disk, push, env: { DOCKER_HOST: engine.dockerHost } }),
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     }
+  }
+}
+
+/** A standalone buildkitd, and buildctl beside it. */
+export const buildctl: StartContender = async (world) => {
+  await using resources = new AsyncDisposableStack()
+  const name = 'buildctl'
+  const disk = resources.use(await world.newDisk(name))
+  const dataDir = join(disk.path, 'buildkitd')
+  const buildkitd: TestBuildkitd = resources.use(await startBuildkitd({ dataDir }))
+  const owned = resources.move()
+  const env = {
+    BUILDCTL: join(projectRoot, '.conveyor/buildkitd/buildctl'),
+    BUILDKIT_HOST: buildkitd.socket,
+  }
+  return {
+    name,
+    disk,
+    image: (repository) => `${name}/${repository}`,
+    async chill() {
+      await buildkitd.stop()
+      await disk.renew()
+      await mkdir(dataDir)
+      await buildkitd.start()
+    },
+    run: (push) => runScript(world, { name, disk, push, env }),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
 
