@@ -179,13 +179,15 @@ describe('webhooks', () => {
     expect(huge.body).toMatchObject({ id: 'too_large' })
   })
 
-  it('answers 503 when the store or the queue cannot take it, and says nothing of why', async () => {
+  it('accepts what the queue cannot take: it is stored, and queued later', async () => {
     await server.queue.close()
     const unqueued = await sendPush({ ...PUSH, url: server.url })
-    expect(unqueued.status).toBe(503)
-    // It is stored all the same, for the next start.
-    expect((await server.store.unfinished()).map((build) => build.sha)).toEqual([sha('a')])
+    expect(unqueued.status).toBe(202)
+    expect((await server.store.unqueued(0)).map((build) => build.sha)).toEqual([sha('a')])
+    expect(server.lines.join()).toContain('is accepted, and queued as soon as that works')
+  })
 
+  it('answers 503 when the store cannot take it, and says nothing of why', async () => {
     const broken = await startTestServer({
       store: { ...server.store, accept: () => Promise.reject(new Error('disk on fire at /var/secret')) },
     })
