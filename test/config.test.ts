@@ -156,6 +156,11 @@ describe('parseConfig', () => {
     })
   })
 
+  test("keeps what was given of a build for Conveyor's own builder image, as its environment", () => {
+    const { given } = parseConfig({ registry: 'ghcr.io/acme', compression: 'gzip', 'build.network': '' })
+    expect(given).toEqual({ REGISTRY: 'ghcr.io/acme', COMPRESSION: 'gzip' })
+  })
+
   test('takes lists from flags and, with commas, from the environment', () => {
     const mounts = ['/var/run/docker.sock:/var/run/docker.sock', 'mirrors:/var/lib/conveyor:ro']
     for (const given of [mounts, mounts.join(',')]) {

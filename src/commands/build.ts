@@ -1,17 +1,18 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { parseConfig } from '../lib/config.ts'
-import type { OptionName } from '../lib/options.ts'
+import { BUILD_OPTIONS, type OptionName } from '../lib/options.ts'
 
 const LOCAL: OptionName[] = [
   'github.token',
   'github.url',
-  'git.url',
+  ...BUILD_OPTIONS,
   'git.ssh-key',
-  'registry',
-  'latest',
   'dry',
-  'build.network',
+  'builder',
+  'buildkit.addr',
+  'buildkit.tls',
+  'build.ssh',
   'build.secrets',
   'timeout',
   'retry.delays',

@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { parseConfig } from '../lib/config.ts'
+import { BUILD_OPTIONS } from '../lib/options.ts'
 
 export default class Builder extends ConveyorCommand {
   static override hidden = true
@@ -30,12 +31,9 @@ The log goes to stdout. Exit codes are those of conveyor build.`
       description: 'off builds every step anew',
     }),
     ...configFlags([
-      'git.url',
+      ...BUILD_OPTIONS,
       'git.ssh-key',
-      'registry',
-      'latest',
       'dry',
-      'build.network',
       'build.secrets',
       'timeout',
       'retry.delays',

@@ -19,7 +19,7 @@ import {
 } from './config-values.ts'
 import { ConveyorError } from './errors.ts'
 import { OptionReader } from './option-reader.ts'
-import { DEFAULT_DATA_DIR, type OptionValues } from './options.ts'
+import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionValues } from './options.ts'
 
 /** Everything that can be set, checked. What is secret in it never leaves the process in a message. */
 export interface Config {
@@ -39,6 +39,8 @@ export interface Config {
   latest: LatestPolicy
   dry: boolean
   builder: BuilderConfig
+  /** What was given of BUILD_OPTIONS, for Conveyor's own builder image: its environment. */
+  given: Record<string, string>
   packing: PackingConfig
   buildNetwork: string | null
   build: BuildOptions
@@ -108,6 +110,7 @@ export function parseConfig(values: OptionValues): Config {
     latest: options.oneOf('latest', ['always', 'default-branch']),
     dry: options.flag('dry'),
     builder: builderConfig(options),
+    given: options.given(BUILD_OPTIONS),
     packing: packingConfig(options),
     buildNetwork: options.name('build.network', 'network, such as host or none'),
     build: buildOptions(options),

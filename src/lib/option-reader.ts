@@ -30,6 +30,12 @@ export class OptionReader {
     return null
   }
 
+  /** Those of the options that were given, as environment variables. */
+  given(names: readonly OptionName[]): Record<string, string> {
+    const given = names.filter((name) => this.#values[name] !== undefined && this.#values[name] !== '')
+    return Object.fromEntries(given.map((name) => [OPTIONS[name].env, String(this.#values[name])]))
+  }
+
   text(name: OptionName): string | null {
     return this.get(name, 'some text', (value) => value)
   }

@@ -248,5 +248,22 @@ export const OPTIONS = {
 } as const satisfies Record<string, Option>
 
 export type OptionName = keyof typeof OPTIONS
+
+/** What a build is to be, wherever it runs: also in a container of Conveyor's own builder image. */
+export const BUILD_OPTIONS = [
+  'git.url',
+  'registry',
+  'latest',
+  'compression',
+  'cache.export',
+  'build.network',
+  'build.arg',
+  'build.target',
+  'build.add-host',
+  'build.ulimit',
+  'platform',
+  'attest',
+] as const satisfies OptionName[]
+
 /** Values by option name, as a command line parser gives them; others are ignored. */
 export type OptionValues = Readonly<Record<string, unknown>>

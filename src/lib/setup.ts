@@ -16,7 +16,6 @@ import { fileLogStore } from './logs/file-log-store.ts'
 import type { LogStore } from './logs/log-store.ts'
 import { Redactor } from './logs/redact.ts'
 import { stdoutLogStore } from './logs/stdout-log-store.ts'
-import { OPTIONS } from './options.ts'
 import type { Postgres } from './postgres.ts'
 import { memoryQueue } from './queue/memory-queue.ts'
 import type { Queue } from './queue/queue.ts'
@@ -183,21 +182,13 @@ function needed(postgres: Postgres | null): Postgres {
 
 /** What runs the builds instead of the engine, if a builder image does. */
 function buildContainer(
-  { builder, registry, git, buildNetwork, latest }: Config,
+  { builder, given }: Config,
   docker: Dockerode,
   credentials: Credentials,
 ): BuildContainer | null {
   if (builder.kind === 'engine' || builder.kind === 'buildkit') return null
   const { image, network, mounts: binds, data: dataContainer, privileged, constraints } = builder
-  // For Conveyor's own image, which then does as the engine here would.
-  const environment = {
-    REGISTRY: registry,
-    LATEST: latest,
-    // Unless told otherwise it fetches with its ssh key, as it has no token.
-    ...(git.url === OPTIONS['git.url'].default ? {} : { GIT_URL: git.url }),
-    ...(buildNetwork ? { BUILD_NETWORK: buildNetwork } : {}),
-  }
-  const common = { docker, image, credentials, network, binds, environment }
+  const common = { docker, image, credentials, network, binds, environment: given }
   return builder.kind === 'swarm'
     ? swarmBuilder({ ...common, constraints })
     : imageBuilder({ ...common, dataContainer, privileged })
