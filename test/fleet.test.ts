@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, type ExpectStatic, expect, test } from 'vitest'
 import type { BuildJson } from '../src/lib/server/views.ts'
 import { startAws, type TestAws } from './support/aws.ts'
 import { startFleet } from './support/fleet.ts'
@@ -98,7 +98,7 @@ async function wreckUntilDone(
 }
 
 /** Looks at everything that a kill could have left wrong. */
-async function expectAllWhole(server: ConveyorServer, pushed: Pushed[]): Promise<void> {
+async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, pushed: Pushed[]): Promise<void> {
   const digests = new Map<string, string>()
   for (const one of pushed) {
     const { repository, sha } = one
@@ -132,7 +132,9 @@ async function expectAllWhole(server: ConveyorServer, pushed: Pushed[]): Promise
 }
 
 describe.concurrent('60 builds of 6 repositories on two workers that are killed every few seconds', () => {
-  test('with the queue in SQS and logs in S3, which are away for 20 s', { timeout: 600_000 }, async () => {
+  test('with the queue in SQS and logs in S3, which are away for 20 s', { timeout: 600_000 }, async ({
+    expect,
+  }) => {
     const queue = await aws.queue({ visibilitySeconds: 30, maxReceives: 20 })
     const env = {
       ...settings(),
@@ -152,10 +154,10 @@ describe.concurrent('60 builds of 6 repositories on two workers that are killed 
       back: () => aws.start(),
     })
     report('SQS and S3', pushed, kills, begun)
-    await expectAllWhole(server, pushed)
+    await expectAllWhole(expect, server, pushed)
   })
 
-  test('with all in Postgres, which is away for 20 s', { timeout: 600_000 }, async () => {
+  test('with all in Postgres, which is away for 20 s', { timeout: 600_000 }, async ({ expect }) => {
     const [, postgres] = databases
     const env = { ...settings(), DATABASE_URL: await postgres.database(), QUEUE: 'postgres://' }
     await using server = await world.startServer({ env })
@@ -168,7 +170,7 @@ describe.concurrent('60 builds of 6 repositories on two workers that are killed 
       back: () => postgres.start(),
     })
     report('Postgres', pushed, kills, begun)
-    await expectAllWhole(server, pushed)
+    await expectAllWhole(expect, server, pushed)
   })
 })
 

@@ -143,6 +143,7 @@ describe('sendPush', () => {
         ref: { kind: 'branch', name: 'feature/x' },
         defaultBranch: 'trunk',
         cache: false,
+        tree: expect.stringMatching(/^[0-9a-f]{40}$/),
         source: { kind: 'webhook', delivery: 'a-delivery' },
       },
     })
