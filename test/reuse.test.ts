@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { engine } from './support/global-setup.ts'
 import type { ConveyorServer } from './support/processes.ts'
@@ -263,14 +264,16 @@ test('builds of one repository at the same time do not disturb each other', asyn
   const { git, build } = await subject()
   const dockerfile =
     'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN sleep 0.3; echo "a=$(cat /app/a) b=$(cat /app/b)"\n'
+  // Not what an earlier run of this test has left in the engine's cache: the step has to say it.
+  const run = randomUUID()
   const shas: string[] = []
   for (const at of [1, 2, 3, 4, 5, 6]) {
     // Same size, and every other file goes back and forth: what an engine's file sync could mix up.
-    shas.push(await git.commit({ Dockerfile: dockerfile, a: `${repositories}-${at}`, b: `${at % 2}` }))
+    shas.push(await git.commit({ Dockerfile: dockerfile, a: `${run}-${at}`, b: `${at % 2}` }))
   }
   const logs = await Promise.all(shas.map((sha, index) => build(sha, { branch: `b${index}` })))
   for (const [index, { log }] of logs.entries()) {
-    expect(log).toContain(` a=${repositories}-${index + 1} b=${(index + 1) % 2}\n`)
+    expect(log).toContain(` a=${run}-${index + 1} b=${(index + 1) % 2}\n`)
   }
   expect(new Set(logs.map(({ digest }) => digest)).size).toBe(shas.length)
 })
