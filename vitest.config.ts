@@ -7,8 +7,8 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     maxWorkers: 3,
-    // In a sandbox, runc is refused a capability now and then (`unable to apply caps`, of a container that asks for none). What
-    // was tried twice is marked so in the report.
+    // In a sandbox, runc is refused a container's capabilities now and then (`unable to apply caps`). What was
+    // tried twice is marked so in the report.
     retry: 1,
     // What is waited for comes at once on a quiet machine, and late on a busy one; it never decides by time.
     expect: { poll: { timeout: 30_000 } },
