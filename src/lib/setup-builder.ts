@@ -4,6 +4,7 @@ import type Dockerode from 'dockerode'
 import type { Builder } from './builder/builder.ts'
 import type { BuildkitConfig } from './builder-config.ts'
 import type { BuildkitTls } from './buildkit/buildkitd-endpoint.ts'
+import type { Endpoint } from './buildkit/endpoint.ts'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
 import { parseRegistryFlag } from './registry/image-name.ts'
@@ -32,7 +33,8 @@ export async function openBuilder(
   return dockerBuilder({ ...options, docker })
 }
 
-async function openEndpoints({ addresses, tls }: BuildkitConfig) {
+/** @throws ConveyorError `invalid` when a certificate can not be read */
+export async function openEndpoints({ addresses, tls }: BuildkitConfig): Promise<Endpoint[]> {
   const { buildkitdEndpoint } = await import('./buildkit/buildkitd-endpoint.ts')
   const files = tls === null ? undefined : await readCertificates(tls)
   return [...addresses].map(([name, address]) => buildkitdEndpoint(name, address, files))

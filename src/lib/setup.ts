@@ -10,7 +10,7 @@ import { imageBuilder } from './builder/image-builder.ts'
 import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
 import { type Config, secretsOf } from './config.ts'
 import type { Forge } from './forge/forge.ts'
-import { github } from './forge/github.ts'
+import { type GitHub, type GitHubOptions, github } from './forge/github.ts'
 import type { Releaser } from './lifecycle.ts'
 import { fileLogStore } from './logs/file-log-store.ts'
 import type { LogStore } from './logs/log-store.ts'
@@ -22,7 +22,11 @@ import type { Queue } from './queue/queue.ts'
 import { dockerConfigCredentials } from './registry/credentials.ts'
 import { imageName, parseRegistryFlag, tagForRef } from './registry/image-name.ts'
 import type { Credentials } from './registry/registry.ts'
-import { registryClient } from './registry/registry-client.ts'
+import {
+  type RegistryClient,
+  type RegistryClientOptions,
+  registryClient,
+} from './registry/registry-client.ts'
 import { openBuilder } from './setup-builder.ts'
 import { gitMirrors } from './source/git-mirrors.ts'
 import type { BuildStore } from './store/build-store.ts'
@@ -60,12 +64,8 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const logs = releaser.add('log store', await openLogs(config, io, postgres, queue), (it) => it.close())
 
   const docker = new Dockerode()
-  const credentials = dockerConfigCredentials({
-    ...(config.dockerConfigDir ? { configDir: config.dockerConfigDir } : {}),
-    onSecret: (secret) => redactor.add(secret),
-  })
-  const { host, insecure } = parseRegistryFlag(config.registry)
-  const registry = registryClient({ credentials, insecureHosts: insecure ? [host] : [] })
+  const credentials = openCredentials(config, redactor)
+  const registry = openRegistry(config, credentials)
   releaser.add('registry client', registry, (it) => it.close())
   const source = gitMirrors({
     dir: join(config.dataDir, 'mirrors'),
@@ -76,11 +76,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     warn: io.log,
   })
   releaser.add('git mirrors', source, (it) => it.close())
-  const forge = github({
-    baseUrl: config.github.apiUrl,
-    ...(config.github.token ? { token: config.github.token } : {}),
-    log: io.log,
-  })
+  const forge = openForge(config, io.log)
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
   const container = buildContainer(config, docker, credentials)
@@ -120,9 +116,34 @@ export function statusReporter(
   })
 }
 
+/** @param redactor is told the secrets that are found */
+export function openCredentials({ dockerConfigDir }: Config, redactor: Redactor): Credentials {
+  return dockerConfigCredentials({
+    ...(dockerConfigDir ? { configDir: dockerConfigDir } : {}),
+    onSecret: (secret) => redactor.add(secret),
+  })
+}
+
+export function openRegistry(
+  config: Config,
+  credentials: Credentials,
+  options: Pick<RegistryClientOptions, 'backoffMs'> = {},
+): RegistryClient {
+  const { host, insecure } = parseRegistryFlag(config.registry)
+  return registryClient({ credentials, insecureHosts: insecure ? [host] : [], ...options })
+}
+
+export function openForge(
+  { github: { apiUrl, token } }: Config,
+  log: (line: string) => void,
+  options: Pick<GitHubOptions, 'retryDelaysMs'> = {},
+): GitHub {
+  return github({ baseUrl: apiUrl, ...(token ? { token } : {}), log, ...options })
+}
+
 // What not everybody uses is loaded where it is used: the SDK of AWS takes as long as all the rest.
 
-async function openDatabase({ db }: Config): Promise<Postgres | null> {
+export async function openDatabase({ db }: Config): Promise<Postgres | null> {
   if (db.kind !== 'postgres') return null
   const { Postgres } = await import('./postgres.ts')
   return new Postgres({ url: db.url })
@@ -134,7 +155,11 @@ async function openStore({ db }: Config, postgres: Postgres | null): Promise<Bui
   return postgresBuildStore({ postgres: needed(postgres) })
 }
 
-async function openQueue({ queue }: Config, { log }: SetupIo, postgres: Postgres | null): Promise<Queue> {
+export async function openQueue(
+  { queue }: Config,
+  { log }: SetupIo,
+  postgres: Postgres | null,
+): Promise<Queue> {
   switch (queue.kind) {
     case 'memory':
       return memoryQueue()
@@ -149,11 +174,11 @@ async function openQueue({ queue }: Config, { log }: SetupIo, postgres: Postgres
   }
 }
 
-async function openLogs(
+export async function openLogs(
   { logger, dataDir }: Config,
   { stdout }: SetupIo,
   postgres: Postgres | null,
-  queue: Queue,
+  queue: Pick<Queue, 'durable'>,
 ): Promise<LogStore> {
   switch (logger.kind) {
     case 'stdout':

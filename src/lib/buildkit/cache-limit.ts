@@ -38,8 +38,8 @@ export async function prune(endpoint: Endpoint, maxBytes: number): Promise<numbe
 }
 
 /** Bytes that the build cache takes. */
-export async function cacheSize(endpoint: Endpoint): Promise<number> {
-  await using connection = new GrpcConnection(await endpoint.connect())
-  const { record } = await connection.unary(ControlService.diskUsage, { filter: [] })
+export async function cacheSize(endpoint: Endpoint, signal?: AbortSignal): Promise<number> {
+  await using connection = new GrpcConnection(await endpoint.connect(signal))
+  const { record } = await connection.unary(ControlService.diskUsage, { filter: [] }, signal)
   return Number(record.reduce((sum, { Size }) => sum + Size, 0n))
 }

@@ -4,6 +4,7 @@ import { shortName } from '../build/build.ts'
 import { validRefName, validRepository, validSha } from '../build/validate.ts'
 import { ConveyorError } from '../errors.ts'
 import type { CommitStatus, Forge } from './forge.ts'
+import { type Account, askAccount } from './github-account.ts'
 import { explainFailure, seconds } from './github-errors.ts'
 
 export interface GitHubOptions {
@@ -22,6 +23,12 @@ export interface GitHubOptions {
   log?: (line: string) => void
 }
 
+/** GitHub, of which can also be asked who we are to it. */
+export interface GitHub extends Forge {
+  /** @throws ConveyorError `unauthorized` when the token is not valid, `unavailable` */
+  account(signal?: AbortSignal): Promise<Account>
+}
+
 const CONTEXT = 'container/docker'
 /** GitHub's limit. */
 const DESCRIPTION_LENGTH = 140
@@ -38,7 +45,7 @@ const MAY_READ = 'the scope repo (classic) or the permission "Contents: read"'
  * rate limits are tried again. No error that leaves here carries the token.
  * @throws ConveyorError `invalid` if the base URL or the token cannot be right.
  */
-export function github(options: GitHubOptions): Forge {
+export function github(options: GitHubOptions): GitHub {
   const { log = () => {} } = options
   const token = validToken(options.token)
   const baseUrl = validBaseUrl(options.baseUrl)
@@ -55,7 +62,12 @@ export function github(options: GitHubOptions): Forge {
   const call = caller({ ...options, baseUrl, token })
   let saidOff = false
 
-  const forge: Forge = {
+  const forge: GitHub = {
+    account: (signal) =>
+      call({ action: 'ask GitHub whose the token is', scope: MAY_SET_STATUS, signal }, (request) =>
+        askAccount(api, token !== undefined, request),
+      ),
+
     async setStatus({ repository, sha, state, description, targetUrl }: CommitStatus, signal) {
       if (token === undefined) {
         if (!saidOff) log('no GITHUB_TOKEN: commit statuses are off')

@@ -20,7 +20,7 @@ export interface Grant {
 export interface Access {
   /** Registry host as credentials call it. */
   host: string
-  /** `repository:acme/app:pull,push` */
+  /** `repository:acme/app:pull,push`; empty for none, whatever the registry names. */
   scope: string
   /** Whether the registry is spoken to over TLS: then so is its token server. */
   secure: boolean
@@ -89,7 +89,8 @@ async function fetchToken(
   credential: RegistryCredential | null,
   send: Send,
 ): Promise<Grant> {
-  const { realm = '', service, scope = access.scope } = challenge.params
+  const { realm = '', service } = challenge.params
+  const scope = access.scope && (challenge.params.scope ?? access.scope)
   const url = tokenUrl(realm, access)
   const peer = `token server ${url.host}`
   const query = new URLSearchParams(service === undefined ? {} : { service })
@@ -97,7 +98,7 @@ async function fetchToken(
   const asked = Date.now()
   let answer: HttpAnswer
   if (credential?.username === IDENTITY_TOKEN_USER) {
-    query.set('scope', scope)
+    if (scope) query.set('scope', scope)
     query.set('client_id', 'conveyor')
     query.set('grant_type', 'refresh_token')
     query.set('refresh_token', credential.password)
@@ -111,7 +112,7 @@ async function fetchToken(
       purpose: access.purpose,
     })
   } else {
-    for (const one of scope.split(' ')) query.append('scope', one)
+    for (const one of scope.split(' ').filter(Boolean)) query.append('scope', one)
     if (credential) query.set('account', credential.username)
     for (const [name, value] of query) url.searchParams.append(name, value)
     const headers: HttpRequest['headers'] = credential ? { authorization: basicAuth(credential) } : {}

@@ -3,7 +3,7 @@ import { Agent, type Dispatcher } from 'undici'
 import { ConveyorError } from '../errors.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
-import { type Access, loginHint, parseChallenges, registryAuth } from './registry-auth.ts'
+import { type Access, type Grant, loginHint, parseChallenges, registryAuth } from './registry-auth.ts'
 import { type HttpAnswer, type HttpRequest, sender } from './registry-http.ts'
 
 export interface RegistryClientOptions {
@@ -18,7 +18,19 @@ export interface RegistryClientOptions {
 
 /** A Registry that holds connections. Idle ones do not keep the process alive; `close` ends them at once. */
 export interface RegistryClient extends Registry {
+  /** Asks whether a registry is there, and whom it takes us for. @param host `ghcr.io`, as `--registry` gives it */
+  greet(host: string, signal?: AbortSignal): Promise<Greeting>
   close(): Promise<void>
+}
+
+/** What a registry answers, before anything is asked of it. */
+export interface Greeting {
+  /** Whether it is spoken to over TLS. */
+  secure: boolean
+  /** Whether it asks for a login at all. */
+  asks: boolean
+  /** User name of the login that it took; null for none. */
+  login: string | null
 }
 
 const MANIFEST_TYPES = [
@@ -53,24 +65,35 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   })
   const auth = registryAuth(options.credentials, send)
 
-  /** One request on a manifest, with the login that the registry asks for. */
+  /** One request on a manifest. */
   async function call(
     target: Target,
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
   ): Promise<HttpAnswer> {
-    const { host, apiHost, path } = target.image
-    const secure = !insecure.has(host) && !isLoopback(apiHost)
-    const url = new URL(`${secure ? 'https' : 'http'}://${apiHost}/v2/${path}/manifests/${target.reference}`)
+    const { path } = target.image
     const verb = request.method === 'PUT' ? 'tagging' : 'reading'
-    const purpose = `${verb} ${target.name}`
     const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
-    const access: Access = { host, scope: `repository:${path}:${actions}`, secure, purpose }
+    const about = { purpose: `${verb} ${target.name}`, scope: `repository:${path}:${actions}` }
+    return (await ask(target.image, `${path}/manifests/${target.reference}`, about, request)).answer
+  }
+
+  /** One request, with the login that the registry asks for. */
+  async function ask(
+    { host, apiHost }: Pick<ImageReference, 'host' | 'apiHost'>,
+    path: string,
+    about: Pick<Access, 'purpose' | 'scope'>,
+    request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
+  ): Promise<{ answer: HttpAnswer; grant: Grant | null }> {
+    const secure = isSecure(host, apiHost)
+    const url = new URL(`${secure ? 'https' : 'http'}://${apiHost}/v2/${path}`)
+    const { purpose } = about
+    const access: Access = { ...about, host, secure }
 
     let grant = auth.known(access)
     for (let renewed = false; ; renewed = true) {
       const headers = grant ? { ...request.headers, authorization: grant.authorization } : request.headers
       const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose })
-      if (answer.status !== 401) return answer
+      if (answer.status !== 401) return { answer, grant }
       if (!renewed && answer.sameOrigin) {
         request.signal?.throwIfAborted()
         const next = await auth.answer(access, parseChallenges(answer.header('www-authenticate')), grant)
@@ -87,6 +110,10 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         hint: loginHint(host),
       })
     }
+  }
+
+  function isSecure(host: string, apiHost: string): boolean {
+    return !insecure.has(host) && !isLoopback(apiHost)
   }
 
   async function manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest> {
@@ -138,6 +165,24 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
           `registry ${target.image.host} stored ${target.name} as ${stored}, not as ${digest}`,
         )
       }
+    },
+
+    async greet(host, signal) {
+      const { apiHost } = splitReference(`${host}/any`)
+      // A token without a scope is what a login is tried with: it is for no repository.
+      const about = { purpose: 'saying hello', scope: '' }
+      const { answer, grant } = await ask({ host, apiHost }, '', about, {
+        method: 'GET',
+        headers: {},
+        signal,
+      })
+      if (answer.status !== 200) {
+        throw new ConveyorError('invalid', `${host} answers as no registry does (HTTP ${answer.status})`, {
+          hint: 'Check --registry (REGISTRY): host[:port][/prefix]',
+        })
+      }
+      const login = grant?.username ?? null
+      return { secure: isSecure(host, apiHost), asks: grant !== null, login }
     },
 
     async close() {
