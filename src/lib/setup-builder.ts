@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type Dockerode from 'dockerode'
 import type { Builder } from './builder/builder.ts'
-import type { BuildkitConfig } from './builder-config.ts'
+import type { BuildkitAddress } from './buildkit/address.ts'
 import type { BuildkitTls } from './buildkit/buildkitd-endpoint.ts'
 import type { Endpoint } from './buildkit/endpoint.ts'
 import type { Config } from './config.ts'
@@ -25,7 +25,7 @@ export async function openBuilder(
   if (builder.kind === 'buildkit') {
     const [{ farmBuilder }, endpoints] = await Promise.all([
       import('./builder/farm-builder.ts'),
-      openEndpoints(builder),
+      Promise.all([...builder.addresses].map(([name, address]) => openEndpoint(name, address, builder.tls))),
     ])
     return farmBuilder({ ...options, endpoints, maxBuilds: builder.builds })
   }
@@ -33,11 +33,14 @@ export async function openBuilder(
   return dockerBuilder({ ...options, docker })
 }
 
-/** @throws ConveyorError `invalid` when a certificate can not be read */
-export async function openEndpoints({ addresses, tls }: BuildkitConfig): Promise<Endpoint[]> {
+/** @param tls folder of certificates. @throws ConveyorError `invalid` when one can not be read */
+export async function openEndpoint(
+  name: string,
+  address: BuildkitAddress,
+  tls: string | null,
+): Promise<Endpoint> {
   const { buildkitdEndpoint } = await import('./buildkit/buildkitd-endpoint.ts')
-  const files = tls === null ? undefined : await readCertificates(tls)
-  return [...addresses].map(([name, address]) => buildkitdEndpoint(name, address, files))
+  return buildkitdEndpoint(name, address, tls === null ? undefined : await readCertificates(tls))
 }
 
 async function readCertificates(dir: string): Promise<BuildkitTls> {

@@ -40,6 +40,8 @@ export interface FailureDetails {
 export interface GitHubDoubleOptions {
   /** The only token that is accepted. Without it, none is asked for. */
   token?: string
+  /** Of the token, as a classic one has them. Default `repo, workflow`. */
+  scopes?: string
   /** `/api/v3` makes it a GitHub Enterprise. */
   basePath?: string
   port?: number
@@ -78,6 +80,8 @@ interface Answer extends FailureDetails {
 
 /** At most so many statuses per sha and context: https://docs.github.com/rest/commits/statuses */
 const STATUS_LIMIT = 1000
+/** What is said of the rate limit where somebody asks who they are. */
+const RATE = { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '4987' }
 /** The only version that the description speaks of. */
 const API_VERSION = '2022-11-28'
 
@@ -140,7 +144,17 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     return { kind: 200, body: { language: null, ...shown, ...facts } }
   }
 
+  const getRoot: Serve = (_about, _body, example) => ({ kind: 200, headers: RATE, body: example(200) })
+
+  const getUser: Serve = (_about, _body, example) => ({
+    kind: 200,
+    headers: { ...RATE, 'x-oauth-scopes': options.scopes ?? 'repo, workflow' },
+    body: example(200),
+  })
+
   const routes: [Operation, Serve][] = [
+    [schema.operation('GET', '/'), getRoot],
+    [schema.operation('GET', '/user'), getUser],
     [schema.operation('POST', '/repos/{owner}/{repo}/statuses/{sha}'), setStatus],
     [schema.operation('GET', '/repos/{owner}/{repo}/git/ref/{ref}'), getRef],
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],

@@ -101,7 +101,7 @@ async function load(): Promise<GitHubSchema> {
     return {
       method,
       path,
-      match: (requested) => decoded(pattern.exec(requested)?.groups),
+      match: (requested) => decoded(pattern.exec(requested)),
       checkRequest: ({ params, query, body }) => {
         const problems: string[] = []
         for (const [parameter, validate] of checkParameter) {
@@ -171,7 +171,8 @@ function pathPattern(path: string, parameters: Parameter[]): RegExp {
   return new RegExp(`^${source}$`)
 }
 
-function decoded(groups: Record<string, string> | undefined): Record<string, string> | null {
-  if (!groups) return null
-  return Object.fromEntries(Object.entries(groups).map(([name, value]) => [name, decodeURIComponent(value)]))
+function decoded(match: RegExpExecArray | null): Record<string, string> | null {
+  if (!match) return null
+  const parameters = Object.entries(match.groups ?? {})
+  return Object.fromEntries(parameters.map(([name, value]) => [name, decodeURIComponent(value)]))
 }

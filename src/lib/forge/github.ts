@@ -63,10 +63,15 @@ export function github(options: GitHubOptions): GitHub {
   let saidOff = false
 
   const forge: GitHub = {
-    account: (signal) =>
-      call({ action: 'ask GitHub whose the token is', scope: MAY_SET_STATUS, signal }, (request) =>
+    account(signal) {
+      const action = 'ask GitHub who we are'
+      const asking = call({ action, scope: MAY_SET_STATUS, signal }, (request) =>
         askAccount(api, token !== undefined, request),
-      ),
+      )
+      return asking.catch((error: ConveyorError) => {
+        throw error.kind === 'not_found' ? notGitHub(action) : error
+      })
+    },
 
     async setStatus({ repository, sha, state, description, targetUrl }: CommitStatus, signal) {
       if (token === undefined) {

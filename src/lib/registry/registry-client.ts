@@ -170,7 +170,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     async greet(host, signal) {
       const { apiHost } = splitReference(`${host}/any`)
       // A token without a scope is what a login is tried with: it is for no repository.
-      const about = { purpose: 'saying hello', scope: '' }
+      const about = { purpose: 'logging in', scope: '' }
       const { answer, grant } = await ask({ host, apiHost }, '', about, {
         method: 'GET',
         headers: {},

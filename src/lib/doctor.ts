@@ -1,0 +1,87 @@
+import chalk from 'chalk'
+import Dockerode from 'dockerode'
+import { type Config, secretsOf } from './config.ts'
+import { builderChecks } from './doctor/builder.ts'
+import { type Check, type Diagnosis, diagnose, type Level } from './doctor/check.ts'
+import { gitChecks } from './doctor/git.ts'
+import { serviceChecks } from './doctor/services.ts'
+import { settingChecks } from './doctor/settings.ts'
+import { storageChecks } from './doctor/storage.ts'
+import { Redactor } from './logs/redact.ts'
+import { openCredentials, openForge, openLogs, openQueue, openRegistry } from './setup.ts'
+import { openBuilder, openEndpoint } from './setup-builder.ts'
+
+/** What the command prints on stdout, and ends with: 1 when something is broken. */
+export interface DoctorResult {
+  output: string
+  exitCode: 0 | 1
+}
+
+/**
+ * `conveyor doctor`: asks each part that a build needs, as a server with the same options would use it, and
+ * changes none of them. A part that does not answer in time is broken; what is still open then ends with the
+ * process.
+ */
+export async function doctor(config: Config, { json }: { json: boolean }): Promise<DoctorResult> {
+  const redactor = new Redactor()
+  for (const secret of secretsOf(config)) redactor.add(secret)
+  const found = await diagnose(checksOf(config, redactor))
+  const shown = found.map((one) => ({
+    ...one,
+    found: oneLine(redactor.redact(one.found)),
+    advice: one.advice && oneLine(redactor.redact(one.advice)),
+  }))
+  const exitCode = shown.some(({ level }) => level === 'broken') ? 1 : 0
+  return { output: json ? asJson(shown) : asText(shown), exitCode }
+}
+
+function checksOf(config: Config, redactor: Redactor): Check[] {
+  const quiet = () => {}
+  const docker = new Dockerode()
+  const credentials = openCredentials(config, redactor)
+  // One try each: what passes in a minute is worth knowing, too.
+  const registry = openRegistry(config, credentials, { backoffMs: [] })
+  const forge = openForge(config, quiet, { retryDelaysMs: [] })
+  return [
+    ...gitChecks(config),
+    ...builderChecks(config, {
+      docker,
+      registry,
+      builder: () => openBuilder(config, docker, credentials, quiet),
+      endpoint: openEndpoint,
+    }),
+    ...serviceChecks(config, {
+      greetRegistry: (host, signal) => registry.greet(host, signal),
+      account: (signal) => forge.account(signal),
+    }),
+    ...settingChecks(config),
+    ...storageChecks(config, {
+      queue: (log) => openQueue(config, { stdout: process.stdout, log }, null),
+      logs: () => openLogs(config, { stdout: process.stdout, log: quiet }, null, { durable: true }),
+    }),
+  ]
+}
+
+const PAINT: Record<Level, (text: string) => string> = {
+  ok: chalk.green,
+  warning: chalk.yellow,
+  broken: chalk.red,
+}
+
+function asText(found: Diagnosis[]): string {
+  const width = Math.max(...found.map(({ part }) => part.length))
+  const lines = found.map(({ level, part, found, advice }) => {
+    const text = advice ? `${found}. ${advice}` : found
+    return `${PAINT[level](level.padEnd(7))}  ${part.padEnd(width)}  ${text}\n`
+  })
+  return lines.join('')
+}
+
+function asJson(found: Diagnosis[]): string {
+  const shown = found.map(({ part, level, ...rest }) => ({ part, level, ok: level !== 'broken', ...rest }))
+  return `${JSON.stringify(shown, null, 2)}\n`
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').trim()
+}
