@@ -5,7 +5,8 @@
 # 1. Node packages into node_modules, when package-lock.json is newer than what is there.
 # 2. Debian packages, on Debian as root, and only where no Docker Engine answers: a machine with its own
 #    Docker belongs to somebody, so there it only says what is missing.
-# 3. For the tests, once: a newer Docker Engine and a buildkitd, in .conveyor. They need root and debootstrap.
+# 3. For the tests, once: Docker Compose where the machine has none; a newer Docker Engine and a buildkitd, which need
+#    root and debootstrap. All of them in .conveyor.
 #
 # It installs, but starts nothing: tests and demo start a private engine themselves where none answers.
 set -euo pipefail
@@ -157,4 +158,7 @@ install_packages() {
 
 install_node_packages
 install_packages
-if $for_tests; then make_newer_engine; fi
+if $for_tests; then
+  quietly bin/docker-compose.sh version # fetches it
+  make_newer_engine
+fi
