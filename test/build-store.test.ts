@@ -52,6 +52,27 @@ describe('SQLite build store', () => {
     return build.id
   }
 
+  it('brings what is in its log into the database when nothing is written for a while', async () => {
+    const store = await sqliteBuildStore({ file })
+    const { build } = await store.accept(push('main'))
+    const copy = join(folder, 'copy.db')
+    /** The database without its log. By another process: closing a handle of ours would drop its lock. */
+    const inDatabase = async () => {
+      await once(spawn('cp', [file, copy]), 'exit')
+      const database = new DatabaseSync(copy)
+      try {
+        return database.prepare('select id from builds').all()
+      } catch {
+        return [] // the tables are not there yet, either
+      } finally {
+        database.close()
+      }
+    }
+    expect(await inDatabase()).toEqual([])
+    await expect.poll(inDatabase, { timeout: 20_000 }).toEqual([{ id: build.id }])
+    await store.close()
+  })
+
   it('lives in memory for tests, each time anew', async () => {
     const [one, other] = [
       await sqliteBuildStore({ file: ':memory:' }),

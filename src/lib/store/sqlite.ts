@@ -6,6 +6,7 @@ import { Kysely } from 'kysely'
 import { ConveyorError } from '../errors.ts'
 import { migrate } from '../migrate.ts'
 import type { BuildStore } from './build-store.ts'
+import { Checkpoints } from './checkpoints.ts'
 import { groupCommit, type Work } from './group-commit.ts'
 import { kyselyBuildStore } from './kysely-build-store.ts'
 import { migrations } from './migrations.ts'
@@ -42,13 +43,16 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   }
 
   const { write, idle } = groupCommit(db)
+  const checkpoints = new Checkpoints(database)
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
     await idle()
+    checkpoints.stop()
     if (!inMemory) await rm(holderFile(file), { force: true })
     await db.destroy()
   }
-  const open = <T>(work: Work<Schema, T>) => (closing ? Promise.reject(closed(file)) : write(work))
+  const open = <T>(work: Work<Schema, T>) =>
+    closing ? Promise.reject(closed(file)) : write(work).finally(checkpoints.wrote)
   return kyselyBuildStore(
     db,
     {
