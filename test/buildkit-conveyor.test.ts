@@ -2,21 +2,27 @@ import { copyFile, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { CACHE_TAG } from '../src/lib/builder/solve-builder.ts'
+import { buildkitdEndpoint } from '../src/lib/buildkit/buildkitd-endpoint.ts'
+import { cacheSize } from '../src/lib/buildkit/cache-limit.ts'
+import type { Endpoint } from '../src/lib/buildkit/endpoint.ts'
+import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
 import { pushBase } from './builder.contract.ts'
 import { startBuildkitd } from './support/buildkitd.ts'
+import { docker } from './support/engine.ts'
 import { imageConfig } from './support/pushed-image.ts'
 import { tempDir } from './support/temp.ts'
 import { startTrixieEngine } from './support/trixie.ts'
 import { buildLog, startWorld, type World } from './support/world.ts'
 
 /** Something that builds, and the settings of a server that uses it. */
-type Machine = AsyncDisposable & { settings: NodeJS.ProcessEnv; told: string }
+type Machine = AsyncDisposable & { settings: NodeJS.ProcessEnv; told: string; endpoint: Endpoint }
 
 async function engineMachine(): Promise<Machine> {
   const engine = await startTrixieEngine({ store: 'containerd' })
   return {
     settings: { DOCKER_HOST: engine.dockerHost, BUILD_NETWORK: 'host' },
     told: 'builds go straight to the BuildKit of the Docker engine',
+    endpoint: engineEndpoint(docker(engine)),
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }
 }
@@ -36,6 +42,7 @@ async function buildkitdMachine(): Promise<Machine> {
       BUILDKIT_TLS: join(folder.path, 'tls'),
     },
     told: `builds go to BuildKit at ${buildkitd.address}`,
+    endpoint: buildkitdEndpoint('buildkitd', { path: buildkitd.socket.replace('unix://', '') }),
     async [Symbol.asyncDispose]() {
       await buildkitd[Symbol.asyncDispose]()
       await folder[Symbol.asyncDispose]()
@@ -104,7 +111,11 @@ describe.each([
       await using machine = await start()
       await rm(join(world.dataDir, 'mirrors'), { recursive: true, force: true })
       const server = await world.startServer({ env: { ...machine.settings, WARM: warm } })
-      if (warm !== '0') await server.waitFor(/warm: (\S+) is ready/)
+      if (warm !== '0') {
+        await server.waitFor(/warm: (\S+) is ready/)
+        // What it was made ready with are layers, and not only their names: busybox is 2 MB.
+        expect(await cacheSize(machine.endpoint)).toBeGreaterThan(1e6)
+      }
       const sha = await oneLine()
       const log = await buildLog(server, await world.push(server, { repository, sha }))
       expect(log).toContain(COSTLY_CACHED)

@@ -61,8 +61,13 @@ export async function warmUp(parts: BuildParts, options: WarmOptions, signal: Ab
 async function warmRepository(artifact: Artifact, parts: BuildParts, signal: AbortSignal): Promise<boolean> {
   const { repository, sha } = artifact
   const imageName = parts.names.image(repository)
-  const commit = await parts.source.fetch(repository, sha, { signal })
-  if (await parts.builder.isWarm(imageName)) return false
+  const isWarm = await parts.builder.isWarm(imageName)
+  const [commit] = await Promise.all([
+    parts.source.fetch(repository, sha, { signal }),
+    // Its layers; what is imported below are only their names, until a step is built on them.
+    isWarm || parts.builder.prefetch(imageName, artifact.image.slice(imageName.length + 1), signal),
+  ])
+  if (isWarm) return false
   const context = await parts.source.context(commit, { signal })
   try {
     const order = { build: { repository, sha, refs: [], cache: true }, imageName, commit, context }
