@@ -6,7 +6,7 @@ import { pushPayload } from '../test/support/github-push.ts'
 import type { ConveyorServer } from '../test/support/processes.ts'
 import { percentile } from './stats.ts'
 import { say } from './support/run.ts'
-import { startServer } from './support/server.ts'
+import { inEngine, startServer } from './support/server.ts'
 import { GITHUB_SECRET, startWorld, type World } from './support/world.ts'
 
 export interface BurstResult {
@@ -32,7 +32,7 @@ export async function measureBurst(world: World): Promise<BurstResult> {
   await using resources = new AsyncDisposableStack()
   const disk = resources.use(await world.newDisk('burst'))
   const engine = resources.use(await startPrivateEngine(join(disk.path, 'engine')))
-  const place = { engine, dataDir: join(disk.path, 'data'), prefix: 'burst', flags: ['--workers', '1'] }
+  const place = { ...inEngine(engine, '--workers', '1'), dataDir: join(disk.path, 'data'), prefix: 'burst' }
   const server = resources.use(await startServer(world, place))
   await beginLongBuild(world, server)
 

@@ -11,6 +11,7 @@ const HEAD = 30
 const COLOURS: Record<string, string> = {
   conveyor: '#2f81f7',
   'conveyor-containerd': '#1b6fdb',
+  'conveyor-buildkit': '#0f5cc0',
   classic: '#9a8c7a',
   buildkit: '#8fa3a0',
   buildah: '#a58fa8',

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Contender, Flow, StartContender } from './contenders/contender.ts'
-import { conveyor, conveyorContainerd } from './contenders/conveyor.ts'
+import { conveyor, conveyorBuildkit, conveyorContainerd } from './contenders/conveyor.ts'
 import { buildah, buildctl, engineScript } from './contenders/scripts.ts'
 import type { Scenario } from './scenarios.ts'
 import { say } from './support/run.ts'
@@ -12,6 +12,7 @@ import { Workload } from './workload/workload.ts'
 export const CONTENDERS: Record<string, StartContender> = {
   conveyor,
   'conveyor-containerd': conveyorContainerd,
+  'conveyor-buildkit': conveyorBuildkit,
   classic: engineScript('classic'),
   buildkit: engineScript('buildkit'),
   buildah,

@@ -7,7 +7,7 @@ import { type GitRepository, gitEnv } from '../test/support/git-repository.ts'
 import { sendPush } from '../test/support/github-push.ts'
 import { type ConveyorServer, start } from '../test/support/processes.ts'
 import { say } from './support/run.ts'
-import { startServer } from './support/server.ts'
+import { inEngine, startServer } from './support/server.ts'
 import { GITHUB_SECRET, startWorld, type World } from './support/world.ts'
 import { noise } from './workload/content.ts'
 
@@ -36,7 +36,8 @@ export async function measureMemory(world: World): Promise<MemoryResult> {
     const dataDir = join(disk.path, name)
     // The other logger would print 200 MB, which this process had to keep.
     const flags = ['--logger', `file://${join(dataDir, 'logs')}`, '--timeout', '10m']
-    await using server = await startServer(world, { engine, dataDir, prefix: 'memory', flags })
+    const place = { ...inEngine(engine, ...flags), dataDir, prefix: 'memory' }
+    await using server = await startServer(world, place)
     return await use(server)
   }
 

@@ -104,6 +104,7 @@ const METHOD = `## What is compared
 - **conveyor**: \`conveyor server\` as it comes, on the engine of Debian 12 with the classic image store. The clock runs
   from the webhook to the last of status and tags.
 - **conveyor-containerd**: the same, on Docker 26.1 with containerd's image store.
+- **conveyor-buildkit**: the same with \`--builder buildkit\`, on a buildkitd like that of buildctl below.
 - **classic**: [classic.sh](../bench/contenders/classic.sh): clone, pull the branch's image as a cache, \`docker build\` of
   the classic builder, three pushes.
 - **buildkit**: [buildkit.sh](../bench/contenders/buildkit.sh): clone, \`docker build\` with BuildKit and inline cache, three

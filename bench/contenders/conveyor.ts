@@ -1,41 +1,61 @@
 import { cp, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type PrivateEngine, startPrivateEngine } from '../../test/support/engine.ts'
+import { startBuildkitd } from '../../test/support/buildkitd.ts'
+import { startPrivateEngine } from '../../test/support/engine.ts'
 import { pushPayload, sendWebhook } from '../../test/support/github-push.ts'
 import { tempDir } from '../../test/support/temp.ts'
 import { startTrixieEngine } from '../../test/support/trixie.ts'
 import { readLog } from '../support/read-log.ts'
-import { startServer } from '../support/server.ts'
+import { inEngine, type Settings, startServer } from '../support/server.ts'
 import { tagged } from '../support/tags.ts'
 import { GITHUB_SECRET, type World } from '../support/world.ts'
 import type { Contender, Flow, Push, StartContender } from './contender.ts'
 import { hasSummary, phaseTimes, stepTimes } from './log-times.ts'
 
 /** On Debian 12's engine, with the classic image store. */
-export const conveyor = conveyorOn('conveyor', (dir) => startPrivateEngine(dir))
+export const conveyor = conveyorOn('conveyor', async (dir) => {
+  const engine = await startPrivateEngine(dir)
+  return Object.assign(engine, { settings: inEngine(engine) })
+})
 
 /** On Docker 26.1 with containerd's image store, as new installations of Docker have it. */
-export const conveyorContainerd = conveyorOn('conveyor-containerd', (dir) =>
-  startTrixieEngine({ store: 'containerd', dataDir: dir }),
-)
+export const conveyorContainerd = conveyorOn('conveyor-containerd', async (dir) => {
+  const engine = await startTrixieEngine({ store: 'containerd', dataDir: dir })
+  return Object.assign(engine, { settings: inEngine(engine) })
+})
 
-/** `conveyor server` with an engine of its own. */
-function conveyorOn(name: string, startEngine: (dir: string) => Promise<PrivateEngine>): StartContender {
-  return (world) => start(world, name, startEngine)
+/** On the same buildkitd as buildctl. */
+export const conveyorBuildkit = conveyorOn('conveyor-buildkit', async (dir) => {
+  const buildkitd = await startBuildkitd({ dataDir: dir })
+  const flags = ['--builder', 'buildkit', '--buildkit.addr', buildkitd.socket, '--build.network', 'host']
+  return Object.assign(buildkitd, { settings: { flags } })
+})
+
+/** What builds, on a folder that may be emptied while it is stopped. */
+interface Machine extends AsyncDisposable {
+  settings: Settings
+  stop(): Promise<void>
+  start(): Promise<void>
+}
+
+/** `conveyor server` with a machine of its own. */
+function conveyorOn(name: string, startMachine: (dir: string) => Promise<Machine>): StartContender {
+  return (world) => start(world, name, startMachine)
 }
 
 async function start(
   world: World,
   name: string,
-  startEngine: (dir: string) => Promise<PrivateEngine>,
+  startMachine: (dir: string) => Promise<Machine>,
 ): Promise<Contender> {
   await using resources = new AsyncDisposableStack()
   const disk = resources.use(await world.newDisk(name))
-  const engineDir = join(disk.path, 'engine')
+  const machineDir = join(disk.path, 'engine')
   const dataDir = join(disk.path, 'data')
   const mirrors = join(dataDir, 'mirrors')
-  const engine = resources.use(await startEngine(engineDir))
-  let server = await startServer(world, { engine, dataDir, prefix: name })
+  const machine = resources.use(await startMachine(machineDir))
+  const { settings } = machine
+  let server = await startServer(world, { ...settings, dataDir, prefix: name })
   resources.defer(async () => void (await server.kill()))
   const owned = resources.move()
 
@@ -46,17 +66,17 @@ async function start(
     image,
     async chill(chill) {
       await server.kill()
-      await engine.stop()
+      await machine.stop()
       await using service = await tempDir()
       if (chill !== 'new') {
         await cp(dataDir, service.path, { recursive: true, filter: (path) => path !== mirrors })
       }
       await disk.renew()
       await cp(service.path, dataDir, { recursive: true })
-      await mkdir(engineDir)
-      await engine.start()
-      const flags = chill === 'warmed' ? [] : ['--warm', '0']
-      server = await startServer(world, { engine, dataDir, prefix: name, flags })
+      await mkdir(machineDir)
+      await machine.start()
+      const flags = [...settings.flags, ...(chill === 'warmed' ? [] : ['--warm', '0'])]
+      server = await startServer(world, { ...settings, flags, dataDir, prefix: name })
       if (chill === 'warmed') await server.waitFor(/warm: .* is ready/, 120_000)
     },
     run: (push) => measure(world, server.url, push, image(push.repository)),
