@@ -55,6 +55,36 @@ async function errorOf(promise: Promise<unknown>): Promise<ConveyorError> {
   throw error
 }
 
+describe('file', () => {
+  const read = (path = 'Dockerfile', options: Partial<GitHubOptions> = {}) =>
+    forge(options).file('octo/app', SHA, path, new AbortController().signal)
+
+  test('the text of a file of a commit, null when there is none', async () => {
+    const text = `FROM scratch\n# ${'ü'.repeat(1000)}\n`
+    double.serveFiles(async (...file) => (file.join(' ') === `octo/app ${SHA} Dockerfile` ? text : null))
+    expect(await read()).toBe(text)
+    expect(await errorOf(read('Makefile'))).toMatchObject({ kind: 'not_found' })
+  })
+
+  test('is tried once, and not at all without a token, as others need the limit for guests more', async () => {
+    double.serveFiles(async () => 'FROM scratch')
+    double.failAlways(502)
+    expect(await errorOf(read())).toMatchObject({ kind: 'unavailable' })
+    double.failAlways(null)
+    expect(double.requests).toHaveLength(1)
+    expect(await read('Dockerfile', { token: '' })).toBeNull()
+    expect(double.requests).toHaveLength(1)
+  })
+
+  test('ends at once when it is not needed any more', async () => {
+    double.failAlways('hang')
+    const stop = new AbortController()
+    const reading = forge().file('octo/app', SHA, 'Dockerfile', stop.signal)
+    stop.abort()
+    expect(await errorOf(reading)).toMatchObject({ kind: 'cancelled' })
+  })
+})
+
 describe('setStatus', () => {
   test.each(['pending', 'success', 'failure', 'error'] as const)('%s', async (state) => {
     await forge().setStatus({ ...STATUS, state })

@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { type PrivateEngine, startPrivateEngine } from './support/engine.ts'
+import { docker, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
 import { engine } from './support/global-setup.ts'
 import { tempDir } from './support/temp.ts'
 import { buildLog, startWorld, type World } from './support/world.ts'
@@ -61,6 +61,30 @@ test('a worker on a new machine makes itself ready, and then builds a small chan
     await buildLog(again, await world.push(again, { repository, sha, branch: 'other' }))
     expect(again.stderr()).not.toContain('warm:')
     await again.kill()
+  })
+})
+
+test('a new machine fetches the base image of a first build while its commit is still on its way', async () => {
+  await using world = await startWorld()
+  const { repository, oneLine } = await subject(world)
+  await onNewMachine(world, async (machine) => {
+    const server = await world.startServer({ env: settings(machine) })
+    const git = world.git.hold()
+    const build = await world.push(server, { repository, sha: await oneLine() })
+    await git.arrived
+    const pulled = async () => {
+      const { BuildCache } = await docker(machine).df()
+      return BuildCache.filter(({ Description }: { Description: string }) =>
+        Description.includes('warm/base:1'),
+      )
+    }
+    await expect.poll(async () => (await pulled()).length, { timeout: 60_000 }).toBe(1)
+    git.release()
+    expect(await buildLog(server, build)).toContain('(0 of 4 steps cached, ')
+    // Nothing else is left of it: an image of that name would go before the registry's from now on.
+    const names = (await docker(machine).listImages()).flatMap(({ RepoTags }) => RepoTags ?? [])
+    expect(names.filter((name) => name.includes('warm/base'))).toEqual([])
+    await server.kill()
   })
 })
 

@@ -35,6 +35,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
       cacheTag: async () => null,
       isWarm: async () => true,
       prefetch: async () => {},
+      prefetchBase: async () => {},
       async build({ reference }, { log, signal }) {
         const sha = reference.slice(reference.lastIndexOf(':') + 1)
         for (let i = 0; i < LOG.pieces; i++) {

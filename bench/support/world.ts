@@ -41,6 +41,7 @@ export async function startWorld(): Promise<World> {
   const registry = resources.use(await startRegistry({ dir: data }))
   const git = resources.use(await startGitServer())
   const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
+  github.serveFiles(git.fileOf)
   const owned = resources.move()
   return {
     git,

@@ -85,6 +85,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const parts: BuildParts = {
     store,
     source,
+    readEarly: (...args) => forge.file(...args),
     registry,
     builder,
     ...(container ? { container } : {}),

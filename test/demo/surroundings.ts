@@ -49,6 +49,7 @@ export async function startSurroundings(
   const git = await start(startGitServer({ token }))
   show.fact('git', git.url)
   const github = await start(startGitHubDouble({ token }))
+  github.serveFiles(git.fileOf)
   show.fact('GitHub', `${github.url} (its API as a double, which checks requests against GitHub's OpenAPI)`)
   const data = await start(tempDir('conveyor-demo-'))
 

@@ -104,10 +104,20 @@ function data(content: string | Uint8Array): (string | Uint8Array)[] {
 
 /** Id of a commit's tree; undefined when the repository or the commit is not there. */
 export async function treeOf(dir: string, sha: string): Promise<string | undefined> {
-  const args = ['--git-dir', dir, 'rev-parse', '--verify', '--quiet', '--end-of-options', `${sha}^{tree}`]
-  const command = await start('git', args, { env: gitEnv(), stdio: 'pipe' })
+  const args = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${sha}^{tree}`]
+  return (await ask(dir, args))?.trimEnd()
+}
+
+/** Text of a file of a commit; null when there is none. */
+export async function fileOf(dir: string, sha: string, path: string): Promise<string | null> {
+  return (await ask(dir, ['cat-file', 'blob', `${sha}:${path}`])) ?? null
+}
+
+/** What git prints; undefined when it fails. */
+async function ask(dir: string, args: string[]): Promise<string | undefined> {
+  const command = await start('git', ['--git-dir', dir, ...args], { env: gitEnv(), stdio: 'pipe' })
   const { code } = await command.exited
-  return code === 0 ? command.stdout().trimEnd() : undefined
+  return code === 0 ? command.stdout() : undefined
 }
 
 /** Any bytes as fast-import reads them: between quotes, the unusual ones as octal escapes. */

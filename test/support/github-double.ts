@@ -59,7 +59,9 @@ export interface GitHubDouble extends AsyncDisposable {
   setHead(repository: string, branch: string, sha: string): void
   /** Makes the repository if need be: one without any branch is an empty one. */
   setDefaultBranch(repository: string, branch: string): void
-  /** The next `count` requests fail, after failures that were asked for before. */
+  /** Where the files of commits come from; none are there until this is called. */
+  serveFiles(read: FileReader): void
+  /** The next `count` requests fail, after failures that were asked for before; reading a file is none. */
   failNext(count: number, kind: FailureKind, details?: FailureDetails): void
   /** Every request fails until this is called with null. */
   failAlways(kind: FailureKind | null, details?: FailureDetails): void
@@ -67,6 +69,9 @@ export interface GitHubDouble extends AsyncDisposable {
   waitForStatus(fits: (status: RecordedStatus) => boolean, timeoutMs?: number): Promise<RecordedStatus>
   sendPush: typeof sendPush
 }
+
+/** @returns the file's content, null when there is no such file */
+type FileReader = (repository: string, sha: string, path: string) => Promise<string | null>
 
 interface Repository {
   defaultBranch: string | undefined
@@ -94,6 +99,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const repositories = new Map<string, Repository>()
   const failures: Answer[] = []
   let failing: Answer | null = null
+  let readFile: FileReader = async () => null
   const watchers = new Set<() => void>()
 
   // GitHub does not mind the case of names.
@@ -152,15 +158,25 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     body: example(200),
   })
 
+  const getContent: Serve = async ({ repository, params: { path = '' }, query }, _, example) => {
+    const text = await readFile(repository, query.get('ref') ?? '', path)
+    if (text === null) return problem(404, 'Not Found')
+    const content = Buffer.from(text).toString('base64').replace(/.{60}/g, '$&\n')
+    const size = Buffer.byteLength(text)
+    return { kind: 200, body: { ...example(200), type: 'file', encoding: 'base64', path, size, content } }
+  }
+
+  const contents = schema.operation('GET', '/repos/{owner}/{repo}/contents/{path}')
   const routes: [Operation, Serve][] = [
     [schema.operation('GET', '/'), getRoot],
     [schema.operation('GET', '/user'), getUser],
+    [contents, getContent],
     [schema.operation('POST', '/repos/{owner}/{repo}/statuses/{sha}'), setStatus],
     [schema.operation('GET', '/repos/{owner}/{repo}/git/ref/{ref}'), getRef],
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],
   ]
 
-  const answerTo = (request: RecordedRequest): Answer => {
+  const answerTo = async (request: RecordedRequest): Promise<Answer> => {
     const url = new URL(request.path, 'http://github')
     const found = routes
       .filter(([operation]) => operation.method === request.method)
@@ -175,7 +191,8 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     }
     violations.push(...problems.map((text) => `${request.method} ${request.path}: ${text}`))
 
-    const planned = failing ?? failures.shift()
+    // When that is read depends on what the worker has: no test plans for it.
+    const planned = failing ?? (found?.operation === contents ? undefined : failures.shift())
     if (planned) return planned
     const refused = refusal(request, token)
     if (refused) return refused
@@ -183,7 +200,8 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     if (problems.length > 0) return invalid(problems.join('; '))
     const { operation, serve, params } = found
     const repository = `${params.owner}/${params.repo}`
-    const answer = serve({ repository, params }, request.body, (status) => operation.example(status))
+    const about = { repository, params, query: url.searchParams }
+    const answer = await serve(about, request.body, (status) => operation.example(status))
     const wrong = checkAnswer(schema, operation, answer)
     if (wrong.length === 0) return answer
     violations.push(...wrong.map((text) => `our answer to ${request.method} ${request.path}: ${text}`))
@@ -192,9 +210,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
   const server = createServer((incoming, response) => {
     receive(incoming, basePath).then(
-      (request) => {
+      async (request) => {
         requests.push(request)
-        respond(response, answerTo(request))
+        respond(response, await answerTo(request))
       },
       (error: unknown) => {
         violations.push(`${incoming.method} ${incoming.url}: ${String(error)}`)
@@ -216,6 +234,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       const repository = makeRepository(name)
       repository.defaultBranch ??= branch
       repository.heads.set(branch, sha)
+    },
+    serveFiles(read) {
+      readFile = read
     },
     setDefaultBranch(name, branch) {
       makeRepository(name).defaultBranch = branch
@@ -259,10 +280,10 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
 /** Serves one operation: what it is asked about, the request's body, GitHub's example of an answer. */
 type Serve = (
-  about: { repository: string; params: Record<string, string> },
+  about: { repository: string; params: Record<string, string>; query: URLSearchParams },
   body: unknown,
   example: (status: number) => Record<string, unknown>,
-) => Answer
+) => Answer | Promise<Answer>
 
 async function receive(incoming: IncomingMessage, basePath: string): Promise<RecordedRequest> {
   const { method = '', url = '', headers } = incoming

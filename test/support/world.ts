@@ -52,6 +52,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const data = resources.use(await tempDir('conveyor-data-'))
   const git = resources.use(await startGitServer({ token: GITHUB_TOKEN }))
   const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
+  github.serveFiles(git.fileOf)
   const registry = resources.use(await startRegistry(options.registry))
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)

@@ -1,11 +1,10 @@
-import type { Builder } from '../builder/builder.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Build } from './build.ts'
+import { type EarlyParts, fetchBasesEarly } from './early-bases.ts'
 import { wantedTags } from './publish.ts'
 import type { BuildIo } from './run-build.ts'
 
-interface Parts {
-  builder: Builder
+interface Parts extends EarlyParts {
   registry: Registry
   names: ImageNames
 }
@@ -25,8 +24,8 @@ interface Found {
 
 /**
  * The layers of earlier images, for an engine that has none of this repository; where it has, importing
- * costs more than it gives. Their transfer begins at once, while the commit is still on its way, and is cut
- * off when this is disposed of.
+ * costs more than it gives. Their transfer, or that of the base images where there is no earlier image, begins
+ * at once, while the commit is still on its way, and is cut off when this is disposed of.
  */
 export class CacheImport implements AsyncDisposable {
   /** References of what can be imported, best first. */
@@ -37,11 +36,14 @@ export class CacheImport implements AsyncDisposable {
   constructor(build: Build, imageName: string, parts: Parts, { log, signal }: BuildIo) {
     const io = { log, signal: AbortSignal.any([signal, this.#end.signal]) }
     const found = cacheSources(build, imageName, parts, io)
-    this.sources = found.then(({ sources }) => sources.map(({ reference }) => reference))
+    this.sources = found.then((it) => it?.sources.map(({ reference }) => reference) ?? [])
     this.sources.catch(() => {}) // awaited by the build, if there is one
     // What could not be fetched early is fetched by the build, which then says what is wrong.
     this.#prefetched = found
-      .then(({ image }) => image && parts.builder.prefetch(imageName, image.digest, io.signal))
+      .then((it) => {
+        if (it?.image) return parts.builder.prefetch(imageName, it.image.digest, io.signal)
+        return it ? fetchBasesEarly(build, imageName, parts, io.signal) : undefined
+      })
       .catch(() => {})
   }
 
@@ -51,14 +53,14 @@ export class CacheImport implements AsyncDisposable {
   }
 }
 
-/** What exists, of where the layers of this build are to be expected. */
+/** What exists, of where the layers of this build are to be expected; null when the builder needs none. */
 async function cacheSources(
   build: Build,
   imageName: string,
   parts: Parts,
   { log, signal }: BuildIo,
-): Promise<Found> {
-  if (!build.cache || (await parts.builder.isWarm(imageName))) return { sources: [], image: undefined }
+): Promise<Found | null> {
+  if (!build.cache || (await parts.builder.isWarm(imageName))) return null
   const refs = build.refs.toReversed()
   const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
   const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(

@@ -1,5 +1,5 @@
 import type { BuildContainer } from '../builder/build-container.ts'
-import type { Builder, BuildInput, BuiltImage } from '../builder/builder.ts'
+import type { BuildInput, BuiltImage } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
@@ -8,18 +8,18 @@ import type { BuildStore } from '../store/build-store.ts'
 import { baseImages, imagesNamedBySteps } from './base-images.ts'
 import type { Build, Recipe } from './build.ts'
 import { CacheImport } from './cache-import.ts'
+import type { EarlyParts } from './early-bases.ts'
 import { finish, publish } from './finish.ts'
 import type { LatestPolicy } from './publish.ts'
-import { type BuildSettings, dockerfileText, recipeOf } from './recipe.ts'
+import { dockerfileText, recipeOf } from './recipe.ts'
 import { type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
 import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
 
 /** The parts that a build runs on. */
-export interface BuildParts {
+export interface BuildParts extends EarlyParts {
   store: BuildStore
   source: Source
-  builder: Builder
   /** Where there is one, it runs the builds, and `source` and `builder` are not asked. */
   container?: BuildContainer
   registry: Registry
@@ -31,8 +31,6 @@ export interface BuildParts {
   latest: LatestPolicy
   /** Build, but push nothing. */
   dry: boolean
-  /** What is set for the builds of a repository. */
-  settings(repository: string): BuildSettings
 }
 
 export interface BuildIo {

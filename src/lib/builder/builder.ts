@@ -63,6 +63,10 @@ export interface Builder {
    */
   prefetch(imageName: string, digest: string, signal: AbortSignal): Promise<void>
   /**
+   * The same for the layers of a base image, `debian:12`, that builds of `imageName` begin on.
+   */
+  prefetchBase(imageName: string, base: string, signal: AbortSignal): Promise<void>
+  /**
    * Builds, and pushes if that is wanted. Aborting the signal ends the engine's work too. Failures of a push
    * that may pass are retried.
    * @throws ConveyorError `build_failed` with the failing step, `unauthorized` when the registry refuses the

@@ -35,6 +35,7 @@ export function dockerBuilder(options: DockerBuilderOptions): Builder {
     cacheTag: async () => (await builder()).cacheTag(),
     isWarm: async (imageName) => (await builder()).isWarm(imageName),
     prefetch: async (...args) => (await builder()).prefetch(...args),
+    prefetchBase: async (...args) => (await builder()).prefetchBase(...args),
     build: async (input, io) => (await builder()).build(input, io),
     // After a build, so the engine has been asked.
     saveCache: (...args) =>

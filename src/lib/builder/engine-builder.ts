@@ -13,7 +13,9 @@ import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError } from './engine-errors.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from './engine-images.ts'
 import { pushFromEngine } from './engine-push.ts'
+import { fetchLayers } from './fetch-layers.ts'
 import { jsonLines } from './json-lines.ts'
+import { PLAIN } from './solve-request.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode
@@ -96,6 +98,10 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
         if (!enough.signal.aborted) throw error
       }
     },
+
+    // Not by a pull: the engine would have an image of that name then, and prefer it to the registry's.
+    prefetchBase: (_imageName, base, signal) =>
+      fetchLayers(engineEndpoint(docker), credentials, base, { packing: PLAIN, insecure: false }, signal),
 
     build: (input, io) =>
       using(input.reference, async () => {

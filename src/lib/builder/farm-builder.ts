@@ -86,6 +86,10 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       const node = await pick(imageName, async () => {})
       await node.builder.prefetch(imageName, ...args)
     },
+    async prefetchBase(imageName, ...args) {
+      const node = await pick(imageName, async () => {})
+      await node.builder.prefetchBase(imageName, ...args)
+    },
     // A BuildKit has no images of its own.
     localImage: async () => null,
     async tidy() {},

@@ -14,6 +14,7 @@ import { Background } from './background.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError } from './engine-errors.ts'
 import { retried } from './engine-push.ts'
+import { fetchLayers } from './fetch-layers.ts'
 import { onTopOf } from './layers-of.ts'
 import { isPushFailure, isRefusedPacking } from './solve-errors.ts'
 import {
@@ -175,6 +176,9 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         if (!enough.signal.aborted) throw error
       }
     },
+
+    prefetchBase: (_imageName, base, signal) =>
+      fetchLayers(endpoint, credentials, base, targetOf(base), signal),
 
     close: () => background.close(GRACE_MS),
 

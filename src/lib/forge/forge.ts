@@ -11,7 +11,7 @@ export interface CommitStatus {
   targetUrl: string
 }
 
-/** The code host: commit statuses and branch heads. (How its webhooks are read: see github-webhook.ts.) */
+/** The code host: commit statuses, branch heads, single files. (How its webhooks are read: see github-webhook.ts.) */
 export interface Forge {
   /**
    * Sets a commit status under the context `container/docker`, retrying what a retry can help.
@@ -23,4 +23,9 @@ export interface Forge {
   branchHead(repository: string, branch: string): Promise<string>
   /** @throws ConveyorError as branchHead. */
   defaultBranch(repository: string): Promise<string>
+  /**
+   * The text of a file of a commit; null when it is none or is larger than 1 MB, or when the forge can not be
+   * asked. Is tried only once. @throws ConveyorError as branchHead, and `not_found` when there is no such file.
+   */
+  file(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
 }

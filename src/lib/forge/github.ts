@@ -60,6 +60,7 @@ export function github(options: GitHubOptions): GitHub {
     request.headers['x-github-api-version'] = API_VERSION
   })
   const call = caller({ ...options, baseUrl, token })
+  const once = caller({ ...options, baseUrl, token, retryDelaysMs: [] })
   let saidOff = false
 
   const forge: GitHub = {
@@ -125,6 +126,18 @@ export function github(options: GitHubOptions): GitHub {
       return call({ action, scope: MAY_READ }, async (request) => {
         const answer = await api.repos.get({ ...at, request })
         return readable(action, () => validRefName(answer.data.default_branch))
+      })
+    },
+
+    async file(repository, sha, path, signal) {
+      // Without a token, 60 requests an hour are for all that matters more.
+      if (token === undefined) return null
+      const at = { ...ownerAndName(repository), ref: validSha(sha), path }
+      const action = `read ${path} of ${shortName({ repository, sha })}`
+      return once({ action, scope: MAY_READ, signal }, async (request) => {
+        const { data } = await api.repos.getContent({ ...at, request })
+        if (Array.isArray(data) || data.type !== 'file' || !data.content) return null
+        return Buffer.from(data.content, 'base64').toString('utf8')
       })
     },
   }
