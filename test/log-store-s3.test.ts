@@ -501,6 +501,10 @@ describe('s3LogStore', () => {
     const late = make({ clientConfig: { ...aws.clientConfig, endpoint: front.url, maxAttempts: 1 } })
     const writer = await late.open(id)
     void writer.write('lost')
-    await expect(late.close()).rejects.toMatchObject({ name: 'ConveyorError', kind: 'unavailable' })
+    await expect(late.close()).rejects.toMatchObject({
+      name: 'ConveyorError',
+      kind: 'unavailable',
+      message: expect.stringMatching(`^log of build ${id} cannot be written: (?!log of build)`),
+    })
   })
 })

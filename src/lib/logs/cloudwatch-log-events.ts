@@ -34,10 +34,6 @@ export interface Mark {
 /** The most bytes of a log in one event: escaped, four times as many still fit into 256 KiB, the older limit. */
 export const CHUNK = 60 * 1024
 
-/** The largest request, with `EVENT_OVERHEAD` for each event, and the most events in one. */
-export const BATCH_BYTES = 1_048_576
-export const EVENT_OVERHEAD = 26
-
 const MARK = /\[conveyor ([0-9a-f]{8}) (\d{1,9})( begin| end| escaped)?\]$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const UNUSUAL = /[\0-\x08\v\f\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]/

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError, toConveyorError } from '../errors.ts'
 import type { LogWriter } from './log-store.ts'
 
-/** Where the pieces of one log are stored, over a network. */
+/** Where the pieces of one log are stored, over a network. What its errors say names the log. */
 export interface PieceStore {
   buildId: string
   /** Stores one piece behind what is there. `again`: an earlier try failed, and may have succeeded all the same. */
@@ -61,7 +61,7 @@ export function patientWriter(store: PieceStore, limits: WriterLimits): LogWrite
       storedAt = performance.now()
       const piece = take()
       try {
-        await patiently((again) => store.append(piece, again))
+        await patiently((again) => store.append(piece, again), store.closing)
       } catch (thrown) {
         error = failure(thrown)
       }
@@ -101,29 +101,8 @@ export function patientWriter(store: PieceStore, limits: WriterLimits): LogWrite
     return all.subarray(0, cut)
   }
 
-  /** Tries again while the store is away. */
-  async function patiently(work: (again: boolean) => Promise<void>): Promise<void> {
-    let deadline = Number.POSITIVE_INFINITY
-    for (let wait = 100; ; wait = Math.min(wait * 2, LONGEST_RETRY_MS)) {
-      try {
-        return await work(wait > 100)
-      } catch (thrown) {
-        const { retryable } = toConveyorError(thrown, 'storing it failed')
-        deadline = Math.min(deadline, performance.now() + PATIENCE_MS)
-        if (!retryable || store.closing.aborted || performance.now() >= deadline) throw thrown
-        await sleep(wait * (0.5 + Math.random()), undefined, { signal: store.closing }).catch(() => {}) // tried a last time
-      }
-    }
-  }
-
-  function failure(thrown: unknown): ConveyorError {
-    const { kind, message, hint, retryable } = toConveyorError(thrown, 'storing it failed')
-    return new ConveyorError(kind, `log of build ${store.buildId} cannot be written: ${message}`, {
-      ...(hint && { hint }),
-      retryable,
-      cause: thrown,
-    })
-  }
+  const failure = (thrown: unknown) =>
+    toConveyorError(thrown, `log of build ${store.buildId} cannot be written`)
 
   async function write(chunk: Uint8Array | string): Promise<void> {
     if (closed) throw new ConveyorError('invalid', `log of build ${store.buildId} is closed already`)
@@ -154,7 +133,7 @@ export function patientWriter(store: PieceStore, limits: WriterLimits): LogWrite
   async function markEnd(): Promise<void> {
     await settle()
     // Also after a failure, for the readers' sake: they have a right to come to the end.
-    await patiently(() => store.end()).catch((thrown) => {
+    await patiently(() => store.end(), store.closing).catch((thrown) => {
       error ??= failure(thrown)
     })
   }
@@ -179,5 +158,27 @@ export function patientWriter(store: PieceStore, limits: WriterLimits): LogWrite
       await ended
       if (error) throw error
     },
+  }
+}
+
+/**
+ * Does what may fail while a store is away, again and again until it succeeds.
+ * @param closing aborted when nothing should be tried again
+ * @throws what the last try threw
+ */
+export async function patiently(
+  work: (again: boolean) => Promise<void>,
+  closing: AbortSignal,
+): Promise<void> {
+  let deadline = Number.POSITIVE_INFINITY
+  for (let wait = 100; ; wait = Math.min(wait * 2, LONGEST_RETRY_MS)) {
+    try {
+      return await work(wait > 100)
+    } catch (thrown) {
+      const { retryable } = toConveyorError(thrown, 'storing it failed')
+      deadline = Math.min(deadline, performance.now() + PATIENCE_MS)
+      if (!retryable || closing.aborted || performance.now() >= deadline) throw thrown
+      await sleep(wait * (0.5 + Math.random()), undefined, { signal: closing }).catch(() => {}) // tried a last time
+    }
   }
 }

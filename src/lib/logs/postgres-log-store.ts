@@ -102,9 +102,11 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
 
   async function open(buildId: string): Promise<LogWriter> {
     checkId(buildId)
-    const [opened] = await postgres.query<SizeRow>(tables.OPEN, [buildId]).catch((thrown) => {
-      throw problem(thrown, buildId)
-    })
+    const write = (...query: [statement: string, values: unknown[]]) =>
+      postgres.query<SizeRow>(...query).catch((thrown) => {
+        throw problem(thrown, buildId, ' cannot be written')
+      })
+    const [opened] = await write(tables.OPEN, [buildId])
     let size = Number(opened?.size)
     const written = (state: LogState) => {
       size = state.size
@@ -115,15 +117,14 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
       buildId,
       closing: closing.signal,
       async append(chunk, again) {
-        const appended = again ? await postgres.query<SizeRow>(tables.APPENDED, [buildId, chunk, size]) : []
-        const [row] =
-          appended.length > 0 ? appended : await postgres.query<SizeRow>(tables.APPEND, [buildId, chunk])
-        if (!row) throw removed()
+        const appended = again ? await write(tables.APPENDED, [buildId, chunk, size]) : []
+        const [row] = appended.length > 0 ? appended : await write(tables.APPEND, [buildId, chunk])
+        if (!row) throw removed(buildId)
         written({ size: Number(row.size), ended: false })
       },
       async end() {
-        const [row] = await postgres.query<SizeRow>(tables.END, [buildId])
-        if (!row) throw removed()
+        const [row] = await write(tables.END, [buildId])
+        if (!row) throw removed(buildId)
         written({ size: Number(row.size), ended: true })
       },
       done: () => writers.delete(writer),
@@ -157,17 +158,18 @@ function checkId(buildId: string): void {
   })
 }
 
-function problem(thrown: unknown, buildId: string): ConveyorError {
+function problem(thrown: unknown, buildId: string, what = ''): ConveyorError {
   const { kind, message, hint, retryable } = toConveyorError(thrown, 'the database failed')
-  return new ConveyorError(kind, `log of build ${buildId}: ${message}`, {
+  return new ConveyorError(kind, `log of build ${buildId}${what}: ${message}`, {
     ...(hint && { hint }),
     retryable,
     cause: thrown,
   })
 }
 
-function removed(): ConveyorError {
-  return new ConveyorError('unavailable', 'it was removed', { retryable: false })
+function removed(buildId: string): ConveyorError {
+  const message = `log of build ${buildId} cannot be written: it was removed`
+  return new ConveyorError('unavailable', message, { retryable: false })
 }
 
 function damaged(position: number): ConveyorError {
