@@ -81,7 +81,7 @@ test('all is well: a line for each part, and nothing is left behind', async () =
   const lines = [
     'ok       git           git version 2\\.\\d+\\.\\d+',
     `ok       repositories  ${world.git.urlTemplate.replaceAll(/[{}.]/g, '\\$&')}, with the GitHub token`,
-    'ok       engine        Docker \\d+\\.\\S+, BuildKit \\S.*, for linux/.*, cache [\\d.]+ [GM]B of 20\\.0 GB; builds go .*',
+    'ok       engine        Docker \\d+\\.\\S+, BuildKit for linux/.*, cache [\\d.]+ [GM]B of 20 GB; builds go .*',
     `ok       registry      ${host}, without TLS, takes the login of robot`,
     `ok       github        ${world.github.url} as octocat, 4987 of 5000 requests left in this hour`,
     'ok       webhooks      taken when they are signed with the secret',
@@ -434,7 +434,7 @@ describe('other builders', () => {
     expect(nodes.map(({ level, found }) => `${level}: ${found}`)).toEqual([
       expect.stringMatching(
         new RegExp(
-          `^warning: ${buildkitd.address}, BuildKit \\S+, for linux/amd64.*, cache 0 MB; RUN steps for linux/s390x`,
+          `^warning: ${buildkitd.address}, BuildKit v\\S+ for linux/amd64.*, cache 0 MB; RUN steps for linux/s390x`,
         ),
       ),
       expect.stringMatching(

@@ -155,6 +155,21 @@ test('a build that fails has said why', async () => {
   expect(await digest('acme/broken', sha)).toBeNull()
 })
 
+test('conveyor doctor counts the nodes that take builds', async () => {
+  const env = { DOCKER_HOST: swarm.manager.engine.dockerHost, BUILDER: 'swarm', REGISTRY: registry.host }
+  const said = async () => {
+    const { stdout } = await runConveyor(['doctor', '--json'], { env })
+    return (JSON.parse(stdout) as { part: string }[]).find(({ part }) => part === 'swarm')
+  }
+  expect(await said()).toMatchObject({ level: 'ok', found: '2 of 2 nodes take builds' })
+  await swarm.change(swarm.worker, { Availability: 'drain' })
+  try {
+    expect(await said()).toMatchObject({ level: 'warning', found: '1 of 2 nodes take builds' })
+  } finally {
+    await swarm.change(swarm.worker, { Availability: 'active' })
+  }
+})
+
 test('a build whose node is cut off in the middle is published and stored once, from the other node', async () => {
   await using open = await startRegistry()
   await using front = await forward(swarm.address, open.host)

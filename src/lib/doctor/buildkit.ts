@@ -20,17 +20,16 @@ export async function buildkit(
   const [worker] = await listWorkers(endpoint, signal)
   if (!worker) return broken('its BuildKit has nothing that builds', 'See the log of buildkitd')
   const { BuildkitVersion, platforms } = worker
-  const has = platforms.map(({ OS, Architecture, Variant }) =>
+  const names = platforms.map(({ OS, Architecture, Variant }) =>
     [OS, Architecture, Variant].filter(Boolean).join('/'),
   )
+  const has = [...new Set(names)]
   const bytes = await size
   const cache = bytes === null ? `too large to be added up in ${SIZE_MS / 1000} s` : shownSize(bytes)
   const limit = packing.maxCacheBytes === null ? '' : ` of ${shownSize(packing.maxCacheBytes)}`
-  const found = [
-    `BuildKit ${BuildkitVersion?.version ?? 'of an unknown version'}`,
-    `for ${has.join(', ')}`,
-    `cache ${cache}${limit}`,
-  ].join(', ')
+  // Many engines do not know the version of theirs.
+  const version = BuildkitVersion?.version ? `BuildKit ${BuildkitVersion.version}` : 'BuildKit'
+  const found = `${version} for ${has.join(', ')}, cache ${cache}${limit}`
 
   const wanted = new Set(build.platforms.map(({ value }) => value))
   const lacking = [...wanted].filter((platform) => !has.includes(platform))
