@@ -195,6 +195,31 @@ describe('a registry with a token server', () => {
     }
   })
 
+  test('greeted, it says whom it takes us for; no token for a repository is asked for', async () => {
+    registry.tokens.length = 0
+    const { host } = registry
+    const greet = (login?: { username: string; password: string }) =>
+      clientWith(login ? { [host]: login } : {}).greet(host)
+    expect(await greet(me)).toEqual({ secure: false, asks: true, login: 'me' })
+    const token = { username: '<token>', password: 'refresh-me' }
+    expect(await greet(token)).toEqual({ secure: false, asks: true, login: '<token>' })
+    expect(await greet()).toEqual({ secure: false, asks: true, login: null })
+    expect((await failure(greet({ ...me, password: 'wrong-password' }))).kind).toBe('unauthorized')
+    expect(registry.tokens.filter(({ url, body }) => /scope/.test(url + body))).toEqual([])
+    expect(registry.tokens).toHaveLength(4)
+  })
+
+  test('also where its challenge names one, as that of ghcr.io does', async () => {
+    await using double = await httpDouble((req, res) => {
+      const challenge = `Bearer realm="http://${req.headers.host}/token",scope="repository:user/image:pull"`
+      if (req.url?.startsWith('/token')) res.end('{"token": "t"}')
+      else if (req.headers.authorization === 'Bearer t') res.end('{}')
+      else res.writeHead(401, { 'www-authenticate': challenge }).end()
+    })
+    expect(await clientWith({ [double.host]: me }).greet(double.host)).toMatchObject({ login: 'me' })
+    expect(double.seen.map(({ url }) => url)).toEqual(['/v2/', '/token?account=me', '/v2/'])
+  })
+
   test.each([
     { username: 'me', password: 'wrong-password' },
     { username: '<token>', password: 'wrong-password' },
