@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { Server, ServerCredentials, status, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
@@ -88,6 +89,8 @@ export async function openSession(
   // The engine closes the socket when it is done with it; a reset at that moment is no error of the build.
   socket.on('error', () => {})
   server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket)
+  // Node reads what the socket has got already in the next tick, and throws when the connection is gone by then.
+  await setImmediate()
   return Object.assign(session, {
     async [Symbol.asyncDispose]() {
       server.forceShutdown()
