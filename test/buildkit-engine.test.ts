@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../src/lib/builder/builder.ts'
 import { dockerBuilder } from '../src/lib/builder/docker-builder.ts'
 import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
+import { throughGrpc } from '../src/lib/builder/engine-way-grpc.ts'
 import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from '../src/lib/builder/solve-builder.ts'
 import { cacheSize } from '../src/lib/buildkit/cache-limit.ts'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
@@ -21,6 +22,18 @@ builderContract("the containerd store of an engine, through BuildKit's API", asy
     builder: (credentials) => dockerBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1] }),
     network: engine.network,
     forget: async () => {},
+    [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
+  }
+})
+
+builderContract("the classic store of that engine, through BuildKit's API", async () => {
+  const engine = await startTrixieEngine({ store: 'classic' })
+  const way = () => throughGrpc
+  return {
+    builder: (credentials) =>
+      engineBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1], way }),
+    network: engine.network,
+    forget: (reference) => docker(engine).getImage(reference).remove(),
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }
 })

@@ -114,10 +114,16 @@ describe('parseConfig', () => {
       'build.target': 'acme/app:release',
       'build.add-host': 'db.lan=10.1.2.3,acme/app:v6.lan=fd00::1',
       'build.ulimit': 'nofile=1024:4096',
+      'build.context': [
+        `docker.io/library/node:24=docker-image://mirror.lan:5000/node:24@sha256:${'a'.repeat(64)}`,
+        'Acme/app:docker.io/acme/base:stable=docker-image://base',
+        'acme/app:docs=https://git.lan/docs.git#main:src',
+      ],
       platform: 'linux/amd64,linux/arm64,acme/app:linux/arm/v7',
       attest: 'provenance',
       'build.ssh': 'acme/app:/run/agent.sock',
     })
+    const all = { 'node:24': `docker-image://mirror.lan:5000/node:24@sha256:${'a'.repeat(64)}` }
     expect(settingsFor(build, 'host', 'Acme/App')).toEqual({
       buildArgs: { CI: '1', MODE: 'c', URL: 'http://x/y:z' },
       network: 'host',
@@ -125,6 +131,11 @@ describe('parseConfig', () => {
       platforms: ['linux/arm/v7'],
       hosts: { 'db.lan': '10.1.2.3', 'v6.lan': 'fd00::1' },
       ulimits: { nofile: '1024:4096' },
+      contexts: {
+        ...all,
+        'acme/base:stable': 'docker-image://base',
+        docs: 'https://git.lan/docs.git#main:src',
+      },
       attest: ['provenance'],
       ssh: '/run/agent.sock',
     })
@@ -135,6 +146,7 @@ describe('parseConfig', () => {
       platforms: ['linux/amd64', 'linux/arm64'],
       hosts: { 'db.lan': '10.1.2.3' },
       ulimits: { nofile: '1024:4096' },
+      contexts: all,
       attest: ['provenance'],
       ssh: null,
     })
@@ -225,6 +237,12 @@ describe('parseConfig', () => {
     ],
     [{ platform: 'arm64' }, '--platform (PLATFORM) is "arm64": expected a platform, such as linux/arm64'],
     [{ 'build.arg': 'acme/app:1=2' }, '--build.arg (BUILD_ARG) is "acme/app:1=2": expected NAME=VALUE, with'],
+    ...['x=./folder', 'x=/srv/folder', 'X=docker-image://a', 'x=ftp://a/b', 'x', 'x=docker-image://a b'].map(
+      (one): [Record<string, unknown>, string] => [
+        { 'build.context': one },
+        `--build.context (BUILD_CONTEXT) is "${one}": expected NAME=docker-image://IMAGE or NAME=https://URL (no folders`,
+      ],
+    ),
     [{ attest: 'sbom,magic' }, '--attest (ATTEST) is "sbom,magic": expected provenance, sbom, or both'],
     [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
     [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) chooses nodes of a Swarm'],
@@ -251,6 +269,7 @@ describe('parseConfig', () => {
   })
 
   test.each([
+    [{ 'build.context': 'x=https://me:hunter2@host/x' }, 'hunter2', '--build.context (BUILD_CONTEXT) is'],
     [{ auth: 'hunter2' }, 'hunter2', '--auth (BASIC_AUTH) is not usable: expected user:pass'],
     [{ db: 'postgres://me:hunter2@/x y' }, 'hunter2', '--db (DATABASE_URL) is'],
     [{ db: 'mysql://me:hun@ter2@host/x' }, 'hun@ter2', '--db (DATABASE_URL) is'],

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { basesOf } from '../src/lib/build/early-bases.ts'
 
 const bases = (dockerfile: string, buildArgs: Record<string, string> = {}, target: string | null = null) =>
-  basesOf(dockerfile, { buildArgs, target })
+  basesOf(dockerfile, { buildArgs, target, contexts: {} })
 
 test('the image of FROM, whatever else the Dockerfile says', () => {
   expect(bases('# FROM nothing\nFROM debian:12\nRUN echo FROM x\n')).toEqual(['debian:12'])
@@ -45,4 +45,10 @@ test('what is not known for certain is left out', () => {
 
 test('stages that name each other do not go on for ever', () => {
   expect(bases('FROM a AS a\nFROM a AS b\nCOPY --from=b /x /x')).toEqual(['a', 'b'])
+})
+
+test('what a named context stands for', () => {
+  const contexts = { base: 'docker-image://debian:12', docs: 'https://git.lan/docs.git#main' }
+  const dockerfile = 'FROM base\nCOPY --from=docs / /docs\nCOPY --from=busybox:1 /bin/sh /\n'
+  expect(basesOf(dockerfile, { buildArgs: {}, target: null, contexts })).toEqual(['debian:12', 'busybox:1'])
 })

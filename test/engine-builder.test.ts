@@ -3,11 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../src/lib/builder/builder.ts'
-import { engineBuilder } from '../src/lib/builder/engine-builder.ts'
-import { builderContract, buildOf, failure, fresh, io, NOBODY } from './builder.contract.ts'
-import { NODE_IMAGE } from './support/base-images.ts'
+import { type EngineBuilderOptions, engineBuilder } from '../src/lib/builder/engine-builder.ts'
+import { throughBuild } from '../src/lib/builder/engine-way-build.ts'
+import { throughGrpc } from '../src/lib/builder/engine-way-grpc.ts'
+import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { ensureBusybox, NODE_IMAGE } from './support/base-images.ts'
+import { docker, startPrivateEngine } from './support/engine.ts'
 import { engine } from './support/global-setup.ts'
 import { basicEnv, start } from './support/processes.ts'
+import { imageConfig } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { tempDir } from './support/temp.ts'
 
@@ -19,52 +23,101 @@ beforeAll(async () => {
 })
 afterAll(() => registry[Symbol.asyncDispose]())
 
-const builder = (credentials = NOBODY) =>
-  engineBuilder({ docker: engine().docker, credentials, pushRetryDelays: [1, 1] })
+const builder = (credentials = NOBODY, options: Partial<EngineBuilderOptions> = {}) =>
+  engineBuilder({ docker: engine().docker, credentials, pushRetryDelays: [1, 1], ...options })
 const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
   buildOf(files, registry.host, { network: engine().network, ...rest })
 
-builderContract('the engine through /build', async () => ({
-  builder,
-  network: engine().network,
-  forget: (reference) => engine().docker.getImage(reference).remove(),
-  async [Symbol.asyncDispose]() {},
-}))
+describe.each([
+  { name: '/build', way: throughBuild },
+  { name: '/grpc', way: throughGrpc },
+])('the engine 20.10 through $name', ({ name, way }) => {
+  const through = (credentials = NOBODY, options: Partial<EngineBuilderOptions> = {}) =>
+    builder(credentials, { way: () => way, ...options })
 
-test('the image is in the engine, too, and its base is one of the engine', async () => {
-  const build = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }, { push: false })
-  const built = await builder().build(build, io())
-  expect((await engine().docker.getImage(build.reference).inspect()).Id).toBe(built.imageId)
-  expect(built.from.images).toEqual([{ name: `docker.io/${BASE}`, digest: null }])
-  expect(await builder().localImage(BASE)).toMatch(/^sha256:/)
-  expect(await builder().localImage('conveyor-test/never:1')).toBeNull()
-})
+  builderContract(name, async () => ({
+    builder: through,
+    network: engine().network,
+    forget: (reference) => engine().docker.getImage(reference).remove(),
+    async [Symbol.asyncDispose]() {},
+  }))
 
-test('an ssh agent answers the steps that ask for it, where one is given', async () => {
-  await using folder = await tempDir('conveyor-agent-')
-  const socket = join(folder.path, 'agent.sock')
-  const key = join(folder.path, 'key')
-  await using agent = await start('ssh-agent', ['-D', '-a', socket])
-  await agent.waitFor(/SSH_AUTH_SOCK/)
-  for (const [program, args] of [
-    ['ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'key-of-the-test', '-f', key]],
-    ['ssh-add', ['-q', key]],
-  ] as const) {
-    await using one = await start(program, [...args], { env: { ...basicEnv(), SSH_AUTH_SOCK: socket } })
-    expect(await one.exited).toMatchObject({ code: 0 })
-  }
-  // Asks for its keys, as ssh does; the answer has their comments.
-  const ask = `require('net').connect(process.env.SSH_AUTH_SOCK).on('data', (d) => console.log(d.toString('latin1')) + process.exit()).write(Buffer.from([0, 0, 0, 1, 11]))`
-  const step = (mount: string) =>
-    input({ Dockerfile: `FROM ${NODE_IMAGE}\nRUN ${mount} node -e "${ask}" # ${fresh()}` })
-  const log = io()
-  await builder().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, log)
-  expect(log.log.text).toContain('key-of-the-test')
+  test('the image is in the engine, too, and its base is one of the engine', async () => {
+    const build = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }, { push: false })
+    const built = await through().build(build, io())
+    expect((await engine().docker.getImage(build.reference).inspect()).Id).toBe(built.imageId)
+    expect(built.from.images).toEqual([{ name: `docker.io/${BASE}`, digest: null }])
+    expect(await through().localImage(BASE)).toMatch(/^sha256:/)
+    expect(await through().localImage('conveyor-test/never:1')).toBeNull()
+  })
 
-  const required = step('--mount=type=ssh,required=true')
-  const error = await failure(builder().build({ ...required, push: false }, io()))
-  expect(error).toMatchObject({ kind: 'build_failed' })
-  expect(error.message).toContain('no ssh agent is given to this build')
+  test('an ssh agent answers the steps that ask for it, where one is given', async () => {
+    await using folder = await tempDir('conveyor-agent-')
+    const socket = join(folder.path, 'agent.sock')
+    const key = join(folder.path, 'key')
+    await using agent = await start('ssh-agent', ['-D', '-a', socket])
+    await agent.waitFor(/SSH_AUTH_SOCK/)
+    for (const [program, args] of [
+      ['ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'key-of-the-test', '-f', key]],
+      ['ssh-add', ['-q', key]],
+    ] as const) {
+      await using one = await start(program, [...args], { env: { ...basicEnv(), SSH_AUTH_SOCK: socket } })
+      expect(await one.exited).toMatchObject({ code: 0 })
+    }
+    // Asks for its keys, as ssh does; the answer has their comments.
+    const ask = `require('net').connect(process.env.SSH_AUTH_SOCK).on('data', (d) => console.log(d.toString('latin1')) + process.exit()).write(Buffer.from([0, 0, 0, 1, 11]))`
+    const step = (mount: string) =>
+      input({ Dockerfile: `FROM ${NODE_IMAGE}\nRUN ${mount} node -e "${ask}" # ${fresh()}` })
+    const log = io()
+    await through().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, log)
+    expect(log.log.text).toContain('key-of-the-test')
+
+    const required = step('--mount=type=ssh,required=true')
+    const error = await failure(through().build({ ...required, push: false }, io()))
+    expect(error).toMatchObject({ kind: 'build_failed' })
+    expect(error.message).toContain('no ssh agent is given to this build')
+  })
+
+  test('an engine that has nothing begins with the cache that is in the image', async () => {
+    const base = await pushBase(registry.host)
+    const from = (change: string) => ({
+      Dockerfile: `FROM ${base}\nCOPY deps /deps\nRUN head -c 8 /dev/urandom > /random\nCOPY app /app\nRUN cat /app`,
+      deps,
+      app: change,
+    })
+    const deps = fresh()
+    const first = input(from('one'))
+    await through().build(first, io())
+    await using folder = await tempDir('conveyor-classic-')
+    await using other = await startPrivateEngine(join(folder.path, 'engine'), { removeData: true })
+    const cold = through(NOBODY, { docker: docker(other) })
+    const imageName = first.reference.replace(/:1$/, '')
+    expect(await cold.isWarm(imageName)).toBe(false)
+    const second = { ...first, ...input(from('two')), reference: `${imageName}:2` }
+    const { steps } = await cold.build({ ...second, cacheFrom: [first.reference] }, io())
+    expect(steps).toEqual({ total: 4, cached: 2 })
+    expect(await cold.isWarm(imageName)).toBe(true)
+    // The steps that it imported are a part of the cache in its image, too.
+    const record = async (reference: string) => {
+      const config = (await imageConfig(reference)).config as object as { 'moby.buildkit.cache.v0': string }
+      return JSON.parse(atob(config['moby.buildkit.cache.v0'])) as { layers?: object[] }[]
+    }
+    const layers = async (reference: string) => (await record(reference)).filter((one) => one.layers).length
+    expect(await layers(second.reference)).toBe(await layers(first.reference))
+  })
+
+  test('an engine that dies during a build is an error worth another try', async () => {
+    await using folder = await tempDir('conveyor-classic-')
+    await using other = await startPrivateEngine(join(folder.path, 'engine'), { removeData: true })
+    await ensureBusybox(docker(other))
+    const log = io()
+    const build = input({ Dockerfile: `FROM ${BASE}\nRUN echo begun; sleep 1000` })
+    const failed = failure(through(NOBODY, { docker: docker(other) }).build(build, log))
+    await expect.poll(() => log.log.text).toMatch(/ begun\n/)
+    await other.stop('SIGKILL')
+    expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect((await failed).message).toContain('the Docker engine went away')
+  })
 })
 
 test('what needs an index is refused, as the classic store has none', async () => {
@@ -76,9 +129,31 @@ test('what needs an index is refused, as the classic store has none', async () =
   expect((await failure(builder().build(input(files, two), io()))).message).toContain('several platforms')
 })
 
+test('limits of steps are refused, as an engine before Docker 23 would leave them out', async () => {
+  const limited = input({ Dockerfile: `FROM ${BASE}` }, { ulimits: { nofile: '100:200' } })
+  const error = await failure(builder().build(limited, io()))
+  expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+  expect(error.advice).toMatch(
+    /^Docker 20\.10\.\S+ can not limit what RUN steps use\. .*leave out --build\.ulimit$/,
+  )
+})
+
+test('named contexts are refused where the Dockerfile brings no frontend that knows them', async () => {
+  const named = input({ Dockerfile: `FROM ${BASE}` }, { contexts: { other: `docker-image://${BASE}` } })
+  const error = await failure(builder().build(named, io()))
+  expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+  expect(error.advice).toContain('knows no named contexts. Begin the Dockerfile with `# syntax=')
+})
+
+test('a network that BuildKit does not have is refused', async () => {
+  const names = input({ Dockerfile: `FROM ${BASE}` }, { network: 'my-bridge' })
+  const error = await failure(builder(NOBODY, { way: () => throughGrpc }).build(names, io()))
+  expect(error).toMatchObject({ kind: 'invalid' })
+  expect(error.advice).toContain('no network my-bridge for RUN steps. Set --build.network to default, host,')
+})
+
 test('an engine that is down is an error that says what to do', async () => {
-  const docker = new Docker({ socketPath: '/nonexistent/docker.sock' })
-  const nowhere = engineBuilder({ docker, credentials: NOBODY })
+  const nowhere = builder(NOBODY, { docker: new Docker({ socketPath: '/nonexistent/docker.sock' }) })
   const error = await failure(nowhere.build(input({ Dockerfile: `FROM ${BASE}` }), io()))
   expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
   expect(error.advice).toMatch(

@@ -158,12 +158,14 @@ describe('Progress', () => {
       message({
         vertexes: [
           vertex('i', '[internal] load build context', { started: at(0), completed: at(0) }),
+          vertex('n', '[context base] load metadata for docker.io/library/node:24', { started: at(0) }),
           vertex('r', '[1/1] RUN yes', { started: at(0) }),
+          vertex('c', '[context 2/3] RUN true', { started: at(0) }), // of a stage that is called so
         ],
       }),
       output('r', '\n[output clipped, log limit 2MiB reached]\n', 0),
     )
-    expect(progress.summary()).toMatchObject({ total: 1, clipped: ['#2 [1/1] RUN yes'] })
+    expect(progress.summary()).toMatchObject({ total: 2, clipped: ['#3 [1/1] RUN yes'] })
   })
 })
 
@@ -187,6 +189,9 @@ describe('what came from outside', () => {
         '[stage-1 1/2] FROM local/base:1',
         'FROM 127.0.0.1:5000/tool:1',
         `docker-image://docker.io/docker/dockerfile:1@${digest}`,
+        '[context tool] load metadata for acme/tool:1',
+        '[context tool] acme/tool:1',
+        '[context 2/3] COPY acme/other:1 /x',
         '[build 2/3] COPY --from=stage /FROM /x',
         '[build 3/3] RUN echo FROM x',
       ),
@@ -196,6 +201,7 @@ describe('what came from outside', () => {
         { name: 'local/base:1', digest: null },
         { name: '127.0.0.1:5000/tool:1', digest: null },
         { name: 'docker.io/docker/dockerfile:1', digest },
+        { name: 'acme/tool:1', digest: null },
       ],
       remoteFiles: false,
     })
@@ -207,6 +213,9 @@ describe('what came from outside', () => {
     ['[2/3] ADD --checksum=sha256:1 http://example.com/a /a', true],
     ['git://github.com/acme/web.git#main', true],
     ['[2/3] ADD git@github.com:acme/web.git /a', true],
+    ['[context text] https://example.com/text', true],
+    ['[internal] load git source https://git.lan/docs.git#main', true],
+    [`[internal] load git source https://git.lan/docs.git#${'a'.repeat(40)}:src`, false],
     ['[2/3] ADD a.tgz /https:/', false],
     ['[2/3] RUN curl https://example.com', false],
   ])('%s: %s', (step, remote) => {

@@ -12,6 +12,9 @@ test('every setting is a part of the recipe, and what is not set changes nothing
     { hosts: { db: '10.1.2.3' } },
     { ulimits: { nofile: '1' } },
     { ulimits: { db: '10.1.2.3' } },
+    { contexts: { db: '10.1.2.3' } },
+    { contexts: { base: 'docker-image://a' } },
+    { contexts: { base: 'docker-image://b' } },
     { attest: ['sbom'] },
   ]
   const keys = variants.map((one) => settingsKey({ ...NO_SETTINGS, ...one }))

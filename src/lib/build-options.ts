@@ -1,4 +1,5 @@
 import type { Attestation, BuildSettings } from './build/recipe.ts'
+import { namedContext } from './config-values.ts'
 import type { OptionReader } from './option-reader.ts'
 
 /** A value, and whose: of the repository, in lower case, or of all. */
@@ -14,6 +15,7 @@ export interface BuildOptions {
   platforms: Scoped[]
   hosts: Scoped[]
   ulimits: Scoped[]
+  contexts: Scoped[]
   attest: Attestation[]
   ssh: Scoped[]
 }
@@ -24,12 +26,20 @@ const ATTESTATIONS = ['provenance', 'sbom'] as const
 
 /** Reads what is set for builds. */
 export function buildOptions(options: OptionReader): BuildOptions {
-  const scoped = (name: Parameters<OptionReader['list']>[0], accepted: string, form: RegExp): Scoped[] =>
+  type Name = Parameters<OptionReader['list']>[0]
+  const scopedBy = (name: Name, accepted: string, isRight: (value: string) => boolean): Scoped[] =>
     options
       .list(name, `${accepted}, with OWNER/NAME: before it for one repository`, (one) =>
-        form.test(parse(one).value),
+        isRight(parse(one).value),
       )
       .map(parse)
+  const scoped = (name: Name, accepted: string, form: RegExp) =>
+    scopedBy(name, accepted, (value) => form.test(value))
+  const contexts = scopedBy(
+    'build.context',
+    'NAME=docker-image://IMAGE or NAME=https://URL (no folders: those of this machine are not where builds are)',
+    (value) => namedContext(value) !== undefined,
+  )
   const attest = options.list('attest', 'provenance, sbom, or both', (one) =>
     ATTESTATIONS.some((known) => known === one),
   )
@@ -39,6 +49,7 @@ export function buildOptions(options: OptionReader): BuildOptions {
     platforms: scoped('platform', 'a platform, such as linux/arm64', /^[a-z0-9]+\/[a-z0-9_]+(\/v\d+)?$/),
     hosts: scoped('build.add-host', 'NAME=ADDRESS', /^[\w.-]+=[\da-f.:]+$/i),
     ulimits: scoped('build.ulimit', 'NAME=SOFT or NAME=SOFT:HARD', /^[a-z]+=\d+(:\d+)?$/),
+    contexts: contexts.map((one) => ({ ...one, value: namedContext(one.value) ?? '' })),
     attest: attest as Attestation[],
     ssh: scoped('build.ssh', 'the path of a socket', /^\/./),
   }
@@ -62,6 +73,7 @@ export function settingsFor(
     platforms: either(options.platforms),
     hosts: both(options.hosts),
     ulimits: both(options.ulimits),
+    contexts: both(options.contexts),
     attest: options.attest,
     ssh: either(options.ssh).at(-1) ?? null,
   }

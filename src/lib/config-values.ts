@@ -87,6 +87,23 @@ export function passwordsOf(url: string | null): string[] {
   return password === '' ? [] : [...new Set([password, decodeURIComponent(password)])]
 }
 
+/** As Dockerfiles name stages and images. */
+const CONTEXT_NAME = /^[a-z][a-z0-9._-]*(:\d+\/)?[a-z0-9._/-]*(:[\w.-]+)?$/
+const IMAGE_CONTEXT = /^docker-image:\/\/[a-z0-9][\w./-]*(:[\w./-]+)*(@sha256:[0-9a-f]{64})?$/
+
+/** `NAME=docker-image://IMAGE` or `NAME=https://...`, with the name as BuildKit looks it up: images in short. */
+export function namedContext(text: string): string | undefined {
+  const at = text.indexOf('=')
+  const [name, from] = [text.slice(0, at), text.slice(at + 1)]
+  const url = /^https?:\/\/\S+$/.test(from) && httpUrl(from) !== undefined
+  if (!CONTEXT_NAME.test(name) || !(url || IMAGE_CONTEXT.test(from))) return undefined
+  const short = name
+    .replace(/^docker\.io\//, '')
+    .replace(/^library\//, '')
+    .replace(/:latest$/, '')
+  return `${short}=${from}`
+}
+
 export const DAY_MS = 24 * 3_600_000
 
 /** `90s`, `20m` or `1h` in milliseconds. */

@@ -170,7 +170,13 @@ export const OPTIONS = {
     env: 'BUILD_ULIMIT',
     value: '[owner/name:]name=soft:hard',
     list: true,
-    help: 'limits of RUN steps, such as nofile=1024:4096, or OWNER/NAME:nofile=1024:4096 for one repository; engines before Docker 23 pay no heed to them',
+    help: 'limits of RUN steps, such as nofile=1024:4096, or OWNER/NAME:nofile=1024:4096 for one repository; engines before Docker 23 can not',
+  },
+  'build.context': {
+    env: 'BUILD_CONTEXT',
+    value: '[owner/name:]name=source',
+    list: true,
+    help: 'what FROM NAME and COPY --from=NAME mean: NAME=docker-image://IMAGE, or NAME=https://... of a git repository (.git#REF) or a file; or OWNER/NAME:NAME=... for one repository',
   },
   platform: {
     env: 'PLATFORM',
@@ -261,6 +267,7 @@ export const BUILD_OPTIONS = [
   'build.target',
   'build.add-host',
   'build.ulimit',
+  'build.context',
   'platform',
   'attest',
 ] as const satisfies OptionName[]

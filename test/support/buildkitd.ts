@@ -13,6 +13,8 @@ export interface BuildkitdOptions {
   certificates?: Certificates
   /** A registry, `127.0.0.1:PORT`, whose images stand in for those of Docker Hub. */
   hub?: string
+  /** Runs in the root of this machine, which has a git, rather than in trixie's. */
+  withGit?: boolean
   /** More flags: `['--oci-max-parallelism', '1']`. */
   flags?: string[]
 }
@@ -56,7 +58,7 @@ export async function startBuildkitd(options: BuildkitdOptions = {}): Promise<Te
 async function startIn(
   folder: string,
   remove: () => Promise<void>,
-  { dataDir = join(folder, 'data'), certificates, hub, flags = [] }: BuildkitdOptions,
+  { dataDir = join(folder, 'data'), certificates, hub, withGit, flags = [] }: BuildkitdOptions,
 ): Promise<TestBuildkitd> {
   await mkdir(dataDir, { recursive: true })
   const data = await realpath(dataDir)
@@ -67,7 +69,7 @@ async function startIn(
   const address = `tcp://127.0.0.1:${await freePort()}`
 
   const launch = async (): Promise<Running> => {
-    const inside = insideTrixie([FOLDER, folder, data])
+    const inside = withGit ? [] : insideTrixie([FOLDER, folder, data])
     const buildkitd = await start(
       'setpriv',
       [

@@ -1,19 +1,27 @@
 import type { Builder, BuiltFrom } from '../builder/builder.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { BaseImage } from './build.ts'
+import type { BuildSettings } from './recipe.ts'
 
 interface Parts {
   builder: Builder
   registry: Registry
 }
 
+/** Where a build names what it takes from outside. */
+interface Naming {
+  /** The text of the Dockerfile. */
+  dockerfile: string
+  contexts: BuildSettings['contexts']
+}
+
 /**
- * Digests of the images that a Dockerfile names outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`),
- * as they are before the build: BuildKit does not tell to what it resolved these. Asked again after the
- * build, an equal answer means that the image did not move in between.
+ * Digests of the images that are named outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`, named
+ * contexts), as they are before the build: BuildKit does not tell to what it resolved these. Asked again
+ * after the build, an equal answer means that the image did not move in between.
  */
-export async function imagesNamedBySteps(
-  dockerfile: string,
+export async function imagesNamedOutsideOfFrom(
+  { dockerfile, contexts }: Naming,
   parts: Parts,
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
@@ -21,12 +29,17 @@ export async function imagesNamedBySteps(
     [...dockerfile.matchAll(/^\s*FROM\s.*\sAS\s+(\S+)/gim)].map((match) => match[1]?.toLowerCase()),
   )
   const named = [...dockerfile.matchAll(/(?:--from=|[,=\s]from=)([^\s,]+)/g)].map((match) => match[1] ?? '')
-  const images = named.filter((name) => !/^\d+$|\$/.test(name) && !stages.has(name.toLowerCase()))
+  const images = named
+    .filter(
+      (name) => !/^\d+$|\$/.test(name) && !stages.has(name.toLowerCase()) && !Object.hasOwn(contexts, name),
+    )
+    .map(fullName)
+  const moving = (contextImages(contexts) ?? []).filter(({ digest }) => !digest).map(({ name }) => name)
   const found = await Promise.all(
-    [...new Set(images)].map(
+    [...new Set([...images, ...moving])].map(
       async (name): Promise<[string, string | null]> => [
-        fullName(name),
-        await inRegistry(fullName(name), parts.registry, signal),
+        name,
+        await inRegistry(name, parts.registry, signal),
       ],
     ),
   )
@@ -36,29 +49,59 @@ export async function imagesNamedBySteps(
 /**
  * The base images of a build that has just ended, or null when one of them, or something else that came
  * from outside, can not be pinned down: such a build is not reused.
- * @param before what imagesNamedBySteps found before the build
+ * @param before what imagesNamedOutsideOfFrom found before the build
  */
 export async function baseImages(
   from: BuiltFrom,
-  dockerfile: string,
+  naming: Naming,
   before: Map<string, string>,
   parts: Parts,
   signal: AbortSignal,
 ): Promise<BaseImage[] | null> {
-  if (from.remoteFiles) return null
+  // All contexts count: that a Dockerfile uses one is not told for certain.
+  const named = contextImages(naming.contexts)
+  if (from.remoteFiles || !named) return null
+  const all = [...from.images, ...named].map(({ name, digest }) => ({ name: fullName(name), digest }))
+  const images = new Map(all.map((one) => [`${one.name}@${one.digest}`, one]))
   const bases = await Promise.all(
-    from.images.map(async ({ name, digest }): Promise<BaseImage | null> => {
+    [...images.values()].map(async ({ name, digest }): Promise<BaseImage | null> => {
       if (digest) {
-        // `FROM name@sha256:...`: no registry can change what that means.
-        return { name, digest, resolved: dockerfile.includes(digest) ? 'pinned' : 'registry' }
+        return { name, digest, resolved: isPinned(name, digest, naming) ? 'pinned' : 'registry' }
       }
       const local = await parts.builder.localImage(name)
-      if (local) return { name, digest: local, resolved: 'engine' }
+      if (local) {
+        // Of what a context stands for, BuildKit takes the engine's image or the registry's.
+        return named.some((one) => one.name === name) ? null : { name, digest: local, resolved: 'engine' }
+      }
       const now = await inRegistry(name, parts.registry, signal)
       return now !== null && now === before.get(name) ? { name, digest: now, resolved: 'registry' } : null
     }),
   )
   return bases.every((base) => base !== null) ? bases : null
+}
+
+/** The images that named contexts stand for; null when one stands for what may change unseen: a URL, a branch. */
+function contextImages(contexts: BuildSettings['contexts']): BuiltFrom['images'] | null {
+  const moving = Object.values(contexts).filter((from) => !COMMIT.test(from))
+  const images = moving.map((from) => {
+    const [name = '', digest = null] = /^docker-image:\/\/(.+)/.exec(from)?.[1]?.split('@') ?? []
+    return { name: name && fullName(name), digest }
+  })
+  return images.every(({ name }) => name !== '') ? images : null
+}
+
+/** Without .git in it, a URL is a file's to BuildKit, which pays no heed to what follows `#`. */
+const COMMIT = /^https?:\/\/[^?#]+\.git#([0-9a-f]{40}|[0-9a-f]{64})(:.*)?$/
+
+/** Whether an image is named by its digest (`FROM name@sha256:...`), so that no registry can change what it is. */
+function isPinned(name: string, digest: string, { dockerfile, contexts }: Naming): boolean {
+  const from = dockerfile.replace(/\\\r?\n/g, ' ').matchAll(/^\s*FROM\s+(?:--\S+\s+)*(\S+)/gim)
+  const names = [...from].map((match) => fullName(match[1] ?? ''))
+  // By its tag, too.
+  if (names.includes(name)) return false
+  if (dockerfile.includes(digest)) return true
+  const isOfContext = Object.values(contexts).some((context) => context.endsWith(`@${digest}`))
+  return isOfContext && !names.some((one) => one.includes('$'))
 }
 
 /** The first base image that is not what it was, or null when a build now would find them all unchanged. */

@@ -39,7 +39,10 @@ interface Stage {
  * --mount=from, through all the stages that it needs. A guess: what depends on more than plain arguments is
  * left out. (https://docs.docker.com/reference/dockerfile/)
  */
-export function basesOf(dockerfile: string, settings: Pick<BuildSettings, 'buildArgs' | 'target'>): string[] {
+export function basesOf(
+  dockerfile: string,
+  settings: Pick<BuildSettings, 'buildArgs' | 'target' | 'contexts'>,
+): string[] {
   const stages = stagesOf(dockerfile, settings.buildArgs)
   const indexOf = (name: string, before: number) => {
     const index = stages.slice(0, before).findLastIndex((stage) => stage.name === name.toLowerCase())
@@ -53,7 +56,11 @@ export function basesOf(dockerfile: string, settings: Pick<BuildSettings, 'build
     visited.add(index)
     for (const name of stages[index]?.uses ?? []) {
       const stage = indexOf(name, index)
-      if (stage >= 0) visit(stage)
+      const context = settings.contexts[name]
+      const image = /^docker-image:\/\/(.+)/.exec(context ?? '')?.[1]
+      if (image) images.add(image)
+      else if (context) continue
+      else if (stage >= 0) visit(stage)
       else if (name !== 'scratch') images.add(name)
     }
   }

@@ -15,6 +15,8 @@ export interface BuildSettings {
   hosts: Record<string, string>
   /** Limits of RUN steps by name, `SOFT[:HARD]`. */
   ulimits: Record<string, string>
+  /** Where `FROM NAME` and `COPY --from=NAME` take what is no stage: `docker-image://...` or a URL, by name. */
+  contexts: Record<string, string>
   /** What is said of the image beside it. */
   attest: Attestation[]
   /** Socket of the ssh agent for `RUN --mount=type=ssh`; null for none. Like secrets no part of the recipe. */
@@ -29,6 +31,7 @@ export const NO_SETTINGS: BuildSettings = {
   platforms: [],
   hosts: {},
   ulimits: {},
+  contexts: {},
   attest: [],
   ssh: null,
 }

@@ -95,7 +95,7 @@ async function stillGood(
   const { bases, image } = artifact
   if (!image.startsWith(`${imageName}@`)) return `${of} had another name, ${image}`
   if (!bases)
-    return `what ${of} took from outside can not be compared (ADD of a URL, or an image without a digest)`
+    return `what ${of} took from outside can not be compared (ADD of a URL, a named context, or an image without a digest)`
   const digest = image.slice(imageName.length + 1)
   const [changed, present] = await Promise.all([
     changedBase(bases, parts, signal),

@@ -5,7 +5,7 @@ import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import { baseImages, imagesNamedBySteps } from './base-images.ts'
+import { baseImages, imagesNamedOutsideOfFrom } from './base-images.ts'
 import type { Build, Recipe } from './build.ts'
 import { CacheImport } from './cache-import.ts'
 import type { EarlyParts } from './early-bases.ts'
@@ -114,8 +114,11 @@ async function buildImage(
   io: BuildIo,
   watch: Stopwatch,
 ): Promise<(KnownImage & Pick<BuiltImage, 'steps'>) | null> {
-  const dockerfile = await dockerfileText(order.context, io.signal)
-  const before = imagesNamedBySteps(dockerfile, parts, io.signal)
+  const naming = {
+    dockerfile: await dockerfileText(order.context, io.signal),
+    contexts: parts.settings(order.build.repository).contexts,
+  }
+  const before = imagesNamedOutsideOfFrom(naming, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry)
   const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
@@ -129,7 +132,7 @@ async function buildImage(
   )
   if (digest === null) return null
   watch.split('build', 'push', pushMs)
-  const bases = await baseImages(built.from, dockerfile, await before, parts, io.signal)
+  const bases = await baseImages(built.from, naming, await before, parts, io.signal)
   await tidied
   return { digest, bases, steps }
 }

@@ -36,6 +36,12 @@ export function buildError(
       ...(exit === '137' ? { hint: 'That is a command that was killed, mostly for lack of memory' } : {}),
     })
   }
+  if (/unsupported frontend capability moby\.buildkit\.frontend\.contexts/.test(message)) {
+    return new ConveyorError('invalid', 'what reads the Dockerfile knows no named contexts', {
+      cause,
+      hint: 'Begin the Dockerfile with `# syntax=docker/dockerfile:1`, use Docker 23 or newer, or leave out --build.context',
+    })
+  }
   const missing = MISSING_FILE.exec(message)
   if (missing) {
     return new ConveyorError('build_failed', `${step}${missing[1]} is not in the build context`, {
@@ -123,7 +129,7 @@ function tidy(message: string): string {
     .replace(/rpc error: code = \w+ desc = /g, '')
     .replace(/^failed to (create LLB definition|read dockerfile): /, '')
     .replace(/^failed to push \S+: /, '')
-    .replace(/^\S+: failed to resolve source metadata for \S+: /, '')
+    .replace(/^(\S+: )?failed to resolve source metadata for \S+: /, '')
 }
 
 /** The name of a step, cut where a long command would hide what follows. */

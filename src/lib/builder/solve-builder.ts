@@ -1,22 +1,20 @@
 import { cacheLimit } from '../buildkit/cache-limit.ts'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import type { SolveRequest } from '../buildkit/gen/control.ts'
-import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
 import { hasBuilt } from '../buildkit/history.ts'
-import { Progress } from '../buildkit/progress.ts'
-import { openSession } from '../buildkit/session.ts'
 import { solve } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
 import { NO_LOG } from '../no-log.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import { Background } from './background.ts'
+import { type Explain, inSession } from './build-session.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError } from './engine-errors.ts'
 import { retried } from './engine-push.ts'
 import { fetchLayers } from './fetch-layers.ts'
 import { onTopOf } from './layers-of.ts'
-import { isPushFailure, isRefusedPacking } from './solve-errors.ts'
+import { isPushFailure, isRefusedPacking, lost } from './solve-errors.ts'
 import {
   type Compression,
   cacheRequest,
@@ -82,45 +80,21 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     request: (session: string) => Omit<SolveRequest, 'Ref'>,
     onWork?: () => void,
   ): Promise<BuiltImage> {
-    const { context, cacheKey: sharedKey, secrets, ssh } = input
-    await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets, ssh })
-    const progress = new Progress()
-    try {
-      const answer = await solve(endpoint, request(session.id), {
-        signal: io.signal,
-        async onStatus(status) {
-          const text = progress.render(status)
-          if (text.length > 0) await io.log.write(text)
-          if (progress.works) onWork?.()
-        },
-      })
-      const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
-      for (const step of clipped) {
-        await io.log.write(
-          `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
-        )
-      }
-      return {
-        imageId: answer['containerimage.config.digest'] ?? '',
-        digest: input.push ? (answer['containerimage.digest'] ?? null) : null,
-        pushMs: input.push ? exportMs : 0,
-        steps: { total, cached },
-        transfer: session.transfer,
-        from: { images, remoteFiles },
-      }
-    } catch (error) {
-      io.signal.throwIfAborted()
-      const { failed } = progress.summary()
-      if (session.error instanceof ConveyorError) throw session.error
-      if (input.push && isPushFailure(error, failed)) throw error
-      throw buildError(lost(error), session.error, failed)
+    const explain: Explain = (error, ours, failed) => {
+      if (ours instanceof ConveyorError) return ours
+      const pushFailed = input.push && error instanceof Error && isPushFailure(error, failed)
+      return pushFailed ? error : buildError(lost(error, endpoint.name), ours, failed)
     }
-  }
-
-  /** A connection that ended is no result of the build. */
-  function lost(error: unknown): unknown {
-    if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
-    return new ConveyorError('unavailable', `${endpoint.name} went away: ${error.message}`, { cause: error })
+    const session = { endpoint, credentials, explain, onWork }
+    const { answer, exportMs, ...built } = await inSession(input, io, session, (id, solveIo) =>
+      solve(endpoint, request(id), solveIo),
+    )
+    return {
+      ...built,
+      imageId: answer['containerimage.config.digest'] ?? '',
+      digest: input.push ? (answer['containerimage.digest'] ?? null) : null,
+      pushMs: input.push ? exportMs : 0,
+    }
   }
 
   /** Builds and pushes, the way that the registry takes it. */
@@ -186,7 +160,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       const known = warm.get(imageName)
       if (known !== undefined) return known
       const built = await hasBuilt(endpoint, imageName).catch((error) => {
-        throw buildError(lost(error), undefined, undefined)
+        throw buildError(lost(error, endpoint.name), undefined, undefined)
       })
       if (built) warm.set(imageName, true)
       return built

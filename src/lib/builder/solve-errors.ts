@@ -1,3 +1,6 @@
+import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
+import { ConveyorError } from '../errors.ts'
+
 /** The step in which images are exported and pushed, as BuildKit names it. */
 const EXPORT = 'exporting to image'
 /** What can go wrong in it before the registry is asked. */
@@ -14,4 +17,13 @@ export function isPushFailure(error: unknown, failed: { name: string } | undefin
 /** Whether a registry refused a push for how the layers are packed, or what its manifest is. */
 export function isRefusedPacking(error: unknown): boolean {
   return PACKING.test((error as Error).message)
+}
+
+/**
+ * A connection that ended is no result of the build.
+ * @param name of the BuildKit, for people
+ */
+export function lost(error: unknown, name: string): unknown {
+  if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
+  return new ConveyorError('unavailable', `${name} went away: ${error.message}`, { cause: error })
 }

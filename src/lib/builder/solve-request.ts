@@ -1,6 +1,7 @@
 import type { CacheOptionsEntry, SolveRequest } from '../buildkit/gen/control.ts'
 import { remembered } from '../buildkit/history.ts'
 import { EMPTY_SOLVE } from '../buildkit/solve.ts'
+import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
 
 /** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 can not read it. */
@@ -44,6 +45,20 @@ export function imageRequest(input: BuildInput, target: Target): Omit<SolveReque
   }
 }
 
+/**
+ * The build of a context into the classic image store of an engine, which only an exporter of its own can
+ * write; the image has a record of the cache in it, as nothing else would bring one to the registry.
+ */
+export function storeRequest(input: BuildInput, session: string): Omit<SolveRequest, 'Ref'> {
+  return {
+    // Whether a registry has TLS is known to the engine itself.
+    ...buildRequest(input, { session, insecure: false }),
+    Exporter: 'moby',
+    ExporterAttrs: { name: input.reference },
+    Cache: { Exports: [{ Type: 'inline', Attrs: {} }], Imports: [] },
+  }
+}
+
 /** A build for the sake of the layers that it is on. */
 export function layersRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
   return { ...buildRequest(input, target), Internal: true }
@@ -66,8 +81,16 @@ export function cacheRequest(input: BuildInput, ref: string, target: Target): Om
   }
 }
 
-function buildRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+function buildRequest(
+  input: BuildInput,
+  target: Pick<Target, 'session' | 'insecure'>,
+): Omit<SolveRequest, 'Ref'> {
   const { context, network } = input
+  if (network !== null && !NETWORKS.includes(network)) {
+    throw new ConveyorError('invalid', `BuildKit has no network ${network} for RUN steps`, {
+      hint: `Set --build.network to ${NETWORKS.join(', ')}, or leave it out`,
+    })
+  }
   const imports = input.cache ? input.cacheFrom.map((ref) => cacheImport(ref, target)) : []
   return {
     ...EMPTY_SOLVE,
@@ -87,7 +110,10 @@ function buildRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Re
   }
 }
 
-function settingsAttrs({ target, platforms, hosts, ulimits }: BuildInput): Record<string, string> {
+/** Of RUN steps. BuildKit knows none of an engine's own. */
+const NETWORKS = ['default', 'host', 'none']
+
+function settingsAttrs({ target, platforms, hosts, ulimits, contexts }: BuildInput): Record<string, string> {
   const list = (values: Record<string, string>) =>
     Object.entries(values)
       .map(([name, value]) => `${name}=${value}`)
@@ -97,6 +123,9 @@ function settingsAttrs({ target, platforms, hosts, ulimits }: BuildInput): Recor
     platform: platforms.join(','),
     'add-hosts': list(hosts),
     ulimit: list(ulimits),
+    ...prefixed('context', contexts),
+    // Without, frontends that know no contexts would pay no heed to them.
+    'frontend.caps': Object.keys(contexts).length > 0 ? 'moby.buildkit.frontend.contexts+forward' : '',
   }
   return Object.fromEntries(Object.entries(attrs).filter(([, value]) => value !== ''))
 }
@@ -112,7 +141,7 @@ function attestAttrs({ attest }: BuildInput): Record<string, string> {
 /** The image that lists what is in another, as `docker buildx build --sbom=true` uses it. */
 const SBOM_GENERATOR = 'docker.io/docker/buildkit-syft-scanner:stable-1'
 
-function cacheImport(ref: string, target: Target): CacheOptionsEntry {
+function cacheImport(ref: string, target: Pick<Target, 'insecure'>): CacheOptionsEntry {
   return { Type: 'registry', Attrs: { ref, ...insecureAttr(target) } }
 }
 
@@ -125,7 +154,7 @@ function packingAttrs({ packing: { compression, oci } }: Target): Record<string,
   }
 }
 
-function insecureAttr({ insecure }: Target): Record<string, string> {
+function insecureAttr({ insecure }: Pick<Target, 'insecure'>): Record<string, string> {
   return insecure ? { 'registry.insecure': 'true' } : {}
 }
 

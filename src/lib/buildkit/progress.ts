@@ -170,17 +170,31 @@ function linesOf(text: Buffer): Buffer[] {
 
 /** Whether a vertex is a line of the Dockerfile, rather than BuildKit's own work around it. */
 export function isDockerfileStep(name: string): boolean {
-  return name.startsWith('[') && !name.startsWith('[internal]')
+  return name.startsWith('[') && !name.startsWith('[internal]') && !CONTEXT.test(name)
 }
 
-/** `ADD https://...` and the like: a step of its own, named after the address. */
-const REMOTE = /^(\[[^\]]*\] ADD (--\S+ )*)?"?(https?|git|ssh|git@[^:]+):/
+/** `[context NAME] ...`: a named context; but `[context 2/3] ...` is a step of a stage that is called so. */
+const CONTEXT = /^\[context (?!\d+\/\d+\])/
 
-/** The images of FROM, COPY --from and syntax lines, each once. */
+/**
+ * `ADD https://...` and the like: a step of its own, named after the address. Also those of named contexts: of
+ * two builds that need the same thing at the same time, BuildKit tells both the name that one of them has for it.
+ */
+const REMOTE =
+  /^(\[[^\]]*\] ADD (--\S+ )*|\[context [^\]]+\] )?"?(https?|git|ssh|git@[^:]+):|^\[internal\] load git source (?!\S+#([0-9a-f]{40}|[0-9a-f]{64})(:\S*)?$)/
+
+/** How steps are called that stand for an image. */
+const IMAGES = [
+  /^(?:\[[^\]]*\] )?FROM (\S+)/,
+  /^docker-image:\/\/(\S+)/,
+  /^\[context [^\]]+\] (?!https?:)(\S+)$/,
+]
+
+/** The images of FROM, COPY --from, syntax lines and named contexts, each once. */
 function imagesOf(names: string[]): { name: string; digest: string | null }[] {
   const images = new Map<string, { name: string; digest: string | null }>()
   for (const step of names) {
-    const named = /^(?:\[[^\]]*\] )?FROM (\S+)/.exec(step)?.[1] ?? /^docker-image:\/\/(\S+)/.exec(step)?.[1]
+    const named = IMAGES.map((form) => form.exec(step)?.[1]).find((name) => name !== undefined)
     if (!named) continue
     const [name = '', digest = null] = named.split('@')
     images.set(named, { name, digest })

@@ -1,0 +1,68 @@
+import type { Endpoint } from '../buildkit/endpoint.ts'
+import { Progress, type ProgressSummary } from '../buildkit/progress.ts'
+import { openSession } from '../buildkit/session.ts'
+import type { SolveIo } from '../buildkit/solve.ts'
+import type { Credentials } from '../registry/registry.ts'
+import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
+
+/**
+ * What an error means.
+ * @param thrown by the work
+ * @param ours what went wrong on our side of the session
+ * @param failed the step that failed, if one did
+ */
+export type Explain = (thrown: unknown, ours: Error | undefined, failed: ProgressSummary['failed']) => Error
+
+/** Where a build has its session, and who hears of it. */
+export interface SessionOptions {
+  endpoint: Pick<Endpoint, 'attach'>
+  credentials: Credentials
+  /** Not asked when the build was aborted. */
+  explain: Explain
+  /** Told, more than once, that a step works that no cache could answer. */
+  onWork?: (() => void) | undefined
+}
+
+/** What the work gave, and what is known of any build. */
+export interface SessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' | 'from'> {
+  answer: T
+  /** How long the image's export took, in milliseconds. */
+  exportMs: number
+}
+
+/**
+ * Does one build in a session of its own: BuildKit has the context, logins, secrets and ssh agent from it, and
+ * what it tells of its steps goes to the log.
+ * @param work is given the session's id
+ */
+export async function inSession<T>(
+  input: BuildInput,
+  { log, signal }: BuilderIo,
+  { endpoint, credentials, explain, onWork }: SessionOptions,
+  work: (session: string, io: SolveIo) => Promise<T>,
+): Promise<SessionResult<T>> {
+  const { context, cacheKey: sharedKey, secrets, ssh } = input
+  await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets, ssh })
+  const progress = new Progress()
+  try {
+    const answer = await work(session.id, {
+      signal,
+      async onStatus(status) {
+        const text = progress.render(status)
+        if (text.length > 0) await log.write(text)
+        if (progress.works) onWork?.()
+      },
+    })
+    const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
+    for (const step of clipped) {
+      await log.write(
+        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
+      )
+    }
+    const { transfer } = session
+    return { answer, steps: { total, cached }, transfer, from: { images, remoteFiles }, exportMs }
+  } catch (error) {
+    signal.throwIfAborted()
+    throw explain(error, session.error, progress.summary().failed)
+  }
+}

@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type Dockerode from 'dockerode'
+import { StatusResponse } from '../buildkit/gen/status.ts'
+import type { SolveIo } from '../buildkit/solve.ts'
+import { ConveyorError } from '../errors.ts'
+import type { BuildInput } from './builder.ts'
+import { jsonLines } from './json-lines.ts'
+
+/** An EngineWay: the engine's own API for builds, which asks BuildKit. */
+export async function throughBuild(
+  docker: Dockerode,
+  input: BuildInput,
+  session: string,
+  { onStatus, signal }: SolveIo,
+): Promise<string> {
+  const buildId = randomUUID()
+  const response = await dial(docker, signal, '/build?', {
+    version: '2',
+    session,
+    buildid: buildId,
+    remote: 'client-session',
+    dockerfile: input.context.dockerfile,
+    t: input.reference,
+    labels: input.labels,
+    // Inline cache: lets a worker that never built this repository start from the pushed image.
+    buildargs: { ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
+    ...(input.cache ? {} : { nocache: 'true' }),
+    ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
+    ...(input.network ? { networkmode: input.network } : {}),
+    ...settingsQuery(input),
+  })
+  // Closing the connection ends most builds; the cancel call ends those that are between two steps too.
+  const cancel = () => {
+    response.destroy()
+    dial(docker, AbortSignal.timeout(5000), '/build/cancel?', { id: buildId }).then(
+      (answer) => answer.resume(),
+      () => {}, // the build has ended meanwhile, or the engine is gone: nothing is left to cancel
+    )
+  }
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    let imageId: string | undefined
+    for await (const message of jsonLines<BuildMessage>(response)) {
+      if (message.error !== undefined) throw new Error(message.error)
+      if (message.id === 'moby.buildkit.trace') {
+        await onStatus(StatusResponse.decode(Buffer.from(message.aux as string, 'base64')))
+      } else if (message.id === 'moby.image.id') imageId = (message.aux as { ID: string }).ID
+    }
+    if (!imageId) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
+    return imageId
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
+
+function settingsQuery({ target, platforms, hosts, ulimits }: BuildInput): Record<string, unknown> {
+  const extraHosts = Object.entries(hosts).map(([name, address]) => `${name}:${address}`)
+  const limits = Object.entries(ulimits).map(([Name, value]) => {
+    const [soft, hard = soft] = value.split(':')
+    return { Name, Soft: Number(soft), Hard: Number(hard) }
+  })
+  return {
+    ...(target ? { target } : {}),
+    ...(platforms[0] ? { platform: platforms[0] } : {}),
+    ...(extraHosts.length > 0 ? { extrahosts: extraHosts } : {}),
+    ...(limits.length > 0 ? { ulimits: JSON.stringify(limits) } : {}),
+  }
+}
+
+interface BuildMessage {
+  error?: string
+  id?: string
+  /** base64 of a StatusResponse in a trace, {ID} with the image id. */
+  aux?: unknown
+}
+
+function dial(
+  docker: Dockerode,
+  signal: AbortSignal,
+  path: string,
+  query: Record<string, unknown>,
+): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  docker.modem.dial(
+    {
+      path,
+      method: 'POST',
+      options: { _query: query, _body: {} },
+      isStream: true,
+      statusCodes: { 200: true },
+      abortSignal: signal,
+    },
+    (error, response) => (error ? reject(error) : resolve(response as IncomingMessage)),
+  )
+  return promise
+}

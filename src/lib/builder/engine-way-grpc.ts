@@ -1,0 +1,23 @@
+import type Dockerode from 'dockerode'
+import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
+import { type SolveIo, solve } from '../buildkit/solve.ts'
+import { ConveyorError } from '../errors.ts'
+import type { BuildInput } from './builder.ts'
+import { storeRequest } from './solve-request.ts'
+
+/** An EngineWay: BuildKit's Control API, as `docker buildx build` uses it with the engine's own BuildKit. */
+export async function throughGrpc(
+  docker: Dockerode,
+  input: BuildInput,
+  session: string,
+  io: SolveIo,
+): Promise<string> {
+  // The exporter of engines calls the image's id its digest.
+  const { 'containerimage.digest': id } = await solve(
+    engineEndpoint(docker),
+    storeRequest(input, session),
+    io,
+  )
+  if (!id) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
+  return id
+}

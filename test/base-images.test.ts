@@ -1,0 +1,52 @@
+import { expect, test } from 'vitest'
+import { baseImages } from '../src/lib/build/base-images.ts'
+import type { Builder } from '../src/lib/builder/builder.ts'
+import type { Registry } from '../src/lib/registry/registry.ts'
+
+const DIGEST = `sha256:${'1'.repeat(64)}`
+const NODE = `docker.io/library/node:24`
+
+/** The bases of a build that had `node:24`, of which BuildKit told the digest. Nobody is asked for any. */
+const bases = (dockerfile: string, contexts: Record<string, string> = {}, remoteFiles = false) =>
+  baseImages(
+    { images: [{ name: NODE, digest: DIGEST }], remoteFiles },
+    { dockerfile, contexts },
+    new Map(),
+    { builder: {} as Builder, registry: {} as Registry },
+    new AbortController().signal,
+  )
+
+test.each([
+  ['a tag', 'FROM node:24', {}, 'registry'],
+  ['a digest', `FROM node:24@${DIGEST}`, {}, 'pinned'],
+  ['a digest by an argument', `ARG BASE=node:24@${DIGEST}\nFROM $BASE`, {}, 'pinned'],
+  [
+    'a digest and a tag',
+    `FROM --platform=$P \\\n node:24\nCOPY --from=node:24@${DIGEST} a b`,
+    {},
+    'registry',
+  ],
+  ['a context', 'FROM base', { base: `docker-image://node:24@${DIGEST}` }, 'pinned'],
+  [
+    'a context and a tag',
+    'FROM base\nFROM node:24',
+    { base: `docker-image://node:24@${DIGEST}` },
+    'registry',
+  ],
+  ['a context and an argument', 'FROM $B', { base: `docker-image://node:24@${DIGEST}` }, 'registry'],
+  ['a commit, too', 'FROM node:24', { docs: `https://git.lan/docs.git#${'a'.repeat(40)}:src` }, 'registry'],
+])('an image that is named by %s', async (_, dockerfile, contexts, resolved) => {
+  expect(await bases(dockerfile, contexts)).toEqual([{ name: NODE, digest: DIGEST, resolved }])
+})
+
+test.each([
+  ['a branch', 'https://git.lan/docs.git#main'],
+  ['what only looks like a commit', `https://git.lan/docs.git#${'a'.repeat(12)}`],
+  ['a file, whatever comes behind it', `https://git.lan/docs#${'a'.repeat(40)}`],
+])('a context of %s can not be pinned down', async (_, docs) => {
+  expect(await bases('FROM node:24', { docs })).toBeNull()
+})
+
+test('nor can files from a URL', async () => {
+  expect(await bases('FROM node:24', {}, true)).toBeNull()
+})
