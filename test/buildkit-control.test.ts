@@ -185,4 +185,16 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
     expect(error.message).toContain('exit code: 7')
     expect(error).toMatchObject({ log: expect.stringContaining(' about-to-fail\n') })
   })
+
+  test('a session and a connection may be over as soon as they have begun', async () => {
+    const context = memoryContext({})
+    const options = { context, sharedKey: 'short', secrets: {}, credentials: NOBODY, ssh: null }
+    const cancelled = AbortSignal.abort(new Error('enough'))
+    for (let count = 0; count < 10; count++) {
+      await using session = await openSession(endpoint(), options)
+      await using connection = new GrpcConnection(await endpoint().connect())
+      const request = { ...EMPTY_SOLVE, Session: session.id }
+      await expect(connection.unary(ControlService.solve, request, cancelled)).rejects.toThrow('enough')
+    }
+  })
 })

@@ -6,6 +6,7 @@ import {
   type IncomingHttpHeaders,
 } from 'node:http2'
 import type { Duplex } from 'node:stream'
+import { setImmediate } from 'node:timers/promises'
 
 /** How a method is called, as the generated code has it. */
 export interface Method<Request, Response> {
@@ -124,6 +125,8 @@ export class GrpcConnection implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // Node reads what a socket has got already in the next tick, and throws when the connection is gone by then.
+    await setImmediate()
     this.#http2.destroy()
   }
 
