@@ -111,8 +111,7 @@ export class Progress {
     // A line that never ends (a progress bar of carriage returns) is shown in pieces.
     const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf(NEWLINE) + 1
     step.partial.set(log.stream, text.subarray(end))
-    for (const line of linesOf(text.subarray(0, end)))
-      this.#outputLine(log.vertex, step, line, log.timestamp, out)
+    this.#outputLines(log.vertex, step, text.subarray(0, end), log.timestamp, out)
   }
 
   #end(vertex: Vertex, out: Buffer[]): void {
@@ -123,7 +122,7 @@ export class Progress {
     step.error = vertex.error
     step.ms = vertex.completed.getTime() - (step.startedAt ?? vertex.completed).getTime()
     for (const rest of step.partial.values()) {
-      if (rest.length > 0) this.#outputLine(vertex.digest, step, rest, vertex.completed, out)
+      this.#outputLines(vertex.digest, step, rest, vertex.completed, out)
     }
     step.partial.clear()
     if (vertex.error !== '') {
@@ -133,10 +132,12 @@ export class Progress {
     this.#current = undefined
   }
 
-  #outputLine(digest: string, step: Step, line: Buffer, at: Date | undefined, out: Buffer[]): void {
+  #outputLines(digest: string, step: Step, text: Buffer, at: Date | undefined, out: Buffer[]): void {
+    if (text.length === 0) return
+    if (hasClipNotice(text)) step.shown.add(CLIPPED)
     const seconds = step.startedAt && at ? (at.getTime() - step.startedAt.getTime()) / 1000 : 0
-    if (CLIP_NOTICE.test(line.subarray(0, 200).toString())) step.shown.add(CLIPPED)
-    this.#line(digest, Buffer.concat([Buffer.from(`${Math.max(0, seconds).toFixed(3)} `), line]), out)
+    this.#line(digest, '', out)
+    out.push(prefixed(text, Buffer.from(`#${step.number} ${Math.max(0, seconds).toFixed(3)} `)))
   }
 
   /** One line of a step, under the step's name when the line before it belonged to another step. */
@@ -155,17 +156,35 @@ const NEWLINE = 0x0a
 const LONGEST_LINE = 64 * 1024
 const CLIPPED = 'output clipped'
 /** How BuildKit says that it dropped output (its limit is set on the engine, not by the client). */
-const CLIP_NOTICE = /^\[output clipped, log (limit|speed) /
+const CLIP_NOTICE = '[output clipped, log '
 
-function linesOf(text: Buffer): Buffer[] {
-  const lines: Buffer[] = []
-  for (let at = 0; at < text.length; ) {
-    const newline = text.indexOf(NEWLINE, at)
-    const end = newline < 0 ? text.length : newline
-    lines.push(text.subarray(at, end))
-    at = end + 1
+function hasClipNotice(text: Buffer): boolean {
+  return text.includes(CLIP_NOTICE) && /^\[output clipped, log (limit|speed) /m.test(text.toString('latin1'))
+}
+
+/** Every line after a prefix, in one piece: a Buffer for each would be most of what a long log costs. */
+function prefixed(text: Buffer, prefix: Buffer): Buffer {
+  const ends = lineEnds(text)
+  const result = Buffer.allocUnsafe(text.length + ends.length * prefix.length + 1)
+  let size = 0
+  let from = 0
+  for (const end of ends) {
+    size += prefix.copy(result, size)
+    size += text.copy(result, size, from, end)
+    size = result.writeUInt8(NEWLINE, size)
+    from = end + 1
   }
-  return lines
+  return result.subarray(0, size)
+}
+
+/** Where the lines of a text end, also a last one without a newline. */
+function lineEnds(text: Buffer): number[] {
+  const ends: number[] = []
+  for (let at = 0; at < text.length; at = (ends.at(-1) ?? 0) + 1) {
+    const newline = text.indexOf(NEWLINE, at)
+    ends.push(newline < 0 ? text.length : newline)
+  }
+  return ends
 }
 
 /** Whether a vertex is a line of the Dockerfile, rather than BuildKit's own work around it. */
