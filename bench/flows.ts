@@ -4,6 +4,7 @@ import type { Contender, Flow, StartContender } from './contenders/contender.ts'
 import { conveyor, conveyorBuildkit, conveyorContainerd } from './contenders/conveyor.ts'
 import { buildah, buildctl, engineScript } from './contenders/scripts.ts'
 import type { Scenario } from './scenarios.ts'
+import { quiet } from './support/quiet.ts'
 import { say } from './support/run.ts'
 import { verify } from './support/verify.ts'
 import type { World } from './support/world.ts'
@@ -31,7 +32,7 @@ export type Outcome = Omit<Flow, 'log'> | { failed: string }
 export type FlowResults = Record<string, Record<string, Outcome[]>>
 
 export interface FlowOptions {
-  contenders: string[]
+  contenders: StartContender[]
   scenarios: Scenario[]
   runs: number
   /** Where the log of each run goes. */
@@ -46,12 +47,7 @@ export interface FlowOptions {
 export async function measureFlows(world: World, options: FlowOptions): Promise<FlowResults> {
   await using resources = new AsyncDisposableStack()
   const contenders: Contender[] = []
-  for (const name of options.contenders) {
-    const begin = CONTENDERS[name]
-    if (!begin)
-      throw new Error(`there is no contender ${name}; there are ${Object.keys(CONTENDERS).join(', ')}`)
-    contenders.push(resources.use(await begin(world)))
-  }
+  for (const begin of options.contenders) contenders.push(resources.use(await begin(world)))
   const results: FlowResults = {}
   const record = (scenario: Scenario, contender: Contender, outcome: Outcome) => {
     results[scenario.id] ??= {}
@@ -111,6 +107,7 @@ class Course {
       if (chill) await contender.chill(chill)
       await contender.disk.settle()
       await this.#world.settle()
+      await quiet()
       const { log, ...flow } = await contender.run({ repository, branch: 'main', sha })
       const name = `${title}-${contender.name}`.replaceAll(/[ /]/g, '-')
       await writeFile(join(this.#options.logs, `${name}.log`), log)

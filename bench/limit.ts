@@ -3,6 +3,7 @@ import { gitEnv } from '../test/support/git-repository.ts'
 import { projectRoot } from '../test/support/processes.ts'
 import { type Spread, spread } from './stats.ts'
 import { short } from './summary.ts'
+import { quiet } from './support/quiet.ts'
 import { run } from './support/run.ts'
 import type { World } from './support/world.ts'
 import { APP } from './workload/shape.ts'
@@ -26,6 +27,7 @@ export async function measureLimit(world: World, runs: number): Promise<LimitRes
     await workload.oneLine()
     await disk.settle()
     await world.settle()
+    await quiet()
     const began = performance.now()
     const script = join(projectRoot, 'bench/limit.sh')
     const url = `${world.git.url}/${workload.repository}.git`

@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { projectRoot } from '../test/support/processes.ts'
 import { burstLines } from './burst.ts'
+import { cacheExportLines } from './cache-export.ts'
 import { chart } from './chart.ts'
 import { cliLines } from './cli.ts'
 import { type FlowResults, isOurs } from './flows.ts'
@@ -20,7 +21,7 @@ export async function writeReport(results: Results): Promise<void> {
 }
 
 function report(results: Results): string {
-  const { flows, limit, burst, memory, cli, runs, machine, date } = results
+  const { flows, limit, cacheExport, burst, memory, cli, runs, machine, date } = results
   const list = (lines: string[]) => lines.map((line) => `- ${line}`).join('\n')
   const sections = [
     `# Benchmarks
@@ -31,6 +32,7 @@ How long it takes from a push to an image with three tags in the registry and a 
 server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 10)}.`,
     flows && flowSection(flows, runs),
     limit && `## The physical limit of S2\n\n${list(limitLines(limit))}`,
+    cacheExport && `## The cache in the registry\n\n${list(cacheExportLines(cacheExport))}`,
     burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
     memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,
     cli && `## Start of the command line\n\n${list(cliLines(cli))}`,

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import type { BurstResult } from './burst.ts'
+import type { CacheExportResult } from './cache-export.ts'
 import type { CliResult } from './cli.ts'
 import type { FlowResults } from './flows.ts'
 import type { LimitResult } from './limit.ts'
@@ -17,6 +18,7 @@ export interface Results {
   flows?: FlowResults
   /** The physical limit of S2. */
   limit?: LimitResult
+  cacheExport?: CacheExportResult
   burst?: BurstResult
   memory?: MemoryResult
   cli?: CliResult

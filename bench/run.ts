@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { projectRoot } from '../test/support/processes.ts'
 import { burstLines, measureBurst } from './burst.ts'
+import { cacheExportLines, measureCacheExport } from './cache-export.ts'
 import { cliLines, measureCli } from './cli.ts'
 import { CONTENDERS, measureFlows } from './flows.ts'
 import { limitLines, measureLimit } from './limit.ts'
@@ -14,7 +15,7 @@ import { say } from './support/run.ts'
 import { startWorld } from './support/world.ts'
 import { flowLines } from './table.ts'
 
-const PARTS = ['flows', 'limit', 'burst', 'memory', 'cli']
+const PARTS = ['flows', 'limit', 'cache-export', 'burst', 'memory', 'cli']
 const ENOUGH_RUNS = 5
 
 const HELP = `Measures Conveyor beside other ways from a push to an image.
@@ -46,7 +47,7 @@ async function main(): Promise<void> {
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a number from 1 is wanted`)
   const all = SCENARIOS.map(({ id }) => id)
   const ids = choose('scenarios', values.scenarios, all)
-  const contenders = choose('contenders', values.contenders, Object.keys(CONTENDERS))
+  const names = choose('contenders', values.contenders, Object.keys(CONTENDERS))
   const parts = choose('parts', values.parts, PARTS)
 
   // Everything that was started is stopped on the way out, and its disks are unmounted.
@@ -73,12 +74,18 @@ async function main(): Promise<void> {
     say(`measuring ${part}`)
     if (part === 'flows') {
       const scenarios = SCENARIOS.filter(({ id }) => ids.includes(id))
+      const contenders = Object.entries(CONTENDERS).flatMap(([name, it]) =>
+        names.includes(name) ? [it] : [],
+      )
       const options = { contenders, scenarios, runs, logs, signal: stop.signal }
       results.flows = await measureFlows(world, options)
       lines.push(...flowLines(results.flows), '')
     } else if (part === 'limit') {
       results.limit = await measureLimit(world, runs)
       lines.push(...limitLines(results.limit), '')
+    } else if (part === 'cache-export') {
+      results.cacheExport = await measureCacheExport(world, { runs, logs, signal: stop.signal })
+      lines.push(...cacheExportLines(results.cacheExport), '')
     } else if (part === 'burst') {
       results.burst = await measureBurst(world)
       lines.push(...burstLines(results.burst), '')
@@ -94,7 +101,7 @@ async function main(): Promise<void> {
   }
   process.stdout.write(`\n${lines.join('\n')}\n`)
 
-  const complete = ids.length === all.length && contenders.length === Object.keys(CONTENDERS).length
+  const complete = ids.length === all.length && names.length === Object.keys(CONTENDERS).length
   if (complete && parts.length === PARTS.length && runs >= ENOUGH_RUNS) {
     await writeReport(results)
     say('docs/benchmarks.md is written')

@@ -59,7 +59,8 @@ export function splitOf(flows: FlowResults, scenario: string, name: string): Map
   )
 }
 
-function cellOf(outcomes: Outcome[]): Cell {
+/** Of one contender's runs. */
+export function cellOf(outcomes: Outcome[]): Cell {
   const seconds = succeeded(outcomes).map((flow) => flow.seconds)
   const failures = outcomes.flatMap((outcome) => ('failed' in outcome ? [outcome.failed] : []))
   return { seconds: seconds.length > 0 ? spread(seconds) : null, failures }

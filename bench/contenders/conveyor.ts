@@ -25,11 +25,18 @@ export const conveyorContainerd = conveyorOn('conveyor-containerd', async (dir) 
 })
 
 /** On the same buildkitd as buildctl. */
-export const conveyorBuildkit = conveyorOn('conveyor-buildkit', async (dir) => {
+export const conveyorBuildkit = conveyorOn('conveyor-buildkit', (dir) => onBuildkitd(dir))
+
+/** The same, which writes no cache to the registry. */
+export const conveyorWithoutCache = conveyorOn('conveyor-buildkit-no-cache', (dir) =>
+  onBuildkitd(dir, '--cache.export', 'none'),
+)
+
+async function onBuildkitd(dir: string, ...more: string[]): Promise<Machine> {
   const buildkitd = await startBuildkitd({ dataDir: dir })
   const flags = ['--builder', 'buildkit', '--buildkit.addr', buildkitd.socket, '--build.network', 'host']
-  return Object.assign(buildkitd, { settings: { flags } })
-})
+  return Object.assign(buildkitd, { settings: { flags: [...flags, ...more] } })
+}
 
 /** What builds, on a folder that may be emptied while it is stopped. */
 interface Machine extends AsyncDisposable {

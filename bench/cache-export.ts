@@ -1,0 +1,36 @@
+import { conveyorBuildkit, conveyorWithoutCache } from './contenders/conveyor.ts'
+import { measureFlows } from './flows.ts'
+import { SCENARIOS } from './scenarios.ts'
+import type { Spread } from './stats.ts'
+import { cellOf, short } from './summary.ts'
+import type { World } from './support/world.ts'
+
+/** Seconds from a push that changes a dependency to its tags and status, which is when a cache has most to keep. */
+export interface CacheExportResult {
+  on: Spread
+  off: Spread
+}
+
+/** Whether tags come later when the cache is written to the registry after them. */
+export async function measureCacheExport(
+  world: World,
+  options: { runs: number; logs: string; signal: AbortSignal },
+): Promise<CacheExportResult> {
+  const scenarios = SCENARIOS.filter(({ id }) => id === 'S5')
+  const contenders = [conveyorBuildkit, conveyorWithoutCache]
+  const { S5 = {} } = await measureFlows(world, { ...options, contenders, scenarios })
+  const [on, off] = Object.entries(S5).map(([name, outcomes]) => {
+    const { seconds, failures } = cellOf(outcomes)
+    if (!seconds) throw new Error(`every run of ${name} failed: ${failures[0]}`)
+    return seconds
+  })
+  if (!on || !off) throw new Error('both have to be measured')
+  return { on, off }
+}
+
+export function cacheExportLines({ on, off }: CacheExportResult): string[] {
+  const text = ({ median, min, max }: Spread) => `${short(median)} s (${short(min)} to ${short(max)})`
+  return [
+    `A dependency change (S5) on conveyor-buildkit: ${text(on)} with the cache's export, ${text(off)} without: ${(on.median / off.median).toFixed(2)}`,
+  ]
+}
