@@ -10,6 +10,7 @@ import type { Endpoint } from '../src/lib/buildkit/endpoint.ts'
 import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { startBuildkitd, type TestBuildkitd } from './support/buildkitd.ts'
 import { type Certificates, makeCertificates, type TlsFiles } from './support/certificates.ts'
+import { imageIndex } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { tempDir } from './support/temp.ts'
 
@@ -62,6 +63,39 @@ describe('the way to a buildkitd', () => {
       expect(error.message).toContain(buildkitd.address)
       expect(error.message).toMatch(/certificate|alert/)
     }
+  })
+
+  test('which software is in an image is said beside it', async () => {
+    // Docker Hub's generator can not be had everywhere: this one keeps its protocol, and lists what it was shown.
+    // https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md
+    const scan = [
+      'files=$(echo $(ls $BUILDKIT_SCAN_SOURCE/app))',
+      'cat > $BUILDKIT_SCAN_DESTINATION/sbom.spdx.json <<EOF',
+      '{"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://spdx.dev/Document",',
+      ' "predicate": {"spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "name": "$files"}}',
+      'EOF',
+    ]
+    await using hub = await startRegistry()
+    await using node = await startBuildkitd({ hub: hub.host })
+    const one = solveBuilder({ endpoint: await endpointOf(node.socket), credentials: NOBODY })
+    const generator = buildOf(
+      { Dockerfile: `FROM ${base}\nCOPY scan /\nENTRYPOINT ["sh", "/scan"]`, scan: scan.join('\n') },
+      hub.host,
+    )
+    await one.build({ ...generator, reference: `${hub.host}/docker/buildkit-syft-scanner:stable-1` }, io())
+
+    const files = { Dockerfile: `FROM ${base}\nCOPY . /app`, 'left-pad.js': fresh() }
+    const build = buildOf(files, registry.host, { attest: ['sbom'] })
+    await one.build(build, io())
+    const index = await imageIndex(build.reference)
+    const { layers } = await index.read<{ layers: { digest: string }[] }>(
+      'manifests',
+      index.manifests[1]?.digest ?? '',
+    )
+    expect(await index.read('blobs', layers[0]?.digest ?? '')).toMatchObject({
+      predicateType: 'https://spdx.dev/Document',
+      predicate: { name: expect.stringContaining('left-pad.js') },
+    })
   })
 
   test('a node that dies during a build is an error worth another try', async () => {
