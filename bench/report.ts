@@ -9,7 +9,7 @@ import { type FlowResults, isOurs } from './flows.ts'
 import { limitLines } from './limit.ts'
 import { memoryLines } from './memory.ts'
 import type { Results } from './results.ts'
-import { cellText, rowsOf, short, splitOf } from './summary.ts'
+import { cellText, type Row, rowsOf, short, splitOf } from './summary.ts'
 import { say } from './support/run.ts'
 
 /** Writes docs/benchmarks.md and its chart. */
@@ -57,19 +57,7 @@ function flowSection(flows: FlowResults, runs: number): string {
       best ? `${best.ratio.toFixed(2)} (${best.name})` : '-',
     ]),
   )
-  const splits = new Map(
-    rows.flatMap(({ scenario, comparisons }) =>
-      [...comparisons.keys()].map((name) => [`${scenario.id} ${name}`, splitOf(flows, scenario.id, name)]),
-    ),
-  )
-  const phases = [...new Set([...splits.values()].flatMap((split) => [...split.keys()]))]
-  const times = [...splits].map(([id, split]) => [
-    `**${id}**`,
-    ...phases.map((phase) => {
-      const time = split.get(phase)
-      return time === undefined ? '-' : short(time)
-    }),
-  ])
+  const ours = names.filter(isOurs)
   return `## From a push to an image
 
 ![Bars: seconds by scenario](benchmarks.svg)
@@ -86,7 +74,28 @@ Where Conveyor's time went, in seconds (medians). \`webhook\` is until its answe
 of the log; then the phases as the build's log gives them, and \`in all\` as it sums them up. The engine's own figures,
 which it gives in tenths, are part of \`build\`. \`status sent\` is from that summary to the commit status.
 
-${markdown(['', ...phases], times)}`
+${splitTable(flows, rows, ours)}
+
+Where the others' went: \`build\` of buildctl has its pushes in it, which is \`engine: export\`.
+
+${splitTable(flows, rows, others)}`
+}
+
+/** The medians of the phases that these contenders tell of, scenario by scenario. */
+function splitTable(flows: FlowResults, rows: Row[], names: string[]): string {
+  const splits = rows.flatMap(({ scenario: { id } }) =>
+    names.map((name) => ({ title: `**${id}** ${name}`, split: splitOf(flows, id, name) })),
+  )
+  const told = splits.filter(({ split }) => split.size > 0)
+  const phases = [...new Set(told.flatMap(({ split }) => [...split.keys()]))]
+  const lines = told.map(({ title, split }) => [
+    title,
+    ...phases.map((phase) => {
+      const time = split.get(phase)
+      return time === undefined ? '-' : short(time)
+    }),
+  ])
+  return markdown(['', ...phases], lines)
 }
 
 function markdown(head: string[], rows: string[][]): string {

@@ -40,3 +40,17 @@ export function stepTimes(log: string): Record<string, number> {
   }
   return times
 }
+
+/**
+ * How long a script's phases took, in seconds, by the lines `mark NAME SECONDS` that it wrote at the end of each.
+ * @param began,ended seconds since 1970; what comes after the last mark is the status
+ */
+export function markTimes(log: string, began: number, ended: number): Record<string, number> {
+  const times: Record<string, number> = {}
+  let last = began
+  for (const [, name = '', at] of log.matchAll(/^mark (\w+) (\d+\.\d+)$/gm)) {
+    times[name] = Number(at) - last
+    last = Number(at)
+  }
+  return { ...times, status: ended - last }
+}

@@ -8,6 +8,7 @@ import { projectRoot } from '../../test/support/processes.ts'
 import { run } from '../support/run.ts'
 import { GITHUB_TOKEN, type World } from '../support/world.ts'
 import type { Contender, Flow, Push, StartContender } from './contender.ts'
+import { markTimes, stepTimes } from './log-times.ts'
 
 /** Debian's own client where there is one: it is of the engine's version. */
 const DOCKER_BIN = existsSync('/usr/bin/docker') ? '/usr/bin:' : ''
@@ -118,6 +119,7 @@ async function runScript(world: World, { name, disk, push, env, inside = [] }: S
     ...[`${world.registry.host}/${name}/${push.repository}`, clone],
   ]
   const began = performance.now()
+  const beganAt = Date.now() / 1000
   const log = await run(command, args, {
     env: {
       ...gitEnv(),
@@ -130,5 +132,6 @@ async function runScript(world: World, { name, disk, push, env, inside = [] }: S
   })
   const seconds = (performance.now() - began) / 1000
   await rm(clone, { recursive: true })
-  return { seconds, log }
+  const split = { ...markTimes(log, beganAt, beganAt + seconds), ...stepTimes(log) }
+  return { seconds, split, log }
 }
