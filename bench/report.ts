@@ -31,7 +31,8 @@ function report(results: Results): string {
 How long it takes from a push to an image with three tags in the registry and a commit status, and what the
 server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 10)}.`,
     flows && flowSection(flows, runs),
-    limit && `## The physical limit of S2\n\n${list(limitLines(limit))}`,
+    limit &&
+      `## The physical limit\n\nOnly what can not be left out, by hand ([limit.sh](../bench/limit.sh)): git, tar, zstd, curl and the steps themselves.\n\n${list(limitLines(limit))}`,
     cacheExport && `## The cache in the registry\n\n${list(cacheExportLines(cacheExport))}`,
     burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
     memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,

@@ -16,7 +16,7 @@ export interface Results {
   /** Counted runs of each scenario and contender. */
   runs: number
   flows?: FlowResults
-  /** The physical limit of S2. */
+  /** The physical limits. */
   limit?: LimitResult
   cacheExport?: CacheExportResult
   burst?: BurstResult
