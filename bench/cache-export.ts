@@ -4,6 +4,7 @@ import { SCENARIOS } from './scenarios.ts'
 import type { Spread } from './stats.ts'
 import { cellOf, short } from './summary.ts'
 import type { World } from './support/world.ts'
+import { APP } from './workload/shape.ts'
 
 /** Seconds from a push that changes a dependency to its tags and status, which is when a cache has most to keep. */
 export interface CacheExportResult {
@@ -16,7 +17,8 @@ export async function measureCacheExport(
   world: World,
   options: { runs: number; logs: string; signal: AbortSignal },
 ): Promise<CacheExportResult> {
-  const scenarios = SCENARIOS.filter(({ id }) => id === 'S5')
+  const shape = { ...APP, repository: 'acme/cache-export' }
+  const scenarios = SCENARIOS.filter(({ id }) => id === 'S5').map((scenario) => ({ ...scenario, shape }))
   const contenders = [conveyorBuildkit, conveyorWithoutCache]
   const { S5 = {} } = await measureFlows(world, { ...options, contenders, scenarios })
   const [on, off] = Object.entries(S5).map(([name, outcomes]) => {

@@ -6,7 +6,7 @@ import { cacheExportLines } from './cache-export.ts'
 import { chart } from './chart.ts'
 import { cliLines } from './cli.ts'
 import { type FlowResults, isOurs } from './flows.ts'
-import { limitLines } from './limit.ts'
+import { type LimitResult, limitLines } from './limit.ts'
 import { memoryLines } from './memory.ts'
 import type { Results } from './results.ts'
 import { cellText, type Row, rowsOf, short, splitOf } from './summary.ts'
@@ -29,10 +29,9 @@ function report(results: Results): string {
 <!-- Written by bench/report.ts from the results of a run: not to be edited. -->
 
 How long it takes from a push to an image with three tags in the registry and a commit status, and what the
-server needs meanwhile. Everything was measured in one run, on ${date.slice(0, 10)}.`,
+server needs meanwhile. Measured on ${date.slice(0, 10)}; all that is in one table, in one run.`,
     flows && flowSection(flows, runs),
-    limit &&
-      `## The physical limit\n\nOnly what can not be left out, by hand ([limit.sh](../bench/limit.sh)): git, tar, zstd, curl and the steps themselves.\n\n${list(limitLines(limit))}`,
+    limit && limitSection(limit, flows),
     cacheExport && `## The cache in the registry\n\n${list(cacheExportLines(cacheExport))}`,
     burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
     memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,
@@ -97,6 +96,28 @@ function splitTable(flows: FlowResults, rows: Row[], names: string[]): string {
     }),
   ])
   return markdown(['', ...phases], lines)
+}
+
+function limitSection(limit: LimitResult, flows: FlowResults = {}): string {
+  const rows = rowsOf(flows).filter(({ scenario }) => limit[scenario.id])
+  const ours = [...new Set(rows.flatMap(({ cells }) => [...cells.keys()]))].filter(isOurs)
+  const times = rows.map(({ scenario: { id }, cells }) => {
+    const least = limit[id]?.seconds.median ?? Number.NaN
+    const ratios = ours.map((name) => ((cells.get(name)?.seconds?.median ?? Number.NaN) / least).toFixed(1))
+    return [`**${id}**`, short(least), ...ratios]
+  })
+  return `## The physical limit
+
+Only what can not be left out, by hand ([limit.sh](../bench/limit.sh)): git, tar, zstd, curl, and the steps without a
+container. In seconds:
+
+${limitLines(limit)
+  .map((line) => `- ${line}`)
+  .join('\n')}
+
+How many times as long Conveyor took:
+
+${markdown(['', 'limit', ...ours], times)}`
 }
 
 function markdown(head: string[], rows: string[][]): string {
