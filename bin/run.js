@@ -1,4 +1,4 @@
-#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --disable-warning=ExperimentalWarning --max-semi-space-size=4 --heap-growing-percent=60
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --disable-warning=ExperimentalWarning --max-semi-space-size=2 --heap-growing-percent=60
 // A small young generation saves an idle server a tenth of its memory; an old one that is collected before it has
 // doubled, a third of one that streams a long log; and one arena of the C library, which keeps what buffers leave
 // behind, another tenth of a busy one.
