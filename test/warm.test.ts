@@ -64,6 +64,20 @@ test('a worker on a new machine makes itself ready, and then builds a small chan
   })
 })
 
+test('a worker whose images have another name by now makes itself ready all the same', async () => {
+  await using world = await startWorld()
+  const { repository, oneLine } = await subject(world)
+  const old = await world.startServer()
+  await buildLog(old, await world.push(old, { repository, sha: await oneLine() }))
+  await old.kill()
+  await onNewMachine(world, async (machine) => {
+    const REGISTRY = `${world.registry.host}/elsewhere`
+    const server = await world.startServer({ env: { ...settings(machine), REGISTRY } })
+    await server.waitFor(/warm: (\S+) is ready/)
+    await server.kill()
+  })
+})
+
 test('a new machine fetches the base image of a first build while its commit is still on its way', async () => {
   await using world = await startWorld()
   const { repository, oneLine } = await subject(world)

@@ -84,6 +84,11 @@ async function sayReused(artifact: Artifact, build: Build, { log }: BuildIo): Pr
   await log.write(`nothing to build: ${same}, and its base images have not changed\n`)
 }
 
+/** Digest of an artifact's image, `sha256:...`; null when it was pushed under another name, or not at all. */
+export function digestUnder(imageName: string, { image }: Artifact): string | null {
+  return image.startsWith(`${imageName}@`) ? image.slice(imageName.length + 1) : null
+}
+
 /** The image of an artifact, or why it can not be used. */
 async function stillGood(
   artifact: Artifact,
@@ -93,10 +98,10 @@ async function stillGood(
 ): Promise<KnownImage | string> {
   const of = `the build of ${artifact.sha.slice(0, 7)}`
   const { bases, image } = artifact
-  if (!image.startsWith(`${imageName}@`)) return `${of} had another name, ${image}`
+  const digest = digestUnder(imageName, artifact)
+  if (digest === null) return `${of} had another name, ${image}`
   if (!bases)
     return `what ${of} took from outside can not be compared (ADD of a URL, a named context, or an image without a digest)`
-  const digest = image.slice(imageName.length + 1)
   const [changed, present] = await Promise.all([
     changedBase(bases, parts, signal),
     parts.registry.head(imageName, digest, signal),

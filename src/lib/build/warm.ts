@@ -1,6 +1,7 @@
 import { toConveyorError } from '../errors.ts'
 import { NO_LOG } from '../no-log.ts'
 import { type Artifact, shortName } from './build.ts'
+import { digestUnder } from './reuse.ts'
 import { type BuildParts, buildInput } from './run-build.ts'
 
 /** How many repositories a worker says that it is warm for; more are hardly all in its engine's cache. */
@@ -62,11 +63,12 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
   const { repository, sha } = artifact
   const imageName = parts.names.image(repository)
   const isWarm = await parts.builder.isWarm(imageName)
-  const [commit] = await Promise.all([
-    parts.source.fetch(repository, sha, { signal }),
-    // Its layers; what is imported below are only their names, until a step is built on them.
-    isWarm || parts.builder.prefetch(imageName, artifact.image.slice(imageName.length + 1), signal),
-  ])
+  const digest = isWarm ? null : digestUnder(imageName, artifact)
+  // What is imported below are only the names of layers, until a step is built on them. An image that is gone from
+  // the registry leaves what is kept beside it.
+  const layers = digest && parts.builder.prefetch(imageName, digest, signal).catch(() => {})
+  const commit = await parts.source.fetch(repository, sha, { signal })
+  await layers
   if (isWarm) return false
   const context = await parts.source.context(commit, { signal })
   try {
