@@ -144,7 +144,7 @@ export function openForge(
 
 // What not everybody uses is loaded where it is used: the SDK of AWS takes as long as all the rest.
 
-export async function openDatabase({ db }: Config): Promise<Postgres | null> {
+async function openDatabase({ db }: Config): Promise<Postgres | null> {
   if (db.kind !== 'postgres') return null
   const { Postgres } = await import('./postgres.ts')
   return new Postgres({ url: db.url })

@@ -1,6 +1,7 @@
 import type Dockerode from 'dockerode'
 import { cacheLimit } from '../buildkit/cache-limit.ts'
 import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
+import { solve } from '../buildkit/solve.ts'
 import { NO_LOG } from '../no-log.ts'
 import type { Credentials } from '../registry/registry.ts'
 import { type Explain, inSession } from './build-session.ts'
@@ -10,9 +11,9 @@ import { hasImage, imageId, pullByDigest, tidyImages } from './engine-images.ts'
 import { pushFromEngine } from './engine-push.ts'
 import { refuseWhatItCanNot } from './engine-refusals.ts'
 import { type EngineWay, wayFor } from './engine-way.ts'
-import { fetchLayers } from './fetch-layers.ts'
+import { onTopOf } from './layers-of.ts'
 import { lost } from './solve-errors.ts'
-import { PLAIN } from './solve-request.ts'
+import { layersRequest } from './solve-request.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode
@@ -51,9 +52,9 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
   }
+  const explain: Explain = (thrown, ...rest) => buildError(lost(thrown, endpoint.name), ...rest)
   /** One build, in a session of its own. */
   const build = async (input: BuildInput, io: BuilderIo, onWork?: () => void): Promise<Made> => {
-    const explain: Explain = (thrown, ...rest) => buildError(lost(thrown, endpoint.name), ...rest)
     const options = { endpoint, credentials, explain, onWork }
     const { answer, steps, transfer, from } = await inSession(input, io, options, (session, solveIo) =>
       way(input)(docker, input, session, solveIo),
@@ -107,8 +108,13 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     },
 
     // Not by a pull: the engine would have an image of that name then, and prefer it to the registry's.
-    prefetchBase: (_imageName, base, signal) =>
-      fetchLayers(endpoint, credentials, base, { packing: PLAIN, insecure: false }, signal),
+    async prefetchBase(_imageName, base, signal) {
+      const input = onTopOf(base)
+      const options = { endpoint, credentials, explain }
+      await inSession(input, { log: NO_LOG, signal }, options, (session, solveIo) =>
+        solve(endpoint, layersRequest(input, { session, insecure: false }), solveIo),
+      )
+    },
 
     build: (input, io) =>
       using(input.reference, async () => {

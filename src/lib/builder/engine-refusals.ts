@@ -1,4 +1,5 @@
 import type Dockerode from 'dockerode'
+import { isAtLeast } from '../at-least.ts'
 import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
 import { engineDown } from './engine-errors.ts'
@@ -14,7 +15,7 @@ export async function refuseWhatItCanNot(docker: Dockerode, input: BuildInput): 
   refuseWhatNeedsAnIndex(input)
   if (Object.keys(input.ulimits).length === 0) return
   const { Version, ApiVersion } = await docker.version().catch(engineDown)
-  if (ApiVersion.localeCompare(LIMITS_SINCE, 'en', { numeric: true }) >= 0) return
+  if (isAtLeast(LIMITS_SINCE, ApiVersion)) return
   throw new ConveyorError('invalid', `Docker ${Version} can not limit what RUN steps use`, {
     hint: 'Use Docker 23 or newer, or --builder buildkit, or leave out --build.ulimit',
   })

@@ -6,7 +6,7 @@ import type { BuildInput } from './builder.ts'
 /**
  * A build whose only step puts a small file on top of an image: BuildKit fetches and unpacks all of its
  * layers for that, and has them for any other build.
- * @param image with its digest
+ * @param image by its tag or its digest
  */
 export function onTopOf(image: string): BuildInput {
   return {

@@ -12,7 +12,6 @@ import { type Explain, inSession } from './build-session.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { buildError } from './engine-errors.ts'
 import { retried } from './engine-push.ts'
-import { fetchLayers } from './fetch-layers.ts'
 import { onTopOf } from './layers-of.ts'
 import { isPushFailure, isRefusedPacking, lost } from './solve-errors.ts'
 import {
@@ -97,6 +96,14 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     }
   }
 
+  /** Has the layers of an image fetched and unpacked. */
+  async function fetchLayers(reference: string, signal: AbortSignal): Promise<void> {
+    const input = onTopOf(reference)
+    await run(input, { log: NO_LOG, signal }, (session) =>
+      layersRequest(input, { ...targetOf(reference), session }),
+    )
+  }
+
   /** Builds and pushes, the way that the registry takes it. */
   async function buildOnce(input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const { reference } = input
@@ -142,17 +149,14 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     async prefetch(imageName, digest, signal) {
       const enough = new AbortController()
       prefetches.set(imageName, enough)
-      const io = { log: NO_LOG, signal: AbortSignal.any([signal, enough.signal]) }
-      const input = onTopOf(`${imageName}@${digest}`)
       try {
-        await run(input, io, (session) => layersRequest(input, { ...targetOf(input.reference), session }))
+        await fetchLayers(`${imageName}@${digest}`, AbortSignal.any([signal, enough.signal]))
       } catch (error) {
         if (!enough.signal.aborted) throw error
       }
     },
 
-    prefetchBase: (_imageName, base, signal) =>
-      fetchLayers(endpoint, credentials, base, targetOf(base), signal),
+    prefetchBase: (_imageName, base, signal) => fetchLayers(base, signal),
 
     close: () => background.close(GRACE_MS),
 

@@ -60,7 +60,10 @@ export function storeRequest(input: BuildInput, session: string): Omit<SolveRequ
 }
 
 /** A build for the sake of the layers that it is on. */
-export function layersRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+export function layersRequest(
+  input: BuildInput,
+  target: Pick<Target, 'session' | 'insecure'>,
+): Omit<SolveRequest, 'Ref'> {
   return { ...buildRequest(input, target), Internal: true }
 }
 

@@ -1,4 +1,5 @@
 import type Dockerode from 'dockerode'
+import { isAtLeast } from '../at-least.ts'
 import type { Builder } from '../builder/builder.ts'
 import { engineDown } from '../builder/engine-errors.ts'
 import { engineMessage, noImage, statusOf } from '../builder/image-errors.ts'
@@ -12,7 +13,6 @@ import { splitReference } from '../registry/image-name.ts'
 import type { Registry } from '../registry/registry.ts'
 import { buildkit } from './buildkit.ts'
 import { broken, type Check, type Finding, ok, warning } from './check.ts'
-import { isAtLeast } from './version.ts'
 
 /** The oldest engine with a BuildKit. */
 const OLDEST = '20.10'

@@ -2,11 +2,11 @@ import { execFile } from 'node:child_process'
 import { access, constants, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { isAtLeast } from '../at-least.ts'
 import type { Config } from '../config.ts'
 import { Git } from '../source/git.ts'
 import { remoteOf } from '../source/git-remote.ts'
 import { broken, type Check, type Finding, ok } from './check.ts'
-import { isAtLeast } from './version.ts'
 
 /** The oldest that Conveyor is tested with. */
 const OLDEST = '2.39'
