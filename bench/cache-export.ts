@@ -2,7 +2,7 @@ import { conveyorBuildkit, conveyorWithoutCache } from './contenders/conveyor.ts
 import { measureFlows } from './flows.ts'
 import { SCENARIOS } from './scenarios.ts'
 import type { Spread } from './stats.ts'
-import { cellOf, short } from './summary.ts'
+import { cellOf, secondsText } from './summary.ts'
 import type { World } from './support/world.ts'
 import { APP } from './workload/shape.ts'
 
@@ -31,8 +31,7 @@ export async function measureCacheExport(
 }
 
 export function cacheExportLines({ on, off }: CacheExportResult): string[] {
-  const text = ({ median, min, max }: Spread) => `${short(median)} s (${short(min)} to ${short(max)})`
   return [
-    `A dependency change (S5) on conveyor-buildkit: ${text(on)} with the cache's export, ${text(off)} without: ${(on.median / off.median).toFixed(2)}`,
+    `A dependency change (S5) on conveyor-buildkit: ${secondsText(on)} with the cache's export, ${secondsText(off)} without: ${(on.median / off.median).toFixed(2)}`,
   ]
 }

@@ -4,7 +4,7 @@ import { gitEnv } from '../test/support/git-repository.ts'
 import { projectRoot } from '../test/support/processes.ts'
 import { imageConfig } from '../test/support/pushed-image.ts'
 import { type Spread, spread } from './stats.ts'
-import { short } from './summary.ts'
+import { secondsText, short } from './summary.ts'
 import { quiet } from './support/quiet.ts'
 import { run } from './support/run.ts'
 import type { World } from './support/world.ts'
@@ -60,7 +60,6 @@ function resultOf(all: Map<string, number>[]): LimitResult[string] {
 export function limitLines(result: LimitResult): string[] {
   return Object.entries(result).map(([id, { seconds, steps }]) => {
     const parts = Object.entries(steps).map(([name, time]) => `${name} ${short(time)}`)
-    const { median, min, max } = seconds
-    return `${id}: ${short(median)} s (${short(min)} to ${short(max)}), of it ${parts.join(', ')}`
+    return `${id}: ${secondsText(seconds)}, of it ${parts.join(', ')}`
   })
 }

@@ -80,6 +80,11 @@ export function cellText(cell: Cell | undefined): string {
   return `${short(median)} (${short(min)} to ${short(max)})${failed && `, ${failed}`}`
 }
 
+/** `1.23 s (1.20 to 1.31)`. */
+export function secondsText({ median, min, max }: Spread): string {
+  return `${short(median)} s (${short(min)} to ${short(max)})`
+}
+
 /** Three digits that mean something: 0.0234, 1.23, 12.3. */
 export function short(number: number): string {
   return Number(number.toPrecision(3)).toString()
