@@ -35,7 +35,10 @@ let names = 0
 async function subject(world: World, { settings }: Pick<Machine, 'settings'>, contexts: string) {
   const repository = `named/r${process.pid}-${names++}`
   const git = await world.git.create(repository)
-  const server = await world.startServer({ env: { ...settings, BUILD_CONTEXT: contexts } })
+  // The cache of a build is made by building again, afterwards: what its context has become by then would be there
+  // already when the test builds that.
+  const env = { ...settings, BUILD_CONTEXT: contexts, CACHE_EXPORT: 'none' }
+  const server = await world.startServer({ env })
   return {
     git,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
@@ -132,7 +135,7 @@ describe('what a named context is', () => {
     const url = world.git.urlTemplate.replace('{repository}', library)
     const image = `${world.registry.host}/named/tools:1`
     await pushSaying(image, 'nothing')
-    const Dockerfile = `FROM ${image}\nCOPY --from=library text /text\nRUN cat /text\n`
+    const Dockerfile = `FROM ${image}\nCOPY --from=library text /text\nRUN cat /text # ${names++}\n`
 
     // It is a private one.
     await mkdir(join(world.dataDir, 'secrets'))
@@ -160,7 +163,9 @@ describe('what a named context is', () => {
     await pushSaying(image, 'nothing')
     await using it = await subject(world, machine, `file=${url}`)
     expect(
-      await it.build({ Dockerfile: `FROM ${image}\nCOPY --from=file / /got/\nRUN cat /got/*\n` }),
+      await it.build({
+        Dockerfile: `FROM ${image}\nCOPY --from=file / /got/\nRUN cat /got/* # ${names++}\n`,
+      }),
     ).toContain(' before\n')
     text = 'after\n'
     const second = await it.build()
