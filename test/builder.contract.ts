@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
 import type { Builder, BuildInput } from '../src/lib/builder/builder.ts'
@@ -7,6 +8,7 @@ import type { Credentials } from '../src/lib/registry/registry.ts'
 import { engine } from './support/global-setup.ts'
 import { memoryContext } from './support/memory-context.ts'
 import { memoryLog } from './support/memory-log.ts'
+import { memorySyncs } from './support/memory-syncs.ts'
 import { imageConfig } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { tokenRegistry } from './support/registry-doubles.ts'
@@ -24,6 +26,8 @@ export interface BuilderSubject extends AsyncDisposable {
 export const NOBODY: Credentials = { forHost: async () => null }
 const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
 
+const SYNCS = memorySyncs()
+
 let names = 0
 /** A build of a repository of its own, so that tests do not meet in the engine. */
 export function buildOf(
@@ -37,6 +41,7 @@ export function buildOf(
     reference: `${host}/${name}:1`,
     push: true,
     cacheKey: name,
+    sync: { records: SYNCS, basis: Promise.resolve(files.Dockerfile ?? ''), isNoted: true },
     cache: true,
     cacheFrom: [],
     labels: {},
@@ -141,6 +146,108 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(changed.transfer).toMatchObject({ files: anew + 1 })
       expect(changed.imageId).not.toBe(built.imageId)
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
+    })
+
+    // Side by side, as busybox compares whole seconds, which the builds of each have to be apart.
+    describe.concurrent('files that change are newer than what earlier builds made', () => {
+      /** Builds what it is given as one repository; what the last step prints. */
+      function history(dockerfile: string[]) {
+        const repository = input({})
+        return async (files: Record<string, string>, more: string[] = []) => {
+          const Dockerfile = [`FROM ${base}`, ...dockerfile, ...more].join('\n')
+          const { sync } = input({ Dockerfile })
+          const ran = io()
+          const context = memoryContext({ Dockerfile, ...files })
+          const built = await builder().build({ ...repository, sync, context }, ran)
+          await sleep(1050)
+          const made = [...ran.log.text.matchAll(/ made:(.*)\n/g)].at(-1)?.[1]
+          return { made, files: built.transfer.files, log: ran.log.text }
+        }
+      }
+
+      /** What make does: what is not older than its source is not made again. */
+      const MAKE =
+        "for f in a b; do [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)"
+      const DUMMIES = `RUN mkdir -p /src /o && echo ${fresh()} >/id && for f in a b; do echo dummy >/src/$f; cp /src/$f /o/$f; done`
+
+      test('sources in place of the dummies that dependencies were built with', async () => {
+        const build = history([DUMMIES, 'COPY src /src', `RUN ${MAKE}`])
+        // As in a checkout, the files of the first build are older than what it makes.
+        expect((await build({ 'src/a': 'a1', 'src/b': 'b1' })).made).toBe('dummy dummy')
+        expect((await build({ 'src/a': 'a2', 'src/b': 'b1' })).made).toBe('a2 b1')
+        expect((await build({ 'src/a': 'a2', 'src/b': 'b2' })).made).toBe('a2 b2')
+        expect((await build({ 'src/a': 'a1', 'src/b': 'b2' })).made).toBe('a1 b2')
+      })
+
+      test('make with what it made before in a cache mount', async () => {
+        const id = fresh()
+        const mount = `--mount=type=cache,target=/o,id=${id}`
+        const build = history(['COPY src /src', `RUN ${mount} touch /o/a /o/b && ${MAKE}`])
+        const touched = history(['COPY src /src', `RUN ${mount} ${MAKE}`])
+        // Content of this run alone: a COPY that comes from the cache has the times of the build that made it.
+        const of = (a: number, b: number) => ({ 'src/a': `a${a}-${id}`, 'src/b': `b${b}-${id}` })
+        await build(of(0, 0))
+        for (const [a, b] of [
+          [1, 0],
+          [2, 0],
+          [3, 0],
+          [2, 1],
+        ] as const) {
+          expect((await touched(of(a, b))).made).toContain(`a${a}-${id}`)
+        }
+      })
+
+      test('what did not change is neither new nor sent again', async () => {
+        const build = history([
+          'COPY . /src',
+          `RUN echo ${fresh()}; cd /src; [ b -nt a ] && echo ma''de:b; [ a -nt b ] && echo ma''de:a; true`,
+        ])
+        const first = await build({ a: 'a1', b: 'b1' })
+        expect(first).toMatchObject({ made: undefined })
+        const second = await build({ a: 'a2', b: 'b1' })
+        expect(second).toMatchObject({ made: 'a' })
+        const third = await build({ a: 'a2', b: 'b2' })
+        expect(third).toMatchObject({ made: 'b' })
+        for (const { files } of [second, third]) expect(files).toBeLessThanOrEqual(2)
+        // Of an engine of 2020 the Dockerfile is asked for when it changed, of later ones always.
+        const anew = await build({ a: 'a2', b: 'b2' }, ['# more'])
+        expect(anew.files).toBe(4)
+      })
+
+      test('a step before COPY that runs again makes all files new', async () => {
+        const build = history([
+          'COPY deps /deps',
+          `RUN mkdir /o; echo ${fresh()}; echo old >/o/a; echo old >/o/b`,
+          'COPY src /src',
+          `RUN ${MAKE}`,
+        ])
+        await build({ deps: '1', 'src/a': 'a1', 'src/b': 'b1' })
+        expect((await build({ deps: '1', 'src/a': 'a2', 'src/b': 'b1' })).made).toBe('a2 b1')
+        expect((await build({ deps: '1', 'src/a': 'a3', 'src/b': 'b1' })).files).toBeLessThanOrEqual(2)
+        const again = await build({ deps: '2', 'src/a': 'a3', 'src/b': 'b1' })
+        expect(again.made).toBe('old old')
+        expect(again.log).toContain('sending all files anew')
+        expect((await build({ deps: '2', 'src/a': 'a3', 'src/b': 'b2' })).made).toBe('a3 b2')
+      })
+
+      test('files that BuildKit was given by somebody else in between', async () => {
+        const here = input({})
+        const Dockerfile = `FROM ${base}\nCOPY . /src\nRUN cat /src/a; echo ${fresh()}`
+        const run = async (a: string, records = here.sync?.records) => {
+          const { sync } = input({ Dockerfile })
+          const log = io()
+          const context = memoryContext({ Dockerfile, a })
+          await builder().build(
+            { ...here, context, sync: sync && { ...sync, records: records ?? sync.records } },
+            log,
+          )
+          return log.log.text
+        }
+        expect(await run('1')).not.toContain('anew')
+        expect(await run('2', memorySyncs())).not.toContain('anew')
+        expect(await run('1')).toContain('sending all files anew')
+        expect(await run('1')).not.toContain('anew')
+      })
     })
 
     test('what is not to be pushed is not in the registry', async () => {

@@ -12,6 +12,7 @@ import {
 } from '@grpc/grpc-js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
+import { FileTimes } from '../src/lib/buildkit/file-times.ts'
 import {
   ControlService,
   type ListWorkersRequest,
@@ -149,7 +150,8 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
 
   /** A build whose image goes to the classic store, as only the engine's own exporter can bring it there. */
   async function build(dockerfile: string, signal = NEVER) {
-    const options = { context: memoryContext({ Dockerfile: dockerfile }), sharedKey: 'control', secrets: {} }
+    const context = memoryContext({ Dockerfile: dockerfile })
+    const options = { context, times: FileTimes.of(context, null, null), sharedKey: 'control', secrets: {} }
     await using session = await openSession(endpoint(), { ...options, credentials: NOBODY, ssh: null })
     const progress = new Progress()
     let text = ''
@@ -188,7 +190,8 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
 
   test('a session and a connection may be over as soon as they have begun', async () => {
     const context = memoryContext({})
-    const options = { context, sharedKey: 'short', secrets: {}, credentials: NOBODY, ssh: null }
+    const times = FileTimes.of(context, null, null)
+    const options = { context, times, sharedKey: 'short', secrets: {}, credentials: NOBODY, ssh: null }
     const cancelled = AbortSignal.abort(new Error('enough'))
     for (let count = 0; count < 10; count++) {
       await using session = await openSession(endpoint(), options)

@@ -5,7 +5,16 @@ import { Progress } from '../src/lib/buildkit/progress.ts'
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
 
 function vertex(digest: string, name: string, rest: Partial<Vertex> = {}): Vertex {
-  return { digest, name, cached: false, started: undefined, completed: undefined, error: '', ...rest }
+  return {
+    digest,
+    name,
+    inputs: [],
+    cached: false,
+    started: undefined,
+    completed: undefined,
+    error: '',
+    ...rest,
+  }
 }
 
 function message(rest: Partial<StatusResponse>): StatusResponse {

@@ -129,7 +129,11 @@ async function hasChanged(
 }
 
 /** Null also when the registry does not answer: the build, which needs it too, will say why. */
-async function inRegistry(name: string, registry: Registry, signal: AbortSignal): Promise<string | null> {
+export async function inRegistry(
+  name: string,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<string | null> {
   const tag = /:[\w.-]+$/.exec(name)?.[0] ?? ':latest'
   const image = name.endsWith(tag) ? name.slice(0, -tag.length) : name
   return registry.head(image, tag.slice(1), signal).catch(() => {

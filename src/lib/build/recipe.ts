@@ -43,13 +43,17 @@ export type Attestation = 'provenance' | 'sbom'
 export function recipeOf(context: Context, settings: BuildSettings): Recipe {
   return {
     context: hashOf(context.entries),
-    // The ignore files count through the entries that they leave.
-    dockerfile: hashOf(
-      context.dockerfileEntries.filter(({ path }) => !path.endsWith('.dockerignore')),
-      [context.dockerfile],
-    ),
+    dockerfile: dockerfileKey(context),
     settings: settingsKey(settings),
   }
+}
+
+/** The part of a recipe that is the Dockerfile. The ignore files count through the entries that they leave. */
+export function dockerfileKey({ dockerfile, dockerfileEntries }: Context): string {
+  return hashOf(
+    dockerfileEntries.filter(({ path }) => !path.endsWith('.dockerignore')),
+    [dockerfile],
+  )
 }
 
 /** The part of a recipe that is known without its commit. */

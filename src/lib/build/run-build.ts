@@ -15,6 +15,7 @@ import { dockerfileText, recipeOf } from './recipe.ts'
 import { type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
 import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
+import { syncBasis } from './sync-basis.ts'
 
 /** The parts that a build runs on. */
 export interface BuildParts extends EarlyParts {
@@ -120,7 +121,7 @@ async function buildImage(
   }
   const before = imagesNamedOutsideOfFrom(naming, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
-  const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry)
+  const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry, io.signal)
   const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
     await io.log.write(`warning: images of older builds could not be removed: ${error.message}\n`)
   })
@@ -145,17 +146,23 @@ export async function buildInput(
   parts: BuildParts,
   cacheFrom: string[],
   push: boolean,
+  signal: AbortSignal,
 ): Promise<BuildInput> {
   const { build, imageName, commit, context } = order
+  const settings = parts.settings(build.repository)
+  // Without a cache, every step may make something else of the same files.
+  const basis = build.cache ? syncBasis(context, settings, parts, signal) : Promise.resolve(null)
+  basis.catch(() => {}) // awaited when the files are asked for
   return {
     context,
     reference: `${imageName}:${build.sha}`,
     push,
     cacheKey: build.repository.toLowerCase(),
+    sync: { records: parts.store.syncs, basis, isNoted: true },
     cache: build.cache,
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(build.repository)),
-    ...parts.settings(build.repository),
+    ...settings,
     secrets: await parts.secrets(build.repository),
     epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
   }
@@ -173,7 +180,15 @@ async function cacheInput(order: BuildOrder, parts: BuildParts): Promise<BuildIn
     const tag = await builder.cacheTag()
     if (tag && (await registry.head(imageName, tag)) !== null) return null
   }
-  return buildInput({ ...order, context: await source.context(commit) }, parts, [], false)
+  const { signal } = new AbortController()
+  const input = await buildInput(
+    { ...order, context: await source.context(commit) },
+    parts,
+    [],
+    false,
+    signal,
+  )
+  return { ...input, sync: input.sync && { ...input.sync, isNoted: false } }
 }
 
 async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {

@@ -76,7 +76,7 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
     // Building with the image, or what is kept beside it, as a cache fetches its layers, and records what
     // they were made from.
     const cache = `${imageName}:${(await parts.builder.cacheTag()) ?? sha}`
-    const input = await buildInput(order, parts, [cache], false)
+    const input = await buildInput(order, parts, [cache], false, signal)
     await parts.builder.build(input, { log: NO_LOG, signal })
     return true
   } finally {

@@ -1,9 +1,11 @@
 import type { Endpoint } from '../buildkit/endpoint.ts'
+import { StaleFiles } from '../buildkit/file-sync.ts'
 import { Progress, type ProgressSummary } from '../buildkit/progress.ts'
 import { openSession } from '../buildkit/session.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
+import { Sync } from './sync.ts'
 
 /**
  * What an error means.
@@ -15,7 +17,7 @@ export type Explain = (thrown: unknown, ours: Error | undefined, failed: Progres
 
 /** Where a build has its session, and who hears of it. */
 export interface SessionOptions {
-  endpoint: Pick<Endpoint, 'attach'>
+  endpoint: Pick<Endpoint, 'attach' | 'id'>
   credentials: Credentials
   /** Not asked when the build was aborted. */
   explain: Explain
@@ -33,24 +35,46 @@ export interface SessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' 
 /**
  * Does one build in a session of its own: BuildKit has the context, logins, secrets and ssh agent from it, and
  * what it tells of its steps goes to the log.
- * @param work is given the session's id
+ * @param work is given the session's id; may be called twice
  */
 export async function inSession<T>(
   input: BuildInput,
+  io: BuilderIo,
+  options: SessionOptions,
+  work: (session: string, io: SolveIo) => Promise<T>,
+): Promise<SessionResult<T>> {
+  const sync = new Sync(input, options.endpoint)
+  try {
+    return await attempt(input, io, options, sync, work)
+  } catch (error) {
+    if (!(error instanceof StaleFiles)) throw error
+    await io.log.write(`sending all files anew: ${error.message}\n`)
+    return await attempt(input, io, options, sync, work)
+  }
+}
+
+/** @throws StaleFiles when files have kept a time that they must not have; else what `explain` makes of an error */
+async function attempt<T>(
+  input: BuildInput,
   { log, signal }: BuilderIo,
   { endpoint, credentials, explain, onWork }: SessionOptions,
+  sync: Sync,
   work: (session: string, io: SolveIo) => Promise<T>,
 ): Promise<SessionResult<T>> {
   const { context, cacheKey: sharedKey, secrets, ssh } = input
-  await using session = await openSession(endpoint, { context, sharedKey, credentials, secrets, ssh })
+  const { times } = sync
+  await using session = await openSession(endpoint, { context, times, sharedKey, credentials, secrets, ssh })
   const progress = new Progress()
+  const stale = new AbortController()
+  const ends = AbortSignal.any([signal, session.broken, stale.signal])
   try {
     const answer = await work(session.id, {
-      signal,
+      signal: ends,
       async onStatus(status) {
         const text = progress.render(status)
         if (text.length > 0) await log.write(text)
         if (progress.works) onWork?.()
+        if (progress.ranBeforeCopy && (await times).keepsSome) stale.abort(new StaleFiles(RAN_BEFORE_COPY))
       },
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
@@ -59,10 +83,21 @@ export async function inSession<T>(
         `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
       )
     }
+    await sync.end(progress)
     const { transfer } = session
     return { answer, steps: { total, cached }, transfer, from: { images, remoteFiles }, exportMs }
   } catch (error) {
     signal.throwIfAborted()
-    throw explain(error, session.error, progress.summary().failed)
+    const ours = (session.broken.reason ?? stale.signal.reason) as Error | undefined
+    if (ours instanceof StaleFiles) {
+      sync.startAgain(progress)
+      throw ours
+    }
+    const { failed } = progress.summary()
+    // BuildKit has ended the build by itself, so what it has is as well known as after a success.
+    if (failed && !ours) await sync.end(progress)
+    throw explain(error, ours, failed)
   }
 }
+
+const RAN_BEFORE_COPY = 'a step before COPY runs again, and what it makes has to be older than they are'

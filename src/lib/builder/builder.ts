@@ -1,6 +1,16 @@
 import type { BuildSettings } from '../build/recipe.ts'
+import type { SyncRecords } from '../buildkit/file-times.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { Context } from '../source/source.ts'
+
+/** How the files' times are told; see FileTimes. */
+export interface ContextSync {
+  records: SyncRecords
+  /** What the files are built with: Dockerfile, settings, base images. Null: not known. */
+  basis: Promise<string | null>
+  /** False for a build that others need not know of: it is another one's, done again. */
+  isNoted: boolean
+}
 
 /** What a builder needs to turn one context into one image. */
 export interface BuildInput extends BuildSettings {
@@ -11,6 +21,8 @@ export interface BuildInput extends BuildSettings {
   push: boolean
   /** A name for what stays the same from build to build of a repository: lets the engine sync only changes. */
   cacheKey: string
+  /** Lets files that did not change keep their time, so that they need not be sent again; null: all are new. */
+  sync: ContextSync | null
   /** False: no step comes from any cache. */
   cache: boolean
   /** Images whose cache may be imported, best first. */

@@ -5,9 +5,10 @@ import { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
 import { ConveyorError } from '../errors.ts'
 import type { BuildkitAddress } from './address.ts'
-import { type Endpoint, helloHeaders } from './endpoint.ts'
+import { askOnce, type Endpoint, helloHeaders } from './endpoint.ts'
 import { BytesMessage, ControlService } from './gen/control.ts'
 import { frame, GrpcConnection } from './grpc.ts'
+import { listWorkers } from './workers.ts'
 
 /** Certificates in PEM. BuildKit asks its clients for one. */
 export interface BuildkitTls {
@@ -42,8 +43,9 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
     socket.setNoDelay(true)
     return socket
   }
-  return {
+  const endpoint: Endpoint = {
     name,
+    id: askOnce(async () => (await listWorkers(endpoint))[0]?.ID ?? name),
     connect,
     async attach(hello) {
       const connection = new GrpcConnection(await connect())
@@ -51,6 +53,7 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
       return new Tunnel(connection, call)
     },
   }
+  return endpoint
 }
 
 /** The name in the certificate; an IP address has none to send. */

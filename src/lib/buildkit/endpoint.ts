@@ -14,10 +14,24 @@ export interface SessionHello {
 export interface Endpoint {
   /** How people call it: `the Docker engine`, `tcp://build-1.lan:1234`. */
   name: string
+  /** What tells it from every other, also after a restart. @throws ConveyorError `unavailable` */
+  id(): Promise<string>
   /** A connection on which BuildKit is the gRPC server. @throws ConveyorError `unavailable` */
   connect(signal?: AbortSignal): Promise<Duplex>
   /** A connection on which we are the gRPC server. @throws ConveyorError `unavailable` */
   attach(hello: SessionHello): Promise<Duplex>
+}
+
+/** Asks once, and again after a failure. */
+export function askOnce<T>(ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined
+  return () => {
+    answer ??= ask().catch((error) => {
+      answer = undefined
+      throw error
+    })
+    return answer
+  }
 }
 
 /** How a session is announced: by both the engine's `POST /session` and BuildKit's Control/Session. */

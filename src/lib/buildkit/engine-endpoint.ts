@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
-import { type Endpoint, helloHeaders } from './endpoint.ts'
+import { askOnce, type Endpoint, helloHeaders } from './endpoint.ts'
 
 /**
  * The BuildKit in a Docker Engine, 20.10 and later. Both connections are HTTP requests that turn into
@@ -10,6 +10,21 @@ import { type Endpoint, helloHeaders } from './endpoint.ts'
 export function engineEndpoint(docker: Dockerode): Endpoint {
   return {
     name: 'the Docker engine',
+    // BuildKit's own id is the same in every engine of old.
+    id: askOnce(async () => {
+      try {
+        return (await docker.info()).ID as string
+      } catch (error) {
+        throw new ConveyorError(
+          'unavailable',
+          `the Docker engine does not answer: ${(error as Error).message}`,
+          {
+            cause: error,
+            hint: 'Start the Docker engine, or set DOCKER_HOST to one that runs',
+          },
+        )
+      }
+    }),
     connect: () => hijack(docker, '/grpc', {}, 'take a connection to its BuildKit'),
     attach: (hello) => hijack(docker, '/session', helloHeaders(hello), 'open a build session'),
   }

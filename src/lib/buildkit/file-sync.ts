@@ -1,9 +1,11 @@
 import { once } from 'node:events'
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
 import type { Context, ContextEntry } from '../source/source.ts'
-import { followPaths } from './follow-paths.ts'
+import type { FileTimes } from './file-times.ts'
+import { selectEntries } from './follow-paths.ts'
 import { FileSyncService, Packet, Packet_PacketType, type Stat } from './gen/filesync.ts'
 import type { Transfer } from './session.ts'
+import { wantedPaths } from './wanted-paths.ts'
 
 const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_PacketType
 const EMPTY = Buffer.alloc(0)
@@ -14,11 +16,6 @@ const LANES = 16
 /** Go's os.FileMode bits. */
 const MODE_DIRECTORY = 2 ** 31
 const MODE_SYMLINK = 2 ** 27
-/**
- * Every file has this time in an image, so that the same content makes the same layer everywhere.
- * 1980-01-01, because older times cannot be stored in a zip archive, which build steps like to make.
- */
-const MTIME_SECONDS = 315_532_800n
 
 type Call = ServerDuplexStream<Packet, Packet>
 
@@ -49,17 +46,31 @@ function varint(number: number): number[] {
   return [...bytes, rest]
 }
 
+/** BuildKit asked for a file that it was believed to have: what else it has, and made of it, is not known either. */
+export class StaleFiles extends Error {
+  override readonly name = 'StaleFiles'
+}
+
+export interface ServedFiles {
+  context: Context
+  /** When each file was changed; BuildKit asks for those that have another time or size than it kept. */
+  times: Promise<FileTimes>
+  transfer: Transfer
+  /** Told why files could not be sent. */
+  onError(error: Error): void
+}
+
 /**
- * The handler of FileSync/DiffCopy: sends what the engine lacks of a context. The engine first gets a
- * STAT of every entry, in walk order, and then asks for the content of those that differ from what it
- * kept of the last sync under the same shared key.
+ * The handler of FileSync/DiffCopy: sends what BuildKit lacks of a context. It first gets a STAT of every entry, in
+ * walk order, and then asks for the content of those that differ from what it kept of the last sync under the same
+ * shared key.
  */
-export function serveFiles(context: Context, transfer: Transfer, onError: (error: Error) => void) {
+export function serveFiles({ onError, ...files }: ServedFiles) {
   return (call: Call): void => {
     const ended = new AbortController()
     call.setMaxListeners(0) // every lane may wait for `drain`
     call.on('cancelled', () => ended.abort())
-    sync(call, context, transfer, ended.signal).catch((error: Error) => {
+    new Sync(call, files, ended.signal).run().catch((error: Error) => {
       if (ended.signal.aborted) return
       onError(error)
       call.write({ type: PACKET_ERR, stat: undefined, ID: 0, data: Buffer.from(error.message) })
@@ -68,81 +79,92 @@ export function serveFiles(context: Context, transfer: Transfer, onError: (error
   }
 }
 
-async function sync(call: Call, context: Context, transfer: Transfer, signal: AbortSignal): Promise<void> {
-  const directory = call.metadata.get('dir-name')[0]?.toString() ?? 'context'
-  const all = directory === 'dockerfile' ? context.dockerfileEntries : context.entries
-  const wanted = metadataList(call, 'followpaths')
-  const entries = wanted.length > 0 ? followPaths(all, wanted) : all
+/** One call: the context, or what is needed to read the Dockerfile. */
+class Sync {
+  readonly #call: Call
+  readonly #files: Omit<ServedFiles, 'onError'>
+  readonly #signal: AbortSignal
+  #times!: FileTimes
+  #entries: ContextEntry[] = []
+  #isContext = false
 
-  // The engine may ask for the first files before it has seen the last STAT.
-  await Promise.all([
-    sendStats(call, entries, signal),
-    answerRequests(call, context, entries, transfer, signal),
-  ])
-  call.end()
-}
+  constructor(call: Call, files: Omit<ServedFiles, 'onError'>, signal: AbortSignal) {
+    this.#call = call
+    this.#files = files
+    this.#signal = signal
+  }
 
-async function sendStats(call: Call, entries: ContextEntry[], signal: AbortSignal): Promise<void> {
-  for (const entry of entries)
-    await send(call, { type: PACKET_STAT, stat: statOf(entry), ID: 0, data: EMPTY }, signal)
-  await send(call, { type: PACKET_STAT, stat: undefined, ID: 0, data: EMPTY }, signal)
-}
+  async run(): Promise<void> {
+    const { context, times } = this.#files
+    const directory = this.#call.metadata.get('dir-name')[0]?.toString() ?? 'context'
+    this.#isContext = directory !== 'dockerfile'
+    const all = this.#isContext ? context.entries : context.dockerfileEntries
+    this.#entries = selectEntries(all, wantedPaths(this.#call.metadata, all))
+    this.#times = await times
 
-async function answerRequests(
-  call: Call,
-  context: Context,
-  entries: ContextEntry[],
-  transfer: Transfer,
-  signal: AbortSignal,
-): Promise<void> {
-  // Requests come far faster than files go out, so they are dealt to a few lanes that each send in turn.
-  const lanes: Promise<void>[] = Array.from({ length: LANES }, () => Promise.resolve())
-  let dealt = 0
-  // Leaving the loop must not close the stream: our own FIN is still to be sent.
-  for await (const packet of call.iterator({ destroyOnReturn: false }) as AsyncIterable<Packet>) {
-    if (packet.type === PACKET_REQ) {
-      const entry = entries[packet.ID]
-      if (!entry) throw new Error(`the engine asked for file ${packet.ID} of ${entries.length}`)
-      const lane = dealt++ % LANES
-      lanes[lane] = (lanes[lane] as Promise<void>).then(() =>
-        sendFile(call, context, entry, packet.ID, transfer, signal),
-      )
-      lanes[lane].catch((error: Error) => call.destroy(error)) // ends this loop, which reports it
-    } else if (packet.type === PACKET_FIN) {
-      await Promise.all(lanes)
-      await send(call, { type: PACKET_FIN, stat: undefined, ID: 0, data: EMPTY }, signal)
-      return
-    } else if (packet.type === PACKET_ERR) {
-      throw new Error(`the engine could not take the build context: ${packet.data.toString()}`)
+    // BuildKit may ask for the first files before it has seen the last STAT.
+    await Promise.all([this.#sendStats(), this.#answerRequests()])
+    this.#call.end()
+  }
+
+  async #sendStats(): Promise<void> {
+    for (const entry of this.#entries) {
+      await this.#send({ type: PACKET_STAT, stat: statOf(entry, this.#times.of(entry)), ID: 0, data: EMPTY })
     }
+    await this.#send({ type: PACKET_STAT, stat: undefined, ID: 0, data: EMPTY })
+  }
+
+  async #answerRequests(): Promise<void> {
+    // Requests come far faster than files go out, so they are dealt to a few lanes that each send in turn.
+    const lanes: Promise<void>[] = Array.from({ length: LANES }, () => Promise.resolve())
+    let dealt = 0
+    // Leaving the loop must not close the stream: our own FIN is still to be sent.
+    for await (const packet of this.#call.iterator({ destroyOnReturn: false }) as AsyncIterable<Packet>) {
+      if (packet.type === PACKET_REQ) {
+        const entry = this.#asked(packet.ID)
+        const lane = dealt++ % LANES
+        lanes[lane] = (lanes[lane] as Promise<void>).then(() => this.#sendFile(entry, packet.ID))
+        lanes[lane].catch((error: Error) => this.#call.destroy(error)) // ends this loop, which reports it
+      } else if (packet.type === PACKET_FIN) {
+        await Promise.all(lanes)
+        await this.#send({ type: PACKET_FIN, stat: undefined, ID: 0, data: EMPTY })
+        return
+      } else if (packet.type === PACKET_ERR) {
+        throw new Error(`BuildKit could not take the build context: ${packet.data.toString()}`)
+      }
+    }
+  }
+
+  #asked(id: number): ContextEntry {
+    const entry = this.#entries[id]
+    if (!entry) throw new Error(`BuildKit asked for file ${id} of ${this.#entries.length}`)
+    // The Dockerfile may be asked for each time, by itself.
+    if (this.#isContext && this.#times.isKept(entry)) {
+      throw new StaleFiles(`BuildKit asked for ${entry.path}, which it was believed to have`)
+    }
+    return entry
+  }
+
+  async #sendFile(entry: ContextEntry, id: number): Promise<void> {
+    const { context, transfer } = this.#files
+    transfer.files++
+    for await (const chunk of context.read(entry, this.#signal)) {
+      for (let at = 0; at < chunk.length; at += PIECE) {
+        const data = Buffer.from(chunk.buffer, chunk.byteOffset + at, Math.min(PIECE, chunk.length - at))
+        transfer.bytes += data.length
+        await this.#send({ type: PACKET_DATA, stat: undefined, ID: id, data })
+      }
+    }
+    await this.#send({ type: PACKET_DATA, stat: undefined, ID: id, data: EMPTY })
+  }
+
+  async #send(packet: Packet): Promise<void> {
+    this.#signal.throwIfAborted()
+    if (!this.#call.write(packet)) await once(this.#call, 'drain', { signal: this.#signal })
   }
 }
 
-async function sendFile(
-  call: Call,
-  context: Context,
-  entry: ContextEntry,
-  id: number,
-  transfer: Transfer,
-  signal: AbortSignal,
-): Promise<void> {
-  transfer.files++
-  for await (const chunk of context.read(entry, signal)) {
-    for (let at = 0; at < chunk.length; at += PIECE) {
-      const data = Buffer.from(chunk.buffer, chunk.byteOffset + at, Math.min(PIECE, chunk.length - at))
-      transfer.bytes += data.length
-      await send(call, { type: PACKET_DATA, stat: undefined, ID: id, data }, signal)
-    }
-  }
-  await send(call, { type: PACKET_DATA, stat: undefined, ID: id, data: EMPTY }, signal)
-}
-
-async function send(call: Call, packet: Packet, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  if (!call.write(packet)) await once(call, 'drain', { signal })
-}
-
-function statOf(entry: ContextEntry): Stat {
+function statOf(entry: ContextEntry, time: bigint): Stat {
   const type = entry.kind === 'directory' ? MODE_DIRECTORY : entry.kind === 'symlink' ? MODE_SYMLINK : 0
   return {
     path: Buffer.from(entry.rawPath),
@@ -150,25 +172,7 @@ function statOf(entry: ContextEntry): Stat {
     uid: 0,
     gid: 0,
     size: BigInt(entry.kind === 'symlink' ? entry.linkTarget.length : entry.size),
-    modTime: MTIME_SECONDS * 1_000_000_000n + nanoseconds(entry),
+    modTime: time,
     linkname: Buffer.from(entry.linkTarget),
   }
-}
-
-/**
- * The engine tells a changed file by its size and time, to the nanosecond. Taking the nanoseconds from
- * the content's id makes them change with the content; layers keep whole seconds only.
- */
-function nanoseconds(entry: ContextEntry): bigint {
-  return entry.kind === 'file'
-    ? BigInt(Number.parseInt(entry.contentId.slice(0, 12), 16) % 1_000_000_000)
-    : 0n
-}
-
-/** Several values of one key arrive as one string, joined by `, `. */
-function metadataList(call: Call, key: string): string[] {
-  return call.metadata
-    .get(key)
-    .flatMap((value) => value.toString().split(', '))
-    .filter((value) => value !== '')
 }

@@ -1,83 +1,153 @@
 import { posix } from 'node:path'
+import { ConveyorError } from '../errors.ts'
 import type { ContextEntry } from '../source/source.ts'
+import { compileGlob } from '../util/glob.ts'
+
+/** What BuildKit wants of a context. Null, as none at all, is everything. */
+export interface WantedPaths {
+  /** Paths as COPY and ADD name them, wildcards included: what symlinks on the way lead to belongs to them. */
+  follow: readonly string[] | null
+  /** Patterns as .dockerignore has them, `**` included (`COPY --parents`). */
+  include: readonly string[] | null
+}
+
+/** Patterns times entries that are compared one by one; beyond, everything is sent rather than that builds wait. */
+const MAX_COMPARISONS = 4_000_000
+/** As many symlinks as Linux follows in one path, for each that is named. */
+const MAX_LINKS = 40
 
 /**
- * Of a context's entries, those that the engine needs for the given paths (what a Dockerfile's COPY and
- * ADD name): the paths themselves, everything below them, the directories above them, and whatever a
- * symlink on the way leads to. A path may hold `*`, `?` and `[...]`, matched part by part. Keeps order.
- *
- * A path with a comma reaches us in pieces (see metadataList in file-sync.ts). So when one of several
- * paths matches nothing, everything is wanted: too much is slower, too little would be wrong.
+ * The entries that BuildKit wants, in the same order: what matches, all that is below it, and the directories
+ * above. By the rules of its own client (FollowLinks and NewFilterFS of github.com/tonistiigi/fsutil).
+ * @throws ConveyorError `build_failed` when a pattern is malformed
  */
-export function followPaths(entries: ContextEntry[], paths: string[]): ContextEntry[] {
-  const byPath = new Map(entries.map((entry) => [entry.path, entry]))
-  const roots = new Set<string>()
-  const seen = new Set<string>()
-  const todo = paths.map(clean)
-  for (let path = todo.pop(); path !== undefined; path = todo.pop()) {
-    if (seen.has(path)) continue
-    seen.add(path)
-    if (path === '') return entries
-    const matches = expand(byPath, path)
-    if (matches.length === 0 && paths.length > 1) return entries
-    for (const match of matches) {
-      roots.add(match.path)
-      if (match.entry?.kind === 'symlink') {
-        const target = Buffer.from(match.entry.linkTarget).toString()
-        const base = target.startsWith('/') ? '' : posix.dirname(match.path)
-        todo.push(clean(posix.join('/', base, target, match.rest)))
-      }
+export function selectEntries(entries: ContextEntry[], { follow, include }: WantedPaths): ContextEntry[] {
+  if (follow === null || include === null) return entries
+  if (follow.length === 0 && include.length === 0) return entries
+  const wildcards = [...follow, ...include].filter(hasWildcards).length
+  if (wildcards * entries.length > MAX_COMPARISONS) return entries
+  const patterns = [...include, ...followLinks(entries, follow)]
+  if (patterns.includes('.')) return entries
+  return matching(entries, patterns)
+}
+
+/** Like fsutil's FollowLinks: the paths themselves, and where symlinks lead; of wildcards, the last part alone is followed. */
+function followLinks(entries: ContextEntry[], paths: readonly string[]): Set<string> {
+  const tree = new Tree(entries)
+  const resolved = new Set<string>()
+  for (const path of paths) follow(path, 0)
+
+  function follow(path: string, links: number): void {
+    let current = '.'
+    const parts = within(path).split('/')
+    for (const [index, part] of parts.entries()) {
+      current = posix.join(current, part)
+      const targets = tree.targets(current)
+      const isLast = index === parts.length - 1
+      if ((isLast || targets) && resolved.has(current)) return
+      if (isLast || targets) resolved.add(current)
+      if (!targets) continue
+      const rest = parts.slice(index + 1).join('/')
+      if (links < MAX_LINKS) for (const target of targets) follow(posix.join(target, rest), links + 1)
+      return
     }
   }
-  return entries.filter((entry) => isWanted(entry.path, roots))
+
+  return resolved
 }
 
-interface Match {
-  path: string
-  entry: ContextEntry | undefined
-  /** What of the path comes after a symlink. */
-  rest: string
-}
+/** Finds entries by their path, and what is in a directory. */
+class Tree {
+  readonly #entries: readonly ContextEntry[]
+  readonly #byPath: Map<string, ContextEntry>
+  #children: Map<string, ContextEntry[]> | undefined
 
-/** The entries that a path names, walking part by part and stopping at symlinks. */
-function expand(byPath: Map<string, ContextEntry>, path: string): Match[] {
-  const parts = path.split('/')
-  let level: Match[] = [{ path: '', entry: undefined, rest: '' }]
-  for (const [index, part] of parts.entries()) {
-    const next: Match[] = []
-    for (const parent of level) {
-      if (parent.entry?.kind === 'symlink') next.push(parent)
-      else {
-        for (const child of children(byPath, parent.path, part)) {
-          next.push({ path: child, entry: byPath.get(child), rest: parts.slice(index + 1).join('/') })
-        }
+  constructor(entries: readonly ContextEntry[]) {
+    this.#entries = entries
+    this.#byPath = new Map(entries.map((entry) => [entry.path, entry]))
+  }
+
+  /** Where the symlinks lead that a path stands for; null when it stands for none. */
+  targets(path: string): string[] | null {
+    const name = posix.basename(path)
+    const found = hasWildcards(name) ? this.#matches(posix.dirname(path), name) : [this.#byPath.get(path)]
+    const links = found.filter((entry) => entry?.kind === 'symlink')
+    return links.length > 0 ? links.map((link) => targetOf(link as ContextEntry)) : null
+  }
+
+  #matches(directory: string, pattern: string): ContextEntry[] {
+    const matches = compileGlob(pattern)
+    if (!matches) return []
+    return this.#in(directory).filter((entry) => matches(posix.basename(entry.path)))
+  }
+
+  #in(directory: string): ContextEntry[] {
+    if (!this.#children) {
+      this.#children = new Map()
+      for (const entry of this.#entries) {
+        const parent = posix.dirname(entry.path)
+        const siblings = this.#children.get(parent)
+        if (siblings) siblings.push(entry)
+        else this.#children.set(parent, [entry])
       }
     }
-    level = next
+    return this.#children.get(directory) ?? []
   }
-  return level
 }
 
-function children(byPath: Map<string, ContextEntry>, parent: string, part: string): string[] {
-  const prefix = parent === '' ? '' : `${parent}/`
-  if (!/[*?[\\]/.test(part)) return byPath.has(prefix + part) ? [prefix + part] : []
-  const found: string[] = []
-  for (const path of byPath.keys()) {
-    if (!path.startsWith(prefix)) continue
-    const name = path.slice(prefix.length)
-    if (!name.includes('/') && posix.matchesGlob(name, part)) found.push(path)
-  }
-  return found
+/** In the context, which nothing leads out of. */
+function targetOf(link: ContextEntry): string {
+  const target = Buffer.from(link.linkTarget).toString()
+  return posix.join('/', target.startsWith('/') ? target : posix.join(posix.dirname(link.path), target))
 }
 
-function isWanted(path: string, roots: Set<string>): boolean {
-  for (const root of roots) {
-    if (path === root || path.startsWith(`${root}/`) || root.startsWith(`${path}/`)) return true
-  }
-  return false
+/** A path from the context's root, without a slash before or after it; `.` for the root itself. */
+function within(path: string): string {
+  return posix.join(
+    '.',
+    posix
+      .join('/', path)
+      .replace(/(?<=.)\/$/, '')
+      .slice(1),
+  )
 }
 
-function clean(path: string): string {
-  const normal = posix.normalize(`/${path}`).replace(/\/$/, '')
-  return normal.slice(1)
+/** What one of the patterns matches, with all below it and the directories above. */
+function matching(entries: ContextEntry[], patterns: readonly string[]): ContextEntry[] {
+  const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
+  const globs = patterns.filter(isPattern).map((pattern) => {
+    const matches = compileGlob(pattern)
+    if (matches) return matches
+    throw new ConveyorError(
+      'build_failed',
+      `${JSON.stringify(pattern)} in COPY or ADD is not a valid pattern`,
+      {
+        hint: 'Close every [, and put a character after every \\',
+      },
+    )
+  })
+  const wanted = new Set<ContextEntry>()
+  /** The directories from the root to the entry at hand, and whether all that is in them is wanted. */
+  const above: { entry: ContextEntry; prefix: string; whole: boolean }[] = []
+  for (const entry of entries) {
+    while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
+    const { path } = entry
+    const whole = above.at(-1)?.whole || literal.has(path) || globs.some((matches) => matches(path))
+    if (whole) {
+      for (const directory of above) wanted.add(directory.entry)
+      wanted.add(entry)
+    }
+    if (entry.kind === 'directory') above.push({ entry, prefix: `${path}/`, whole })
+  }
+  return entries.filter((entry) => wanted.has(entry))
+}
+
+/** As Go's filepath.Match has them. */
+function hasWildcards(name: string): boolean {
+  return /[*?[]/.test(name.replace(/\\./gs, ''))
+}
+
+/** Whether a pattern means more than itself; a backslash does. */
+function isPattern(pattern: string): boolean {
+  return /[*?[\\]/.test(pattern)
 }

@@ -4,6 +4,8 @@ interface Step {
   /** The number it has in the log, by order of appearance. */
   number: number
   name: string
+  /** Digests of the steps that it is made on. */
+  inputs: string[]
   startedAt: Date | undefined
   done: boolean
   cached: boolean
@@ -39,10 +41,51 @@ export class Progress {
   readonly #steps = new Map<string, Step>()
   #current: Step | undefined
   #works = false
+  #clock = 0
+  /** Commands that no cache could answer, by their digest; how many there were when they were last looked at. */
+  readonly #ran = new Set<string>()
+  #looked = 0
+  #ranBeforeCopy = false
 
   /** Whether a step has begun that no cache could answer: what the build imports is there then. */
   get works(): boolean {
     return this.#works
+  }
+
+  /** The newest time that BuildKit's clock has told, in milliseconds since 1970; 0 before it has told any. */
+  get clock(): number {
+    return this.#clock
+  }
+
+  /**
+   * Whether a command ran, rather than came from the cache, on which files of the context are copied: what it made
+   * is newer than they are, unless they were changed after it.
+   */
+  get ranBeforeCopy(): boolean {
+    const { size } = this.#ran
+    if (!this.#ranBeforeCopy && size > this.#looked) this.#ranBeforeCopy = this.#isOnRan()
+    this.#looked = size
+    return this.#ranBeforeCopy
+  }
+
+  /** Whether a copy from the context is made on something that ran. */
+  #isOnRan(): boolean {
+    const pending = [...this.#steps.values()].filter((step) => this.#copiesContext(step))
+    const seen = new Set(pending)
+    for (let step = pending.pop(); step; step = pending.pop()) {
+      for (const input of step.inputs) {
+        const below = this.#steps.get(input)
+        if (!below || seen.has(below)) continue
+        if (this.#ran.has(input)) return true
+        seen.add(below)
+        pending.push(below)
+      }
+    }
+    return false
+  }
+
+  #copiesContext({ name, inputs }: Step): boolean {
+    return isWork(name) && inputs.some((input) => this.#steps.get(input)?.name === LOAD_CONTEXT)
   }
 
   /** The log text for one message; may be empty. Output bytes are kept as they are, also invalid UTF-8. */
@@ -75,6 +118,9 @@ export class Progress {
 
   #begin(vertex: Vertex, out: Buffer[]): void {
     if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#works = true
+    if (vertex.started && !vertex.cached && isCommand(vertex.name)) this.#ran.add(vertex.digest)
+    for (const at of [vertex.started, vertex.completed])
+      this.#clock = Math.max(this.#clock, at?.getTime() ?? 0)
     const known = this.#steps.get(vertex.digest)
     const waited = known !== undefined && !known.startedAt && !known.done
     if (known) known.startedAt ??= vertex.started
@@ -82,6 +128,7 @@ export class Progress {
       this.#steps.set(vertex.digest, {
         number: this.#steps.size + 1,
         name: vertex.name,
+        inputs: vertex.inputs,
         startedAt: vertex.started,
         done: false,
         cached: false,
@@ -223,6 +270,14 @@ function imagesOf(names: string[]): { name: string; digest: string | null }[] {
 
 function isWork(name: string): boolean {
   return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
+}
+
+/** How BuildKit calls the transfer of the context. */
+const LOAD_CONTEXT = '[internal] load build context'
+
+/** A step that makes files of its own, whose times are those of its running. */
+function isCommand(name: string): boolean {
+  return isWork(name) && !/^\[[^\]]*\] (?:COPY|ADD|WORKDIR) /.test(name)
 }
 
 function isCancelled(error: string): boolean {

@@ -5,6 +5,7 @@ import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
 import type { Endpoint } from './endpoint.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
+import type { FileTimes } from './file-times.ts'
 import { AuthService } from './gen/filesync.ts'
 import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.ts'
 import { SecretsService } from './gen/secrets.ts'
@@ -14,6 +15,8 @@ import { forwardAgent } from './ssh-forward.ts'
 /** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
   context: Context
+  /** When each file of the context was changed. */
+  times: Promise<FileTimes>
   /** What stays the same from build to build of a repository: the engine then asks only for changes. */
   sharedKey: string
   credentials: Credentials
@@ -32,8 +35,11 @@ export interface Transfer {
 export interface Session extends AsyncDisposable {
   id: string
   transfer: Transfer
-  /** What went wrong on our side of the session; the engine then reports only that the session broke. */
-  error: Error | undefined
+  /**
+   * Aborted, with the error as its reason, as soon as something goes wrong on our side of the session: BuildKit may
+   * wait for an answer then, and if it does end the build, it says only that the session broke.
+   */
+  broken: AbortSignal
 }
 
 /**
@@ -46,11 +52,13 @@ export async function openSession(
 ): Promise<Session> {
   const id = randomUUID()
   const transfer: Transfer = { files: 0, bytes: 0 }
-  const session = { id, transfer, error: undefined as Error | undefined }
+  const broken = new AbortController()
+  const onError = (error: Error) => broken.abort(error)
+  const session = { id, transfer, broken: broken.signal }
   const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 })
   const methods: string[] = []
   const offer = (service: Parameters<Server['addService']>[0], handlers: UntypedServiceImplementation) => {
-    server.addService(service, handlers)
+    server.addService(service, guarded(handlers, onError))
     for (const method of Object.values(service)) methods.push(method.path)
   }
 
@@ -58,16 +66,14 @@ export async function openSession(
     check: (_call: unknown, done: Reply) => done(null, { status: HealthCheckResponse_ServingStatus.SERVING }),
   })
   offer(FastFileSyncService, {
-    diffCopy: serveFiles(options.context, transfer, (error) => {
-      session.error ??= error
-    }),
+    diffCopy: serveFiles({ context: options.context, times: options.times, transfer, onError }),
   })
   offer(AuthService, {
     credentials: (call: { request: { Host: string } }, done: Reply) => {
       options.credentials.forHost(call.request.Host).then(
         (found) => done(null, { Username: found?.username ?? '', Secret: found?.password ?? '' }),
         (error: Error) => {
-          session.error ??= error
+          onError(error)
           done({ code: status.UNAVAILABLE, details: error.message })
         },
       )
@@ -83,7 +89,7 @@ export async function openSession(
     },
   })
 
-  offer(SSHService, forwardAgent(options.ssh))
+  offer(SSHService, forwardAgent(options.ssh, onError))
 
   const socket = await endpoint.attach({ id, sharedKey: options.sharedKey, methods })
   // The engine closes the socket when it is done with it; a reset at that moment is no error of the build.
@@ -97,6 +103,25 @@ export async function openSession(
       socket.destroy()
     },
   })
+}
+
+/** What a handler throws ends its call and, as any error of ours, the build; not the process. */
+function guarded(
+  handlers: UntypedServiceImplementation,
+  onError: (error: Error) => void,
+): UntypedServiceImplementation {
+  const wrapped = Object.entries(handlers).map(([name, handler]) => {
+    const call = (...args: Parameters<typeof handler>) => {
+      try {
+        ;(handler as (...args: unknown[]) => void)(...args)
+      } catch (error) {
+        onError(error as Error)
+        args[0].emit('error', { code: status.INTERNAL, details: (error as Error).message })
+      }
+    }
+    return [name, call] as const
+  })
+  return Object.fromEntries(wrapped) as UntypedServiceImplementation
 }
 
 type Reply = (error: { code: number; details: string } | null, value?: object) => void

@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import { type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js'
+import { ConveyorError } from '../errors.ts'
 import type { BytesMessage, CheckAgentRequest, CheckAgentResponse } from './gen/ssh.ts'
 
 /** What a step is given that does not name one: `RUN --mount=type=ssh`. */
@@ -10,8 +11,9 @@ const ID_KEY = 'buildkit.ssh.id'
 /**
  * The handlers of SSH: a step talks to the ssh agent at this socket, through us. Keys never leave the agent.
  * @param agent path of its socket; null: there is none
+ * @param onError told when the agent does not answer
  */
-export function forwardAgent(agent: string | null) {
+export function forwardAgent(agent: string | null, onError: (error: Error) => void) {
   const known = (id: string) => agent !== null && (id === '' || id === DEFAULT_ID)
   return {
     checkAgent(
@@ -41,7 +43,13 @@ export function forwardAgent(agent: string | null) {
       call.on('cancelled', () => socket.destroy())
       socket.on('end', () => call.end())
       socket.on('error', (error) => {
-        call.emit('error', { code: status.UNAVAILABLE, details: `the ssh agent: ${error.message}` })
+        const unavailable = new ConveyorError('unavailable', `the ssh agent at ${agent}: ${error.message}`, {
+          cause: error,
+          hint: 'Check that it runs, and --build.ssh',
+        })
+        // Once it talks, an end may be the step's own doing.
+        if (socket.bytesRead === 0) onError(unavailable)
+        call.emit('error', { code: status.UNAVAILABLE, details: unavailable.message })
       })
     },
   }

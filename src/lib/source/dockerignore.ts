@@ -1,6 +1,6 @@
 import { posix } from 'node:path'
 import { ConveyorError } from '../errors.ts'
-import { compileGlob } from './glob.ts'
+import { compileGlob } from '../util/glob.ts'
 
 /**
  * .dockerignore by Docker's own rules, as BuildKit applies them to a build context. They differ from

@@ -1,4 +1,5 @@
 import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../build/build.ts'
+import type { SyncRecords } from '../buildkit/file-times.ts'
 import type { ErrorKind } from '../errors.ts'
 
 /**
@@ -41,6 +42,9 @@ export interface TagMove {
 
 /** Builds, their artifacts, webhook deliveries, and who may move which docker tag. */
 export interface BuildStore {
+  /** What each BuildKit has of each repository's files. */
+  readonly syncs: SyncRecords
+
   /**
    * Stores a request durably before it resolves, in one transaction with its delivery id and its ref.
    *

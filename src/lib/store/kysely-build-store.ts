@@ -5,6 +5,7 @@ import { accept, newestOf, nextSequence } from './accept.ts'
 import type { BuildResult, BuildStore, Finish, TagMove } from './build-store.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
+import { kyselySyncRecords } from './sync-records.ts'
 
 /** What the databases do differently. */
 export interface StoreDialect {
@@ -35,18 +36,22 @@ export function kyselyBuildStore(
   const time = (inSeconds = 0) => new Date(now().getTime() + inSeconds * 1000).toISOString()
   let pruned = Number.NEGATIVE_INFINITY
 
-  async function pruneDeliveries(trx: Transaction<Schema>): Promise<void> {
+  async function prune(trx: Transaction<Schema>): Promise<void> {
     const at = now().getTime()
     if (at - pruned < PRUNE_EVERY_MS) return
     const cutoff = new Date(at - DELIVERIES_KEPT_MS).toISOString()
     await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
+    // BuildKits come and go; one that nobody has built on for so long may have nothing left of it.
+    await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
     pruned = at
   }
 
   return {
+    syncs: kyselySyncRecords(db, dialect, () => time()),
+
     accept(request) {
       return dialect.writeInOrder(async (trx) => {
-        await pruneDeliveries(trx)
+        await prune(trx)
         return accept(trx, request, time())
       })
     },

@@ -11,6 +11,7 @@ export const migrations: Record<string, Migration> = {
   '003_trees': { up: addTrees },
   '004_queues': { up: addQueues },
   '005_repositories': { up: addRepositories },
+  '006_context_syncs': { up: addContextSyncs },
 }
 
 /** What each image was made from, so that it is made only once. */
@@ -43,6 +44,20 @@ async function addRepositories(db: Kysely<unknown>): Promise<void> {
     .createIndex('builds_of_repository')
     .on('builds')
     .columns(['repository_key', 'sequence'])
+    .execute()
+}
+
+/** What each BuildKit has of each repository's files, so that those that did not change keep their time. */
+async function addContextSyncs(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('context_syncs')
+    .addColumn('buildkit', 'text', (column) => column.notNull())
+    .addColumn('repository_key', 'text', (column) => column.notNull())
+    .addColumn('token', 'text', (column) => column.notNull())
+    .addColumn('previous', 'text')
+    .addColumn('files', 'bytea')
+    .addColumn('updated_at', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('context_syncs_key', ['buildkit', 'repository_key'])
     .execute()
 }
 

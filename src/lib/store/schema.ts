@@ -14,6 +14,7 @@ export interface Schema {
   artifacts: ArtifactsTable
   deliveries: { id: string; build_id: string; created_at: string }
   tag_positions: { image_name: string; tag: string; sequence: number }
+  context_syncs: ContextSyncsTable
 }
 
 interface BuildsTable {
@@ -67,6 +68,20 @@ interface ArtifactsTable {
   /** A JSON array of BaseImage. */
   bases: string | null
   created_at: string
+}
+
+/** What a BuildKit has of a repository's files. */
+interface ContextSyncsTable {
+  /** Endpoint.id of the BuildKit. */
+  buildkit: string
+  repository_key: string
+  /** Of the sync that began last; empty once it has ended well. */
+  token: string
+  /** The token that the last one to begin has found. */
+  previous: string | null
+  /** As FileTimes writes them. */
+  files: Uint8Array | null
+  updated_at: string
 }
 
 /** Whatever can run a query: the database, or a transaction in it. */

@@ -23,9 +23,10 @@ export interface StatusResponse {
   logs: VertexLog[];
 }
 
-/** One step of the build. */
+/** One step of the build; `inputs` are the digests of those that it is made on. */
 export interface Vertex {
   digest: string;
+  inputs: string[];
   name: string;
   cached: boolean;
   started: Date | undefined;
@@ -122,13 +123,16 @@ export const StatusResponse: MessageFns<StatusResponse> = {
 };
 
 function createBaseVertex(): Vertex {
-  return { digest: "", name: "", cached: false, started: undefined, completed: undefined, error: "" };
+  return { digest: "", inputs: [], name: "", cached: false, started: undefined, completed: undefined, error: "" };
 }
 
 export const Vertex: MessageFns<Vertex> = {
   encode(message: Vertex, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.digest !== "") {
       writer.uint32(10).string(message.digest);
+    }
+    for (const v of message.inputs) {
+      writer.uint32(18).string(v!);
     }
     if (message.name !== "") {
       writer.uint32(26).string(message.name);
@@ -167,6 +171,14 @@ export const Vertex: MessageFns<Vertex> = {
             }
 
             message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.inputs.push(reader.string());
             continue;
           }
           case 3: {

@@ -1,0 +1,172 @@
+import { hash, randomInt } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+import type { Context, ContextEntry } from '../source/source.ts'
+
+/**
+ * What each BuildKit last got of each repository: kept where every worker that builds on it looks. What is kept
+ * is opaque (see FileTimes.encode).
+ */
+export interface SyncRecords {
+  /**
+   * What the last sync left; null where there was none, where it did not end well, or where another one ran
+   * beside it. From here until `end` others get null.
+   * @param buildkit names the BuildKit: Endpoint.id
+   * @param token names this sync; null only looks, and begins none
+   */
+  begin(buildkit: string, repository: string, token: string | null): Promise<Uint8Array | null>
+  /**
+   * Notes what BuildKit has now. Keeps nothing when another sync began meanwhile: of the two, nobody knows which
+   * one wrote what last.
+   * @param files null: what it has, or has made of it, is not known for certain
+   */
+  end(buildkit: string, repository: string, token: string, files: Uint8Array | null): Promise<void>
+}
+
+/** Bytes that stand for one entry: as it is, with its path. */
+const ID_BYTES = 8
+const INDEX_BYTES = 4
+const VERSION = 1
+/** Version, basis (SHA-256), what BuildKit's clock said, the number of different times. */
+const HEADER_BYTES = 1 + 32 + 8 + 4
+/** Entries between two turns of the event loop; some milliseconds' worth. */
+const SLICE = 4096
+
+/** What was kept of the last sync. */
+interface Known {
+  basis: Buffer
+  seen: bigint
+  times: bigint[]
+  indexes: Map<string, number>
+}
+
+/**
+ * The modification times of a context's files, in nanoseconds since 1970, as BuildKit is told them.
+ *
+ * A checkout makes every file new, and tools that compare times (make, cargo, `[ a -nt b ]`) rely on that: what a
+ * build reads is newer than what earlier builds made. But a file whose time changes is sent again. So what is
+ * still as this BuildKit got it last keeps its time, and all else gets one time, that of this sync.
+ */
+export class FileTimes {
+  /** The time of all that is new: before the solve, and after all that is known to have been made before. */
+  readonly now: bigint
+  readonly #entries: ReadonlyMap<ContextEntry, { id: string; time: bigint }>
+  readonly #basis: Buffer
+
+  private constructor(now: bigint, entries: Map<ContextEntry, { id: string; time: bigint }>, basis: Buffer) {
+    this.now = now
+    this.#entries = entries
+    this.#basis = basis
+  }
+
+  /**
+   * @param record what SyncRecords kept; null: everything is new
+   * @param basis what the files are built with (Dockerfile, arguments, base images), in any form: when it
+   * is another one, everything is new; null: it is not known, which counts as another one
+   */
+  static async of(
+    context: Pick<Context, 'entries' | 'dockerfileEntries'>,
+    record: Uint8Array | null,
+    basis: string | null,
+  ): Promise<FileTimes> {
+    const key = basis === null ? null : hash('sha256', basis, 'buffer')
+    const known = record === null ? null : await decode(record)
+    const now = timeAfter(known)
+    const kept = known && key?.equals(known.basis) ? known : null
+    const entries = new Map<ContextEntry, { id: string; time: bigint }>()
+    for (const entry of [...context.dockerfileEntries, ...context.entries]) {
+      const id = idOf(entry)
+      const index = kept?.indexes.get(id)
+      entries.set(entry, { id, time: index === undefined ? now : (kept?.times[index] ?? now) })
+      if (entries.size % SLICE === 0) await setImmediate()
+    }
+    // A basis that is not known is like none that is.
+    return new FileTimes(now, entries, key ?? hash('sha256', `unknown at ${now}`, 'buffer'))
+  }
+
+  /** The same moment, with everything new. */
+  anew(): FileTimes {
+    const entries = [...this.#entries].map(([entry, { id }]) => [entry, { id, time: this.now }] as const)
+    return new FileTimes(this.now, new Map(entries), this.#basis)
+  }
+
+  /** Of an entry of this context. */
+  of(entry: ContextEntry): bigint {
+    return this.#entries.get(entry)?.time ?? this.now
+  }
+
+  /** Whether BuildKit is believed to have the entry already. */
+  isKept(entry: ContextEntry): boolean {
+    return this.of(entry) !== this.now
+  }
+
+  /** Whether there is any such entry. */
+  get keepsSome(): boolean {
+    for (const { time } of this.#entries.values()) if (time !== this.now) return true
+    return false
+  }
+
+  /**
+   * For SyncRecords.
+   * @param seen the newest time that BuildKit's own clock told, in milliseconds since 1970; 0 for none
+   */
+  encode(seen: number): Uint8Array {
+    const indexes = new Map<bigint, number>()
+    for (const { time } of this.#entries.values()) if (!indexes.has(time)) indexes.set(time, indexes.size)
+    const start = HEADER_BYTES + 8 * indexes.size
+    const bytes = Buffer.alloc(start + this.#entries.size * (ID_BYTES + INDEX_BYTES))
+    bytes.writeUInt8(VERSION)
+    bytes.set(this.#basis, 1)
+    bytes.writeBigInt64BE(BigInt(Math.ceil(seen)) * 1_000_000n, 33)
+    bytes.writeUInt32BE(indexes.size, 41)
+    for (const [time, index] of indexes) bytes.writeBigInt64BE(time, HEADER_BYTES + 8 * index)
+    let at = start
+    for (const { id, time } of this.#entries.values()) {
+      bytes.write(id, at, 'hex')
+      bytes.writeUInt32BE(indexes.get(time) ?? 0, at + ID_BYTES)
+      at += ID_BYTES + INDEX_BYTES
+    }
+    return bytes
+  }
+}
+
+/**
+ * The wall clock's time, to the nanosecond and not in the future, so that what this build makes is newer; but later
+ * than what BuildKit's clock said, should that one be ahead. The same never twice, even for two workers at once.
+ */
+function timeAfter(known: Known | null): bigint {
+  const clock = BigInt(Date.now() - 1) * 1_000_000n + BigInt(randomInt(1_000_000))
+  if (!known) return clock
+  let past = known.seen
+  for (const time of known.times) if (time > past) past = time
+  return clock > past ? clock : past + 1n + BigInt(randomInt(1_000_000))
+}
+
+/** Of the same entry in the same state, the same: 8 bytes in hex. */
+function idOf({ rawPath, kind, mode, contentId, linkTarget }: ContextEntry): string {
+  const text = `${kind} ${mode} ${contentId} ${linkTarget.length} ${latin1(linkTarget)}${latin1(rawPath)}`
+  return hash('sha256', text).slice(0, 2 * ID_BYTES)
+}
+
+/** One character a byte. */
+function latin1(bytes: Uint8Array): string {
+  if (bytes.length === 0) return ''
+  const buffer = Buffer.isBuffer(bytes)
+    ? bytes
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return buffer.toString('latin1')
+}
+
+/** Null for what another version has written. */
+async function decode(record: Uint8Array): Promise<Known | null> {
+  const bytes = Buffer.from(record.buffer, record.byteOffset, record.byteLength)
+  if (bytes.length < HEADER_BYTES || bytes[0] !== VERSION) return null
+  const count = bytes.readUInt32BE(41)
+  const start = HEADER_BYTES + 8 * count
+  const times = Array.from({ length: count }, (_, index) => bytes.readBigInt64BE(HEADER_BYTES + 8 * index))
+  const indexes = new Map<string, number>()
+  for (let at = start; at < bytes.length; at += ID_BYTES + INDEX_BYTES) {
+    indexes.set(bytes.toString('hex', at, at + ID_BYTES), bytes.readUInt32BE(at + ID_BYTES))
+    if (indexes.size % SLICE === 0) await setImmediate()
+  }
+  return { basis: bytes.subarray(1, 33), seen: bytes.readBigInt64BE(33), times, indexes }
+}

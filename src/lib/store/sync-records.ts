@@ -1,0 +1,65 @@
+import { sql } from 'kysely'
+import type { SyncRecords } from '../buildkit/file-times.ts'
+import type { StoreDialect } from './kysely-build-store.ts'
+import type { Queries } from './schema.ts'
+
+/** A token that no sync has: what is there can be relied on. */
+const SETTLED = ''
+/** One that no sync will end under: two ran side by side. */
+const OVERLAPPED = 'overlapped'
+/** @param time now, ISO 8601 */
+export function kyselySyncRecords(
+  db: Queries,
+  dialect: Pick<StoreDialect, 'write'>,
+  time: () => string,
+): SyncRecords {
+  return {
+    async begin(buildkit, repository, token) {
+      if (token === null) {
+        const row = await db
+          .selectFrom('context_syncs')
+          .select(['token', 'files'])
+          .where('buildkit', '=', buildkit)
+          .where('repository_key', '=', repository)
+          .executeTakeFirst()
+        return row?.token === SETTLED ? row.files : null
+      }
+      const row = await dialect.write((trx) =>
+        trx
+          .insertInto('context_syncs')
+          .values({
+            ...{ buildkit, repository_key: repository, token },
+            ...{ previous: null, files: null, updated_at: time() },
+          })
+          .onConflict((conflict) =>
+            conflict
+              .columns(['buildkit', 'repository_key'])
+              .doUpdateSet({ previous: sql`context_syncs.token`, token, updated_at: time() }),
+          )
+          .returning(['previous', 'files'])
+          .executeTakeFirstOrThrow(),
+      )
+      return row.previous === SETTLED ? row.files : null
+    },
+
+    async end(buildkit, repository, token, files) {
+      await dialect.write(async (trx) => {
+        const row = await trx
+          .updateTable('context_syncs')
+          .set({ token: files === null ? OVERLAPPED : SETTLED, files, updated_at: time() })
+          .where('buildkit', '=', buildkit)
+          .where('repository_key', '=', repository)
+          .where('token', '=', token)
+          .returning('token')
+          .executeTakeFirst()
+        if (row) return
+        await trx
+          .updateTable('context_syncs')
+          .set({ token: OVERLAPPED, files: null })
+          .where('buildkit', '=', buildkit)
+          .where('repository_key', '=', repository)
+          .execute()
+      })
+    },
+  }
+}

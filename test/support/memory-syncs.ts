@@ -1,0 +1,19 @@
+import type { SyncRecords } from '../../src/lib/buildkit/file-times.ts'
+
+/** Sync records of one process, for tests of builders that have no store. */
+export function memorySyncs(): SyncRecords {
+  const rows = new Map<string, { token: string; files: Uint8Array | null }>()
+  return {
+    async begin(buildkit, repository, token) {
+      const key = `${buildkit} ${repository}`
+      const row = rows.get(key)
+      if (token !== null) rows.set(key, { token, files: row?.files ?? null })
+      return row?.token === '' ? row.files : null
+    },
+    async end(buildkit, repository, token, files) {
+      const key = `${buildkit} ${repository}`
+      const isMine = rows.get(key)?.token === token
+      rows.set(key, isMine && files ? { token: '', files } : { token: 'overlapped', files: null })
+    },
+  }
+}

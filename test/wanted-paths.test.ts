@@ -1,0 +1,33 @@
+import { Metadata } from '@grpc/grpc-js'
+import { expect, test } from 'vitest'
+import { wantedPaths } from '../src/lib/buildkit/wanted-paths.ts'
+import { memoryContext } from './support/memory-context.ts'
+
+function wanted(headers: Record<string, string>, files: string[] = ['a']): string[] | null {
+  const metadata = Metadata.fromHttp2Headers(headers)
+  const { entries } = memoryContext(Object.fromEntries(files.map((path) => [path, ''])))
+  return wantedPaths(metadata, entries).follow as string[] | null
+}
+
+test('several values of one header arrive as one', () => {
+  expect(wanted({ followpaths: 'a, b, c' })).toEqual(['a', 'b', 'c'])
+})
+
+test('what is not ASCII is escaped, as Go escapes the query of a URL', () => {
+  const headers = { followpaths: 'test-%C3%A4.txt, a%2C+b%2B', 'followpaths-encoded': '1' }
+  expect(wanted(headers)).toEqual(['test-ä.txt', 'a, b+'])
+  expect(wanted({ followpaths: '%FF', 'followpaths-encoded': '1' })).toBeNull()
+})
+
+test('where paths have a comma, each row of pieces may be one of them', () => {
+  expect(wanted({ followpaths: 'a, b, c' }, ['a', 'a, b'])).toEqual([
+    'a',
+    'a, b',
+    'a, b, c',
+    'b',
+    'b, c',
+    'c',
+  ])
+  expect(wanted({ followpaths: 'x[a, b]' })).toEqual(['x[a, b]', 'b]'])
+  expect(wanted({ followpaths: Array(100).fill('a').join(', ') }, ['a, b'])).toBeNull()
+})
