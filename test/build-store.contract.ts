@@ -7,6 +7,7 @@ import { ordering } from './build-store/ordering.ts'
 import { queueing } from './build-store/queueing.ts'
 import { recipes } from './build-store/recipes.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
+import { syncs } from './build-store/syncs.ts'
 
 /** What every build store promises. `open` makes an empty one. */
 export function buildStoreContract(name: string, open: (options: OpenOptions) => Promise<OpenedStore>): void {
@@ -19,5 +20,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     keeping(subject)
     recipes(subject)
     queueing(subject)
+    syncs(subject)
   })
 }

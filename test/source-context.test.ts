@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -292,6 +293,48 @@ describe('what git objects alone can not give', () => {
     await expect(source.context(commitOf)).rejects.toMatchObject({
       kind: 'build_failed',
       message: 'the commit has a path that git refuses to check out: ".git/config"',
+    })
+  })
+
+  test.each([
+    ['a file and a symlink to a file of this machine', ['100644 a.bat file', '120000 a.bat link'], 'a.bat'],
+    ['a symlink and a file', ['120000 a.bat link', '100644 a.bat file'], 'a.bat'],
+    ['a symlink to a folder of this machine, and a folder', ['120000 x link', '40000 x tree'], 'x'],
+  ])('two entries of one path are refused by name: %s', async (_, forged, path) => {
+    count += 1
+    const repository = await server.create(`acme/app${count}`)
+    await repository.commit({ ...DOCKERFILE, '.gitattributes': '*.bat eol=crlf\n' })
+    const write = (type: string, input: string | Buffer) => {
+      const args = ['-C', repository.dir, 'hash-object', '-t', type, '-w', '--stdin', '--literally']
+      return execFileSync('git', args, { input }).toString().trim()
+    }
+    const entry = (mode: string, name: string, oid: string) =>
+      Buffer.concat([Buffer.from(`${mode} ${name}\0`), Buffer.from(oid, 'hex')])
+    const objects: Record<string, string> = {
+      file: write('blob', 'one\n'),
+      link: write('blob', path === 'x' ? '/etc' : '/etc/passwd'),
+      tree: write('tree', entry('100644', 'passwd', write('blob', 'one\n'))),
+    }
+    const attributes = write('blob', '*.bat eol=crlf\npasswd eol=crlf\n')
+    const dockerfile = write('blob', DOCKERFILE.Dockerfile)
+    const tree = write(
+      'tree',
+      Buffer.concat([
+        entry('100644', '.gitattributes', attributes),
+        entry('100644', 'Dockerfile', dockerfile),
+        ...forged.map((line) => {
+          const [mode = '', name = '', kind = ''] = line.split(' ')
+          return entry(mode, name, objects[kind] ?? '')
+        }),
+      ]),
+    )
+    const sha = await repository.git(
+      ...['-c', 'user.name=x', '-c', 'user.email=x@y', 'commit-tree', '-m', 'x', tree],
+    )
+    const commitOf = await source.fetch(`acme/app${count}`, sha)
+    await expect(source.context(commitOf)).rejects.toMatchObject({
+      kind: 'build_failed',
+      message: `the commit has two entries for the path "${path}"`,
     })
   })
 })

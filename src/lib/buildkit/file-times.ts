@@ -156,12 +156,13 @@ function latin1(bytes: Uint8Array): string {
   return buffer.toString('latin1')
 }
 
-/** Null for what another version has written. */
+/** Null for what another version has written, or what is not whole. */
 async function decode(record: Uint8Array): Promise<Known | null> {
   const bytes = Buffer.from(record.buffer, record.byteOffset, record.byteLength)
   if (bytes.length < HEADER_BYTES || bytes[0] !== VERSION) return null
   const count = bytes.readUInt32BE(41)
   const start = HEADER_BYTES + 8 * count
+  if (start > bytes.length || (bytes.length - start) % (ID_BYTES + INDEX_BYTES) !== 0) return null
   const times = Array.from({ length: count }, (_, index) => bytes.readBigInt64BE(HEADER_BYTES + 8 * index))
   const indexes = new Map<string, number>()
   for (let at = start; at < bytes.length; at += ID_BYTES + INDEX_BYTES) {

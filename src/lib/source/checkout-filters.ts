@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, rm, stat } from 'node:fs/promises'
+import { lstat, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { BlobReader } from './blob-reader.ts'
@@ -123,7 +123,9 @@ export class CheckoutFilters {
 }
 
 async function describe(spool: Buffer): Promise<Converted> {
-  const { size } = await stat(spool)
+  const stats = await lstat(spool)
+  if (!stats.isFile()) throw new Error(`git has written ${spool} as something else than a file`)
+  const { size } = stats
   const hash = createHash('sha256')
   await pipeline(createReadStream(spool), hash)
   return { spool, size, contentId: `sha256:${hash.digest('hex')}` }

@@ -36,6 +36,7 @@ export async function readTree(
   await list.ended
   // git's own order is nearly this one, which makes the sort little more than a single pass.
   found.sort((a, b) => (a.key < b.key ? -1 : 1))
+  refuseDoubles(found)
   return found.map(({ file }) => file)
 }
 
@@ -86,6 +87,23 @@ function kindOf(mode: string): TreeFile['kind'] {
 /** Quick to say no for the paths of real life. */
 function suspicious(path: string): boolean {
   return (path.startsWith('.') || path.includes('/.') || path.includes('//')) && FORGED.test(path)
+}
+
+/**
+ * Only a forged tree has a path twice, or a file where it has a folder, too. What git would make of the one, its
+ * own conversions may take for the other.
+ */
+function refuseDoubles(sorted: readonly Keyed[]): void {
+  let last: Keyed | undefined
+  for (const one of sorted) {
+    if (last && (one.key === last.key || one.key.startsWith(`${last.key}\0`))) {
+      const path = JSON.stringify(last.file.path)
+      throw new ConveyorError('build_failed', `the commit has two entries for the path ${path}`, {
+        hint: 'No git program makes such a commit: make it anew, and push that',
+      })
+    }
+    last = one
+  }
 }
 
 function refuse(path: string): never {

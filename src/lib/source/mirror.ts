@@ -9,7 +9,7 @@ import type { MirrorLock } from './mirror-lock.ts'
 /** What git has to say about a commit that is there. */
 export interface CommitFacts {
   tree: string
-  /** ISO 8601, UTC. */
+  /** ISO 8601, UTC; years 1970 to 9999, whatever the commit says. */
   committedAt: string
 }
 
@@ -204,7 +204,15 @@ function parseCommit(object: Buffer): CommitFacts {
   const tree = /^tree ([0-9a-f]+)$/m.exec(header)?.[1]
   const seconds = /^committer .* (-?\d+) [+-]\d+$/m.exec(header)?.[1]
   if (!tree || !seconds) throw new GitFailure('cat-file', 'gave no commit', 'bad object')
-  return { tree, committedAt: new Date(Number(seconds) * 1000).toISOString() }
+  return { tree, committedAt: dateOf(Number(seconds)) }
+}
+
+/** The last second that images and the formats of dates have room for: 9999-12-31T23:59:59Z. */
+const MAX_SECONDS = 253_402_300_799
+
+/** Whoever makes a commit may give it any date. */
+function dateOf(seconds: number): string {
+  return new Date(Math.min(Math.max(seconds, 0), MAX_SECONDS) * 1000).toISOString()
 }
 
 async function list(folder: string): Promise<string[]> {

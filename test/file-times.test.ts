@@ -1,0 +1,60 @@
+import { expect, test } from 'vitest'
+import { FileTimes } from '../src/lib/buildkit/file-times.ts'
+import { memoryContext } from './support/memory-context.ts'
+
+const context = (files: Record<string, string>) => memoryContext({ Dockerfile: '', ...files })
+
+/** The paths of a context that are new. */
+async function fresh(files: Record<string, string>, record: Uint8Array | null, basis: string | null = 'b') {
+  const { entries, dockerfileEntries } = context(files)
+  const times = await FileTimes.of({ entries, dockerfileEntries }, record, basis)
+  return { times, paths: entries.filter((entry) => times.of(entry) === times.now).map(({ path }) => path) }
+}
+
+test('what differs from the last sync is new, and a revert differs, too', async () => {
+  const one = await fresh({ a: '1', 'd/b': '1' }, null)
+  expect(one.paths).toEqual(['Dockerfile', 'a', 'd', 'd/b'])
+  const two = await fresh({ a: '2', 'd/b': '1' }, one.times.encode(0))
+  expect(two.paths).toEqual(['a'])
+  const three = await fresh({ a: '1', 'd/b': '1' }, two.times.encode(0))
+  expect(three.paths).toEqual(['a'])
+  const same = await fresh({ a: '1', 'd/b': '1' }, three.times.encode(0))
+  expect(same.paths).toEqual([])
+  expect(same.times.keepsSome).toBe(true)
+})
+
+test('all is new with another basis, or one that is not known', async () => {
+  const record = (await fresh({ a: '1' }, null)).times.encode(0)
+  expect((await fresh({ a: '1' }, record, 'other')).paths).toEqual(['Dockerfile', 'a'])
+  const unknown = await fresh({ a: '1' }, record, null)
+  expect(unknown.paths).toEqual(['Dockerfile', 'a'])
+  expect((await fresh({ a: '1' }, unknown.times.encode(0), null)).paths).toEqual(['Dockerfile', 'a'])
+})
+
+test('new is newer than all before, also where the clock of BuildKit is ahead; and never in the future otherwise', async () => {
+  const before = BigInt(Date.now()) * 1_000_000n
+  const one = await fresh({ a: '1' }, null)
+  expect(one.times.now).toBeGreaterThan(before - 3_000_000n)
+  expect(one.times.now).toBeLessThanOrEqual(BigInt(Date.now()) * 1_000_000n)
+  const ahead = Date.now() + 3_600_000
+  const two = await fresh({ a: '2' }, one.times.encode(ahead))
+  expect(two.times.now).toBeGreaterThan(BigInt(ahead) * 1_000_000n)
+  expect((await fresh({ a: '3' }, two.times.encode(0))).times.now).toBeGreaterThan(two.times.now)
+})
+
+test('everything anew has the time of the same moment', async () => {
+  const record = (await fresh({ a: '1' }, null)).times.encode(0)
+  const { times } = await fresh({ a: '1' }, record)
+  expect(times.anew()).toMatchObject({ now: times.now, keepsSome: false })
+})
+
+test('what another version wrote, or what is cut off, is nothing known', async () => {
+  const record = (await fresh({ a: '1' }, null)).times.encode(0)
+  expect((await fresh({ a: '1' }, Buffer.from([9, ...record.subarray(1)]))).paths).toHaveLength(2)
+  for (const length of [0, 1, 40, 45, record.length - 1]) {
+    expect(
+      (await fresh({ a: '1' }, record.subarray(0, length))).paths.length,
+      String(length),
+    ).toBeGreaterThan(0)
+  }
+})
