@@ -148,6 +148,53 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
     })
 
+    describe('what goes wrong on our side of a session ends the build at once, with its own text', () => {
+      const files = { Dockerfile: `FROM BASE\nCOPY . /x\nRUN true`, 'd/a': 'x'.repeat(100_000), b: 'b' }
+      const broken = new ConveyorError('unavailable', 'git went away', { hint: 'Start it' })
+      async function* failsAfter(bytes: number): AsyncGenerator<Uint8Array> {
+        if (bytes > 0) yield Buffer.alloc(bytes)
+        throw broken
+      }
+      const reading = (after: number) => (build: BuildInput) => ({
+        ...build,
+        context: { ...build.context, read: () => failsAfter(after) },
+      })
+      const records = { begin: () => Promise.reject(broken), end: async () => {} }
+
+      test.each<[string, (build: BuildInput) => BuildInput]>([
+        ['as a file is opened', reading(0)],
+        ['in the middle of a file', reading(70_000)],
+        ['before the first file', (build) => ({ ...build, sync: build.sync && { ...build.sync, records } })],
+        [
+          'as paths are looked at',
+          (build) => ({
+            ...build,
+            context: {
+              ...build.context,
+              get entries(): never {
+                throw broken
+              },
+            },
+          }),
+        ],
+      ])('%s', async (_, breaking) => {
+        const build = input({ ...files, Dockerfile: files.Dockerfile.replace('BASE', base), c: fresh() })
+        const from = performance.now()
+        expect(await failure(builder().build(breaking(build), io()))).toMatchObject({
+          kind: 'unavailable',
+          message: 'git went away',
+        })
+        expect(performance.now() - from).toBeLessThan(20_000)
+      })
+
+      test('as a login is looked for', async () => {
+        const credentials = { forHost: () => Promise.reject(broken) }
+        const dockerfile = `FROM ${locked.host}/no/such:1`
+        const error = await failure(builder(credentials).build(input({ Dockerfile: dockerfile }), io()))
+        expect(error).toMatchObject({ kind: 'unavailable', message: 'git went away' })
+      })
+    })
+
     // Side by side, as busybox compares whole seconds, which the builds of each have to be apart.
     describe.concurrent('files that change are newer than what earlier builds made', () => {
       /** Builds what it is given as one repository; what the last step prints. */

@@ -72,6 +72,13 @@ describe.each([
     await through().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, log)
     expect(log.log.text).toContain('key-of-the-test')
 
+    await agent.kill()
+    const gone = await failure(
+      through().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, io()),
+    )
+    expect(gone).toMatchObject({ kind: 'unavailable', hint: 'Check that it runs, and --build.ssh' })
+    expect(gone.message).toContain(`the ssh agent at ${socket}: `)
+
     const required = step('--mount=type=ssh,required=true')
     const error = await failure(through().build({ ...required, push: false }, io()))
     expect(error).toMatchObject({ kind: 'build_failed' })
