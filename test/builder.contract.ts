@@ -19,6 +19,8 @@ export interface BuilderSubject extends AsyncDisposable {
   builder(credentials: Credentials): Builder
   /** What RUN steps need as their network. */
   network: string | null
+  /** Whether it can give files in layers another time. */
+  rewritesTimes: boolean
   /** Removes an image that was built, where it is kept besides the registry. */
   forget(reference: string): Promise<void>
 }
@@ -146,6 +148,23 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(changed.transfer).toMatchObject({ files: anew + 1 })
       expect(changed.imageId).not.toBe(built.imageId)
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
+    })
+
+    test('reproducible: the same build makes the same image at another time; or it is refused', async () => {
+      const files = { Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out >/out; mkdir /d`, a: fresh() }
+      const build = () => input(files, { reproducible: true, cache: false })
+      const one = builder().build(build(), io())
+      if (!subject.rewritesTimes) {
+        const error = await failure(one)
+        expect(error).toMatchObject({ kind: 'invalid', retryable: false })
+        expect(error.hint).toContain('leave out --reproducible')
+        return
+      }
+      const { digest } = await one
+      await sleep(1050)
+      expect((await builder().build(build(), io())).digest).toBe(digest)
+      const plain = await builder().build({ ...build(), reproducible: false }, io())
+      expect(plain.digest).not.toBe(digest)
     })
 
     describe('what goes wrong on our side of a session ends the build at once, with its own text', () => {

@@ -28,6 +28,7 @@ builderContract('a buildkitd of its own, over mTLS', async () => {
   return {
     builder: (credentials) => solveBuilder({ endpoint, credentials, pushRetryDelays: [1, 1] }),
     network: 'host',
+    rewritesTimes: true,
     forget: async () => {},
     [Symbol.asyncDispose]: () => buildkitd[Symbol.asyncDispose](),
   }

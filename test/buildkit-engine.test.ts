@@ -21,6 +21,7 @@ builderContract("the containerd store of an engine, through BuildKit's API", asy
   return {
     builder: (credentials) => dockerBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1] }),
     network: engine.network,
+    rewritesTimes: true,
     forget: async () => {},
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }
@@ -33,6 +34,7 @@ builderContract("the classic store of that engine, through BuildKit's API", asyn
     builder: (credentials) =>
       engineBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1], way }),
     network: engine.network,
+    rewritesTimes: false,
     forget: (reference) => docker(engine).getImage(reference).remove(),
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }

@@ -137,6 +137,7 @@ describe('parseConfig', () => {
         docs: 'https://git.lan/docs.git#main:src',
       },
       attest: ['provenance'],
+      reproducible: false,
       ssh: '/run/agent.sock',
     })
     expect(settingsFor(build, null, 'acme/other')).toEqual({
@@ -148,6 +149,7 @@ describe('parseConfig', () => {
       ulimits: { nofile: '1024:4096' },
       contexts: all,
       attest: ['provenance'],
+      reproducible: false,
       ssh: null,
     })
     expect(settingsFor(parseConfig({}).build, null, 'acme/app')).toEqual(NO_SETTINGS)

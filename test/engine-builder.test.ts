@@ -38,6 +38,7 @@ describe.each([
   builderContract(name, async () => ({
     builder: through,
     network: engine().network,
+    rewritesTimes: false,
     forget: (reference) => engine().docker.getImage(reference).remove(),
     async [Symbol.asyncDispose]() {},
   }))

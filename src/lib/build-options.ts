@@ -17,6 +17,7 @@ export interface BuildOptions {
   ulimits: Scoped[]
   contexts: Scoped[]
   attest: Attestation[]
+  reproducible: boolean
   ssh: Scoped[]
 }
 
@@ -51,6 +52,7 @@ export function buildOptions(options: OptionReader): BuildOptions {
     ulimits: scoped('build.ulimit', 'NAME=SOFT or NAME=SOFT:HARD', /^[a-z]+=\d+(:\d+)?$/),
     contexts: contexts.map((one) => ({ ...one, value: namedContext(one.value) ?? '' })),
     attest: attest as Attestation[],
+    reproducible: options.flag('reproducible'),
     ssh: scoped('build.ssh', 'the path of a socket', /^\/./),
   }
 }
@@ -75,6 +77,7 @@ export function settingsFor(
     ulimits: both(options.ulimits),
     contexts: both(options.contexts),
     attest: options.attest,
+    reproducible: options.reproducible,
     ssh: either(options.ssh).at(-1) ?? null,
   }
 }

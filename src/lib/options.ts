@@ -190,6 +190,10 @@ export const OPTIONS = {
     list: true,
     help: 'what is said of an image beside it: how it was made (without build arguments), which software is in it; the image is an index then',
   },
+  reproducible: {
+    env: 'REPRODUCIBLE',
+    help: "give files in layers no later time than the commit's, so that every machine makes the same layers of it; slower, and not with the classic image store",
+  },
   'build.ssh': {
     env: 'BUILD_SSH',
     value: '[owner/name:]socket',
@@ -270,6 +274,7 @@ export const BUILD_OPTIONS = [
   'build.context',
   'platform',
   'attest',
+  'reproducible',
 ] as const satisfies OptionName[]
 
 /** Values by option name, as a command line parser gives them; others are ignored. */

@@ -19,6 +19,8 @@ export interface BuildSettings {
   contexts: Record<string, string>
   /** What is said of the image beside it. */
   attest: Attestation[]
+  /** Files in layers are no newer than the commit, so that the same build makes the same layers everywhere. */
+  reproducible: boolean
   /** Socket of the ssh agent for `RUN --mount=type=ssh`; null for none. Like secrets no part of the recipe. */
   ssh: string | null
 }
@@ -33,6 +35,7 @@ export const NO_SETTINGS: BuildSettings = {
   ulimits: {},
   contexts: {},
   attest: [],
+  reproducible: false,
   ssh: null,
 }
 
@@ -57,13 +60,14 @@ export function dockerfileKey({ dockerfile, dockerfileEntries }: Context): strin
 }
 
 /** The part of a recipe that is known without its commit. */
-export function settingsKey({ buildArgs, network, ssh: _, ...rest }: BuildSettings): string {
+export function settingsKey({ buildArgs, network, reproducible, ssh: _, ...rest }: BuildSettings): string {
   const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))
   // What is not set does not count, so that images made before it could be are still known.
   const more = sorted(rest)
     .map(([name, value]) => [name, value === null || Array.isArray(value) ? value : Object.entries(value)])
     .filter(([, value]) => value !== null && value.length > 0)
-  return hashOf([], [JSON.stringify([sorted(buildArgs), network, ...more])])
+  const last = reproducible ? ['reproducible'] : []
+  return hashOf([], [JSON.stringify([sorted(buildArgs), network, ...more, ...last])])
 }
 
 /** The text of the Dockerfile. */

@@ -13,6 +13,15 @@ const LIMITS_SINCE = '1.42'
  */
 export async function refuseWhatItCanNot(docker: Dockerode, input: BuildInput): Promise<void> {
   refuseWhatNeedsAnIndex(input)
+  if (input.reproducible) {
+    throw new ConveyorError(
+      'invalid',
+      'the classic image store of the Docker engine keeps the times of files as they are',
+      {
+        hint: 'Turn on the containerd image store of the engine, use --builder buildkit, or leave out --reproducible',
+      },
+    )
+  }
   if (Object.keys(input.ulimits).length === 0) return
   const { Version, ApiVersion } = await docker.version().catch(engineDown)
   if (isAtLeast(LIMITS_SINCE, ApiVersion)) return

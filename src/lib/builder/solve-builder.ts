@@ -1,6 +1,7 @@
 import { cacheLimit } from '../buildkit/cache-limit.ts'
-import type { Endpoint } from '../buildkit/endpoint.ts'
+import { askOnce, type Endpoint } from '../buildkit/endpoint.ts'
 import type { SolveRequest } from '../buildkit/gen/control.ts'
+import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
 import { hasBuilt } from '../buildkit/history.ts'
 import { solve } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
@@ -22,6 +23,7 @@ import {
   nameOf,
   type Packing,
   PLAIN,
+  REWRITE_PROBE,
   type Target,
 } from './solve-request.ts'
 
@@ -66,6 +68,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   /** Ends the fetching of layers that a build is to import, by the image's name. */
   const prefetches = new Map<string, AbortController>()
   const background = new Background()
+  const rewrites = askOnce(() => canRewriteTimes(endpoint))
 
   const targetOf = (reference: string): Omit<Target, 'session'> => {
     const { host } = splitReference(reference)
@@ -172,6 +175,15 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
 
     build: (input, io) =>
       background.before(async () => {
+        if (input.reproducible && !(await rewrites())) {
+          throw new ConveyorError(
+            'invalid',
+            `the BuildKit of ${endpoint.name} cannot change the times of files in layers`,
+            {
+              hint: 'Use BuildKit 0.13 or newer (Docker 26), or leave out --reproducible',
+            },
+          )
+        }
         const imageName = nameOf(input.reference)
         const once = () => buildOnce(input, io)
         const built = await (input.push
@@ -208,5 +220,17 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         }
       })
     },
+  }
+}
+
+/** Whether BuildKit (v0.13 and later) gives files in layers another time as it exports them. It says so in no other way. */
+async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
+  const { signal } = new AbortController()
+  try {
+    await solve(endpoint, REWRITE_PROBE, { signal, onStatus: async () => {} })
+    return false
+  } catch (error) {
+    if (error instanceof GrpcError && error.code !== GrpcCode.unavailable) return true
+    throw buildError(lost(error, endpoint.name), undefined, undefined)
   }
 }

@@ -27,7 +27,7 @@ export interface Target {
 
 /** The build of a context: its image is pushed as it is exported, or stays in the engine's store. */
 export function imageRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
-  const { reference, push, epoch } = input
+  const { reference, push, epoch, reproducible } = input
   const build = buildRequest(input, target)
   return {
     ...build,
@@ -37,12 +37,24 @@ export function imageRequest(input: BuildInput, target: Target): Omit<SolveReque
       name: reference,
       ...packingAttrs(target),
       'source-date-epoch': String(epoch),
+      ...(reproducible ? REWRITTEN : {}),
       // What is in the registry is not kept here once more; its layers stay in the cache.
       ...(push ? { push: 'true', store: 'false', ...insecureAttr(target) } : {}),
     },
     // The history says what was built here in full, so that nothing need be imported again.
     Internal: !push || (input.cache && input.cacheFrom.length > 0),
   }
+}
+
+/** Files in layers get no later time than the epoch: https://github.com/moby/buildkit/blob/v0.13.2/docs/build-repro.md */
+const REWRITTEN = { 'rewrite-timestamp': 'true' }
+
+/** Refused by a BuildKit that knows this attribute, as it is neither true nor false. */
+export const REWRITE_PROBE = {
+  ...EMPTY_SOLVE,
+  Frontend: '',
+  Exporter: 'image',
+  ExporterAttrs: { 'rewrite-timestamp': '?' },
 }
 
 /**
