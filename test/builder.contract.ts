@@ -280,6 +280,16 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(anew.files).toBe(4)
       })
 
+      test('ignore files are read without it counting as if BuildKit had lost what it has', async () => {
+        const build = history(['COPY . /src', `RUN echo ${fresh()}`])
+        await build({ a: 'a1', b: 'b1', '.dockerignore': 'x' })
+        for (const a of ['a2', 'a3']) {
+          const { log, files } = await build({ a, b: 'b1', '.dockerignore': 'x' })
+          expect(log).not.toContain('anew')
+          expect(files).toBeLessThanOrEqual(3)
+        }
+      })
+
       test('a step before COPY that runs again makes all files new', async () => {
         const build = history([
           'COPY deps /deps',

@@ -97,9 +97,12 @@ class Sync {
   async run(): Promise<void> {
     const { context, times } = this.#files
     const directory = this.#call.metadata.get('dir-name')[0]?.toString() ?? 'context'
-    this.#isContext = directory !== 'dockerfile'
-    const all = this.#isContext ? context.entries : context.dockerfileEntries
-    this.#entries = selectEntries(all, wantedPaths(this.#call.metadata, all))
+    const all = directory === 'dockerfile' ? context.dockerfileEntries : context.entries
+    const wanted = wantedPaths(this.#call.metadata, all)
+    // The ignore file is read ahead, as the Dockerfile is.
+    const isIgnoreFile = wanted.follow?.length === 1 && wanted.follow[0] === '.dockerignore'
+    this.#isContext = directory !== 'dockerfile' && !isIgnoreFile
+    this.#entries = selectEntries(all, wanted)
     this.#times = await times
 
     // BuildKit may ask for the first files before it has seen the last STAT.
@@ -138,7 +141,7 @@ class Sync {
   #asked(id: number): ContextEntry {
     const entry = this.#entries[id]
     if (!entry) throw new Error(`BuildKit asked for file ${id} of ${this.#entries.length}`)
-    // The Dockerfile may be asked for each time, by itself.
+    // What is read ahead may be asked for each time.
     if (this.#isContext && this.#times.isKept(entry)) {
       throw new StaleFiles(`BuildKit asked for ${entry.path}, which it was believed to have`)
     }
