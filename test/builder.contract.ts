@@ -290,20 +290,35 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         }
       })
 
-      test('a step before COPY that runs again makes all files new', async () => {
+      test('a step before COPY that runs again makes all files new, where cache mounts keep what was made', async () => {
+        const id = fresh()
         const build = history([
           'COPY deps /deps',
-          `RUN mkdir /o; echo ${fresh()}; echo old >/o/a; echo old >/o/b`,
+          `RUN echo ${id}`,
           'COPY src /src',
-          `RUN ${MAKE}`,
+          `RUN --mount=type=cache,target=/o,id=${id} for f in a b; do [ -e /o/$f ] && [ ! /src/$f -nt /o/$f ] || cat /deps /src/$f >/o/$f; done; echo ma''de:$(cat /o/a /o/b)`,
         ])
-        await build({ deps: '1', 'src/a': 'a1', 'src/b': 'b1' })
-        expect((await build({ deps: '1', 'src/a': 'a2', 'src/b': 'b1' })).made).toBe('a2 b1')
-        expect((await build({ deps: '1', 'src/a': 'a3', 'src/b': 'b1' })).files).toBeLessThanOrEqual(2)
-        const again = await build({ deps: '2', 'src/a': 'a3', 'src/b': 'b1' })
-        expect(again.made).toBe('old old')
+        const of = (deps: number, a: number) => ({ deps: `${deps}-${id} `, 'src/a': `a${a} `, 'src/b': 'b ' })
+        expect((await build(of(1, 1))).made).toBe(`1-${id} a1 1-${id} b`)
+        expect((await build(of(1, 2))).made).toBe(`1-${id} a2 1-${id} b`)
+        const again = await build(of(2, 2))
+        expect(again.made).toBe(`2-${id} a2 2-${id} b`)
         expect(again.log).toContain('sending all files anew')
-        expect((await build({ deps: '2', 'src/a': 'a3', 'src/b': 'b2' })).made).toBe('a3 b2')
+        const next = await build(of(2, 3))
+        expect(next.made).toBe(`2-${id} a3 2-${id} b`)
+        expect(next.files).toBeLessThanOrEqual(2)
+      })
+
+      test('a step before COPY that only installs makes nothing new', async () => {
+        const build = history([
+          'COPY deps /deps',
+          `RUN : npm ci ${fresh()} 2>/dev/null`,
+          'COPY . /src',
+          'RUN true',
+        ])
+        await build({ deps: '1', a: '1', b: '1' })
+        expect((await build({ deps: '2', a: '1', b: '1' })).files).toBeLessThanOrEqual(2)
+        expect((await build({ deps: '2', a: '2', b: '1' })).files).toBeLessThanOrEqual(2)
       })
 
       test('files that BuildKit was given by somebody else in between', async () => {

@@ -74,7 +74,9 @@ async function attempt<T>(
         const text = progress.render(status)
         if (text.length > 0) await log.write(text)
         if (progress.works) onWork?.()
-        if (progress.ranBeforeCopy && (await times).keepsSome) stale.abort(new StaleFiles(RAN_BEFORE_COPY))
+        // What is kept in a cache mount was made with what that command has made before.
+        const isStale = progress.hasCacheMounts && progress.ranBeforeCopy.length > 0
+        if (isStale && (await times).keepsSome) stale.abort(new StaleFiles(RAN_BEFORE_COPY))
       },
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
@@ -100,4 +102,4 @@ async function attempt<T>(
   }
 }
 
-const RAN_BEFORE_COPY = 'a step before COPY runs again, and what it makes has to be older than they are'
+const RAN_BEFORE_COPY = 'a step before COPY runs again, so what is in cache mounts is out of date'

@@ -12,7 +12,7 @@ export class Sync {
   readonly #input: BuildInput
   readonly #endpoint: Pick<Endpoint, 'id'>
   readonly #token = randomUUID()
-  #ranBeforeCopy = false
+  #madeSources = false
   /** When each file was changed. */
   times: Promise<FileTimes>
 
@@ -35,19 +35,30 @@ export class Sync {
 
   /** The build is done once more, and all its files are new. */
   startAgain(progress: Pick<Progress, 'ranBeforeCopy'>): void {
-    this.#ranBeforeCopy ||= progress.ranBeforeCopy
+    this.#madeSources ||= progress.ranBeforeCopy.some(mayMakeSources)
     this.times = this.times.then((times) => times.anew())
   }
 
   /**
-   * Notes what BuildKit has now. Where it has made something on which files were copied, and which later builds may
-   * take from its cache, all files have to be new for the next build, so nothing is noted.
+   * Notes what BuildKit has now. Where it built stand-ins for sources before it got the sources, and later builds
+   * may take what it made of them from its cache, all files have to be new for the next build: nothing is noted.
    */
   async end(progress: Pick<Progress, 'ranBeforeCopy' | 'clock'>): Promise<void> {
     const { sync, cacheKey } = this.#input
     if (!sync?.isNoted) return
-    const isKnown = !this.#ranBeforeCopy && !progress.ranBeforeCopy
+    const isKnown = !this.#madeSources && !progress.ranBeforeCopy.some(mayMakeSources)
     const files = isKnown ? (await this.times).encode(progress.clock) : null
     await sync.records.end(await this.#endpoint.id(), cacheKey, this.#token, files)
   }
 }
+
+/**
+ * Whether a command that runs before COPY may write stand-ins for what is copied then, as one does to have
+ * dependencies built before the sources: `echo 'fn main() {}' >src/main.rs && cargo build`. A guess that costs one
+ * more transfer where it is wrongly yes; wrongly no, a stand-in stays until its source changes.
+ */
+function mayMakeSources(command: string): boolean {
+  return WRITES.test(command.replace(/[0-9&]?>{1,2} ?(?:&[0-9]|\/dev\/\w+)/g, ''))
+}
+
+const WRITES = />|<<|(?:^|[\s;&|(])(?:touch|tee|cp|mv|ln|install|dd|cargo (?:init|new)|dotnet new)\s/

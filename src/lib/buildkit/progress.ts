@@ -45,7 +45,8 @@ export class Progress {
   /** Commands that no cache could answer, by their digest; how many there were when they were last looked at. */
   readonly #ran = new Set<string>()
   #looked = 0
-  #ranBeforeCopy = false
+  #ranBeforeCopy: readonly string[] = []
+  #hasCacheMounts = false
 
   /** Whether a step has begun that no cache could answer: what the build imports is there then. */
   get works(): boolean {
@@ -58,30 +59,35 @@ export class Progress {
   }
 
   /**
-   * Whether a command ran, rather than came from the cache, on which files of the context are copied: what it made
-   * is newer than they are, unless they were changed after it.
+   * Commands that ran, rather than came from the cache, and on which files of the context are copied: what they made
+   * is newer than those files, unless these were changed later.
    */
-  get ranBeforeCopy(): boolean {
-    const { size } = this.#ran
-    if (!this.#ranBeforeCopy && size > this.#looked) this.#ranBeforeCopy = this.#isOnRan()
-    this.#looked = size
+  get ranBeforeCopy(): readonly string[] {
+    if (this.#ran.size > this.#looked) this.#ranBeforeCopy = this.#beforeCopy()
+    this.#looked = this.#ran.size
     return this.#ranBeforeCopy
   }
 
-  /** Whether a copy from the context is made on something that ran. */
-  #isOnRan(): boolean {
+  /** Whether some command keeps files from build to build in a cache mount. */
+  get hasCacheMounts(): boolean {
+    return this.#hasCacheMounts
+  }
+
+  /** Those that ran, of all that copies from the context are made on. */
+  #beforeCopy(): string[] {
+    const ran: string[] = []
     const pending = [...this.#steps.values()].filter((step) => this.#copiesContext(step))
     const seen = new Set(pending)
     for (let step = pending.pop(); step; step = pending.pop()) {
       for (const input of step.inputs) {
         const below = this.#steps.get(input)
         if (!below || seen.has(below)) continue
-        if (this.#ran.has(input)) return true
+        if (this.#ran.has(input)) ran.push(below.name)
         seen.add(below)
         pending.push(below)
       }
     }
-    return false
+    return ran
   }
 
   #copiesContext({ name, inputs }: Step): boolean {
@@ -137,6 +143,7 @@ export class Progress {
         partial: new Map(),
         shown: new Set(),
       })
+      this.#hasCacheMounts ||= hasCacheMount(vertex.name)
     }
     // A step that only waits is announced when it starts.
     if ((!known || waited) && (vertex.started || vertex.cached)) this.#line(vertex.digest, '', out)
@@ -270,6 +277,12 @@ function imagesOf(names: string[]): { name: string; digest: string | null }[] {
 
 function isWork(name: string): boolean {
   return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
+}
+
+/** By the flags in its name. */
+function hasCacheMount(name: string): boolean {
+  const [, flags = ''] = /^\[[^\]]*\] RUN ((?:--\S+\s+)*)/.exec(name) ?? []
+  return flags.includes('type=cache')
 }
 
 /** How BuildKit calls the transfer of the context. */
