@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { baseImages } from '../src/lib/build/base-images.ts'
+import { baseImages, namingOf } from '../src/lib/build/base-images.ts'
 import type { Builder } from '../src/lib/builder/builder.ts'
 import type { Registry } from '../src/lib/registry/registry.ts'
 
@@ -10,7 +10,7 @@ const NODE = `docker.io/library/node:24`
 const bases = (dockerfile: string, contexts: Record<string, string> = {}, remoteFiles = false) =>
   baseImages(
     { images: [{ name: NODE, digest: DIGEST }], remoteFiles },
-    { dockerfile, contexts },
+    namingOf(dockerfile, { buildArgs: {}, target: null, contexts }),
     new Map(),
     { builder: {} as Builder, registry: {} as Registry },
     new AbortController().signal,
@@ -33,7 +33,12 @@ test.each([
     { base: `docker-image://node:24@${DIGEST}` },
     'registry',
   ],
-  ['a context and an argument', 'FROM $B', { base: `docker-image://node:24@${DIGEST}` }, 'registry'],
+  [
+    'a context and an argument',
+    'FROM base\nFROM node:$TARGETARCH',
+    { base: `docker-image://node:24@${DIGEST}` },
+    'registry',
+  ],
   ['a commit, too', 'FROM node:24', { docs: `https://git.lan/docs.git#${'a'.repeat(40)}:src` }, 'registry'],
 ])('an image that is named by %s', async (_, dockerfile, contexts, resolved) => {
   expect(await bases(dockerfile, contexts)).toEqual([{ name: NODE, digest: DIGEST, resolved }])

@@ -45,8 +45,13 @@ describe('imports go one way: commands, setup, server and adapters, build, error
     expect(all.some((i) => i.typeOnly && i.from === 'build')).toBe(true)
   })
 
-  test('build/ knows the other folders as types only', () => {
-    expect(offenders((i) => i.from === 'build' && i.to !== 'build' && i.to !== '' && !i.typeOnly)).toEqual([])
+  test('build/ knows the other folders as types only, but for the reader of Dockerfiles', () => {
+    const allowed = ['build', 'dockerfile', '']
+    expect(offenders((i) => i.from === 'build' && !allowed.includes(i.to) && !i.typeOnly)).toEqual([])
+  })
+
+  test('the reader of Dockerfiles imports nothing of ours', () => {
+    expect(offenders((i) => i.from === 'dockerfile' && i.to !== 'dockerfile')).toEqual([])
   })
 
   test('an adapter never imports another, but for types and the builders, which use buildkit and registry', () => {

@@ -70,12 +70,15 @@ export function settingsKey({ buildArgs, network, reproducible, ssh: _, ...rest 
   return hashOf([], [JSON.stringify([sorted(buildArgs), network, ...more, ...last])])
 }
 
-/** The text of the Dockerfile. */
-export async function dockerfileText(context: Context, signal: AbortSignal): Promise<string> {
+/** More than any Dockerfile that people write, in bytes. */
+const LONGEST_DOCKERFILE = 1 << 20
+
+/** The text of the Dockerfile; null when it is longer than 1 MiB, or there is none. */
+export async function dockerfileText(context: Context, signal: AbortSignal): Promise<string | null> {
   const file = context.dockerfileEntries.find(
     ({ kind, path }) => kind === 'file' && !path.endsWith('.dockerignore'),
   )
-  if (!file) return ''
+  if (!file || file.size > LONGEST_DOCKERFILE) return null
   const pieces: Uint8Array[] = []
   for await (const piece of context.read(file, signal)) pieces.push(piece)
   return Buffer.concat(pieces).toString('utf8')

@@ -1,4 +1,5 @@
 import type { Builder } from '../builder/builder.ts'
+import { ConveyorError } from '../errors.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
@@ -47,9 +48,12 @@ export async function findSameTree(
     const { recipe } = artifact
     if (recipe?.settings !== settingsKey(settings)) continue
     const found = await stillGood(artifact, imageName, parts, io.signal)
-    if (typeof found === 'string') continue
-    await sayReused(artifact, build, io)
-    return { ...found, recipe, tree }
+    if ('digest' in found) {
+      await sayReused(artifact, build, io)
+      return { ...found, recipe, tree }
+    }
+    // Why not is said once the files are there, unless another image is found by them.
+    if (found.silent) return null
   }
   return null
 }
@@ -66,11 +70,12 @@ export async function findImage(order: BuildOrder, parts: Parts, io: BuildIo): P
   let miss: string | undefined
   for (const artifact of candidates) {
     const found = await stillGood(artifact, imageName, parts, io.signal)
-    if (typeof found === 'string') miss ??= found
-    else {
+    if ('digest' in found) {
       await sayReused(artifact, build, io)
       return found
     }
+    miss ??= found.why
+    if (found.silent) break
   }
   await say(`building: ${miss ?? (await difference(order, parts))}`)
   return null
@@ -89,25 +94,43 @@ export function digestUnder(imageName: string, { image }: Artifact): string | nu
   return image.startsWith(`${imageName}@`) ? image.slice(imageName.length + 1) : null
 }
 
-/** The image of an artifact, or why it can not be used. */
+/** Why an image cannot be used. */
+interface Miss {
+  why: string
+  /** The registry does not say what it has, so that asking for others is no use. */
+  silent?: true
+}
+
+/** The image of an artifact, or why it cannot be used. */
 async function stillGood(
   artifact: Artifact,
   imageName: string,
   parts: Parts,
   signal: AbortSignal,
-): Promise<KnownImage | string> {
+): Promise<KnownImage | Miss> {
   const of = `the build of ${artifact.sha.slice(0, 7)}`
   const { bases, image } = artifact
   const digest = digestUnder(imageName, artifact)
-  if (digest === null) return `${of} had another name, ${image}`
-  if (!bases)
-    return `what ${of} took from outside can not be compared (ADD of a URL, a named context, or an image without a digest)`
+  if (digest === null) return { why: `${of} had another name, ${image}` }
+  if (!bases) {
+    const what = 'ADD of a URL, a named context, or an image without a digest'
+    return { why: `what ${of} took from outside can not be compared (${what})` }
+  }
   const [changed, present] = await Promise.all([
     changedBase(bases, parts, signal),
-    parts.registry.head(imageName, digest, signal),
+    parts.registry.head(imageName, digest, signal).catch((error: unknown) => {
+      signal.throwIfAborted()
+      // To build, it may be enough to push.
+      if (error instanceof ConveyorError) return error
+      throw error
+    }),
   ])
-  if (changed) return `base image ${changed.name} has changed since ${of}`
-  if (present === null) return `the image of ${of} is gone from the registry`
+  if (changed) return { why: `base image ${changed.name} ${changed.why} since ${of}` }
+  if (present instanceof ConveyorError) {
+    const why = `the registry does not say whether it still has the image of ${of}: ${present.message}`
+    return { why, silent: true }
+  }
+  if (present === null) return { why: `the image of ${of} is gone from the registry` }
   return { digest, bases }
 }
 

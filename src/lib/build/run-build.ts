@@ -5,7 +5,7 @@ import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import { baseImages, imagesNamedOutsideOfFrom } from './base-images.ts'
+import { baseImages, imagesNamedOutsideOfFrom, namingOf } from './base-images.ts'
 import type { Build, Recipe } from './build.ts'
 import { CacheImport } from './cache-import.ts'
 import type { EarlyParts } from './early-bases.ts'
@@ -60,8 +60,8 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     try {
       return await publish({ build, imageName, ...known, pushed: false }, parts, io, watch)
     } catch (error) {
-      // The registry had the manifest, but a garbage collection took layers of it.
-      if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
+      // The registry had the manifest, but a garbage collection took layers of it; or it does not give it away.
+      if (!(error instanceof ConveyorError && ['not_found', 'unauthorized'].includes(error.kind))) throw error
       await say(`building after all: ${error.message}`)
       return null
     }
@@ -115,10 +115,8 @@ async function buildImage(
   io: BuildIo,
   watch: Stopwatch,
 ): Promise<(KnownImage & Pick<BuiltImage, 'steps'>) | null> {
-  const naming = {
-    dockerfile: await dockerfileText(order.context, io.signal),
-    contexts: parts.settings(order.build.repository).contexts,
-  }
+  const text = await dockerfileText(order.context, io.signal)
+  const naming = namingOf(text, parts.settings(order.build.repository))
   const before = imagesNamedOutsideOfFrom(naming, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry, io.signal)

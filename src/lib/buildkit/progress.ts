@@ -250,11 +250,11 @@ export function isDockerfileStep(name: string): boolean {
 const CONTEXT = /^\[context (?!\d+\/\d+\])/
 
 /**
- * `ADD https://...` and the like: a step of its own, named after the address. Also those of named contexts: of
- * two builds that need the same thing at the same time, BuildKit tells both the name that one of them has for it.
+ * `ADD https://...` and the like: a step of its own, named after the whole instruction, in which the address need
+ * not be the first thing. Also those of named contexts: of two builds that need the same thing at the same time, BuildKit tells both the name that one of them has for it.
  */
 const REMOTE =
-  /^(\[[^\]]*\] ADD (--\S+ )*|\[context [^\]]+\] )?"?(https?|git|ssh|git@[^:]+):|^\[internal\] load git source (?!\S+#([0-9a-f]{40}|[0-9a-f]{64})(:\S*)?$)/
+  /^\[[^\]]*\] ADD .*(:\/\/|@[^@/\s]*:)|^(\[context [^\]]+\] )?"?(https?|git|ssh|git@[^:]+):|^\[internal\] load git source (?!\S+#([0-9a-f]{40}|[0-9a-f]{64})(:\S*)?$)/s
 
 /** How steps are called that stand for an image. */
 const IMAGES = [
@@ -263,14 +263,26 @@ const IMAGES = [
   /^\[context [^\]]+\] (?!https?:)(\S+)$/,
 ]
 
+/** An image that has no layers is a step of no other kind. */
+const METADATA = /^\[(?:\S+ )?internal\] load metadata for (\S+)$/
+
 /** The images of FROM, COPY --from, syntax lines and named contexts, each once. */
 function imagesOf(names: string[]): { name: string; digest: string | null }[] {
   const images = new Map<string, { name: string; digest: string | null }>()
-  for (const step of names) {
-    const named = IMAGES.map((form) => form.exec(step)?.[1]).find((name) => name !== undefined)
-    if (!named) continue
+  const add = (named: string) => {
     const [name = '', digest = null] = named.split('@')
     images.set(named, { name, digest })
+  }
+  for (const step of names) {
+    const named = IMAGES.map((form) => form.exec(step)?.[1]).find((name) => name !== undefined)
+    if (named) add(named)
+  }
+  // Of BuildKit's names, some have no tag for `latest`.
+  const plain = (name: string) => name.replace(/@.*$/s, '').replace(/:latest$/, '')
+  const told = new Set([...images.keys()].map(plain))
+  for (const step of names) {
+    const named = METADATA.exec(step)?.[1]
+    if (named && !told.has(plain(named))) add(named)
   }
   return [...images.values()]
 }

@@ -133,6 +133,15 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     return { digest, mediaType: mediaTypeOf(answer), bytes: answer.body }
   }
 
+  async function digestByGet(imageName: string, reference: string, signal?: AbortSignal) {
+    try {
+      return (await manifest(imageName, reference, signal)).digest
+    } catch (error) {
+      if (error instanceof ConveyorError && error.kind === 'not_found') return null
+      throw error
+    }
+  }
+
   return {
     manifest,
 
@@ -141,6 +150,8 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       const headers = { accept: MANIFEST_TYPES.join(', ') }
       const answer = await call(target, { method: 'HEAD', headers, signal })
       if (answer.status === 404) return null
+      // Some proxies let no HEAD through.
+      if (answer.status === 405 || answer.status === 501) return digestByGet(imageName, reference, signal)
       if (answer.status !== 200) throw refused(target, answer)
       const digest = answer.header('docker-content-digest')
       // The header is a "should" in the spec, and the digest of the bytes is as good.

@@ -1,0 +1,197 @@
+import { contextName, fullName, isImageName } from './image-names.ts'
+import { frontendsOf, type Heredocs, parse } from './instructions.ts'
+import { Refused, Unreadable } from './refused.ts'
+import { type Source, type Stage, stagesOf } from './stages.ts'
+
+/** What is set for a build and decides which images it takes. */
+export interface ReadSettings {
+  buildArgs: Record<string, string>
+  /** Stage that is built; null: the last. */
+  target: string | null
+  /** What stands for a name: `docker-image://...` or a URL. */
+  contexts: Record<string, string>
+}
+
+/** An image that a build takes something from. */
+export interface ImageUse {
+  kind: Source['kind'] | 'syntax'
+  /** As it is written, after substitution; null when it is not known. */
+  name: string | null
+  /** False when it depends on what is not known whether it is taken at all. */
+  certain: boolean
+  platform: boolean
+}
+
+export interface Reading {
+  /** Each once, in the order in which they are met from the target on. */
+  uses: ImageUse[]
+  /** Names that a named context stands in for, where the frontend knows named contexts. */
+  replaced: string[]
+  /** Whether ADD takes something from a URL or a git repository, or may. */
+  remoteFiles: boolean
+  /** What else it takes is not known: no version of BuildKit is known to build it, or not all build the same. */
+  unreadable: boolean
+}
+
+/** More than any Dockerfile that people write. */
+const LONGEST = 1 << 20
+/** More are not worth the requests to their registries. */
+export const MOST_IMAGES = 50
+const STOCK_FRONTEND = /(^|\/)docker\/dockerfile(-upstream)?([:@]|$)/
+
+/**
+ * The images that building a Dockerfile takes something from, through all the stages that its target needs.
+ * @param dockerfile null when it could not be read
+ */
+export function readImages(dockerfile: string | null, settings: ReadSettings): Reading {
+  const reading: Reading = { uses: [], replaced: [], remoteFiles: false, unreadable: false }
+  if (dockerfile === null || dockerfile.length > LONGEST) return { ...reading, unreadable: true }
+  const collected = new Collected(reading)
+  for (const name of [...frontendsOf(dockerfile), settings.buildArgs.BUILDKIT_SYNTAX ?? '']) {
+    if (name !== '') collected.use({ kind: 'syntax', name, certain: false, platform: false })
+    // Any other may have a language of its own.
+    reading.unreadable ||= name !== '' && !STOCK_FRONTEND.test(name)
+  }
+  const dialects: Heredocs[] = dockerfile.includes('<<') ? ['spaced', 'tight', 'none'] : ['none']
+  const read = dialects.filter((heredocs) => readAs(heredocs, dockerfile, settings, collected))
+  reading.unreadable ||= read.length === 0
+  return reading
+}
+
+/** The same by full names, `docker.io/library/alpine:latest`, with a digest if it is named by one. */
+export function externalImages(
+  dockerfile: string | null,
+  settings: ReadSettings,
+): { images: string[]; unknown: boolean; remoteFiles: boolean } {
+  const { uses, unreadable, remoteFiles } = readImages(dockerfile, settings)
+  const names = new Set(uses.flatMap(({ name }) => (name === null ? [] : [fullName(name)])))
+  const unknown = unreadable || names.size > MOST_IMAGES || uses.some(({ name }) => name === null)
+  return { images: [...names].slice(0, MOST_IMAGES), unknown, remoteFiles }
+}
+
+/** @returns whether a frontend that knows these heredocs builds it, as far as can be told */
+function readAs(heredocs: Heredocs, dockerfile: string, settings: ReadSettings, to: Collected): boolean {
+  try {
+    const stages = stagesOf(parse(dockerfile, heredocs), settings.buildArgs)
+    new Walk(stages, settings.contexts, to).from(settings.target)
+    return true
+  } catch (error) {
+    if (error instanceof Unreadable) to.reading.unreadable = true
+    else if (!(error instanceof Refused)) throw error
+    return false
+  }
+}
+
+class Collected {
+  readonly reading: Reading
+  readonly #known = new Map<string, ImageUse>()
+
+  constructor(reading: Reading) {
+    this.reading = reading
+  }
+
+  use(use: ImageUse): void {
+    const name = use.name !== null && isImageName(use.name) ? use.name : null
+    const key = JSON.stringify([use.kind, name, use.platform])
+    const known = this.#known.get(key)
+    if (known) known.certain ||= use.certain
+    else {
+      const own = { ...use, name }
+      this.#known.set(key, own)
+      this.reading.uses.push(own)
+    }
+  }
+}
+
+/** Goes through the stages that a target needs. */
+class Walk {
+  readonly #stages: Stage[]
+  readonly #contexts: Map<string, string>
+  readonly #to: Collected
+  /** The newest stage of each name, of all. */
+  readonly #named = new Map<string, number>()
+  /** The stage that each one is built on; undefined for an image. */
+  readonly #below: (number | undefined)[] = []
+  /** Whether each stage that was met is certainly needed. */
+  readonly #met = new Map<number, boolean>()
+  readonly #open: number[] = []
+
+  constructor(stages: Stage[], contexts: Record<string, string>, to: Collected) {
+    this.#stages = stages
+    this.#contexts = new Map(Object.entries(contexts))
+    this.#to = to
+    for (const [index, { name, base }] of stages.entries()) {
+      // As BuildKit has it, in FROM the case counts, and a stage is known after its line.
+      this.#below.push(base.name === null ? undefined : this.#named.get(base.name))
+      if (name !== null) this.#named.set(name, index)
+    }
+  }
+
+  /** @throws Refused, Unreadable */
+  from(target: string | null): void {
+    const first = target === null ? this.#stages.length - 1 : this.#named.get(target.toLowerCase())
+    if (first === undefined || first < 0) throw new Refused('there is no such stage')
+    this.#meet(first, true)
+    for (let index = this.#open.pop(); index !== undefined; index = this.#open.pop()) this.#visit(index)
+  }
+
+  #meet(index: number, certain: boolean): void {
+    const met = this.#met.get(index)
+    if (met !== undefined && (met || !certain)) return
+    this.#met.set(index, certain)
+    this.#open.push(index)
+  }
+
+  #visit(index: number): void {
+    const stage = this.#stages[index]
+    if (!stage) return
+    const certain = this.#met.get(index) ?? false
+    const replaced = stage.name !== null && this.#context(stage.name, stage.base, certain)
+    if (!replaced) this.#from(stage.base, index, certain)
+    if (stage.remoteFiles) this.#to.reading.remoteFiles = true
+    for (const source of stage.sources) this.#source(source, certain && !replaced)
+  }
+
+  #from(base: Source, index: number, certain: boolean): void {
+    const below = this.#below[index]
+    if (below !== undefined) this.#meet(below, certain)
+    else if (base.name !== null) this.#image(base, certain)
+    else {
+      this.#to.use({ ...base, certain })
+      // It may be any stage before it.
+      for (let one = 0; one < index; one += 1) this.#meet(one, false)
+    }
+  }
+
+  #source(source: Source, certain: boolean): void {
+    const name = source.name ?? ''
+    const isIndex = source.kind === 'copy' && /^[+-]?\d+$/.test(name)
+    const stage = isIndex ? Number(name) : this.#named.get(name.toLowerCase())
+    if (stage === undefined) this.#image(source, certain)
+    else if (stage >= 0 && stage < this.#stages.length) this.#meet(stage, certain)
+    // BuildKit counts images that other instructions name as stages, too.
+    else throw new Unreadable('a stage by a number that none has')
+  }
+
+  #image(source: Source, certain: boolean): void {
+    if (source.name === 'scratch') return
+    if (this.#context(source.name ?? '', source, certain)) return
+    this.#to.use({ ...source, certain })
+  }
+
+  /** Whether a named context stands for what is called so. */
+  #context(name: string, { kind }: Source, certain: boolean): boolean {
+    if (this.#contexts.size === 0 || /^(scratch|context)$/i.test(name)) return false
+    const key = contextName(name)
+    // Those for one platform: which that is, is not known.
+    if ([...this.#contexts.keys()].some((one) => one.startsWith(`${key}::`))) {
+      throw new Unreadable('a context for one platform')
+    }
+    const context = this.#contexts.get(key)
+    if (context === undefined) return false
+    this.#to.reading.replaced.push(name)
+    const image = /^docker-image:(?:\/\/)?(.+)/s.exec(context)?.[1]
+    if (image && image !== 'scratch') this.#to.use({ kind, name: image, certain, platform: false })
+    return true
+  }
+}

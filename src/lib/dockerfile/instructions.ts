@@ -1,0 +1,194 @@
+import { Refused, Unreadable } from './refused.ts'
+import { wordsOf } from './shell-word.ts'
+import { trimLeft, trimRight, trimTabs } from './text.ts'
+import { jsonStrings, type Split, splitLine } from './words.ts'
+
+/** One instruction, on as many lines as it was written. */
+export interface Instruction {
+  /** In lower case: `from`. */
+  keyword: string
+  /** `--name=value`, without quotes. */
+  flags: string[]
+  /** What follows the flags, with quotes and variables. */
+  args: string
+  /** What the arguments list, where that is JSON. */
+  json: string[] | null
+}
+
+export interface Parsed {
+  /** Backslash or backtick. */
+  escape: string
+  instructions: Instruction[]
+}
+
+/**
+ * Which heredocs the frontend knows. Those before Dockerfile 1.4 (that of Docker 20.10) take the lines of one for
+ * instructions; newer ones allow for a space, `<< EOF`.
+ */
+export type Heredocs = 'none' | 'tight' | 'spaced'
+
+const KEYWORDS = new Set(
+  'add arg cmd copy entrypoint env expose from healthcheck label maintainer onbuild run shell stopsignal user volume workdir'.split(
+    ' ',
+  ),
+)
+const WITH_HEREDOCS = ['add', 'copy', 'run']
+const WITH_JSON = ['add', 'cmd', 'copy', 'entrypoint', 'run', 'shell', 'volume']
+
+/**
+ * The instructions of a Dockerfile, as BuildKit's parser reads them.
+ * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/parser.go, Parse)
+ * @throws Refused for what BuildKit refuses too, Unreadable where its versions differ
+ */
+export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
+  const directives = new Directives()
+  const lines = new Lines(dockerfile)
+  const instructions: Instruction[] = []
+  for (let raw = lines.next(); raw !== null; raw = lines.next()) {
+    const text = trimLeft(trimRight(raw, '\r\n'))
+    directives.see(text)
+    if (text === '' || text.startsWith('#')) continue
+    const line = continued(text, lines, directives.escape)
+    const split = splitLine(line, directives.escape)
+    const one = instructionOf(split)
+    instructions.push(one)
+    const inner = one.keyword === 'onbuild' ? instructionOf(splitLine(one.args, directives.escape)) : one
+    if (heredocs === 'none' || !line.includes('<<') || !WITH_HEREDOCS.includes(inner.keyword)) continue
+    if (inner.json) continue
+    // Older versions take `["a"] <<EOF` for a list, and leave out what follows it.
+    if (inner.args.startsWith('[')) throw new Unreadable('what may be a list, and a heredoc')
+    for (const heredoc of heredocsOf(line, heredocs === 'spaced')) skip(heredoc, lines)
+  }
+  return { escape: directives.escape, instructions }
+}
+
+/** @throws Refused when BuildKit knows no such instruction */
+export function instructionOf({ keyword, flags, args }: Split): Instruction {
+  const name = keyword.toLowerCase()
+  if (!KEYWORDS.has(name)) throw new Refused('an unknown instruction')
+  return { keyword: name, flags, args, json: WITH_JSON.includes(name) ? jsonStrings(args) : null }
+}
+
+class Lines {
+  readonly #text: string
+  #at: number
+
+  constructor(text: string) {
+    this.#text = text
+    this.#at = text.startsWith('\ufeff') ? 1 : 0
+  }
+
+  /** The next line without its end; null when there is none. */
+  next(): string | null {
+    if (this.#at >= this.#text.length) return null
+    const end = this.#text.indexOf('\n', this.#at)
+    const line = this.#text.slice(this.#at, end < 0 ? this.#text.length : end)
+    this.#at = end < 0 ? this.#text.length : end + 1
+    return line
+  }
+}
+
+/** A line with those that continue it. Comments and empty lines in between are passed over. */
+function continued(first: string, lines: Lines, escapeChar: string): string {
+  const pieces: string[] = []
+  for (let text = first; ; ) {
+    const piece = withoutContinuation(text, escapeChar)
+    pieces.push(piece ?? text)
+    if (piece === null) return pieces.join('')
+    for (;;) {
+      const raw = lines.next()
+      if (raw === null) return pieces.join('')
+      text = trimRight(raw, '\r\n')
+      const start = trimLeft(text)
+      if (start !== '' && !start.startsWith('#')) break
+    }
+  }
+}
+
+/** Null for a line that ends here. (lineContinuationRegex) */
+function withoutContinuation(text: string, escapeChar: string): string | null {
+  const line = trimRight(text, ' \t')
+  if (!line.endsWith(escapeChar) || line.at(-2) === escapeChar) return null
+  return line.slice(0, -1)
+}
+
+/**
+ * `# escape=...` and the like, before anything else.
+ * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/directives.go)
+ */
+class Directives {
+  escape = '\\'
+  #ended = false
+  readonly #seen = new Set<string>()
+
+  see(text: string): void {
+    if (this.#ended) return
+    const { name = '', value = '' } = directiveOf(text) ?? {}
+    if (!['syntax', 'escape', 'check'].includes(name)) {
+      this.#ended = true
+      return
+    }
+    if (this.#seen.has(name)) throw new Refused(`two directives ${name}`)
+    // Older versions do not know `check`, which for them ends the directives.
+    if (this.#seen.has('check') && name === 'escape') throw new Unreadable('a directive behind # check')
+    this.#seen.add(name)
+    if (name !== 'escape') return
+    if (value !== '\\' && value !== '`') throw new Refused('an escape that is none')
+    this.escape = value
+  }
+}
+
+function directiveOf(text: string): { name: string; value: string } | null {
+  const match = /^#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=(.+)$/s.exec(text)
+  return match && { name: (match[1] ?? '').toLowerCase(), value: (match[2] ?? '').trim() }
+}
+
+/**
+ * The frontends that a Dockerfile may ask for by `# syntax=IMAGE`. More than one when versions of BuildKit differ in
+ * which of them counts.
+ */
+export function frontendsOf(dockerfile: string): string[] {
+  const lines = new Lines(dockerfile)
+  const frontends = new Set<string>()
+  for (let line = lines.next(), first = true; line !== null; line = lines.next(), first = false) {
+    if (first && line.startsWith('#!')) continue
+    const directive = directiveOf(trimLeft(trimRight(line, '\r\n')))
+    if (!directive) break
+    if (directive.name === 'syntax') frontends.add(directive.value.split(' ')[0] ?? '')
+  }
+  return [...frontends]
+}
+
+interface Heredoc {
+  /** The line that ends it. */
+  end: string
+  /** Whether tabs may be before that (`<<-`). */
+  tabs: boolean
+}
+
+/** The heredocs that begin in a line. (heredocsFromLine) */
+function heredocsOf(line: string, spaced: boolean): Heredoc[] {
+  let words: string[]
+  try {
+    words = wordsOf(line, { quotes: true, escapes: true, spaced })
+  } catch (error) {
+    if (error instanceof Refused) return []
+    throw error
+  }
+  return words.flatMap((word) => {
+    const match = /^\d*<<(-?)([^<]*)$/.exec(word)
+    const name = spaced ? match?.[2]?.replace(/^[\t\n\f\r ]+/, '') : match?.[2]
+    if (!name) return []
+    const [end, ...more] = wordsOf(name, { quotes: false, escapes: false, spaced })
+    return end === undefined || more.length > 0 ? [] : [{ end, tabs: match?.[1] === '-' }]
+  })
+}
+
+/** @throws Refused when it does not end */
+function skip({ end, tabs }: Heredoc, lines: Lines): void {
+  for (let raw = lines.next(); raw !== null; raw = lines.next()) {
+    const line = trimRight(raw, '\r\n')
+    if ((tabs ? trimTabs(line) : line) === end) return
+  }
+  throw new Refused('a heredoc does not end')
+}

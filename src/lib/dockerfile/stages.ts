@@ -1,0 +1,210 @@
+import { Globs } from './glob.ts'
+import { type Instruction, instructionOf, type Parsed } from './instructions.ts'
+import { Refused, Unreadable } from './refused.ts'
+import { substitute, UNKNOWN } from './shell-word.ts'
+import { assignments, csvFields, flagValue, flagValues, split, splitLine } from './words.ts'
+
+/** Something that a stage takes files from: another stage, a named context, or an image. */
+export interface Source {
+  kind: 'from' | 'copy' | 'mount'
+  /** With its variables substituted; null when that gives what is not known. */
+  name: string | null
+  /** Whether it is for a certain platform (`FROM --platform=...`). */
+  platform: boolean
+}
+
+export interface Stage {
+  /** In lower case; null for none. */
+  name: string | null
+  base: Source
+  /** In the order of the instructions, without `base`. */
+  sources: Source[]
+  /** ADD takes something from a URL or a git repository, or may. */
+  remoteFiles: boolean
+}
+
+/** The value of each platform that BuildKit is asked for; which one that is, is not known here. */
+const PLATFORM_ARGS = ['PLATFORM', 'OS', 'OSVERSION', 'ARCH', 'VARIANT'].flatMap((name) => [
+  `BUILD${name}`,
+  `TARGET${name}`,
+])
+
+/** Characters of values, and a thousand for each stage. */
+const MOST_WORK = 4_000_000
+
+/** Undefined, where a name is not in it: not set. Null: declared without a value. */
+type Values = Map<string, string | null>
+
+/**
+ * The stages of a Dockerfile. (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/dockerfile2llb/convert.go)
+ * @throws Refused, Unreadable
+ */
+export function stagesOf(parsed: Parsed, buildArgs: Record<string, string>): Stage[] {
+  return new Reader(parsed.escape, buildArgs).read(parsed.instructions)
+}
+
+/** A stage, and what later ones have from it. */
+interface Open {
+  stage: Stage
+  /** ARG and ENV. What is in neither may be in the base image's environment. */
+  values: Values
+  /** Whether an environment that is not known is beneath. */
+  foreign: boolean
+  /** What its ONBUILD says, which is done in stages that are built on it. */
+  triggers: Instruction[]
+}
+
+class Reader {
+  readonly #escape: string
+  readonly #buildArgs: Map<string, string>
+  readonly #globals: Values = new Map()
+  readonly #stages: Open[] = []
+  /** The newest of each name. */
+  readonly #named = new Map<string, Open>()
+  readonly #globs = new Globs()
+  #left = MOST_WORK
+
+  constructor(escapeChar: string, buildArgs: Record<string, string>) {
+    this.#escape = escapeChar
+    this.#buildArgs = new Map(Object.entries(buildArgs))
+    for (const name of [...PLATFORM_ARGS, 'TARGETSTAGE']) {
+      this.#globals.set(name, this.#buildArgs.get(name) ?? UNKNOWN)
+    }
+  }
+
+  read(instructions: Instruction[]): Stage[] {
+    for (const instruction of instructions) {
+      const open = this.#stages.at(-1)
+      if (instruction.keyword === 'from') this.#from(instruction)
+      else if (open) this.#within(instruction, open)
+      else if (instruction.keyword === 'arg') this.#globalArg(instruction)
+      else throw new Refused('an instruction before FROM')
+    }
+    return this.#stages.map(({ stage }) => stage)
+  }
+
+  #globalArg({ args }: Instruction): void {
+    for (const [name, value] of assignments(args, this.#escape, false)) {
+      const given = this.#buildArgs.get(name)
+      if (given !== undefined) this.#globals.set(name, given)
+      // Without a value, some versions set it to nothing, and others leave what it was.
+      else if (value === null) this.#globals.set(name, this.#globals.has(name) ? UNKNOWN : null)
+      else this.#globals.set(name, this.#value(value, this.#globals, false))
+    }
+  }
+
+  #from({ args, flags }: Instruction): void {
+    const [image = '', as, named, ...more] = split(args)
+    if (image === '' || more.length > 0 || (as !== undefined && named === undefined)) {
+      throw new Refused('FROM takes one argument, or three')
+    }
+    if (as !== undefined && as.toLowerCase() !== 'as') throw new Refused('FROM without AS')
+    const name = named?.toLowerCase() ?? null
+    if (name !== null && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw new Refused('no name for a stage')
+    const text = this.#value(image, this.#globals, false)
+    if (text === '') throw new Refused('FROM nothing')
+    const known = text.includes(UNKNOWN) ? null : text
+    const base = { kind: 'from' as const, name: known, platform: flagValue(flags, 'platform') !== undefined }
+    const below = known === null ? undefined : this.#named.get(known)
+    this.#spend((below?.values.size ?? 0) + 20 * (below?.triggers.length ?? 0) + 1000)
+    const open: Open = {
+      stage: { name, base, sources: [], remoteFiles: false },
+      values: new Map(below?.values),
+      foreign: below ? below.foreign : known !== 'scratch',
+      triggers: [],
+    }
+    this.#stages.push(open)
+    for (const trigger of below?.triggers ?? []) this.#within(trigger, open)
+    if (name !== null) this.#named.set(name, open)
+  }
+
+  #within(instruction: Instruction, open: Open): void {
+    const { keyword, flags, args } = instruction
+    if (keyword === 'arg') this.#arg(args, open)
+    else if (keyword === 'env') {
+      // All of one ENV see the values from before it.
+      const set = assignments(args, this.#escape, true).map(
+        ([name, value]) =>
+          [this.#value(name, open.values, open.foreign), this.#in(value ?? '', open)] as const,
+      )
+      for (const [name, value] of set) open.values.set(name, value)
+    } else if (keyword === 'copy') {
+      const from = flagValue(flags, 'from')
+      if (from) open.stage.sources.push({ kind: 'copy', name: from, platform: false })
+    } else if (keyword === 'run') {
+      for (const mount of flagValues(flags, 'mount')) {
+        const from = mountedFrom(mount)
+        if (from) open.stage.sources.push({ kind: 'mount', name: from, platform: false })
+      }
+    } else if (keyword === 'add') open.stage.remoteFiles ||= this.#addsRemote(instruction, open)
+    else if (keyword === 'onbuild') open.triggers.push(triggerOf(args, this.#escape))
+  }
+
+  #arg(args: string, { values, foreign }: Open): void {
+    const all = assignments(args, this.#escape, false)
+    for (const [key, text] of all) {
+      const name = this.#value(key, values, foreign)
+      const given = this.#buildArgs.get(name)
+      // Versions differ in whether one sees those before it in the same instruction.
+      if (all.length > 1 && text?.includes('$')) throw new Unreadable('ARG with several names')
+      const value = given ?? (text === null ? this.#globals.get(name) : this.#value(text, values, foreign))
+      // One that is given no value anywhere leaves what the environment has.
+      if (value !== undefined && value !== null) values.set(name, value)
+    }
+  }
+
+  #addsRemote({ args, json }: Instruction, open: Open): boolean {
+    // What looks like a list that does not end is a list to some versions only.
+    if (!json && args.startsWith('[') && isRemote(args)) return true
+    const words = json ?? split(args)
+    return words.slice(0, -1).some((word) => isRemote(this.#in(word, open)))
+  }
+
+  #in(text: string, { values, foreign }: Open): string {
+    return this.#value(text, values, foreign)
+  }
+
+  #value(text: string, values: Values, foreign: boolean): string {
+    if (text.includes(UNKNOWN)) throw new Unreadable('a NUL')
+    const lookup = (name: string) => (values.has(name) ? values.get(name) : foreign ? UNKNOWN : undefined)
+    try {
+      const value = substitute(text, this.#escape, lookup, this.#globs)
+      this.#spend(value.length)
+      return value
+    } catch (error) {
+      if (error instanceof Unreadable) return UNKNOWN
+      throw error
+    }
+  }
+
+  /** Stages that inherit much, and values that hold others, could be more than the text is long. */
+  #spend(work: number): void {
+    this.#left -= work
+    if (this.#left < 0) throw new Refused('too much')
+  }
+}
+
+/** What a `--mount` is from; empty for the context or nothing. @throws Refused */
+function mountedFrom(mount: string): string {
+  const values = csvFields(mount).flatMap((field) =>
+    /^from=/i.test(field) ? [field.slice('from='.length)] : [],
+  )
+  return values.at(-1) ?? ''
+}
+
+function triggerOf(args: string, escapeChar: string): Instruction {
+  const trigger = instructionOf(splitLine(args, escapeChar))
+  if (['from', 'maintainer', 'onbuild'].includes(trigger.keyword)) throw new Refused('no trigger')
+  return trigger
+}
+
+/**
+ * Whether ADD may take a source from elsewhere. Whatever ends in `.git` may be a git repository, even without a scheme.
+ * (https://github.com/moby/buildkit/blob/master/util/gitutil/git_ref.go)
+ */
+function isRemote(source: string): boolean {
+  if (source.startsWith('./') || source.startsWith('../')) return false
+  // A path, whatever comes behind its first slash.
+  const isPath = source.startsWith('/') && !source.includes('.git')
+  return !isPath && (source.includes(UNKNOWN) || /:\/\/|@[^@/\s]*:|\.git([#?]|$)/.test(source))
+}
