@@ -193,6 +193,8 @@ describe('what came from outside', () => {
     expect(
       sources(
         '[internal] load metadata for docker.io/library/node:24',
+        '[linux/amd64 internal] load metadata for acme/without-layers:1',
+        `[internal] load metadata for acme/without-layers:2@${digest}`,
         `[build 1/3] FROM docker.io/library/node:24@${digest}`,
         `[stage-1 1/2] FROM docker.io/library/node:24@${digest}`,
         '[stage-1 1/2] FROM local/base:1',
@@ -211,6 +213,8 @@ describe('what came from outside', () => {
         { name: '127.0.0.1:5000/tool:1', digest: null },
         { name: 'docker.io/docker/dockerfile:1', digest },
         { name: 'acme/tool:1', digest: null },
+        { name: 'acme/without-layers:1', digest: null },
+        { name: 'acme/without-layers:2', digest },
       ],
       remoteFiles: false,
     })
@@ -222,6 +226,9 @@ describe('what came from outside', () => {
     ['[2/3] ADD --checksum=sha256:1 http://example.com/a /a', true],
     ['git://github.com/acme/web.git#main', true],
     ['[2/3] ADD git@github.com:acme/web.git /a', true],
+    ['[2/3] ADD a.tgz https://example.com/b /d/', true],
+    ['[2/3] ADD [a.tgz, https://example.com/b, /d/]', true],
+    ['[2/3] ADD web@1.tgz /a', false],
     ['[context text] https://example.com/text', true],
     ['[internal] load git source https://git.lan/docs.git#main', true],
     [`[internal] load git source https://git.lan/docs.git#${'a'.repeat(40)}:src`, false],

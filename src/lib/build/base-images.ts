@@ -137,26 +137,29 @@ function isPinned(name: string, digest: string, { reading, contexts }: Naming): 
   return same.length > 0 && same.every((use) => use?.digest === digest)
 }
 
-/**
- * Why a build now may find other base images than they were, in one line, or null when it would find them all
- * unchanged.
- */
+/** Why a build now may find other base images than they were; null when it would find them all unchanged. */
 export async function changedBase(
   bases: BaseImage[],
   parts: Parts,
   signal: AbortSignal,
-): Promise<{ name: string; why: string } | null> {
-  const changes = await fewAtATime(bases, (base) => whyChanged(base, parts, signal))
-  const index = changes.findIndex((why) => why !== null)
-  const [name, why] = [bases[index]?.name, changes[index]]
-  return name !== undefined && why ? { name, why } : null
+): Promise<Change | null> {
+  const changes = await fewAtATime(bases, (base) => changeOf(base, parts, signal))
+  return changes.find((change) => change !== null) ?? null
 }
 
-async function whyChanged(
+/** Why a base image may be another now. */
+export interface Change {
+  /** In words that come before "since the build of ...". */
+  why: string
+  /** Its registry does not answer, or refuses to say. */
+  silent: boolean
+}
+
+async function changeOf(
   { name, resolved, digest }: BaseImage,
   parts: Parts,
   signal: AbortSignal,
-): Promise<string | null> {
+): Promise<Change | null> {
   if (resolved === 'pinned') return null
   try {
     // The engine takes an image of its own first, whatever the registry has.
@@ -165,10 +168,11 @@ async function whyChanged(
       resolved === 'registry' ? inRegistry(name, parts.registry, signal) : null,
     ])
     const same = resolved === 'engine' ? local === digest : local === null && remote === digest
-    return same ? null : 'has changed'
+    return same ? null : { why: `base image ${name} has changed`, silent: false }
   } catch (error) {
     signal.throwIfAborted()
-    return `cannot be looked up (${(error as Error).message}), so that it may have changed`
+    const said = (error as Error).message
+    return { why: `base image ${name} may have changed, as it cannot be looked up (${said}),`, silent: true }
   }
 }
 

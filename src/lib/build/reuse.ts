@@ -97,8 +97,8 @@ export function digestUnder(imageName: string, { image }: Artifact): string | nu
 /** Why an image cannot be used. */
 interface Miss {
   why: string
-  /** The registry does not say what it has, so that asking for others is no use. */
-  silent?: true
+  /** A registry does not say what it has, so that asking for others is no use. */
+  silent?: boolean
 }
 
 /** The image of an artifact, or why it cannot be used. */
@@ -125,7 +125,7 @@ async function stillGood(
       throw error
     }),
   ])
-  if (changed) return { why: `base image ${changed.name} ${changed.why} since ${of}` }
+  if (changed) return { ...changed, why: `${changed.why} since ${of}` }
   if (present instanceof ConveyorError) {
     const why = `the registry does not say whether it still has the image of ${of}: ${present.message}`
     return { why, silent: true }

@@ -46,17 +46,35 @@ const STOCK_FRONTEND = /(^|\/)docker\/dockerfile(-upstream)?([:@]|$)/
 export function readImages(dockerfile: string | null, settings: ReadSettings): Reading {
   const reading: Reading = { uses: [], replaced: [], remoteFiles: false, unreadable: false }
   if (dockerfile === null || dockerfile.length > LONGEST) return { ...reading, unreadable: true }
-  const collected = new Collected(reading)
-  for (const name of [...frontendsOf(dockerfile), settings.buildArgs.BUILDKIT_SYNTAX ?? '']) {
-    if (name !== '') collected.use({ kind: 'syntax', name, certain: false, platform: false })
+  for (const name of new Set([...frontendsOf(dockerfile), settings.buildArgs.BUILDKIT_SYNTAX ?? ''])) {
+    if (name === '') continue
+    reading.uses.push({ kind: 'syntax', name: imageOrNull(name), certain: false, platform: false })
     // Any other may have a language of its own.
-    reading.unreadable ||= name !== '' && !STOCK_FRONTEND.test(name)
+    reading.unreadable ||= !STOCK_FRONTEND.test(name)
   }
   const dialects: Heredocs[] = dockerfile.includes('<<') ? ['spaced', 'tight', 'none'] : ['none']
-  const read = dialects.filter((heredocs) => readAs(heredocs, dockerfile, settings, collected))
-  reading.unreadable ||= read.length === 0
+  const reads = dialects
+    .map((heredocs) => readAs(heredocs, dockerfile, settings))
+    .filter((one) => one !== null)
+  reading.unreadable ||= reads.length === 0 || reads.some(({ unreadable }) => unreadable)
+  reading.remoteFiles = reads.some(({ remoteFiles }) => remoteFiles)
+  reading.replaced = [...new Set(reads.flatMap(({ replaced }) => replaced))]
+  reading.uses.push(...merged(reads.map(({ uses }) => uses)))
   return reading
 }
+
+/** What is taken in any of several ways to read a file; for certain only if it is in all. */
+function merged(ways: ImageUse[][]): ImageUse[] {
+  const maps = ways.map((uses) => new Map(uses.map((use) => [keyOf(use), use])))
+  const all = new Map(maps.flatMap((uses) => [...uses]))
+  return [...all].map(([key, use]) => ({
+    ...use,
+    certain: maps.every((uses) => uses.get(key)?.certain ?? false),
+  }))
+}
+
+const keyOf = ({ kind, name, platform }: ImageUse) => JSON.stringify([kind, name, platform])
+const imageOrNull = (name: string | null) => (name !== null && isImageName(name) ? name : null)
 
 /** The same by full names, `docker.io/library/alpine:latest`, with a digest if it is named by one. */
 export function externalImages(
@@ -69,35 +87,30 @@ export function externalImages(
   return { images: [...names].slice(0, MOST_IMAGES), unknown, remoteFiles }
 }
 
-/** @returns whether a frontend that knows these heredocs builds it, as far as can be told */
-function readAs(heredocs: Heredocs, dockerfile: string, settings: ReadSettings, to: Collected): boolean {
+/** As a frontend reads it that knows these heredocs; null when that refuses it. */
+function readAs(heredocs: Heredocs, dockerfile: string, settings: ReadSettings): Reading | null {
+  const to = new Collected()
   try {
     const stages = stagesOf(parse(dockerfile, heredocs), settings.buildArgs)
     new Walk(stages, settings.contexts, to).from(settings.target)
-    return true
   } catch (error) {
-    if (error instanceof Unreadable) to.reading.unreadable = true
-    else if (!(error instanceof Refused)) throw error
-    return false
+    if (error instanceof Refused) return null
+    if (!(error instanceof Unreadable)) throw error
+    to.reading.unreadable = true
   }
+  return to.reading
 }
 
 class Collected {
-  readonly reading: Reading
+  readonly reading: Reading = { uses: [], replaced: [], remoteFiles: false, unreadable: false }
   readonly #known = new Map<string, ImageUse>()
 
-  constructor(reading: Reading) {
-    this.reading = reading
-  }
-
   use(use: ImageUse): void {
-    const name = use.name !== null && isImageName(use.name) ? use.name : null
-    const key = JSON.stringify([use.kind, name, use.platform])
-    const known = this.#known.get(key)
-    if (known) known.certain ||= use.certain
+    const own = { ...use, name: imageOrNull(use.name) }
+    const known = this.#known.get(keyOf(own))
+    if (known) known.certain ||= own.certain
     else {
-      const own = { ...use, name }
-      this.#known.set(key, own)
+      this.#known.set(keyOf(own), own)
       this.reading.uses.push(own)
     }
   }
