@@ -61,6 +61,7 @@ test.each([
   ['FROM a\nRUN cat <<RUN\nFROM b\nRUN', 'a b'],
   ['FROM a\nRUN ["cat", "<<E"]\nFROM b', 'b'],
   ['FROM a\nRUN ["cat"] <<E\nFROM b\nE\n', '?'],
+  ['FROM a\nRUN [ "$X" = y ] || cat <<E\nFROM b\nE\n', 'a'],
   ["FROM a\nRUN echo don't <<E\nFROM b", 'b'],
   ['FROM a\nRUN echo $«x#y» <<E\nFROM b\nE', '?'],
   ['FROM a\nONBUILD RUN <<E\nFROM b\nE\nFROM c', 'c'],

@@ -33,6 +33,8 @@ const KEYWORDS = new Set(
   ),
 )
 const WITH_HEREDOCS = ['add', 'copy', 'run']
+/** A list of strings, whatever follows it. */
+const LIST = /^\[\s*(?:"(?:[^"\\]|\\.)*"\s*(?:,\s*"(?:[^"\\]|\\.)*"\s*)*)?\]/
 const WITH_JSON = ['add', 'cmd', 'copy', 'entrypoint', 'run', 'shell', 'volume']
 
 /**
@@ -56,7 +58,7 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     if (heredocs === 'none' || !line.includes('<<') || !WITH_HEREDOCS.includes(inner.keyword)) continue
     if (inner.json) continue
     // Older versions take `["a"] <<EOF` for a list, and leave out what follows it.
-    if (inner.args.startsWith('[')) throw new Unreadable('what may be a list, and a heredoc')
+    if (LIST.test(inner.args)) throw new Unreadable('what may be a list, and a heredoc')
     for (const heredoc of heredocsOf(line, heredocs === 'spaced')) skip(heredoc, lines)
   }
   return { escape: directives.escape, instructions }

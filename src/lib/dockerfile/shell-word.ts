@@ -30,9 +30,9 @@ export function substitute(text: string, escapeChar: string, lookup: Lookup, glo
 }
 
 /**
- * The words of a line in which heredocs are looked for, or of the name of one: quotes, escapes and variables stay
- * as they are. (Lex.ProcessWords with RawQuotes, RawEscapes and SkipUnsetEnv)
- * @param options.raw whether quotes and escapes stay; without, they are removed
+ * The words of a line in which heredocs are looked for, or of the name of one; variables stay as they are.
+ * (Lex.ProcessWords with SkipUnsetEnv, RawQuotes and RawEscapes)
+ * @param options.quotes whether quotes stay; `escapes`, the same of escapes
  * @param options.spaced whether `<< EOF` is one word, as for newer frontends
  * @throws Refused, which where heredocs are looked for means that there are none; Unreadable where versions differ
  */
