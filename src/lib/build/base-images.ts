@@ -177,12 +177,16 @@ async function changeOf(
 }
 
 /** Null when the registry does not have it. @throws ConveyorError when it does not say */
-async function inRegistry(name: string, registry: Registry, signal: AbortSignal): Promise<string | null> {
+export async function inRegistry(
+  name: string,
+  registry: Registry,
+  signal: AbortSignal,
+): Promise<string | null> {
   const colon = name.lastIndexOf(':')
   return registry.head(name.slice(0, colon), name.slice(colon + 1), signal)
 }
 
-async function fewAtATime<T, R>(items: T[], work: (item: T) => Promise<R>): Promise<R[]> {
+export async function fewAtATime<T, R>(items: T[], work: (item: T) => Promise<R>): Promise<R[]> {
   const results: R[] = []
   const queue = items.entries()
   const lanes = Array.from({ length: AT_ONCE }, async () => {

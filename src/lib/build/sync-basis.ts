@@ -1,8 +1,9 @@
 import type { Builder } from '../builder/builder.ts'
+import { externalImages } from '../dockerfile/external-images.ts'
+import { splitDigest } from '../dockerfile/image-names.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
-import { inRegistry } from './base-images.ts'
-import { basesOf } from './early-bases.ts'
+import { fewAtATime, inRegistry } from './base-images.ts'
 import { type BuildSettings, dockerfileKey, dockerfileText, settingsKey } from './recipe.ts'
 
 /** As files wait for it before they go to BuildKit, it has a time limit of its own, in milliseconds. */
@@ -18,20 +19,26 @@ export async function syncBasis(
   parts: { builder: Pick<Builder, 'localImage'>; registry: Registry },
   signal: AbortSignal,
 ): Promise<string | null> {
+  const { images, unknown, remoteFiles } = externalImages(await dockerfileText(context, signal), settings)
+  // An image of a URL or a branch may be another one at any time.
+  const moves = Object.values(settings.contexts).some((from) => !from.startsWith('docker-image://'))
+  if (unknown || remoteFiles || moves) return null
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)])
-  try {
-    const images = basesOf(await dockerfileText(context, signal), settings)
-    const digests = await Promise.all(
-      images.map(
-        async (name) =>
-          (await parts.builder.localImage(name)) ?? (await inRegistry(name, parts.registry, limited)),
-      ),
-    )
-    if (digests.includes(null)) return null
-    return JSON.stringify([dockerfileKey(context), settingsKey(settings), digests])
-  } catch (error) {
+  const digests = await fewAtATime(images, (name) => digestNow(name, parts, limited)).catch(() => {
+    // The build, which needs them too, will say what is wrong.
     signal.throwIfAborted()
-    if (limited.aborted) return null
-    throw error
-  }
+    return [null]
+  })
+  if (digests.includes(null)) return null
+  return JSON.stringify([dockerfileKey(context), settingsKey(settings), digests])
+}
+
+/** Null when nobody has the image. @throws ConveyorError when its registry does not say */
+async function digestNow(
+  image: string,
+  { builder, registry }: Parameters<typeof syncBasis>[2],
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { name, digest } = splitDigest(image)
+  return digest ?? (await builder.localImage(name)) ?? inRegistry(name, registry, signal)
 }
