@@ -9,7 +9,8 @@ import { memoryContext } from './support/memory-context.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { imageConfig } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { tokenRegistry } from './support/registry-doubles.ts'
+import { identityToken, tokenRegistry } from './support/registry-doubles.ts'
+import { tempDir } from './support/temp.ts'
 
 /** A kind of Builder, for the tests. */
 export interface BuilderSubject extends AsyncDisposable {
@@ -338,6 +339,23 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const reference = build.reference.replace(registry.host, tokens.host)
       const able = builder({ forHost: async (asked) => (asked === tokens.host ? LOGIN : null) })
       expect((await able.build({ ...build, reference }, io())).digest).toMatch(/^sha256:/)
+    })
+
+    test.each(['stored', 'of a helper'])('an identity token that is %s is traded in', async (where) => {
+      await using tokens = await tokenRegistry({}, 'a-refresh-token')
+      await using folder = await tempDir()
+      const credentials = await identityToken(folder.path, tokens.host, 'a-refresh-token', where === 'stored')
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo by-token-${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, tokens.host)
+      await builder(credentials).build({ ...build, reference }, io())
+      await subject.forget(reference)
+      const log = io()
+      await builder(credentials).build(input({ Dockerfile: `FROM ${reference}\nRUN cat /x` }), log)
+      expect(log.log.text).toMatch(/ by-token-/)
+      const traded = tokens.tokens.filter(({ method }) => method === 'POST')
+      expect(traded.length).toBeGreaterThanOrEqual(2)
+      const grants = traded.map(({ body }) => new URLSearchParams(body).get('grant_type'))
+      expect(new Set(grants)).toEqual(new Set(['refresh_token']))
     })
 
     test('a registry that is down is tried again, and then an error worth another attempt', async () => {

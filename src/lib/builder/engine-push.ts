@@ -4,8 +4,8 @@ import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo } from './builder.ts'
+import { authOf } from './engine-auth.ts'
 import { pushError } from './engine-errors.ts'
-import { authOf } from './engine-images.ts'
 import { jsonLines } from './json-lines.ts'
 
 /**

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
-import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
+import { authOf } from './engine-auth.ts'
 import { engineDown } from './engine-errors.ts'
 import { noImage, statusOf } from './image-errors.ts'
 import { jsonLines } from './json-lines.ts'
@@ -18,9 +18,7 @@ export async function pullImage(
   image: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host } = splitReference(image)
-  const credential = await credentials.forHost(host)
-  const authconfig = credential ? { ...credential, serveraddress: host } : { username: '', password: '' }
+  const authconfig = await authOf(credentials, image)
   try {
     const stream = await docker.pull(image, { authconfig, abortSignal: signal })
     for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Server, ServerCredentials, status, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
+import { credentialsAnswer } from './credentials-answer.ts'
 import type { Endpoint } from './endpoint.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import { AuthService } from './gen/filesync.ts'
@@ -64,8 +65,8 @@ export async function openSession(
   })
   offer(AuthService, {
     credentials: (call: { request: { Host: string } }, done: Reply) => {
-      options.credentials.forHost(call.request.Host).then(
-        (found) => done(null, { Username: found?.username ?? '', Secret: found?.password ?? '' }),
+      credentialsAnswer(options.credentials, call.request.Host).then(
+        (answer) => done(null, answer),
         (error: Error) => {
           session.error ??= error
           done({ code: status.UNAVAILABLE, details: error.message })

@@ -3,6 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { ConveyorError } from '../errors.ts'
+import { IDENTITY_TOKEN_USER } from '../identity-token.ts'
 import { canonicalHost, DOCKER_HUB } from './image-name.ts'
 import type { Credentials, RegistryCredential } from './registry.ts'
 
@@ -16,9 +17,6 @@ export interface DockerConfigOptions {
   /** How long a credential helper may take, in milliseconds; 15 s by default. */
   helperTimeoutMs?: number
 }
-
-/** The user name with which docker marks a password that is really an identity (refresh) token. */
-export const IDENTITY_TOKEN_USER = '<token>'
 
 /** What of docker's config.json matters here; each part keyed by a host in one of its spellings. */
 interface DockerConfig {

@@ -1,5 +1,5 @@
 import { ConveyorError } from '../errors.ts'
-import { IDENTITY_TOKEN_USER } from './credentials.ts'
+import { isIdentityToken } from '../identity-token.ts'
 import type { Credentials, RegistryCredential } from './registry.ts'
 import type { HttpAnswer, HttpRequest, Send } from './registry-http.ts'
 
@@ -61,7 +61,8 @@ export function registryAuth(credentials: Credentials, send: Send): RegistryAuth
     if (!bearer && !basic) return null
     const credential = await credentials.forHost(access.host)
     if (bearer) return await fetchToken(access, bearer, credential, send)
-    if (!credential) return null
+    // A registry without a token server has no use for an identity token.
+    if (!credential || isIdentityToken(credential)) return null
     return { authorization: basicAuth(credential), username: credential.username, expiresAt: Infinity }
   }
 
@@ -97,7 +98,7 @@ async function fetchToken(
 
   const asked = Date.now()
   let answer: HttpAnswer
-  if (credential?.username === IDENTITY_TOKEN_USER) {
+  if (credential && isIdentityToken(credential)) {
     if (scope) query.set('scope', scope)
     query.set('client_id', 'conveyor')
     query.set('grant_type', 'refresh_token')
