@@ -11,6 +11,7 @@ import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.t
 import { SecretsService } from './gen/secrets.ts'
 import { SSHService } from './gen/ssh.ts'
 import { forwardAgent } from './ssh-forward.ts'
+import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
 
 /** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
@@ -74,6 +75,7 @@ export async function openSession(
       )
     },
   })
+  server.addService(TOKEN_METHODS, NO_TOKENS)
   offer(SecretsService, {
     getSecret: (call: { request: { ID: string } }, done: Reply) => {
       const data = Object.hasOwn(options.secrets, call.request.ID)
