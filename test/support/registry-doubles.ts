@@ -60,12 +60,12 @@ export async function httpDouble(handle: Handler): Promise<HttpDouble> {
  */
 export function frontOf(
   registryHost: string,
-  fault: (req: IncomingMessage, res: ServerResponse, count: number) => boolean = () => false,
+  fault: (req: IncomingMessage, res: ServerResponse, count: number, body: Buffer) => boolean = () => false,
 ): Promise<HttpDouble> {
   let count = 0
   return httpDouble((req, res, body) => {
     count += 1
-    if (fault(req, res, count)) return
+    if (fault(req, res, count, body)) return
     const { method, url: path, headers } = req
     const [host, port] = registryHost.split(':')
     const onward = request({ host, port, method, path, headers }, (answer) => {

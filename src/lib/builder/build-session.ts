@@ -11,7 +11,11 @@ import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
  * @param ours what went wrong on our side of the session
  * @param failed the step that failed, if one did
  */
-export type Explain = (thrown: unknown, ours: Error | undefined, failed: ProgressSummary['failed']) => Error
+export type Explain = (
+  thrown: unknown,
+  ours: Error | undefined,
+  failed: ProgressSummary['failed'],
+) => Error | Promise<Error>
 
 /** Where a build has its session, and who hears of it. */
 export interface SessionOptions {
@@ -63,6 +67,6 @@ export async function inSession<T>(
     return { answer, steps: { total, cached }, transfer, from: { images, remoteFiles }, exportMs }
   } catch (error) {
     signal.throwIfAborted()
-    throw explain(error, session.error, progress.summary().failed)
+    throw await explain(error, session.error, progress.summary().failed)
   }
 }

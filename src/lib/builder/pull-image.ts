@@ -2,10 +2,12 @@ import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
+import { isPassing } from '../registry/registry-answer.ts'
 import { authOf } from './engine-auth.ts'
-import { engineDown } from './engine-errors.ts'
+import { engineDown, isConnection, messageOf } from './engine-errors.ts'
 import { noImage, statusOf } from './image-errors.ts'
 import { jsonLines } from './json-lines.ts'
+import { innermost, readRegistryText } from './registry-texts.ts'
 
 /**
  * Pulls an image, with the login for its registry.
@@ -26,15 +28,19 @@ export async function pullImage(
     }
   } catch (error) {
     signal.throwIfAborted()
-    const message = String((error as Error).message)
-    if (REFUSED.test(message)) throw noImage(image, message, error)
-    if (statusOf(error) === undefined && 'code' in (error as object)) engineDown(error)
-    throw new ConveyorError('unavailable', `pulling the builder image ${image} failed: ${message}`, {
-      cause: error,
-      hint: 'Check that its registry runs and that the engine can reach it',
-    })
+    const message = messageOf(error)
+    const said = readRegistryText(message)
+    if (said?.kind === 'answer' && !isPassing(said.answer)) throw noImage(image, innermost(message), error)
+    if (statusOf(error) === undefined && isConnection(error)) engineDown(error)
+    // The engine calls the name a bad one.
+    if (statusOf(error) === 400) throw noImage(image, innermost(message), error)
+    throw new ConveyorError(
+      'unavailable',
+      `pulling the builder image ${image} failed: ${innermost(message)}`,
+      {
+        cause: error,
+        hint: 'Check that its registry runs and that the engine can reach it',
+      },
+    )
   }
 }
-
-const REFUSED =
-  /not found|denied|unauthorized|authentication required|no basic auth|does not exist|invalid reference/i

@@ -2,7 +2,7 @@ import type { Config } from '../config.ts'
 import type { Account } from '../forge/github-account.ts'
 import { isIdentityToken } from '../identity-token.ts'
 import { parseRegistryFlag } from '../registry/image-name.ts'
-import { loginHint } from '../registry/registry-auth.ts'
+import { loginHint } from '../registry/registry-answer.ts'
 import type { Greeting } from '../registry/registry-client.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 

@@ -87,6 +87,9 @@ export function dockerConfigCredentials(options: DockerConfigOptions = {}): Cred
   }
 }
 
+/** How helpers say that they have none: https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go */
+const NOT_FOUND = 'credentials not found in native keychain'
+
 function hostHelper(timeoutMs: number): Locator {
   return async (config, host) => {
     const helper = lookUp(config.credHelpers, host)
@@ -140,7 +143,7 @@ async function askHelper(
 
   const { error, stdout } = await run(program, server, timeoutMs)
   if (error) {
-    if (/credentials not found/i.test(stdout)) return null
+    if (stdout.trim() === NOT_FOUND) return null
     if (error.code === 'ENOENT')
       throw failed('is not installed', `Install ${program}, or log in again without it`)
     if (error.killed) throw failed(`gave no answer in ${timeoutMs / 1000} s`)
