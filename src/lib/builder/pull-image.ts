@@ -32,8 +32,8 @@ export async function pullImage(
     const said = readRegistryText(message)
     if (said?.kind === 'answer' && !isPassing(said.answer)) throw noImage(image, innermost(message), error)
     if (statusOf(error) === undefined && isConnection(error)) engineDown(error)
-    // The engine calls the name a bad one.
-    if (statusOf(error) === 400) throw noImage(image, innermost(message), error)
+    // The engine says that there is none, or calls the name a bad one.
+    if (statusOf(error) === 404 || statusOf(error) === 400) throw noImage(image, innermost(message), error)
     throw new ConveyorError(
       'unavailable',
       `pulling the builder image ${image} failed: ${innermost(message)}`,

@@ -122,6 +122,10 @@ const FORMS: [RegExp, (parts: Parts) => Said][] = [
     /^pull access denied for \S+, repository does not exist or may require 'docker login'(?:: (?<said>.*))?$/s,
     ({ said }) => answered({ status: '401', said: said ?? '' }),
   ],
+  [
+    /^(?:manifest for|repository) \S+ not found(?:: (?<said>.*))?$/s,
+    ({ said }) => answered({ status: '404', said: said ?? '' }),
+  ],
   [/^no basic auth credentials$/, () => answered({ status: '401' })],
   [/^\S+: not found$/, () => answered({ status: '404' })],
   [
