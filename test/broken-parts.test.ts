@@ -6,6 +6,8 @@ import { docker, startPrivateEngine } from './support/engine.ts'
 import { startGate } from './support/gates.ts'
 import { engine } from './support/global-setup.ts'
 import { startRegistry } from './support/registry.ts'
+import { faultyRegistry } from './support/registry-answers.ts'
+import { frontOf } from './support/registry-doubles.ts'
 import { tempDir } from './support/temp.ts'
 import { buildLog, pushToEnd, startWorld, type World } from './support/world.ts'
 
@@ -56,7 +58,7 @@ describe('the registry', () => {
     const sha = await commit(repository)
     await using server = await start('0s', { REGISTRY: '127.0.0.1:1' })
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
-    const error = `pushing 127.0.0.1:1/acme/hopeless:${sha.slice(0, 7)} failed: Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused. Check that the registry runs and that the engine can reach it`
+    const error = `pushing 127.0.0.1:1/acme/hopeless:${sha.slice(0, 7)} failed: the registry does not answer: dial tcp 127.0.0.1:1: connect: connection refused. Check that the registry runs and that the engine can reach it`
     expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
     expect(status.description).toContain('connection refused')
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unavailable' })
@@ -76,11 +78,51 @@ describe('the registry', () => {
     const repository = 'acme/locked'
     const sha = await commit(repository)
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
-    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: unauthorized: authentication required. Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that may push there`
+    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: the registry does not take the login, or wants one (UNAUTHORIZED authentication required). Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that may write acme/locked`
     expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
     expect(log.endsWith(`\nerror: ${error}\n`)).toBe(true)
     expect(log + server.stdout() + server.stderr()).not.toContain('wrong-password')
+  })
+})
+
+describe('a registry that refuses', () => {
+  test('for some seconds is left alone for them between the attempts, and then it is an error', async () => {
+    await using front = await frontOf(world.registry.host, (req, res) => {
+      if (!req.url?.startsWith('/v2/acme/')) return false
+      res.writeHead(429, { 'retry-after': '2' })
+      res.end('{"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}')
+      return true
+    })
+    const repository = 'acme/eager'
+    const sha = await commit(repository)
+    await using server = await start('0s', { REGISTRY: front.host })
+    const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+    expect(status.state).toBe('error')
+    expect(build).toMatchObject({ state: 'failed', error_kind: 'unavailable' })
+    expect(build.error).toMatch(
+      /the registry limits how often it is asked \(.*TOOMANYREQUESTS slow down, asks to wait 2 s\)/,
+    )
+    expect(log).toMatch(/\ntrying again in 2 s\n/)
+    expect(log).toMatch(/\ngiving up after 2 attempts\n$/)
+  })
+
+  test('for good is asked once, and what to do is said', async () => {
+    const { front, faults } = await faultyRegistry(world.registry.host)
+    await using registry = front
+    faults.set('acme', { request: 'POST upload', answer: 'no repository' })
+    const repository = 'acme/unmade'
+    const sha = await commit(repository)
+    await using server = await start('0s,0s', { REGISTRY: registry.host })
+    const { status, build, log } = await pushToEnd(world, server, { repository, sha })
+    expect(status.state).toBe('error')
+    expect(build.error).toMatch(
+      /^pushing \S+ failed: the registry has no repository acme\/unmade \(NAME_UNKNOWN .*\)\. Make the repository acme\/unmade in /,
+    )
+    expect(log).not.toContain('again')
+    const uploads = registry.seen.filter(({ method }) => method === 'POST')
+    // One a layer.
+    expect(uploads.length).toBeLessThanOrEqual(3)
   })
 })
 

@@ -3,15 +3,21 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
 import type { Builder, BuildInput } from '../src/lib/builder/builder.ts'
+import type { AskRegistry } from '../src/lib/builder/registry-failures.ts'
 import { ConveyorError } from '../src/lib/errors.ts'
 import type { Credentials } from '../src/lib/registry/registry.ts'
+import { registryClient } from '../src/lib/registry/registry-client.ts'
+import { DAMAGED } from './support/failing-steps.ts'
 import { engine } from './support/global-setup.ts'
 import { memoryContext } from './support/memory-context.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { memorySyncs } from './support/memory-syncs.ts'
 import { imageConfig } from './support/pushed-image.ts'
+import { putImage } from './support/put-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { tokenRegistry } from './support/registry-doubles.ts'
+import { ANSWERS, answerWith, faultyRegistry, isKind, type RequestKind } from './support/registry-answers.ts'
+import { frontOf, httpDouble, identityToken, type Seen, tokenRegistry } from './support/registry-doubles.ts'
+import { tempDir } from './support/temp.ts'
 
 /** A kind of Builder, for the tests. */
 export interface BuilderSubject extends AsyncDisposable {
@@ -23,6 +29,11 @@ export interface BuilderSubject extends AsyncDisposable {
   rewritesTimes: boolean
   /** Removes an image that was built, where it is kept besides the registry. */
   forget(reference: string): Promise<void>
+}
+
+/** A client of registries for a builder that asks them, which does not wait long. */
+export function asking(credentials: Credentials): AskRegistry {
+  return registryClient({ credentials, backoffMs: [1, 1] })
 }
 
 export const NOBODY: Credentials = { forHost: async () => null }
@@ -67,6 +78,9 @@ export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
   expect(thrown).toBeInstanceOf(ConveyorError)
   return thrown as ConveyorError
 }
+
+/** The owner of repositories for which a registry does not do everything. */
+const FAULTY = 'acme'
 
 /** Something that differs in every run, so that no engine has a step of it in its cache. */
 export const fresh = () => `${process.pid}-${performance.now()}`
@@ -457,13 +471,17 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       ],
       ['an unknown instruction', 'FROM BASE\nFETCH x', 'unknown instruction: FETCH'],
       ['an empty Dockerfile', '# nothing\n', 'file with no instructions'],
-      ['a base image that the registry does not have', 'FROM REGISTRY/no/such:tag', 'no/such:tag: not found'],
+      [
+        'a base image that the registry does not have',
+        'FROM REGISTRY/no/such:tag',
+        'no/such:tag: the registry does not have it',
+      ],
     ])('%s is a result', async (_, dockerfile, message) => {
       const text = dockerfile.replace('REGISTRY', registry.host).replace('BASE', base)
       const error = await failure(builder().build(input({ Dockerfile: text }), io()))
       expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
       expect(error.message).toContain(message)
-      if (message.endsWith(': not found')) expect(error.hint).toContain('docker login')
+      if (message.endsWith('does not have it')) expect(error.hint).toContain('docker login')
     })
 
     test('a base image in a registry that is down is an error worth another try', async () => {
@@ -536,6 +554,204 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const reference = build.reference.replace(registry.host, tokens.host)
       const able = builder({ forHost: async (asked) => (asked === tokens.host ? LOGIN : null) })
       expect((await able.build({ ...build, reference }, io())).digest).toMatch(/^sha256:/)
+    })
+
+    describe('a registry that refuses a push', () => {
+      /** Builds and pushes, to a registry that does not do some request. */
+      async function refused(request: RequestKind, answer: string, build = unique()) {
+        await using faulty = await startFaulty(request, answer)
+        const reference = `${faulty.host}/${FAULTY}/app:1`
+        const log = io()
+        const error = await failure(builder().build({ ...build, reference }, log))
+        const tries = faulty.seen.filter(
+          (one) => one.method === request.split(' ')[0] && faulty.isRefused(one),
+        )
+        return { error, tries: tries.length, log: log.log.text, reference }
+      }
+      const unique = () => input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
+
+      // Some uploads that are refused, engines with the classic store try six times by themselves: not so manifests.
+      test.each<[string, RequestKind, string, object, RegExp]>([
+        [
+          'the login',
+          'PUT manifest',
+          'denied',
+          { kind: 'unauthorized' },
+          /docker login \S+` .* that may write acme\/app/,
+        ],
+        [
+          'what has no repository',
+          'POST upload',
+          'no repository',
+          { kind: 'unavailable' },
+          /\. Make the repository acme\/app in /,
+        ],
+        [
+          'what is too large for a proxy',
+          'PUT manifest',
+          'too large',
+          { kind: 'unavailable' },
+          /nginx: client_max_body_size/,
+        ],
+        [
+          'everything, as it is read-only',
+          'PUT manifest',
+          'read-only',
+          { kind: 'unavailable' },
+          /is read-only \(a mirror/,
+        ],
+        ['more than the quota', 'PUT manifest', 'quota of Harbor', {}, /quota/],
+      ])('%s: final, tried once, and says what to do', async (_, request, answer, wanted, advice) => {
+        const { error, tries, log, reference } = await refused(request, answer)
+        expect(error).toMatchObject({ ...wanted, retryable: false })
+        expect(error.advice).toMatch(advice)
+        expect(error.message.startsWith(`pushing ${reference} failed: `)).toBe(true)
+        expect(log).not.toContain('trying again')
+        // Two blobs, side by side; a manifest as OCI's and as Docker's.
+        expect(tries).toBeLessThanOrEqual(2)
+      })
+
+      test('for now is tried again, and then worth another attempt', async () => {
+        const { error, log } = await refused('PUT manifest', 'unavailable')
+        expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+        expect(error.message).toMatch(/: the registry is in trouble \(HTTP 503\)$/)
+        expect(log.match(/push failed, trying again/g)).toHaveLength(2)
+      })
+
+      test('as it is asked too often is left alone for as long as it asks', async () => {
+        const { error, log } = await refused('any', 'too many')
+        expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
+        expect(error.message).toMatch(
+          /limits how often it is asked \((HTTP 429|TOOMANYREQUESTS).*, asks to wait 1 s\)$/,
+        )
+        expect(log).not.toContain('trying again')
+      })
+
+      test('under a tag that must not change: fine where it is the same image already', async () => {
+        // It was taken, but nobody heard of it.
+        let puts = 0
+        await using front = await frontOf(registry.host, (req, res, _count, body) => {
+          if (!isKind('PUT manifest', req)) return false
+          const answer = (name: string) => answerWith(ANSWERS[name] ?? { status: 500, body: '' }, res)
+          if (puts++ > 0) answer('tag kept')
+          else {
+            const headers = { 'content-type': req.headers['content-type'] ?? '' }
+            const url = `${registry.url}${req.url}`
+            void fetch(url, { method: 'PUT', headers, body: new Uint8Array(body) }).then(() =>
+              answer('unavailable'),
+            )
+          }
+          return true
+        })
+        const build = unique()
+        const reference = build.reference.replace(registry.host, front.host)
+        const { digest } = await builder().build({ ...build, reference }, io())
+        expect((await imageConfig(build.reference)).digest).toBe(digest)
+        expect(puts).toBeGreaterThan(0)
+      })
+
+      test('under a tag that must not change: final where it is another image', async () => {
+        await using faulty = await startFaulty('PUT manifest', 'tag kept')
+        await putImage(registry.host, `${FAULTY}/kept`)
+        const reference = `${faulty.host}/${FAULTY}/kept:1`
+        const log = io()
+        const error = await failure(builder().build({ ...unique(), reference }, log))
+        expect(error).toMatchObject({ kind: 'unavailable', retryable: false })
+        expect(error.message).toContain(
+          'the tag is there with another image, and the registry does not let it change',
+        )
+        expect(log.log.text).not.toContain('trying again')
+      })
+    })
+
+    describe('a base image', () => {
+      async function refused(request: RequestKind, answer: string) {
+        await using faulty = await startFaulty(request, answer)
+        const layer = await putImage(registry.host, `${FAULTY}/base`)
+        if (request === 'GET blob') faulty.only(layer)
+        const from = `${faulty.host}/${FAULTY}/base:1`
+        const build = input({ Dockerfile: `FROM ${from}\nCOPY Dockerfile /\n` }, { push: false })
+        return { error: await failure(builder().build(build, io())), from }
+      }
+
+      test('of which a layer may not be read wants another login, and not another name', async () => {
+        const { error } = await refused('GET blob', 'denied')
+        expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+        expect(error.message).toMatch(/base image \S+\/base\S*: the registry does not allow it \(HTTP 403/)
+        expect(error.hint).toMatch(/^Run `docker login \S+` as the user .* that may read acme\/base$/)
+      })
+
+      test.each(['HEAD manifest', 'GET blob'] as const)(
+        'of a registry in trouble (%s) is worth another try',
+        async (request) => {
+          const { error } = await refused(request, 'unavailable')
+          expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+          expect(error.message).toMatch(/base image \S+\/base\S*: the registry is in trouble \(HTTP 503/)
+        },
+      )
+
+      test('of a registry that is asked too often is left alone for as long as it asks', async () => {
+        const { error } = await refused('any', 'too many')
+        expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
+        expect(error.hint).toContain('accounts have a higher limit')
+      })
+    })
+
+    test.each([
+      [
+        'COPY --from=build /app/dist /x',
+        /is not in the stage build\. .* the steps of the stage build make it$/,
+      ],
+      [
+        'COPY --from=BASE /nope/such /x',
+        /is not in the image \S+\/base\/busybox:1\. .* the name of the image$/,
+      ],
+      ['ADD damaged.tar.gz /x/', /^\[\S+ 1\/1\] ADD damaged\.tar\.gz \/x\/: /],
+    ])('%s is a result, of the commit alone', async (step, advice) => {
+      const dockerfile = `FROM ${base} AS build\nRUN mkdir /app\nFROM scratch\n${step.replace('BASE', base)}\n`
+      const context = memoryContext({ Dockerfile: dockerfile, 'damaged.tar.gz': DAMAGED })
+      const error = await failure(builder().build({ ...input({}), context }, io()))
+      expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+      expect(error.advice).toMatch(advice)
+    })
+
+    test('ADD of a URL names it, and what its server answered', async () => {
+      await using files = await httpDouble((req, res) => res.writeHead(Number(req.url?.slice(1))).end())
+      for (const status of [404, 503]) {
+        const url = `http://${files.host}/${status}`
+        const build = input({ Dockerfile: `FROM scratch\nADD ${url} /x\n` }, { push: false })
+        const error = await failure(builder().build(build, io()))
+        expect(error.message).toContain(`${url} was answered with HTTP ${status}`)
+        expect(error.kind).toBe(status === 404 ? 'build_failed' : 'unavailable')
+      }
+    })
+
+    /** A registry before the open one that does not do some request in repositories of FAULTY. */
+    async function startFaulty(request: RequestKind, answer: string) {
+      const { front, faults } = await faultyRegistry(registry.host)
+      const fault = { request, answer }
+      faults.set(FAULTY, fault)
+      return Object.assign(front, {
+        isRefused: ({ method, url }: Seen) => isKind(request, { method, url }),
+        only: (of: string) => faults.set(FAULTY, { ...fault, of }),
+      })
+    }
+
+    test.each(['stored', 'of a helper'])('an identity token that is %s is traded in', async (where) => {
+      await using tokens = await tokenRegistry({}, 'a-refresh-token')
+      await using folder = await tempDir()
+      const credentials = await identityToken(folder.path, tokens.host, 'a-refresh-token', where === 'stored')
+      const build = input({ Dockerfile: `FROM ${base}\nRUN echo by-token-${fresh()} > /x` })
+      const reference = build.reference.replace(registry.host, tokens.host)
+      await builder(credentials).build({ ...build, reference }, io())
+      await subject.forget(reference)
+      const log = io()
+      await builder(credentials).build(input({ Dockerfile: `FROM ${reference}\nRUN cat /x` }), log)
+      expect(log.log.text).toMatch(/ by-token-/)
+      const traded = tokens.tokens.filter(({ method }) => method === 'POST')
+      expect(traded.length).toBeGreaterThanOrEqual(2)
+      const grants = traded.map(({ body }) => new URLSearchParams(body).get('grant_type'))
+      expect(new Set(grants)).toEqual(new Set(['refresh_token']))
     })
 
     test('a registry that is down is tried again, and then an error worth another attempt', async () => {

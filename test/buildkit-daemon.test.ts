@@ -7,7 +7,7 @@ import { solveBuilder } from '../src/lib/builder/solve-builder.ts'
 import { parseBuildkitAddress } from '../src/lib/buildkit/address.ts'
 import { buildkitdEndpoint } from '../src/lib/buildkit/buildkitd-endpoint.ts'
 import type { Endpoint } from '../src/lib/buildkit/endpoint.ts'
-import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { asking, builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { startBuildkitd, type TestBuildkitd } from './support/buildkitd.ts'
 import { type Certificates, makeCertificates, type TlsFiles } from './support/certificates.ts'
 import { imageIndex } from './support/pushed-image.ts'
@@ -26,7 +26,8 @@ builderContract('a buildkitd of its own, over mTLS', async () => {
   const buildkitd = await startBuildkitd()
   const endpoint = await endpointOf(buildkitd.address, buildkitd.tls)
   return {
-    builder: (credentials) => solveBuilder({ endpoint, credentials, pushRetryDelays: [1, 1] }),
+    builder: (credentials) =>
+      solveBuilder({ endpoint, credentials, registry: asking(credentials), pushRetryDelays: [1, 1] }),
     network: 'host',
     rewritesTimes: true,
     forget: async () => {},

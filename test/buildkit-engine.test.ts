@@ -7,7 +7,7 @@ import { throughGrpc } from '../src/lib/builder/engine-way-grpc.ts'
 import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from '../src/lib/builder/solve-builder.ts'
 import { cacheSize } from '../src/lib/buildkit/cache-limit.ts'
 import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
-import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { asking, builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { ensureBusybox } from './support/base-images.ts'
 import { docker, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
 import { imageConfig, imageIndex } from './support/pushed-image.ts'
@@ -19,7 +19,13 @@ import { startTrixieEngine } from './support/trixie.ts'
 builderContract("the containerd store of an engine, through BuildKit's API", async () => {
   const engine = await startTrixieEngine({ store: 'containerd' })
   return {
-    builder: (credentials) => dockerBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1] }),
+    builder: (credentials) =>
+      dockerBuilder({
+        docker: docker(engine),
+        credentials,
+        registry: asking(credentials),
+        pushRetryDelays: [1, 1],
+      }),
     network: engine.network,
     rewritesTimes: true,
     forget: async () => {},
@@ -32,7 +38,13 @@ builderContract("the classic store of that engine, through BuildKit's API", asyn
   const way = () => throughGrpc
   return {
     builder: (credentials) =>
-      engineBuilder({ docker: docker(engine), credentials, pushRetryDelays: [1, 1], way }),
+      engineBuilder({
+        docker: docker(engine),
+        credentials,
+        registry: asking(credentials),
+        pushRetryDelays: [1, 1],
+        way,
+      }),
     network: engine.network,
     rewritesTimes: false,
     forget: (reference) => docker(engine).getImage(reference).remove(),

@@ -6,13 +6,14 @@ import type { BuildInput } from '../src/lib/builder/builder.ts'
 import { type EngineBuilderOptions, engineBuilder } from '../src/lib/builder/engine-builder.ts'
 import { throughBuild } from '../src/lib/builder/engine-way-build.ts'
 import { throughGrpc } from '../src/lib/builder/engine-way-grpc.ts'
-import { builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
+import { asking, builderContract, buildOf, failure, fresh, io, NOBODY, pushBase } from './builder.contract.ts'
 import { ensureBusybox, NODE_IMAGE } from './support/base-images.ts'
 import { docker, startPrivateEngine } from './support/engine.ts'
 import { engine } from './support/global-setup.ts'
 import { basicEnv, start } from './support/processes.ts'
 import { imageConfig } from './support/pushed-image.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { identityToken, tokenRegistry } from './support/registry-doubles.ts'
 import { tempDir } from './support/temp.ts'
 
 const BASE = 'conveyor-test/busybox:1'
@@ -24,7 +25,13 @@ beforeAll(async () => {
 afterAll(() => registry[Symbol.asyncDispose]())
 
 const builder = (credentials = NOBODY, options: Partial<EngineBuilderOptions> = {}) =>
-  engineBuilder({ docker: engine().docker, credentials, pushRetryDelays: [1, 1], ...options })
+  engineBuilder({
+    docker: engine().docker,
+    credentials,
+    registry: asking(credentials),
+    pushRetryDelays: [1, 1],
+    ...options,
+  })
 const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
   buildOf(files, registry.host, { network: engine().network, ...rest })
 
@@ -146,6 +153,18 @@ test('limits of steps are refused, as an engine before Docker 23 would leave the
   )
 })
 
+test.each([
+  ['RUN <<EOF\ntrue\nEOF', 'heredocs'],
+  ['COPY <<EOF /x\nhello\nEOF', 'heredocs'],
+  ['COPY --link Dockerfile /x', '--link'],
+])('%s wants a newer frontend, and that is said', async (step, what) => {
+  const error = await failure(builder().build(input({ Dockerfile: `FROM ${BASE}\n${step}\n` }), io()))
+  expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+  expect(error.advice).toContain(
+    `knows no ${what}. Begin the Dockerfile with \`# syntax=docker/dockerfile:1\`, or use`,
+  )
+})
+
 test('named contexts are refused where the Dockerfile brings no frontend that knows them', async () => {
   const named = input({ Dockerfile: `FROM ${BASE}` }, { contexts: { other: `docker-image://${BASE}` } })
   const error = await failure(builder().build(named, io()))
@@ -159,6 +178,33 @@ test('a network that BuildKit does not have is refused', async () => {
   expect(error).toMatchObject({ kind: 'invalid' })
   expect(error.advice).toContain('no network my-bridge for RUN steps. Set --build.network to default, host,')
 })
+
+test.each(['stored', 'of a helper'])(
+  'docker itself trades in an identity token (%s) as we do',
+  async (where) => {
+    await using tokens = await tokenRegistry({}, 'a-refresh-token')
+    await using folder = await tempDir()
+    const credentials = await identityToken(folder.path, tokens.host, 'a-refresh-token', where === 'stored')
+    const build = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` })
+    const reference = build.reference.replace(registry.host, tokens.host)
+    await builder(credentials).build({ ...build, reference, push: false }, io())
+    const client = ['--host', engine().dockerHost, '--config', folder.path]
+    await using docker = await start('docker', [...client, 'push', reference], {
+      env: { ...basicEnv(), PATH: `${folder.path}:${process.env.PATH}` },
+    })
+    expect(await docker.exited, docker.stderr()).toMatchObject({ code: 0 })
+    const asked = () =>
+      tokens.tokens
+        .splice(0)
+        .filter(({ method }) => method === 'POST')
+        .map(({ body }) => new URLSearchParams(body).get('grant_type'))
+    const byDocker = asked()
+    expect(new Set(byDocker)).toEqual(new Set(['refresh_token']))
+
+    await builder(credentials).build({ ...build, reference }, io())
+    expect(asked()).toEqual(byDocker)
+  },
+)
 
 test('an engine that is down is an error that says what to do', async () => {
   const nowhere = builder(NOBODY, { docker: new Docker({ socketPath: '/nonexistent/docker.sock' }) })

@@ -137,6 +137,13 @@ describe('the commit can not be built', () => {
         '[3/3] COPY nope.txt /: "/nope.txt" is not in the build context. Check the path in the Dockerfile, and that the file is committed and not in .dockerignore',
     ],
     [
+      'a COPY of what another stage does not make',
+      'acme/stages',
+      { Dockerfile: `${DOCKERFILE.replace('\n', ' AS build\n')}FROM scratch\nCOPY --from=build /dist /\n` },
+      () =>
+        '[stage-1 1/1] COPY --from=build /dist /: "/dist" is not in the stage build. Check the path in the Dockerfile, and that the steps of the stage build make it',
+    ],
+    [
       'a mistake in the Dockerfile',
       'acme/typo',
       { Dockerfile: `${DOCKERFILE}CPOY . /x\n` },
@@ -168,7 +175,7 @@ describe('the commit can not be built', () => {
   test('a base image that does not exist', async () => {
     const base = `${world.registry.host}/no/such:1`
     const sha = await commit('acme/base', { Dockerfile: `FROM ${base}\n` })
-    const error = `base image ${base}: not found. Check the name of the base image, and that Conveyor is logged in to its registry (docker login)`
+    const error = `base image ${base}: the registry does not have it (HTTP 404). Check the name of the base image, and that Conveyor may read it (docker login ${world.registry.host})`
     await expectFailure('acme/base', sha, error, 'build_failed')
   })
 

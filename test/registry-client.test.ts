@@ -9,6 +9,7 @@ import type { Manifest } from '../src/lib/registry/registry.ts'
 import { registryClient } from '../src/lib/registry/registry-client.ts'
 import { freePort } from './support/processes.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { ANSWERS, answerWith } from './support/registry-answers.ts'
 import {
   clientWith,
   DOCKER,
@@ -67,7 +68,7 @@ describe('an open registry', () => {
     expect(await client.head(`${plain.host}/acme/unknown`, 'main')).toBeNull()
     const error = await failure(client.manifest(name, 'nope'))
     expect(error.kind).toBe('not_found')
-    expect(error.message).toContain(`registry ${plain.host} does not have ${name}:nope`)
+    expect(error.message).toContain(`reading ${name}:nope: the registry does not have it (HTTP 404 `)
     expect(error.message).toContain('MANIFEST_UNKNOWN')
   })
 
@@ -109,10 +110,14 @@ describe('what goes wrong on the way', () => {
   })
 
   test.each([
-    ['a lost connection', (res: ServerResponse) => res.destroy()],
-    ['HTTP 503', (res: ServerResponse) => res.writeHead(503).end()],
-    ['HTTP 429', (res: ServerResponse) => res.writeHead(429, { 'retry-after': '0' }).end()],
-  ])('%s is tried again, three times', async (_, fail) => {
+    ['a lost connection', (res: ServerResponse) => res.destroy(), /does not answer/],
+    ['HTTP 503', (res: ServerResponse) => res.writeHead(503).end(), /is in trouble \(HTTP 503\)$/],
+    [
+      'HTTP 429',
+      (res: ServerResponse) => res.writeHead(429, { 'retry-after': '0' }).end(),
+      /limits how often it is asked \(HTTP 429\)$/,
+    ],
+  ])('%s is tried again, three times', async (_, fail, said) => {
     await using twice = await frontOf(plain.host, (_req, res, count) => {
       if (count > 3) return false
       fail(res)
@@ -127,8 +132,8 @@ describe('what goes wrong on the way', () => {
     })
     const error = await failure(clientWith().putManifest(name(always.host), 'main', image))
     expect([error.kind, error.retryable]).toEqual(['unavailable', true])
-    expect(error.message).toContain(`registry ${always.host} does not answer (`)
-    expect(error.message).toContain(`while tagging ${always.host}/acme/app:main`)
+    expect(error.message).toContain(`tagging ${always.host}/acme/app:main`)
+    expect(error.message).toMatch(said)
     expect(always.seen).toHaveLength(4)
   })
 
@@ -160,7 +165,55 @@ describe('what goes wrong on the way', () => {
     })
     const error = await failure(clientWith().head(name(busy.host), 'main'))
     expect(error.message).toContain('HTTP 429, asks to wait 3600 s')
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 3_600_000 })
     expect(busy.seen).toHaveLength(1)
+  })
+
+  test.each(['tag kept', 'tag kept by Harbor', 'denied'])(
+    'a tag that may not change (%s) is fine where it is the same already, and else says so',
+    async (answer) => {
+      const client = clientWith()
+      const kept = name(plain.host).replace('app', `kept-${answer.replaceAll(' ', '-').toLowerCase()}`)
+      const path = kept.slice(plain.host.length + 1)
+      const part = await pushBlob(plain.url, path, Buffer.from('{}'))
+      const image = manifestOf(OCI, part)
+      await client.putManifest(kept, 'main', image)
+      await using front = await frontOf(plain.host, (req, res) => {
+        if (req.method !== 'PUT') return false
+        answerWith(ANSWERS[answer] ?? { status: 500, body: '' }, res)
+        return true
+      })
+      await client.putManifest(`${front.host}/${path}`, 'main', image)
+      const other = await failure(
+        client.putManifest(`${front.host}/${path}`, 'main', manifestOf(DOCKER, part)),
+      )
+      expect(other.retryable).toBe(false)
+      expect(other.message).toMatch(
+        answer === 'denied'
+          ? /does not allow it/
+          : /there with another image, and the registry does not let it change/,
+      )
+      expect(front.seen.filter(({ method }) => method === 'PUT')).toHaveLength(2)
+    },
+  )
+
+  test.each([
+    ['denied', 'unauthorized', /that may write acme\/app$/],
+    ['no repository', 'not_found', /^Make the repository acme\/app in /],
+    ['read-only', 'unavailable', /is read-only/],
+    ['too large', 'unavailable', /nginx: client_max_body_size 0/],
+    ['quota of Harbor', 'unavailable', /have the quota raised$/],
+    ['quota of Quay', 'unavailable', /have the quota raised$/],
+  ])('%s is said, with what to do, and not tried again', async (answer, kind, hint) => {
+    await using front = await frontOf(plain.host, (req, res) => {
+      if (req.method !== 'PUT') return false
+      answerWith(ANSWERS[answer] ?? { status: 500, body: '' }, res)
+      return true
+    })
+    const error = await failure(clientWith().putManifest(name(front.host), 'none', image))
+    expect(error).toMatchObject({ kind, retryable: false })
+    expect(error.hint).toMatch(hint)
+    expect(front.seen.filter(({ method }) => method === 'PUT')).toHaveLength(1)
   })
 
   test('a manifest that was changed on the way is refused', async () => {

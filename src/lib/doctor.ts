@@ -47,7 +47,7 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
     ...builderChecks(config, {
       docker,
       registry,
-      builder: () => openBuilder(config, docker, credentials, quiet),
+      builder: () => openBuilder(config, docker, credentials, undefined, quiet),
       endpoint: openEndpoint,
     }),
     ...serviceChecks(config, {

@@ -22,6 +22,8 @@ export interface ErrorOptions {
   hint?: string
   /** Whether the same work may succeed when tried again. Defaults to true for `unavailable` only. */
   retryable?: boolean
+  /** How long who could not do it asks to be left alone, in milliseconds. */
+  retryAfterMs?: number | undefined
   cause?: unknown
 }
 
@@ -34,12 +36,14 @@ export class ConveyorError extends Error {
   readonly kind: ErrorKind
   readonly hint: string | undefined
   readonly retryable: boolean
+  readonly retryAfterMs: number | undefined
 
   constructor(kind: ErrorKind, message: string, options: ErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.kind = kind
     this.hint = options.hint
     this.retryable = options.retryable ?? kind === 'unavailable'
+    this.retryAfterMs = options.retryAfterMs
   }
 
   /** Message and hint in one line, as logs and the CLI show them. */

@@ -8,20 +8,23 @@ import type { Endpoint } from './buildkit/endpoint.ts'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
 import { parseRegistryFlag } from './registry/image-name.ts'
-import type { Credentials } from './registry/registry.ts'
+import type { Credentials, Registry } from './registry/registry.ts'
 
 /**
  * Makes the builder that a Config names, where Conveyor builds itself.
+ * @param asked the registries, for what an engine does not say of them
  * @throws ConveyorError `invalid` when a certificate can not be read
  */
 export async function openBuilder(
   { builder, packing, registry }: Config,
   docker: Dockerode,
   credentials: Credentials,
+  asked: Registry | undefined,
   log: (line: string) => void,
 ): Promise<Builder> {
   const { host, insecure } = parseRegistryFlag(registry)
-  const options = { ...packing, credentials, insecureHosts: insecure ? [host] : [], log }
+  const ask = asked ? { registry: asked } : {}
+  const options = { ...packing, ...ask, credentials, insecureHosts: insecure ? [host] : [], log }
   if (builder.kind === 'buildkit') {
     const [{ farmBuilder }, endpoints] = await Promise.all([
       import('./builder/farm-builder.ts'),

@@ -80,7 +80,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
   const container = buildContainer(config, docker, credentials)
-  const builder = await openBuilder(config, docker, credentials, io.log)
+  const builder = await openBuilder(config, docker, credentials, registry, io.log)
   releaser.add('builder', builder, (it) => it.close())
   const parts: BuildParts = {
     store,

@@ -174,8 +174,9 @@ class Attempt {
     await this.#note(`error: ${error.advice}`)
     const delay = retryDelays[attempt - 1]
     if (error.retryable && delay !== undefined) {
-      await this.#note(`trying again in ${delay} s`)
-      return (await store.release(id, attempt)) ? { againIn: delay } : 'superseded'
+      const againIn = Math.max(delay, askedFor(error))
+      await this.#note(`trying again in ${againIn} s`)
+      return (await store.release(id, attempt)) ? { againIn } : 'superseded'
     }
     if (error.retryable) await this.#note(`giving up after ${count(attempt, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {
@@ -236,6 +237,14 @@ class Attempt {
       if (!error.retryable) this.#end.abort(taken(this.#build))
     }
   }
+}
+
+/** A part that asks for a longer pause than this, in seconds, is tried again all the same. */
+const LONGEST_PAUSE = 1800
+
+/** For how many seconds the part that did not do its work asks to be left alone. */
+function askedFor({ retryAfterMs = 0 }: ConveyorError): number {
+  return Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_PAUSE)
 }
 
 function header(build: Build, attempts: number): string {

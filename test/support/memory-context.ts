@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Context, ContextEntry } from '../../src/lib/source/source.ts'
 
 /** A build context of a few small files, for tests that are not about git. */
-export function memoryContext(files: Record<string, string>): Context {
+export function memoryContext(files: Record<string, string | Uint8Array>): Context {
   const directories = new Set(
     Object.keys(files).flatMap((path) => {
       const parts = path.split('/').slice(0, -1)
@@ -19,13 +19,13 @@ export function memoryContext(files: Record<string, string>): Context {
     dockerfileEntries: entries.filter((e) => e.path === 'Dockerfile'),
     async *read({ path }) {
       const content = files[path] ?? ''
-      if (content !== '') yield Buffer.from(content)
+      if (content.length > 0) yield Buffer.from(content)
     },
     async close() {},
   }
 }
 
-function entry(path: string, kind: 'directory' | 'file', content: string): ContextEntry {
+function entry(path: string, kind: 'directory' | 'file', content: string | Uint8Array): ContextEntry {
   return {
     path,
     rawPath: Buffer.from(path),

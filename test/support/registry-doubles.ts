@@ -4,10 +4,12 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { ConveyorError } from '../../src/lib/errors.ts'
-import type { Manifest, RegistryCredential } from '../../src/lib/registry/registry.ts'
+import { dockerConfigCredentials } from '../../src/lib/registry/credentials.ts'
+import type { Credentials, Manifest, RegistryCredential } from '../../src/lib/registry/registry.ts'
 import { type RegistryClientOptions, registryClient } from '../../src/lib/registry/registry-client.ts'
 import { freePort, start } from './processes.ts'
 import { tempDir } from './temp.ts'
@@ -32,9 +34,9 @@ type Handler = (req: IncomingMessage, res: ServerResponse, body: Buffer) => void
 export async function httpDouble(handle: Handler): Promise<HttpDouble> {
   const seen: Seen[] = []
   const server = createServer(async (req, res) => {
-    const pieces: Buffer[] = []
-    for await (const piece of req) pieces.push(piece)
-    const body = Buffer.concat(pieces)
+    const body = await buffer(req).catch(() => null)
+    // The client is gone before it has asked: there is nothing to answer.
+    if (!body) return void res.destroy()
     const { method = '', url = '', headers } = req
     seen.push({ method, url, authorization: headers.authorization, body: body.toString() })
     handle(req, res, body)
@@ -58,12 +60,12 @@ export async function httpDouble(handle: Handler): Promise<HttpDouble> {
  */
 export function frontOf(
   registryHost: string,
-  fault: (req: IncomingMessage, res: ServerResponse, count: number) => boolean = () => false,
+  fault: (req: IncomingMessage, res: ServerResponse, count: number, body: Buffer) => boolean = () => false,
 ): Promise<HttpDouble> {
   let count = 0
   return httpDouble((req, res, body) => {
     count += 1
-    if (fault(req, res, count)) return
+    if (fault(req, res, count, body)) return
     const { method, url: path, headers } = req
     const [host, port] = registryHost.split(':')
     const onward = request({ host, port, method, path, headers }, (answer) => {
@@ -121,15 +123,25 @@ export async function tokenRegistry(
       const query = req.method === 'POST' ? form : url.searchParams
       const login = /^Basic (.*)$/.exec(req.headers.authorization ?? '')?.[1]
       const [user = '', password] = login ? Buffer.from(login, 'base64').toString().split(':') : []
+      // https://distribution.github.io/distribution/spec/auth/oauth/
+      if (req.method === 'POST' && !(form.has('service') && form.has('client_id'))) {
+        res.writeHead(400).end('{"error": "invalid_request"}')
+        return
+      }
+      const granted: Record<string, () => boolean> = {
+        refresh_token: () => form.get('refresh_token') === refreshToken,
+        password: () => accounts[form.get('username') ?? ''] === form.get('password'),
+      }
       const known =
         req.method === 'POST'
-          ? form.get('refresh_token') === refreshToken
+          ? granted[form.get('grant_type') ?? '']?.()
           : login && accounts[user] === password
       if (!known && (login || req.method === 'POST')) {
         res.writeHead(401).end('{"errors": [{"code": "UNAUTHORIZED"}]}')
         return
       }
-      const access = query.getAll('scope').map((scope) => {
+      const scopes = query.getAll('scope').flatMap((scope) => scope.split(' ').filter(Boolean))
+      const access = scopes.map((scope) => {
         const [type, name = '', actions = ''] = scope.split(':')
         const allowed = known ? actions.split(',') : name.startsWith('public/') ? ['pull'] : []
         return { type, name, actions: allowed }
@@ -164,6 +176,32 @@ export async function tokenRegistry(
     tokens: tokens.seen,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   })
+}
+
+/**
+ * Docker's login with an identity token, as `az acr login` leaves it in `config.json`, or with the token in a
+ * credential helper.
+ */
+export async function identityToken(
+  folder: string,
+  host: string,
+  token: string,
+  stored: boolean,
+): Promise<Credentials> {
+  const auth = Buffer.from('00000000-0000-0000-0000-000000000000:').toString('base64')
+  const config = stored
+    ? { auths: { [host]: { auth, identitytoken: token } } }
+    : { credHelpers: { [host]: `conveyor-test-${process.pid}` } }
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config))
+  const helper = join(folder, `docker-credential-conveyor-test-${process.pid}`)
+  const answer = JSON.stringify({ ServerURL: host, Username: '<token>', Secret: token })
+  await writeFile(helper, `#!/bin/sh\ncat > /dev/null\necho '${answer}'\n`, { mode: 0o755 })
+  const path = process.env.PATH
+  process.env.PATH = `${folder}:${path}`
+  onTestFinished(() => {
+    process.env.PATH = path
+  })
+  return dockerConfigCredentials({ configDir: folder })
 }
 
 async function answers(url: string): Promise<void> {

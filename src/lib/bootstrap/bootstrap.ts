@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import Dockerode from 'dockerode'
 import type { Config } from '../config.ts'
 import { ConveyorError } from '../errors.ts'
+import { isIdentityToken } from '../identity-token.ts'
 import { splitReference } from '../registry/image-name.ts'
 import { type PlainLogins, plainLogins } from '../registry/plain-logins.ts'
 import { builderImage } from './builder-image.ts'
@@ -98,5 +99,8 @@ function loginsStep({ hosts, unsupported }: PlainLogins): Step {
 function loginFor(logins: PlainLogins, image: string): Dockerode.AuthConfig | undefined {
   const { host } = splitReference(image)
   const found = logins.forHost(host)
-  return found ? { ...found, serveraddress: host } : undefined
+  if (!found) return undefined
+  // Dockerode hands these to BuildKit, to which a password without a user name is an identity token.
+  const username = isIdentityToken(found) ? '' : found.username
+  return { username, password: found.password, serveraddress: host }
 }

@@ -13,7 +13,11 @@ import { Sync } from './sync.ts'
  * @param ours what went wrong on our side of the session
  * @param failed the step that failed, if one did
  */
-export type Explain = (thrown: unknown, ours: Error | undefined, failed: ProgressSummary['failed']) => Error
+export type Explain = (
+  thrown: unknown,
+  ours: Error | undefined,
+  failed: ProgressSummary['failed'],
+) => Error | Promise<Error>
 
 /** Where a build has its session, and who hears of it. */
 export interface SessionOptions {
@@ -98,7 +102,7 @@ async function attempt<T>(
     const { failed } = progress.summary()
     // BuildKit has ended the build by itself, so what it has is as well known as after a success.
     if (failed && !ours) await sync.end(progress)
-    throw explain(error, ours, failed)
+    throw await explain(error, ours, failed)
   }
 }
 

@@ -1,23 +1,27 @@
 import type Dockerode from 'dockerode'
+import { dockerfileText } from '../build/recipe.ts'
 import { cacheLimit } from '../buildkit/cache-limit.ts'
 import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
 import { solve } from '../buildkit/solve.ts'
 import { NO_LOG } from '../no-log.ts'
 import type { Credentials } from '../registry/registry.ts'
+import { buildError } from './build-errors.ts'
 import { type Explain, inSession } from './build-session.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { buildError } from './engine-errors.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from './engine-images.ts'
 import { pushFromEngine } from './engine-push.ts'
 import { refuseWhatItCanNot } from './engine-refusals.ts'
 import { type EngineWay, wayFor } from './engine-way.ts'
 import { onTopOf } from './layers-of.ts'
+import type { AskRegistry } from './registry-failures.ts'
 import { lost } from './solve-errors.ts'
 import { layersRequest } from './solve-request.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode
   credentials: Credentials
+  /** Asked where the engine's words do not say what a registry means. */
+  registry?: AskRegistry
   /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
   pushRetryDelays?: number[]
   /** How many images of a repository stay in the engine; 3 by default. */
@@ -36,7 +40,7 @@ export interface EngineBuilderOptions {
  */
 export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
-  const { maxCacheBytes, way = wayFor, log = () => {} } = options
+  const { maxCacheBytes, way = wayFor, log = () => {}, registry } = options
   const endpoint = engineEndpoint(docker)
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
   /** References that are being built or pushed right now: `tidy` leaves them alone. */
@@ -52,10 +56,16 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
   }
-  const explain: Explain = (thrown, ...rest) => buildError(lost(thrown, endpoint.name), ...rest)
+  const explainFor =
+    (input: BuildInput, { signal }: Pick<BuilderIo, 'signal'>): Explain =>
+    (thrown, ours, failed) =>
+      buildError(
+        { thrown: lost(thrown, endpoint.name, failed), ours, failed },
+        { registry, dockerfile: () => dockerfileText(input.context, signal) },
+      )
   /** One build, in a session of its own. */
   const build = async (input: BuildInput, io: BuilderIo, onWork?: () => void): Promise<Made> => {
-    const options = { endpoint, credentials, explain, onWork }
+    const options = { endpoint, credentials, explain: explainFor(input, io), onWork }
     const { answer, steps, transfer, from } = await inSession(input, io, options, (session, solveIo) =>
       way(input)(docker, input, session, solveIo),
     )
@@ -110,7 +120,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     // Not by a pull: the engine would have an image of that name then, and prefer it to the registry's.
     async prefetchBase(_imageName, base, signal) {
       const input = onTopOf(base)
-      const options = { endpoint, credentials, explain }
+      const options = { endpoint, credentials, explain: explainFor(input, { signal }) }
       await inSession(input, { log: NO_LOG, signal }, options, (session, solveIo) =>
         solve(endpoint, layersRequest(input, { session, insecure: false }), solveIo),
       )
@@ -124,7 +134,8 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
         if (!input.push) return { ...built, digest: null, pushMs: 0 }
         io.signal.throwIfAborted()
         const from = performance.now()
-        const digest = await pushFromEngine(docker, credentials, input.reference, pushRetryDelays, io)
+        const push = { delays: pushRetryDelays, registry }
+        const digest = await pushFromEngine(docker, credentials, input.reference, push, io)
         return { ...built, digest, pushMs: performance.now() - from }
       }),
   }

@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
-import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
+import { authOf } from './engine-auth.ts'
 import { engineDown } from './engine-errors.ts'
 import { jsonLines } from './json-lines.ts'
 
@@ -56,13 +56,6 @@ export async function pullByDigest(
   for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
     if (error !== undefined) throw new ConveyorError('unavailable', `fetching ${reference}: ${error}`)
   }
-}
-
-/** What the engine logs in with, for the registry of an image. */
-export async function authOf(credentials: Credentials, reference: string): Promise<Dockerode.AuthConfig> {
-  const { host } = splitReference(reference)
-  const credential = await credentials.forHost(host)
-  return credential ? { ...credential, serveraddress: host } : { username: '', password: '' }
 }
 
 function imagesNamed(docker: Dockerode, imageName: string): Promise<Dockerode.ImageInfo[]> {

@@ -4,24 +4,53 @@ import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo } from './builder.ts'
-import { pushError } from './engine-errors.ts'
-import { authOf } from './engine-images.ts'
+import { authOf } from './engine-auth.ts'
+import { isConnection, messageOf, NO_ENGINE } from './engine-errors.ts'
 import { jsonLines } from './json-lines.ts'
+import {
+  type AskRegistry,
+  lookAtTag,
+  type PushFailure,
+  pushing,
+  registryPushError,
+} from './registry-failures.ts'
+import { readRegistryText } from './registry-texts.ts'
+
+/** How pushes are done. */
+export interface PushOptions {
+  /** Waits between the tries, in milliseconds; as many retries as there are numbers. */
+  delays: number[]
+  /** Asked where a text does not say enough. */
+  registry?: AskRegistry | undefined
+}
 
 /**
  * Pushes an image of the engine under its reference; failures that may pass are tried again.
- * @param delays waits between the tries, in milliseconds; as many retries as there are numbers
  * @returns the manifest's digest, `sha256:...`
- * @throws ConveyorError `unauthorized`, or `unavailable` when the registry is
+ * @throws ConveyorError `unauthorized`, or `unavailable` when the registry is or does not take it
  */
 export async function pushFromEngine(
   docker: Dockerode,
   credentials: Credentials,
   reference: string,
-  delays: number[],
+  options: PushOptions,
   io: BuilderIo,
 ): Promise<string> {
-  return retried(reference, delays, io, () => pushOnce(docker, credentials, reference, io))
+  return retried(reference, options, io, async () => {
+    try {
+      return await pushOnce(docker, credentials, reference, io)
+    } catch (thrown) {
+      const said = readRegistryText(messageOf(thrown))
+      const there = await lookAtTag(
+        said,
+        reference,
+        options.registry,
+        async ({ imageId }) => imageId === (await docker.getImage(reference).inspect()).Id,
+      )
+      if (there === null) throw thrown
+      return there
+    }
+  })
 }
 
 /**
@@ -30,7 +59,7 @@ export async function pushFromEngine(
  */
 export async function retried<T>(
   reference: string,
-  delays: number[],
+  { delays, registry }: PushOptions,
   io: BuilderIo,
   push: () => Promise<T>,
 ): Promise<T> {
@@ -40,14 +69,42 @@ export async function retried<T>(
     } catch (thrown) {
       io.signal.throwIfAborted()
       if (thrown instanceof ConveyorError) throw thrown
-      const error = pushError(thrown, reference)
-      if (!error.retryable || delay === null) throw error
+      const { error, soon } = await pushError(thrown, reference, registry)
+      if (!error.retryable || !soon || delay === null) throw error
       await io.log.write(`push failed, trying again: ${error.message}\n`)
       await sleep(delay, undefined, { signal: io.signal })
     }
   }
   throw new Error('unreachable: the last try returns or throws')
 }
+
+/** What a failed push means. */
+export async function pushError(
+  thrown: unknown,
+  reference: string,
+  registry: AskRegistry | undefined,
+): Promise<PushFailure> {
+  const text = messageOf(thrown)
+  const what = `${pushing(reference)}: ${text}`
+  if (GONE.test(text)) {
+    const error = new ConveyorError('unavailable', `${what} (it was removed from the engine meanwhile)`, {
+      cause: thrown,
+    })
+    return { error, soon: false }
+  }
+  if (isConnection(thrown)) {
+    return { error: new ConveyorError('unavailable', what, { cause: thrown, hint: NO_ENGINE }), soon: true }
+  }
+  const failure = await registryPushError(text, reference, thrown, registry)
+  return { ...failure, soon: failure.soon && !(thrown instanceof TriedAgain) }
+}
+
+/** The image is not in the engine; the second is the containerd store's. */
+const GONE =
+  /^(?:An image does not exist locally with the tag: \S+|\(HTTP code 404\) [a-z ]+ - (?:No such image: \S+|tag does not exist: \S+)\s*)$/
+
+/** A push that failed after the engine itself has tried it several times. */
+class TriedAgain extends Error {}
 
 /** One push of one tag. @returns the digest that the registry gave it. */
 async function pushOnce(
@@ -59,9 +116,10 @@ async function pushOnce(
   const authconfig = await authOf(credentials, reference)
   const stream = await docker.getImage(reference).push({ authconfig, abortSignal: io.signal })
   let digest: string | undefined
+  let triedAgain = false
   const last = new Map<string, string>()
   for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
-    if (message.error !== undefined) throw new Error(message.error)
+    if (message.error !== undefined) throw new (triedAgain ? TriedAgain : Error)(message.error)
     digest = message.aux?.Digest ?? digest
     const { id, status } = message
     if (!id || !status) continue
@@ -69,6 +127,7 @@ async function pushOnce(
     const before = last.get(id)
     last.set(id, status)
     const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
+    triedAgain ||= counts
     if (counts || (FINAL.test(status) && status !== before)) await io.log.write(`${id}: ${status}\n`)
   }
   digest ??= await pushedDigest(docker, reference)

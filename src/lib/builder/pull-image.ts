@@ -1,11 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
-import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
-import { engineDown } from './engine-errors.ts'
+import { isPassing } from '../registry/registry-answer.ts'
+import { authOf } from './engine-auth.ts'
+import { engineDown, isConnection, messageOf } from './engine-errors.ts'
 import { noImage, statusOf } from './image-errors.ts'
 import { jsonLines } from './json-lines.ts'
+import { innermost, readRegistryText } from './registry-texts.ts'
 
 /**
  * Pulls an image, with the login for its registry.
@@ -18,9 +20,7 @@ export async function pullImage(
   image: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const { host } = splitReference(image)
-  const credential = await credentials.forHost(host)
-  const authconfig = credential ? { ...credential, serveraddress: host } : { username: '', password: '' }
+  const authconfig = await authOf(credentials, image)
   try {
     const stream = await docker.pull(image, { authconfig, abortSignal: signal })
     for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
@@ -28,15 +28,19 @@ export async function pullImage(
     }
   } catch (error) {
     signal.throwIfAborted()
-    const message = String((error as Error).message)
-    if (REFUSED.test(message)) throw noImage(image, message, error)
-    if (statusOf(error) === undefined && 'code' in (error as object)) engineDown(error)
-    throw new ConveyorError('unavailable', `pulling the builder image ${image} failed: ${message}`, {
-      cause: error,
-      hint: 'Check that its registry runs and that the engine can reach it',
-    })
+    const message = messageOf(error)
+    const said = readRegistryText(message)
+    if (said?.kind === 'answer' && !isPassing(said.answer)) throw noImage(image, innermost(message), error)
+    if (statusOf(error) === undefined && isConnection(error)) engineDown(error)
+    // The engine says that there is none, or calls the name a bad one.
+    if (statusOf(error) === 404 || statusOf(error) === 400) throw noImage(image, innermost(message), error)
+    throw new ConveyorError(
+      'unavailable',
+      `pulling the builder image ${image} failed: ${innermost(message)}`,
+      {
+        cause: error,
+        hint: 'Check that its registry runs and that the engine can reach it',
+      },
+    )
   }
 }
-
-const REFUSED =
-  /not found|denied|unauthorized|authentication required|no basic auth|does not exist|invalid reference/i

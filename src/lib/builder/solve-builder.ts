@@ -1,3 +1,4 @@
+import { dockerfileText } from '../build/recipe.ts'
 import { cacheLimit } from '../buildkit/cache-limit.ts'
 import { askOnce, type Endpoint } from '../buildkit/endpoint.ts'
 import type { SolveRequest } from '../buildkit/gen/control.ts'
@@ -9,11 +10,13 @@ import { NO_LOG } from '../no-log.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import { Background } from './background.ts'
+import { buildError } from './build-errors.ts'
 import { type Explain, inSession } from './build-session.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { buildError } from './engine-errors.ts'
 import { retried } from './engine-push.ts'
 import { onTopOf } from './layers-of.ts'
+import { type AskRegistry, lookAtTag } from './registry-failures.ts'
+import { readRegistryText } from './registry-texts.ts'
 import { isPushFailure, isRefusedPacking, lost } from './solve-errors.ts'
 import {
   type Compression,
@@ -25,11 +28,14 @@ import {
   PLAIN,
   REWRITE_PROBE,
   type Target,
+  unpushed,
 } from './solve-request.ts'
 
 export interface SolveBuilderOptions {
   endpoint: Endpoint
   credentials: Credentials
+  /** Asked where BuildKit's words do not say what a registry means. */
+  registry?: AskRegistry
   /** Images of the engine itself, where the BuildKit is one of an engine. */
   images?: Pick<Builder, 'localImage' | 'tidy'>
   /** zstd by default. */
@@ -57,7 +63,7 @@ const GRACE_MS = 10_000
  */
 export function solveBuilder(options: SolveBuilderOptions): Builder {
   const { endpoint, credentials, images, pushRetryDelays = [500, 2000], log = () => {} } = options
-  const { exportCache = true, maxCacheBytes } = options
+  const { exportCache = true, maxCacheBytes, registry } = options
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
   const wanted: Packing = { compression: options.compression ?? 'zstd', oci: options.compression !== 'gzip' }
   const insecure = new Set(options.insecureHosts)
@@ -85,7 +91,10 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     const explain: Explain = (error, ours, failed) => {
       if (ours instanceof ConveyorError) return ours
       const pushFailed = input.push && error instanceof Error && isPushFailure(error, failed)
-      return pushFailed ? error : buildError(lost(error, endpoint.name), ours, failed)
+      const failure = { thrown: lost(error, endpoint.name, failed), ours, failed }
+      return pushFailed
+        ? error
+        : buildError(failure, { registry, dockerfile: () => dockerfileText(input.context, io.signal) })
     }
     const session = { endpoint, credentials, explain, onWork }
     const { answer, exportMs, ...built } = await inSession(input, io, session, (id, solveIo) =>
@@ -107,6 +116,25 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     )
   }
 
+  /** The image whose push was refused, where the registry has it under its tag, which must not change. */
+  async function alreadyThere(
+    input: BuildInput,
+    io: BuilderIo,
+    target: Omit<Target, 'session'>,
+    error: unknown,
+  ): Promise<BuiltImage | null> {
+    if (error instanceof ConveyorError) return null
+    const said = readRegistryText((error as Error).message)
+    let built: BuiltImage | undefined
+    const isSame = async (there: { digest: string; imageId: string }) => {
+      const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
+      built = await run(input, { ...io, log: NO_LOG }, request)
+      return built.digest === there.digest || built.imageId === there.imageId
+    }
+    const digest = await lookAtTag(said, input.reference, registry, isSame, target.packing === PLAIN)
+    return digest && built ? { ...built, digest } : null
+  }
+
   /** Builds and pushes, the way that the registry takes it. */
   async function buildOnce(input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const { reference } = input
@@ -116,13 +144,21 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     try {
       return await run(input, io, (session) => imageRequest(input, { ...target, session }), onWork)
     } catch (error) {
-      if (target.packing === PLAIN || !isRefusedPacking(error)) throw error
+      const there = await alreadyThere(input, io, target, error)
+      if (there) return there
+      if (target.packing === PLAIN || !isRefusedPacking(readRegistryText((error as Error).message)))
+        throw error
       const { host } = splitReference(reference)
       await io.log.write(
         `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's\n`,
       )
       const plain = { ...target, packing: PLAIN }
-      const built = await run(input, io, (session) => imageRequest(input, { ...plain, session }))
+      const request = (session: string) => imageRequest(input, { ...plain, session })
+      const built = await run(input, io, request).catch(async (again) => {
+        const kept = await alreadyThere(input, io, plain, again)
+        if (!kept) throw again
+        return kept
+      })
       packings.set(host, PLAIN)
       return built
     }
@@ -166,8 +202,8 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     async isWarm(imageName) {
       const known = warm.get(imageName)
       if (known !== undefined) return known
-      const built = await hasBuilt(endpoint, imageName).catch((error) => {
-        throw buildError(lost(error, endpoint.name), undefined, undefined)
+      const built = await hasBuilt(endpoint, imageName).catch(async (error) => {
+        throw await buildError({ thrown: lost(error, endpoint.name), ours: undefined, failed: undefined })
       })
       if (built) warm.set(imageName, true)
       return built
@@ -187,7 +223,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         const imageName = nameOf(input.reference)
         const once = () => buildOnce(input, io)
         const built = await (input.push
-          ? retried(input.reference, pushRetryDelays, io, once)
+          ? retried(input.reference, { delays: pushRetryDelays, registry }, io, once)
           : once()
         ).finally(() => prefetches.delete(imageName))
         const { total, cached } = built.steps
@@ -231,6 +267,6 @@ async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
     return false
   } catch (error) {
     if (error instanceof GrpcError && error.code !== GrpcCode.unavailable) return true
-    throw buildError(lost(error, endpoint.name), undefined, undefined)
+    throw await buildError({ thrown: lost(error, endpoint.name), ours: undefined, failed: undefined })
   }
 }

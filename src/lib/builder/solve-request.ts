@@ -57,6 +57,12 @@ export const REWRITE_PROBE = {
   ExporterAttrs: { 'rewrite-timestamp': '?' },
 }
 
+/** The same build, of which nothing is pushed or kept: it tells the digests. */
+export function unpushed(request: Omit<SolveRequest, 'Ref'>): Omit<SolveRequest, 'Ref'> {
+  const { push: _, ...rest } = request.ExporterAttrs
+  return { ...request, ExporterAttrs: rest }
+}
+
 /**
  * The build of a context into the classic image store of an engine, which only an exporter of its own can
  * write; the image has a record of the cache in it, as nothing else would bring one to the registry.

@@ -2,6 +2,7 @@ import type Dockerode from 'dockerode'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuildContainer, ContainerBuild } from './build-container.ts'
+import { engineAuth } from './engine-auth.ts'
 import { SwarmApi } from './swarm-api.ts'
 import { lostTooOften, noImageAnywhere, swarmError } from './swarm-errors.ts'
 import { removeLeftovers, removeService } from './swarm-service.ts'
@@ -45,7 +46,7 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
     const secrets = (await api.secrets()).filter(({ Spec }) => wanted[Spec.Name] !== undefined)
     const { host } = splitReference(image)
     const credential = await credentials.forHost(host)
-    const auth = credential ? { ...credential, serveraddress: host } : undefined
+    const auth = credential ? engineAuth(credential, host) : undefined
     return api.create(serviceSpec(build, options, { avoid, secrets }), auth)
   }
 

@@ -1,5 +1,4 @@
 import { posix } from 'node:path'
-import { ConveyorError } from '../errors.ts'
 import type { ContextEntry } from '../source/source.ts'
 import { compileGlob } from '../util/glob.ts'
 
@@ -19,7 +18,6 @@ const MAX_LINKS = 40
 /**
  * The entries that BuildKit wants, in the same order: what matches, all that is below it, and the directories
  * above. By the rules of its own client (FollowLinks and NewFilterFS of github.com/tonistiigi/fsutil).
- * @throws ConveyorError `build_failed` when a pattern is malformed
  */
 export function selectEntries(entries: ContextEntry[], { follow, include }: WantedPaths): ContextEntry[] {
   if (follow === null || include === null) return entries
@@ -115,17 +113,9 @@ function within(path: string): string {
 /** What one of the patterns matches, with all below it and the directories above. */
 function matching(entries: ContextEntry[], patterns: readonly string[]): ContextEntry[] {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
-  const globs = patterns.filter(isPattern).map((pattern) => {
-    const matches = compileGlob(pattern)
-    if (matches) return matches
-    throw new ConveyorError(
-      'build_failed',
-      `${JSON.stringify(pattern)} in COPY or ADD is not a valid pattern`,
-      {
-        hint: 'Close every [, and put a character after every \\',
-      },
-    )
-  })
+  const globs = patterns.filter(isPattern).map(compileGlob)
+  // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
+  if (!globs.every((matches) => matches !== null)) return entries
   const wanted = new Set<ContextEntry>()
   /** The directories from the root to the entry at hand, and whether all that is in them is wanted. */
   const above: { entry: ContextEntry; prefix: string; whole: boolean }[] = []

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises'
 import { Server, ServerCredentials, status, type UntypedServiceImplementation } from '@grpc/grpc-js'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
+import { credentialsAnswer } from './credentials-answer.ts'
 import type { Endpoint } from './endpoint.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import type { FileTimes } from './file-times.ts'
@@ -11,6 +12,7 @@ import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.t
 import { SecretsService } from './gen/secrets.ts'
 import { SSHService } from './gen/ssh.ts'
 import { forwardAgent } from './ssh-forward.ts'
+import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
 
 /** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
@@ -70,8 +72,8 @@ export async function openSession(
   })
   offer(AuthService, {
     credentials: (call: { request: { Host: string } }, done: Reply) => {
-      options.credentials.forHost(call.request.Host).then(
-        (found) => done(null, { Username: found?.username ?? '', Secret: found?.password ?? '' }),
+      credentialsAnswer(options.credentials, call.request.Host).then(
+        (answer) => done(null, answer),
         (error: Error) => {
           onError(error)
           done({ code: status.UNAVAILABLE, details: error.message })
@@ -79,6 +81,7 @@ export async function openSession(
       )
     },
   })
+  server.addService(TOKEN_METHODS, NO_TOKENS)
   offer(SecretsService, {
     getSecret: (call: { request: { ID: string } }, done: Reply) => {
       const data = Object.hasOwn(options.secrets, call.request.ID)

@@ -1,5 +1,5 @@
 import { Globs } from './glob.ts'
-import { type Instruction, instructionOf, type Parsed } from './instructions.ts'
+import { type Instruction, instructionOf, type Parsed, parse } from './instructions.ts'
 import { Refused, Unreadable } from './refused.ts'
 import { substitute, UNKNOWN } from './shell-word.ts'
 import { assignments, csvFields, flagValue, flagValues, split, splitLine } from './words.ts'
@@ -41,6 +41,19 @@ type Values = Map<string, string | null>
  */
 export function stagesOf(parsed: Parsed, buildArgs: Record<string, string>): Stage[] {
   return new Reader(parsed.escape, buildArgs).read(parsed.instructions)
+}
+
+/** The names of a Dockerfile's stages, in lower case, as far as it can be read. */
+export function stageNames(dockerfile: string): Set<string> {
+  for (const heredocs of ['spaced', 'tight', 'none'] as const) {
+    try {
+      const stages = stagesOf(parse(dockerfile, heredocs), {})
+      return new Set(stages.flatMap(({ name }) => name ?? []))
+    } catch (error) {
+      if (!(error instanceof Refused || error instanceof Unreadable)) throw error
+    }
+  }
+  return new Set()
 }
 
 /** A stage, and what later ones have from it. */

@@ -1,7 +1,8 @@
 import type { Config } from '../config.ts'
 import type { Account } from '../forge/github-account.ts'
+import { isIdentityToken } from '../identity-token.ts'
 import { parseRegistryFlag } from '../registry/image-name.ts'
-import { loginHint } from '../registry/registry-auth.ts'
+import { loginHint } from '../registry/registry-answer.ts'
 import type { Greeting } from '../registry/registry-client.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
@@ -28,7 +29,10 @@ export function serviceChecks(config: Config, { greetRegistry, account }: Servic
 /** Whether it lets us push, only a push tells: the rights are those of each repository. */
 function registry({ dry }: Config, host: string, { secure, asks, login }: Greeting): Finding {
   const found = `${host}, ${secure ? 'with' : 'without'} TLS`
-  if (login !== null) return ok(`${found}, takes the login of ${login}`)
+  if (login !== null) {
+    const whose = isIdentityToken({ username: login }) ? 'identity token' : `login of ${login}`
+    return ok(`${found}, takes the ${whose}`)
+  }
   if (!asks) return ok(`${found}, asks for no login`)
   if (dry) return ok(`${found}, without a login: nothing is pushed (--dry)`)
   return warning(`${found}, and no login: it will refuse what is pushed`, loginHint(host))

@@ -3,6 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { ConveyorError } from '../errors.ts'
+import { IDENTITY_TOKEN_USER } from '../identity-token.ts'
 import { canonicalHost, DOCKER_HUB } from './image-name.ts'
 import type { Credentials, RegistryCredential } from './registry.ts'
 
@@ -16,9 +17,6 @@ export interface DockerConfigOptions {
   /** How long a credential helper may take, in milliseconds; 15 s by default. */
   helperTimeoutMs?: number
 }
-
-/** The user name with which docker marks a password that is really an identity (refresh) token. */
-export const IDENTITY_TOKEN_USER = '<token>'
 
 /** What of docker's config.json matters here; each part keyed by a host in one of its spellings. */
 interface DockerConfig {
@@ -89,6 +87,9 @@ export function dockerConfigCredentials(options: DockerConfigOptions = {}): Cred
   }
 }
 
+/** How helpers say that they have none: https://github.com/docker/docker-credential-helpers/blob/master/credentials/error.go */
+const NOT_FOUND = 'credentials not found in native keychain'
+
 function hostHelper(timeoutMs: number): Locator {
   return async (config, host) => {
     const helper = lookUp(config.credHelpers, host)
@@ -142,7 +143,7 @@ async function askHelper(
 
   const { error, stdout } = await run(program, server, timeoutMs)
   if (error) {
-    if (/credentials not found/i.test(stdout)) return null
+    if (stdout.trim() === NOT_FOUND) return null
     if (error.code === 'ENOENT')
       throw failed('is not installed', `Install ${program}, or log in again without it`)
     if (error.killed) throw failed(`gave no answer in ${timeoutMs / 1000} s`)

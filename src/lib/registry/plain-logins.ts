@@ -4,7 +4,8 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ConveyorError } from '../errors.ts'
-import { dockerConfigCredentials, IDENTITY_TOKEN_USER } from './credentials.ts'
+import { isIdentityToken } from '../identity-token.ts'
+import { dockerConfigCredentials } from './credentials.ts'
 import { canonicalHost } from './image-name.ts'
 import type { RegistryCredential } from './registry.ts'
 
@@ -63,8 +64,9 @@ function helperFor(host: string, helpers: Record<string, string>): string | unde
   return Object.entries(helpers).find(([name]) => canonicalHost(name) === canonicalHost(host))?.[1]
 }
 
-function authEntry({ username, password }: RegistryCredential): object {
-  if (username === IDENTITY_TOKEN_USER) return { identitytoken: password }
+function authEntry(login: RegistryCredential): object {
+  const { username, password } = login
+  if (isIdentityToken(login)) return { identitytoken: password }
   return { auth: Buffer.from(`${username}:${password}`).toString('base64') }
 }
 

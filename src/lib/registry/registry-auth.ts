@@ -1,7 +1,8 @@
 import { ConveyorError } from '../errors.ts'
-import { IDENTITY_TOKEN_USER } from './credentials.ts'
+import { isIdentityToken } from '../identity-token.ts'
 import type { Credentials, RegistryCredential } from './registry.ts'
-import type { HttpAnswer, HttpRequest, Send } from './registry-http.ts'
+import { detail, isPassing, loginHint } from './registry-answer.ts'
+import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './registry-http.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {
@@ -61,7 +62,8 @@ export function registryAuth(credentials: Credentials, send: Send): RegistryAuth
     if (!bearer && !basic) return null
     const credential = await credentials.forHost(access.host)
     if (bearer) return await fetchToken(access, bearer, credential, send)
-    if (!credential) return null
+    // A registry without a token server has no use for an identity token.
+    if (!credential || isIdentityToken(credential)) return null
     return { authorization: basicAuth(credential), username: credential.username, expiresAt: Infinity }
   }
 
@@ -97,7 +99,7 @@ async function fetchToken(
 
   const asked = Date.now()
   let answer: HttpAnswer
-  if (credential?.username === IDENTITY_TOKEN_USER) {
+  if (credential && isIdentityToken(credential)) {
     if (scope) query.set('scope', scope)
     query.set('client_id', 'conveyor')
     query.set('grant_type', 'refresh_token')
@@ -131,9 +133,11 @@ async function fetchToken(
   }
   const { token, life } = readToken(answer)
   if (answer.status !== 200 || token === null) {
+    const said = registryAnswer(answer)
     throw new ConveyorError(
       'unavailable',
-      `${peer} gave no token (HTTP ${answer.status}) for registry ${access.host} while ${access.purpose}`,
+      `${peer} gave no token (${detail(said)}) for registry ${access.host} while ${access.purpose}`,
+      { retryable: answer.status === 200 || isPassing(said), retryAfterMs: said.retryAfterMs },
     )
   }
   // A tenth early, so that a token does not run out on its way; from our own clock, which may differ from theirs.
@@ -172,11 +176,6 @@ function readToken({ body }: HttpAnswer): { token: string | null; life: number }
 
 function basicAuth({ username, password }: RegistryCredential): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
-}
-
-/** What to do about a refused or missing login. */
-export function loginHint(host: string): string {
-  return `Run \`docker login ${host}\` as the user that Conveyor runs as`
 }
 
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"

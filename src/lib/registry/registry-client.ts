@@ -3,8 +3,9 @@ import { Agent, type Dispatcher } from 'undici'
 import { ConveyorError } from '../errors.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
-import { type Access, type Grant, loginHint, parseChallenges, registryAuth } from './registry-auth.ts'
-import { type HttpAnswer, type HttpRequest, sender } from './registry-http.ts'
+import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './registry-answer.ts'
+import { type Access, type Grant, parseChallenges, registryAuth } from './registry-auth.ts'
+import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './registry-http.ts'
 
 export interface RegistryClientOptions {
   credentials: Credentials
@@ -39,14 +40,13 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.docker.distribution.manifest.v2+json',
 ]
-const GONE = new Set(['MANIFEST_UNKNOWN', 'MANIFEST_BLOB_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN'])
 
 /**
  * Speaks the distribution protocol to any registry: https://github.com/opencontainers/distribution-spec
  *
  * Every method throws ConveyorError: `invalid` for a name or reference that cannot be, `unauthorized`
  * with what to do, `not_found`, and `unavailable` when the registry does not do its work after three
- * retries.
+ * retries, or (not retryable) for what it will not do.
  */
 export function registryClient(options: RegistryClientOptions): RegistryClient {
   const insecure = new Set(options.insecureHosts)
@@ -120,7 +120,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     const target = parseTarget(imageName, reference)
     const headers = { accept: MANIFEST_TYPES.join(', ') }
     const answer = await call(target, { method: 'GET', headers, signal })
-    if (answer.status !== 200) throw refused(target, answer)
+    if (answer.status !== 200) throw refused(target, answer, 'reading')
     const digest = `sha256:${createHash('sha256').update(answer.body).digest('hex')}`
     const promised = isDigest(reference) ? reference : (answer.header('docker-content-digest') ?? digest)
     if (digest !== promised) {
@@ -142,23 +142,24 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     }
   }
 
+  async function head(imageName: string, reference: string, signal?: AbortSignal): Promise<string | null> {
+    const target = parseTarget(imageName, reference)
+    const headers = { accept: MANIFEST_TYPES.join(', ') }
+    const answer = await call(target, { method: 'HEAD', headers, signal })
+    if (answer.status === 404) return null
+    // Some proxies let no HEAD through.
+    if (answer.status === 405 || answer.status === 501) return digestByGet(imageName, reference, signal)
+    if (answer.status !== 200) throw refused(target, answer, 'reading')
+    const digest = answer.header('docker-content-digest')
+    // The header is a "should" in the spec, and the digest of the bytes is as good.
+    return digest !== undefined && isDigest(digest)
+      ? digest
+      : (await manifest(imageName, reference, signal)).digest
+  }
+
   return {
     manifest,
-
-    async head(imageName, reference, signal) {
-      const target = parseTarget(imageName, reference)
-      const headers = { accept: MANIFEST_TYPES.join(', ') }
-      const answer = await call(target, { method: 'HEAD', headers, signal })
-      if (answer.status === 404) return null
-      // Some proxies let no HEAD through.
-      if (answer.status === 405 || answer.status === 501) return digestByGet(imageName, reference, signal)
-      if (answer.status !== 200) throw refused(target, answer)
-      const digest = answer.header('docker-content-digest')
-      // The header is a "should" in the spec, and the digest of the bytes is as good.
-      return digest !== undefined && isDigest(digest)
-        ? digest
-        : (await manifest(imageName, reference, signal)).digest
-    },
+    head,
 
     async putManifest(imageName, tag, { bytes, mediaType, digest }, signal) {
       const target = parseTarget(imageName, tag)
@@ -168,7 +169,14 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         body: bytes,
         signal,
       })
-      if (answer.status < 200 || answer.status > 299) throw refused(target, answer)
+      if (answer.status < 200 || answer.status > 299) {
+        const said = registryAnswer(answer)
+        const there = mayBeKeptTag(said) ? await head(imageName, tag, signal).catch(notReadable) : null
+        // A tag that must not change is as it should be.
+        if (there === digest) return
+        if (there !== null && isKeptTag(said)) throw tagKept(`tagging ${target.name}`, said)
+        throw refused(target, answer, 'tagging')
+      }
       const stored = answer.header('docker-content-digest') ?? digest
       if (stored !== digest) {
         throw new ConveyorError(
@@ -187,6 +195,10 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         headers: {},
         signal,
       })
+      const said = registryAnswer(answer)
+      if (isPassing(said)) {
+        throw answerError(said, { image: `${host}/any`, action: 'pull' }, `asking ${host}`)
+      }
       if (answer.status !== 200) {
         throw new ConveyorError('invalid', `${host} answers as no registry does (HTTP ${answer.status})`, {
           hint: 'Check --registry (REGISTRY): host[:port][/prefix]',
@@ -200,6 +212,12 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       await own?.destroy()
     },
   }
+}
+
+/** What was refused before counts, also where the tag may not be read. */
+function notReadable(error: unknown): null {
+  if (error instanceof ConveyorError) return null
+  throw error
 }
 
 interface Target {
@@ -237,34 +255,9 @@ function mediaTypeOf(answer: HttpAnswer): string {
   return said ?? 'application/octet-stream'
 }
 
-function refused(target: Target, answer: HttpAnswer): ConveyorError {
-  const { host } = target.image
-  const { code, message } = registryError(answer)
-  const detail = [`HTTP ${answer.status}`, code, message].filter(Boolean).join(' ')
-  if (answer.status === 403) {
-    return new ConveyorError('unauthorized', `registry ${host} does not allow ${target.name} (${detail})`, {
-      hint: `${loginHint(host)}, with an account that may write there`,
-    })
-  }
-  if (answer.status === 404 || GONE.has(code)) {
-    return new ConveyorError(
-      'not_found',
-      `registry ${host} does not have ${target.name} or a part of it (${detail})`,
-    )
-  }
-  return new ConveyorError('invalid', `registry ${host} refuses ${target.name} (${detail})`)
-}
-
-/** The first error of a registry's JSON answer, made fit for one line. */
-function registryError({ body }: HttpAnswer): { code: string; message: string } {
-  try {
-    const { errors } = JSON.parse(body.toString()) as { errors?: { code?: unknown; message?: unknown }[] }
-    const { code = '', message = '' } = errors?.[0] ?? {}
-    const line = (text: unknown) => String(text).replace(/\s+/g, ' ').slice(0, 200)
-    return { code: line(code), message: line(message) }
-  } catch {
-    return { code: '', message: '' }
-  }
+function refused(target: Target, answer: HttpAnswer, verb: 'reading' | 'tagging'): ConveyorError {
+  const asked = { image: target.name, action: verb === 'tagging' ? 'tag' : 'pull' } as const
+  return answerError(registryAnswer(answer), asked, `${verb} ${target.name}`)
 }
 
 function isLoopback(host: string): boolean {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../errors.ts'
+import { isPassing, type RegistryAnswer } from './registry-answer.ts'
 
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST'
@@ -23,7 +24,7 @@ export interface HttpAnswer {
   sameOrigin: boolean
 }
 
-/** Sends one request and reads the whole answer, whatever its status below 500 (except 429). */
+/** Sends one request and reads the whole answer, whatever its status. */
 export type Send = (request: HttpRequest) => Promise<HttpAnswer>
 
 export interface SendOptions {
@@ -53,47 +54,70 @@ const TRANSIENT = new Set([
 ])
 
 /**
- * Makes a Send that tries again after failures that pass by themselves (refused or lost connections, 429,
- * 5xx), and follows redirects without ever showing our credentials to another host.
- * It throws ConveyorError `unavailable` when the peer does not answer in the end.
+ * Makes a Send that tries again after what passes by itself (refused or lost connections, 429, 5xx), and
+ * follows redirects without ever showing our credentials to another host. The last answer counts. It throws
+ * ConveyorError `unavailable` when there is none.
  */
 export function sender({ dispatcher, backoffMs }: SendOptions): Send {
   return async (req) => {
     for (let attempt = 0; ; attempt++) {
       const result = await tryOnce(req, dispatcher)
-      if ('answer' in result) return result.answer
       const pause = backoffMs[attempt]
-      const wait = Math.max(result.retryAfterMs ?? 0, pause ?? 0)
-      if (pause === undefined || !result.transient || wait > MAX_WAIT_MS) throw unanswered(req, result)
-      await sleep(wait, undefined, req.signal ? { signal: req.signal } : {}).catch(() => {
-        throw req.signal?.reason
-      })
+      if ('answer' in result) {
+        const said = registryAnswer(result.answer)
+        const { retryAfterMs = 0 } = said
+        const again = pause !== undefined && retryAfterMs <= MAX_WAIT_MS
+        if (!again || !isPassing(said)) return result.answer
+        await pauseFor(Math.max(retryAfterMs, pause), req.signal)
+        continue
+      }
+      if (pause === undefined || !result.transient) throw unanswered(req, result)
+      await pauseFor(pause, req.signal)
     }
   }
 }
 
+/** What a registry, or a token server, has said with an answer. What it sends is hostile: it becomes one line. */
+export function registryAnswer({ status, header, body }: HttpAnswer): RegistryAnswer {
+  const retryAfterMs = parseRetryAfter(header('retry-after'))
+  return { status, ...firstError(body), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
+}
+
+function firstError(body: Buffer): { code: string; message: string } {
+  try {
+    const { errors } = JSON.parse(body.toString()) as { errors?: { code?: unknown; message?: unknown }[] }
+    const { code = '', message = '' } = errors?.[0] ?? {}
+    const line = (text: unknown) =>
+      String(text)
+        .replace(/[\s\p{C}]+/gu, ' ')
+        .trim()
+        .slice(0, 200)
+    return { code: line(code), message: line(message) }
+  } catch {
+    return { code: '', message: '' }
+  }
+}
+
+async function pauseFor(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => {
+    throw signal?.reason
+  })
+}
 interface Failure {
   reason: string
   transient: boolean
-  retryAfterMs?: number | undefined
   hint?: string
   cause?: unknown
 }
 
 async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<{ answer: HttpAnswer } | Failure> {
-  let answer: HttpAnswer
   try {
-    answer = await exchange(req, dispatcher)
+    return { answer: await exchange(req, dispatcher) }
   } catch (error) {
     req.signal?.throwIfAborted()
     if (error instanceof ConveyorError) throw error
     return explain(error)
   }
-  const { status } = answer
-  if (status !== 429 && (status < 500 || status === 501)) return { answer }
-  const retryAfterMs = parseRetryAfter(answer.header('retry-after'))
-  const asks = retryAfterMs ? `, asks to wait ${Math.ceil(retryAfterMs / 1000)} s` : ''
-  return { reason: `HTTP ${status}${asks}`, transient: true, retryAfterMs }
 }
 
 async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpAnswer> {

@@ -1,0 +1,167 @@
+import { isDockerfileStep } from '../buildkit/progress.ts'
+import { frontendsOf } from '../dockerfile/instructions.ts'
+import { ConveyorError } from '../errors.ts'
+import { innermost } from './registry-texts.ts'
+
+/** What it means that a step of a Dockerfile failed. The forms are those of test/support/recordings. */
+
+/** A step as BuildKit tells it. */
+export interface FailedStep {
+  /** `[build 2/3] COPY --from=web /dist /app` */
+  name: string
+  error: string
+}
+
+/** The stages of a Dockerfile, in lower case. */
+export type Stages = ReadonlySet<string>
+
+/** The name of a step, cut where a long command would hide what follows. */
+export function short(name: string): string {
+  const line = name.replace(/\s+/g, ' ')
+  return line.length > 80 ? `${line.slice(0, 79)}…` : line
+}
+
+/** A command that ended with another status than 0; null for anything else. */
+export function commandError({ name, error }: FailedStep, cause: unknown): ConveyorError | null {
+  const exit = COMMAND.exec(error)?.[1]
+  if (exit === undefined) return null
+  return new ConveyorError('build_failed', `${short(name)} ended with exit code ${exit}`, {
+    cause,
+    ...(exit === '137' ? { hint: 'That is a command that was killed, mostly for lack of memory' } : {}),
+  })
+}
+
+const COMMAND =
+  /^(?:process ".*" did not complete successfully|executor failed running \[.*\]): exit code: (\d+)$/s
+
+/** A path that a step needs and that is not there; null for anything else. */
+export function missingPath(
+  { name }: FailedStep,
+  text: string,
+  stages: Stages,
+  cause: unknown,
+): ConveyorError | null {
+  const path = missingIn(innermost(text))
+  if (path === undefined) return null
+  const what = `${short(name)}: ${path === null ? 'what it names' : `"${path}"`}`
+  const from = sourceOf(name)
+  if (from === null) {
+    return new ConveyorError('build_failed', `${what} is not in the build context`, {
+      cause,
+      hint: 'Check the path in the Dockerfile, and that the file is committed and not in .dockerignore',
+    })
+  }
+  const isStage = /^\d+$/.test(from) || stages.has(from.toLowerCase())
+  return new ConveyorError('build_failed', `${what} is not in the ${isStage ? 'stage' : 'image'} ${from}`, {
+    cause,
+    hint: isStage
+      ? `Check the path in the Dockerfile, and that the steps of the stage ${from} make it`
+      : 'Check the path in the Dockerfile, and the name of the image',
+  })
+}
+
+/** The path that is missing; null when it is not told, undefined when nothing is missing. */
+function missingIn(text: string): string | null | undefined {
+  for (const form of MISSING) {
+    const path = form.exec(text)?.[1]
+    if (path === undefined) continue
+    // Of a folder that is looked into, the place on the builder's disk is told.
+    return path.startsWith('"') ? path.slice(1, -1) : (MOUNT.exec(path)?.[1] ?? null)
+  }
+  return undefined
+}
+
+const CHECKSUM = '(?:failed to calculate checksum of ref \\S+: )?'
+const MISSING = [
+  new RegExp(`^${CHECKSUM}("[^"]+"):? not found(?:: not found)?$`),
+  new RegExp(`^${CHECKSUM}failed to walk [^\\n]+: lstat ([^\\n]+): no such file or directory$`),
+  /^lstat ([^\n]+): no such file or directory$/,
+]
+const MOUNT = /^\/(?:[^\n]+\/)?(?:buildkit-mount\d+|overlay2\/[0-9a-z]+\/merged)(\/[^\n]*)$/
+
+/** What a step copies or mounts from, where that is not the build context. */
+function sourceOf(name: string): string | null {
+  const [, flags = ''] = /^\[[^\]]*\] [A-Z]+ ((?:--\S+ )*)/.exec(name) ?? []
+  for (const flag of flags.split(' ')) {
+    const [, from] = /^--from=(\S+)$/.exec(flag) ?? /^--mount=(?:\S*,)?from=([^,\s]+)/.exec(flag) ?? []
+    if (from !== undefined) return from
+  }
+  return null
+}
+
+/** A file from a URL that could not be had (ADD); null for anything else. */
+export function remoteFileError({ name }: FailedStep, text: string, cause: unknown): ConveyorError | null {
+  const urls = urlsOf(name)
+  if (urls.length === 0) return null
+  const rest = innermost(text)
+  const status = Number(/^invalid response status (\d{3})$/.exec(rest)?.[1] ?? 0)
+  const what = isDockerfileStep(name) ? `${short(name)}: ` : ''
+  const url = urls.join(' or ')
+  if (status !== 0) {
+    const passes = status === 429 || status >= 500
+    return new ConveyorError(
+      passes ? 'unavailable' : 'build_failed',
+      `${what}${url} was answered with HTTP ${status}`,
+      {
+        cause,
+        hint: passes
+          ? 'Its server is in trouble, or limits how often it is asked: try again later'
+          : 'Check the URL in the Dockerfile: it has to be readable without a login',
+      },
+    )
+  }
+  const why = /^(?:Get|Head) "[^"]*": ([^\n]+)$/.exec(rest)?.[1] ?? /^unexpected EOF$/.exec(rest)?.[0]
+  if (why === undefined) return null
+  return new ConveyorError('unavailable', `${what}${url} could not be read: ${why}`, {
+    cause,
+    hint: 'Check that its server runs, and that the builder can reach it',
+  })
+}
+
+/** The URLs of an ADD, of which older BuildKits make a step of that name; without logins in them. */
+function urlsOf(name: string): string[] {
+  const [, sources = name] = /^\[[^\]]*\] ADD (.*)$/s.exec(name) ?? []
+  if (sources === name && isDockerfileStep(name)) return []
+  return sources
+    .split(/[\s,[\]"]+/)
+    .filter((part) => /^https?:\/\//.test(part))
+    .map((url) => url.replace(/^(https?:\/\/)[^/@]*@/, '$1'))
+}
+
+/** What a Dockerfile wants that what reads it does not know yet; null for anything else. */
+export function oldFrontend(text: string, dockerfile: string, cause: unknown): ConveyorError | null {
+  const rest = innermost(text)
+  const [, line = '', problem = ''] = /^dockerfile parse error (?:on )?line (\d+): ([^\n]+)$/.exec(rest) ?? []
+  const flag = /^unknown flag: (?:--)?([a-z-]+)$/i.exec(problem)?.[1] ?? ''
+  const lines = dockerfile.split('\n').slice(0, Number(line))
+  const isHeredoc = /^unknown instruction: /.test(problem) && lines.some((one) => HEREDOC.test(one))
+  const wanted = isHeredoc ? 'heredocs' : NEWER.get(flag)
+  if (wanted === undefined) return null
+  const [syntax] = frontendsOf(dockerfile)
+  const change = syntax
+    ? `Name a newer version than ${syntax} in the line \`# syntax=\``
+    : `Begin the Dockerfile with \`# syntax=docker/dockerfile:${LABS.has(flag) ? '1-labs' : '1'}\`, or use a newer engine`
+  return new ConveyorError('build_failed', `${rest}: what reads the Dockerfile knows no ${wanted}`, {
+    cause,
+    hint: change,
+  })
+}
+
+const HEREDOC = /^\s*(?:RUN|COPY|ADD|ONBUILD)\s.*<<-?["']?[A-Za-z_]/i
+/** Flags that came with later versions: https://docs.docker.com/reference/dockerfile/ */
+const NEWER = new Map(
+  [
+    'link',
+    'checksum',
+    'keep-git-dir',
+    'parents',
+    'exclude',
+    'unpack',
+    'mount',
+    'network',
+    'security',
+    'chmod',
+    'start-interval',
+  ].map((flag) => [flag, `--${flag}`]),
+)
+const LABS = new Set(['parents', 'exclude', 'security'])
