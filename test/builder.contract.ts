@@ -245,6 +245,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build({ 'src/a': 'a1', 'src/b': 'b2' })).made).toBe('a1 b2')
       })
 
+      test('sources in place of dummies of another stage', async () => {
+        const joined = ['COPY src /src', 'COPY --from=deps /o /o', `RUN ${MAKE}`]
+        const build = history([`FROM ${base} AS deps`, DUMMIES, `FROM ${base}`, ...joined])
+        const id = fresh()
+        expect((await build({ 'src/a': `a1-${id}`, 'src/b': 'b1' })).made).toBe('dummy dummy')
+        expect((await build({ 'src/a': `a2-${id}`, 'src/b': 'b1' })).made).toBe(`a2-${id} b1`)
+      })
+
       test('make with what it made before in a cache mount', async () => {
         const id = fresh()
         const mount = `--mount=type=cache,target=/o,id=${id}`
@@ -296,7 +304,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           'COPY deps /deps',
           `RUN echo ${id}`,
           'COPY src /src',
-          `RUN --mount=type=cache,target=/o,id=${id} for f in a b; do [ -e /o/$f ] && [ ! /src/$f -nt /o/$f ] || cat /deps /src/$f >/o/$f; done; echo ma''de:$(cat /o/a /o/b)`,
+          `RUN --mount=type=CACHE,target=/o,id=${id} for f in a b; do [ -e /o/$f ] && [ ! /src/$f -nt /o/$f ] || cat /deps /src/$f >/o/$f; done; echo ma''de:$(cat /o/a /o/b)`,
         ])
         const of = (deps: number, a: number) => ({ deps: `${deps}-${id} `, 'src/a': `a${a} `, 'src/b': 'b ' })
         expect((await build(of(1, 1))).made).toBe(`1-${id} a1 1-${id} b`)
