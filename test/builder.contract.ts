@@ -150,6 +150,17 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
     })
 
+    test('more paths in COPY than Node takes headers by itself', async () => {
+      const paths = Array.from({ length: 150 }, (_, i) => `${'d'.repeat(200)}/${'e'.repeat(180)}-${i}`)
+      const files = Object.fromEntries(paths.map((path) => [path, fresh()]))
+      const copies = Array.from(
+        { length: 10 },
+        (_, i) => `COPY ${paths.slice(i * 15, i * 15 + 15).join(' ')} /x/`,
+      )
+      const Dockerfile = [`FROM ${base}`, ...copies, 'RUN [ $(ls /x | wc -l) = 150 ]'].join('\n')
+      expect((await builder().build(input({ Dockerfile, ...files }), io())).transfer.files).toBe(151)
+    })
+
     test('reproducible: the same build makes the same image at another time; or it is refused', async () => {
       const files = { Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out >/out; mkdir /d`, a: fresh() }
       const build = () => input(files, { reproducible: true, cache: false })
