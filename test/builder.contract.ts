@@ -164,6 +164,17 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
     })
 
+    test('more paths in COPY than Node takes headers by itself', async () => {
+      const paths = Array.from({ length: 150 }, (_, i) => `${'d'.repeat(200)}/${'e'.repeat(180)}-${i}`)
+      const files = Object.fromEntries(paths.map((path) => [path, fresh()]))
+      const copies = Array.from(
+        { length: 10 },
+        (_, i) => `COPY ${paths.slice(i * 15, i * 15 + 15).join(' ')} /x/`,
+      )
+      const Dockerfile = [`FROM ${base}`, ...copies, 'RUN [ $(ls /x | wc -l) = 150 ]'].join('\n')
+      expect((await builder().build(input({ Dockerfile, ...files }), io())).transfer.files).toBe(151)
+    })
+
     test('reproducible: the same build makes the same image at another time; or it is refused', async () => {
       const files = { Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out >/out; mkdir /d`, a: fresh() }
       const build = () => input(files, { reproducible: true, cache: false })
@@ -259,6 +270,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build({ 'src/a': 'a1', 'src/b': 'b2' })).made).toBe('a1 b2')
       })
 
+      test('sources in place of dummies of another stage', async () => {
+        const joined = ['COPY src /src', 'COPY --from=deps /o /o', `RUN ${MAKE}`]
+        const build = history([`FROM ${base} AS deps`, DUMMIES, `FROM ${base}`, ...joined])
+        const id = fresh()
+        expect((await build({ 'src/a': `a1-${id}`, 'src/b': 'b1' })).made).toBe('dummy dummy')
+        expect((await build({ 'src/a': `a2-${id}`, 'src/b': 'b1' })).made).toBe(`a2-${id} b1`)
+      })
+
       test('make with what it made before in a cache mount', async () => {
         const id = fresh()
         const mount = `--mount=type=cache,target=/o,id=${id}`
@@ -310,7 +329,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           'COPY deps /deps',
           `RUN echo ${id}`,
           'COPY src /src',
-          `RUN --mount=type=cache,target=/o,id=${id} for f in a b; do [ -e /o/$f ] && [ ! /src/$f -nt /o/$f ] || cat /deps /src/$f >/o/$f; done; echo ma''de:$(cat /o/a /o/b)`,
+          `RUN --mount=type=CACHE,target=/o,id=${id} for f in a b; do [ -e /o/$f ] && [ ! /src/$f -nt /o/$f ] || cat /deps /src/$f >/o/$f; done; echo ma''de:$(cat /o/a /o/b)`,
         ])
         const of = (deps: number, a: number) => ({ deps: `${deps}-${id} `, 'src/a': `a${a} `, 'src/b': 'b ' })
         expect((await build(of(1, 1))).made).toBe(`1-${id} a1 1-${id} b`)

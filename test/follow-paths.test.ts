@@ -1,7 +1,22 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { describe, expect, test } from 'vitest'
 import { selectEntries } from '../src/lib/buildkit/follow-paths.ts'
 import type { ContextEntry } from '../src/lib/source/source.ts'
 import { memoryContext } from './support/memory-context.ts'
+
+/** How long the event loop is held up while this is there, in milliseconds. */
+class HeldUp {
+  readonly #delay = monitorEventLoopDelay({ resolution: 5 })
+  constructor() {
+    this.#delay.enable()
+  }
+  get longest(): number {
+    return this.#delay.max / 1e6
+  }
+  [Symbol.dispose]() {
+    this.#delay.disable()
+  }
+}
 
 const FILES = {
   Dockerfile: '',
@@ -17,7 +32,11 @@ const FILES = {
 }
 
 /** The paths that are sent, directories above them left out. */
-function select(follow: string[], include: string[] = [], links: Record<string, string> = {}): string[] {
+async function select(
+  follow: string[],
+  include: string[] = [],
+  links: Record<string, string> = {},
+): Promise<string[]> {
   const files = { ...FILES, ...Object.fromEntries(Object.keys(links).map((path) => [path, ''])) }
   const entries = memoryContext(files).entries.map(
     (entry): ContextEntry =>
@@ -25,10 +44,10 @@ function select(follow: string[], include: string[] = [], links: Record<string, 
         ? entry
         : { ...entry, kind: 'symlink', linkTarget: Buffer.from(links[entry.path] ?? '') },
   )
-  return selectEntries(entries, { follow, include }).map((entry) => entry.path)
+  return (await selectEntries(entries, { follow, include })).map((entry) => entry.path)
 }
 
-const ALL = select([])
+const ALL = await select([])
 
 describe('selectEntries', () => {
   test.each<[string, string[], string[]]>([
@@ -48,18 +67,18 @@ describe('selectEntries', () => {
     ['a path that climbs out stays in the context', ['../a.txt'], ['a.txt']],
     ['nothing that matches', ['nope'], []],
     ['several', ['a.txt', 'docs'], ['a.txt', 'docs', 'docs/a.md']],
-  ])('%s', (_, paths, expected) => {
-    expect(select(paths)).toEqual(expected)
+  ])('%s', async (_, paths, expected) => {
+    expect(await select(paths)).toEqual(expected)
   })
 
-  test('everything at the root is all there is, hidden files too', () => {
-    expect(select(['*'])).toEqual(ALL)
-    expect(select(['.'])).toEqual(ALL)
-    expect(select(['/'])).toEqual(ALL)
+  test('everything at the root is all there is, hidden files too', async () => {
+    expect(await select(['*'])).toEqual(ALL)
+    expect(await select(['.'])).toEqual(ALL)
+    expect(await select(['/'])).toEqual(ALL)
   })
 
-  test('patterns with ** match at any depth', () => {
-    expect(select([], ['**/*.c'])).toEqual([
+  test('patterns with ** match at any depth', async () => {
+    expect(await select([], ['**/*.c'])).toEqual([
       'src',
       'src/lib',
       'src/lib/x.c',
@@ -69,22 +88,44 @@ describe('selectEntries', () => {
     ])
   })
 
-  test('a symlink brings what it leads to', () => {
-    expect(select(['link'], [], { link: 'docs/a.md' })).toEqual(['docs', 'docs/a.md', 'link'])
-    expect(select(['d/main.c'], [], { d: '/src' })).toEqual(['d', 'src', 'src/main.c'])
-    expect(select(['docs/up'], [], { 'docs/up': '../a.txt' })).toEqual(['a.txt', 'docs', 'docs/up'])
-    expect(select(['l*'], [], { link: 'docs' })).toEqual(['docs', 'docs/a.md', 'link'])
+  test('a symlink brings what it leads to', async () => {
+    expect(await select(['link'], [], { link: 'docs/a.md' })).toEqual(['docs', 'docs/a.md', 'link'])
+    expect(await select(['d/main.c'], [], { d: '/src' })).toEqual(['d', 'src', 'src/main.c'])
+    expect(await select(['docs/up'], [], { 'docs/up': '../a.txt' })).toEqual(['a.txt', 'docs', 'docs/up'])
+    expect(await select(['l*'], [], { link: 'docs' })).toEqual(['docs', 'docs/a.md', 'link'])
   })
 
-  test('symlinks in a circle, out of the context, or to nowhere end', () => {
-    expect(select(['one'], [], { one: 'two', two: 'one' })).toEqual(['one', 'two'])
-    expect(select(['out'], [], { out: '../../etc/passwd' })).toEqual(['out'])
-    expect(select(['gone'], [], { gone: 'nope' })).toEqual(['gone'])
-    expect(select(['loop/a.txt'], [], { loop: 'loop/loop' })).toEqual(['loop'])
+  test('symlinks in a circle, out of the context, or to nowhere end', async () => {
+    expect(await select(['one'], [], { one: 'two', two: 'one' })).toEqual(['one', 'two'])
+    expect(await select(['out'], [], { out: '../../etc/passwd' })).toEqual(['out'])
+    expect(await select(['gone'], [], { gone: 'nope' })).toEqual(['gone'])
+    expect(await select(['loop/a.txt'], [], { loop: 'loop/loop' })).toEqual(['loop'])
   })
 
-  test('with a pattern that is malformed, or may be, everything is sent: BuildKit says what is wrong', () => {
-    expect(select(['a[', 'b'])).toEqual(ALL)
-    expect(select(['[-]x'])).toEqual(ALL)
+  test('with a pattern that is malformed, or may be, everything is sent: BuildKit says what is wrong', async () => {
+    expect(await select(['a[', 'b'])).toEqual(await select([]))
+    expect(await select(['[-]x'])).toEqual(await select([]))
+  })
+
+  test.each<[string, string[], number]>([
+    ['patterns', Array.from({ length: 100 }, (_, i) => `*a*a*a*z${i}`), 0],
+    ['links to patterns', ['*'], 300],
+  ])('hostile %s hold nothing up, and everything is sent', async (_, follow, links) => {
+    const names = Array.from({ length: 20_000 }, (_, i) => `${'a'.repeat(80)}${i}`)
+    const targets = Array.from({ length: links }, (_, i): [string, string] => [
+      `l${i}`,
+      `${'?'.repeat(i + 1)}*`,
+    ])
+    const { entries } = memoryContext(
+      Object.fromEntries([...names, ...targets.map(([name]) => name)].map((name) => [name, ''])),
+    )
+    const linkOf = new Map(targets)
+    const all = entries.map((entry): ContextEntry => {
+      const target = linkOf.get(entry.path)
+      return target ? { ...entry, kind: 'symlink', linkTarget: Buffer.from(target) } : entry
+    })
+    using delay = new HeldUp()
+    expect(await selectEntries(all, { follow, include: [] })).toHaveLength(all.length)
+    expect(delay.longest).toBeLessThan(250)
   })
 })

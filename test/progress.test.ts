@@ -238,3 +238,43 @@ describe('what came from outside', () => {
     expect(sources(step).remoteFiles).toBe(remote)
   })
 })
+
+describe('commands that made something beside files of the context', () => {
+  const context = vertex('ctx', '[internal] load build context', { started: at(0) })
+  const ran = (digest: string, name: string, ...inputs: string[]) =>
+    vertex(digest, name, { inputs, started: at(1) })
+  const look = (...vertexes: Vertex[]) => {
+    const progress = new Progress()
+    render(progress, message({ vertexes: [context, ...vertexes] }))
+    return [progress.ranBeforeCopy, progress.outdatesCacheMounts]
+  }
+  const deps = ran('deps', '[deps 2/2] RUN npm ci')
+  const MOUNT = 'RUN --mount=TYPE=Cache,target=/o make'
+
+  test.each([
+    ['COPY on it', ran('copy', '[2/3] COPY . /src', 'deps', 'ctx')],
+    ['COPY --link beside it', ran('merge', '[2/3] COPY --link . /src', 'deps', 'link')],
+    ['COPY --from of it on files', ran('copy', '[2/3] COPY --from=deps /d /d', 'deps', 'link')],
+  ])('%s', (_, copy) => {
+    const link = ran('link', '[2/3] COPY --link . /src', 'ctx')
+    const make = (command: string) => ran('make', `[3/3] ${command}`, copy.digest)
+    expect(look(deps, link, copy, make('RUN make'))).toEqual([[deps.name], false])
+    expect(look(deps, link, copy, make(MOUNT))).toEqual([[deps.name], true])
+    const after = ran('after', `[4/4] ${MOUNT}`, 'make')
+    expect(look(deps, link, copy, make('RUN make'), after)).toEqual([[deps.name], true])
+    // Nothing compares times any more.
+    expect(look(deps, link, copy)).toEqual([[], false])
+  })
+
+  test('a mount of the context', () => {
+    expect(look(deps, ran('make', `[2/2] ${MOUNT}`, 'deps', 'ctx'))).toEqual([[deps.name], true])
+  })
+
+  test('not those that only work on what was copied', () => {
+    const copy = ran('copy', '[build 2/4] COPY . /src', 'ctx')
+    const one = ran('one', '[build 3/4] RUN one', 'copy')
+    const two = ran('two', `[build 4/4] ${MOUNT}`, 'one')
+    const final = ran('final', '[2/3] COPY --from=build /app /app', 'two')
+    expect(look(copy, one, two, final, ran('x', '[3/3] RUN chmod +x /app', 'final'))).toEqual([[], false])
+  })
+})

@@ -28,6 +28,7 @@ test('where paths have a comma, each row of pieces may be one of them', () => {
     'b, c',
     'c',
   ])
+  expect(wanted({ followpaths: 'a, , , b' }, ['a, '])).toEqual(expect.arrayContaining(['a, ', ', b']))
   expect(wanted({ followpaths: 'x[a, b]' })).toEqual(['x[a, b]', 'b]'])
   expect(wanted({ followpaths: Array(100).fill('a').join(', ') }, ['a, b'])).toBeNull()
 })

@@ -79,8 +79,8 @@ async function attempt<T>(
         if (text.length > 0) await log.write(text)
         if (progress.works) onWork?.()
         // What is kept in a cache mount was made with what that command has made before.
-        const isStale = progress.hasCacheMounts && progress.ranBeforeCopy.length > 0
-        if (isStale && (await times).keepsSome) stale.abort(new StaleFiles(RAN_BEFORE_COPY))
+        if (progress.outdatesCacheMounts && (await times).keepsSome)
+          stale.abort(new StaleFiles(RAN_BEFORE_COPY))
       },
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()

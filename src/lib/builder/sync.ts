@@ -61,4 +61,5 @@ function mayMakeSources(command: string): boolean {
   return WRITES.test(command.replace(/[0-9&]?>{1,2} ?(?:&[0-9]|\/dev\/\w+)/g, ''))
 }
 
-const WRITES = />|<<|(?:^|[\s;&|(])(?:touch|tee|cp|mv|ln|install|dd|cargo (?:init|new)|dotnet new)\s/
+const WRITES =
+  />|<<|[\s;&|(](?:touch|tee|cp|mv|ln|dd|cargo (?:init|new)|dotnet new)(?![\w.-])|(?:[;&|(]|RUN)\s+install\s/

@@ -1,6 +1,7 @@
 import { posix } from 'node:path'
 import type { ContextEntry } from '../source/source.ts'
 import { compileGlob } from '../util/glob.ts'
+import { Turns } from '../util/turns.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */
 export interface WantedPaths {
@@ -10,8 +11,8 @@ export interface WantedPaths {
   include: readonly string[] | null
 }
 
-/** Patterns times entries that are compared one by one; beyond, everything is sent rather than that builds wait. */
-const MAX_COMPARISONS = 4_000_000
+/** How long comparing may take, in milliseconds; then everything is sent rather than that builds wait. */
+const LIMIT_MS = 1000
 /** As many symlinks as Linux follows in one path, for each that is named. */
 const MAX_LINKS = 40
 
@@ -19,34 +20,44 @@ const MAX_LINKS = 40
  * The entries that BuildKit wants, in the same order: what matches, all that is below it, and the directories
  * above. By the rules of its own client (FollowLinks and NewFilterFS of github.com/tonistiigi/fsutil).
  */
-export function selectEntries(entries: ContextEntry[], { follow, include }: WantedPaths): ContextEntry[] {
+export async function selectEntries(
+  entries: ContextEntry[],
+  { follow, include }: WantedPaths,
+): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
   if (follow.length === 0 && include.length === 0) return entries
-  const wildcards = [...follow, ...include].filter(hasWildcards).length
-  if (wildcards * entries.length > MAX_COMPARISONS) return entries
-  const patterns = [...include, ...followLinks(entries, follow)]
+  const turns = new Turns(LIMIT_MS)
+  const resolved = await followLinks(entries, follow, turns)
+  const patterns = [...include, ...resolved]
   if (patterns.includes('.')) return entries
-  return matching(entries, patterns)
+  const selected = await matching(entries, patterns, turns)
+  return turns.over ? entries : selected
 }
 
 /** Like fsutil's FollowLinks: the paths themselves, and where symlinks lead; of wildcards, the last part alone is followed. */
-function followLinks(entries: ContextEntry[], paths: readonly string[]): Set<string> {
-  const tree = new Tree(entries)
+async function followLinks(
+  entries: ContextEntry[],
+  paths: readonly string[],
+  turns: Turns,
+): Promise<Set<string>> {
+  const tree = new Tree(entries, turns)
   const resolved = new Set<string>()
-  for (const path of paths) follow(path, 0)
+  for (const path of paths) await follow(path, 0)
 
-  function follow(path: string, links: number): void {
+  async function follow(path: string, links: number): Promise<void> {
     let current = '.'
     const parts = within(path).split('/')
     for (const [index, part] of parts.entries()) {
+      if (await turns.take()) return
       current = posix.join(current, part)
-      const targets = tree.targets(current)
       const isLast = index === parts.length - 1
-      if ((isLast || targets) && resolved.has(current)) return
+      if (isLast && resolved.has(current)) return
+      const targets = await tree.targets(current)
+      if (targets && resolved.has(current)) return
       if (isLast || targets) resolved.add(current)
       if (!targets) continue
       const rest = parts.slice(index + 1).join('/')
-      if (links < MAX_LINKS) for (const target of targets) follow(posix.join(target, rest), links + 1)
+      if (links < MAX_LINKS) for (const target of targets) await follow(posix.join(target, rest), links + 1)
       return
     }
   }
@@ -58,25 +69,35 @@ function followLinks(entries: ContextEntry[], paths: readonly string[]): Set<str
 class Tree {
   readonly #entries: readonly ContextEntry[]
   readonly #byPath: Map<string, ContextEntry>
+  readonly #turns: Turns
   #children: Map<string, ContextEntry[]> | undefined
 
-  constructor(entries: readonly ContextEntry[]) {
+  constructor(entries: readonly ContextEntry[], turns: Turns) {
     this.#entries = entries
+    this.#turns = turns
     this.#byPath = new Map(entries.map((entry) => [entry.path, entry]))
   }
 
   /** Where the symlinks lead that a path stands for; null when it stands for none. */
-  targets(path: string): string[] | null {
+  async targets(path: string): Promise<string[] | null> {
     const name = posix.basename(path)
-    const found = hasWildcards(name) ? this.#matches(posix.dirname(path), name) : [this.#byPath.get(path)]
+    const found = hasWildcards(name)
+      ? await this.#matches(posix.dirname(path), name)
+      : [this.#byPath.get(path)]
     const links = found.filter((entry) => entry?.kind === 'symlink')
     return links.length > 0 ? links.map((link) => targetOf(link as ContextEntry)) : null
   }
 
-  #matches(directory: string, pattern: string): ContextEntry[] {
+  async #matches(directory: string, pattern: string): Promise<ContextEntry[]> {
     const matches = compileGlob(pattern)
-    if (!matches) return []
-    return this.#in(directory).filter((entry) => matches(posix.basename(entry.path)))
+    const found: ContextEntry[] = []
+    if (!matches) return found
+    for (const entry of this.#in(directory)) {
+      // What is no symlink is not followed.
+      if (entry.kind === 'symlink' && matches(posix.basename(entry.path))) found.push(entry)
+      if (this.#turns.due && (await this.#turns.take())) break
+    }
+    return found
   }
 
   #in(directory: string): ContextEntry[] {
@@ -111,7 +132,11 @@ function within(path: string): string {
 }
 
 /** What one of the patterns matches, with all below it and the directories above. */
-function matching(entries: ContextEntry[], patterns: readonly string[]): ContextEntry[] {
+async function matching(
+  entries: ContextEntry[],
+  patterns: readonly string[],
+  turns: Turns,
+): Promise<ContextEntry[]> {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
   const globs = patterns.filter(isPattern).map(compileGlob)
   // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
@@ -122,7 +147,12 @@ function matching(entries: ContextEntry[], patterns: readonly string[]): Context
   for (const entry of entries) {
     while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
     const { path } = entry
-    const whole = above.at(-1)?.whole || literal.has(path) || globs.some((matches) => matches(path))
+    let whole = above.at(-1)?.whole || literal.has(path)
+    for (const matches of whole ? [] : globs) {
+      if (turns.due && (await turns.take())) return entries
+      whole = matches(path)
+      if (whole) break
+    }
     if (whole) {
       for (const directory of above) wanted.add(directory.entry)
       wanted.add(entry)

@@ -1,11 +1,10 @@
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
+import { StepGraph } from './step-graph.ts'
 
 interface Step {
   /** The number it has in the log, by order of appearance. */
   number: number
   name: string
-  /** Digests of the steps that it is made on. */
-  inputs: string[]
   startedAt: Date | undefined
   done: boolean
   cached: boolean
@@ -15,6 +14,12 @@ interface Step {
   partial: Map<bigint, Buffer>
   /** The ids of transfers whose end has been shown. */
   shown: Set<string>
+}
+
+/** A command that ran, and those that read what it made together with files of the context; by their names. */
+interface Joined {
+  ran: string
+  users: string[]
 }
 
 /** What a build's steps came to. A step is work that a Dockerfile line asks for; FROM and BuildKit's own are not. */
@@ -42,11 +47,11 @@ export class Progress {
   #current: Step | undefined
   #works = false
   #clock = 0
-  /** Commands that no cache could answer, by their digest; how many there were when they were last looked at. */
+  readonly #graph = new StepGraph()
+  /** Commands that no cache could answer, by their digest. */
   readonly #ran = new Set<string>()
-  #looked = 0
-  #ranBeforeCopy: readonly string[] = []
-  #hasCacheMounts = false
+  /** What is known of those, until there are more steps. */
+  readonly #joined = new Map<string, Joined[]>()
 
   /** Whether a step has begun that no cache could answer: what the build imports is there then. */
   get works(): boolean {
@@ -59,39 +64,38 @@ export class Progress {
   }
 
   /**
-   * Commands that ran, rather than came from the cache, and on which files of the context are copied: what they made
-   * is newer than those files, unless these were changed later.
+   * Commands that ran, rather than came from the cache, and that later commands have what they made of beside
+   * files of the context: it is newer than those files, unless these were changed later.
    */
   get ranBeforeCopy(): readonly string[] {
-    if (this.#ran.size > this.#looked) this.#ranBeforeCopy = this.#beforeCopy()
-    this.#looked = this.#ran.size
-    return this.#ranBeforeCopy
+    return this.#look().map(({ ran }) => ran)
   }
 
-  /** Whether some command keeps files from build to build in a cache mount. */
-  get hasCacheMounts(): boolean {
-    return this.#hasCacheMounts
+  /** Whether one of those later commands keeps files from build to build in a cache mount. */
+  get outdatesCacheMounts(): boolean {
+    return this.#look().some(({ users }) => users.some(hasCacheMount))
   }
 
-  /** Those that ran, of all that copies from the context are made on. */
-  #beforeCopy(): string[] {
-    const ran: string[] = []
-    const pending = [...this.#steps.values()].filter((step) => this.#copiesContext(step))
-    const seen = new Set(pending)
-    for (let step = pending.pop(); step; step = pending.pop()) {
-      for (const input of step.inputs) {
-        const below = this.#steps.get(input)
-        if (!below || seen.has(below)) continue
-        if (this.#ran.has(input)) ran.push(below.name)
-        seen.add(below)
-        pending.push(below)
-      }
-    }
-    return ran
+  #look(): Joined[] {
+    return [...this.#ran].flatMap((digest) => {
+      const known = this.#joined.get(digest) ?? this.#joinedWith(digest)
+      this.#joined.set(digest, known)
+      return known
+    })
   }
 
-  #copiesContext({ name, inputs }: Step): boolean {
-    return isWork(name) && inputs.some((input) => this.#steps.get(input)?.name === LOAD_CONTEXT)
+  /** Where files of the context, as they are, come together with what a command made, by COPY, a mount or `--link`. */
+  #joinedWith(command: string): Joined[] {
+    const nameOf = (digest: string) => this.#steps.get(digest)?.name ?? ''
+    const contexts = [...this.#steps]
+      .filter(([, { name }]) => name === LOAD_CONTEXT)
+      .map(([digest]) => digest)
+    const copied = this.#graph.above(contexts, (digest) => !isCommand(nameOf(digest)))
+    copied.delete(command)
+    const made = this.#graph.above([command])
+    const both = [...copied].filter((digest) => made.has(digest))
+    const users = [...this.#graph.above(both)].map(nameOf).filter(isCommand)
+    return users.length > 0 ? [{ ran: nameOf(command), users }] : []
   }
 
   /** The log text for one message; may be empty. Output bytes are kept as they are, also invalid UTF-8. */
@@ -134,7 +138,6 @@ export class Progress {
       this.#steps.set(vertex.digest, {
         number: this.#steps.size + 1,
         name: vertex.name,
-        inputs: vertex.inputs,
         startedAt: vertex.started,
         done: false,
         cached: false,
@@ -143,7 +146,8 @@ export class Progress {
         partial: new Map(),
         shown: new Set(),
       })
-      this.#hasCacheMounts ||= hasCacheMount(vertex.name)
+      this.#graph.add(vertex.digest, vertex.inputs)
+      if (vertex.name.startsWith('[')) this.#joined.clear()
     }
     // A step that only waits is announced when it starts.
     if ((!known || waited) && (vertex.started || vertex.cached)) this.#line(vertex.digest, '', out)
@@ -294,7 +298,7 @@ function isWork(name: string): boolean {
 /** By the flags in its name. */
 function hasCacheMount(name: string): boolean {
   const [, flags = ''] = /^\[[^\]]*\] RUN ((?:--\S+\s+)*)/.exec(name) ?? []
-  return flags.includes('type=cache')
+  return /type=cache/i.test(flags)
 }
 
 /** How BuildKit calls the transfer of the context. */

@@ -58,6 +58,7 @@ export async function openSession(
   const onError = (error: Error) => broken.abort(error)
   const session = { id, transfer, broken: broken.signal }
   const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 })
+  takeLargeHeaders(server)
   const methods: string[] = []
   const offer = (service: Parameters<Server['addService']>[0], handlers: UntypedServiceImplementation) => {
     server.addService(service, guarded(handlers, onError))
@@ -107,6 +108,23 @@ export async function openSession(
     },
   })
 }
+
+/**
+ * Paths of COPY come in headers, one each; Node takes 128 headers and 64 KiB, and ends the call beyond. grpc-js has no
+ * option for that, only what it hands on to Node.
+ */
+function takeLargeHeaders(server: Server): void {
+  const options: unknown = Reflect.get(server, 'commonServerOptions')
+  if (typeof options !== 'object' || options === null) throw new Error('grpc-js has no commonServerOptions')
+  Object.assign(options, {
+    maxHeaderListPairs: MAX_HEADERS,
+    settings: { maxHeaderListSize: MAX_HEADER_BYTES },
+  })
+}
+
+/** Header lines of a call, and their bytes. */
+const MAX_HEADERS = 2 ** 16
+const MAX_HEADER_BYTES = 2 ** 20
 
 /** What a handler throws ends its call and, as any error of ours, the build; not the process. */
 function guarded(

@@ -35,14 +35,14 @@ const MAX_PIECES = 64
  * The same holds where a bracket is torn apart. Null: there are too many.
  */
 function separated(values: string[], entries: readonly ContextEntry[]): string[] | null {
-  const all = pieces(values)
+  const all = values.flatMap((value) => value.split(SEPARATOR))
   const torn = all.length > 1 && all.some((piece) => piece.lastIndexOf('[') > piece.lastIndexOf(']'))
-  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return all
+  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return pieces(values)
   if (all.length > MAX_PIECES) return null
   const rows = all.flatMap((_, from) =>
     all.slice(from).map((_, more) => all.slice(from, from + more + 1).join(SEPARATOR)),
   )
-  return rows.filter((row) => compileGlob(row) !== null)
+  return rows.filter((row) => row !== '' && compileGlob(row) !== null)
 }
 
 function pieces(values: string[]): string[] {
