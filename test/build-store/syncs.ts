@@ -6,7 +6,7 @@ const FILES = Buffer.from([0, 1, 2, 255])
 /** What is noted of each BuildKit's files. */
 export function syncs(subject: Subject): void {
   describe('syncs', () => {
-    const begin = (token: string | null, buildkit = 'one', repository = 'acme/app') =>
+    const begin = (token: string, buildkit = 'one', repository = 'acme/app') =>
       subject.store.syncs.begin(buildkit, repository, token)
     const end = (token: string, files: Uint8Array | null = FILES) =>
       subject.store.syncs.end('one', 'acme/app', token, files)
@@ -49,15 +49,6 @@ export function syncs(subject: Subject): void {
       await begin('b')
       await end('b', null)
       expect(await begin('c')).toBeNull()
-    })
-
-    it('looking changes nothing', async () => {
-      expect(await begin(null)).toBeNull()
-      await begin('a')
-      expect(await begin(null)).toBeNull()
-      await end('a')
-      expect(bytes(await begin(null))).toEqual(FILES)
-      expect(bytes(await begin('b'))).toEqual(FILES)
     })
   })
 }

@@ -7,7 +7,7 @@ export function memorySyncs(): SyncRecords {
     async begin(buildkit, repository, token) {
       const key = `${buildkit} ${repository}`
       const row = rows.get(key)
-      if (token !== null) rows.set(key, { token, files: row?.files ?? null })
+      rows.set(key, { token, files: row?.files ?? null })
       return row?.token === '' ? row.files : null
     },
     async end(buildkit, repository, token, files) {

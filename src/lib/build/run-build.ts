@@ -1,5 +1,6 @@
 import type { BuildContainer } from '../builder/build-container.ts'
 import type { BuildInput, BuiltImage } from '../builder/builder.ts'
+import { copiedEarly } from '../dockerfile/copied-early.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
@@ -148,15 +149,17 @@ export async function buildInput(
 ): Promise<BuildInput> {
   const { build, imageName, commit, context } = order
   const settings = parts.settings(build.repository)
+  const text = dockerfileText(context, signal)
   // Without a cache, every step may make something else of the same files.
-  const basis = build.cache ? syncBasis(context, settings, parts, signal) : Promise.resolve(null)
-  basis.catch(() => {}) // awaited when the files are asked for
+  const basis = build.cache ? syncBasis(context, text, settings, parts, signal) : Promise.resolve(null)
+  const early = text.then(copiedEarly)
+  for (const later of [basis, early]) later.catch(() => {}) // awaited when the files are asked for
   return {
     context,
     reference: `${imageName}:${build.sha}`,
     push,
     cacheKey: build.repository.toLowerCase(),
-    sync: { records: parts.store.syncs, basis, isNoted: true },
+    sync: { records: parts.store.syncs, basis, early },
     cache: build.cache,
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(build.repository)),
@@ -186,7 +189,8 @@ async function cacheInput(order: BuildOrder, parts: BuildParts): Promise<BuildIn
     false,
     signal,
   )
-  return { ...input, sync: input.sync && { ...input.sync, isNoted: false } }
+  // With a copy of the files of its own: the next build need not wait for this one to let go of them.
+  return { ...input, cacheKey: `${input.cacheKey}#cache` }
 }
 
 async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {

@@ -4,7 +4,7 @@ import { splitDigest } from '../dockerfile/image-names.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
 import { fewAtATime, inRegistry } from './base-images.ts'
-import { type BuildSettings, dockerfileKey, dockerfileText, settingsKey } from './recipe.ts'
+import { type BuildSettings, dockerfileKey, settingsKey } from './recipe.ts'
 
 /** As files wait for it before they go to BuildKit, it has a time limit of its own, in milliseconds. */
 const LIMIT_MS = 3000
@@ -15,11 +15,12 @@ const LIMIT_MS = 3000
  */
 export async function syncBasis(
   context: Context,
+  dockerfile: Promise<string | null>,
   settings: BuildSettings,
   parts: { builder: Pick<Builder, 'localImage'>; registry: Registry },
   signal: AbortSignal,
 ): Promise<string | null> {
-  const { images, unknown, remoteFiles } = externalImages(await dockerfileText(context, signal), settings)
+  const { images, unknown, remoteFiles } = externalImages(await dockerfile, settings)
   // An image of a URL or a branch may be another one at any time.
   const moves = Object.values(settings.contexts).some((from) => !from.startsWith('docker-image://'))
   if (unknown || remoteFiles || moves) return null
@@ -36,7 +37,7 @@ export async function syncBasis(
 /** Null when nobody has the image. @throws ConveyorError when its registry does not say */
 async function digestNow(
   image: string,
-  { builder, registry }: Parameters<typeof syncBasis>[2],
+  { builder, registry }: Parameters<typeof syncBasis>[3],
   signal: AbortSignal,
 ): Promise<string | null> {
   const { name, digest } = splitDigest(image)

@@ -57,7 +57,7 @@ export async function inSession<T>(
   }
 }
 
-/** @throws StaleFiles when files have kept a time that they must not have; else what `explain` makes of an error */
+/** @throws StaleFiles when BuildKit does not have what it was believed to have; else what `explain` makes of an error */
 async function attempt<T>(
   input: BuildInput,
   { log, signal }: BuilderIo,
@@ -69,8 +69,7 @@ async function attempt<T>(
   const { times } = sync
   await using session = await openSession(endpoint, { context, times, sharedKey, credentials, secrets, ssh })
   const progress = new Progress()
-  const stale = new AbortController()
-  const ends = AbortSignal.any([signal, session.broken, stale.signal])
+  const ends = AbortSignal.any([signal, session.broken])
   try {
     const answer = await work(session.id, {
       signal: ends,
@@ -78,9 +77,6 @@ async function attempt<T>(
         const text = progress.render(status)
         if (text.length > 0) await log.write(text)
         if (progress.works) onWork?.()
-        // What is kept in a cache mount was made with what that command has made before.
-        if (progress.outdatesCacheMounts && (await times).keepsSome)
-          stale.abort(new StaleFiles(RAN_BEFORE_COPY))
       },
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
@@ -89,21 +85,19 @@ async function attempt<T>(
         `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
       )
     }
-    await sync.end(progress)
+    await sync.end(progress, log)
     const { transfer } = session
     return { answer, steps: { total, cached }, transfer, from: { images, remoteFiles }, exportMs }
   } catch (error) {
     signal.throwIfAborted()
-    const ours = (session.broken.reason ?? stale.signal.reason) as Error | undefined
+    const ours = session.broken.reason as Error | undefined
     if (ours instanceof StaleFiles) {
       sync.startAgain(progress)
       throw ours
     }
     const { failed } = progress.summary()
     // BuildKit has ended the build by itself, so what it has is as well known as after a success.
-    if (failed && !ours) await sync.end(progress)
+    if (failed && !ours) await sync.end(progress, log)
     throw await explain(error, ours, failed)
   }
 }
-
-const RAN_BEFORE_COPY = 'a step before COPY runs again, so what is in cache mounts is out of date'

@@ -8,8 +8,11 @@ export interface ContextSync {
   records: SyncRecords
   /** What the files are built with: Dockerfile, settings, base images. Null: not known. */
   basis: Promise<string | null>
-  /** False for a build that others need not know of: it is another one's, done again. */
-  isNoted: boolean
+  /**
+   * Paths that are copied before a command on which others are copied, where cache mounts keep what is made; when
+   * one of them changes, all files are new.
+   */
+  early: Promise<readonly string[]>
 }
 
 /** What a builder needs to turn one context into one image. */

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Endpoint } from '../buildkit/endpoint.ts'
-import { FileTimes } from '../buildkit/file-times.ts'
+import { entriesKey, FileTimes } from '../buildkit/file-times.ts'
+import { selectEntries } from '../buildkit/follow-paths.ts'
 import type { Progress } from '../buildkit/progress.ts'
-import type { BuildInput } from './builder.ts'
+import type { LogWriter } from '../logs/log-store.ts'
+import type { BuildInput, ContextSync } from './builder.ts'
 
 /**
  * One build's part in what a BuildKit has of a repository: the times of its files, from what was noted of the last
@@ -12,7 +14,7 @@ export class Sync {
   readonly #input: BuildInput
   readonly #endpoint: Pick<Endpoint, 'id'>
   readonly #token = randomUUID()
-  #madeSources = false
+  #isOutdated = false
   /** When each file was changed. */
   times: Promise<FileTimes>
 
@@ -28,28 +30,52 @@ export class Sync {
   async #begin(): Promise<FileTimes> {
     const { context, sync, cacheKey } = this.#input
     if (!sync) return FileTimes.of(context, null, null)
-    const token = sync.isNoted ? this.#token : null
-    const record = await sync.records.begin(await this.#endpoint.id(), cacheKey, token)
-    return FileTimes.of(context, record, await sync.basis)
+    const record = await sync.records.begin(await this.#endpoint.id(), cacheKey, this.#token)
+    return FileTimes.of(context, record, await this.#basis(sync))
+  }
+
+  /** With what is copied early: what commands make of that may be in cache mounts, older than all else. */
+  async #basis({ basis, early }: ContextSync): Promise<string | null> {
+    const [known, paths] = await Promise.all([basis, early])
+    if (known === null || paths.length === 0) return known
+    const { entries } = this.#input.context
+    return `${known} ${entriesKey(await selectEntries(entries, { follow: paths, include: [] }))}`
   }
 
   /** The build is done once more, and all its files are new. */
-  startAgain(progress: Pick<Progress, 'ranBeforeCopy'>): void {
-    this.#madeSources ||= progress.ranBeforeCopy.some(mayMakeSources)
+  startAgain(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts'>): void {
+    this.#isOutdated ||= isOutdated(progress)
     this.times = this.times.then((times) => times.anew())
   }
 
   /**
-   * Notes what BuildKit has now. Where it built stand-ins for sources before it got the sources, and later builds
-   * may take what it made of them from its cache, all files have to be new for the next build: nothing is noted.
+   * Notes what BuildKit has now; nothing, where all files have to be new for the next build: it built stand-ins for
+   * sources before it got the sources, and later builds may take what it made of them from its cache, or made anew
+   * what the content of cache mounts was made with.
    */
-  async end(progress: Pick<Progress, 'ranBeforeCopy' | 'clock'>): Promise<void> {
+  async end(
+    progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts' | 'clock'>,
+    log: LogWriter,
+  ): Promise<void> {
+    try {
+      await this.#end(progress)
+    } catch (error) {
+      // What is not noted is new for the next build, which is no reason to fail this one.
+      await log.write(`warning: the next build sends all files anew: ${(error as Error).message}\n`)
+    }
+  }
+
+  async #end(progress: Parameters<Sync['end']>[0]): Promise<void> {
     const { sync, cacheKey } = this.#input
-    if (!sync?.isNoted) return
-    const isKnown = !this.#madeSources && !progress.ranBeforeCopy.some(mayMakeSources)
+    if (!sync) return
+    const isKnown = !this.#isOutdated && !isOutdated(progress)
     const files = isKnown ? (await this.times).encode(progress.clock) : null
     await sync.records.end(await this.#endpoint.id(), cacheKey, this.#token, files)
   }
+}
+
+function isOutdated(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts'>): boolean {
+  return progress.outdatesCacheMounts || progress.ranBeforeCopy.some(mayMakeSources)
 }
 
 /**

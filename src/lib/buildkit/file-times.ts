@@ -11,9 +11,9 @@ export interface SyncRecords {
    * What the last sync left; null where there was none, where it did not end well, or where another one ran
    * beside it. From here until `end` others get null.
    * @param buildkit names the BuildKit: Endpoint.id
-   * @param token names this sync; null only looks, and begins none
+   * @param token names this sync
    */
-  begin(buildkit: string, repository: string, token: string | null): Promise<Uint8Array | null>
+  begin(buildkit: string, repository: string, token: string): Promise<Uint8Array | null>
   /**
    * Notes what BuildKit has now. Keeps nothing when another sync began meanwhile: of the two, nobody knows which
    * one wrote what last.
@@ -145,6 +145,11 @@ function timeAfter(known: Known | null): bigint {
 function idOf({ rawPath, kind, mode, contentId, linkTarget }: ContextEntry): string {
   const text = `${kind} ${mode} ${contentId} ${linkTarget.length} ${latin1(linkTarget)}${latin1(rawPath)}`
   return hash('sha256', text).slice(0, 2 * ID_BYTES)
+}
+
+/** The same as long as the same entries are in the same state. */
+export function entriesKey(entries: readonly ContextEntry[]): string {
+  return hash('sha256', entries.map(idOf).join(' '))
 }
 
 /** One character a byte. */

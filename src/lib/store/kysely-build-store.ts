@@ -47,7 +47,7 @@ export function kyselyBuildStore(
   }
 
   return {
-    syncs: kyselySyncRecords(db, dialect, () => time()),
+    syncs: kyselySyncRecords(dialect, () => time()),
 
     accept(request) {
       return dialect.writeInOrder(async (trx) => {

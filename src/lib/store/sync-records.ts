@@ -1,29 +1,15 @@
 import { sql } from 'kysely'
 import type { SyncRecords } from '../buildkit/file-times.ts'
 import type { StoreDialect } from './kysely-build-store.ts'
-import type { Queries } from './schema.ts'
 
 /** A token that no sync has: what is there can be relied on. */
 const SETTLED = ''
 /** One that no sync will end under: two ran side by side. */
 const OVERLAPPED = 'overlapped'
 /** @param time now, ISO 8601 */
-export function kyselySyncRecords(
-  db: Queries,
-  dialect: Pick<StoreDialect, 'write'>,
-  time: () => string,
-): SyncRecords {
+export function kyselySyncRecords(dialect: Pick<StoreDialect, 'write'>, time: () => string): SyncRecords {
   return {
     async begin(buildkit, repository, token) {
-      if (token === null) {
-        const row = await db
-          .selectFrom('context_syncs')
-          .select(['token', 'files'])
-          .where('buildkit', '=', buildkit)
-          .where('repository_key', '=', repository)
-          .executeTakeFirst()
-        return row?.token === SETTLED ? row.files : null
-      }
       const row = await dialect.write((trx) =>
         trx
           .insertInto('context_syncs')
