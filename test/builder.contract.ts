@@ -379,6 +379,15 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       })
     })
 
+    test.each([
+      ['names a path that is not UTF-8', 'n\xff', 'COPY * /ctx/\nRUN cd /ctx && ls | cat && exit 3'],
+      ['has a long Dockerfile', 'a', `${'# comment\n'.repeat(7000)}RUN exit 3`],
+    ])('a step that fails is a result, also where its error %s', async (_, name, lines) => {
+      const files = { Dockerfile: `FROM ${base}\n${lines}`, [name]: 'x' }
+      const error = await failure(builder().build(input(files), io()))
+      expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+    })
+
     test('what is not to be pushed is not in the registry', async () => {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` }, { push: false })
       expect(await builder().build(build, io())).toMatchObject({ digest: null, pushMs: 0 })

@@ -28,12 +28,13 @@ export function isRefusedPacking(said: Said | null): boolean {
 }
 
 /**
- * A connection that ended is no result of the build, unless a step had failed before: node:http2 ends the stream, too,
- * where the text of an error is not UTF-8.
+ * A connection that ended is no result of the build, unless a step had failed before: node:http2 breaks the stream off,
+ * too, where the text of an error is not UTF-8, or holds a long Dockerfile.
  * @param name of the BuildKit, for people
  */
 export function lost(error: unknown, name: string, failed?: FailedStep): unknown {
   if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
-  if (failed && isDockerfileStep(failed.name)) return new Error(failed.error, { cause: error })
+  if (failed && error.brokeOff && isDockerfileStep(failed.name))
+    return new Error(failed.error, { cause: error })
   return new ConveyorError('unavailable', `${name} went away: ${error.message}`, { cause: error })
 }

@@ -28,7 +28,8 @@ export async function selectEntries(
   if (follow.length === 0 && include.length === 0) return entries
   const turns = new Turns(LIMIT_MS)
   const resolved = await followLinks(entries, follow, turns)
-  const patterns = [...include, ...resolved]
+  // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
+  const patterns = [...include, ...resolved].map((pattern) => pattern.trim())
   if (patterns.includes('.')) return entries
   const selected = await matching(entries, patterns, turns)
   return turns.over ? entries : selected

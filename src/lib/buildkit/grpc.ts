@@ -22,10 +22,13 @@ export const GrpcCode = { ok: 0, cancelled: 1, unknown: 2, unimplemented: 12, un
 export class GrpcError extends Error {
   override readonly name = 'GrpcError'
   readonly code: number
+  /** Whether the call ended without a status: the connection broke off, or what came was not to be read. */
+  readonly brokeOff: boolean
 
-  constructor(code: number, message: string, options?: ErrorOptions) {
+  constructor(code: number, message: string, options: ErrorOptions & { brokeOff?: boolean } = {}) {
     super(message, options)
     this.code = code
+    this.brokeOff = options.brokeOff ?? false
   }
 }
 
@@ -133,7 +136,7 @@ export class GrpcConnection implements AsyncDisposable {
   #gone(path: string, cause: unknown = this.#lost): GrpcError {
     const why = this.#lost?.message ?? (cause as Error | undefined)?.message
     const message = `the connection ended during ${path}${why ? `: ${why}` : ''}`
-    return new GrpcError(GrpcCode.unavailable, message, { cause })
+    return new GrpcError(GrpcCode.unavailable, message, { cause, brokeOff: true })
   }
 }
 
