@@ -33,6 +33,7 @@ describe('POST /builds', () => {
     ['our spelling', { repository: 'acme/app', sha: sha('a').toUpperCase(), branch: 'feature/x' }],
     ['the first spelling', { Repository: 'acme/app', Sha: sha('a'), Branch: 'feature/x' }],
   ])('makes a build, in %s', async (_name, body) => {
+    server.github.setHead('acme/app', 'feature/x', sha('a'))
     const { status, json, headers } = await post(body)
     expect(status).toBe(201)
     expect(headers.get('location')).toBe(`${server.url}/builds/${json.id}`)
@@ -106,6 +107,7 @@ describe('POST /builds', () => {
     }
     expect(await server.store.unfinished()).toEqual([])
 
+    server.github.setHead('acme/app', 'other', sha('a'))
     const other = await post({ ...order, branch: 'other' })
     expect(other.status).toBe(201)
     await server.succeed(await server.begin(sha('a')))

@@ -29,6 +29,12 @@ export interface Push {
   /** What the webhook says the commit's tree is; by default what it is. */
   tree?: string
   delivery?: string
+  /** What the ref pointed at before; nothing by default. */
+  before?: string
+  /** Seconds since 1970; always the same ones by default. */
+  pushedAt?: number
+  /** Default `main`. */
+  defaultBranch?: string
 }
 
 /** What Conveyor lives among: a git server and GitHub's API in front of it, a registry, an engine. */
@@ -53,6 +59,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const git = resources.use(await startGitServer({ token: GITHUB_TOKEN }))
   const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
   github.serveFiles(git.fileOf)
+  github.serveComparisons(git.compare)
   const registry = resources.use(await startRegistry(options.registry))
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)
