@@ -194,7 +194,10 @@ async function addRef(
   const newest = refs.find((one) => !isMergeQueue(one))
   await trx
     .updateTable('builds')
-    .set({ ...(newest && { push_order: newest.sequence }), ...(known && { ref_repushed: 1 }) })
+    .set({
+      push_order: newest?.sequence ?? sql`push_order`,
+      ref_repushed: known ? 1 : sql`ref_repushed`,
+    })
     .where('id', '=', id)
     .execute()
 }

@@ -66,8 +66,8 @@ export interface BuildStore {
    * build's own sequence. Where tags were withheld, and of branches that a merge queue pushes, it is 0.
    *
    * A signed push that says the same of itself as an earlier one is that one, whatever its delivery id: nothing
-   * is stored but the id. (Unless pushes within that second lead back to where it began, so that it may have been
-   * made twice.)
+   * is stored but the id. Unless others of the ref were made within that second, so that it may be a new one that
+   * leads there again: then the git server alone can say so.
    *
    * Names: a build is called as the newest signed webhook of its repository spells it, if there was one.
    */

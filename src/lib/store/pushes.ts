@@ -1,6 +1,6 @@
 import { sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../build/build.ts'
-import { leads, type Push } from '../build/push-order.ts'
+import type { Push } from '../build/push-order.ts'
 import { isMergeQueue } from '../build/validate.ts'
 import { keyOf } from './rows.ts'
 import type { Queries, Schema } from './schema.ts'
@@ -57,7 +57,10 @@ export async function pushesBeside(db: Queries, push: Push): Promise<Push[]> {
   return rows.map(pushOf)
 }
 
-/** The build of a push that says the same of itself, and whether it may have been made again since. */
+/**
+ * The build of a push that says the same of itself, and whether it may have been made again since: then the branch
+ * was somewhere else within that second.
+ */
 export async function samePush(
   db: Queries,
   { repository, ref, sha, push }: BuildRequest,
@@ -78,8 +81,8 @@ export async function samePush(
     .executeTakeFirst()
   if (!same) return null
   const beside = await pushesBeside(db, pushOf(same))
-  const others = beside.filter(({ before, after }) => before !== push.before || after !== push.after)
-  return { buildId: same.build_id, again: leads(push.after, push.before, others) }
+  const again = beside.some(({ before, after }) => before !== push.before || after !== push.after)
+  return { buildId: same.build_id, again }
 }
 
 /** Keeps what is known of a request at its position, unless it has the position of an earlier one. */
