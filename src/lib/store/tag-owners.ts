@@ -36,6 +36,10 @@ export async function nameMoves(
     const { shared } = move
     if (!shared) continue
     const own = shared === true ? null : await ownTag(db, imageName, shared.ref)
+    // A ref that found no name for itself moves nothing else.
+    const isOwn = ({ owner }: TagMove) =>
+      shared !== true && owner?.ref.kind === shared.ref.kind && owner.ref.name === shared.ref.name
+    if (own === null && moves.some(isOwn)) continue
     named.push({ ...move, name: move.tag, ownTag: own })
   }
   return named
