@@ -116,6 +116,41 @@ describe('POST /builds', () => {
     expect(fresh.json.id).not.toBe(other.json.id)
   })
 
+  it('says which tags a commit does not move, in every format, and moves latest for the default branch', async () => {
+    server.github.setHead('acme/app', 'main', sha('b'))
+    const order = { repository: 'acme/app', sha: sha('a'), branch: 'main' }
+    const reason = 'the branch main of acme/app does not contain aaaaaaa'
+    const withheld = [
+      { tag: 'main', reason },
+      { tag: 'latest', reason },
+    ]
+    const { json } = await post(order)
+    expect(json).toMatchObject({ branch: null, refs: [], withheld })
+    expect((await get(`/builds/${json.id}`)).json()).toMatchObject({ withheld })
+    expect(server.lines).toContain(`api: build ${json.id} does not move tag main: ${reason}`)
+    const build = await server.store.claim(json.id)
+    if (!build) throw new Error('not claimed')
+    await server.succeed(build)
+    const text = await fetch(`${server.url}/builds`, { method: 'POST', body: JSON.stringify(order) })
+    expect(await text.text()).toBe(
+      `tag main is not moved: ${reason}\ntag latest is not moved: ${reason}\n${IMAGE}\n`,
+    )
+    // The default branch has it by now, and nothing has moved `latest` for it yet.
+    server.github.setHead('acme/app', 'main', sha('a'))
+    const alone = await post({ repository: 'acme/app', sha: sha('a') })
+    expect(alone.status).toBe(201)
+    expect((await server.store.get(alone.json.id))?.pushOrder).toBeGreaterThan(0)
+    expect(server.github.violations).toEqual([])
+  })
+
+  it('calls a repository as GitHub spells it', async () => {
+    server.github.setHead('Mixed/App', 'main', sha('a'))
+    const branch = await post({ repository: 'mixed/app', branch: 'main' })
+    expect(branch.json.repository).toBe('Mixed/App')
+    const commit = await post({ repository: 'MIXED/app', sha: sha('a') })
+    expect(commit.json).toMatchObject({ id: branch.json.id, repository: 'Mixed/App' })
+  })
+
   it('builds anew what failed before', async () => {
     const build = await server.begin(sha('a'))
     await server.fail(build, 'no Dockerfile')

@@ -31,7 +31,7 @@ export interface Push {
   delivery?: string
   /** What the ref pointed at before; nothing by default. */
   before?: string
-  /** Seconds since 1970; always the same ones by default. */
+  /** Seconds since 1970; one later for each push by default. */
   pushedAt?: number
   /** Default `main`. */
   defaultBranch?: string
@@ -64,6 +64,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)
   const servers: ConveyorServer[] = []
+  let pushedAt = Math.floor(Date.now() / 1000)
   const owned = resources.move()
 
   const env = {
@@ -95,7 +96,9 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     async push(server, { branch = 'main', tag, ...push }) {
       const ref = tag ? `refs/tags/${tag}` : `refs/heads/${branch}`
       const tree = await git.treeOf(push.repository, push.sha)
-      const answer = await github.sendPush({ url: server.url, secret: WEBHOOK_SECRET, ref, tree, ...push })
+      pushedAt += 1
+      const facts = { url: server.url, secret: WEBHOOK_SECRET, ref, tree, pushedAt }
+      const answer = await github.sendPush({ ...facts, ...push })
       if (answer.status !== 202) throw new Error(`the push was answered ${answer.status}: ${answer.body}`)
       return (JSON.parse(answer.body) as { id: string }).id
     },

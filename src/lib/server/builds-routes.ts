@@ -5,7 +5,7 @@ import { requestBuild } from '../build/request-build.ts'
 import type { Accepted } from '../store/build-store.ts'
 import { type BuildOrder, parseBuildBody } from './build-body.ts'
 import { type Happening, imageOf } from './follow.ts'
-import { preferredFormat } from './formats.ts'
+import { type Format, preferredFormat } from './formats.ts'
 import { type BuildParams, findArtifact, findBuild } from './lookup.ts'
 import type { ServerOptions } from './options.ts'
 import { sendProblem } from './problems.ts'
@@ -51,7 +51,7 @@ export async function buildsRoutes(
     if (format === 'json') {
       return reply.code(outcome === 'created' ? 201 : 200).send(buildJson(build, image, base))
     }
-    await options.sendBuild(reply, format, outcome === 'reused' ? atOnce(build, image) : build)
+    await options.sendBuild(reply, format, outcome === 'reused' ? atOnce(build, image, format) : build)
     return reply
   })
 
@@ -91,8 +91,12 @@ function hasMoved(build: Build, { ref, within }: PlacedOrder): boolean {
 }
 
 /** A build that had ended before it was asked for: its result, without the log of long ago. */
-async function* atOnce(build: Build, image: string | null): AsyncGenerator<Happening> {
+async function* atOnce(build: Build, image: string | null, format: Format): AsyncGenerator<Happening> {
   if (!isEnded(build.state)) throw new Error(`build ${build.id} is still ${build.state}`)
   yield { kind: 'build', build, image }
+  // Who gets events has it with the build.
+  for (const { tag, reason } of format === 'text' ? (build.withheld ?? []) : []) {
+    yield { kind: 'notice', text: `tag ${tag} is not moved: ${reason}` }
+  }
   yield { kind: 'end', build, image }
 }
