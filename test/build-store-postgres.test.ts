@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Postgres } from '../src/lib/postgres.ts'
+import { migratePostgres } from '../src/lib/postgres-tables.ts'
 import type { BuildStore } from '../src/lib/store/build-store.ts'
 import { postgresBuildStore } from '../src/lib/store/postgres.ts'
+import { EARLIER, expectGoesOn, LEFT } from './build-store/earlier.ts'
 import { type OpenedStore, type OpenOptions, push, request, succeeded } from './build-store/subject.ts'
 import { buildStoreContract } from './build-store.contract.ts'
 import { startPostgres, type TestPostgres } from './support/postgres.ts'
@@ -261,6 +263,14 @@ describe('Postgres build store', () => {
     expect(ids).toEqual([{ id: build.id }])
     await shared.close()
     await expect(shared.query('select 1')).rejects.toMatchObject({ name: 'ConveyorError' })
+  })
+
+  it('goes on from what an earlier version has left', async () => {
+    const earlier = new Postgres({ url })
+    await migratePostgres(earlier, { name: 'store', first: 'builds', migrations: EARLIER })
+    for (const statement of LEFT) await earlier.query(statement)
+    await earlier.close()
+    await expectGoesOn(await one())
   })
 
   it('refuses what a newer version has written', async () => {

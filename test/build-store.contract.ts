@@ -4,6 +4,7 @@ import { attempts } from './build-store/attempts.ts'
 import { keeping } from './build-store/keeping.ts'
 import { movingTags } from './build-store/moving-tags.ts'
 import { ordering } from './build-store/ordering.ts'
+import { pushes } from './build-store/pushes.ts'
 import { queueing } from './build-store/queueing.ts'
 import { recipes } from './build-store/recipes.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
@@ -17,6 +18,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     ordering(subject)
     attempts(subject)
     movingTags(subject)
+    pushes(subject)
     keeping(subject)
     recipes(subject)
     queueing(subject)

@@ -4,8 +4,12 @@ import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/p
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { Kysely } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { migrate } from '../src/lib/migrate.ts'
+import { NodeSqliteDialect } from '../src/lib/store/node-sqlite-dialect.ts'
 import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
+import { EARLIER, expectGoesOn, LEFT } from './build-store/earlier.ts'
 import { type OpenedStore, type OpenOptions, push, SHA } from './build-store/subject.ts'
 import { buildStoreContract } from './build-store.contract.ts'
 
@@ -173,6 +177,18 @@ describe('SQLite build store', () => {
       name: 'ConveyorError',
       message: expect.stringContaining('is damaged'),
     })
+  })
+
+  it('goes on from what an earlier version has left', async () => {
+    file = join(folder, 'earlier.db')
+    const database = new DatabaseSync(file)
+    const db = new Kysely({ dialect: new NodeSqliteDialect(database, (thrown) => thrown as Error) })
+    await migrate(db, { migrations: EARLIER, where: file })
+    for (const statement of LEFT) database.exec(statement)
+    await db.destroy()
+    const store = await sqliteBuildStore({ file })
+    await expectGoesOn(store)
+    await store.close()
   })
 
   it('refuses what a newer version has written', async () => {

@@ -142,6 +142,7 @@ describe('sendPush', () => {
         sha: SHA,
         ref: { kind: 'branch', name: 'feature/x' },
         defaultBranch: 'trunk',
+        push: { before: '0'.repeat(40), after: SHA, pushedAt: 1557933657 },
         cache: false,
         tree: expect.stringMatching(/^[0-9a-f]{40}$/),
         source: { kind: 'webhook', delivery: 'a-delivery' },

@@ -22,6 +22,8 @@ function errorOf(run: () => unknown): ConveyorError {
   throw new Error('nothing was thrown')
 }
 
+const NOTHING = '0'.repeat(40)
+
 describe('parseWebhook on the published examples', () => {
   test('every event other than push is ignored, with a reason that names it', async () => {
     const others = (await webhookExamples()).filter(({ name }) => name !== 'push')
@@ -46,6 +48,7 @@ describe('parseWebhook on the published examples', () => {
         defaultBranch: 'master',
         ...(ref.kind === 'branch' && { tree: '31b122c26a97cf9af023e9ddab94a82c6e77b0ea' }),
         cache: true,
+        push: { before: NOTHING, after: SHA, pushedAt: expect.any(Number) },
         source: { kind: 'webhook', delivery: DELIVERY },
       },
     })
@@ -70,6 +73,22 @@ describe('parseWebhook on pushes', () => {
   const parse = async (facts: Partial<PushFacts>) =>
     parseWebhook('push', DELIVERY, await pushPayload({ ...FACTS, ...facts }))
 
+  test('a push says when it was made, and between which commits', async () => {
+    const facts = { before: OTHER_SHA, pushedAt: 1_700_000_000 }
+    expect(await parse(facts)).toMatchObject({ request: { push: { ...facts, after: SHA } } })
+    const payload = (await pushPayload({ ...FACTS, ...facts })) as { repository: object }
+    const at = (pushed_at: unknown) =>
+      parseWebhook('push', DELIVERY, { ...payload, repository: { ...payload.repository, pushed_at } })
+    expect(at('2023-11-14T22:13:20Z')).toMatchObject({ request: { push: { pushedAt: 1_700_000_000 } } })
+    expect(at(null)).toMatchObject({ request: { push: { pushedAt: null } } })
+    for (const wrong of [-1, 1.5, {}, true, 'never', 1e300]) {
+      expect(() => at(wrong)).toThrow('push payload: repository.pushed_at is')
+    }
+    const { before: _, ...incomplete } = payload as { before?: string }
+    expect(parseWebhook('push', DELIVERY, incomplete)).not.toHaveProperty('request.push')
+    expect(() => parseWebhook('push', DELIVERY, { ...payload, before: '--x' })).toThrow('before: sha "--x"')
+  })
+
   test('a branch with slashes keeps its whole name, and the default branch is known', async () => {
     expect(await parse({ ref: 'refs/heads/feature/ünï#1', defaultBranch: 'trunk' })).toEqual({
       kind: 'build',
@@ -80,6 +99,7 @@ describe('parseWebhook on pushes', () => {
         defaultBranch: 'trunk',
         tree: expect.stringMatching(/^[0-9a-f]{40}$/),
         cache: true,
+        push: { before: NOTHING, after: SHA, pushedAt: 1557933657 },
         source: { kind: 'webhook', delivery: DELIVERY },
       },
     })

@@ -55,6 +55,40 @@ async function errorOf(promise: Promise<unknown>): Promise<ConveyorError> {
   throw error
 }
 
+describe('fullName', () => {
+  test('is how GitHub spells a repository; it is asked once', async () => {
+    double.setHead('Octo/App', 'main', SHA)
+    expect(await forge().fullName('octo/APP')).toBe('Octo/App')
+    double.failNext(1, 500)
+    expect(await errorOf(forge().fullName('octo/app'))).toMatchObject({ kind: 'unavailable' })
+    expect(waits).toEqual([])
+    expect(await errorOf(forge().fullName('octo/none'))).toMatchObject({ kind: 'not_found' })
+  })
+})
+
+describe('contains', () => {
+  const HEAD = 'f'.repeat(40)
+
+  test.each([
+    ['ahead', true],
+    ['identical', true],
+    ['behind', false],
+    ['diverged', false],
+  ] as const)('a head that is %s of the commit: %s', async (status, contained) => {
+    double.serveComparisons(async (...asked) =>
+      asked.join(' ') === `octo/app ${SHA} ${HEAD}` ? status : null,
+    )
+    expect(await forge().contains('octo/app', HEAD, SHA)).toBe(contained)
+    expect(double.requests).toHaveLength(1)
+  })
+
+  test('is not known without a token, nor of a commit that is not there', async () => {
+    expect(await forge({ token: '' }).contains('octo/app', HEAD, SHA)).toBeNull()
+    expect(double.requests).toEqual([])
+    expect(await errorOf(forge().contains('octo/app', HEAD, SHA))).toMatchObject({ kind: 'not_found' })
+  })
+})
+
 describe('file', () => {
   const read = (path = 'Dockerfile', options: Partial<GitHubOptions> = {}) =>
     forge(options).file('octo/app', SHA, path, new AbortController().signal)

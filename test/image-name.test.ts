@@ -125,6 +125,16 @@ describe('tagForRef', () => {
     expect(tagForRef({ kind: 'tag', name: 'a/b/c' })).toBe(branch('a/b/c'))
   })
 
+  test('what another ref has is given with a hash: of the name, or of the whole ref', () => {
+    expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toBe(tagForRef({ kind: 'branch', name: 'main' }, 1))
+    expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toMatch(/^main--[0-9a-f]{8}$/)
+    // The plain tag of such a name is that one already.
+    expect(tagForRef({ kind: 'tag', name: 'a/b/c' }, 1)).toBe(branch('a/b/c'))
+    const whole = (['branch', 'tag'] as const).map((kind) => tagForRef({ kind, name: 'a/b/c' }, 2))
+    expect(new Set([...whole, branch('a/b/c')]).size).toBe(3)
+    for (const tag of whole) expect(tag).toMatch(/^a-b-c--[0-9a-f]{8}$/)
+  })
+
   test('every short name over the interesting characters: valid, and shared only by the documented pair', () => {
     const alphabet = ['a', '-', '/', '.', '#', '_']
     let names = ['a']

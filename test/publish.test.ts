@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import type { Build, BuildRef } from '../src/lib/build/build.ts'
-import { wantedTags } from '../src/lib/build/publish.ts'
+import { type LatestPolicy, tagNotes, wantedTags } from '../src/lib/build/publish.ts'
 import { commitStatus, duration } from '../src/lib/build/report-status.ts'
+import { tagForRef } from '../src/lib/registry/image-name.ts'
 
 const names = {
   image: (repository: string) => repository,
-  tag: ({ name }: { name: string }) => name.replaceAll('/', '-'),
+  tag: tagForRef,
 }
 
 function build(rest: Partial<Build> = {}): Build {
@@ -33,36 +34,70 @@ function build(rest: Partial<Build> = {}): Build {
 const branch = (name: string, sequence: number): BuildRef => ({ kind: 'branch', name, sequence })
 
 describe('wantedTags', () => {
-  test('every ref, and latest at the position of the push', () => {
+  const gitTag = (name: string, sequence: number): BuildRef => ({ kind: 'tag', name, sequence })
+  const wanted = (rest: Partial<Build>, latest: LatestPolicy = 'always') =>
+    wantedTags(build(rest), latest, names)
+  const own = (tag: string, sequence: number, ref: BuildRef) => {
+    const { kind, name } = ref
+    const others = [tagForRef(ref, 1), tagForRef(ref, 2)]
+    return { tag, sequence, owner: { ref: { kind, name }, others } }
+  }
+  const latest = ({ kind, name, sequence }: BuildRef, as: string) => {
+    return { tag: 'latest', sequence, shared: { ref: { kind, name }, as } }
+  }
+
+  test('every ref, and latest at the newest push, else at those before it', () => {
     const refs = [branch('main', 3), branch('feature/x', 7)]
-    expect(wantedTags(build({ refs }), 'always', names)).toEqual([
-      { tag: 'main', sequence: 3 },
-      { tag: 'feature-x', sequence: 7 },
-      { tag: 'latest', sequence: 7 },
+    expect(wanted({ refs })).toEqual([
+      own('main', 3, branch('main', 3)),
+      own('feature-x', 7, branch('feature/x', 7)),
+      latest(branch('feature/x', 7), 'feature-x'),
+      latest(branch('main', 3), 'main'),
     ])
+    // What arrived last is not always what was pushed last.
+    const [, , first] = wanted({ refs, pushOrder: 3 })
+    expect(first).toEqual(latest(branch('main', 3), 'main'))
   })
 
   test('latest follows the default branch alone when asked to', () => {
     const refs = [branch('main', 3), branch('feature/x', 7)]
-    expect(wantedTags(build({ refs }), 'default-branch', names)).toContainEqual({
-      tag: 'latest',
-      sequence: 3,
-    })
-    const other = wantedTags(build({ refs: [branch('feature/x', 7)] }), 'default-branch', names)
-    expect(other).toEqual([{ tag: 'feature-x', sequence: 7 }])
-    const tag: BuildRef = { kind: 'tag', name: 'main', sequence: 9 }
-    expect(wantedTags(build({ refs: [tag] }), 'default-branch', names)).toEqual([
-      { tag: 'main', sequence: 9 },
+    const moves = wanted({ refs }, 'default-branch').filter(({ tag }) => tag === 'latest')
+    expect(moves).toEqual([latest(branch('main', 3), 'main')])
+    const others = [branch('feature/x', 7), gitTag('main', 9)]
+    expect(wanted({ refs: others }, 'default-branch').map(({ tag }) => tag)).toEqual(['feature-x', 'main'])
+    expect(wanted({ refs: [] }, 'default-branch')).toEqual([])
+  })
+
+  test('only a sha: latest alone, and not even that where no push announced it', () => {
+    expect(wanted({})).toEqual([{ tag: 'latest', sequence: 7, shared: true }])
+    expect(wanted({ pushOrder: 0 })).toEqual([])
+  })
+
+  test('a branch of a merge queue gets nothing, also where its commit is on another branch', () => {
+    const queue = branch('gh-readonly-queue/main/pr-7-0123', 7)
+    expect(wanted({ refs: [queue], pushOrder: 0 })).toEqual([])
+    expect(wanted({ refs: [queue, branch('main', 8)], pushOrder: 8 }).map(({ tag }) => tag)).toEqual([
+      'main',
+      'latest',
     ])
+    expect(wanted({ refs: [gitTag('gh-readonly-queue/x', 7)] })).toHaveLength(2)
   })
+})
 
-  test('refs that share a tag want it once, at the newer push', () => {
-    const refs = [branch('v1', 9), { kind: 'tag' as const, name: 'v1', sequence: 4 }]
-    expect(wantedTags(build({ refs }), 'default-branch', names)).toEqual([{ tag: 'v1', sequence: 9 }])
-  })
-
-  test('only a sha: latest alone', () => {
-    expect(wantedTags(build(), 'always', names)).toEqual([{ tag: 'latest', sequence: 7 }])
+describe('tagNotes', () => {
+  test('say which tag stays, and which name a ref got instead', () => {
+    const moves = wantedTags(
+      build({ refs: [branch('main', 3), { kind: 'tag', name: 'v1', sequence: 7 }] }),
+      'always',
+      names,
+    )
+    expect(tagNotes(moves, ['main', 'v1', 'latest'])).toEqual([])
+    const spare = tagForRef({ kind: 'tag', name: 'v1' }, 1)
+    expect(tagNotes(moves, [spare])).toEqual([
+      'tag main stays where it is: it points at a newer push',
+      `tag v1 is another ref's, which had it first: the git tag v1 gets ${spare}`,
+      'tag latest stays where it is: it points at a newer push',
+    ])
   })
 })
 

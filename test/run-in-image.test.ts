@@ -13,6 +13,7 @@ import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
 import { failure } from './build-container.contract.ts'
 import { makeBuilderImage } from './support/builder-images.ts'
 import { engine } from './support/global-setup.ts'
+import { NO_HISTORY } from './support/known-history.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { PUSHING_SCRIPT } from './support/pushing-script.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
@@ -60,6 +61,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
   return {
     store,
     registry: client,
+    history: NO_HISTORY,
     names: { image: (repository) => `${registry.host}/${repository.toLowerCase()}`, tag: tagForRef },
     container: imageBuilder({
       ...{ docker, network, credentials: NOBODY, dataContainer: null },

@@ -33,6 +33,7 @@ describe('POST /builds', () => {
     ['our spelling', { repository: 'acme/app', sha: sha('a').toUpperCase(), branch: 'feature/x' }],
     ['the first spelling', { Repository: 'acme/app', Sha: sha('a'), Branch: 'feature/x' }],
   ])('makes a build, in %s', async (_name, body) => {
+    server.github.setHead('acme/app', 'feature/x', sha('a'))
     const { status, json, headers } = await post(body)
     expect(status).toBe(201)
     expect(headers.get('location')).toBe(`${server.url}/builds/${json.id}`)
@@ -106,12 +107,48 @@ describe('POST /builds', () => {
     }
     expect(await server.store.unfinished()).toEqual([])
 
+    server.github.setHead('acme/app', 'other', sha('a'))
     const other = await post({ ...order, branch: 'other' })
     expect(other.status).toBe(201)
     await server.succeed(await server.begin(sha('a')))
     const fresh = await post({ ...order, cache: false })
     expect(fresh.status).toBe(201)
     expect(fresh.json.id).not.toBe(other.json.id)
+  })
+
+  it('says which tags a commit does not move, in every format, and moves latest for the default branch', async () => {
+    server.github.setHead('acme/app', 'main', sha('b'))
+    const order = { repository: 'acme/app', sha: sha('a'), branch: 'main' }
+    const reason = 'the branch main of acme/app does not contain aaaaaaa'
+    const withheld = [
+      { tag: 'main', reason },
+      { tag: 'latest', reason },
+    ]
+    const { json } = await post(order)
+    expect(json).toMatchObject({ branch: null, refs: [], withheld })
+    expect((await get(`/builds/${json.id}`)).json()).toMatchObject({ withheld })
+    expect(server.lines).toContain(`api: build ${json.id} does not move tag main: ${reason}`)
+    const build = await server.store.claim(json.id)
+    if (!build) throw new Error('not claimed')
+    await server.succeed(build)
+    const text = await fetch(`${server.url}/builds`, { method: 'POST', body: JSON.stringify(order) })
+    expect(await text.text()).toBe(
+      `tag main is not moved: ${reason}\ntag latest is not moved: ${reason}\n${IMAGE}\n`,
+    )
+    // The default branch has it by now, and nothing has moved `latest` for it yet.
+    server.github.setHead('acme/app', 'main', sha('a'))
+    const alone = await post({ repository: 'acme/app', sha: sha('a') })
+    expect(alone.status).toBe(201)
+    expect((await server.store.get(alone.json.id))?.pushOrder).toBeGreaterThan(0)
+    expect(server.github.violations).toEqual([])
+  })
+
+  it('calls a repository as GitHub spells it', async () => {
+    server.github.setHead('Mixed/App', 'main', sha('a'))
+    const branch = await post({ repository: 'mixed/app', branch: 'main' })
+    expect(branch.json.repository).toBe('Mixed/App')
+    const commit = await post({ repository: 'MIXED/app', sha: sha('a') })
+    expect(commit.json).toMatchObject({ id: branch.json.id, repository: 'Mixed/App' })
   })
 
   it('builds anew what failed before', async () => {

@@ -15,6 +15,7 @@ import { conveyorImageArguments } from './support/conveyor-image.ts'
 import { forward } from './support/forward.ts'
 import { type GitServer, startGitServer } from './support/git-server.ts'
 import { startGitHubDouble } from './support/github-double.ts'
+import { NO_HISTORY } from './support/known-history.ts'
 import { memoryLog } from './support/memory-log.ts'
 import { runConveyor, startConveyor } from './support/processes.ts'
 import { PUSHING_SCRIPT } from './support/pushing-script.ts'
@@ -206,7 +207,7 @@ test('a build whose node is cut off in the middle is published and stored once, 
   await swarm.change(swarm.worker, { Labels: { builder: 'true' } })
   const log = memoryLog()
   const parts = {
-    ...{ store, registry: client, latest: 'always' as const, dry: false },
+    ...{ store, registry: client, latest: 'always' as const, dry: false, history: NO_HISTORY },
     names: { image: (repository: string) => `${front.host}/${repository}`, tag: tagForRef },
     container: swarmBuilder({
       ...{ docker: swarm.manager.docker, image, credentials, network: 'host' },

@@ -62,6 +62,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
       },
       putManifest: () => sleep(REGISTRY_MS),
     },
+    history: { head: async () => null, contains: async () => false },
     names: { image: (repository) => `registry.example/${repository}`, tag: ({ name }) => name },
     sourceUrl: (repository) => `https://github.com/${repository}`,
     secrets: async () => ({}),

@@ -46,6 +46,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
 
   if (options.detach) {
     const build = await requestOnly(client)
+    sayWithheld(build, stderr)
     return { output: options.json ? json(build) : `${build.id}\n`, exitCode: 0 }
   }
 
@@ -72,7 +73,12 @@ async function remote(
   stderr: Writable,
 ): Promise<Ended> {
   const onNotice = (line: string) => void stderr.write(`conveyor: ${line}\n`)
-  const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice })
+  let said = false
+  const onState = (build: BuildJson) => {
+    if (!said) sayWithheld(build, stderr)
+    said = true
+  }
+  const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice, onState })
   return { build, image, error, errorKind: error_kind }
 }
 
@@ -89,6 +95,10 @@ async function local(
   const { build, image, logFile } = await buildLocal(options.config(), target, options.cache, onLog, io, stop)
   const shown = { ...buildJson(build, image, ''), log: `file://${logFile}` }
   return { build: shown, image, error: build.error, errorKind: build.errorKind }
+}
+
+function sayWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
+  for (const { tag, reason } of withheld) stderr.write(`conveyor: tag ${tag} is not moved: ${reason}\n`)
 }
 
 function credentials(text: string | undefined): { username: string; password: string } | null {

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { type Build, isEnded } from './build/build.ts'
+import { placeOrder } from './build/place-request.ts'
 import { StatusReporter } from './build/report-status.ts'
 import { requestBuild } from './build/request-build.ts'
 import { WarmRepositories } from './build/warm.ts'
@@ -25,7 +26,8 @@ export interface LocalOutcome {
  * records under `local` in the data directory. Sets no commit status, as nobody could open its log.
  * @param target with a `sha` and a `branch`, the commit is published as that branch
  * @param onLog gets the build's log as it grows
- * @param places `recordsDir`: where the records go instead
+ * @param places `recordsDir`: where the records go instead; `told`: whoever asked has seen to it that the branch
+ * contains the commit
  * @throws ConveyorError `cancelled` once `stop` is aborted, and what setUp throws
  */
 export async function buildLocal(
@@ -35,7 +37,7 @@ export async function buildLocal(
   onLog: (bytes: Uint8Array) => Promise<void>,
   io: SetupIo,
   stop: AbortSignal,
-  places: { recordsDir?: string } = {},
+  places: { recordsDir?: string; told?: boolean } = {},
 ): Promise<LocalOutcome> {
   await using releaser = new Releaser(io.log)
   const dataDir = join(config.dataDir, 'local')
@@ -53,19 +55,17 @@ export async function buildLocal(
   )
   const { store } = adapters.parts
 
-  const sequence = await store.reserveSequence()
-  const branch = 'branch' in target ? target.branch : null
-  const sha = 'sha' in target ? target.sha : await adapters.forge.branchHead(target.repository, target.branch)
+  const order = {
+    repository: target.repository,
+    sha: 'sha' in target ? target.sha : null,
+    ref: 'branch' in target ? { kind: 'branch' as const, name: target.branch } : null,
+  }
+  const placed =
+    places.told && order.sha !== null
+      ? { ...order, sha: order.sha }
+      : await placeOrder(order, { ...adapters.parts, forge: adapters.forge, log: io.log })
   const { build } = await requestBuild(
-    {
-      repository: target.repository,
-      sha,
-      ref: branch === null ? null : { kind: 'branch', name: branch },
-      ...(branch === null ? {} : { sequence }),
-      defaultBranch: null,
-      cache,
-      source: { kind: 'cli' },
-    },
+    { ...placed, defaultBranch: null, cache, source: { kind: 'cli' } },
     { store, queue: adapters.queue, log: io.log },
   )
 

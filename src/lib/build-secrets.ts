@@ -1,3 +1,4 @@
+import type { Dirent } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConveyorError } from './errors.ts'
@@ -7,13 +8,16 @@ const LARGEST = 500 * 1024
 
 /**
  * The secrets that a Dockerfile may mount with `RUN --mount=type=secret,id=ID`: the files `DIR/ID`, for
- * every repository, and `DIR/OWNER/NAME/ID`, which win. They are read anew for each build.
+ * every repository, and `DIR/OWNER/NAME/ID`, which win. OWNER and NAME may be spelled in any case, as on GitHub.
+ * They are read anew for each build.
  * @returns content by id; empty where there is no such folder
- * @throws ConveyorError `unavailable` when a file can not be read or is too large
+ * @throws ConveyorError `unavailable` when a file can not be read or is too large, or when two folders are those of
+ * the repository
  */
 export async function readBuildSecrets(dir: string, repository: string): Promise<Record<string, Uint8Array>> {
   const secrets: Record<string, Uint8Array> = {}
-  for (const folder of [dir, join(dir, ...repository.split('/'))]) {
+  const folders = await foldersOf(dir, repository)
+  for (const folder of [dir, ...folders]) {
     for (const id of await filesIn(folder)) {
       const content = await readFile(join(folder, id)).catch((error: Error) =>
         fail(folder, id, error.message),
@@ -25,13 +29,46 @@ export async function readBuildSecrets(dir: string, repository: string): Promise
   return secrets
 }
 
+/** The folder of a repository, if there is one. */
+async function foldersOf(dir: string, repository: string): Promise<string[]> {
+  let found = [dir]
+  for (const part of repository.toLowerCase().split('/')) {
+    const inside = await Promise.all(
+      found.map(async (folder) => {
+        // A file may be called like an owner: a secret for all.
+        const names = (await entriesOf(folder, folder === dir ? ['ENOENT'] : ['ENOENT', 'ENOTDIR'])).map(
+          ({ name }) => name,
+        )
+        return names.filter((name) => name.toLowerCase() === part).map((name) => join(folder, name))
+      }),
+    )
+    found = inside.flat()
+  }
+  if (found.length > 1) {
+    throw new ConveyorError(
+      'unavailable',
+      `the build secrets of ${repository} are in ${found.join(' and ')}`,
+      {
+        retryable: false,
+        hint: 'Move them into one folder: GitHub does not tell repositories apart by case',
+      },
+    )
+  }
+  return found
+}
+
 async function filesIn(folder: string): Promise<string[]> {
+  // Kubernetes and docker mount secrets as symlinks, next to folders whose names start with dots.
+  const entries = await entriesOf(folder, ['ENOENT', 'ENOTDIR'])
+  return entries.filter((e) => !e.isDirectory() && !e.name.startsWith('.')).map((e) => e.name)
+}
+
+/** @param missing what the system may say of a folder that is not there */
+async function entriesOf(folder: string, missing: string[]): Promise<Dirent[]> {
   try {
-    const entries = await readdir(folder, { withFileTypes: true })
-    // Kubernetes and docker mount secrets as symlinks, next to folders whose names start with dots.
-    return entries.filter((e) => !e.isDirectory() && !e.name.startsWith('.')).map((e) => e.name)
+    return await readdir(folder, { withFileTypes: true })
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    if (missing.includes((error as NodeJS.ErrnoException).code ?? '')) return []
     throw new ConveyorError('unavailable', `the build secrets in ${folder} can not be read`, { cause: error })
   }
 }

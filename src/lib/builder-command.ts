@@ -41,7 +41,10 @@ export async function builderCommand(
   const recordsDir = await mkdtemp(join(tmpdir(), 'conveyor-builder-'))
   try {
     const io = { stdout, log: say }
-    const { build } = await buildLocal(config, target, options.cache, onLog, io, stop, { recordsDir })
+    const { build } = await buildLocal(config, target, options.cache, onLog, io, stop, {
+      recordsDir,
+      told: true,
+    })
     // The log has said what failed.
     return build.state === 'succeeded' ? 0 : EXIT_CODES[build.errorKind ?? 'build_failed']
   } finally {

@@ -9,6 +9,7 @@ import type { BuildContainer } from './builder/build-container.ts'
 import { imageBuilder } from './builder/image-builder.ts'
 import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
 import { type Config, secretsOf } from './config.ts'
+import { ConveyorError } from './errors.ts'
 import type { Forge } from './forge/forge.ts'
 import { type GitHub, type GitHubOptions, github } from './forge/github.ts'
 import type { Releaser } from './lifecycle.ts'
@@ -28,7 +29,9 @@ import {
   registryClient,
 } from './registry/registry-client.ts'
 import { openBuilder } from './setup-builder.ts'
+import { gitHistory } from './source/git-history.ts'
 import { gitMirrors } from './source/git-mirrors.ts'
+import type { History } from './source/source.ts'
 import type { BuildStore } from './store/build-store.ts'
 import { sqliteBuildStore } from './store/sqlite.ts'
 
@@ -67,16 +70,16 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const credentials = openCredentials(config, redactor)
   const registry = openRegistry(config, credentials)
   releaser.add('registry client', registry, (it) => it.close())
-  const source = gitMirrors({
-    dir: join(config.dataDir, 'mirrors'),
+  const remote = {
     url: config.git.url,
     ...(config.github.token ? { token: config.github.token } : {}),
     ...(config.git.sshKey ? { sshKey: config.git.sshKey } : {}),
     environment: config.git.environment,
-    warn: io.log,
-  })
+  }
+  const source = gitMirrors({ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log })
   releaser.add('git mirrors', source, (it) => it.close())
   const forge = openForge(config, io.log)
+  const git = gitHistory({ dir: join(config.dataDir, 'history'), ...remote })
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
   const container = buildContainer(config, docker, credentials)
@@ -85,6 +88,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const parts: BuildParts = {
     store,
     source,
+    history: { head: git.head, contains: containedBy(forge, git) },
     readEarly: (...args) => forge.file(...args),
     registry,
     builder,
@@ -101,6 +105,18 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),
   }
   return { queue, logs, forge, redactor, parts }
+}
+
+/** Asks the forge, which knows without a transfer; else, or where it does not know, the git server. */
+function containedBy(forge: Forge, git: History): History['contains'] {
+  return async (repository, head, sha, signal) => {
+    const known = await forge.contains(repository, head, sha, signal).catch((error: unknown) => {
+      signal?.throwIfAborted()
+      if (error instanceof ConveyorError) return null
+      throw error
+    })
+    return known ?? git.contains(repository, head, sha, signal)
+  }
 }
 
 /** Statuses of a server whose logs are under `baseUrl`. */

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Build, isEnded, shortName } from './build/build.ts'
+import { placeCommit } from './build/place-request.ts'
 import type { StatusReporter } from './build/report-status.ts'
 import { requestBuild } from './build/request-build.ts'
 import { type BuildParts, runBuild } from './build/run-build.ts'
@@ -78,7 +79,8 @@ async function withoutBuild(job: Job, options: WorkerOptions): Promise<void> {
   const build = await store.get(job.buildId)
   if (build) await (await options.logs.open(build.id)).end()
   else if (job.request) {
-    await requestBuild(job.request, { store, queue: options.queue, log: options.log })
+    const placed = await placeCommit(job.request, options.parts)
+    await requestBuild({ ...job.request, ...placed }, { store, queue: options.queue, log: options.log })
   }
   await job.acknowledge()
 }

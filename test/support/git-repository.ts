@@ -113,6 +113,19 @@ export async function fileOf(dir: string, sha: string, path: string): Promise<st
   return (await ask(dir, ['cat-file', 'blob', `${sha}:${path}`])) ?? null
 }
 
+/** How `head` is to `base`, in GitHub's words; null when one of them is not there. */
+export async function compare(
+  dir: string,
+  base: string,
+  head: string,
+): Promise<'ahead' | 'behind' | 'identical' | 'diverged' | null> {
+  const counts = await ask(dir, ['rev-list', '--left-right', '--count', `${base}...${head}`])
+  const [behind, ahead] = counts?.trim().split('\t').map(Number) ?? []
+  if (behind === undefined || ahead === undefined) return null
+  if (behind > 0) return ahead > 0 ? 'diverged' : 'behind'
+  return ahead > 0 ? 'ahead' : 'identical'
+}
+
 /** What git prints; undefined when it fails. */
 async function ask(dir: string, args: string[]): Promise<string | undefined> {
   const command = await start('git', ['--git-dir', dir, ...args], { env: gitEnv(), stdio: 'pipe' })

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './git-repository.ts'
+import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './git-repository.ts'
 import { tempDir } from './temp.ts'
 
 /** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
@@ -37,6 +37,8 @@ export interface GitServer extends AsyncDisposable {
   treeOf(repository: string, sha: string): Promise<string | undefined>
   /** Text of a file of a commit, as GitHub's API tells it; null when there is none. */
   fileOf(repository: string, sha: string, path: string): Promise<string | null>
+  /** How a commit is to another one, as GitHub's API tells it; null when one of them is not there. */
+  compare(repository: string, base: string, head: string): ReturnType<typeof compare>
   /** Answers the next `n` requests with this status instead. */
   failNext(n: number, status: number): void
   /** Holds requests back from now on; `arrived` resolves with the first one, `release` lets all go on. */
@@ -87,6 +89,7 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
       createGitRepository(join(root.path, `${repository}.git`), `${url}/${repository}.git`),
     treeOf: (repository, sha) => treeOf(join(root.path, `${repository}.git`), sha),
     fileOf: (repository, ...file) => fileOf(join(root.path, `${repository}.git`), ...file),
+    compare: (repository, ...commits) => compare(join(root.path, `${repository}.git`), ...commits),
     failNext(n, status) {
       failures.push(...Array<number>(n).fill(status))
     },

@@ -57,10 +57,14 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly violations: string[]
   /** Makes the branch, and the repository if need be. Its first branch is its default branch. */
   setHead(repository: string, branch: string, sha: string): void
+  /** Null where there is no such branch. */
+  headOf(repository: string, branch: string): string | null
   /** Makes the repository if need be: one without any branch is an empty one. */
   setDefaultBranch(repository: string, branch: string): void
   /** Where the files of commits come from; none are there until this is called. */
   serveFiles(read: FileReader): void
+  /** How commits are compared; none are known until this is called. */
+  serveComparisons(compare: Comparer): void
   /** The next `count` requests fail, after failures that were asked for before; reading a file is none. */
   failNext(count: number, kind: FailureKind, details?: FailureDetails): void
   /** Every request fails until this is called with null. */
@@ -73,7 +77,16 @@ export interface GitHubDouble extends AsyncDisposable {
 /** @returns the file's content, null when there is no such file */
 type FileReader = (repository: string, sha: string, path: string) => Promise<string | null>
 
+/** @returns how `head` is to `base`, null when there is no such commit */
+export type Comparer = (
+  repository: string,
+  base: string,
+  head: string,
+) => Promise<'ahead' | 'behind' | 'identical' | 'diverged' | null>
+
 interface Repository {
+  /** As it is spelled. */
+  name: string
   defaultBranch: string | undefined
   heads: Map<string, string>
 }
@@ -100,12 +113,13 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const failures: Answer[] = []
   let failing: Answer | null = null
   let readFile: FileReader = async () => null
+  let compareCommits: Comparer = async () => null
   const watchers = new Set<() => void>()
 
   // GitHub does not mind the case of names.
   const repositoryOf = (name: string) => repositories.get(name.toLowerCase())
   const makeRepository = (name: string): Repository => {
-    const repository = repositoryOf(name) ?? { defaultBranch: undefined, heads: new Map() }
+    const repository = repositoryOf(name) ?? { name, defaultBranch: undefined, heads: new Map() }
     repositories.set(name.toLowerCase(), repository)
     return repository
   }
@@ -145,8 +159,8 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     if (!found) return problem(404, 'Not Found')
     // Of the example, what contradicts the description of the same version is left out or added.
     const { source: _source, parent: _parent, ...shown } = example(200)
-    const name = repository.split('/')[1]
-    const facts = { full_name: repository, name, fork: false, default_branch: found.defaultBranch ?? 'main' }
+    const name = found.name.split('/')[1]
+    const facts = { full_name: found.name, name, fork: false, default_branch: found.defaultBranch ?? 'main' }
     return { kind: 200, body: { language: null, ...shown, ...facts } }
   }
 
@@ -166,11 +180,19 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     return { kind: 200, body: { ...example(200), type: 'file', encoding: 'base64', path, size, content } }
   }
 
+  const compare: Serve = async ({ repository, params: { basehead = '' } }, _, example) => {
+    const [base = '', head = ''] = basehead.split('...')
+    const status = await compareCommits(repository, base, head)
+    if (status === null) return problem(404, 'Not Found')
+    return { kind: 200, body: { ...example(200), status, commits: [], files: [] } }
+  }
+
   const contents = schema.operation('GET', '/repos/{owner}/{repo}/contents/{path}')
   const routes: [Operation, Serve][] = [
     [schema.operation('GET', '/'), getRoot],
     [schema.operation('GET', '/user'), getUser],
     [contents, getContent],
+    [schema.operation('GET', '/repos/{owner}/{repo}/compare/{basehead}'), compare],
     [schema.operation('POST', '/repos/{owner}/{repo}/statuses/{sha}'), setStatus],
     [schema.operation('GET', '/repos/{owner}/{repo}/git/ref/{ref}'), getRef],
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],
@@ -235,8 +257,12 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       repository.defaultBranch ??= branch
       repository.heads.set(branch, sha)
     },
+    headOf: (name, branch) => repositoryOf(name)?.heads.get(branch) ?? null,
     serveFiles(read) {
       readFile = read
+    },
+    serveComparisons(read) {
+      compareCommits = read
     },
     setDefaultBranch(name, branch) {
       makeRepository(name).defaultBranch = branch

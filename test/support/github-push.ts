@@ -34,6 +34,10 @@ export interface PushFacts {
   /** The head commit's message. */
   message?: string
   defaultBranch?: string
+  /** What the ref pointed at before; nothing by default. */
+  before?: string
+  /** When it was pushed, in seconds since 1970; when GitHub's example was by default. */
+  pushedAt?: number
   /** For an annotated tag: the id of the tag object, which GitHub gives as `after`. */
   tagObject?: string
   fork?: boolean
@@ -64,14 +68,15 @@ export async function pushPayload(facts: PushFacts): Promise<Json> {
     name,
     fork: facts.fork ?? false,
     default_branch: facts.defaultBranch ?? 'main',
+    ...(facts.pushedAt === undefined ? {} : { pushed_at: facts.pushedAt }),
     // Required by the schema, and younger than the example.
     has_discussions: false,
   })
   Object.assign(payload, {
     ref,
-    before: deleted ? sha : NOTHING,
+    before: deleted ? sha : (facts.before ?? NOTHING),
     after: deleted ? NOTHING : (facts.tagObject ?? sha),
-    created: !deleted,
+    created: !deleted && (facts.before ?? NOTHING) === NOTHING,
     deleted,
     head_commit: deleted ? null : head,
     commits: deleted ? [] : [head],

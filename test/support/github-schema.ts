@@ -105,7 +105,7 @@ async function load(): Promise<GitHubSchema> {
       checkRequest: ({ params, query, body }) => {
         const problems: string[] = []
         for (const [parameter, validate] of checkParameter) {
-          const value = parameter.in === 'path' ? params[parameter.name] : query.get(parameter.name)
+          const value = parameter.in === 'path' ? params[parameter.name] : queried(parameter, query)
           if (value !== undefined && value !== null) problems.push(...check(validate, value, parameter.name))
           else if (parameter.required) problems.push(`${parameter.name} is missing`)
         }
@@ -144,6 +144,12 @@ async function load(): Promise<GitHubSchema> {
       return check(validate, payload, schema)
     },
   }
+}
+
+/** A parameter of the query by its type: what is no number stays a text, which is then wrong. */
+function queried({ name, schema }: Parameter, query: URLSearchParams): string | number | null {
+  const text = query.get(name)
+  return schema.type === 'integer' && text !== null && /^\d+$/.test(text) ? Number(text) : text
 }
 
 function contentOf(value: Json): Json | undefined {

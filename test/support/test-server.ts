@@ -6,7 +6,9 @@ import { fileLogStore } from '../../src/lib/logs/file-log-store.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
 import { memoryQueue } from '../../src/lib/queue/memory-queue.ts'
 import type { Queue } from '../../src/lib/queue/queue.ts'
+import { tagForRef } from '../../src/lib/registry/image-name.ts'
 import { createServer, type ServerOptions } from '../../src/lib/server/server.ts'
+import type { History } from '../../src/lib/source/source.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite.ts'
 import { type GitHubDouble, startGitHubDouble } from './github-double.ts'
@@ -59,6 +61,16 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
     close: () => files.close(),
   }
 
+  const forge = github({ baseUrl: double.url, retryDelaysMs: [] })
+  /** The branches of the double; each has its head alone. */
+  const history: History = {
+    async head(repository, ref) {
+      const name = ref?.name ?? (await forge.defaultBranch(repository))
+      const sha = ref?.kind === 'tag' ? null : double.headOf(repository, name)
+      return sha === null ? null : { ref: { kind: 'branch', name }, sha }
+    },
+    contains: async () => false,
+  }
   let app: FastifyInstance | undefined
   let port = 0
   const url = () => `http://127.0.0.1:${port}`
@@ -67,7 +79,10 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
       store,
       queue,
       logs,
-      forge: github({ baseUrl: double.url, retryDelaysMs: [] }),
+      forge,
+      history,
+      names: { tag: tagForRef },
+      latest: 'always',
       githubSecret: null,
       auth: null,
       baseUrl: url,

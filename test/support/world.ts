@@ -29,6 +29,12 @@ export interface Push {
   /** What the webhook says the commit's tree is; by default what it is. */
   tree?: string
   delivery?: string
+  /** What the ref pointed at before; nothing by default. */
+  before?: string
+  /** Seconds since 1970; one later for each push by default. */
+  pushedAt?: number
+  /** Default `main`. */
+  defaultBranch?: string
 }
 
 /** What Conveyor lives among: a git server and GitHub's API in front of it, a registry, an engine. */
@@ -53,10 +59,12 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const git = resources.use(await startGitServer({ token: GITHUB_TOKEN }))
   const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
   github.serveFiles(git.fileOf)
+  github.serveComparisons(git.compare)
   const registry = resources.use(await startRegistry(options.registry))
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)
   const servers: ConveyorServer[] = []
+  let pushedAt = Math.floor(Date.now() / 1000)
   const owned = resources.move()
 
   const env = {
@@ -88,7 +96,9 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     async push(server, { branch = 'main', tag, ...push }) {
       const ref = tag ? `refs/tags/${tag}` : `refs/heads/${branch}`
       const tree = await git.treeOf(push.repository, push.sha)
-      const answer = await github.sendPush({ url: server.url, secret: WEBHOOK_SECRET, ref, tree, ...push })
+      pushedAt += 1
+      const facts = { url: server.url, secret: WEBHOOK_SECRET, ref, tree, pushedAt }
+      const answer = await github.sendPush({ ...facts, ...push })
       if (answer.status !== 202) throw new Error(`the push was answered ${answer.status}: ${answer.body}`)
       return (JSON.parse(answer.body) as { id: string }).id
     },

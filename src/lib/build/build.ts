@@ -12,6 +12,25 @@ export interface Ref {
   name: string
 }
 
+/**
+ * What a push says of itself, in GitHub's payload; believed only when that is signed. It places the push among
+ * others, in whatever order they arrive: see push-order.ts.
+ */
+export interface PushFacts {
+  /** What the ref pointed at before; forty zeros where it is new. */
+  before: string
+  /** What it points at since; of an annotated tag, the id of the tag object. */
+  after: string
+  /** `repository.pushed_at`, in seconds since 1970; null where it was not told. */
+  pushedAt: number | null
+}
+
+/** A docker tag that a request does not move, and why: a clause for the log and the API's answer. */
+export interface Withheld {
+  tag: string
+  reason: string
+}
+
 /** What somebody asked for. Everything in it has been validated (see validate.ts). */
 export interface BuildRequest {
   /** `owner/name` as the forge spells it. */
@@ -34,6 +53,14 @@ export interface BuildRequest {
    * that arrives during the look-up counts as newer. Absent: the store decides.
    */
   sequence?: number
+  /** Of a signed push. */
+  push?: PushFacts
+  /** Anybody can have sent this: its ref counts only if the git server says that it contains the commit. */
+  unproven?: boolean
+  /** Of a request for a sha alone: the branch that was seen to contain the commit, so that `latest` may move. */
+  within?: Ref
+  /** Tags that were not to be moved, as the ref that was asked for does not contain the commit. */
+  withheld?: Withheld[]
   /** Who asked. A webhook's `delivery` is GitHub's unique id, and repeats on a redelivery. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' }
 }
@@ -45,6 +72,8 @@ export type BuildState = 'pending' | 'building' | 'succeeded' | 'failed' | 'canc
 export interface BuildRef extends Ref {
   /** Later pushes have larger numbers. A docker tag never moves to a smaller one. */
   sequence: number
+  /** Set where the git server has to be asked whether the ref contains the commit, before a tag moves. */
+  unproven?: true
 }
 
 /** A request that was accepted. At most one build per (repository, sha) is pending or building. */
@@ -61,8 +90,13 @@ export interface Build {
   cache: boolean
   /** Id of the commit's tree, if it was told with the request. */
   tree: string | null
-  /** The position that decides whether `latest` may move to this build: that of its newest known push. */
+  /**
+   * The position that decides whether `latest` may move to this build: that of its newest known push. 0 where
+   * there is none: it does not move.
+   */
   pushOrder: number
+  /** Absent where nothing was withheld. */
+  withheld?: Withheld[]
   state: BuildState
   /** How many times a worker has begun it. Also the fencing token: see BuildStore.finish. */
   attempt: number

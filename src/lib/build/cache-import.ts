@@ -63,9 +63,8 @@ async function cacheSources(
   if (!build.cache || (await parts.builder.isWarm(imageName))) return null
   const refs = build.refs.toReversed()
   const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
-  const tags = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names).map(
-    ({ tag }) => tag,
-  )
+  const wanted = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names)
+  const tags = [...new Set([...wanted.map(({ tag }) => tag), 'latest'])]
   const kept = await parts.builder.cacheTag()
   const [cache, ...found] = await Promise.all(
     [kept, ...tags].map(async (tag) => {

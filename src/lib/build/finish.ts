@@ -1,9 +1,11 @@
 import { ConveyorError } from '../errors.ts'
 import { type Build, type Recipe, shortName } from './build.ts'
-import { publishTags, wantedTags } from './publish.ts'
+import { publishTags, tagNotes, wantedTags } from './publish.ts'
 import type { KnownImage } from './reuse.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
+import { provenRefs, settleBy } from './settle.ts'
 import type { Stopwatch } from './stopwatch.ts'
+import { isMergeQueue } from './validate.ts'
 
 /** An image in the registry, the build that publishes it, and what it was made from where that is known. */
 export interface Publication extends KnownImage {
@@ -22,7 +24,7 @@ export interface Publication extends KnownImage {
  */
 export function publish(
   { build, imageName, digest, pushed, ...made }: Publication,
-  parts: Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest'>,
+  parts: Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'history'>,
   io: BuildIo,
   watch: Stopwatch,
   stays?: (tags: string[]) => Promise<void>,
@@ -30,12 +32,22 @@ export function publish(
   const say = (line: string) => io.log.write(`${line}\n`)
   const image = `${imageName}@${digest}`
   return finish(build, parts, { image, ...made }, async (current) => {
-    const wanted = wantedTags(current, parts.latest, parts.names)
+    const { refs, withheld } = await provenRefs(current, parts.history, io.signal)
+    const all = wantedTags(current, parts.latest, parts.names)
+    const wanted = withheld.length > 0 ? wantedTags({ ...current, refs }, parts.latest, parts.names) : all
     // The engine has pushed a new image by its sha; one that is reused has yet to be called so.
-    const moves = pushed ? wanted : [{ tag: build.sha, sequence: current.pushOrder }, ...wanted]
-    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, moves, io.signal))
-    const behind = wanted.map(({ tag }) => tag).filter((tag) => !moved.includes(tag))
-    for (const tag of behind) await say(`tag ${tag} stays where it is: it points at a newer push`)
+    const moves = pushed ? wanted : [{ tag: build.sha, sequence: current.sequence }, ...wanted]
+    const settle = settleBy(build.repository, { history: parts.history, say }, io.signal)
+    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, moves, settle, io.signal))
+    for (const line of tagNotes(wanted, moved)) await say(line)
+    for (const { ref, reason } of withheld) await say(`tag ${parts.names.tag(ref)} is not moved: ${reason}`)
+    for (const { tag, reason } of current.withheld ?? []) {
+      if (!moved.includes(tag)) await say(`tag ${tag} is not moved: ${reason}`)
+    }
+    for (const { name } of current.refs.filter(isMergeQueue)) {
+      await say(`branch ${name} is a merge queue's: it gets no tag but the sha's`)
+    }
+    const behind = [...new Set(all.map(({ tag }) => tag))].filter((tag) => !moved.includes(tag))
     await stays?.(behind)
     const tags = [...new Set([build.sha, ...moved])]
     // Before the end is stored, so that no crash leaves the log of a succeeded build without it.

@@ -1,3 +1,4 @@
+import type { TagMove } from '../store/build-store.ts'
 import type { Build } from './build.ts'
 import { wantedTags } from './publish.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
@@ -48,16 +49,20 @@ async function restoreTag(
   const candidates = await store.artifactsTagged(build.repository, `${imageName}:${tag}`, CANDIDATES)
   for (const { buildId, image } of candidates) {
     const owner = await store.get(buildId)
-    const move = owner && wantedTags(owner, latest, names).find((it) => it.tag === tag)
-    if (!move || !image.startsWith(`${imageName}@`)) continue
+    const moves = owner ? wantedTags(owner, latest, names).filter((it) => mayBe(it, tag)) : []
+    if (moves.length === 0 || !image.startsWith(`${imageName}@`)) continue
     const digest = image.slice(imageName.length + 1)
     if (digest === present) return null
     const manifest = await registry.manifest(imageName, digest, signal)
-    // Moves nothing when a newer push has taken the tag: also not at the very same moment.
-    const moved = await store.moveTags(imageName, [move], () =>
-      registry.putManifest(imageName, tag, manifest, signal),
-    )
-    if (moved.length > 0) return digest
+    // Moves nothing when a newer push has taken the tag: also not at the very same moment. What was in doubt when
+    // that one took it is so no more.
+    const put = (name: string) => registry.putManifest(imageName, name, manifest, signal)
+    const moved = await store.moveTags(imageName, moves, put, async () => false)
+    if (moved.includes(tag)) return digest
   }
   return null
+}
+
+function mayBe(move: TagMove, tag: string): boolean {
+  return move.tag === tag || (move.owner?.others.includes(tag) ?? false)
 }

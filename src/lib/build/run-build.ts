@@ -4,7 +4,7 @@ import { copiedEarly } from '../dockerfile/copied-early.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
-import type { Commit, Context, Source } from '../source/source.ts'
+import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { baseImages, imagesNamedOutsideOfFrom, namingOf } from './base-images.ts'
 import type { Build, Recipe } from './build.ts'
@@ -17,6 +17,7 @@ import { type EarlierImage, findImage, findSameTree, type KnownImage } from './r
 import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
 import { syncBasis } from './sync-basis.ts'
+import { isMergeQueue } from './validate.ts'
 
 /** The parts that a build runs on. */
 export interface BuildParts extends EarlyParts {
@@ -24,6 +25,8 @@ export interface BuildParts extends EarlyParts {
   source: Source
   /** Where there is one, it runs the builds, and `source` and `builder` are not asked. */
   container?: BuildContainer
+  /** Asked where it is in doubt which of two pushes is newer. */
+  history: History
   registry: Registry
   names: ImageNames
   /** Web address of a repository, for the image's labels. */
@@ -203,7 +206,8 @@ async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<C
 
 /** Labels of the OCI image spec (annotations.md). They come from the commit alone: same sha, same labels. */
 function labels(build: Pick<Build, 'sha' | 'refs'>, commit: Commit, source: string): Record<string, string> {
-  const ref = build.refs[0]
+  // Of a merge queue's branch nobody has heard when the image is that of the branch it was merged into.
+  const ref = build.refs.find((one) => !isMergeQueue(one))
   return {
     'org.opencontainers.image.source': source,
     'org.opencontainers.image.revision': build.sha,

@@ -5,10 +5,12 @@ import { finish, publish } from './finish.ts'
 import { wantedTags } from './publish.ts'
 import { restoreTags } from './restore-tags.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
+import { provenRefs } from './settle.ts'
 import { Stopwatch } from './stopwatch.ts'
+import { isMergeQueue } from './validate.ts'
 
 /** What a build in a container runs on. */
-export type ImageParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'dry'> & {
+export type ImageParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'dry' | 'history'> & {
   container: BuildContainer
 }
 
@@ -47,7 +49,8 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
     return [...new Set([...wanted.map(({ tag }) => tag), 'latest'])]
   }
   try {
-    await watch.measure('build', parts.container.run(containerBuild(build, dry), io))
+    const { refs } = await provenRefs(build, parts.history, io.signal)
+    await watch.measure('build', parts.container.run(containerBuild({ ...build, refs }, dry), io))
     if (dry) {
       await say(`\n${watch}\ndry run: nothing was pushed`)
       return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
@@ -63,7 +66,9 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
 }
 
 function containerBuild({ id, repository, sha, refs, cache }: Build, dry: boolean) {
-  const ref = refs.findLast(({ kind }) => kind === 'branch') ?? refs.at(-1)
+  // As the image makes a tag of what it is told, that is nothing that gets none.
+  const pushed = refs.filter((ref) => !isMergeQueue(ref))
+  const ref = pushed.findLast(({ kind }) => kind === 'branch') ?? pushed.at(-1)
   return { buildId: id, repository, sha, branch: ref?.name ?? null, dry, cache }
 }
 

@@ -50,6 +50,11 @@ export function parseRef(full: string): Ref | null {
   return { kind: match[1] === 'heads' ? 'branch' : 'tag', name: validRefName(match[2]) }
 }
 
+/** Whether GitHub's merge queue made the branch, of a commit that may be merged and may not. */
+export function isMergeQueue({ kind, name }: Ref): boolean {
+  return kind === 'branch' && name.startsWith('gh-readonly-queue/')
+}
+
 function show(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}...` : text)

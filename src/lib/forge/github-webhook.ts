@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { Webhooks } from '@octokit/webhooks'
-import type { BuildRequest } from '../build/build.ts'
+import type { BuildRequest, PushFacts } from '../build/build.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../build/validate.ts'
 import { ConveyorError } from '../errors.ts'
 
@@ -85,6 +85,7 @@ export function parseWebhook(event: string, delivery: string, payload: unknown):
       ref: parsed,
       defaultBranch: checked('repository.default_branch', repository.text('default_branch'), validRefName),
       ...(parsed.kind === 'branch' && treeOf(head)),
+      ...factsOf(push, repository),
       cache: !head.text('message').includes(NO_CACHE),
       source: { kind: 'webhook', delivery: validDelivery(delivery) },
     },
@@ -100,6 +101,17 @@ function treeOf(commit: Fields): { tree?: string } {
   return tree === null ? {} : { tree: checked('head_commit.tree_id', tree, validSha) }
 }
 
+/** What places the push among others. Whoever leaves it out has it placed by its arrival, or by the git server. */
+function factsOf(push: Fields, repository: Fields): { push?: PushFacts } {
+  const before = push.textOrNull('before')
+  const after = push.textOrNull('after')
+  if (before === null || after === null) return {}
+  const pushedAt = repository.secondsOrNull('pushed_at')
+  return {
+    push: { before: checked('before', before, validSha), after: checked('after', after, validSha), pushedAt },
+  }
+}
+
 function ignored(reason: string): Webhook {
   return { kind: 'ignored', reason }
 }
@@ -110,6 +122,8 @@ interface Fields {
   /** Null also where there is no such field. */
   textOrNull(name: string): string | null
   flag(name: string): boolean
+  /** Seconds since 1970, which GitHub gives as a number in pushes and as a date elsewhere. */
+  secondsOrNull(name: string): number | null
   object(name: string): Fields
   objectOrNull(name: string): Fields | null
 }
@@ -133,6 +147,14 @@ function asObject(value: unknown, path: string): Fields {
       const field = get(name)
       if (typeof field !== 'boolean') throw wrong(pathOf(name), field, 'true or false')
       return field
+    },
+    secondsOrNull(name) {
+      const field = get(name) ?? null
+      const seconds = typeof field === 'string' ? Math.floor(Date.parse(field) / 1000) : field
+      if (seconds === null) return null
+      if (typeof seconds !== 'number' || !Number.isSafeInteger(seconds) || seconds < 0)
+        throw wrong(pathOf(name), field, 'a time')
+      return seconds
     },
     object: (name) => asObject(get(name), pathOf(name)),
     objectOrNull: (name) => (get(name) === null ? null : asObject(get(name), pathOf(name))),

@@ -129,6 +129,30 @@ export function github(options: GitHubOptions): GitHub {
       })
     },
 
+    async fullName(repository) {
+      const at = ownerAndName(repository)
+      const action = `look up how ${repository} is spelled`
+      return once({ action, scope: MAY_READ }, async (request) => {
+        const answer = await api.repos.get({ ...at, request })
+        return readable(action, () => validRepository(answer.data.full_name))
+      })
+    },
+
+    async contains(repository, head, sha, signal) {
+      // Without a token, 60 requests an hour are for what nobody else can tell.
+      if (token === undefined) return null
+      const basehead = `${validSha(sha)}...${validSha(head)}`
+      // The second page has neither files nor, most often, commits.
+      const asked = { ...ownerAndName(repository), basehead, per_page: 1, page: 2 }
+      const action = `compare ${shortName({ repository, sha })} with ${head.slice(0, 7)}`
+      return call({ action, scope: MAY_READ, signal }, async (request) => {
+        const answer = await api.repos.compareCommitsWithBasehead({ ...asked, request })
+        const { status } = answer.data
+        if (!['ahead', 'behind', 'diverged', 'identical'].includes(status)) throw notGitHub(action)
+        return status === 'ahead' || status === 'identical'
+      })
+    },
+
     async file(repository, sha, path, signal) {
       // Without a token, 60 requests an hour are for all that matters more.
       if (token === undefined) return null

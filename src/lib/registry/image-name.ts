@@ -127,20 +127,22 @@ export function imageName(registry: string, repository: string): string {
  *    digits of the name's SHA-256: `a/b/c` -> `a-b-c--d76a7b72`. So do names whose tag means something else:
  *    `latest`, a full commit id, and names that end like a hashed one themselves.
  *
- * The tags of rule 3 are the only ones that end so, hence they are nobody else's. What remains is one
- * pair: a branch `feature/x` and a branch `feature-x` share a tag, which follows the newer push. Every
- * commit keeps its sha tag. A branch and a git tag of one name share their docker tag by intention.
+ * The tags of rule 3 are the only ones that end so, hence they are nobody else's. What remains are pairs: a
+ * branch and a git tag of one name, and `feature/x` and `feature-x`. Who had the tag first keeps it (see
+ * BuildStore.moveTags); for the other one there is a `spare` name: 1 is that of rule 3, 2 has the hash of the whole
+ * ref, `refs/tags/v1.2`. Every commit keeps its sha tag.
  */
-export function tagForRef(ref: Ref): string {
-  const { name } = ref
+export function tagForRef({ kind, name }: Ref, spare: 0 | 1 | 2 = 0): string {
   const plain = /^[^/-]+\/[^/]+$/.test(name) ? name.replace('/', '-') : name
-  if (TAG.test(plain) && !isReserved(plain)) return plain
+  if (spare === 0 && TAG.test(plain) && !isReserved(plain)) return plain
 
-  const hash = createHash('sha256').update(name).digest('hex').slice(0, 8)
+  const hashed = spare === 2 ? `refs/${kind === 'branch' ? 'heads' : 'tags'}/${name}` : name
+  const hash = createHash('sha256').update(hashed).digest('hex').slice(0, 8)
   const cleaned = name.replace(/[^A-Za-z0-9._-]/gu, '-').replace(/^[.-]/, '_')
   return `${cleaned.slice(0, 128 - 2 - hash.length)}--${hash}`
 }
 
+/** What builders keep beside the images is under a tag with two dots, which no ref can have. */
 function isReserved(tag: string): boolean {
   return tag === 'latest' || /^([0-9a-f]{40}|[0-9a-f]{64})$/i.test(tag) || /--[0-9a-f]{8}$/.test(tag)
 }

@@ -35,6 +35,6 @@ export interface Registry {
 export interface ImageNames {
   /** Image of a repository, `host/prefix/owner/name`. @throws ConveyorError `invalid` where there can be none. */
   image(repository: string): string
-  /** Docker tag of a branch or git tag. */
-  tag(ref: Ref): string
+  /** Docker tag of a branch or git tag; `spare` 1 or 2 gives one for where that is another ref's. */
+  tag(ref: Ref, spare?: 0 | 1 | 2): string
 }

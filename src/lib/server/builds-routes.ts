@@ -1,11 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { type Build, isEnded, type Ref, shortName } from '../build/build.ts'
+import { type Build, isEnded, shortName } from '../build/build.ts'
+import { type PlacedOrder, placeOrder } from '../build/place-request.ts'
 import { requestBuild } from '../build/request-build.ts'
-import { ConveyorError } from '../errors.ts'
 import type { Accepted } from '../store/build-store.ts'
 import { type BuildOrder, parseBuildBody } from './build-body.ts'
 import { type Happening, imageOf } from './follow.ts'
-import { preferredFormat } from './formats.ts'
+import { type Format, preferredFormat } from './formats.ts'
 import { type BuildParams, findArtifact, findBuild } from './lookup.ts'
 import type { ServerOptions } from './options.ts'
 import { sendProblem } from './problems.ts'
@@ -40,6 +40,9 @@ export async function buildsRoutes(
     const order = parseBuildBody(typeof request.body === 'string' ? request.body : '')
     const { build, outcome } = await submit(order, options)
     options.log(`api: ${shortName(build)} is build ${build.id} (${outcome})`)
+    for (const { tag, reason } of build.withheld ?? []) {
+      options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`)
+    }
 
     const base = options.baseUrl()
     reply.header('location', `${base}/builds/${build.id}`)
@@ -48,7 +51,7 @@ export async function buildsRoutes(
     if (format === 'json') {
       return reply.code(outcome === 'created' ? 201 : 200).send(buildJson(build, image, base))
     }
-    await options.sendBuild(reply, format, outcome === 'reused' ? atOnce(build, image) : build)
+    await options.sendBuild(reply, format, outcome === 'reused' ? atOnce(build, image, format) : build)
     return reply
   })
 
@@ -69,37 +72,31 @@ export async function buildsRoutes(
 
 /** Finds or makes the build that answers an order. */
 async function submit(
-  order: BuildOrder,
+  { cache, ...order }: BuildOrder,
   options: ServerOptions,
 ): Promise<{ build: Build; outcome: Outcome }> {
-  const { repository, ref, cache } = order
-  const head = order.sha === null ? await resolveBranch(repository, ref, options) : null
-  const sha = order.sha ?? head?.sha
-  if (sha === undefined) throw new ConveyorError('invalid', 'sha and branch are both missing')
-
+  const placed = await placeOrder(order, options)
+  const { repository, sha, withheld } = placed
   const newest = await options.store.newest(repository, sha)
-  if (cache && newest?.state === 'succeeded' && publishesTo(newest, ref)) {
-    return { build: newest, outcome: 'reused' }
+  if (cache && newest?.state === 'succeeded' && hasMoved(newest, placed)) {
+    return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }
   }
-  const request = { repository, sha, ref, cache, defaultBranch: null, source: { kind: 'api' as const } }
-  return requestBuild(head ? { ...request, sequence: head.sequence } : request, options)
+  return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options)
 }
 
-/** The number is taken first, so that a push during the look-up counts as newer than what is found. */
-async function resolveBranch(repository: string, ref: Ref | null, { store, forge }: ServerOptions) {
-  if (ref === null) return null
-  const sequence = await store.reserveSequence()
-  return { sequence, sha: await forge.branchHead(repository, ref.name) }
-}
-
-/** A build that was made for other refs only has not moved the tag of this one. */
-function publishesTo(build: Build, ref: Ref | null): boolean {
-  return ref === null || build.refs.some(({ kind, name }) => kind === ref.kind && name === ref.name)
+/** A build that was made for other refs only has not moved the tag of this one; nor `latest`, without a push. */
+function hasMoved(build: Build, { ref, within }: PlacedOrder): boolean {
+  if (ref === null) return !within || build.pushOrder > 0
+  return build.refs.some(({ kind, name }) => kind === ref.kind && name === ref.name)
 }
 
 /** A build that had ended before it was asked for: its result, without the log of long ago. */
-async function* atOnce(build: Build, image: string | null): AsyncGenerator<Happening> {
+async function* atOnce(build: Build, image: string | null, format: Format): AsyncGenerator<Happening> {
   if (!isEnded(build.state)) throw new Error(`build ${build.id} is still ${build.state}`)
   yield { kind: 'build', build, image }
+  // Who gets events has it with the build.
+  for (const { tag, reason } of format === 'text' ? (build.withheld ?? []) : []) {
+    yield { kind: 'notice', text: `tag ${tag} is not moved: ${reason}` }
+  }
   yield { kind: 'end', build, image }
 }

@@ -1,6 +1,9 @@
+import type { LatestPolicy } from '../build/publish.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { Queue } from '../queue/queue.ts'
+import type { ImageNames } from '../registry/registry.ts'
+import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { Credentials } from './auth.ts'
 
@@ -8,7 +11,12 @@ export interface ServerOptions {
   store: BuildStore
   queue: Queue
   logs: LogStore
-  forge: Pick<Forge, 'branchHead'>
+  forge: Pick<Forge, 'branchHead' | 'fullName'>
+  /** Asked whether a branch contains the commit that is to be built. */
+  history: History
+  names: Pick<ImageNames, 'tag'>
+  /** Which builds move `latest`. */
+  latest: LatestPolicy
   /** Shared secret of the webhooks; null accepts unsigned ones. */
   githubSecret: string | null
   /** Asked for on everything but webhooks and /healthz; null asks nobody. */

@@ -1,4 +1,4 @@
-import type { Artifact, Build, BuildState } from '../build/build.ts'
+import type { Artifact, Build, BuildState, Withheld } from '../build/build.ts'
 import type { ErrorKind } from '../errors.ts'
 
 /** A build as the API shows it. Times are RFC 3339 or null. */
@@ -17,6 +17,8 @@ export interface BuildJson {
   error_kind: ErrorKind | null
   /** `registry/repo@sha256:...` once it has succeeded. */
   image: string | null
+  /** Tags that are not moved though the request named them, and why; absent where there are none. */
+  withheld?: Withheld[]
   /** Where its log is. */
   log: string
   created_at: string
@@ -60,6 +62,7 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     error: build.error,
     error_kind: build.errorKind,
     image,
+    ...(build.withheld && { withheld: build.withheld }),
     log: `${baseUrl}/logs/${build.id}`,
     created_at: build.createdAt,
     started_at: build.startedAt,

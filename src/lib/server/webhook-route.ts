@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { shortName } from '../build/build.ts'
+import { type BuildRequest, shortName } from '../build/build.ts'
 import { requestBuild } from '../build/request-build.ts'
 import { ConveyorError, toConveyorError } from '../errors.ts'
 import { parseWebhook, verifyWebhook, webhookBody } from '../forge/github-webhook.ts'
@@ -87,10 +87,7 @@ async function handleDelivery(
   const parsed = parseWebhook(event, delivery, webhookBody(header(request, 'content-type'), body))
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
-  const { tree, ...wanted } = parsed.request
-  // Unsigned, anybody could claim that a commit has the tree of another.
-  const signed = options.githubSecret !== null && tree !== undefined
-  const { build, outcome } = await requestBuild(signed ? { ...wanted, tree } : wanted, options)
+  const { build, outcome } = await requestBuild(believed(parsed.request, options), options)
   options.log(`webhook ${delivery}: ${shortName(build)} is build ${build.id} (${outcome})`)
   const base = options.baseUrl()
   return reply.code(202).send({
@@ -99,6 +96,13 @@ async function handleDelivery(
     log: `${base}/logs/${build.id}`,
     outcome,
   })
+}
+
+/** Unsigned, anybody could claim that a commit has the tree of another, is on a branch, or was pushed last. */
+function believed(request: BuildRequest, { githubSecret }: ServerOptions): BuildRequest {
+  if (githubSecret !== null) return request
+  const { tree: _tree, push: _push, ...rest } = request
+  return { ...rest, unproven: true }
 }
 
 function identifier(request: FastifyRequest, name: string): string {

@@ -1,3 +1,5 @@
+import type { Ref } from '../build/build.ts'
+
 /** A commit that is in the worker's mirror. */
 export interface Commit {
   repository: string
@@ -73,4 +75,19 @@ export interface Source {
    * them since; null when that is not in the mirror (any more).
    */
   changes(commit: Commit, earlier: { sha: string; tree: string | null }): Promise<Change[] | null>
+}
+
+/** What is known of refs and commits where they are pushed to. */
+export interface History {
+  /**
+   * Where a branch or git tag is now (an annotated tag: its commit), or without one the default branch; null when
+   * there is none. Costs no quota of an API.
+   * @throws ConveyorError `not_found` (repository), `unauthorized`, `unavailable`
+   */
+  head(repository: string, ref: Ref | null, signal?: AbortSignal): Promise<{ ref: Ref; sha: string } | null>
+  /**
+   * Whether the history of the commit `head` contains the commit `sha`. False where there is no such commit.
+   * @throws ConveyorError as head
+   */
+  contains(repository: string, head: string, sha: string, signal?: AbortSignal): Promise<boolean>
 }

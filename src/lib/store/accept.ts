@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../build/build.ts'
+import { compare, compareByArrival, compareByChain } from '../build/push-order.ts'
+import { isMergeQueue } from '../build/validate.ts'
 import { ConveyorError } from '../errors.ts'
 import type { Accepted } from './build-store.ts'
+import { addPush, newestFirst, pushesBeside, readPushes, samePush, spell } from './pushes.ts'
 import { keyOf, readBuild } from './rows.ts'
 import { inFlight, type Queries, type Schema } from './schema.ts'
 
@@ -10,13 +13,16 @@ import { inFlight, type Queries, type Schema } from './schema.ts'
  * BuildStore.accept inside its transaction. It begins by taking a sequence number: that locks the counter's
  * row, so on any database requests are accepted one after another, and numbers are in the order of commits.
  */
-export async function accept(
-  trx: Transaction<Schema>,
-  request: BuildRequest,
-  time: string,
-): Promise<Accepted> {
+export async function accept(trx: Transaction<Schema>, asked: BuildRequest, time: string): Promise<Accepted> {
   const next = await nextSequence(trx)
-  const { source } = request
+  const { source } = asked
+  const deliveredFor = async (buildId: string) => {
+    if (source.kind !== 'webhook') return
+    await trx
+      .insertInto('deliveries')
+      .values({ id: source.delivery, build_id: buildId, created_at: time })
+      .execute()
+  }
 
   if (source.kind === 'webhook') {
     const before = await trx
@@ -26,17 +32,19 @@ export async function accept(
       .executeTakeFirst()
     if (before) return { ...(await stored(trx, before.build_id)), outcome: 'redelivered' }
   }
-
-  const running = await join(trx, request)
-  const id = running ?? (await create(trx, request, next, time))
-  if (request.ref)
-    await addRef(trx, id, request.ref, await refSequence(trx, request, request.ref, next), next)
-  if (source.kind === 'webhook') {
-    await trx
-      .insertInto('deliveries')
-      .values({ id: source.delivery, build_id: id, created_at: time })
-      .execute()
+  const same = await samePush(trx, asked)
+  if (same && !same.again) {
+    await deliveredFor(same.buildId)
+    return { ...(await stored(trx, same.buildId)), outcome: 'redelivered' }
   }
+
+  const request = { ...asked, repository: await spell(trx, asked) }
+  const sequence = await positionOf(trx, request, next)
+  const running = await join(trx, request, sequence)
+  const id = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
+  if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null })
+  if (request.ref) await addRef(trx, id, request.ref, sequence, next)
+  await deliveredFor(id)
   return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
 }
 
@@ -55,7 +63,11 @@ export async function nextSequence(trx: Transaction<Schema>): Promise<number> {
  * The id of the pending or building build of the same commit, which now also serves `request`.
  * An UPDATE even where nothing changes, so that the row is locked against a `finish` at the same time.
  */
-async function join(trx: Transaction<Schema>, request: BuildRequest): Promise<string | undefined> {
+async function join(
+  trx: Transaction<Schema>,
+  request: BuildRequest,
+  sequence: number,
+): Promise<string | undefined> {
   const build = await trx
     .updateTable('builds')
     .set({
@@ -63,6 +75,10 @@ async function join(trx: Transaction<Schema>, request: BuildRequest): Promise<st
       tree: sql`coalesce(tree, ${request.tree ?? null})`,
       // A build that has begun can no longer do without what it took from the cache.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
+      ...(request.ref === null && {
+        push_order: sql`case push_order when 0 then ${sequence} else push_order end`,
+      }),
+      ...(request.withheld && { withheld: JSON.stringify(request.withheld) }),
     })
     .where('repository_key', '=', keyOf(request.repository))
     .where('sha', '=', request.sha)
@@ -75,23 +91,23 @@ async function join(trx: Transaction<Schema>, request: BuildRequest): Promise<st
 async function create(
   trx: Transaction<Schema>,
   request: BuildRequest,
-  next: number,
-  time: string,
+  { sequence, pushOrder, time }: { sequence: number; pushOrder: number; time: string },
 ): Promise<string> {
-  const earlier = request.ref ? undefined : await newestOf(trx, request.repository, request.sha)
   const id = randomUUID()
   await trx
     .insertInto('builds')
     .values({
       id,
-      sequence: next,
+      sequence,
       repository: request.repository,
       repository_key: keyOf(request.repository),
       sha: request.sha,
       default_branch: request.defaultBranch,
       cache: request.cache ? 1 : 0,
       tree: request.tree ?? null,
-      push_order: earlier ? earlier.push_order : next,
+      // That of its refs is known when they are there.
+      push_order: request.ref ? 0 : pushOrder,
+      withheld: request.withheld ? JSON.stringify(request.withheld) : null,
       state: 'pending',
       attempt: 0,
       queued: 0,
@@ -120,13 +136,9 @@ export function newestOf(db: Queries, repository: string, sha: string) {
     .executeTakeFirst()
 }
 
-/** The position of a ref's push, by the rules of BuildStore.accept. */
-async function refSequence(
-  trx: Transaction<Schema>,
-  request: BuildRequest,
-  ref: Ref,
-  next: number,
-): Promise<number> {
+/** The position of a request among those that move tags, by the rules of BuildStore.accept; 0 for none. */
+async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next: number): Promise<number> {
+  const { ref } = request
   if (request.sequence !== undefined) {
     // A number from the future would keep every later push from moving the tag.
     if (Number.isSafeInteger(request.sequence) && request.sequence > 0 && request.sequence < next) {
@@ -134,15 +146,19 @@ async function refSequence(
     }
     throw new ConveyorError('invalid', `sequence number ${request.sequence} was never reserved`)
   }
+  if (ref === null) {
+    if (request.withheld) return 0
+    return Number((await newestOf(trx, request.repository, request.sha))?.push_order) || next
+  }
   if (request.source.kind === 'webhook') return next
   const pushed = await trx
-    .selectFrom('build_refs')
-    .innerJoin('builds', 'builds.id', 'build_refs.build_id')
-    .select((select) => select.fn.max('build_refs.sequence').as('sequence'))
-    .where('builds.repository_key', '=', keyOf(request.repository))
-    .where('builds.sha', '=', request.sha)
-    .where('build_refs.kind', '=', ref.kind)
-    .where('build_refs.name', '=', ref.name)
+    .selectFrom('pushes')
+    .select('sequence')
+    .where('repository_key', '=', keyOf(request.repository))
+    .where('sha', '=', request.sha)
+    .where('kind', '=', ref.kind)
+    .where('name', '=', ref.name)
+    .orderBy(newestFirst)
     .executeTakeFirst()
   return Number(pushed?.sequence ?? next)
 }
@@ -155,27 +171,47 @@ async function addRef(
   sequence: number,
   position: number,
 ): Promise<void> {
-  const changed = await trx
+  const known = await trx
+    .selectFrom('build_refs')
+    .select('sequence')
+    .where('build_id', '=', id)
+    .where('kind', '=', ref.kind)
+    .where('name', '=', ref.name)
+    .executeTakeFirst()
+  if (known && !(await isNewer(trx, sequence, Number(known.sequence)))) return
+  await trx
     .insertInto('build_refs')
     .values({ build_id: id, kind: ref.kind, name: ref.name, sequence, position })
-    .onConflict((conflict) =>
-      conflict
-        .columns(['build_id', 'kind', 'name'])
-        .doUpdateSet({ sequence })
-        .where('build_refs.sequence', '<', sequence),
-    )
-    .returning('position')
-    .executeTakeFirst()
-  if (!changed) return
-  const repushed = Number(changed.position) !== position
+    .onConflict((conflict) => conflict.columns(['build_id', 'kind', 'name']).doUpdateSet({ sequence }))
+    .execute()
+  const refs = await trx
+    .selectFrom('build_refs')
+    .innerJoin('pushes', 'pushes.sequence', 'build_refs.sequence')
+    .select(['build_refs.kind', 'build_refs.name', 'build_refs.sequence'])
+    .where('build_refs.build_id', '=', id)
+    .orderBy(newestFirst)
+    .execute()
+  const newest = refs.find((one) => !isMergeQueue(one))
   await trx
     .updateTable('builds')
     .set({
-      push_order: sql`(select max(sequence) from build_refs where build_id = ${id})`,
-      ...(repushed && { ref_repushed: 1 }),
+      push_order: newest?.sequence ?? sql`push_order`,
+      ref_repushed: known ? 1 : sql`ref_repushed`,
     })
     .where('id', '=', id)
     .execute()
+}
+
+/** What is in doubt between two pushes of one commit makes no difference but for `latest`. */
+async function isNewer(trx: Transaction<Schema>, sequence: number, known: number): Promise<boolean> {
+  if (sequence === known) return false
+  const pushes = await readPushes(trx, [sequence, known])
+  const [one, other] = [pushes.get(sequence), pushes.get(known)]
+  if (!one || !other) return sequence > known
+  const verdict = compare(one, other)
+  if (verdict !== 'doubt') return verdict === 'newer'
+  const chained = compareByChain(one, other, await pushesBeside(trx, one))
+  return (chained === 'doubt' ? compareByArrival(one, other) : chained) === 'newer'
 }
 
 async function stored(trx: Transaction<Schema>, id: string): Promise<Omit<Accepted, 'outcome'>> {

@@ -1,11 +1,12 @@
 import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../build/build.ts'
+import type { Push } from '../build/push-order.ts'
 import type { SyncRecords } from '../buildkit/file-times.ts'
 import type { ErrorKind } from '../errors.ts'
 
 /**
  * What became of a request: a new build; the pending or building build of the same (repository, sha),
- * which now also publishes to the request's ref; or the build that the same webhook delivery asked for
- * before.
+ * which now also publishes to the request's ref; or the build that the same webhook delivery, or another
+ * delivery of the same push, asked for before.
  */
 export interface Accepted {
   build: Build
@@ -38,7 +39,21 @@ export type Finish = 'finished' | 'superseded' | 'refs_added'
 export interface TagMove {
   tag: string
   sequence: number
+  /** The tag is this ref's alone. */
+  owner?: {
+    ref: Ref
+    /** Names for it in place of `tag`, best first, where that is another ref's. */
+    others: string[]
+  }
+  /**
+   * The tag is shared by all refs, as `latest` is: it moves by the order of their pushes. With a ref, only if that
+   * ref has the docker tag `as`, and has nothing newer there.
+   */
+  shared?: { ref: Ref; as: string } | true
 }
+
+/** Decides what is in doubt between two pushes: resolves to whether `candidate` is the newer one. */
+export type Settle = (candidate: Push, recorded: Push, others: Push[]) => Promise<boolean>
 
 /** Builds, their artifacts, webhook deliveries, and who may move which docker tag. */
 export interface BuildStore {
@@ -50,10 +65,23 @@ export interface BuildStore {
    *
    * Sequence numbers: a webhook's ref takes the next number, or `request.sequence`. A ref asked for
    * otherwise takes `request.sequence`, else the number that the same (repository, sha, ref) was last
-   * pushed with, else the next number. `pushOrder` follows the newest of the refs; with no ref it is
-   * that of the newest earlier build of the same (repository, sha), else the build's own sequence.
+   * pushed with, else the next number. `pushOrder` is that of the newest of the refs that people push; with no
+   * ref it is that of the newest earlier build of the same (repository, sha), else `request.sequence`, else the
+   * build's own sequence. Where tags were withheld, and of branches that a merge queue pushes, it is 0.
+   *
+   * A signed push that says the same of itself as an earlier one is that one, whatever its delivery id: nothing
+   * is stored but the id. Unless others of the ref were made within that second, so that it may be a new one that
+   * leads there again: then the git server alone can say so.
+   *
+   * Names: a build is called as the newest signed webhook of its repository spells it, if there was one.
    */
   accept(request: BuildRequest): Promise<Accepted>
+
+  /** Whether a push of this ref, or without a ref of any that people push, has announced the commit. */
+  announced(repository: string, sha: string, ref: Ref | null): Promise<boolean>
+
+  /** How signed webhooks spell the repository; null when none has named it. */
+  spelling(repository: string): Promise<string | null>
 
   /** Takes the next sequence number (see BuildRequest.sequence). */
   reserveSequence(): Promise<number>
@@ -133,12 +161,22 @@ export interface BuildStore {
 
   /**
    * Moves docker tags forward, never back. While it runs nobody else moves tags of `imageName`.
-   * Each tag whose recorded position is not greater than the wanted one is recorded first (so that a
-   * crash can not let an older push overtake) and then given to `put`; all puts run side by side.
+   *
+   * A tag with an owner is moved under the first of its names that no other ref has, and which is that ref's from
+   * then on. A move that is not behind what is recorded (by push-order.ts for tags of refs and shared ones, where
+   * `settle` decides what is in doubt, else by number) is recorded first, so that a crash can not let an
+   * older push overtake, and then given to `put`; all puts run side by side. Of several moves of a shared tag
+   * the first that may is made.
+   *
    * Resolves to the tags that moved, in the order given; the others belong to a newer push.
-   * @throws the first error of `put`, after all of them have ended.
+   * @throws the first error of `put`, after all of them have ended; what `settle` throws, before any of them.
    */
-  moveTags(imageName: string, moves: TagMove[], put: (tag: string) => Promise<void>): Promise<string[]>
+  moveTags(
+    imageName: string,
+    moves: TagMove[],
+    put: (tag: string) => Promise<void>,
+    settle?: Settle,
+  ): Promise<string[]>
 
   /** Ended builds whose final commit status has not been accepted by the forge yet, oldest first. */
   unreported(): Promise<Build[]>

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { type Build, isEnded } from '../build/build.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
-import type { BuildResult, BuildStore, Finish, TagMove } from './build-store.ts'
+import type { BuildResult, BuildStore, Finish } from './build-store.ts'
+import { mayMove } from './move-tags.ts'
+import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySyncRecords } from './sync-records.ts'
@@ -64,6 +66,10 @@ export function kyselyBuildStore(
       const found = await newestOf(db, repository, sha)
       return found ? readBuild(db, found.id) : null
     },
+
+    announced: (repository, sha, ref) => announced(db, repository, sha, ref),
+
+    spelling: (repository) => spellingOf(db, keyOf(repository)),
 
     unfinished: () => readBuilds(db, (query) => query.where(inFlight)),
 
@@ -186,6 +192,7 @@ export function kyselyBuildStore(
           query
             .where('builds.repository_key', '=', keyOf(repository))
             .where(sql<boolean>`artifacts.tags like ${pattern} escape '\\'`)
+            .orderBy(pushedAtOf, 'desc')
             .orderBy('builds.push_order', 'desc'),
         limit,
       )
@@ -224,15 +231,14 @@ export function kyselyBuildStore(
         limit,
       ),
 
-    moveTags(imageName, moves, put) {
-      return dialect.lockImage(imageName, async () => {
-        const mine = await dialect.write((trx) => recordMoves(trx, imageName, moves))
+    moveTags: (imageName, moves, put, settle) =>
+      dialect.lockImage(imageName, async () => {
+        const mine = await mayMove({ db, write: dialect.write }, imageName, moves, settle)
         const puts = await Promise.allSettled(mine.map(async (tag) => put(tag)))
         const failed = puts.find((result) => result.status === 'rejected')
         if (failed) throw failed.reason
         return mine
-      })
-    },
+      }),
 
     unreported: () => readBuilds(db, (query) => query.where(ended).where(notReported)),
 
@@ -245,6 +251,10 @@ export function kyselyBuildStore(
     close: () => dialect.close(),
   }
 }
+
+/** When the push was that a build's `push_order` names, in seconds. */
+const pushedAtOf = sql<number>`coalesce(
+  (select pushed_at from pushes where pushes.sequence = builds.push_order), 0)`
 
 /** @param heldUntil null takes the build from whoever has it; else only when it is not held by then */
 async function claim(
@@ -331,27 +341,4 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
     .where('id', '=', id)
     .execute()
   return 'finished'
-}
-
-/** Records the moves that no newer push forbids; answers their tags, in the order given, each once. */
-async function recordMoves(trx: Transaction<Schema>, imageName: string, moves: TagMove[]): Promise<string[]> {
-  const newest = new Map<string, number>()
-  for (const { tag, sequence } of moves) newest.set(tag, Math.max(sequence, newest.get(tag) ?? sequence))
-
-  const mine: string[] = []
-  for (const [tag, sequence] of newest) {
-    const recorded = await trx
-      .insertInto('tag_positions')
-      .values({ image_name: imageName, tag, sequence })
-      .onConflict((conflict) =>
-        conflict
-          .columns(['image_name', 'tag'])
-          .doUpdateSet({ sequence })
-          .where('tag_positions.sequence', '<=', sequence),
-      )
-      .returning('tag')
-      .executeTakeFirst()
-    if (recorded) mine.push(tag)
-  }
-  return mine
 }

@@ -12,6 +12,7 @@ export const migrations: Record<string, Migration> = {
   '004_queues': { up: addQueues },
   '005_repositories': { up: addRepositories },
   '006_context_syncs': { up: addContextSyncs },
+  '007_pushes': { up: addPushes },
 }
 
 /** What each image was made from, so that it is made only once. */
@@ -59,6 +60,67 @@ async function addContextSyncs(db: Kysely<unknown>): Promise<void> {
     .addColumn('updated_at', 'text', (column) => column.notNull())
     .addPrimaryKeyConstraint('context_syncs_key', ['buildkit', 'repository_key'])
     .execute()
+}
+
+/**
+ * What pushes say of themselves, who has which docker tag, and how repositories are spelled. Of earlier pushes
+ * only the commit is known, so the git server is asked about the first one after them; and the first owner of a
+ * tag is looked up when somebody wants it: see move-tags.ts.
+ */
+async function addPushes(db: Kysely<unknown>): Promise<void> {
+  const { schema } = db
+  await schema
+    .createTable('pushes')
+    .addColumn('sequence', 'bigint', (column) => column.primaryKey())
+    .addColumn('repository_key', 'text', (column) => column.notNull())
+    .addColumn('sha', 'text', (column) => column.notNull())
+    .addColumn('kind', 'text')
+    .addColumn('name', 'text')
+    .addColumn('before', 'text')
+    .addColumn('after', 'text')
+    .addColumn('pushed_at', 'bigint')
+    .addColumn('signed', 'integer', (column) => column.notNull())
+    .addColumn('unproven', 'integer', (column) => column.notNull())
+    .addColumn('again', 'integer', (column) => column.notNull())
+    .addColumn('build_id', 'text', (column) => column.notNull())
+    .execute()
+  // One number may be that of several builds: a commit that was built again kept it.
+  await sql`
+    insert into pushes (sequence, repository_key, sha, kind, name, signed, unproven, again, build_id)
+    select build_refs.sequence, min(repository_key), min(sha), min(kind), min(name), 0, 0, 0, min(builds.id)
+    from build_refs join builds on builds.id = build_refs.build_id
+    group by build_refs.sequence`.execute(db)
+  await schema
+    .createIndex('pushes_of_ref')
+    .on('pushes')
+    .columns(['repository_key', 'kind', 'name', 'pushed_at'])
+    .execute()
+  await schema
+    .createIndex('pushes_of_repository')
+    .on('pushes')
+    .columns(['repository_key', 'pushed_at'])
+    .execute()
+  await schema.createIndex('pushes_of_commit').on('pushes').columns(['repository_key', 'sha']).execute()
+
+  await schema
+    .createTable('tag_owners')
+    .addColumn('image_name', 'text', (column) => column.notNull())
+    .addColumn('tag', 'text', (column) => column.notNull())
+    .addColumn('kind', 'text', (column) => column.notNull())
+    .addColumn('name', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('tag_owners_key', ['image_name', 'tag'])
+    .execute()
+  await schema
+    .createIndex('tag_owners_of_ref')
+    .on('tag_owners')
+    .columns(['image_name', 'kind', 'name'])
+    .execute()
+  await schema
+    .createTable('repositories')
+    .addColumn('repository_key', 'text', (column) => column.primaryKey())
+    .addColumn('name', 'text', (column) => column.notNull())
+    .execute()
+  await schema.alterTable('builds').addColumn('withheld', 'text').execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

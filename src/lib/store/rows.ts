@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
-import type { Artifact, BaseImage, Build, Recipe } from '../build/build.ts'
+import type { Artifact, BaseImage, Build, Recipe, Withheld } from '../build/build.ts'
 import type { Queries, Schema } from './schema.ts'
 
 /**
@@ -32,8 +32,9 @@ export async function readBuild(db: Queries, id: string): Promise<Build | null> 
 export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise<Build[]> {
   const rows = await narrow(db.selectFrom('builds'))
     .leftJoin('build_refs', 'build_refs.build_id', 'builds.id')
+    .leftJoin('pushes', 'pushes.sequence', 'build_refs.sequence')
     .selectAll('builds')
-    .select(['build_refs.kind', 'build_refs.name', 'build_refs.sequence as ref_sequence'])
+    .select(['build_refs.kind', 'build_refs.name', 'build_refs.sequence as ref_sequence', 'pushes.unproven'])
     .orderBy('builds.sequence')
     .orderBy('build_refs.position')
     .execute()
@@ -50,6 +51,7 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
       cache: row.cache === 1,
       tree: row.tree,
       pushOrder: Number(row.push_order),
+      ...withheldFrom(row),
       state: row.state,
       attempt: row.attempt,
       error: row.error,
@@ -60,10 +62,20 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
     }
     builds.set(row.id, build)
     if (row.kind !== null && row.name !== null) {
-      build.refs.push({ kind: row.kind, name: row.name, sequence: Number(row.ref_sequence) })
+      const { kind, name } = row
+      const unproven = row.unproven === 1 && { unproven: true as const }
+      build.refs.push({ kind, name, sequence: Number(row.ref_sequence), ...unproven })
     }
   }
   return [...builds.values()]
+}
+
+/** What is withheld still: a push that has come since moves `latest`. */
+function withheldFrom({ withheld, push_order }: { withheld: string | null; push_order: number }) {
+  if (withheld === null) return {}
+  const all = JSON.parse(withheld) as Withheld[]
+  const still = Number(push_order) === 0 ? all : all.filter(({ tag }) => tag !== 'latest')
+  return still.length === 0 ? {} : { withheld: still }
 }
 
 /** The form of a recipe that is compared. */

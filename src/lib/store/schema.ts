@@ -15,6 +15,37 @@ export interface Schema {
   deliveries: { id: string; build_id: string; created_at: string }
   tag_positions: { image_name: string; tag: string; sequence: number }
   context_syncs: ContextSyncsTable
+  tag_owners: TagOwnersTable
+  pushes: PushesTable
+  repositories: { repository_key: string; name: string }
+}
+
+/** Which ref has a docker tag: the first that had it. Rows are never changed. */
+interface TagOwnersTable {
+  image_name: string
+  tag: string
+  kind: Ref['kind']
+  name: string
+}
+
+/** Every request that has a place of its own among those that move tags: see push-order.ts. */
+interface PushesTable {
+  /** What `build_refs.sequence`, `builds.push_order` and `tag_positions.sequence` name. */
+  sequence: number
+  repository_key: string
+  sha: string
+  kind: Ref['kind'] | null
+  name: string | null
+  before: string | null
+  after: string | null
+  /** Seconds since 1970. */
+  pushed_at: number | null
+  signed: number
+  /** 1 where the git server has to be asked whether the ref contains the commit. */
+  unproven: number
+  /** 1 when a push that says the same of itself was known. */
+  again: number
+  build_id: string
 }
 
 interface BuildsTable {
@@ -27,7 +58,10 @@ interface BuildsTable {
   default_branch: string | null
   cache: number
   tree: string | null
+  /** 0 where no push announced the commit. */
   push_order: number
+  /** A JSON array of Withheld; null for none. */
+  withheld: string | null
   state: BuildState
   attempt: number
   /** 1 when the queue has taken it. */

@@ -1,0 +1,125 @@
+import type { Kysely, Transaction } from 'kysely'
+import { compare, compareByArrival, compareByChain, type Push } from '../build/push-order.ts'
+import { ConveyorError } from '../errors.ts'
+import type { Settle, TagMove } from './build-store.ts'
+import { pushesBeside, readPushes } from './pushes.ts'
+import type { Schema } from './schema.ts'
+import { nameMoves } from './tag-owners.ts'
+
+export interface TagDatabase {
+  db: Kysely<Schema>
+  write<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
+}
+
+/** What is to be recorded of a tag. */
+interface Recording {
+  /** What was recorded before; null for nothing. */
+  from: number | null
+  to: number
+}
+
+/**
+ * Names the tags that BuildStore.moveTags may move, in the order given, each once, and records them. The lock of
+ * the image is held meanwhile, so that what was found is still so in the end; should the lock be lost, as a
+ * database's connection can be, nothing is recorded.
+ * @throws ConveyorError `unavailable` then
+ */
+export async function mayMove(
+  database: TagDatabase,
+  imageName: string,
+  moves: TagMove[],
+  settle: Settle | undefined,
+): Promise<string[]> {
+  const { db, write } = database
+  const named = await nameMoves(database, imageName, moves)
+  const tags = named.flatMap(({ name, ownTag }) => (ownTag === null ? [name] : [name, ownTag]))
+  /** Where each tag is; what this call itself moves counts, too. */
+  const at = await positions(db, imageName, [...new Set(tags)])
+  const isNewer = await judge(db, [...named.map(({ sequence }) => sequence), ...at.values()], settle)
+
+  const recordings = new Map<string, Recording>()
+  for (const { name, sequence, owner, shared, ownTag } of named) {
+    if (shared && recordings.has(name)) continue
+    // Its name is another ref's.
+    if (typeof shared === 'object' && ownTag !== null && ownTag !== shared.as) continue
+    const present = at.get(name)
+    const mayMoveIt =
+      owner || shared
+        ? (await isNewer(sequence, present)) && (ownTag === null || (await isNewer(sequence, at.get(ownTag))))
+        : present === undefined || present <= sequence
+    if (!mayMoveIt) continue
+    recordings.set(name, { from: recordings.get(name)?.from ?? present ?? null, to: sequence })
+    at.set(name, sequence)
+  }
+  if (recordings.size > 0) await write((trx) => record(trx, imageName, recordings))
+  return [...new Set(named.map(({ name }) => name))].filter((name) => recordings.has(name))
+}
+
+/** Makes the function that says whether a push is not behind another one; asks about no two pushes twice. */
+async function judge(db: Kysely<Schema>, sequences: number[], settle: Settle | undefined) {
+  const pushes = await readPushes(db, [...new Set(sequences)])
+  const settled = new Map<string, Promise<boolean>>()
+  return async (candidate: number, present: number | undefined): Promise<boolean> => {
+    const [one, other] = [pushes.get(candidate), pushes.get(present ?? candidate)]
+    if (present === undefined || !one || !other) return true
+    const verdict = compare(one, other)
+    if (verdict !== 'doubt') return verdict === 'newer'
+    const key = `${candidate} ${present}`
+    const answer = settled.get(key) ?? decide(db, one, other, settle)
+    settled.set(key, answer)
+    return answer
+  }
+}
+
+async function decide(
+  db: Kysely<Schema>,
+  candidate: Push,
+  present: Push,
+  settle: Settle | undefined,
+): Promise<boolean> {
+  const others = await pushesBeside(db, candidate)
+  if (settle) return settle(candidate, present, others)
+  const verdict = compareByChain(candidate, present, others)
+  return (verdict === 'doubt' ? compareByArrival(candidate, present) : verdict) === 'newer'
+}
+
+async function positions(
+  db: Kysely<Schema>,
+  imageName: string,
+  tags: string[],
+): Promise<Map<string, number>> {
+  if (tags.length === 0) return new Map()
+  const rows = await db
+    .selectFrom('tag_positions')
+    .select(['tag', 'sequence'])
+    .where('image_name', '=', imageName)
+    .where('tag', 'in', tags)
+    .execute()
+  return new Map(rows.map(({ tag, sequence }) => [tag, Number(sequence)]))
+}
+
+async function record(
+  trx: Transaction<Schema>,
+  imageName: string,
+  recordings: Map<string, Recording>,
+): Promise<void> {
+  for (const [tag, { from, to: sequence }] of recordings) {
+    const recorded = await trx
+      .insertInto('tag_positions')
+      .values({ image_name: imageName, tag, sequence })
+      .onConflict((conflict) =>
+        conflict
+          .columns(['image_name', 'tag'])
+          .doUpdateSet({ sequence })
+          .where('tag_positions.sequence', '=', from ?? sequence),
+      )
+      .returning('tag')
+      .executeTakeFirst()
+    if (!recorded) {
+      throw new ConveyorError(
+        'unavailable',
+        `tag ${tag} of ${imageName} was moved by another process meanwhile`,
+      )
+    }
+  }
+}

@@ -1,0 +1,175 @@
+import { sql, type Transaction } from 'kysely'
+import type { BuildRequest, Ref } from '../build/build.ts'
+import type { Push } from '../build/push-order.ts'
+import { isMergeQueue } from '../build/validate.ts'
+import { keyOf } from './rows.ts'
+import type { Queries, Schema } from './schema.ts'
+
+/** Pushes of one ref within one second that are looked at: more are no work of people. */
+const MOST_IN_A_SECOND = 200
+
+/** SQL: the newest push first, as far as the database can tell. */
+export const newestFirst = sql`coalesce(pushes.pushed_at, 0) desc, pushes.sequence desc`
+
+/** What the store knows of the push at each of these positions; less of those from before it kept them. */
+export async function readPushes(db: Queries, sequences: number[]): Promise<Map<number, Push>> {
+  const rows =
+    sequences.length === 0
+      ? []
+      : await db.selectFrom('pushes').selectAll().where('sequence', 'in', sequences).execute()
+  const known = new Map(rows.map((row) => [Number(row.sequence), pushOf(row)]))
+  return new Map(sequences.map((sequence) => [sequence, known.get(sequence) ?? unknownPush(sequence)]))
+}
+
+function unknownPush(sequence: number): Push {
+  const nothing = { ref: null, sha: null, before: null, after: null, pushedAt: null }
+  return { sequence, repository: '', ...nothing, signed: false, again: false }
+}
+
+function pushOf(row: Schema['pushes']): Push {
+  return {
+    sequence: Number(row.sequence),
+    repository: row.repository_key,
+    ref: row.kind === null || row.name === null ? null : { kind: row.kind, name: row.name },
+    sha: row.sha,
+    before: row.before,
+    after: row.after,
+    pushedAt: row.pushed_at === null ? null : Number(row.pushed_at),
+    signed: row.signed === 1,
+    again: row.again === 1,
+  }
+}
+
+/** The signed pushes of the same ref in the same second, or in an unknown one. */
+export async function pushesBeside(db: Queries, push: Push): Promise<Push[]> {
+  if (push.ref === null) return []
+  const rows = await db
+    .selectFrom('pushes')
+    .selectAll()
+    .where('repository_key', '=', push.repository)
+    .where('kind', '=', push.ref.kind)
+    .where('name', '=', push.ref.name)
+    .where('pushed_at', push.pushedAt === null ? 'is' : '=', push.pushedAt)
+    .where('signed', '=', 1)
+    .orderBy('sequence', 'desc')
+    .limit(MOST_IN_A_SECOND)
+    .execute()
+  return rows.map(pushOf)
+}
+
+/**
+ * The build of a push that says the same of itself, and whether it may have been made again since: then the branch
+ * was somewhere else within that second.
+ */
+export async function samePush(
+  db: Queries,
+  { repository, ref, sha, push }: BuildRequest,
+): Promise<{ buildId: string; again: boolean } | null> {
+  if (!push || !ref) return null
+  const same = await db
+    .selectFrom('pushes')
+    .selectAll()
+    .where('repository_key', '=', keyOf(repository))
+    .where('kind', '=', ref.kind)
+    .where('name', '=', ref.name)
+    .where('before', '=', push.before)
+    .where('after', '=', push.after)
+    .where('pushed_at', push.pushedAt === null ? 'is' : '=', push.pushedAt)
+    .where('sha', '=', sha)
+    .where('signed', '=', 1)
+    .orderBy('sequence')
+    .executeTakeFirst()
+  if (!same) return null
+  const beside = await pushesBeside(db, pushOf(same))
+  const again = beside.some(({ before, after }) => before !== push.before || after !== push.after)
+  return { buildId: same.build_id, again }
+}
+
+/** Keeps what is known of a request at its position, unless it has the position of an earlier one. */
+export async function addPush(
+  trx: Transaction<Schema>,
+  request: BuildRequest,
+  place: { sequence: number; buildId: string; again: boolean },
+): Promise<void> {
+  const { repository, sha, push } = request
+  const ref = request.ref ?? request.within ?? null
+  await trx
+    .insertInto('pushes')
+    .values({
+      sequence: place.sequence,
+      repository_key: keyOf(repository),
+      sha,
+      kind: ref?.kind ?? null,
+      name: ref?.name ?? null,
+      before: push?.before ?? null,
+      after: push?.after ?? null,
+      pushed_at: push ? push.pushedAt : await newestSecond(trx, repository, place.sequence),
+      signed: push ? 1 : 0,
+      unproven: request.unproven ? 1 : 0,
+      again: place.again ? 1 : 0,
+      build_id: place.buildId,
+    })
+    .onConflict((conflict) => conflict.column('sequence').doNothing())
+    .execute()
+}
+
+/** When the newest push was that is known at a position. */
+async function newestSecond(
+  trx: Transaction<Schema>,
+  repository: string,
+  sequence: number,
+): Promise<number | null> {
+  const { newest } = await trx
+    .selectFrom('pushes')
+    .select((select) => select.fn.max('pushed_at').as('newest'))
+    .where('repository_key', '=', keyOf(repository))
+    .where('sequence', '<', sequence)
+    .executeTakeFirstOrThrow()
+  return newest === null ? null : Number(newest)
+}
+
+/** BuildStore.announced. */
+export async function announced(
+  db: Queries,
+  repository: string,
+  sha: string,
+  ref: Ref | null,
+): Promise<boolean> {
+  const rows = await db
+    .selectFrom('pushes')
+    .select(['kind', 'name'])
+    .where('repository_key', '=', keyOf(repository))
+    .where('sha', '=', sha)
+    .where('unproven', '=', 0)
+    .where('kind', 'is not', null)
+    .$if(ref !== null, (query) =>
+      query.where('kind', '=', ref?.kind ?? null).where('name', '=', ref?.name ?? ''),
+    )
+    .execute()
+  return rows.some(({ kind, name }) => kind !== null && name !== null && !isMergeQueue({ kind, name }))
+}
+
+/** How signed webhooks spell a repository. */
+export async function spellingOf(db: Queries, key: string): Promise<string | null> {
+  const row = await db
+    .selectFrom('repositories')
+    .select('name')
+    .where('repository_key', '=', key)
+    .executeTakeFirst()
+  return row?.name ?? null
+}
+
+/** The spelling that a request's build gets; that of a signed webhook is kept for those after it. */
+export async function spell(trx: Transaction<Schema>, { repository, push }: BuildRequest): Promise<string> {
+  const key = keyOf(repository)
+  const known = await spellingOf(trx, key)
+  if (!push) return known ?? repository
+  if (known !== repository) {
+    await trx
+      .insertInto('repositories')
+      .values({ repository_key: key, name: repository })
+      .onConflict((conflict) => conflict.column('repository_key').doUpdateSet({ name: repository }))
+      .execute()
+  }
+  return repository
+}
