@@ -1,0 +1,52 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { comparableProbes, difference } from './compare.ts'
+import type { History, Tree } from './model.ts'
+import { checkOut, createRepository } from './repository.ts'
+import type { Surroundings } from './surroundings.ts'
+
+/** What was found out about one history. */
+export interface Run {
+  /** Commits that were built by both and compared. */
+  cases: number
+  /** Of them, those that failed on both sides. */
+  failed: number
+  /** How the last of them differs; null when none does. */
+  difference: string | null
+}
+
+let runs = 0
+
+/** Builds commit after commit on both sides, until they differ. */
+export async function runHistory({ commits }: History, surroundings: Surroundings): Promise<Run> {
+  const { repositories, scratch, subject, reference, base } = surroundings
+  const name = `differential/r${process.pid}-${runs++}`
+  const dir = join(repositories, `${name}.git`)
+  const repository = await createRepository(dir, { base, run: `${process.pid}-${Date.now()}-${runs}` })
+  const folders: string[] = []
+  let since: Tree[] = []
+  let [cases, failed] = [0, 0]
+  let timed = true
+  try {
+    for (const tree of commits) {
+      const sha = await repository.commit(tree)
+      const folder = join(scratch, sha)
+      folders.push(folder)
+      await checkOut(dir, sha, folder)
+      const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
+      cases++
+      const rules = { probes: comparableProbes(tree, since), timed }
+      const found = difference(ours, theirs, rules)
+      if (found !== null) return { cases, failed, difference: found }
+      if (ours.failure) {
+        failed++
+        // Which steps were cut off is a matter of chance, on both sides, and so is what they left in caches.
+        timed = false
+      }
+      since = ours.failure || ours.reused ? [...since, tree] : [tree]
+    }
+    return { cases, failed, difference: null }
+  } finally {
+    for (const folder of [...folders, dir]) await rm(folder, { recursive: true, force: true })
+  }
+}

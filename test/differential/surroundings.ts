@@ -1,0 +1,103 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startBuildkitd } from '../support/buildkitd.ts'
+import { startPrivateEngine } from '../support/engine.ts'
+import { startRegistry } from '../support/registry.ts'
+import { tempDir } from '../support/temp.ts'
+import { startTrixieEngine } from '../support/trixie.ts'
+import { publishBase } from './base-image.ts'
+import { buildctlReference, clientOf, dockerReference, openDoor, type Reference } from './reference.ts'
+import { type Subject, type SubjectOptions, startSubject } from './subject.ts'
+
+/** Engine 20.10 through `/build`; 26.1 with containerd's image store; a buildkitd. */
+export const BUILDERS = ['engine', 'containerd', 'buildkitd'] as const
+export type BuilderName = (typeof BUILDERS)[number]
+
+/** Conveyor and the reference, each with an engine of its own of the same version. */
+export interface Surroundings extends AsyncDisposable {
+  readonly builder: BuilderName
+  readonly subject: Subject
+  readonly reference: Reference
+  /** Name of the base image. */
+  readonly base: string
+  /** Folder of the repositories, `OWNER/NAME.git`. */
+  readonly repositories: string
+  /** A folder for what is not kept. */
+  readonly scratch: string
+}
+
+export interface SurroundingsOptions {
+  /** The `src` of another Conveyor than this one. */
+  src?: string | undefined
+  /** What one build may take. */
+  timeoutMs?: number
+}
+
+export async function surround(
+  builder: BuilderName,
+  options: SurroundingsOptions = {},
+): Promise<Surroundings> {
+  await using resources = new AsyncDisposableStack()
+  const { path } = resources.use(await tempDir('conveyor-differential-'))
+  const [repositories, scratch, dir] = ['repositories', 'scratch', 'data'].map((name) =>
+    join(path, name),
+  ) as [string, string, string]
+  await Promise.all([mkdir(repositories), mkdir(scratch)])
+  const registry = resources.use(await startRegistry())
+  const base = await publishBase(registry)
+  const common = {
+    dir,
+    gitUrl: `file://${repositories}/{repository}.git`,
+    registry: registry.host,
+    src: options.src,
+    timeoutMs: options.timeoutMs ?? 60_000,
+  }
+  const { reference, ...own } = await enginesOf(builder, resources, registry.host, path)
+  const subject = resources.use(await startSubject({ ...common, ...own }))
+  const owned = resources.move()
+  return {
+    ...{ builder, subject, reference, base, repositories, scratch },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/** Two engines of a kind: what Conveyor is told of the first, and a reference with the second. */
+async function enginesOf(
+  builder: BuilderName,
+  resources: AsyncDisposableStack,
+  registry: string,
+  path: string,
+): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & { reference: Reference }> {
+  const RUN_NETWORK = { 'build.network': 'host' }
+  if (builder === 'buildkitd') {
+    const [ours, theirs] = await Promise.all([startBuildkitd(), startBuildkitd()])
+    resources.use(ours)
+    resources.use(theirs)
+    return {
+      builder: { ...RUN_NETWORK, builder: 'buildkit', 'buildkit.addr': ours.socket },
+      dockerHost: null,
+      reference: buildctlReference(theirs.socket, registry),
+    }
+  }
+  if (builder === 'containerd') {
+    const start = () => startTrixieEngine({ store: 'containerd' })
+    const [ours, theirs] = await Promise.all([start(), start()])
+    resources.use(ours)
+    resources.use(theirs)
+    const door = resources.use(await openDoor(theirs))
+    return {
+      builder: RUN_NETWORK,
+      dockerHost: ours.dockerHost,
+      reference: buildctlReference(door.address, registry),
+    }
+  }
+  const start = (name: string) => startPrivateEngine(join(path, name), { removeData: true })
+  const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
+  resources.use(ours)
+  resources.use(theirs)
+  return {
+    builder: RUN_NETWORK,
+    dockerHost: ours.dockerHost,
+    reference: dockerReference(theirs, await clientOf(theirs)),
+  }
+}
