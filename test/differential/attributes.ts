@@ -40,7 +40,15 @@ const ATTRIBUTES = [
 
 /** A .gitattributes that changes what a checkout writes, or tries to. */
 export function attributes(draw: Draw, tree: Tree): Entry {
-  const lines = draw.times(1, 3, () => `${pattern(draw, tree)} ${draw.one(ATTRIBUTES)}`)
+  const lines = draw.times(1, 3, () => {
+    const attribute = draw.one(ATTRIBUTES)
+    // Not of the Dockerfile, as a rule: it can be read in UTF-8 only.
+    const one =
+      /UTF-16/.test(attribute) && draw.chance(90)
+        ? draw.one(['*.txt', 'src/*', 'lib/*', 'a*'])
+        : pattern(draw, tree)
+    return `${one} ${attribute}`
+  })
   const macro = lines.some((line) => / dos$/.test(line)) ? ['[attr]dos text eol=crlf'] : []
   return { kind: 'file', content: [...macro, ...lines, ''].join('\n'), executable: false }
 }
@@ -153,6 +161,7 @@ export function ignores(draw: Draw, tree: Tree): Entry {
 }
 
 function literal(draw: Draw, tree: Tree): Bytes {
-  const some = draw.one([...tree.keys(), ...directories(tree), 'a'])
+  const named = draw.one([...tree.keys(), ...directories(tree), 'a'])
+  const some = draw.chance(85) ? named.replace(/[*?[\\]/g, '\\$&') : named
   return draw.chance(70) ? some : `${some}/${draw.one(['*', '**', '..', '.', 'a'])}`
 }

@@ -1,32 +1,24 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { projectRoot } from '../support/processes.ts'
-import { checkHistory } from './check.ts'
-import { script } from './script.ts'
-import { BUILDERS, type BuilderName, surround } from './surroundings.ts'
+import { type Exploration, explore, exploreMutants } from './explore.ts'
+import { BUILDERS, type BuilderName } from './surroundings.ts'
 
 const HELP = `npm run differential -- [options]
 
-Builds generated commits with Conveyor and with docker from a fresh checkout, and compares the images.
+Builds generated commits with Conveyor and with docker from a fresh checkout, and compares the images. It goes
+on where the last run with the same seed has ended. Ends with 1 when images differ. A folder in memory
+(TMPDIR=/dev/shm/x) makes it several times as fast.
 
-  --cases N        commits to build on each builder (default 100)
-  --builder NAME   ${BUILDERS.join(', ')}; repeat it (default: all)
+  --cases N        commits to build on each builder, those of earlier runs included (default 100)
+  --builder NAME   ${BUILDERS.join(', ')}; repeat it (default: all, one after the other)
   --seed N         which histories (default 1)
-  --from N         index of the first history, instead of where the last run with this seed has ended
+  --from N         index of the first history, instead of where the last run has ended
   --keep-going     look for further differences after the first
   --shrink N       seconds to look for a smaller repository that differs, too (default 120)
+  --timeout N      seconds that a build of Conveyor's may take (default 60)
   --src DIR        the src of another Conveyor, to test that
+  --mutants        put known faults into a copy of src, one after the other, and find each within --cases
+  --mutant NAME    only this fault; repeat it
 `
-
-/** How far a seed has come on a builder. */
-interface Progress {
-  next: number
-  cases: number
-  failed: number
-  /** Indexes of the histories that differ. */
-  different: number[]
-}
 
 const { values } = parseArgs({
   options: {
@@ -38,61 +30,49 @@ const { values } = parseArgs({
     shrink: { type: 'string', default: '120' },
     timeout: { type: 'string', default: '60' },
     src: { type: 'string' },
+    mutants: { type: 'boolean', default: false },
+    mutant: { type: 'string', multiple: true, default: [] },
     help: { type: 'boolean', default: false },
   },
 })
-const say = (line: string) => process.stdout.write(`${line}\n`)
+
+const say = (line: string) => void process.stdout.write(`${line}\n`)
+// What runs is brought to its end, so that nothing is left behind; the next run goes on after it.
+const stop = new AbortController()
+for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort())
 
 if (values.help) say(HELP)
-else for (const builder of values.builder) await runBuilder(builder as BuilderName)
+else {
+  let problems = 0
+  for (const builder of values.builder) {
+    if (stop.signal.aborted) break
+    const exploration = explorationOf(builder)
+    const mutants = values.mutants || values.mutant.length > 0
+    problems += await (mutants ? exploreMutants(exploration, values.mutant) : explore(exploration))
+  }
+  if (problems > 0) process.exitCode = 1
+}
 
-async function runBuilder(builder: BuilderName): Promise<void> {
-  if (!BUILDERS.includes(builder)) throw new Error(`--builder ${builder}: expected ${BUILDERS.join(', ')}`)
-  const seed = Number(values.seed)
-  const file = join(projectRoot, `.conveyor/differential/${builder}-${seed}.json`)
-  const progress = values.from ? nothing(Number(values.from)) : await read(file)
-  await using surroundings = await surround(builder, {
+function explorationOf(builder: string): Exploration {
+  const known = BUILDERS.find((one) => one === builder)
+  if (!known) throw new Error(`--builder ${builder}: expected ${BUILDERS.join(', ')}`)
+  return {
+    builder: known,
+    seed: whole('seed'),
+    cases: whole('cases'),
+    from: values.from === undefined ? null : whole('from'),
+    keepGoing: values['keep-going'],
+    shrinkMs: whole('shrink') * 1000,
+    timeoutMs: whole('timeout') * 1000,
     src: values.src,
-    timeoutMs: Number(values.timeout) * 1000,
-  })
-  const begun = performance.now()
-  const before = progress.cases
-  while (progress.cases < Number(values.cases)) {
-    const index = progress.next
-    const found = await checkHistory(surroundings, { seed, index, shrinkMs: Number(values.shrink) * 1000 })
-    progress.next++
-    progress.cases += found.cases
-    progress.failed += found.failed
-    if (found.smallest) {
-      progress.different.push(index)
-      say(
-        `\n=== ${builder}, seed ${seed}, history ${index}, case ${progress.cases}: DIFFERENT\n${found.difference}\n--- script\n${script(found.smallest)}`,
-      )
-    }
-    await write(file, progress)
-    const rate = (performance.now() - begun) / 1000 / Math.max(1, progress.cases - before)
-    say(
-      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.different.length} histories differ, ${rate.toFixed(2)} s a case`,
-    )
-    if (found.smallest && !values['keep-going']) break
-  }
-  if (progress.different.length > 0) process.exitCode = 1
-}
-
-function nothing(next: number): Progress {
-  return { next, cases: 0, failed: 0, different: [] }
-}
-
-async function read(file: string): Promise<Progress> {
-  try {
-    return JSON.parse(await readFile(file, 'utf8')) as Progress
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return nothing(0)
-    throw error
+    say,
+    stop: stop.signal,
   }
 }
 
-async function write(file: string, progress: Progress): Promise<void> {
-  await mkdir(join(file, '..'), { recursive: true })
-  await writeFile(file, JSON.stringify(progress))
+function whole(name: 'seed' | 'cases' | 'from' | 'shrink' | 'timeout'): number {
+  const number = Number(values[name])
+  if (!Number.isSafeInteger(number) || number < 0)
+    throw new Error(`--${name} ${values[name]}: expected a whole number`)
+  return number
 }

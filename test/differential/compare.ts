@@ -1,6 +1,6 @@
 import type { Image, ImageEntry } from './image.ts'
 import { type Bytes, same, shown, type Tree } from './model.ts'
-import type { ReferenceOutcome } from './reference.ts'
+import type { ReferenceOutcome, UNABLE } from './reference.ts'
 import type { SubjectOutcome } from './subject.ts'
 
 /** Folder of an image whose files say what was newer than what: see `comparableProbes`. */
@@ -20,7 +20,11 @@ export interface Rules {
 }
 
 /** How the two outcomes differ, for people; null when they do not. */
-export function difference(ours: SubjectOutcome, theirs: ReferenceOutcome, rules: Rules): string | null {
+export function difference(
+  ours: SubjectOutcome,
+  theirs: Exclude<ReferenceOutcome, typeof UNABLE>,
+  rules: Rules,
+): string | null {
   const { failure, image } = ours
   if (failure && failure.kind !== 'build_failed') {
     const reference = 'error' in theirs ? `failed too:\n${theirs.error}` : 'built it'

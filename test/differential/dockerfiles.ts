@@ -10,6 +10,8 @@ export interface Topics {
   chmod: boolean
   /** Sources may be missing. */
   failures: boolean
+  /** There is a .dockerignore. */
+  ignores: boolean
 }
 
 /** A Dockerfile for these files, with the words that stand for base image and run. */
@@ -73,13 +75,21 @@ function settings(draw: Draw): Bytes[] {
 }
 
 function copies(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
-  return draw.times(1, 3, (index) => copy(draw, tree, topics, index))
+  const count = draw.weighted([
+    [6, 1],
+    [3, 2],
+    [1, 3],
+  ])
+  return Array.from({ length: count }, (_, index) => copy(draw, tree, topics, index))
 }
 
 function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
   const several = draw.chance(20)
   const sources = several ? draw.times(2, 3, () => source(draw, tree, topics)) : [source(draw, tree, topics)]
-  const into = draw.one(['/ctx/', `/ctx/d${index}/`, './', 'rel/', '/'])
+  // Places of their own, as a rule: a file over a directory is an error.
+  const into = draw.one(
+    index === 0 || draw.chance(15) ? ['/ctx/', './', 'rel/', '/', '/ctx/d/'] : [`/ctx${index}/`],
+  )
   const target =
     several || draw.chance(75) ? into : draw.one([`/ctx/r${index}`, '/ctx', '.', `/ctx/d${index}/x`])
   const flags = [
@@ -107,13 +117,13 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   const some = draw.one([...paths, ...folders])
   const slash = some.lastIndexOf('/') + 1
   const [folder, name] = [some.slice(0, slash), some.slice(slash)]
-  const safe = (text: Bytes) => text.replace(/[\\*?[]/g, '\\$&')
-  const missing = topics.failures || draw.chance(4)
+  const safe = draw.chance(90) ? literal : (text: Bytes) => text
+  const missing = topics.failures || draw.chance(2)
   return draw.weighted<() => Bytes>([
-    [16, () => '.'],
+    [topics.ignores ? 40 : 16, () => '.'],
     [18, () => safe(some)],
-    [6, () => some],
-    [8, () => '*'],
+    [2, () => some],
+    [topics.ignores ? 20 : 8, () => '*'],
     [8, () => `${safe(folder)}*`],
     [9, () => safe(folder) + globFor(draw, name, safe)],
     [4, () => `${safe(folders.length > 0 ? draw.one(folders) : some)}/*`],
@@ -126,9 +136,9 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
     [2, () => `./${safe(some)}`],
     [2, () => `/${safe(some)}`],
     [2, () => `${safe(folder)}../${safe(name)}`],
-    [2, () => `${safe(some)}/../${safe(some)}`],
+    [1, () => `${safe(some)}/../${safe(some)}`],
     [2, () => `../${safe(some)}`],
-    [2, () => `${safe(some)}/${draw.one(['*', '.', '..', 'a', '**'])}`],
+    [1, () => `${safe(some)}/${draw.one(['*', '.', '..', 'a', '**'])}`],
     [
       2,
       () =>
@@ -152,6 +162,11 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
     ],
     [missing ? 4 : 0, () => draw.one(['none-such', 'no*such', 'src/none-such', '[', 'a['])],
   ])()
+}
+
+/** A name as a source that means just it: its wildcards in brackets, and what Dockerfiles unquote quoted. */
+function literal(text: Bytes): Bytes {
+  return text.replace(/[*?[\\]/g, (char) => `[${char === '\\' ? '\\\\' : char}]`).replace(/[\\'"$]/g, '\\$&')
 }
 
 /** A pattern that matches a name, most of the time. */

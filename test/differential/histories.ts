@@ -41,7 +41,6 @@ interface Theme extends Topics {
   pool: Bytes[]
   links: boolean
   attributes: boolean
-  ignores: boolean
   archives: boolean
 }
 
@@ -61,7 +60,7 @@ function history(draw: Draw, { chmod }: { chmod: boolean }): History {
     failures: !times && draw.chance(15),
     links: draw.chance(40),
     attributes: draw.chance(35),
-    ignores: draw.chance(30),
+    ignores: draw.chance(times ? 12 : 30),
     archives: draw.chance(8),
   }
   const commits: Tree[] = [first(draw, theme)]

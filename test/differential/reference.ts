@@ -8,7 +8,10 @@ import { freePort, projectRoot } from '../support/processes.ts'
 import { type Image, registryImage, savedImage } from './image.ts'
 
 /** How a build by the reference ended. */
-export type ReferenceOutcome = { image: Image } | { error: string }
+export type ReferenceOutcome = { image: Image } | { error: string } | typeof UNABLE
+
+/** Docker's client and engine could not even speak with each other of such files. */
+export const UNABLE = 'unable'
 
 /** Docker's own client with an engine, or a BuildKit, that nobody else uses. */
 export interface Reference {
@@ -37,6 +40,8 @@ export function dockerReference(engine: Engine, client: string): Reference {
         folder,
       ]
       const failure = await failureOf(client, args, { DOCKER_BUILDKIT: '1', DOCKER_HOST: engine.dockerHost })
+      // In 20.10, a path with a control character in it breaks the headers that it travels in.
+      if (failure?.includes('RST_STREAM with error code: PROTOCOL_ERROR')) return UNABLE
       if (failure !== null) return { error: failure }
       const image = images.getImage(name)
       const saved = await buffer(await image.get())
@@ -66,7 +71,10 @@ export function buildctlReference(address: string, registry: string): Reference 
           `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`,
         ],
       ])
-      return failure === null ? { image: await registryImage(name) } : { error: failure }
+      if (failure === null) return { image: await registryImage(name) }
+      if (!failure.includes('failed to solve'))
+        throw new Error(`the reference did not come to build: ${failure}`)
+      return { error: failure }
     },
   }
 }
@@ -120,9 +128,10 @@ export async function openDoor(engine: Pick<Engine, 'dockerHost'>): Promise<Door
       inside.off('data', onHead)
       client.write(head.subarray(end + 4))
       inside.pipe(client)
+      // Not before: what comes with the request is lost when the engine takes the connection over.
+      client.pipe(inside)
     }
     inside.on('data', onHead)
-    client.pipe(inside)
   })
   const port = await freePort()
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { comparableProbes, difference } from './compare.ts'
 import type { History, Tree } from './model.ts'
+import { UNABLE } from './reference.ts'
 import { checkOut, createRepository } from './repository.ts'
 import type { Surroundings } from './surroundings.ts'
 
@@ -34,6 +35,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       folders.push(folder)
       await checkOut(dir, sha, folder)
       const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
+      if (theirs === UNABLE) break
       cases++
       const rules = { probes: comparableProbes(tree, since), timed }
       const found = difference(ours, theirs, rules)
