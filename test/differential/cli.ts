@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import { type Exploration, explore, exploreMutants } from './explore.ts'
-import { BUILDERS, type BuilderName } from './surroundings.ts'
+import { BUILDERS } from './surroundings.ts'
 
 const HELP = `npm run differential -- [options]
 
