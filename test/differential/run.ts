@@ -26,7 +26,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
   const repository = await createRepository(dir, { base, run: `${process.pid}-${Date.now()}-${runs}` })
   const folders: string[] = []
   let since: Tree[] = []
-  let [cases, failed] = [0, 0]
+  let [cases, failed, inRow] = [0, 0, 0]
   let timed = true
   try {
     for (const tree of commits) {
@@ -42,9 +42,11 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       if (found !== null) return { cases, failed, difference: found }
       if (ours.failure) {
         failed++
+        // What has failed twice fails until the Dockerfile is another one.
+        if (++inRow === 2) break
         // Which steps were cut off is a matter of chance, on both sides, and so is what they left in caches.
         timed = false
-      }
+      } else inRow = 0
       since = ours.failure || ours.reused ? [...since, tree] : [tree]
     }
     return { cases, failed, difference: null }
