@@ -26,7 +26,11 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'one-old-time',
     fault: 'all files carry one constant old time; what differs is told by the nanoseconds',
     changes: [
-      { file: TIMES, from: 'return this.of(entry) !== this.now', to: 'return this.now < 0n && this.of(entry) === 0n' },
+      {
+        file: TIMES,
+        from: 'return this.of(entry) !== this.now',
+        to: 'return this.now < 0n && this.of(entry) === 0n',
+      },
       {
         file: TIMES,
         from: '    return this.#entries.get(entry)?.time ?? this.now',
