@@ -4,21 +4,49 @@ import { gzipSync } from 'node:zlib'
 import { busyboxEntries, libraries } from '../support/base-images.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import { tar } from '../support/tar.ts'
+import type { BaseVersion } from './model.ts'
+
+/** The base images of the differential test. */
+export interface BaseImages {
+  /** Has a tag name one of them from now on; resolves to the image's whole name. */
+  point(tag: string, version: BaseVersion): Promise<string>
+}
 
 /**
- * Puts the base image of the differential test into a registry: busybox, but with dash as `sh`, whose
- * `[ a -nt b ]` sees nanoseconds.
- * @returns its name
+ * Puts the base images of the differential test into a registry: busybox, but with dash as `sh`, whose
+ * `[ a -nt b ]` sees nanoseconds. Their version is in /etc/base.
  */
-export async function publishBase({ host, url }: TestRegistry): Promise<string> {
+export async function publishBases({ host, url }: TestRegistry): Promise<BaseImages> {
+  const repository = `${url}/v2/base`
   const busybox = await busyboxEntries()
-  const entries = [
-    ...busybox.filter(({ path }) => path !== 'bin/sh'),
-    { path: 'bin/sh', file: '/bin/dash', mode: 0o755 },
-    ...(await libraries('/bin/dash')).filter(({ path }) => !busybox.some((one) => one.path === path)),
-  ]
-  const layer = await buffer(tar(entries))
-  const packed = gzipSync(layer, { level: 1 })
+  const tools = await buffer(
+    tar([
+      ...busybox.filter(({ path }) => path !== 'bin/sh'),
+      { path: 'bin/sh', file: '/bin/dash', mode: 0o755 },
+      ...(await libraries('/bin/dash')).filter(({ path }) => !busybox.some((one) => one.path === path)),
+    ]),
+  )
+  const publish = async (version: BaseVersion) => {
+    const note = await buffer(tar([{ path: 'etc/base', content: `base ${version}\n` }]))
+    const { manifest, blobs } = imageOfLayers([tools, note])
+    for (const blob of blobs) await upload(`${repository}/blobs/uploads/`, blob)
+    return manifest
+  }
+  const manifests = { 1: await publish(1), 2: await publish(2) }
+  return {
+    async point(tag, version) {
+      await put(`${repository}/manifests/${tag}`, manifests[version], MANIFEST)
+      return `${host}/base:${tag}`
+    },
+  }
+}
+
+const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
+const CONFIG = 'application/vnd.docker.container.image.v1+json'
+const LAYER = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
+
+function imageOfLayers(layers: Buffer[]): { manifest: Buffer; blobs: Buffer[] } {
+  const packed = layers.map((layer) => gzipSync(layer, { level: 1 }))
   const config = Buffer.from(
     JSON.stringify({
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
@@ -27,11 +55,10 @@ export async function publishBase({ host, url }: TestRegistry): Promise<string> 
         Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
         Cmd: ['/bin/sh'],
       },
-      rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
-      history: [{ created: '2024-01-01T00:00:00Z', created_by: 'differential test' }],
+      rootfs: { type: 'layers', diff_ids: layers.map(digestOf) },
+      history: layers.map(() => ({ created: '2024-01-01T00:00:00Z', created_by: 'differential test' })),
     }),
   )
-  const media = (kind: string) => `application/vnd.docker.${kind}`
   const described = (bytes: Buffer, mediaType: string) => ({
     mediaType,
     size: bytes.length,
@@ -39,13 +66,11 @@ export async function publishBase({ host, url }: TestRegistry): Promise<string> 
   })
   const manifest = {
     schemaVersion: 2,
-    mediaType: media('distribution.manifest.v2+json'),
-    config: described(config, media('container.image.v1+json')),
-    layers: [described(packed, media('image.rootfs.diff.tar.gzip'))],
+    mediaType: MANIFEST,
+    config: described(config, CONFIG),
+    layers: packed.map((layer) => described(layer, LAYER)),
   }
-  for (const blob of [packed, config]) await upload(`${url}/v2/base/blobs/uploads/`, blob)
-  await put(`${url}/v2/base/manifests/1`, Buffer.from(JSON.stringify(manifest)), manifest.mediaType)
-  return `${host}/base:1`
+  return { manifest: Buffer.from(JSON.stringify(manifest)), blobs: [...packed, config] }
 }
 
 function digestOf(bytes: Buffer): string {

@@ -1,12 +1,22 @@
-import { BASE, type Bytes, type Entry, type History, RUN, type Tree, utf8 } from './model.ts'
+import {
+  BASE,
+  type BaseVersion,
+  type Bytes,
+  type Commit,
+  type Entry,
+  type History,
+  RUN,
+  utf8,
+} from './model.ts'
 
 const START = `FROM ${BASE}\nENV RUN=${RUN}\n`
 
 /** A commit of text files; the names are given as people write them. */
-function commit(files: Record<string, string | Entry>): Tree {
+function commit(files: Record<string, string | Entry>, base: BaseVersion = 1): Commit {
   const entry = (one: string | Entry): Entry =>
     typeof one === 'string' ? { kind: 'file', content: utf8(one), executable: false } : one
-  return new Map(Object.entries(files).map(([path, one]): [Bytes, Entry] => [utf8(path), entry(one)]))
+  const tree = new Map(Object.entries(files).map(([path, one]): [Bytes, Entry] => [utf8(path), entry(one)]))
+  return { tree, base }
 }
 
 const link = (target: string): Entry => ({ kind: 'link', target: utf8(target) })
@@ -14,7 +24,7 @@ const link = (target: string): Entry => ({ kind: 'link', target: utf8(target) })
 /** Outputs beside the image that are made anew where their source is newer, as make does it. */
 const MAKE = `${START}COPY src /src
 RUN --mount=type=cache,id=${RUN},target=/cache cd /src && for f in *; do \
-if [ ! -e "/cache/$f" ] || [ "$f" -nt "/cache/$f" ]; then cp "$f" /cache/; fi; done && cp -r /cache /out
+if [ ! -e "/cache/$f" ] || [ "$f" -nt "/cache/$f" ]; then { cat "$f" /etc/base; echo "$N"; } >"/cache/$f"; fi; done && cp -r /cache /out
 `
 /** What is made of stand-ins first, and of the sources once these are newer. */
 const DUMMIES = `${START}RUN mkdir -p /src /o && for f in a b; do echo dummy >/src/$f && cp /src/$f /o/$f; done
@@ -46,7 +56,12 @@ export const EXAMPLES: Record<string, History> = {
   },
   'a Dockerfile that changes, and with it what is built of the same files': {
     commits: ['', 'ENV N=1\n', '# more\n'].map((more) =>
-      commit({ Dockerfile: DUMMIES.replace('COPY', `${more}COPY`), 'src/a': '1', 'src/b': 'b' }),
+      commit({ Dockerfile: MAKE.replace('COPY', `${more}COPY`), 'src/a': '1', 'src/b': 'b' }),
+    ),
+  },
+  'a base image that moves, and with it what is built of the same files': {
+    commits: ([1, 2, 1] as const).map((base) =>
+      commit({ Dockerfile: MAKE, 'src/a': '1', 'src/b': 'b' }, base),
     ),
   },
   'wildcards and names with a dot at the beginning': copy('COPY * /ctx/\nCOPY conf/* /conf/', {
@@ -63,10 +78,13 @@ export const EXAMPLES: Record<string, History> = {
   'a comma in a name': copy('COPY ["a, b", "/ctx/"]\nCOPY a b /other/', { 'a, b': '1', a: '2', b: '3' }),
   'names that are no UTF-8': {
     commits: [
-      new Map([
-        ...commit({ Dockerfile: `${START}COPY . /ctx/\n` }),
-        ['caf\xe9', { kind: 'file', content: 'x', executable: true }],
-      ]),
+      {
+        tree: new Map<Bytes, Entry>([
+          ...commit({ Dockerfile: `${START}COPY . /ctx/\n` }).tree,
+          ['caf\xe9', { kind: 'file', content: 'x', executable: true }],
+        ]),
+        base: 1,
+      },
     ],
   },
   'line ends that a checkout changes': {

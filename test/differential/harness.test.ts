@@ -9,14 +9,14 @@ import { tempDir } from '../support/temp.ts'
 import { comparableProbes, difference } from './compare.ts'
 import { histories } from './histories.ts'
 import { type Image, imageOf } from './image.ts'
-import { type Entry, type History, type Tree, toBuffer } from './model.ts'
+import { type Commit, type Entry, type History, toBuffer } from './model.ts'
 import { reductions } from './reductions.ts'
 import { createRepository, filled } from './repository.ts'
 import { script } from './script.ts'
 import { readTar, type TarItem } from './tar-reader.ts'
 
 const run = promisify(execFile)
-const WORDS = { base: 'debian:stable-slim', run: 'once' }
+const WORDS = { base: 'differential-base:once', run: 'once' }
 
 function item(path: string, more: Partial<TarItem> = {}): TarItem {
   return { path, type: 'file', mode: 0o644, uid: 0, gid: 0, link: '', content: Buffer.from(path), ...more }
@@ -83,30 +83,33 @@ describe('what counts as a difference', () => {
 })
 
 test('the probes that must agree: of what differs from all commits since the last that was built, or of all', () => {
-  const tree = (files: Record<string, string>): Tree =>
-    new Map(
+  const commit = (files: Record<string, string>, base: 1 | 2 = 1): Commit => ({
+    base,
+    tree: new Map(
       Object.entries(files).map(([path, content]): [string, Entry] => [
         path,
         { kind: 'file', content, executable: false },
       ]),
-    )
-  const built = tree({ Dockerfile: 'x', a: '1', b: '1' })
-  const reused = tree({ Dockerfile: 'x', a: '2', b: '1' })
-  expect([...comparableProbes(tree({ Dockerfile: 'x', a: '1', b: '1' }), [])]).toEqual([
+    ),
+  })
+  const built = commit({ Dockerfile: 'x', a: '1', b: '1' })
+  const reused = commit({ Dockerfile: 'x', a: '2', b: '1' })
+  expect([...comparableProbes(commit({ Dockerfile: 'x', a: '1', b: '1' }), [])]).toEqual([
     'Dockerfile',
     'a',
     'b',
   ])
-  expect([...comparableProbes(tree({ Dockerfile: 'x', a: '2', b: '1', c: '1' }), [built])]).toEqual([
+  expect([...comparableProbes(commit({ Dockerfile: 'x', a: '2', b: '1', c: '1' }), [built])]).toEqual([
     'a',
     'c',
   ])
-  expect([...comparableProbes(tree({ Dockerfile: 'x', a: '2', b: '2' }), [built, reused])]).toEqual(['b'])
-  expect([...comparableProbes(tree({ Dockerfile: 'y', a: '1', b: '1' }), [built])]).toEqual([
+  expect([...comparableProbes(commit({ Dockerfile: 'x', a: '2', b: '2' }), [built, reused])]).toEqual(['b'])
+  expect([...comparableProbes(commit({ Dockerfile: 'y', a: '1', b: '1' }), [built])]).toEqual([
     'Dockerfile',
     'a',
     'b',
   ])
+  expect([...comparableProbes(commit({ Dockerfile: 'x', a: '1' }, 2), [built])]).toEqual(['Dockerfile', 'a'])
 })
 
 test('layers lie on each other: removed, replaced, emptied, linked', () => {
@@ -169,7 +172,7 @@ test.each(['gnu', 'pax', 'ustar'])('reads what tar writes (%s)', async (format) 
 
 describe('generated histories', () => {
   const some = (seed: number, numRuns = 20) => fc.sample(histories({ chmod: true }), { seed, numRuns })
-  const text = (history: History) => JSON.stringify(history.commits.map((tree) => [...tree]))
+  const text = (history: History) => JSON.stringify(history.commits.map(({ tree }) => [...tree]))
 
   test('the same seed gives the same', () => {
     expect(some(3).map(text)).toEqual(some(3).map(text))
@@ -185,7 +188,9 @@ describe('generated histories', () => {
         expect(++steps).toBeLessThan(500)
       }
       expect(smallest.commits).toHaveLength(1)
-      expect([...(smallest.commits[0]?.keys() ?? [])].every((path) => /dockerfile/i.test(path))).toBe(true)
+      expect([...(smallest.commits[0]?.tree.keys() ?? [])].every((path) => /dockerfile/i.test(path))).toBe(
+        true,
+      )
     }
   })
 
@@ -208,7 +213,7 @@ describe('generated histories', () => {
       const made = await run('sh', ['-c', 'git -C "$TMPDIR"/*/repository log --reverse --format=%T'], { env })
       const repository = await createRepository(join(folder.path, `bare${index}`), WORDS)
       const trees: string[] = []
-      for (const tree of history.commits) {
+      for (const { tree } of history.commits) {
         const sha = await repository.commit(tree)
         trees.push(
           (await run('git', ['-C', repository.dir, 'rev-parse', `${sha}^{tree}`], { env })).stdout.trim(),
@@ -221,7 +226,7 @@ describe('generated histories', () => {
 
 test('words are filled in wherever they stand', () => {
   expect(filled('FROM @BASE@\nENV RUN=@RUN@ id=@RUN@', WORDS)).toBe(
-    'FROM debian:stable-slim\nENV RUN=once id=once',
+    'FROM differential-base:once\nENV RUN=once id=once',
   )
   expect(toBuffer('\xff')).toEqual(Buffer.from([255]))
 })

@@ -3,7 +3,16 @@ import { attributes, ignores } from './attributes.ts'
 import { ARCHIVES, archive, content, file, files, link } from './contents.ts'
 import { dockerfile, type Topics } from './dockerfiles.ts'
 import { Draw } from './draw.ts'
-import { type Bytes, directories, type Entry, type History, hasRoom, type Tree } from './model.ts'
+import {
+  type BaseVersion,
+  type Bytes,
+  type Commit,
+  directories,
+  type Entry,
+  type History,
+  hasRoom,
+  type Tree,
+} from './model.ts'
 import { namePool, path, type Taste } from './names.ts'
 import { reductions } from './reductions.ts'
 import { SOURCES } from './timed-steps.ts'
@@ -63,7 +72,8 @@ function history(draw: Draw, { chmod }: { chmod: boolean }): History {
     ignores: draw.chance(times ? 12 : 30),
     archives: draw.chance(8),
   }
-  const commits: Tree[] = [first(draw, theme)]
+  const commits: Commit[] = [{ tree: first(draw, theme), base: 1 }]
+  const base = () => (times && draw.chance(15) ? draw.one<BaseVersion>([1, 2]) : undefined)
   for (
     let more = draw.weighted([
       [2, 0],
@@ -75,7 +85,8 @@ function history(draw: Draw, { chmod }: { chmod: boolean }): History {
     more > 0;
     more--
   ) {
-    commits.push(next(draw, theme, commits))
+    const trees = commits.map(({ tree }) => tree)
+    commits.push({ tree: next(draw, theme, trees), base: base() ?? commits.at(-1)?.base ?? 1 })
   }
   return { commits }
 }
@@ -182,7 +193,7 @@ const DOCKERFILE: Step = (draw, tree, theme) => {
   const lines = entry.content.split('\n')
   const change = draw.one(['comment', 'comment', 'env', 'anew'])
   if (change === 'comment') lines.splice(2, 0, `# ${draw.whole(1, 9)}`)
-  else if (change === 'env') lines.splice(lines.length - 1, 0, `ENV N=${draw.whole(1, 9)}`)
+  else if (change === 'env') lines.splice(2, 0, `ENV N=${draw.whole(1, 9)}`)
   const text = change === 'anew' ? dockerfile(draw, tree, theme) : lines.join('\n')
   tree.set(at, { ...entry, content: text })
 }

@@ -8,9 +8,17 @@ export type Entry = { kind: 'file'; content: Bytes; executable: boolean } | { ki
 /** What a commit holds, by path. No path goes through another that is a file or a symlink. */
 export type Tree = ReadonlyMap<Bytes, Entry>
 
+/** What the name of the base image stands for when a commit is built: images move in their registry. */
+export type BaseVersion = 1 | 2
+
+export interface Commit {
+  tree: Tree
+  base: BaseVersion
+}
+
 /** The commits of one branch, each built after the one before it. */
 export interface History {
-  commits: readonly Tree[]
+  commits: readonly Commit[]
 }
 
 /** Stands for the base image in a Dockerfile. */

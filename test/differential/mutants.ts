@@ -55,6 +55,17 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [{ file: TIMES, from: 'known && key?.equals(known.basis) ? known : null', to: 'known' }],
   },
   {
+    name: 'same-on-another-base',
+    fault: 'a base image that has moved does not make files new',
+    changes: [
+      {
+        file: 'build/sync-basis.ts',
+        from: 'settingsKey(settings), digests])',
+        to: 'settingsKey(settings), digests.length])',
+      },
+    ],
+  },
+  {
     name: 'dummies-stay',
     fault: 'sources that are unchanged stay older than what a step before COPY made in their place',
     changes: [

@@ -1,25 +1,30 @@
-import type { Bytes, Entry, History, Tree } from './model.ts'
+import type { Bytes, Commit, Entry, History } from './model.ts'
 
 /** Histories that are a little smaller, the boldest first. */
 export function* reductions({ commits }: History): Generator<History> {
   yield* withoutCommits(commits)
+  if (commits.some(({ base }) => base !== 1))
+    yield { commits: commits.map(({ tree }) => ({ tree, base: 1 })) }
   yield* withoutPaths(commits)
   yield* withoutLines(commits)
   yield* withPlainContents(commits)
 }
 
-function* withoutCommits(commits: readonly Tree[]): Generator<History> {
+function* withoutCommits(commits: readonly Commit[]): Generator<History> {
   if (commits.length < 2) return
   yield { commits: commits.slice(0, Math.ceil(commits.length / 2)) }
   for (const index of commits.keys()) yield { commits: commits.filter((_, at) => at !== index) }
 }
 
-function* withoutPaths(commits: readonly Tree[]): Generator<History> {
-  const paths = [...new Set(commits.flatMap((tree) => [...tree.keys()]))].filter(
+function* withoutPaths(commits: readonly Commit[]): Generator<History> {
+  const paths = [...new Set(commits.flatMap(({ tree }) => [...tree.keys()]))].filter(
     (path) => !/^dockerfile$/i.test(path),
   )
   const without = (some: Bytes[]) => ({
-    commits: commits.map((tree) => new Map([...tree].filter(([path]) => !some.includes(path)))),
+    commits: commits.map(({ tree, base }) => ({
+      tree: new Map([...tree].filter(([path]) => !some.includes(path))),
+      base,
+    })),
   })
   if (paths.length > 3) {
     const half = Math.ceil(paths.length / 2)
@@ -30,9 +35,9 @@ function* withoutPaths(commits: readonly Tree[]): Generator<History> {
 }
 
 /** Without one line of a Dockerfile, or of a file that says how others are treated. */
-function* withoutLines(commits: readonly Tree[]): Generator<History> {
+function* withoutLines(commits: readonly Commit[]): Generator<History> {
   const lines = new Map<string, [Bytes, string]>()
-  for (const tree of commits) {
+  for (const { tree } of commits) {
     for (const [path, entry] of tree) {
       if (entry.kind !== 'file' || !/dockerfile|ignore$|attributes$|\.df$/i.test(path)) continue
       for (const line of entry.content.split('\n'))
@@ -54,9 +59,9 @@ function* withoutLines(commits: readonly Tree[]): Generator<History> {
 }
 
 /** What is long, or executable, is neither. */
-function* withPlainContents(commits: readonly Tree[]): Generator<History> {
+function* withPlainContents(commits: readonly Commit[]): Generator<History> {
   const paths = new Set(
-    commits.flatMap((tree) => [...tree].filter(([, one]) => one.kind === 'file').map(([path]) => path)),
+    commits.flatMap(({ tree }) => [...tree].filter(([, one]) => one.kind === 'file').map(([path]) => path)),
   )
   for (const at of paths) {
     if (/dockerfile|ignore$|attributes$|\.df$/i.test(at)) continue
@@ -67,15 +72,18 @@ function* withPlainContents(commits: readonly Tree[]): Generator<History> {
         : entry,
     )
     if (
-      JSON.stringify(smaller.commits.map((tree) => tree.get(at))) !==
-      JSON.stringify(commits.map((tree) => tree.get(at)))
+      JSON.stringify(smaller.commits.map(({ tree }) => tree.get(at))) !==
+      JSON.stringify(commits.map(({ tree }) => tree.get(at)))
     )
       yield smaller
   }
 }
 
-function mapped(commits: readonly Tree[], change: (path: Bytes, entry: Entry) => Entry): History {
+function mapped(commits: readonly Commit[], change: (path: Bytes, entry: Entry) => Entry): History {
   return {
-    commits: commits.map((tree) => new Map([...tree].map(([path, entry]) => [path, change(path, entry)]))),
+    commits: commits.map(({ tree, base }) => ({
+      tree: new Map([...tree].map(([path, entry]) => [path, change(path, entry)])),
+      base,
+    })),
   }
 }

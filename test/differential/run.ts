@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { comparableProbes, difference } from './compare.ts'
-import type { History, Tree } from './model.ts'
+import type { Commit, History } from './model.ts'
 import { UNABLE } from './reference.ts'
 import { checkOut, createRepository } from './repository.ts'
 import type { Surroundings } from './surroundings.ts'
@@ -20,24 +20,26 @@ let runs = 0
 
 /** Builds commit after commit on both sides, until they differ. */
 export async function runHistory({ commits }: History, surroundings: Surroundings): Promise<Run> {
-  const { repositories, scratch, subject, reference, base } = surroundings
+  const { repositories, scratch, subject, reference, bases } = surroundings
   const name = `differential/r${process.pid}-${runs++}`
   const dir = join(repositories, `${name}.git`)
-  const repository = await createRepository(dir, { base, run: `${process.pid}-${Date.now()}-${runs}` })
+  const run = `${process.pid}-${Date.now()}-${runs}`
+  const repository = await createRepository(dir, { base: await bases.point(run, 1), run })
   const folders: string[] = []
-  let since: Tree[] = []
+  let since: Commit[] = []
   let [cases, failed, inRow] = [0, 0, 0]
   let timed = true
   try {
-    for (const tree of commits) {
-      const sha = await repository.commit(tree)
+    for (const commit of commits) {
+      await bases.point(run, commit.base)
+      const sha = await repository.commit(commit.tree)
       const folder = join(scratch, sha)
       folders.push(folder)
       await checkOut(dir, sha, folder)
       const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
       if (theirs === UNABLE) break
       cases++
-      const rules = { probes: comparableProbes(tree, since), timed }
+      const rules = { probes: comparableProbes(commit, since), timed }
       const found = difference(ours, theirs, rules)
       if (found !== null) return { cases, failed, difference: found }
       if (ours.failure) {
@@ -47,7 +49,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
         // Which steps were cut off is a matter of chance, on both sides, and so is what they left in caches.
         timed = false
       } else inRow = 0
-      since = ours.failure || ours.reused ? [...since, tree] : [tree]
+      since = ours.failure || ours.reused ? [...since, commit] : [commit]
     }
     return { cases, failed, difference: null }
   } finally {

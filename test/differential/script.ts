@@ -1,18 +1,26 @@
-import { BASE, type Bytes, type Entry, type History, RUN, same, type Tree } from './model.ts'
+import {
+  BASE,
+  type BaseVersion,
+  type Bytes,
+  type Commit,
+  type Entry,
+  type History,
+  RUN,
+  same,
+} from './model.ts'
 
 /**
  * A shell script that makes the commits of a history in a new repository, and builds each from a fresh checkout
  * with docker: what Conveyor's images are compared with.
  */
 export function script({ commits }: History): string {
-  const steps = commits.flatMap((tree, index) =>
-    commitSteps(tree, commits[index - 1] ?? new Map(), index + 1),
-  )
+  const steps = commits.flatMap((commit, index) => commitSteps(commit, commits[index - 1], index + 1))
   return `#!/bin/bash
 # Needs git and docker with BuildKit. Conveyor is given the same commits, pushed one after the other.
 set -eu
 export DOCKER_BUILDKIT=1
-base=debian:stable-slim run=$(date +%s%N) # the second keeps every layer and cache mount of another run away
+run=$(date +%s%N) # keeps every layer and cache mount of another run away
+base=differential-base:$run
 umask 022
 work=$(mktemp -d)
 git init -q "$work/repository"
@@ -28,15 +36,20 @@ commit() {
   rm -rf "$work/$1/.git"
   docker build --tag "case:$1" "$work/$1" || echo "commit $1 does not build"
 }
+# base VERSION: what the base image is from now on
+base() { printf 'FROM debian:stable-slim\\nRUN echo base %s >/etc/base\\n' "$1" | docker build -q --tag "$base" -; }
 ${steps.join('\n')}
 `
 }
 
-function commitSteps(tree: Tree, before: Tree, number: number): string[] {
+function commitSteps({ tree, base }: Commit, last: Commit | undefined, number: number): string[] {
+  const before = last?.tree ?? new Map<Bytes, Entry>()
+  const moved: BaseVersion | null = base === last?.base ? null : base
   const gone = [...before.keys()].filter((path) => !tree.has(path))
   const changed = [...tree].filter(([path, entry]) => !same(entry, before.get(path)))
   return [
     `\n# commit ${number}`,
+    ...(moved ? [`base ${moved}`] : []),
     ...gone.map((path) => `git update-index --force-remove ${quoted(path)}`),
     ...changed.map(([path, entry]) => put(path, entry)),
     `commit ${number}`,

@@ -5,7 +5,7 @@ import { startPrivateEngine } from '../support/engine.ts'
 import { startRegistry } from '../support/registry.ts'
 import { tempDir } from '../support/temp.ts'
 import { startTrixieEngine } from '../support/trixie.ts'
-import { publishBase } from './base-image.ts'
+import { type BaseImages, publishBases } from './base-image.ts'
 import { buildctlReference, clientOf, dockerReference, openDoor, type Reference } from './reference.ts'
 import { type Subject, type SubjectOptions, startSubject } from './subject.ts'
 
@@ -18,8 +18,7 @@ export interface Surroundings extends AsyncDisposable {
   readonly builder: BuilderName
   readonly subject: Subject
   readonly reference: Reference
-  /** Name of the base image. */
-  readonly base: string
+  readonly bases: BaseImages
   /** Folder of the repositories, `OWNER/NAME.git`. */
   readonly repositories: string
   /** A folder for what is not kept. */
@@ -44,7 +43,7 @@ export async function surround(
   ) as [string, string, string]
   await Promise.all([mkdir(repositories), mkdir(scratch)])
   const registry = resources.use(await startRegistry())
-  const base = await publishBase(registry)
+  const bases = await publishBases(registry)
   const common = {
     dir,
     gitUrl: `file://${repositories}/{repository}.git`,
@@ -56,7 +55,7 @@ export async function surround(
   const subject = resources.use(await startSubject({ ...common, ...own }))
   const owned = resources.move()
   return {
-    ...{ builder, subject, reference, base, repositories, scratch },
+    ...{ builder, subject, reference, bases, repositories, scratch },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }

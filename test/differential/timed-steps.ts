@@ -5,10 +5,10 @@ import { type Bytes, RUN, type Tree } from './model.ts'
 /** The folder whose files the incremental steps build from. Its names are plain, and lie in no folder. */
 export const SOURCES = 'src'
 
-/** Outputs that are older than their source, or not there, are made anew, as make does it. */
+/** Outputs that are older than their source, or not there, are made anew, as make does it: of the source, the base image and the environment. */
 const update = (from: string, to: string) =>
   `cd ${from} && for f in $(find . -type f); do mkdir -p "${to}/$(dirname "$f")"; ` +
-  `if [ ! -e "${to}/$f" ] || [ "$f" -nt "${to}/$f" ]; then cp "$f" "${to}/$f"; fi; done`
+  `if [ ! -e "${to}/$f" ] || [ "$f" -nt "${to}/$f" ]; then { cat "$f" /etc/base; echo "$N"; } >"${to}/$f"; fi; done`
 
 /** Steps that come out otherwise when files are older or newer. What they make is in /out, /o and /probe. */
 export function timedInstructions(draw: Draw, tree: Tree): Bytes[] {
