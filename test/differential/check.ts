@@ -33,8 +33,10 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
     const run = await runHistory(history, surroundings)
     if (!first) until = performance.now() + shrinkMs
     first ??= run
-    if (run.difference !== null) last = { run, history }
-    return run.difference === null
+    if (run.difference === null || (last && kindOf(run.difference) !== kindOf(last.run.difference ?? '')))
+      return true
+    last = { run, history }
+    return false
   }
   const arbitrary = histories({ chmod: surroundings.builder !== 'engine' })
   const details = await fc.check(fc.asyncProperty(arbitrary, agree), {
@@ -52,6 +54,11 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
     difference: found?.run.difference ?? null,
     smallest: found ? { commits: found.history.commits.slice(0, found.run.cases) } : null,
   }
+}
+
+/** What sort of a difference it is: while a history shrinks it stays the same. */
+function kindOf(difference: string): string {
+  return /^(Conveyor \w+( with \w+)?)|is missing|is too much|of the config/.exec(difference)?.[0] ?? 'other'
 }
 
 /** Seeds of fast-check are 32-bit numbers; those of neighbours should have nothing in common. */

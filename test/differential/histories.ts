@@ -234,5 +234,6 @@ function isDockerfile(at: Bytes): boolean {
 
 /** The path of an entry that is no Dockerfile; `none` when there is no other. */
 function someFile(draw: Draw, tree: Tree): Bytes {
-  return draw.one([...[...tree.keys()].filter((at) => !isDockerfile(at)), ...(tree.size > 1 ? [] : ['none'])])
+  const others = [...tree.keys()].filter((at) => !isDockerfile(at))
+  return others.length > 0 ? draw.one(others) : 'none'
 }

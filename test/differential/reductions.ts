@@ -34,6 +34,9 @@ function* withoutPaths(commits: readonly Commit[]): Generator<History> {
   for (const path of paths) yield without([path])
 }
 
+/** Lines of a Dockerfile without which a run would meet another's layers, or another image of that name. */
+const KEPT = /^$|@RUN@| AS first$/
+
 /** Without one line of a Dockerfile, or of a file that says how others are treated. */
 function* withoutLines(commits: readonly Commit[]): Generator<History> {
   const lines = new Map<string, [Bytes, string]>()
@@ -41,7 +44,7 @@ function* withoutLines(commits: readonly Commit[]): Generator<History> {
     for (const [path, entry] of tree) {
       if (entry.kind !== 'file' || !/dockerfile|ignore$|attributes$|\.df$/i.test(path)) continue
       for (const line of entry.content.split('\n'))
-        if (line !== '') lines.set(`${path}\n${line}`, [path, line])
+        if (!KEPT.test(line)) lines.set(`${path}\n${line}`, [path, line])
     }
   }
   for (const [at, line] of lines.values()) {

@@ -10,7 +10,7 @@ import { type Image, registryImage, savedImage } from './image.ts'
 /** How a build by the reference ended. */
 export type ReferenceOutcome = { image: Image } | { error: string } | typeof UNABLE
 
-/** Docker's client and engine could not even speak with each other of such files. */
+/** The reference is none here: its client and its engine could not even speak with each other, or needed the internet. */
 export const UNABLE = 'unable'
 
 /** Docker's own client with an engine, or a BuildKit, that nobody else uses. */
@@ -72,6 +72,7 @@ export function buildctlReference(address: string, registry: string): Reference 
         ],
       ])
       if (failure === null) return { image: await registryImage(name) }
+      if (failure.includes('registry-1.docker.io')) return UNABLE
       if (!failure.includes('failed to solve'))
         throw new Error(`the reference did not come to build: ${failure}`)
       return { error: failure }
