@@ -5,8 +5,7 @@ import { BUILDERS } from './surroundings.ts'
 const HELP = `npm run differential -- [options]
 
 Builds generated commits with Conveyor and with docker from a fresh checkout, and compares the images. It goes
-on where the last run with the same seed has ended. Ends with 1 when images differ. A folder in memory
-(TMPDIR=/dev/shm/x) makes it several times as fast.
+on where the last run with the same seed has ended. Ends with 1 when images differ.
 
   --cases N        commits to build on each builder, those of earlier runs included (default 100)
   --builder NAME   ${BUILDERS.join(', ')}; repeat it (default: all, one after the other)

@@ -1,9 +1,9 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startBuildkitd } from '../support/buildkitd.ts'
 import { startPrivateEngine } from '../support/engine.ts'
 import { startRegistry } from '../support/registry.ts'
-import { tempDir } from '../support/temp.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 import { startTrixieEngine } from '../support/trixie.ts'
 import { type BaseImages, publishBases } from './base-image.ts'
 import { buildctlReference, clientOf, dockerReference, openDoor, type Reference } from './reference.ts'
@@ -37,12 +37,12 @@ export async function surround(
   options: SurroundingsOptions = {},
 ): Promise<Surroundings> {
   await using resources = new AsyncDisposableStack()
-  const { path } = resources.use(await tempDir('conveyor-differential-'))
+  const { path } = resources.use(await fastFolder())
   const [repositories, scratch, dir] = ['repositories', 'scratch', 'data'].map((name) =>
     join(path, name),
   ) as [string, string, string]
   await Promise.all([mkdir(repositories), mkdir(scratch)])
-  const registry = resources.use(await startRegistry())
+  const registry = resources.use(await startRegistry({ dir: join(path, 'registry') }))
   const bases = await publishBases(registry)
   const common = {
     dir,
@@ -60,6 +60,22 @@ export async function surround(
   }
 }
 
+const MEMORY = '/dev/shm'
+/** More than any number of small images will ever need. */
+const ENOUGH_BYTES = 4 * 1024 ** 3
+
+/**
+ * A temporary folder, in memory where there is room: BuildKit has every step wait for the disk, which is most of
+ * what a small build takes.
+ */
+async function fastFolder(): Promise<TempDir> {
+  const free = await statfs(MEMORY).then(
+    ({ bavail, bsize }) => bavail * bsize,
+    () => 0,
+  )
+  return tempDir('conveyor-differential-', free > ENOUGH_BYTES ? MEMORY : undefined)
+}
+
 /** Two engines of a kind: what Conveyor is told of the first, and a reference with the second. */
 async function enginesOf(
   builder: BuilderName,
@@ -69,7 +85,8 @@ async function enginesOf(
 ): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & { reference: Reference }> {
   const RUN_NETWORK = { 'build.network': 'host' }
   if (builder === 'buildkitd') {
-    const [ours, theirs] = await Promise.all([startBuildkitd(), startBuildkitd()])
+    const start = (name: string) => startBuildkitd({ dataDir: join(path, name) })
+    const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
     resources.use(ours)
     resources.use(theirs)
     return {
@@ -79,8 +96,8 @@ async function enginesOf(
     }
   }
   if (builder === 'containerd') {
-    const start = () => startTrixieEngine({ store: 'containerd' })
-    const [ours, theirs] = await Promise.all([start(), start()])
+    const start = (name: string) => startTrixieEngine({ store: 'containerd', dataDir: join(path, name) })
+    const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
     resources.use(ours)
     resources.use(theirs)
     const door = resources.use(await openDoor(theirs))
