@@ -84,7 +84,7 @@ function copies(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
 }
 
 function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
-  const several = draw.chance(20)
+  const several = draw.chance(12)
   const sources = several ? draw.times(2, 3, () => source(draw, tree, topics)) : [source(draw, tree, topics)]
   // Places of their own, as a rule: a file over a directory is an error.
   const into = draw.one(
@@ -104,7 +104,7 @@ function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
 /** The arguments of COPY: as JSON where a blank is in them, and at times where none is. */
 function words(draw: Draw, all: Bytes[]): Bytes {
   const needed = all.some((word) => /[\s"'\\]|^$/.test(word))
-  if (!(needed ? draw.chance(92) : draw.chance(15))) return all.join(' ').replaceAll('\n', ' ')
+  if (!(needed ? draw.chance(95) : draw.chance(15))) return all.join(' ').replaceAll('\n', ' ')
   const json = (word: Bytes) =>
     `"${word.replace(/["\\]/g, '\\$&').replace(/[^ -\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`
   return `[${all.map(json).join(', ')}]`
@@ -126,7 +126,7 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
     [topics.ignores ? 20 : 8, () => '*'],
     [8, () => `${safe(folder)}*`],
     [9, () => safe(folder) + globFor(draw, name, safe)],
-    [4, () => `${safe(folders.length > 0 ? draw.one(folders) : some)}/*`],
+    [4, () => (folders.length > 0 ? `${safe(draw.one(folders))}/*` : '*')],
     [
       4,
       () =>
@@ -135,9 +135,8 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
     [3, () => `${folders.length > 0 ? safe(draw.one(folders)) : '.'}/`],
     [2, () => `./${safe(some)}`],
     [2, () => `/${safe(some)}`],
-    [2, () => `${safe(folder)}../${safe(name)}`],
-    [1, () => `${safe(some)}/../${safe(some)}`],
-    [2, () => `../${safe(some)}`],
+    [2, () => `${safe(some)}/../${safe(name)}`],
+    [1, () => `../${safe(some)}`],
     [1, () => `${safe(some)}/${draw.one(['*', '.', '..', 'a', '**'])}`],
     [
       2,
@@ -164,9 +163,12 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   ])()
 }
 
-/** A name as a source that means just it: its wildcards in brackets, and what Dockerfiles unquote quoted. */
+/** A name as a source that means just it: its wildcards escaped, and what Dockerfiles unquote quoted. */
 function literal(text: Bytes): Bytes {
-  return text.replace(/[*?[\\]/g, (char) => `[${char === '\\' ? '\\\\' : char}]`).replace(/[\\'"$]/g, '\\$&')
+  return text
+    .replace(/[*?\\]/g, '\\$&')
+    .replaceAll('[', '[[]')
+    .replace(/[\\'"$]/g, '\\$&')
 }
 
 /** A pattern that matches a name, most of the time. */

@@ -72,7 +72,7 @@ export function buildctlReference(address: string, registry: string): Reference 
         ],
       ])
       if (failure === null) return { image: await registryImage(name) }
-      if (failure.includes('registry-1.docker.io')) return UNABLE
+      if (/registry-1\.docker\.io|contains value with non-printable/.test(failure)) return UNABLE
       if (!failure.includes('failed to solve'))
         throw new Error(`the reference did not come to build: ${failure}`)
       return { error: failure }
