@@ -38,7 +38,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
     last = { run, history }
     return false
   }
-  const arbitrary = histories({ chmod: surroundings.builder !== 'engine' })
+  const arbitrary = histories({ isNew: surroundings.builder !== 'engine' })
   const details = await fc.check(fc.asyncProperty(arbitrary, agree), {
     seed: seedOf(seed, index),
     numRuns: 1,

@@ -1,13 +1,13 @@
 import type { Draw } from './draw.ts'
 import { BASE, type Bytes, directories, RUN, type Tree } from './model.ts'
-import { timedInstructions } from './timed-steps.ts'
+import { dummiesOfAnotherStage, timedInstructions } from './timed-steps.ts'
 
 /** What a Dockerfile is to be about. */
 export interface Topics {
   /** Steps that depend on what is newer than what. */
   times: boolean
-  /** The frontend knows COPY --chmod. */
-  chmod: boolean
+  /** The frontend knows COPY --chmod and COPY --link. */
+  isNew: boolean
   /** Sources may be missing. */
   failures: boolean
   /** There is a .dockerignore. */
@@ -25,6 +25,11 @@ function oneStage(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
 }
 
 function twoStages(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
+  const start = [`FROM ${BASE} AS first`, `ENV RUN=${RUN}`]
+  if (topics.times && draw.chance(30)) {
+    const { first, second } = dummiesOfAnotherStage(draw, tree, topics.isNew)
+    return [...start, ...first, `FROM ${BASE}`, `ENV RUN=${RUN}`, ...second]
+  }
   const second = draw.weighted<Bytes[]>([
     [4, [`FROM ${BASE}`, `ENV RUN=${RUN}`]],
     [1, ['FROM scratch']],
@@ -33,7 +38,8 @@ function twoStages(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
   const scratch = second[0] === 'FROM scratch'
   const from = draw.one(['/ctx', '/ctx/', '/ctx/.', '/ctx/*', '/', '/ctx/[a-m]*'])
   return [
-    ...[`FROM ${BASE} AS first`, `ENV RUN=${RUN}`, ...body(draw, tree, topics)],
+    ...start,
+    ...body(draw, tree, topics),
     ...(topics.times ? ['RUN mkdir -p /out /o /probe'] : []),
     ...second,
     ...(topics.times ? ['out', 'o', 'probe'].map((name) => `COPY --from=first /${name} /${name}/`) : []),
@@ -46,7 +52,7 @@ function twoStages(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
 function body(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
   return [
     ...(draw.chance(20) ? [draw.one(['WORKDIR /work', 'WORKDIR deep/er', 'WORKDIR /ctx'])] : []),
-    ...(topics.times ? timedInstructions(draw, tree) : []),
+    ...(topics.times ? timedInstructions(draw, tree, topics.isNew) : []),
     ...(topics.times && draw.chance(60) ? [] : copies(draw, tree, topics)),
     ...(draw.chance(10) ? ['RUN echo made >/made && ls -A / >/list'] : []),
   ]
@@ -96,9 +102,18 @@ function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
     ...(draw.chance(8)
       ? [draw.one(['--chown=1000:1000', '--chown=node', '--chown=node:node', '--chown=5'])]
       : []),
-    ...(topics.chmod && draw.chance(8) ? [draw.one(['--chmod=755', '--chmod=0600', '--chmod=644'])] : []),
+    ...(topics.isNew && draw.chance(8) ? [draw.one(['--chmod=755', '--chmod=0600', '--chmod=644'])] : []),
+    ...(topics.isNew && draw.chance(8) ? ['--link'] : []),
   ]
-  return [draw.chance(15) ? 'ADD' : 'COPY', ...flags, words(draw, [...sources, target])].join(' ')
+  const instruction = [draw.chance(15) ? 'ADD' : 'COPY', ...flags]
+  const [only = ''] = sources
+  if (sources.length === 1 && /^[\w./-]+$/.test(only) && draw.chance(8)) {
+    return [
+      `ARG WHAT=${only}`,
+      [...instruction, draw.one(['$WHAT', '\u0024{WHAT}', '"$WHAT"']), target].join(' '),
+    ].join('\n')
+  }
+  return [...instruction, words(draw, [...sources, target])].join(' ')
 }
 
 /** The arguments of COPY: as JSON where a blank is in them, and at times where none is. */

@@ -18,15 +18,15 @@ import { reductions } from './reductions.ts'
 import { SOURCES } from './timed-steps.ts'
 
 /** Any history, for builders that know COPY --chmod or do not. */
-export function histories(options: { chmod: boolean }): fc.Arbitrary<History> {
+export function histories(options: { isNew: boolean }): fc.Arbitrary<History> {
   return new HistoryArbitrary(options)
 }
 
 /** Generates with fast-check's chance, and shrinks what came out: whole commits, files and instructions go first. */
 class HistoryArbitrary extends fc.Arbitrary<History> {
-  readonly #options: { chmod: boolean }
+  readonly #options: { isNew: boolean }
 
-  constructor(options: { chmod: boolean }) {
+  constructor(options: { isNew: boolean }) {
     super()
     this.#options = options
   }
@@ -53,7 +53,7 @@ interface Theme extends Topics {
   archives: boolean
 }
 
-function history(draw: Draw, { chmod }: { chmod: boolean }): History {
+function history(draw: Draw, { isNew }: { isNew: boolean }): History {
   const times = draw.chance(35)
   const taste = times
     ? 'plain'
@@ -65,7 +65,7 @@ function history(draw: Draw, { chmod }: { chmod: boolean }): History {
   const theme: Theme = {
     pool: namePool(draw, taste),
     times,
-    chmod,
+    isNew,
     failures: !times && draw.chance(15),
     links: draw.chance(40),
     attributes: draw.chance(35),

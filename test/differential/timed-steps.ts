@@ -11,32 +11,68 @@ const update = (from: string, to: string) =>
   `if [ ! -e "${to}/$f" ] || [ "$f" -nt "${to}/$f" ]; then { cat "$f" /etc/base; echo "$N"; } >"${to}/$f"; fi; done`
 
 /** Steps that come out otherwise when files are older or newer. What they make is in /out, /o and /probe. */
-export function timedInstructions(draw: Draw, tree: Tree): Bytes[] {
-  const sources = [...tree.keys()].filter((path) => path.startsWith(`${SOURCES}/`))
-  const names = sources.map((path) => path.slice(SOURCES.length + 1))
+export function timedInstructions(draw: Draw, tree: Tree, isNew: boolean): Bytes[] {
+  const sources = sourcesOf(tree)
+  const names = namesOf(tree)
   return draw.weighted<() => Bytes[]>([
-    [4, () => dummies(draw, names)],
+    [4, () => dummies(draw, names, isNew)],
     [4, () => cacheMount(draw)],
     [2, () => boundCacheMount(draw)],
     [4, () => probes(draw, sources)],
-    [2, () => [...dummies(draw, names), ...cacheMount(draw)]],
+    [2, () => [...dummies(draw, names, isNew), ...cacheMount(draw)]],
   ])()
 }
 
 /** Dependencies first, on sources that stand for the real ones, as with cargo. */
-function dummies(draw: Draw, names: readonly Bytes[]): Bytes[] {
+function dummies(draw: Draw, names: readonly Bytes[], isNew: boolean): Bytes[] {
+  return [...makeDummies(draw, names), ...replaceDummies(draw, isNew)]
+}
+
+function makeDummies(draw: Draw, names: readonly Bytes[]): Bytes[] {
   const some = names.length > 0 ? names : ['a']
+  const make = draw.one([
+    'echo dummy >$f && cp $f /o/$f',
+    'touch $f && cat $f >/o/$f',
+    'echo dummy | tee $f >/o/$f',
+  ])
   return [
     ...lockFile(draw),
-    `RUN mkdir -p /${SOURCES} /o && cd /${SOURCES} && for f in ${some.join(' ')}; do echo dummy >$f && cp $f /o/$f; done`,
-    draw.one([
-      `COPY ${SOURCES} /${SOURCES}`,
-      `COPY ${SOURCES}/ /${SOURCES}/`,
-      `COPY ${SOURCES}/* /${SOURCES}/`,
-      'COPY . /',
-    ]),
-    `RUN ${update(`/${SOURCES}`, '/o')}`,
+    `RUN mkdir -p /${SOURCES} /o && cd /${SOURCES} && for f in ${some.join(' ')}; do ${make}; done`,
   ]
+}
+
+function replaceDummies(draw: Draw, isNew: boolean): Bytes[] {
+  const copy = draw.one([
+    `${SOURCES} /${SOURCES}`,
+    `${SOURCES}/ /${SOURCES}/`,
+    `${SOURCES}/* /${SOURCES}/`,
+    '. /',
+  ])
+  const link = isNew && draw.chance(30) ? '--link ' : ''
+  return [`COPY ${link}${copy}`, `RUN ${update(`/${SOURCES}`, '/o')}`]
+}
+
+/** Stand-ins, and what is made of them, in a stage of their own: what belongs there, and what behind it. */
+export function dummiesOfAnotherStage(
+  draw: Draw,
+  tree: Tree,
+  isNew: boolean,
+): { first: Bytes[]; second: Bytes[] } {
+  const copied = draw.one(['COPY --from=first /o /o', `COPY --from=first /o /o/`, 'COPY --from=0 /o/ /o/'])
+  return {
+    first: makeDummies(draw, namesOf(tree)),
+    second: draw.chance(70)
+      ? [copied, ...replaceDummies(draw, isNew)]
+      : replaceDummies(draw, isNew).toSpliced(1, 0, copied),
+  }
+}
+
+function sourcesOf(tree: Tree): Bytes[] {
+  return [...tree.keys()].filter((path) => path.startsWith(`${SOURCES}/`))
+}
+
+function namesOf(tree: Tree): Bytes[] {
+  return sourcesOf(tree).map((path) => path.slice(SOURCES.length + 1))
 }
 
 /** What is copied before a step that it must run again for. */
