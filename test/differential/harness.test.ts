@@ -10,6 +10,7 @@ import { comparableProbes, difference } from './compare.ts'
 import { histories } from './histories.ts'
 import { type Image, imageOf } from './image.ts'
 import { type Commit, type Entry, type History, toBuffer } from './model.ts'
+import { MUTANTS, mutate } from './mutants.ts'
 import { reductions } from './reductions.ts'
 import { createRepository, filled } from './repository.ts'
 import { script } from './script.ts'
@@ -223,6 +224,17 @@ describe('generated histories', () => {
     }
   })
 })
+
+test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
+  'the fault %s fits the source',
+  async (_, mutant) => {
+    await using folder = await tempDir()
+    const src = await mutate(mutant, folder.path)
+    for (const { file, to } of mutant.changes) {
+      expect(await readFile(join(src, 'lib', file), 'utf8')).toContain(to)
+    }
+  },
+)
 
 test('words are filled in wherever they stand', () => {
   expect(filled('FROM @BASE@\nENV RUN=@RUN@ id=@RUN@', WORDS)).toBe(

@@ -19,7 +19,10 @@ const PATHS = 'buildkit/follow-paths.ts'
 const WANTED = 'buildkit/wanted-paths.ts'
 const SYNC = 'buildkit/file-sync.ts'
 const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
-const COMPILED = 'const matches = compileGlob(pattern)\n    if (matches) return matches'
+const COMPILED = '.map(compileGlob)'
+/** The pattern's matcher, which `expression` makes of `pattern` and of the right one, `matches`. */
+const compiled = (expression: string) =>
+  `.map((pattern) => {\n    const matches = compileGlob(pattern)\n    return matches && ((path: string) => ${expression})\n  })`
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -83,7 +86,7 @@ export const MUTANTS: readonly Mutant[] = [
       {
         file: PATHS,
         from: COMPILED,
-        to: 'const matches = compileGlob(pattern)\n    if (matches) return (path: string) => !/(^|\\/)\\./.test(path) && matches(path)',
+        to: compiled('!/(^|\\/)\\./.test(path) && matches(path)'),
       },
     ],
   },
@@ -94,7 +97,7 @@ export const MUTANTS: readonly Mutant[] = [
       {
         file: PATHS,
         from: COMPILED,
-        to: "const matches = compileGlob(pattern)\n    if (matches) return (path: string) => (pattern.includes('(') ? posix.matchesGlob(path, pattern) : matches(path))",
+        to: compiled("pattern.includes('(') ? posix.matchesGlob(path, pattern) : matches(path)"),
       },
     ],
   },
@@ -105,7 +108,7 @@ export const MUTANTS: readonly Mutant[] = [
       {
         file: PATHS,
         from: COMPILED,
-        to: 'const matches = compileGlob(pattern)\n    if (matches) return (path: string) => posix.matchesGlob(path, pattern)',
+        to: compiled('posix.matchesGlob(path, pattern)'),
       },
     ],
   },
@@ -127,8 +130,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: WANTED,
-        from: '  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return all\n',
-        to: '  void torn\n  void entries\n  if (all.length >= 0) return all\n',
+        from: '  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return pieces(values)\n',
+        to: '  void torn\n  void entries\n  if (all.length >= 0) return pieces(values)\n',
       },
     ],
   },
