@@ -6,7 +6,7 @@ import { script } from './script.ts'
 import { BUILDERS, type Surroundings, surround } from './surroundings.ts'
 
 /** Commits of generated histories for each builder; `npm run differential` goes on from there. */
-const CASES = 15
+const CASES = 10
 const SEED = 1
 
 describe.each(BUILDERS)('%s gives what docker gives from a fresh checkout', (builder) => {
