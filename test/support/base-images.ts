@@ -90,7 +90,7 @@ async function commentOf(docker: Docker, name: string): Promise<string | undefin
   }
 }
 
-async function busyboxEntries(): Promise<TarEntry[]> {
+export async function busyboxEntries(): Promise<TarEntry[]> {
   const busybox = findProgram('busybox')
   const { stdout } = await run(busybox, ['--list-full'])
   const applets = stdout.split('\n').filter((path) => path !== '' && path !== 'bin/busybox')
@@ -117,7 +117,7 @@ async function nodeEntries(): Promise<TarEntry[]> {
 }
 
 /** The shared libraries and the loader that a program needs, at the paths where it looks for them. */
-async function libraries(program: string): Promise<TarEntry[]> {
+export async function libraries(program: string): Promise<TarEntry[]> {
   // ldd ends with status 1 and "not a dynamic executable" for a static one.
   const { stdout } = await run('ldd', [program]).catch((error: { stdout: string; stderr: string }) => {
     if (/not a dynamic/.test(error.stdout + error.stderr)) return { stdout: '' }

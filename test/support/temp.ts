@@ -7,9 +7,9 @@ export interface TempDir extends AsyncDisposable {
   path: string
 }
 
-/** A new empty folder under the system's temporary one; removed with everything in it when disposed. */
-export async function tempDir(prefix = 'conveyor-test-'): Promise<TempDir> {
-  const path = await realpath(await mkdtemp(join(tmpdir(), prefix)))
+/** A new empty folder, under the system's temporary one by default; removed with everything in it when disposed. */
+export async function tempDir(prefix = 'conveyor-test-', parent = tmpdir()): Promise<TempDir> {
+  const path = await realpath(await mkdtemp(join(parent, prefix)))
   return {
     path,
     [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }),

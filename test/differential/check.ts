@@ -1,0 +1,67 @@
+import fc from 'fast-check'
+import { histories } from './histories.ts'
+import type { History } from './model.ts'
+import { type Run, runHistory } from './run.ts'
+import type { Surroundings } from './surroundings.ts'
+
+/** The outcome of one history that was generated. */
+export interface Checked extends Run {
+  /** The smallest history found that still differs; null when none does. */
+  smallest: History | null
+}
+
+export interface CheckOptions {
+  /** Together with the index it says which history is generated. */
+  seed: number
+  index: number
+  /** How long a smaller history is looked for, in milliseconds; 0 for not at all. */
+  shrinkMs: number
+}
+
+/** Generates one history, builds it on both sides, and shrinks it if they differ. */
+export async function checkHistory(surroundings: Surroundings, options: CheckOptions): Promise<Checked> {
+  const { seed, index, shrinkMs } = options
+  let first: Run | null = null
+  let last: { run: Run; history: History } | null = null
+  const tried = new Set<string>()
+  let until = Number.POSITIVE_INFINITY
+  const agree = async (history: History): Promise<boolean> => {
+    if (first?.difference && performance.now() > until) return true
+    const key = JSON.stringify(history.commits.map(({ tree, base }) => [base, ...tree]))
+    if (tried.has(key)) return true
+    tried.add(key)
+    const run = await runHistory(history, surroundings)
+    if (!first) until = performance.now() + shrinkMs
+    first ??= run
+    if (run.difference === null || (last && kindOf(run.difference) !== kindOf(last.run.difference ?? '')))
+      return true
+    last = { run, history }
+    return false
+  }
+  const arbitrary = histories({ isNew: surroundings.builder !== 'engine' })
+  const details = await fc.check(fc.asyncProperty(arbitrary, agree), {
+    seed: seedOf(seed, index),
+    numRuns: 1,
+    endOnFailure: shrinkMs === 0,
+  })
+  if (!first) throw details.errorInstance ?? new Error('nothing was generated')
+  const cases = (first as Run).cases
+  const found = last as { run: Run; history: History } | null
+  if (!found && details.failed) throw details.errorInstance
+  return {
+    ...(first as Run),
+    cases,
+    difference: found?.run.difference ?? null,
+    smallest: found ? { commits: found.history.commits.slice(0, found.run.cases) } : null,
+  }
+}
+
+/** What sort of a difference it is: while a history shrinks it stays the same. */
+function kindOf(difference: string): string {
+  return /^(Conveyor \w+( with \w+)?)|is missing|is too much|of the config/.exec(difference)?.[0] ?? 'other'
+}
+
+/** Seeds of fast-check are 32-bit numbers; those of neighbours should have nothing in common. */
+function seedOf(seed: number, index: number): number {
+  return Math.imul(seed ^ Math.imul(index + 1, 0x9e3779b1), 0x85ebca6b) | 0
+}

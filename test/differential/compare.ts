@@ -1,0 +1,108 @@
+import type { Image, ImageEntry } from './image.ts'
+import { type Bytes, type Commit, same, shown, type Tree } from './model.ts'
+import type { ReferenceOutcome, UNABLE } from './reference.ts'
+import type { SubjectOutcome } from './subject.ts'
+
+/** Folder of an image whose files say what was newer than what: see `comparableProbes`. */
+export const PROBES = 'probe/'
+/** Folders of an image that depend on times in any way. */
+const TIMED = /^(probe|out|o|dummy)(\/|$)/
+
+/** Where generated repositories have their Dockerfile, or the link to it and where that leads. */
+const DOCKERFILES = /^(dockerfile|build\/app\.df)$/i
+
+/** What of a commit's image can be compared. */
+export interface Rules {
+  /** Paths of context files whose probes must have come out the same. */
+  probes: ReadonlySet<Bytes>
+  /** Whether what steps made because something was newer is compared. */
+  timed: boolean
+}
+
+/** How the two outcomes differ, for people; null when they do not. */
+export function difference(
+  ours: SubjectOutcome,
+  theirs: Exclude<ReferenceOutcome, typeof UNABLE>,
+  rules: Rules,
+): string | null {
+  const { failure, image } = ours
+  if (failure && failure.kind !== 'build_failed') {
+    const reference = 'error' in theirs ? `failed too:\n${theirs.error}` : 'built it'
+    return `Conveyor ended with ${failure.kind} after ${(ours.ms / 1000).toFixed(1)} s:\n${failure.error}\nthe reference ${reference}`
+  }
+  if ('error' in theirs) return failure ? null : `Conveyor built it, the reference failed:\n${theirs.error}`
+  if (!image) return `Conveyor failed, the reference built it:\n${failure?.error}`
+  const lines = [...fileDifferences(image, theirs.image, rules), ...configDifferences(image, theirs.image)]
+  return lines.length > 0 ? lines.join('\n') : null
+}
+
+function fileDifferences(ours: Image, theirs: Image, rules: Rules): string[] {
+  const lines: string[] = []
+  for (const path of new Set([...ours.files.keys(), ...theirs.files.keys()])) {
+    if (!isCompared(path, rules)) continue
+    const [one, other] = [ours.files.get(path), theirs.files.get(path)]
+    if (!one) lines.push(`${shown(path)} is missing; the reference has ${described(other)}`)
+    else if (!other) lines.push(`${shown(path)} is too much: ${described(one)}`)
+    else if (described(one) !== described(other) || !one.content.equals(other.content)) {
+      lines.push(`${shown(path)} is ${described(one)}; in the reference ${described(other)}`)
+    }
+  }
+  return lines
+}
+
+function isCompared(path: Bytes, { probes, timed }: Rules): boolean {
+  if (!TIMED.test(path)) return true
+  if (!timed) return false
+  if (!path.startsWith(PROBES)) return true
+  const probed = Buffer.from(path.slice(PROBES.length), 'hex').toString('latin1')
+  return probes.has(probed)
+}
+
+function described(entry: ImageEntry | undefined): string {
+  if (!entry) return 'nothing'
+  const { type, mode, uid, gid, link, content } = entry
+  const what =
+    type === 'symlink'
+      ? `-> ${shown(link)}`
+      : type === 'file'
+        ? `${content.length} bytes ${sample(content)}`
+        : ''
+  return `${type} ${mode.toString(8)} ${uid}:${gid} ${what}`.trim()
+}
+
+function sample(content: Buffer): string {
+  return shown(content.toString('latin1', 0, 60))
+}
+
+function configDifferences(ours: Image, theirs: Image): string[] {
+  return Object.keys(theirs.config).flatMap((key) => {
+    const [one, other] = [ours, theirs].map(({ config }) => JSON.stringify(withoutNothing(config[key])))
+    return one === other ? [] : [`${key} of the config is ${one}; in the reference ${other}`]
+  })
+}
+
+/** Empty, absent and null mean the same in a config. */
+function withoutNothing(value: unknown): unknown {
+  const empty =
+    value === '' ||
+    value === undefined ||
+    (typeof value === 'object' && value && Object.keys(value).length === 0)
+  return empty ? null : value
+}
+
+/**
+ * The one allowed difference to a checkout: a file that is the same as when this BuildKit last got the files of
+ * the repository keeps the time that it had then, where a fresh checkout gives it a new one. So whether a file
+ * is newer than something is compared only where it must come out the same: for files that differ, in content,
+ * mode or kind, from every commit since the last that Conveyor built to its end (of which BuildKit may have got
+ * files), and for all files in the first build and where the Dockerfile or the base image is another one. What
+ * steps then MAKE of the files is always compared.
+ * @param since the commits from that last one to the one before this, oldest first; empty for the first build
+ */
+export function comparableProbes({ tree, base }: Commit, since: readonly Commit[]): Set<Bytes> {
+  const all = [...tree.keys()]
+  const dockerfile = (one: Tree) => JSON.stringify([...one].filter(([path]) => DOCKERFILES.test(path)).sort())
+  const anew = since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
+  const differs = (path: Bytes) => since.every((one) => !same(one.tree.get(path), tree.get(path)))
+  return new Set(anew ? all : all.filter(differs))
+}

@@ -1,0 +1,111 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { projectRoot } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { checkHistory } from './check.ts'
+import { mutantsOf, mutate } from './mutants.ts'
+import { script } from './script.ts'
+import { type BuilderName, surround } from './surroundings.ts'
+
+export interface Exploration {
+  builder: BuilderName
+  seed: number
+  /** Commits to build, with those of earlier runs that ended in between. */
+  cases: number
+  /** Index of the first history; null: where the last run with this seed has ended. */
+  from: number | null
+  /** Whether to go on after the first difference. */
+  keepGoing: boolean
+  shrinkMs: number
+  timeoutMs: number
+  /** The `src` of another Conveyor. */
+  src: string | undefined
+  say(line: string): void
+  stop: AbortSignal
+}
+
+/** How far a seed has come on a builder. */
+interface Progress {
+  next: number
+  cases: number
+  /** Of them, those that failed on both sides. */
+  failed: number
+  /** Indexes of the histories that differ. */
+  different: number[]
+}
+
+/** Goes through the histories of a seed; resolves to the number of those that differ. */
+export async function explore(exploration: Exploration): Promise<number> {
+  const { builder, seed, say, stop } = exploration
+  const file = join(projectRoot, `.conveyor/differential/${builder}-${seed}.json`)
+  const progress = exploration.from === null ? await read(file) : nothing(exploration.from)
+  await using surroundings = await surround(builder, exploration)
+  const begun = performance.now()
+  const before = progress.cases
+  while (progress.cases < exploration.cases && !stop.aborted) {
+    const index = progress.next++
+    const found = await checkHistory(surroundings, { ...exploration, index })
+    progress.cases += found.cases
+    progress.failed += found.failed
+    if (found.smallest) {
+      progress.different.push(index)
+      say(
+        `\n=== ${builder}, seed ${seed}, history ${index}, case ${progress.cases}: DIFFERENT\n${found.difference}\n--- script\n${script(found.smallest)}`,
+      )
+    }
+    await write(file, progress)
+    const pace = (performance.now() - begun) / 1000 / Math.max(1, progress.cases - before)
+    say(
+      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.different.length} histories differ, ${pace.toFixed(2)} s a case`,
+    )
+    if (found.smallest && !exploration.keepGoing) break
+  }
+  return progress.different.length
+}
+
+/** Puts each fault back, and looks for it; resolves to the number of those that were not found. */
+export async function exploreMutants(exploration: Exploration, only: readonly string[]): Promise<number> {
+  const { builder, seed, say, stop } = exploration
+  let missed = 0
+  for (const mutant of mutantsOf(builder)) {
+    if (stop.aborted || (only.length > 0 && !only.includes(mutant.name))) continue
+    await using folder = await tempDir('conveyor-mutant-')
+    const src = await mutate(mutant, folder.path)
+    await using surroundings = await surround(builder, { ...exploration, src })
+    let cases = 0
+    let found: string | null = null
+    for (
+      let index = exploration.from ?? 0;
+      cases < exploration.cases && found === null && !stop.aborted;
+      index++
+    ) {
+      const checked = await checkHistory(surroundings, { seed, index, shrinkMs: 0 })
+      cases += checked.cases
+      found = checked.difference
+    }
+    if (found === null) missed++
+    say(
+      `${builder} seed ${seed}: ${mutant.name} (${mutant.fault}): ${found === null ? 'NOT found' : 'found'} at case ${cases}`,
+    )
+    if (found !== null) say(`  ${found.split('\n', 2).join('\n  ')}`)
+  }
+  return missed
+}
+
+function nothing(next: number): Progress {
+  return { next, cases: 0, failed: 0, different: [] }
+}
+
+async function read(file: string): Promise<Progress> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as Progress
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return nothing(0)
+    throw error
+  }
+}
+
+async function write(file: string, progress: Progress): Promise<void> {
+  await mkdir(dirname(file), { recursive: true })
+  await writeFile(file, JSON.stringify(progress))
+}

@@ -1,0 +1,187 @@
+import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { projectRoot } from '../support/processes.ts'
+import { BUILDERS, type BuilderName } from './surroundings.ts'
+
+/** A fault that Conveyor once had, or nearly, put back into a copy of its source. */
+export interface Mutant {
+  name: string
+  /** What goes wrong with it. */
+  fault: string
+  /** Where it shows; everywhere by default. */
+  builders?: readonly BuilderName[]
+  /** In files of src/lib: what is there, once, and what stands there instead. */
+  changes: { file: string; from: string; to: string }[]
+}
+
+const TIMES = 'buildkit/file-times.ts'
+const PATHS = 'buildkit/follow-paths.ts'
+const WANTED = 'buildkit/wanted-paths.ts'
+const SYNC = 'buildkit/file-sync.ts'
+const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
+const COMPILED = '.map(compileGlob)'
+/** The pattern's matcher, which `expression` makes of `pattern` and of the right one, `matches`. */
+const compiled = (expression: string) =>
+  `.map((pattern) => {\n    const matches = compileGlob(pattern)\n    return matches && ((path: string) => ${expression})\n  })`
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'one-old-time',
+    fault: 'all files carry one constant old time; what differs is told by the nanoseconds',
+    changes: [
+      {
+        file: TIMES,
+        from: 'return this.of(entry) !== this.now',
+        to: 'return this.now < 0n && this.of(entry) === 0n',
+      },
+      {
+        file: TIMES,
+        from: '    return this.#entries.get(entry)?.time ?? this.now',
+        to: "    return 315_532_800n * 1_000_000_000n + BigInt(Number.parseInt(entry.contentId.replace(/^sha256:/, '').slice(0, 12) || '0', 16) % 1_000_000_000)",
+      },
+    ],
+  },
+  {
+    name: 'time-of-content',
+    fault: 'a revert to an earlier content has the time that this had then',
+    changes: [
+      {
+        file: TIMES,
+        from: '      entries.set(entry, { id, time: index === undefined ? now : (kept?.times[index] ?? now) })',
+        to: '      const first = ((globalThis as { first?: Map<string, bigint> }).first ??= new Map())\n      if (!first.has(id + basis)) first.set(id + basis, now)\n      entries.set(entry, { id, time: first.get(id + basis) ?? now })\n      void index',
+      },
+    ],
+  },
+  {
+    name: 'same-after-dockerfile',
+    fault: 'a changed Dockerfile does not make files new',
+    changes: [{ file: TIMES, from: 'known && key?.equals(known.basis) ? known : null', to: 'known' }],
+  },
+  {
+    name: 'same-on-another-base',
+    fault: 'a base image that has moved does not make files new',
+    changes: [
+      {
+        file: 'build/sync-basis.ts',
+        from: 'settingsKey(settings), digests])',
+        to: 'settingsKey(settings), digests.length])',
+      },
+    ],
+  },
+  {
+    name: 'dummies-stay',
+    fault: 'sources that are unchanged stay older than what a step before COPY made in their place',
+    changes: [
+      {
+        file: 'builder/sync.ts',
+        from: 'const isKnown = !this.#madeSources && !progress.ranBeforeCopy.some(mayMakeSources)',
+        to: 'const isKnown = true',
+      },
+    ],
+  },
+  {
+    name: 'no-hidden-files',
+    fault: 'wildcards match no name that begins with a dot',
+    changes: [
+      {
+        file: PATHS,
+        from: COMPILED,
+        to: compiled('!/(^|\\/)\\./.test(path) && matches(path)'),
+      },
+    ],
+  },
+  {
+    name: 'parentheses',
+    fault: 'parentheses in a pattern are those of an extended glob',
+    changes: [
+      {
+        file: PATHS,
+        from: COMPILED,
+        to: compiled("pattern.includes('(') ? posix.matchesGlob(path, pattern) : matches(path)"),
+      },
+    ],
+  },
+  {
+    name: 'node-globs',
+    fault: "patterns are matched by Node's own globs",
+    changes: [
+      {
+        file: PATHS,
+        from: COMPILED,
+        to: compiled('posix.matchesGlob(path, pattern)'),
+      },
+    ],
+  },
+  {
+    name: 'not-unescaped',
+    fault: 'names outside ASCII are taken as they come, escaped',
+    builders: NEW,
+    changes: [
+      {
+        file: WANTED,
+        from: "-encoded`)[0] === '1'",
+        to: "-encoded`)[0] === 'never'",
+      },
+    ],
+  },
+  {
+    name: 'commas-split',
+    fault: 'a path with a comma in it is taken for two, and not found beside other paths',
+    changes: [
+      {
+        file: WANTED,
+        from: '  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return pieces(values)\n',
+        to: '  void torn\n  void entries\n  if (all.length >= 0) return pieces(values)\n',
+      },
+    ],
+  },
+  {
+    name: 'converted-hang',
+    fault: 'converted files are never sent: the build waits until its time is over',
+    changes: [
+      {
+        file: SYNC,
+        from: '    transfer.files++\n',
+        to: "    if (entry.contentId.startsWith('sha256:')) await new Promise(() => {})\n    transfer.files++\n",
+      },
+    ],
+  },
+  {
+    name: 'converted-number',
+    fault: 'the time of a converted file is no number',
+    changes: [
+      {
+        file: SYNC,
+        from: 'modTime: time,',
+        to: "modTime: entry.contentId.startsWith('sha256:') ? BigInt(Number.parseInt(entry.contentId, 16)) : time,",
+      },
+    ],
+  },
+]
+
+export function mutantsOf(builder: BuilderName): Mutant[] {
+  return MUTANTS.filter(({ builders = BUILDERS }) => builders.includes(builder))
+}
+
+/**
+ * Makes a copy of this project's source with the fault in it; resolves to its `src`.
+ * @throws Error when the source is not what the fault was made for
+ */
+export async function mutate({ name, changes }: Mutant, folder: string): Promise<string> {
+  const src = join(folder, 'src')
+  await mkdir(folder, { recursive: true })
+  await cp(join(projectRoot, 'src'), src, { recursive: true })
+  for (const needed of ['node_modules', 'package.json'])
+    await symlink(join(projectRoot, needed), join(folder, needed))
+  for (const { file, from, to } of changes) {
+    const path = join(src, 'lib', file)
+    const text = await readFile(path, 'utf8')
+    if (text.split(from).length !== 2)
+      throw new Error(`the fault ${name} does not fit src/lib/${file} any more: look for\n${from}`)
+    await writeFile(
+      path,
+      text.replace(from, () => to),
+    )
+  }
+  return src
+}

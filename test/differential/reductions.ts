@@ -1,0 +1,92 @@
+import type { Bytes, Commit, Entry, History } from './model.ts'
+
+/** Histories that are a little smaller, the boldest first. */
+export function* reductions({ commits }: History): Generator<History> {
+  yield* withoutCommits(commits)
+  if (commits.some(({ base }) => base !== 1))
+    yield { commits: commits.map(({ tree }) => ({ tree, base: 1 })) }
+  yield* withoutPaths(commits)
+  yield* withoutLines(commits)
+  yield* withPlainContents(commits)
+}
+
+function* withoutCommits(commits: readonly Commit[]): Generator<History> {
+  if (commits.length < 2) return
+  yield { commits: commits.slice(0, Math.ceil(commits.length / 2)) }
+  for (const index of commits.keys()) yield { commits: commits.filter((_, at) => at !== index) }
+}
+
+function* withoutPaths(commits: readonly Commit[]): Generator<History> {
+  const paths = [...new Set(commits.flatMap(({ tree }) => [...tree.keys()]))].filter(
+    (path) => !/^dockerfile$/i.test(path),
+  )
+  const without = (some: Bytes[]) => ({
+    commits: commits.map(({ tree, base }) => ({
+      tree: new Map([...tree].filter(([path]) => !some.includes(path))),
+      base,
+    })),
+  })
+  if (paths.length > 3) {
+    const half = Math.ceil(paths.length / 2)
+    yield without(paths.slice(half))
+    yield without(paths.slice(0, half))
+  }
+  for (const path of paths) yield without([path])
+}
+
+/** Lines of a Dockerfile without which a run would meet another's layers, or another image of that name. */
+const KEPT = /^$|@RUN@| AS first$/
+
+/** Without one line of a Dockerfile, or of a file that says how others are treated. */
+function* withoutLines(commits: readonly Commit[]): Generator<History> {
+  const lines = new Map<string, [Bytes, string]>()
+  for (const { tree } of commits) {
+    for (const [path, entry] of tree) {
+      if (entry.kind !== 'file' || !/dockerfile|ignore$|attributes$|\.df$/i.test(path)) continue
+      for (const line of entry.content.split('\n'))
+        if (!KEPT.test(line)) lines.set(`${path}\n${line}`, [path, line])
+    }
+  }
+  for (const [at, line] of lines.values()) {
+    yield mapped(commits, (path, entry) => {
+      if (path !== at || entry.kind !== 'file') return entry
+      return {
+        ...entry,
+        content: entry.content
+          .split('\n')
+          .filter((one) => one !== line)
+          .join('\n'),
+      }
+    })
+  }
+}
+
+/** What is long, or executable, is neither. */
+function* withPlainContents(commits: readonly Commit[]): Generator<History> {
+  const paths = new Set(
+    commits.flatMap(({ tree }) => [...tree].filter(([, one]) => one.kind === 'file').map(([path]) => path)),
+  )
+  for (const at of paths) {
+    if (/dockerfile|ignore$|attributes$|\.df$/i.test(at)) continue
+    const plain = (content: Bytes) => (content.length > 20 ? content.slice(0, 8) : content)
+    const smaller = mapped(commits, (path, entry) =>
+      path === at && entry.kind === 'file'
+        ? { ...entry, content: plain(entry.content), executable: false }
+        : entry,
+    )
+    if (
+      JSON.stringify(smaller.commits.map(({ tree }) => tree.get(at))) !==
+      JSON.stringify(commits.map(({ tree }) => tree.get(at)))
+    )
+      yield smaller
+  }
+}
+
+function mapped(commits: readonly Commit[], change: (path: Bytes, entry: Entry) => Entry): History {
+  return {
+    commits: commits.map(({ tree, base }) => ({
+      tree: new Map([...tree].map(([path, entry]) => [path, change(path, entry)])),
+      base,
+    })),
+  }
+}

@@ -1,0 +1,158 @@
+import { execFile } from 'node:child_process'
+import { connect, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { promisify } from 'node:util'
+import { docker, type Engine } from '../support/engine.ts'
+import { freePort, projectRoot } from '../support/processes.ts'
+import { type Image, registryImage, savedImage } from './image.ts'
+
+/** How a build by the reference ended. */
+export type ReferenceOutcome = { image: Image } | { error: string } | typeof UNABLE
+
+/** The reference is none here: its client and its engine could not even speak with each other, or needed the internet. */
+export const UNABLE = 'unable'
+
+/** Docker's own client with an engine, or a BuildKit, that nobody else uses. */
+export interface Reference {
+  /** Builds a folder with everything that is in it. */
+  build(folder: string): Promise<ReferenceOutcome>
+}
+
+const run = promisify(execFile)
+/** A reference that hangs is no reference. */
+const LIMIT_MS = 120_000
+const BUILDCTL = join(projectRoot, '.conveyor/buildkitd/buildctl')
+
+/** `docker build` with BuildKit. @param client a docker of the engine's generation */
+export function dockerReference(engine: Engine, client: string): Reference {
+  const images = docker(engine)
+  let builds = 0
+  return {
+    async build(folder) {
+      const name = `reference:${builds++}`
+      const args = [
+        'build',
+        '--quiet',
+        ...(engine.network ? ['--network', engine.network] : []),
+        '--tag',
+        name,
+        folder,
+      ]
+      const failure = await failureOf(client, args, { DOCKER_BUILDKIT: '1', DOCKER_HOST: engine.dockerHost })
+      // In 20.10, a path with a control character in it breaks the headers that it travels in.
+      if (failure?.includes('RST_STREAM with error code: PROTOCOL_ERROR')) return UNABLE
+      if (failure !== null) return { error: failure }
+      const image = images.getImage(name)
+      const saved = await buffer(await image.get())
+      await image.remove()
+      return { image: savedImage(saved) }
+    },
+  }
+}
+
+/**
+ * `buildctl build`, which is what `docker build` has become: the folder goes to BuildKit in the same way, and
+ * the same Dockerfile frontend reads it.
+ * @param address of the BuildKit, `unix:///...`
+ * @param registry where images go, `127.0.0.1:PORT`
+ */
+export function buildctlReference(address: string, registry: string): Reference {
+  let builds = 0
+  return {
+    async build(folder) {
+      const name = `${registry}/reference:${process.pid}-${builds++}`
+      const failure = await failureOf(BUILDCTL, [
+        ...['--addr', address, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'],
+        ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`],
+        ...['--opt', 'force-network-mode=host', '--allow', 'network.host'],
+        ...[
+          '--output',
+          `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`,
+        ],
+      ])
+      if (failure === null) return { image: await registryImage(name) }
+      if (/registry-1\.docker\.io|contains value with non-printable/.test(failure)) return UNABLE
+      if (!failure.includes('failed to solve'))
+        throw new Error(`the reference did not come to build: ${failure}`)
+      return { error: failure }
+    },
+  }
+}
+
+/** What a program printed when it failed; null when it did not. */
+async function failureOf(
+  program: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<string | null> {
+  const path = { PATH: process.env.PATH, HOME: '/nonexistent' }
+  try {
+    await run(program, args, { env: { ...path, ...env }, timeout: LIMIT_MS, maxBuffer: 1 << 24 })
+    return null
+  } catch (error) {
+    const { killed, stderr, message } = error as Error & { killed?: boolean; stderr?: string }
+    if (killed) throw new Error(`${program} ${args.join(' ')} did not end: ${message}`)
+    return stderr || message
+  }
+}
+
+/** Where a BuildKit inside an engine listens for clients like buildctl. */
+export interface Door extends AsyncDisposable {
+  /** `tcp://127.0.0.1:PORT` */
+  readonly address: string
+}
+
+/** Opens a port on which the BuildKit of an engine speaks gRPC right away, as a standalone one does. */
+export async function openDoor(engine: Pick<Engine, 'dockerHost'>): Promise<Door> {
+  const path = engine.dockerHost.replace(/^unix:\/\//, '')
+  const open = new Set<Socket>()
+  const server = createServer((client) => {
+    const inside = connect(path)
+    for (const [one, other] of [
+      [client, inside],
+      [inside, client],
+    ] as const) {
+      open.add(one)
+      one.on('error', () => other.destroy())
+      one.on('close', () => {
+        other.destroy()
+        open.delete(one)
+      })
+    }
+    inside.write('POST /grpc HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
+    let head = Buffer.alloc(0)
+    const onHead = (chunk: Buffer) => {
+      head = Buffer.concat([head, chunk])
+      const end = head.indexOf('\r\n\r\n')
+      if (end < 0) return
+      inside.off('data', onHead)
+      client.write(head.subarray(end + 4))
+      inside.pipe(client)
+      // Not before: what comes with the request is lost when the engine takes the connection over.
+      client.pipe(inside)
+    }
+    inside.on('data', onHead)
+  })
+  const port = await freePort()
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  return {
+    address: `tcp://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      for (const socket of open) socket.destroy()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** A `docker` whose version is the engine's, major and minor: newer ones speak otherwise with BuildKit. */
+export async function clientOf(engine: Engine): Promise<string> {
+  const { Version } = await docker(engine).version()
+  const wanted = Version.split('.').slice(0, 2).join('.')
+  for (const folder of (process.env.PATH ?? '').split(':')) {
+    const program = join(folder, 'docker')
+    const { stdout } = await run(program, ['--version']).catch(() => ({ stdout: '' }))
+    if (stdout.includes(` ${wanted}.`)) return program
+  }
+  throw new Error(`no docker ${wanted} in PATH: the reference of an engine ${Version} needs a client like it`)
+}

@@ -1,0 +1,56 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createGitRepository, type FileContent, gitEnv } from '../support/git-repository.ts'
+import { start } from '../support/processes.ts'
+import { BASE, type Bytes, type Entry, RUN, same, type Tree, toBuffer } from './model.ts'
+
+/** A bare repository that a history is written into, commit by commit. */
+export interface TestRepository {
+  readonly dir: string
+  /** Makes a commit that holds exactly this; resolves to its id. */
+  commit(tree: Tree): Promise<string>
+}
+
+/** What is written in place of the words that stand for something else. */
+export interface Words {
+  base: string
+  run: string
+}
+
+export async function createRepository(dir: string, words: Words): Promise<TestRepository> {
+  const git = await createGitRepository(dir, `file://${dir}`)
+  let before: Tree = new Map()
+  return {
+    dir,
+    async commit(tree) {
+      const gone = [...before.keys()].filter((path) => !tree.has(path))
+      const changed = [...tree].filter(([path, entry]) => !same(entry, before.get(path)))
+      before = tree
+      return git.commit([
+        ...gone.map((path) => [toBuffer(path), null] as const),
+        ...changed.map(([path, entry]) => [toBuffer(path), contentOf(entry, words)] as const),
+      ])
+    },
+  }
+}
+
+function contentOf(entry: Entry, words: Words): FileContent {
+  if (entry.kind === 'link') return { symlink: toBuffer(entry.target) }
+  return { content: toBuffer(filled(entry.content, words)), mode: entry.executable ? 0o755 : 0o644 }
+}
+
+/** The content with its words filled in. */
+export function filled(content: Bytes, { base, run }: Words): Bytes {
+  return content.replaceAll(BASE, base).replaceAll(RUN, run)
+}
+
+/** What somebody has in a folder who clones a repository and checks the commit out, without its `.git`. */
+export async function checkOut(repository: string, sha: string, folder: string): Promise<void> {
+  // One shell, as its umask decides the modes.
+  const script = `umask 022
+    git clone --quiet --shared --no-checkout "$1" "$3" && git -C "$3" checkout --quiet --detach "$2"`
+  const git = await start('sh', ['-c', script, 'sh', repository, sha, folder], { env: gitEnv() })
+  const { code } = await git.exited
+  if (code !== 0) throw new Error(`${sha} of ${repository} could not be checked out: ${git.stderr()}`)
+  await rm(join(folder, '.git'), { recursive: true })
+}

@@ -1,0 +1,58 @@
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { comparableProbes, difference } from './compare.ts'
+import type { Commit, History } from './model.ts'
+import { UNABLE } from './reference.ts'
+import { checkOut, createRepository } from './repository.ts'
+import type { Surroundings } from './surroundings.ts'
+
+/** What was found out about one history. */
+export interface Run {
+  /** Commits that were built by both and compared. */
+  cases: number
+  /** Of them, those that failed on both sides. */
+  failed: number
+  /** How the last of them differs; null when none does. */
+  difference: string | null
+}
+
+let runs = 0
+
+/** Builds commit after commit on both sides, until they differ. */
+export async function runHistory({ commits }: History, surroundings: Surroundings): Promise<Run> {
+  const { repositories, scratch, subject, reference, bases } = surroundings
+  const name = `differential/r${process.pid}-${runs++}`
+  const dir = join(repositories, `${name}.git`)
+  const run = `${process.pid}-${Date.now()}-${runs}`
+  const repository = await createRepository(dir, { base: await bases.point(run, 1), run })
+  const folders: string[] = []
+  let since: Commit[] = []
+  let [cases, failed, inRow] = [0, 0, 0]
+  let timed = true
+  try {
+    for (const commit of commits) {
+      await bases.point(run, commit.base)
+      const sha = await repository.commit(commit.tree)
+      const folder = join(scratch, sha)
+      folders.push(folder)
+      await checkOut(dir, sha, folder)
+      const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
+      if (theirs === UNABLE) break
+      cases++
+      const rules = { probes: comparableProbes(commit, since), timed }
+      const found = difference(ours, theirs, rules)
+      if (found !== null) return { cases, failed, difference: found }
+      if (ours.failure) {
+        failed++
+        // What has failed twice fails until the Dockerfile is another one.
+        if (++inRow === 2) break
+        // Which steps were cut off is a matter of chance, on both sides, and so is what they left in caches.
+        timed = false
+      } else inRow = 0
+      since = ours.failure || ours.reused ? [...since, commit] : [commit]
+    }
+    return { cases, failed, difference: null }
+  } finally {
+    for (const folder of [...folders, dir]) await rm(folder, { recursive: true, force: true })
+  }
+}

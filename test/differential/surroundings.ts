@@ -1,0 +1,119 @@
+import { mkdir, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startBuildkitd } from '../support/buildkitd.ts'
+import { startPrivateEngine } from '../support/engine.ts'
+import { startRegistry } from '../support/registry.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
+import { startTrixieEngine } from '../support/trixie.ts'
+import { type BaseImages, publishBases } from './base-image.ts'
+import { buildctlReference, clientOf, dockerReference, openDoor, type Reference } from './reference.ts'
+import { type Subject, type SubjectOptions, startSubject } from './subject.ts'
+
+/** Engine 20.10 through `/build`; 26.1 with containerd's image store; a buildkitd. */
+export const BUILDERS = ['engine', 'containerd', 'buildkitd'] as const
+export type BuilderName = (typeof BUILDERS)[number]
+
+/** Conveyor and the reference, each with an engine of its own of the same version. */
+export interface Surroundings extends AsyncDisposable {
+  readonly builder: BuilderName
+  readonly subject: Subject
+  readonly reference: Reference
+  readonly bases: BaseImages
+  /** Folder of the repositories, `OWNER/NAME.git`. */
+  readonly repositories: string
+  /** A folder for what is not kept. */
+  readonly scratch: string
+}
+
+export interface SurroundingsOptions {
+  /** The `src` of another Conveyor than this one. */
+  src?: string | undefined
+  /** What one build may take. */
+  timeoutMs?: number
+}
+
+export async function surround(
+  builder: BuilderName,
+  options: SurroundingsOptions = {},
+): Promise<Surroundings> {
+  await using resources = new AsyncDisposableStack()
+  const { path } = resources.use(await fastFolder())
+  const [repositories, scratch, dir] = ['repositories', 'scratch', 'data'].map((name) =>
+    join(path, name),
+  ) as [string, string, string]
+  await Promise.all([mkdir(repositories), mkdir(scratch)])
+  const registry = resources.use(await startRegistry({ dir: join(path, 'registry') }))
+  const bases = await publishBases(registry)
+  const common = {
+    dir,
+    gitUrl: `file://${repositories}/{repository}.git`,
+    registry: registry.host,
+    src: options.src,
+    timeoutMs: options.timeoutMs ?? 60_000,
+  }
+  const { reference, ...own } = await enginesOf(builder, resources, registry.host, path)
+  const subject = resources.use(await startSubject({ ...common, ...own }))
+  const owned = resources.move()
+  return {
+    ...{ builder, subject, reference, bases, repositories, scratch },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+const MEMORY = '/dev/shm'
+/** More than any number of small images will ever need. */
+const ENOUGH_BYTES = 4 * 1024 ** 3
+
+/**
+ * A temporary folder, in memory where there is room: BuildKit has every step wait for the disk, which is most of
+ * what a small build takes.
+ */
+async function fastFolder(): Promise<TempDir> {
+  const free = await statfs(MEMORY).then(
+    ({ bavail, bsize }) => bavail * bsize,
+    () => 0,
+  )
+  return tempDir('conveyor-differential-', free > ENOUGH_BYTES ? MEMORY : undefined)
+}
+
+/** Two engines of a kind: what Conveyor is told of the first, and a reference with the second. */
+async function enginesOf(
+  builder: BuilderName,
+  resources: AsyncDisposableStack,
+  registry: string,
+  path: string,
+): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & { reference: Reference }> {
+  const RUN_NETWORK = { 'build.network': 'host' }
+  if (builder === 'buildkitd') {
+    const start = (name: string) => startBuildkitd({ dataDir: join(path, name) })
+    const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
+    resources.use(ours)
+    resources.use(theirs)
+    return {
+      builder: { ...RUN_NETWORK, builder: 'buildkit', 'buildkit.addr': ours.socket },
+      dockerHost: null,
+      reference: buildctlReference(theirs.socket, registry),
+    }
+  }
+  if (builder === 'containerd') {
+    const start = (name: string) => startTrixieEngine({ store: 'containerd', dataDir: join(path, name) })
+    const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
+    resources.use(ours)
+    resources.use(theirs)
+    const door = resources.use(await openDoor(theirs))
+    return {
+      builder: RUN_NETWORK,
+      dockerHost: ours.dockerHost,
+      reference: buildctlReference(door.address, registry),
+    }
+  }
+  const start = (name: string) => startPrivateEngine(join(path, name), { removeData: true })
+  const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
+  resources.use(ours)
+  resources.use(theirs)
+  return {
+    builder: RUN_NETWORK,
+    dockerHost: ours.dockerHost,
+    reference: dockerReference(theirs, await clientOf(theirs)),
+  }
+}
