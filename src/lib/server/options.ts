@@ -2,17 +2,17 @@ import type { Forge } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import type { Credentials } from './auth.ts'
+import type { AccessOptions } from './access.ts'
 
-export interface ServerOptions {
+export interface ServerOptions extends AccessOptions {
   store: BuildStore
   queue: Queue
   logs: LogStore
-  forge: Pick<Forge, 'branchHead'>
-  /** Shared secret of the webhooks; null accepts unsigned ones. */
+  forge: Pick<Forge, 'branchHead' | 'defaultBranch'>
+  /** Shared secret of the webhooks; null takes unsigned ones as a hint: see unsigned-push.ts. */
   githubSecret: string | null
-  /** Asked for on everything but webhooks and /healthz; null asks nobody. */
-  auth: Credentials | null
+  /** Which repositories may be built; all by default. */
+  isAllowed?: (repository: string) => boolean
   /** Public base URL without a trailing slash. A function, as the port may be known late. */
   baseUrl: () => string
   /** The server's own log, one line at a time. */

@@ -1,11 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { notAllowed } from '../allowed-repositories.ts'
 import { shortName } from '../build/build.ts'
 import { requestBuild } from '../build/request-build.ts'
 import { ConveyorError, toConveyorError } from '../errors.ts'
 import { parseWebhook, verifyWebhook, webhookBody } from '../forge/github-webhook.ts'
 import type { ServerOptions } from './options.ts'
 import { describeError, refusalStatus, sendError, sendProblem } from './problems.ts'
+import { asForgeHasIt } from './unsigned-push.ts'
 
 export const WEBHOOK_PATH = '/webhooks/github'
 
@@ -87,10 +89,13 @@ async function handleDelivery(
   const parsed = parseWebhook(event, delivery, webhookBody(header(request, 'content-type'), body))
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
-  const { tree, ...wanted } = parsed.request
-  // Unsigned, anybody could claim that a commit has the tree of another.
-  const signed = options.githubSecret !== null && tree !== undefined
-  const { build, outcome } = await requestBuild(signed ? { ...wanted, tree } : wanted, options)
+  const { repository } = parsed.request
+  if (options.isAllowed?.(repository) === false)
+    return reply.code(200).send({ ignored: notAllowed(repository) })
+  const signed = options.githubSecret !== null
+  const wanted = signed ? parsed.request : await asForgeHasIt(parsed.request, options)
+  if ('ignored' in wanted) return reply.code(200).send(wanted)
+  const { build, outcome } = await requestBuild(wanted, options)
   options.log(`webhook ${delivery}: ${shortName(build)} is build ${build.id} (${outcome})`)
   const base = options.baseUrl()
   return reply.code(202).send({
