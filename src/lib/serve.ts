@@ -1,4 +1,5 @@
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { repositoryFilter } from './allowed-repositories.ts'
 import type { StatusReporter } from './build/report-status.ts'
 import { sendOverdue } from './build/request-build.ts'
@@ -40,6 +41,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     baseUrl: () => baseUrl,
     log: io.log,
     version: VERSION,
+    spoolDir: join(config.dataDir, 'spool'),
   })
   try {
     await server.listen({ host: config.host, port: config.port })

@@ -19,6 +19,10 @@ export interface ServerOptions extends AccessOptions {
   log: (line: string) => void
   /** Said in /healthz and at `/`. */
   version?: string
+  /** Where large webhooks wait for their signature; the system's folder for such by default. */
+  spoolDir?: string
+  /** How long a request may take to arrive; 30 s by default. */
+  arrivalMs?: number
   /** How long a stream may say nothing; 25 s by default, below the idle limit of common proxies. */
   heartbeatMs?: number
 }

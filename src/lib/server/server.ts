@@ -18,6 +18,8 @@ declare module 'fastify' {
 }
 
 const HEARTBEAT_MS = 25_000
+const ARRIVAL_MS = 30_000
+const HEADERS_MS = 20_000
 
 const SECURITY_HEADERS = {
   'x-content-type-options': 'nosniff',
@@ -31,12 +33,13 @@ const SECURITY_HEADERS = {
  * resolves when nothing reads from the stores for it any more.
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { store, logs, log } = options
+  const { store, logs, log, arrivalMs = ARRIVAL_MS } = options
   const app = fastify({
     rewriteUrl: rewriteWebhook,
     bodyLimit: 64 * 1024,
     // For sending a request; answers may take hours. GitHub gives up after 10 s itself.
-    requestTimeout: 60_000,
+    requestTimeout: arrivalMs,
+    http: { connectionsCheckingInterval: 1000 },
     // Longer than a load balancer keeps a connection, so that it is never us who closes first.
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
@@ -46,7 +49,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       sendError(reply.headers(SECURITY_HEADERS), error)
     },
   })
-  app.server.headersTimeout = 20_000
+  app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(SECURITY_HEADERS)
