@@ -68,11 +68,39 @@ describe('conveyor bootstrap', () => {
     const loaded = await run('sh', ['-ec', 'set -a; . ./.env; echo "$GITHUB_SECRET"'], { cwd: path() })
     expect(loaded.stdout).toBe(`${secret}\n`)
 
-    const sample = { githubSecret: '', postgresPassword: '', dockerGid: '' }
+    const sample = { githubSecret: '', basicAuth: '', postgresPassword: '', dockerGid: '' }
     const paths = { dockerSocket: '/var/run/docker.sock', sshKey: '/var/lib/conveyor/ssh/id_rsa' }
     expect(await readFile(join(projectRoot, '.env.sample'), 'utf8')).toBe(
       settingsText({ ...sample, ...paths }),
     )
+  })
+
+  test('the settings have a login of their own; one is added to those of before there was any', async () => {
+    await bootstrap()
+    const login = /^BASIC_AUTH=conveyor:[0-9a-f]{64}$/m
+    const written = await file('.env')
+    expect(written).toMatch(login)
+
+    const old = written.replace(/^BASIC_AUTH=.*\n/m, '')
+    await writeFile(path('.env'), old)
+    await chmod(path('.env'), 0o644)
+    const again = await bootstrap()
+    expect(stateOf(again.stdout, 'settings')).toBe('changed')
+    expect(again.stdout).not.toMatch(/[0-9a-f]{64}/)
+    const added = await file('.env')
+    expect(added.startsWith(old)).toBe(true)
+    expect(added.slice(old.length)).toMatch(login)
+    expect(added.match(login)?.[0]).not.toBe(written.match(login)?.[0])
+    expect(await modeOf('.env')).toBe(0o600)
+  })
+
+  test.each([
+    ['of another program', 'NAME=x\n'],
+    ['that leave it out on purpose', 'GITHUB_SECRET=x\nBASIC_AUTH=\n'],
+  ])('settings %s stay as they are', async (_, text) => {
+    await writeFile(path('.env'), text)
+    expect(stateOf((await bootstrap()).stdout, 'settings')).toBe('there already')
+    expect(await file('.env')).toBe(text)
   })
 
   test('a key that is there is used; one that others may read is closed, a missing public half is made', async () => {

@@ -1,8 +1,15 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildJson } from '../src/lib/server/views.ts'
 import { type Gate, startGate } from './support/gates.ts'
 import type { Files, GitRepository } from './support/git-repository.ts'
 import { type ConveyorServer, freePort, runConveyor, spawnConveyor } from './support/processes.ts'
+import { tempDir } from './support/temp.ts'
 import { buildLog, complaints, startWorld, type World } from './support/world.ts'
 
 /** `conveyor build` as scripts and people use it: stdout, stderr, exit codes. */
@@ -166,6 +173,47 @@ describe('what can not be right is exit code 2', () => {
     const { code, stderr } = await build([target, '--auth', 'wrong-horse'])
     expect(code).toBe(2)
     expect(stderr).not.toContain('wrong-horse')
+  })
+
+  test('a login in .env is for the server of these settings alone', async () => {
+    await using folder = await tempDir()
+    const settings = (text: string) => writeFile(join(folder.path, '.env'), text)
+    const asked: (string | undefined)[] = []
+    const server = createServer((request, response) => {
+      asked.push(request.headers.authorization)
+      response.writeHead(401, { 'content-type': 'application/json' })
+      response.end('{"id": "unauthorized", "message": "no"}')
+    }).listen(0, '0.0.0.0')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const elsewhere = Object.values(networkInterfaces())
+      .flat()
+      .find((one) => one?.family === 'IPv4' && !one.internal)
+    const other = `http://${elsewhere?.address}:${port}`
+    /** Who the command says that it is. */
+    const login = async (url: string, env: NodeJS.ProcessEnv = {}, args: string[] = []) => {
+      const target = `acme/web:${'a'.repeat(40)}`
+      const { code } = await runConveyor(['build', target, '--url', url, ...args], { env, cwd: folder.path })
+      expect(code).toBe(2)
+      const header = asked.pop()
+      return header && Buffer.from(header.replace('Basic ', ''), 'base64').toString()
+    }
+    const local = `http://localhost:${port}`
+
+    expect(await login(local)).toBeUndefined()
+    await settings('# settings\nGITHUB_SECRET=x\nBASIC_AUTH=conveyor:from-file\n')
+    expect(await login(local)).toBe('conveyor:from-file')
+    expect(await login(other)).toBeUndefined()
+    expect(await login(local, { BASIC_AUTH: 'ci:basic' })).toBe('ci:basic')
+    expect(await login(local, { BASIC_AUTH: 'ci:basic', CONVEYOR_AUTH: 'ci:own' })).toBe('ci:own')
+    expect(await login(local, { CONVEYOR_AUTH: 'ci:own' }, ['--auth', 'ci:flag'])).toBe('ci:flag')
+    expect(await login(local, {}, ['--auth', 'none'])).toBeUndefined()
+    expect(await login(local.replace('//', '//ci:in-url@'))).toBe('ci:in-url')
+
+    await settings(`BASE_URL=${other}\nBASIC_AUTH='conveyor:from-file'\n`)
+    expect(await login(other)).toBe('conveyor:from-file')
+    server.close()
+    server.closeAllConnections()
   })
 
   test('a key that POST /builds does not know', async () => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { appendFile, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { parseEnv } from 'node:util'
 import type Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse, stringify } from 'yaml'
@@ -77,6 +78,12 @@ const container = async (service: string) => {
   return docker.getContainer(found?.Id ?? `none of ${service}`)
 }
 
+/** What bootstrap has written into the settings. */
+async function login(): Promise<Record<string, string>> {
+  const { BASIC_AUTH = '' } = parseEnv(await readFile(join(folder.path, '.env'), 'utf8'))
+  return { authorization: `Basic ${Buffer.from(BASIC_AUTH).toString('base64')}` }
+}
+
 /** A commit that nobody built before, built through the API. */
 async function build(): Promise<{ sha: string; answer: string; message: string }> {
   const message = randomUUID()
@@ -85,7 +92,7 @@ async function build(): Promise<{ sha: string; answer: string; message: string }
   const sha = await repo.commit({ Dockerfile, message })
   await giveRepository(1000)
   const body = JSON.stringify({ repository: 'acme/web', sha, branch: 'main' })
-  const response = await fetch(`${url}/builds`, { method: 'POST', body })
+  const response = await fetch(`${url}/builds`, { method: 'POST', body, headers: await login() })
   return { sha, answer: await response.text(), message }
 }
 
@@ -129,6 +136,9 @@ describe('docker-compose.yml', () => {
       expect((await (await container(service)).inspect()).State.Health?.Status).toBe('healthy')
     }
     expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    // The port is published, so that nobody is this machine.
+    expect((await fetch(`${url}/builds/x`)).status).toBe(401)
+    expect((await fetch(`${url}/builds/x`, { headers: await login() })).status).toBe(404)
     const { State, HostConfig } = await (await container('conveyor')).inspect()
     const status = await readFile(`/proc/${State.Pid}/status`, 'utf8')
     expect(status).toMatch(/^Uid:\t1000\t1000\t/m)
@@ -150,10 +160,14 @@ describe('docker-compose.yml', () => {
     await compose('down')
     await expect(fetch(`${url}/healthz`)).rejects.toThrow()
     await compose('up', '--detach', '--wait')
-    const answer = await (await fetch(`${url}/builds/acme/web@${first.sha}`)).json()
+    const answer = await (
+      await fetch(`${url}/builds/acme/web@${first.sha}`, { headers: await login() })
+    ).json()
     expect(answer).toMatchObject({ state: 'succeeded', image: `${registry}/acme/web@${digest}` })
     const { id } = answer as { id: string }
-    expect(await (await fetch(`${url}/logs/${id}`)).text()).toContain(first.message)
+    expect(await (await fetch(`${url}/logs/${id}`, { headers: await login() })).text()).toContain(
+      first.message,
+    )
     expect(await digestOf('latest')).toBe(digest)
     const next = await build()
     expect(await digestOf('latest')).not.toBe(digest)

@@ -13,6 +13,8 @@ describe('parseConfig', () => {
       host: '0.0.0.0',
       url: null,
       auth: null,
+      allowedHosts: [],
+      allow: [],
       github: { token: null, secret: null, apiUrl: 'https://api.github.com' },
       git: { url: 'https://github.com/{repository}.git', sshKey: null, environment: process.env },
       registry: 'docker.io',
@@ -64,6 +66,27 @@ describe('parseConfig', () => {
     })
     expect(secretsOf(config)).toEqual(['ghp_x', 'hush hush', 'a:b'])
   })
+
+  test('none is no credentials', () => {
+    const config = parseConfig({ auth: 'none' })
+    expect(config.auth).toBe('none')
+    expect(secretsOf(config)).toEqual([])
+  })
+
+  test('reads lists of hosts and repositories', () => {
+    expect(
+      parseConfig({ 'allowed-hosts': 'conveyor.lan,*.acme.dev', allow: ['acme/*', 'other/web-*'] }),
+    ).toMatchObject({ allowedHosts: ['conveyor.lan', '*.acme.dev'], allow: ['acme/*', 'other/web-*'] })
+  })
+
+  test.each(['acme', 'acme/', '/web', 'acme/web/x', 'acme web/x', 'acme/{a,b}'])(
+    'refuses %j as a repository to allow',
+    (allow) => expect(() => parseConfig({ allow })).toThrow('--allow (ALLOW) is'),
+  )
+
+  test.each(['https://conveyor.lan', 'conveyor.lan:8080', 'a b', '**'])('refuses %j as a host', (host) =>
+    expect(() => parseConfig({ 'allowed-hosts': host })).toThrow('--allowed-hosts (ALLOWED_HOSTS) is'),
+  )
 
   test('reads where many machines share queue, builds and logs', () => {
     const db = 'postgres://conveyor:p%40ss@db.acme.dev/conveyor'

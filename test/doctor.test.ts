@@ -311,7 +311,7 @@ describe('GitHub', () => {
 })
 
 test('settings that few people mean are warnings: nothing is broken', async () => {
-  const { code, of } = await doctor({ GITHUB_SECRET: '', BASE_URL: '', BASIC_AUTH: '', HOST: '0.0.0.0' })
+  const { code, of } = await doctor({ GITHUB_SECRET: '', BASE_URL: '', BASIC_AUTH: 'none', HOST: '0.0.0.0' })
   expect(code).toBe(0)
   expect(of('webhooks')).toMatch(
     /^warning: taken from anybody.* -> Give a secret .*--github\.secret \(GITHUB_SECRET\)/,
@@ -319,7 +319,35 @@ test('settings that few people mean are warnings: nothing is broken', async () =
   expect(of('links')).toMatch(
     /^warning: commit statuses link to http:\/\/localhost:PORT -> .*--url \(BASE_URL\)/,
   )
-  expect(of('api')).toMatch(/^warning: open to all who reach the server.* -> Give --auth/)
+  expect(of('api')).toMatch(
+    /^warning: open to all who reach the server.* -> Give --auth user:pass .* instead of none$/,
+  )
+})
+
+test.each([
+  ['as they are by default', { BUILD_NETWORK: '' }, /^ok: answers this machine only$/],
+  [
+    "on the engine's host network",
+    { BUILD_NETWORK: 'host' },
+    /^warning: answers this machine only, which build steps on the engine's host network \(--build\.network\) count as, too -> Give --auth user:pass/,
+  ],
+  [
+    'in a builder image on that network',
+    { BUILD_NETWORK: '', BUILDER: 'image', BUILDER_NETWORK: 'host' },
+    /^warning: .*, which builds on the engine's host network \(--builder\.network\) count as, too/,
+  ],
+  [
+    'of a buildkitd beside the server',
+    { BUILD_NETWORK: '', BUILDER: 'buildkit', BUILDKIT_ADDR: 'tcp://127.0.0.1:1' },
+    /^warning: .*, which build steps of a buildkitd without a network for them count as, too/,
+  ],
+  [
+    'of a buildkitd elsewhere',
+    { BUILD_NETWORK: '', BUILDER: 'buildkit', BUILDKIT_ADDR: 'tcp://192.0.2.1:1' },
+    /^ok: answers this machine only$/,
+  ],
+] as const)('without a login, build steps %s', async (_, env, api) => {
+  expect((await doctor({ BASIC_AUTH: '', ...env })).of('api')).toMatch(api)
 })
 
 describe('what is kept elsewhere', () => {

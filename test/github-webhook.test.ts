@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { ConveyorError } from '../src/lib/errors.ts'
-import { parseWebhook, verifyWebhook, webhookBody } from '../src/lib/forge/github-webhook.ts'
+import { parseWebhook, webhookBody } from '../src/lib/forge/github-webhook.ts'
+import { WebhookSignature } from '../src/lib/forge/webhook-signature.ts'
 import { type PushFacts, pushPayload, webhookExamples } from './support/github-push.ts'
 
 type Json = Record<string, unknown>
@@ -167,11 +168,7 @@ describe('parseWebhook on malformed pushes', () => {
     ['ref', undefined, 'push payload: ref is missing'],
     ['ref', 7, 'push payload: ref is 7, not a string'],
     ['ref', 'refs/heads/a..b', 'push payload: ref: "a..b" is not a valid branch or tag name'],
-    [
-      'ref',
-      'refs/heads/--upload-pack',
-      'push payload: ref: "--upload-pack" is not a valid branch or tag name',
-    ],
+    ['ref', 'refs/heads/-x y', 'push payload: ref: "-x y" is not a valid branch or tag name'],
     ['deleted', undefined, 'push payload: deleted is missing'],
     ['deleted', 'no', 'push payload: deleted is "no", not true or false'],
     ['repository', undefined, 'push payload: repository is missing'],
@@ -239,7 +236,16 @@ describe('parseWebhook on malformed pushes', () => {
   })
 })
 
-describe('verifyWebhook', () => {
+/** In two pieces, as a large one comes. */
+function isSigned(secret: string, body: string | Uint8Array, signature: string | undefined): boolean {
+  const bytes = Buffer.from(body)
+  const hash = new WebhookSignature(secret)
+  hash.update(bytes.subarray(0, 3))
+  hash.update(bytes.subarray(3))
+  return hash.matches(signature)
+}
+
+describe('WebhookSignature', () => {
   const secret = "It's a Secret to Everybody"
   const sign = (body: string | Uint8Array, key = secret) =>
     `sha256=${createHmac('sha256', key).update(body).digest('hex')}`
@@ -247,9 +253,9 @@ describe('verifyWebhook', () => {
   test("GitHub's documented test vector", async () => {
     // https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
     const signature = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17'
-    expect(await verifyWebhook(secret, 'Hello, World!', signature)).toBe(true)
-    expect(await verifyWebhook(secret, Buffer.from('Hello, World!'), signature)).toBe(true)
-    expect(await verifyWebhook(secret, 'Hello, World?', signature)).toBe(false)
+    expect(isSigned(secret, 'Hello, World!', signature)).toBe(true)
+    expect(isSigned(secret, Buffer.from('Hello, World!'), signature)).toBe(true)
+    expect(isSigned(secret, 'Hello, World?', signature)).toBe(false)
   })
 
   test('bytes are verified as they came, also inside of a larger buffer', async () => {
@@ -257,13 +263,13 @@ describe('verifyWebhook', () => {
     const bytes = new TextEncoder().encode(text)
     const larger = new Uint8Array(bytes.length + 20)
     larger.set(bytes, 7)
-    expect(await verifyWebhook(secret, larger.subarray(7, 7 + bytes.length), sign(text))).toBe(true)
-    expect(await verifyWebhook(secret, larger, sign(text))).toBe(false)
+    expect(isSigned(secret, larger.subarray(7, 7 + bytes.length), sign(text))).toBe(true)
+    expect(isSigned(secret, larger, sign(text))).toBe(false)
   })
 
   test('bytes that are not UTF-8 never pass for the text that they decode to', async () => {
     const bytes = Buffer.from([0x22, 0xff, 0x22])
-    expect(await verifyWebhook(secret, bytes, sign(bytes.toString('utf8')))).toBe(false)
+    expect(isSigned(secret, bytes, sign(bytes.toString('utf8')))).toBe(false)
   })
 
   test.each<[string, string | undefined]>([
@@ -279,14 +285,13 @@ describe('verifyWebhook', () => {
     ['other characters', `sha256=${'é'.repeat(64)}`],
     ['two of them', `${sign('body')}, ${sign('body')}`],
   ])('refuses %s', async (_, signature) => {
-    expect(await verifyWebhook(secret, 'body', signature)).toBe(false)
+    expect(isSigned(secret, 'body', signature)).toBe(false)
   })
 
-  test('a header that is no string, an empty body and an empty secret are refused', async () => {
+  test('a header that is no string and an empty secret are refused', async () => {
     const headers = [sign('body')] as unknown as string
-    expect(await verifyWebhook(secret, 'body', headers)).toBe(false)
-    expect(await verifyWebhook(secret, '', sign(''))).toBe(false)
-    expect(await verifyWebhook('', 'body', sign('body', ''))).toBe(false)
+    expect(isSigned(secret, 'body', headers)).toBe(false)
+    expect(isSigned('', 'body', sign('body', ''))).toBe(false)
   })
 })
 
@@ -376,7 +381,7 @@ describe('webhookBody', () => {
     expect(body.length).toBeGreaterThan(20_000_000)
     const signature = `sha256=${createHmac('sha256', 's').update(body).digest('hex')}`
     const bytes = Buffer.from(body)
-    expect(await verifyWebhook('s', bytes, signature)).toBe(true)
+    expect(isSigned('s', bytes, signature)).toBe(true)
     expect(parseWebhook('push', DELIVERY, webhookBody('application/json', bytes))).toMatchObject({
       kind: 'build',
       request: { sha: SHA },

@@ -470,7 +470,7 @@ describe('branchHead and defaultBranch', () => {
     })
   })
 
-  test.each(['', '../main', 'a b', '-x'])('the branch name %j is never sent', async (branch) => {
+  test.each(['', '../main', 'a b', 'x.lock'])('the branch name %j is never sent', async (branch) => {
     expect(await errorOf(forge().branchHead('octo/app', branch))).toMatchObject({ kind: 'invalid' })
     expect(double.requests).toEqual([])
   })

@@ -144,8 +144,11 @@ describe('reuse never serves a wrong image', () => {
 
     await using data = await tempDir()
     const open = await world.startServer({ env: { GITHUB_SECRET: '', DATA_DIR: data.path } })
+    world.github.setHead(repository, 'main', one)
     await build(one, {}, open)
-    const three = await build(await git.commit({ a: '3' }), { tree }, open)
+    const changed = await git.commit({ a: '3' })
+    world.github.setHead(repository, 'main', changed)
+    const three = await build(changed, { tree }, open)
     expect(three.log).toContain(`building: a changed since ${one.slice(0, 7)}`)
     expect(three.digest).not.toBe(first.digest)
     await open.kill()

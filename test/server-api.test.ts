@@ -1,7 +1,12 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { repositoryFilter } from '../src/lib/allowed-repositories.ts'
 import { IMAGE, sha, startTestServer, type TestServer } from './support/test-server.ts'
 
 const JSON_ONLY = { accept: 'application/json' }
+
+const run = promisify(execFile)
 
 let server: TestServer
 beforeEach(async () => {
@@ -173,7 +178,7 @@ describe('POST /builds', () => {
     ['a bad repository', { ...good, repository: '../etc' }, /not of the form owner\/name/],
     ['a short sha', { ...good, sha: 'abc123' }, /not a full commit id/],
     ['a number as sha', { ...good, sha: 1 }, /not a full commit id/],
-    ['a bad branch', { ...good, branch: '--upload-pack=x' }, /not a valid branch/],
+    ['a bad branch', { ...good, branch: 'x..y' }, /not a valid branch/],
     ['a text as flag', { ...good, cache: 'no' }, /cache is neither true nor false/],
     ['a contradiction', { ...good, cache: true, NoCache: true }, /contradict/],
     ['malformed JSON', '{"repository": ', /not valid JSON/],
@@ -204,6 +209,38 @@ describe('POST /builds', () => {
     const down = await post({ repository: 'acme/app', branch: 'main' })
     expect([down.status, down.json.id]).toEqual([503, 'unavailable'])
   })
+
+  it('answers 403 with the reason for a repository that may not be built', async () => {
+    await using closed = await startTestServer({ isAllowed: repositoryFilter(['acme/web']) })
+    const order = async (repository: string) => {
+      const body = JSON.stringify({ repository, sha: sha('a') })
+      const answer = await fetch(`${closed.url}/builds`, { method: 'POST', body, headers: JSON_ONLY })
+      return { status: answer.status, json: await answer.json() }
+    }
+    expect(await order('acme/app')).toEqual({
+      status: 403,
+      json: {
+        id: 'forbidden',
+        message: 'acme/app is not among the repositories that are built here: --allow (ALLOW) says which',
+      },
+    })
+    expect(await closed.store.unfinished()).toEqual([])
+    expect((await order('acme/web')).status).toBe(201)
+  })
+
+  it.each(['-x', '@', '--upload-pack=x', '@x', 'a@b', 'HEAD'])(
+    'takes the branch %j, as git does',
+    async (branch) => {
+      await run('git', ['check-ref-format', `refs/heads/${branch}`])
+      expect(await post({ ...good, branch })).toMatchObject({ status: 201, json: { branch } })
+      server.github.setHead('acme/app', branch, sha('b'))
+      expect(await post({ repository: 'acme/app', branch })).toMatchObject({
+        status: 201,
+        json: { sha: sha('b') },
+      })
+      expect(server.github.violations).toEqual([])
+    },
+  )
 
   it('answers 413 to a large body, and 403 to a page of another site', async () => {
     const large = await post({ ...good, branch: 'x'.repeat(70_000) })

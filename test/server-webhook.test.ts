@@ -1,7 +1,8 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { repositoryFilter } from '../src/lib/allowed-repositories.ts'
 import { ConveyorError } from '../src/lib/errors.ts'
-import { pushPayload, sendPush, sendWebhook } from './support/github-push.ts'
+import { type PushFacts, pushPayload, sendPush, sendWebhook } from './support/github-push.ts'
 import { sha, startTestServer, type TestServer } from './support/test-server.ts'
 
 const SECRET = 'hush'
@@ -152,10 +153,9 @@ describe('webhooks', () => {
     ['bytes that are no text', new Uint8Array([0x22, 0xff, 0x22]), {}, /./],
     ['no delivery id', '{}', { 'x-github-delivery': '' }, /x-github-delivery header is missing/],
     ['an odd delivery id', '{}', { 'x-github-delivery': 'a b' }, /x-github-delivery header is malformed/],
-  ])('answers 400 to %s', async (name, body, headers, reason) => {
+  ])('answers 400 to %s', async (_name, body, headers, reason) => {
     const answer = await post(body, headers)
-    // The library that verifies signatures takes text only, so other bytes are never signed right.
-    expect(answer.status).toBe(name === 'bytes that are no text' ? 401 : 400)
+    expect(answer.status).toBe(400)
     expect(answer.body.message).toMatch(reason)
     expect(await server.store.unfinished()).toEqual([])
   })
@@ -189,6 +189,7 @@ describe('webhooks', () => {
 
   it('answers 503 when the store cannot take it, and says nothing of why', async () => {
     const broken = await startTestServer({
+      githubSecret: SECRET,
       store: { ...server.store, accept: () => Promise.reject(new Error('disk on fire at /var/secret')) },
     })
     const unstored = await sendPush({ ...PUSH, url: broken.url })
@@ -204,7 +205,7 @@ describe('webhooks', () => {
 
   it('hands on the errors of the store by kind, not as the payload being wrong', async () => {
     const store = { ...server.store, accept: () => Promise.reject(new ConveyorError('not_found', 'gone')) }
-    const broken = await startTestServer({ store })
+    const broken = await startTestServer({ store, githubSecret: SECRET })
     const answer = await sendPush({ ...PUSH, url: broken.url })
     await broken[Symbol.asyncDispose]()
     expect(answer.status).toBe(503)
@@ -212,9 +213,66 @@ describe('webhooks', () => {
 })
 
 describe('webhooks without a secret', () => {
-  it('are accepted unsigned', async () => {
+  const { secret: _, ...push } = PUSH
+  /** Not signed; resolves to the build that was made of it. */
+  const hint = async (server: TestServer, facts: Partial<PushFacts> = {}) => {
+    const { status, body } = await sendPush({ ...push, ...facts, url: server.url })
+    const json = JSON.parse(body) as { id: string; ignored?: string }
+    return { status, json, build: status === 202 ? await server.store.get(json.id) : undefined }
+  }
+
+  it('are hints: what the forge has at the head of the branch is built', async () => {
     await using server = await startTestServer()
-    const { secret: _, ...push } = PUSH
-    expect((await sendPush({ ...push, url: server.url })).status).toBe(202)
+    server.github.setHead('acme/app', 'main', sha('b'))
+    const { build } = await hint(server, {
+      ...{ defaultBranch: 'feature/x', tree: sha('e'), message: 'x [docker nocache]' },
+    })
+    expect(build).toMatchObject({
+      ...{ repository: 'acme/app', sha: sha('b'), defaultBranch: 'main', tree: null, cache: true },
+      refs: [{ kind: 'branch', name: 'main' }],
+    })
+
+    server.github.setHead('acme/app', 'main', sha('a'))
+    const said = await hint(server, { message: 'x [docker nocache]' })
+    expect(said.build).toMatchObject({ sha: sha('a'), cache: false })
+    expect(server.github.violations).toEqual([])
+  })
+
+  it.each([
+    ['a branch that is not there', { ref: 'refs/heads/gone' }, /^not signed, and .* has no branch "gone"/],
+    ['a repository that is not there', { repository: 'acme/gone' }, /^not signed, and the forge .* 404/],
+    ['a git tag', { ref: 'refs/tags/v1' }, /^not signed, and only branches are looked up/],
+  ])('build nothing for %s, and say why', async (_name, facts, reason) => {
+    await using server = await startTestServer()
+    server.github.setHead('acme/app', 'main', sha('a'))
+    const { status, json } = await hint(server, facts)
+    expect([status, json.ignored]).toEqual([200, expect.stringMatching(reason)])
+    expect(await server.store.unfinished()).toEqual([])
+  })
+
+  it('are answered 503 when the forge can not be asked, and build nothing', async () => {
+    await using server = await startTestServer()
+    server.github.failAlways(502)
+    expect((await hint(server)).status).toBe(503)
+    expect(await server.store.unfinished()).toEqual([])
+  })
+})
+
+describe('webhooks of repositories that may not be built', () => {
+  it('are answered 200 with the reason', async () => {
+    await using server = await startTestServer({
+      githubSecret: SECRET,
+      isAllowed: repositoryFilter(['acme/web-*', 'other/*']),
+    })
+    const send = async (repository: string) => {
+      const { status, body } = await sendPush({ ...PUSH, repository, url: server.url })
+      return [status, (JSON.parse(body) as { ignored?: string }).ignored]
+    }
+    expect(await send('acme/app')).toEqual([
+      200,
+      'acme/app is not among the repositories that are built here: --allow (ALLOW) says which',
+    ])
+    expect(await server.store.unfinished()).toEqual([])
+    expect(await send('Acme/Web-shop')).toEqual([202, undefined])
   })
 })

@@ -46,9 +46,10 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
       description: 'the conveyor server',
     }),
     auth: Flags.string({
-      env: 'BASIC_AUTH',
+      env: 'CONVEYOR_AUTH',
       helpValue: '<user:pass>',
-      description: 'credentials for the server',
+      description:
+        'credentials for the server [default: BASIC_AUTH, or that of ./.env for a server on this machine or at its BASE_URL]',
     }),
     detach: Flags.boolean({
       char: 'd',
@@ -67,6 +68,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
     const { buildCommand } = await import('../lib/build-command.ts')
     const options = {
       ...flags,
+      auth: flags.auth || process.env.BASIC_AUTH,
       target: args.target,
       cache: !flags['no-cache'],
       config: () => parseConfig(flags),

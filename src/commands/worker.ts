@@ -3,7 +3,7 @@ import { parseConfig } from '../lib/config.ts'
 import { untilShutDown } from '../lib/lifecycle.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
 
-const SERVER_ONLY = ['port', 'host', 'auth', 'github.secret'] as const
+const SERVER_ONLY = ['port', 'host', 'auth', 'allowed-hosts', 'allow', 'github.secret'] as const
 
 export default class Worker extends ConveyorCommand {
   static override description =

@@ -3,10 +3,10 @@ import { chalkStderr } from 'chalk'
 import { EXIT_CODES } from './base-command.ts'
 import { followBuild, parseTarget, requestOnly } from './client.ts'
 import type { Config } from './config.ts'
-import { parseCredentials } from './config-values.ts'
-import { ConveyorError, type ErrorKind } from './errors.ts'
+import type { ErrorKind } from './errors.ts'
 import { untilStopped } from './lifecycle.ts'
 import { type BuildJson, buildJson } from './server/views.ts'
+import { serverLogin } from './server-login.ts'
 
 export interface BuildCommandOptions {
   /** `owner/name:sha` and the like. */
@@ -42,7 +42,8 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
   const request = { ...parseTarget(options.target), cache: options.cache }
   const stop = untilStopped()
   const onLog = (bytes: Uint8Array) => drained(stderr, bytes)
-  const client = { url: options.url, auth: credentials(options.auth), request, signal: stop }
+  const auth = options.local ? null : await serverLogin(options)
+  const client = { url: options.url, auth, request, signal: stop }
 
   if (options.detach) {
     const build = await requestOnly(client)
@@ -99,13 +100,6 @@ async function local(
 
 function sayWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
   for (const { tag, reason } of withheld) stderr.write(`conveyor: tag ${tag} is not moved: ${reason}\n`)
-}
-
-function credentials(text: string | undefined): { username: string; password: string } | null {
-  if (!text) return null
-  const parsed = parseCredentials(text)
-  if (!parsed) throw new ConveyorError('invalid', '--auth (BASIC_AUTH) is not usable: expected user:pass')
-  return parsed
 }
 
 function json(build: BuildJson): string {

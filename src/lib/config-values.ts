@@ -30,6 +30,11 @@ export function gitUrl(text: string): string | undefined {
   return httpUrl(`${protocol}//x`) && username === '' && password === '' ? text : undefined
 }
 
+/** The name of a host, `*.` and a domain, or `*`. */
+export function isHostPattern(text: string): boolean {
+  return /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/.test(text)
+}
+
 /** `user:pass` taken apart; undefined when it is not of that form. */
 export function parseCredentials(text: string): { username: string; password: string } | undefined {
   const colon = text.indexOf(':')

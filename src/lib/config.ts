@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
+import { isRepositoryPattern } from './allowed-repositories.ts'
 import type { LatestPolicy } from './build/publish.ts'
 import { type BuildOptions, buildOptions } from './build-options.ts'
 import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
@@ -9,6 +10,7 @@ import {
   duration,
   gitUrl,
   httpUrl,
+  isHostPattern,
   logger,
   parseCredentials,
   passwordsOf,
@@ -29,8 +31,12 @@ export interface Config {
   port: number
   /** Public base URL without a trailing slash; null: `http://localhost:<port>`. */
   url: string | null
-  /** Basic authentication of the API and the logs; null leaves them open. */
-  auth: { username: string; password: string } | null
+  /** Basic authentication of all but webhooks; `none` leaves it open, null answers this machine alone. */
+  auth: { username: string; password: string } | 'none' | null
+  /** More names of the server. */
+  allowedHosts: string[]
+  /** Patterns of the repositories that may be built; none allow all. */
+  allow: string[]
   github: { token: string | null; secret: string | null; apiUrl: string }
   /** `environment` is where git gets its PATH, proxies and ssh agent from. */
   git: { url: string; sshKey: string | null; environment: NodeJS.ProcessEnv }
@@ -85,7 +91,9 @@ export function parseConfig(values: OptionValues): Config {
     host: options.text('host'),
     port: options.get('port', 'a port number from 0 to 65535', wholeNumber(0, 65_535)),
     url: options.get('url', 'an http:// or https:// URL', httpUrl),
-    auth: options.get('auth', 'user:pass', parseCredentials),
+    auth: options.get('auth', 'user:pass, or none', (v) => (v === 'none' ? v : parseCredentials(v))),
+    allowedHosts: options.list('allowed-hosts', 'names of hosts, without port', isHostPattern),
+    allow: options.list('allow', 'OWNER/NAME with * for any characters, such as acme/*', isRepositoryPattern),
     github: {
       token: options.get('github.token', 'a token without spaces or line breaks', (v) =>
         /^\S+$/.test(v) ? v : undefined,
@@ -168,7 +176,7 @@ export function secretsOf(config: Config): string[] {
   return [
     config.github.token,
     config.github.secret,
-    config.auth?.password,
+    config.auth === 'none' ? null : config.auth?.password,
     ...urls.flatMap((url) => passwordsOf(url)),
   ].filter((value) => value != null)
 }

@@ -30,9 +30,21 @@ export const OPTIONS = {
   },
   auth: {
     env: 'BASIC_AUTH',
-    value: 'user:pass',
+    value: 'user:pass|none',
     secret: true,
-    help: 'ask for these credentials on the API and the logs',
+    help: 'credentials that the API, the logs and the pages ask for; none answers everybody [default: only this machine is answered]',
+  },
+  'allowed-hosts': {
+    env: 'ALLOWED_HOSTS',
+    value: 'name',
+    list: true,
+    help: 'more names that the server is asked by, besides that of --url, localhost and addresses: conveyor.lan, *.example.com, or * for any; repeat it, or put commas between',
+  },
+  allow: {
+    env: 'ALLOW',
+    value: 'owner/name',
+    list: true,
+    help: 'repositories that may be built, for webhooks and API alike, such as acme/*; repeat it, or put commas between [default: all]',
   },
   'github.token': {
     env: 'GITHUB_TOKEN',
@@ -44,7 +56,7 @@ export const OPTIONS = {
     env: 'GITHUB_SECRET',
     value: 'secret',
     secret: true,
-    help: 'shared secret that GitHub signs its webhooks with; without it, unsigned ones are accepted',
+    help: 'shared secret that GitHub signs its webhooks with; without it, pushes are hints: the head of their branch is asked of GitHub, and built',
   },
   'github.url': {
     env: 'GITHUB_URL',

@@ -1,4 +1,6 @@
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { repositoryFilter } from './allowed-repositories.ts'
 import type { StatusReporter } from './build/report-status.ts'
 import { sendOverdue } from './build/request-build.ts'
 import type { Config } from './config.ts'
@@ -37,9 +39,12 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     latest: adapters.parts.latest,
     githubSecret: config.github.secret,
     auth: config.auth,
+    allowedHosts: config.allowedHosts,
+    isAllowed: repositoryFilter(config.allow),
     baseUrl: () => baseUrl,
     log: io.log,
     version: VERSION,
+    spoolDir: join(config.dataDir, 'spool'),
   })
   try {
     await server.listen({ host: config.host, port: config.port })
@@ -69,8 +74,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
   if (queue.durable) io.log(`builds are queued on ${config.queue.kind}://, for \`conveyor worker\``)
-  if (!config.github.secret)
-    io.log('warning: no --github.secret (GITHUB_SECRET): webhooks are accepted unsigned')
+  for (const line of doorLines(config)) io.log(line)
   await aborted(shutdown.stop)
   // Until the last build has ended here, its log is read and new requests are accepted.
   await working
@@ -125,6 +129,26 @@ function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   }
   sweep()
   return setInterval(sweep, SWEEP_MS)
+}
+
+/** What is to be known of whom this server answers. */
+function doorLines({ auth, allow, github }: Config): string[] {
+  const lines: string[] = []
+  if (auth === 'none') {
+    lines.push(
+      'warning: --auth none (BASIC_AUTH): whoever reaches this server may order builds and read all logs',
+    )
+  }
+  if (auth === null) {
+    lines.push('no --auth (BASIC_AUTH): only this machine is answered, but for webhooks and /healthz')
+  }
+  if (!github.secret) {
+    lines.push(
+      'warning: no --github.secret (GITHUB_SECRET): anybody may send pushes. The head of their branch is asked of GitHub, and built',
+    )
+  }
+  if (allow.length > 0) lines.push(`only these repositories are built: ${allow.join(', ')}`)
+  return lines
 }
 
 function shownHost(host: string): string {

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
-import { stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, readFile, stat, writeFile } from 'node:fs/promises'
 import { ConveyorError } from '../errors.ts'
 import type { Step } from './step.ts'
 
 /** What of the settings is different on each machine; empty in `.env.sample`. */
 export interface SettingValues {
   githubSecret: string
+  /** `user:password` of the API. */
+  basicAuth: string
   postgresPassword: string
   /** The engine's socket on this machine, and the group that may use it. */
   dockerSocket: string
@@ -13,22 +15,50 @@ export interface SettingValues {
   sshKey: string
 }
 
-/** Writes the settings with fresh secrets, for their owner only. Those that are there are left as they are. */
+/**
+ * Writes the settings with fresh secrets, for their owner only. Those that are there are left as they are; only
+ * credentials of the API are added where they are of a time that had none.
+ */
 export async function settings(
   file: string,
-  values: Omit<SettingValues, 'githubSecret' | 'postgresPassword'>,
+  values: Omit<SettingValues, 'githubSecret' | 'basicAuth' | 'postgresPassword'>,
 ) {
-  const secrets = { githubSecret: secret(), postgresPassword: secret() }
+  const secrets = { githubSecret: secret(), basicAuth: newLogin(), postgresPassword: secret() }
   try {
     await writeFile(file, settingsText({ ...values, ...secrets }), { mode: 0o600, flag: 'wx' })
-    return { state: 'made', text: `settings ${file}, with a new GITHUB_SECRET` } satisfies Step
+    return { state: 'made', text: `settings ${file}, with a new GITHUB_SECRET and BASIC_AUTH` } satisfies Step
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
-    if (code === 'EEXIST') return { state: 'there', text: `settings ${file}` } satisfies Step
+    if (code === 'EEXIST') return withLogin(file)
     throw new ConveyorError('invalid', `can not write ${file}: ${message}`, {
       hint: 'Give another file with --settings',
     })
   }
+}
+
+async function withLogin(file: string): Promise<Step> {
+  const text = await readFile(file, 'utf8')
+  // Other programs have files of this name.
+  if (!lineOf('GITHUB_SECRET').test(text) || lineOf('BASIC_AUTH').test(text)) {
+    return { state: 'there', text: `settings ${file}` }
+  }
+  await appendFile(file, `${text.endsWith('\n') ? '' : '\n'}\n${loginText(newLogin())}`)
+  await chmod(file, 0o600)
+  return { state: 'changed', text: `settings ${file}, now with a BASIC_AUTH` }
+}
+
+/** A line that sets it, be it to nothing. */
+const lineOf = (name: string) => new RegExp(`^(export )?${name}=`, 'm')
+
+function newLogin(): string {
+  return `conveyor:${secret()}`
+}
+
+function loginText(basicAuth: string): string {
+  return `# Whoever asks the API, reads logs or opens pages gives this; \`conveyor build\` finds it here. Without it, only
+# this machine itself is answered, and what runs in docker compose answers nobody but GitHub.
+BASIC_AUTH=${basicAuth}
+`
 }
 
 /** What is to be known of the engine's socket; empty for an engine that is reached in another way. */
@@ -68,8 +98,9 @@ GITHUB_SECRET=${values.githubSecret}
 # How people and GitHub reach this server.
 #BASE_URL=https://conveyor.example.com
 
-# Ask for these credentials on the API and the logs.
-#BASIC_AUTH=user:password
+${loginText(values.basicAuth)}
+# Which repositories may be built; all of them without it.
+#ALLOW=your-organization/*
 
 # Build in containers of a builder image of your own, instead of in the engine itself.
 #BUILDER_IMAGE=

@@ -30,14 +30,18 @@ export function validSha(value: unknown): string {
   return value.toLowerCase()
 }
 
-/** A short ref name by the rules of git-check-ref-format(1). */
+/**
+ * What stands behind `refs/heads/` or `refs/tags/`, by the rules of git-check-ref-format(1) for the whole: `-x`
+ * and `@` can be pushed, though `git branch` makes none of the first kind. So it is never to be an argument of git
+ * without `refs/heads/` before it.
+ */
 export function validRefName(value: unknown): string {
   const bad =
     typeof value !== 'string' ||
     value.length === 0 ||
     value.length > 255 ||
     // biome-ignore lint/suspicious/noControlCharactersInRegex: git forbids exactly these
-    /[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{|\/\/|^\/|\/$|\.$|^@$|^-/.test(value) ||
+    /[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{|\/\/|^\/|\/$|\.$/.test(value) ||
     value.split('/').some((part) => part.startsWith('.') || part.endsWith('.lock'))
   if (bad) throw new ConveyorError('invalid', `${show(value)} is not a valid branch or tag name`)
   return value

@@ -1,4 +1,6 @@
+import type { BuildkitAddress } from '../buildkit/address.ts'
 import type { Config } from '../config.ts'
+import { isLoopback } from '../server/access.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Settings of a server that nothing refuses, and that few people mean. */
@@ -13,7 +15,7 @@ export function settingChecks(config: Config): Check[] {
 function webhooks({ github: { secret } }: Config): Finding {
   if (secret !== null) return ok('taken when they are signed with the secret')
   return warning(
-    'taken from anybody, as no secret is set',
+    'taken from anybody, as no secret is set: the head of the branch is asked of GitHub, and built',
     'Give a secret to the webhook at GitHub, and the same here: --github.secret (GITHUB_SECRET)',
   )
 }
@@ -26,11 +28,31 @@ function links({ url, port }: Config): Finding {
   )
 }
 
-function api({ auth, host }: Config): Finding {
+const SET_AUTH = 'Give --auth user:pass (BASIC_AUTH)'
+
+function api(config: Config): Finding {
+  const { auth, host } = config
+  if (auth === 'none') {
+    const found = 'open to all who reach the server, as the logs are'
+    return isLoopback(host) ? ok(`open, on ${host} only`) : warning(found, `${SET_AUTH} instead of none`)
+  }
   if (auth !== null) return ok(`asks for the login of ${auth.username}`)
-  if (/^(localhost|127\..*|::1)$/.test(host)) return ok(`open, on ${host} only`)
-  return warning(
-    'open to all who reach the server, as the logs are',
-    'Give --auth user:pass (BASIC_AUTH), unless what is before the server asks for a login',
-  )
+  const steps = stepsHere(config)
+  if (steps === null) return ok('answers this machine only')
+  return warning(`answers this machine only, which ${steps} count as, too`, SET_AUTH)
+}
+
+/** Which steps of builds may have the loopback address of the machine that they run on; null if none. */
+function stepsHere({ builder, buildNetwork }: Config): string | null {
+  if (buildNetwork === 'host') return "build steps on the engine's host network (--build.network)"
+  if ('network' in builder && builder.network === 'host') {
+    return "builds on the engine's host network (--builder.network)"
+  }
+  // One without CNI plugins has steps on its own network, and does not say so.
+  const near = builder.kind === 'buildkit' && [...builder.addresses.values()].some(isNear)
+  return near && buildNetwork !== 'none' ? 'build steps of a buildkitd without a network for them' : null
+}
+
+function isNear(address: BuildkitAddress): boolean {
+  return 'path' in address || isLoopback(address.host)
 }

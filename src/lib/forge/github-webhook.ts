@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import { Webhooks } from '@octokit/webhooks'
 import type { BuildRequest, PushFacts } from '../build/build.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../build/validate.ts'
 import { ConveyorError } from '../errors.ts'
@@ -18,23 +17,6 @@ const NO_CACHE = '[docker nocache]'
 
 /** In longer bodies, a position that V8 does not name is not looked for: it would take too long. */
 const LONGEST_SEARCH = 256 * 1024
-
-/**
- * Whether `signature256` (the header X-Hub-Signature-256) is GitHub's signature of exactly these bytes.
- * A missing or ill-formed header is false; nothing is thrown for what a sender can get wrong.
- */
-export async function verifyWebhook(
-  secret: string,
-  rawBody: Uint8Array | string,
-  signature256: string | undefined,
-): Promise<boolean> {
-  if (typeof signature256 !== 'string' || !/^sha256=[0-9a-f]{64}$/.test(signature256)) return false
-  if (secret === '' || rawBody.length === 0) return false
-  // The library signs strings. Bytes that are not UTF-8 would change on the way into one.
-  if (typeof rawBody !== 'string' && !isUtf8(rawBody)) return false
-  const text = typeof rawBody === 'string' ? rawBody : bufferOf(rawBody).toString('utf8')
-  return new Webhooks({ secret }).verify(text, signature256)
-}
 
 /**
  * The payload in a webhook's body: JSON itself, or a form with the JSON in its field `payload`.

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { notAllowed } from '../allowed-repositories.ts'
 import { type Build, isEnded, shortName } from '../build/build.ts'
 import { type PlacedOrder, placeOrder } from '../build/place-request.ts'
 import { requestBuild } from '../build/request-build.ts'
@@ -32,12 +33,10 @@ export async function buildsRoutes(
   app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, body: string) => body)
 
   app.post('/builds', { bodyLimit: 64 * 1024 }, async (request, reply) => {
-    // A page of another site could send a body that looks like JSON, with the browser's stored password.
-    const site = request.headers['sec-fetch-site']
-    if (site === 'cross-site' || site === 'same-site') {
-      return sendProblem(reply, 403, 'forbidden', 'Builds are not taken from pages of other sites')
-    }
     const order = parseBuildBody(typeof request.body === 'string' ? request.body : '')
+    if (options.isAllowed?.(order.repository) === false) {
+      return sendProblem(reply, 403, 'forbidden', notAllowed(order.repository))
+    }
     const { build, outcome } = await submit(order, options)
     options.log(`api: ${shortName(build)} is build ${build.id} (${outcome})`)
     for (const { tag, reason } of build.withheld ?? []) {

@@ -1,7 +1,7 @@
-import { type FastifyInstance, fastify } from 'fastify'
-import { basicAuthMatches } from './auth.ts'
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { type Refusal, refusalOf } from './access.ts'
 import { buildsRoutes } from './builds-routes.ts'
-import { buildSender, logsRoute } from './logs-route.ts'
+import { buildSender, logsRoute, TEXT } from './logs-route.ts'
 import type { ServerOptions } from './options.ts'
 import { describeError, isOurFault, sendError, sendProblem } from './problems.ts'
 import { Streams } from './streams.ts'
@@ -12,12 +12,14 @@ export type { ServerOptions } from './options.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Needs no password. */
+    /** For everybody, under any name. */
     public?: boolean
   }
 }
 
 const HEARTBEAT_MS = 25_000
+const ARRIVAL_MS = 30_000
+const HEADERS_MS = 20_000
 
 const SECURITY_HEADERS = {
   'x-content-type-options': 'nosniff',
@@ -31,12 +33,13 @@ const SECURITY_HEADERS = {
  * resolves when nothing reads from the stores for it any more.
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
-  const { store, logs, log } = options
+  const { store, logs, log, arrivalMs = ARRIVAL_MS } = options
   const app = fastify({
     rewriteUrl: rewriteWebhook,
     bodyLimit: 64 * 1024,
     // For sending a request; answers may take hours. GitHub gives up after 10 s itself.
-    requestTimeout: 60_000,
+    requestTimeout: arrivalMs,
+    http: { connectionsCheckingInterval: 1000 },
     // Longer than a load balancer keeps a connection, so that it is never us who closes first.
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
@@ -46,14 +49,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       sendError(reply.headers(SECURITY_HEADERS), error)
     },
   })
-  app.server.headersTimeout = 20_000
+  app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(SECURITY_HEADERS)
-    if (options.auth === null || request.routeOptions.config.public) return
-    if (basicAuthMatches(request.headers.authorization, options.auth)) return
-    reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
-    return sendProblem(reply, 401, 'unauthorized', 'A user name and password are needed here')
+    if (request.routeOptions.config.public) return
+    const refusal = refusalOf(request.raw, options)
+    if (refusal !== null) return sendRefusal(request, reply, refusal)
   })
   app.setErrorHandler((error, request, reply) => {
     if (isOurFault(error)) log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
@@ -83,9 +85,20 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     status: 'ok',
     version: options.version ?? null,
   }))
-  app.get('/', async (_request, reply) => reply.type('text/plain; charset=utf-8').send(welcome(options)))
+  app.get('/', async (_request, reply) => reply.type(TEXT).send(welcome(options)))
   refuseOtherMethods()
   return app
+}
+
+/** As JSON, or as text for whoever opens the page in a browser. */
+function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): FastifyReply {
+  const { status, message, hint } = refusal
+  if (status === 401) reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
+  if (!/\btext\/(html|plain)\b/i.test(request.headers.accept ?? '')) {
+    return sendProblem(reply, status, status === 401 ? 'unauthorized' : 'forbidden', message, hint)
+  }
+  const text = hint === undefined ? message : `${message}.\n${hint}`
+  return reply.code(status).type(TEXT).send(`${text}\n`)
 }
 
 /** Notes which methods each path has, to answer the others with 405 instead of 404. */

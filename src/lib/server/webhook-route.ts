@@ -1,16 +1,19 @@
 import type { IncomingMessage } from 'node:http'
+import { tmpdir } from 'node:os'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { type BuildRequest, shortName } from '../build/build.ts'
+import { notAllowed } from '../allowed-repositories.ts'
+import { shortName } from '../build/build.ts'
 import { requestBuild } from '../build/request-build.ts'
 import { ConveyorError, toConveyorError } from '../errors.ts'
-import { parseWebhook, verifyWebhook, webhookBody } from '../forge/github-webhook.ts'
+import { parseWebhook, webhookBody } from '../forge/github-webhook.ts'
 import type { ServerOptions } from './options.ts'
 import { describeError, refusalStatus, sendError, sendProblem } from './problems.ts'
+import { BodySpool, NoRoom } from './spooled-body.ts'
+import { asForgeHasIt } from './unsigned-push.ts'
 
 export const WEBHOOK_PATH = '/webhooks/github'
 
-/** GitHub sends at most 25 MB. */
-const BODY_LIMIT = 25 * 1024 * 1024
+const NO_ROOM = 'Too many webhooks are on their way here that have not come to their end'
 
 const FIX_SECRET = 'Give the webhook on GitHub the same secret as Conveyor (GITHUB_SECRET)'
 
@@ -28,10 +31,18 @@ export function rewriteWebhook(request: IncomingMessage): string {
  */
 export async function webhookRoute(app: FastifyInstance, options: ServerOptions): Promise<void> {
   app.removeAllContentTypeParsers()
-  // The signature is over the bytes as they came.
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, async (_request: FastifyRequest, body: Buffer) => body)
+  const spool = new BodySpool({ secret: options.githubSecret, dir: options.spoolDir ?? tmpdir() })
+  // The body is read by the handler, as it needs the response, too.
+  app.addContentTypeParser('*', async () => undefined)
 
   app.setErrorHandler((error, request, reply) => {
+    // Nobody hears the answer.
+    if (request.raw.destroyed && !request.raw.complete) return reply.code(400).send()
+    // The rest of the body is thrown away: most senders read the answer only when they have sent all.
+    request.raw.resume()
+    if (error instanceof NoRoom) {
+      return sendProblem(reply, 503, 'unavailable', NO_ROOM, 'Redeliver it from GitHub')
+    }
     const refusal = refusalStatus(error)
     if (refusal === 413) return sendError(reply, error)
     if (refusal !== null) return sendProblem(reply, 400, 'invalid', (error as Error).message)
@@ -48,7 +59,6 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
   })
 
   const route = {
-    bodyLimit: BODY_LIMIT,
     config: { public: true },
     // Before the body is read: who does not sign does not get 25 MB of memory.
     onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
@@ -61,15 +71,12 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
       }
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
-      const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
-      if (options.githubSecret !== null) {
-        const signature = header(request, 'x-hub-signature-256')
-        if (!(await verifyWebhook(options.githubSecret, body, signature))) {
-          const message = 'X-Hub-Signature-256 does not match the body'
-          return sendProblem(reply, 401, 'unauthorized', message, FIX_SECRET)
-        }
+      const body = await spool.receive(request.raw, reply.raw)
+      if (options.githubSecret !== null && !body.isSignedBy(header(request, 'x-hub-signature-256'))) {
+        const message = 'X-Hub-Signature-256 does not match the body'
+        return sendProblem(reply, 401, 'unauthorized', message, FIX_SECRET)
       }
-      return handleDelivery(request, reply, body, options)
+      return handleDelivery(request, reply, await body.bytes(), options)
     },
   }
   app.post('/', route)
@@ -87,7 +94,13 @@ async function handleDelivery(
   const parsed = parseWebhook(event, delivery, webhookBody(header(request, 'content-type'), body))
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
-  const { build, outcome } = await requestBuild(believed(parsed.request, options), options)
+  const { repository } = parsed.request
+  if (options.isAllowed?.(repository) === false)
+    return reply.code(200).send({ ignored: notAllowed(repository) })
+  const signed = options.githubSecret !== null
+  const wanted = signed ? parsed.request : await asForgeHasIt(parsed.request, options)
+  if ('ignored' in wanted) return reply.code(200).send(wanted)
+  const { build, outcome } = await requestBuild(wanted, options)
   options.log(`webhook ${delivery}: ${shortName(build)} is build ${build.id} (${outcome})`)
   const base = options.baseUrl()
   return reply.code(202).send({
@@ -96,13 +109,6 @@ async function handleDelivery(
     log: `${base}/logs/${build.id}`,
     outcome,
   })
-}
-
-/** Unsigned, anybody could claim that a commit has the tree of another, is on a branch, or was pushed last. */
-function believed(request: BuildRequest, { githubSecret }: ServerOptions): BuildRequest {
-  if (githubSecret !== null) return request
-  const { tree: _tree, push: _push, ...rest } = request
-  return { ...rest, unproven: true }
 }
 
 function identifier(request: FastifyRequest, name: string): string {

@@ -1,0 +1,30 @@
+import { createHmac, type Hmac, timingSafeEqual } from 'node:crypto'
+
+/**
+ * The header X-Hub-Signature-256 of a body that comes piece by piece.
+ * (https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries)
+ */
+export class WebhookSignature {
+  readonly #hmac: Hmac
+  readonly #usable: boolean
+
+  constructor(secret: string) {
+    this.#hmac = createHmac('sha256', secret)
+    this.#usable = secret !== ''
+  }
+
+  update(piece: Uint8Array): void {
+    this.#hmac.update(piece)
+  }
+
+  /**
+   * Whether it is GitHub's signature of exactly the bytes so far; the last thing that can be asked. A missing or
+   * ill-formed header is false; nothing is thrown for what a sender can get wrong.
+   */
+  matches(signature256: string | undefined): boolean {
+    const digest = this.#hmac.digest()
+    if (typeof signature256 !== 'string' || !this.#usable) return false
+    const hex = /^sha256=([0-9a-f]{64})$/.exec(signature256)?.[1]
+    return hex !== undefined && timingSafeEqual(Buffer.from(hex, 'hex'), digest)
+  }
+}

@@ -1,0 +1,47 @@
+import { readFile } from 'node:fs/promises'
+import { parseEnv } from 'node:util'
+import { parseCredentials } from './config-values.ts'
+import { ConveyorError } from './errors.ts'
+import { isLoopback } from './server/access.ts'
+import type { Credentials } from './server/auth.ts'
+
+/** What `conveyor bootstrap` writes. */
+const SETTINGS = '.env'
+
+/**
+ * The credentials for a server: those that were given, in `auth` or in its URL, or those of the settings in this
+ * folder. They are for the server of these settings alone: on this machine, or at their BASE_URL.
+ * @param auth `user:pass`, or `none`
+ * @throws ConveyorError `invalid`
+ */
+export async function serverLogin(server: {
+  url: string
+  auth?: string | undefined
+}): Promise<Credentials | null> {
+  if (server.auth) return credentials(server.auth, '--auth (CONVEYOR_AUTH, BASIC_AUTH)')
+  const url = URL.parse(server.url)
+  // What is wrong with it, the connection says.
+  if (url?.username !== '') return null
+  const { BASE_URL = '', BASIC_AUTH } = parseEnv(await settings())
+  const isIts =
+    isLoopback(url.hostname.replace(/^\[(.*)\]$/, '$1')) || URL.parse(BASE_URL)?.origin === url.origin
+  return BASIC_AUTH && isIts ? credentials(BASIC_AUTH, `BASIC_AUTH in ${SETTINGS}`) : null
+}
+
+function credentials(text: string, from: string): Credentials | null {
+  if (text === 'none') return null
+  const parsed = parseCredentials(text)
+  if (!parsed) throw new ConveyorError('invalid', `${from} is not usable: expected user:pass`)
+  return parsed
+}
+
+/** Empty where there are none, or none that we may read. */
+async function settings(): Promise<string> {
+  try {
+    return await readFile(SETTINGS, 'utf8')
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? ''
+    if (['ENOENT', 'EACCES', 'EISDIR', 'ENOTDIR'].includes(code)) return ''
+    throw error
+  }
+}

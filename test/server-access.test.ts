@@ -1,0 +1,262 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { ServerOptions } from '../src/lib/server/server.ts'
+import { sendPush } from './support/github-push.ts'
+import { sha, startTestServer, type TestServer } from './support/test-server.ts'
+
+/** Whom the API answers: asked from this machine, as a page in its browser or a proxy on it does. */
+
+const LOGIN = { username: 'ci', password: 'correct-horse' }
+const AUTHORIZATION = `Basic ${Buffer.from('ci:correct-horse').toString('base64')}`
+const ORDER = JSON.stringify({ repository: 'acme/app', sha: sha('a') })
+
+let server: TestServer
+afterEach(() => server[Symbol.asyncDispose]())
+const start = async (options: Partial<ServerOptions>) => {
+  server = await startTestServer(options)
+}
+
+interface Answer {
+  status: number
+  type: string
+  body: string
+}
+
+/** Any headers, Host included, which fetch does not let one choose. */
+async function ask(method: string, path: string, headers: Record<string, string> = {}, body?: string) {
+  const sent = request(`${server.url}${path}`, { method, headers, agent: false })
+  sent.end(body)
+  const [answer] = await once(sent, 'response')
+  const { statusCode = 0, headers: got } = answer
+  return { status: statusCode, type: String(got['content-type']), body: await text(answer) } satisfies Answer
+}
+/** The answer to these very bytes. */
+async function raw(bytes: string): Promise<string> {
+  const socket = connect(Number(port()), '127.0.0.1')
+  socket.write(bytes)
+  return text(socket)
+}
+const order = (headers: Record<string, string> = {}) =>
+  ask('POST', '/builds', { accept: 'application/json', ...headers }, ORDER)
+const port = () => new URL(server.url).port
+const nothingBuilt = async () => expect(await server.store.unfinished()).toEqual([])
+
+describe('without credentials', () => {
+  test.each(['localhost', 'LOCALHOST', '127.0.0.1', '127.8.9.10', '[::1]', 'localhost.'])(
+    'who asks %s on this machine is answered',
+    async (name) => {
+      await start({ auth: null })
+      expect((await order({ host: `${name}:${port()}` })).status).toBe(201)
+    },
+  )
+
+  test.each([
+    'attacker.example',
+    'localhost.attacker.example',
+    '127.0.0.1.attacker.example',
+    '0.0.0.0',
+    '10.1.2.3',
+    '[::]',
+    'me@localhost',
+    'localhost/x',
+  ])('a page whose name was made to point here is not: %j', async (name) => {
+    await start({ auth: null })
+    for (const path of ['/', '/builds/x', '/logs/x', '/artifacts/x', '/builds/x/events', '/nothing']) {
+      expect((await ask('GET', path, { host: name })).status).toBe(403)
+    }
+    expect((await order({ host: name })).status).toBe(403)
+    await nothingBuilt()
+  })
+
+  test.each([
+    ['forwarded', 'for=10.1.2.3'],
+    ['x-forwarded-for', '10.1.2.3'],
+    ['x-forwarded-proto', 'https'],
+    ['x-forwarded', '1'],
+    ['X-Real-IP', '10.1.2.3'],
+    ['via', '1.1 proxy'],
+  ])('what came through a proxy is not: %s', async (name, value) => {
+    await start({ auth: null })
+    expect(await order({ [name]: value })).toMatchObject({
+      status: 403,
+      body: expect.stringContaining(`came through a proxy: it has the header ${name.toLowerCase()}`),
+    })
+    await nothingBuilt()
+  })
+
+  test('behind a proxy on this machine nobody is answered, but GitHub is', async () => {
+    await start({ auth: null, githubSecret: 'hush' })
+    // As a reverse proxy does: it asks by our own address, and says for whom.
+    const proxy = createServer((incoming, outgoing) => {
+      const { host: _, ...headers } = incoming.headers
+      const onward = request(`${server.url}${incoming.url}`, {
+        method: incoming.method ?? '',
+        headers: { ...headers, 'x-forwarded-for': '203.0.113.7' },
+      })
+      onward.on('response', (answer) => answer.pipe(outgoing.writeHead(answer.statusCode ?? 0)))
+      incoming.pipe(onward)
+    }).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const url = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+    expect((await fetch(`${url}/builds`, { method: 'POST', body: ORDER })).status).toBe(403)
+    expect((await fetch(`${url}/logs/acme/app@${sha('a')}`)).status).toBe(403)
+    await nothingBuilt()
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    const push = { repository: 'acme/app', ref: 'refs/heads/main', sha: sha('a'), secret: 'hush' }
+    expect((await sendPush({ ...push, url })).status).toBe(202)
+    proxy.close()
+    proxy.closeAllConnections()
+  })
+
+  test('HTTP/1.0, which nginx asks with by default, is a proxy, too', async () => {
+    await start({ auth: null })
+    expect(await raw(`GET / HTTP/1.0\r\nHost: localhost:${port()}\r\n\r\n`)).toMatch(
+      /^HTTP\/1\.1 403 [\s\S]*it has the version HTTP\/1\.0/,
+    )
+  })
+
+  test.each(['Host:', 'Host: ', 'X: y'])(
+    'who does not say whom the request is for is not: %j',
+    async (line) => {
+      await start({ auth: null })
+      expect(await raw(`GET / HTTP/1.0\r\n${line}\r\n\r\n`)).toMatch(
+        /^HTTP\/1\.1 403 [\s\S]*the request does not say whom it is for/,
+      )
+    },
+  )
+
+  test('says what to set: as JSON to programs, as text to people', async () => {
+    await start({ auth: null })
+    const host = 'attacker.example'
+    const json = await ask('GET', '/builds/x', { host })
+    expect(json.type).toBe('application/json; charset=utf-8')
+    expect(JSON.parse(json.body)).toEqual({
+      id: 'forbidden',
+      message:
+        'Only this machine is answered, as the server has no credentials, and the request is for attacker.example',
+      hint: expect.stringMatching(/--auth user:pass \(BASIC_AUTH\).*conveyor bootstrap.*--auth none/),
+    })
+    const page = await ask('GET', '/', { host, accept: 'text/html,application/xhtml+xml,*/*;q=0.8' })
+    expect(page).toMatchObject({ status: 403, type: 'text/plain; charset=utf-8' })
+    expect(page.body).toMatch(/^Only this machine is answered.*\n.*--auth user:pass.*\n$/)
+  })
+})
+
+describe.each([
+  ['without credentials', null],
+  ['with credentials', LOGIN],
+  ['with --auth none', 'none'],
+] as const)('pages of other sites, %s', (_name, auth) => {
+  const login = auth === LOGIN ? { authorization: AUTHORIZATION } : undefined
+
+  test.each([
+    'http://attacker.example',
+    'https://localhost.attacker.example',
+    'http://localhost:3000',
+    'http://127.0.0.1',
+    'null',
+    'file://',
+    'not a URL',
+  ])('may neither order nor read: %s', async (origin) => {
+    await start({ auth })
+    const form = { ...login, origin, 'content-type': 'text/plain' }
+    expect(await order(form)).toMatchObject({ status: 403, body: expect.stringContaining('other sites') })
+    expect((await ask('GET', '/builds/x/events', { ...login, origin })).status).toBe(403)
+    await nothingBuilt()
+  })
+
+  test.each(['cross-site', 'same-site'])('may not order: Sec-Fetch-Site %s', async (site) => {
+    await start({ auth })
+    expect((await order({ ...login, 'sec-fetch-site': site })).status).toBe(403)
+    await nothingBuilt()
+    // A link from there may be followed.
+    expect((await ask('GET', '/builds/x', { ...login, 'sec-fetch-site': site })).status).toBe(404)
+  })
+
+  test('a page of its own may', async () => {
+    await start({ auth })
+    const origin = `http://localhost:${port()}`
+    expect((await order({ ...login, host: `localhost:${port()}`, origin })).status).toBe(201)
+  })
+})
+
+describe.each([
+  ['credentials', LOGIN],
+  ['--auth none', 'none'],
+] as const)('with %s', (_name, auth) => {
+  const login = auth === LOGIN ? { authorization: AUTHORIZATION } : undefined
+  const known = {
+    auth,
+    baseUrl: () => 'https://conveyor.acme.dev',
+    allowedHosts: ['Conveyor.lan', '*.inside.acme.dev'],
+  }
+
+  test.each([
+    'conveyor.acme.dev',
+    'conveyor.acme.dev:8080',
+    'conveyor.lan',
+    'one.inside.acme.dev',
+    'localhost:8080',
+    '10.1.2.3:8080',
+    '[fe80::1]:8080',
+  ])('%s is a name of the server', async (host) => {
+    await start(known)
+    expect((await order({ ...login, host, 'x-forwarded-for': '203.0.113.7' })).status).toBe(201)
+  })
+
+  test.each([
+    'attacker.example',
+    'xconveyor.acme.dev',
+    'conveyor.acme.dev.attacker.example',
+    'inside.acme.dev',
+  ])('%s is none, and told so', async (host) => {
+    await start(known)
+    for (const path of ['/', '/builds/x', '/logs/x', '/artifacts/x']) {
+      const answer = await ask('GET', path, { ...login, host })
+      expect(answer.status).toBe(403)
+      expect(JSON.parse(answer.body)).toEqual({
+        id: 'forbidden',
+        message: `${host} is not a name of this server`,
+        hint: expect.stringContaining('--allowed-hosts'),
+      })
+    }
+    expect((await order({ ...login, host })).status).toBe(403)
+    await nothingBuilt()
+    expect((await ask('GET', '/healthz', { host })).status).toBe(200)
+  })
+
+  test('* allows every name', async () => {
+    await start({ ...known, allowedHosts: ['*'] })
+    expect((await order({ ...login, host: 'any.example' })).status).toBe(201)
+  })
+
+  test('its own pages may order where TLS ends at a proxy, under whatever name that asks', async () => {
+    await start(known)
+    const origin = 'https://conveyor.acme.dev'
+    for (const host of ['conveyor.acme.dev', 'conveyor.lan:8080']) {
+      expect((await order({ ...login, host, origin })).status).toBeLessThan(300)
+    }
+    expect((await order({ ...login, host: 'conveyor.lan:8080', origin: 'http://conveyor.lan' })).status).toBe(
+      403,
+    )
+  })
+
+  test('webhooks come under any name', async () => {
+    await start({ ...known, githubSecret: 'hush' })
+    const headers = { host: 'hooks.example', origin: 'https://x.example', 'x-github-event': 'ping' }
+    const answer = await ask('POST', '/', headers, '{}')
+    expect(answer).toMatchObject({ status: 401, body: expect.stringContaining('not signed') })
+  })
+})
+
+test('with credentials, who gives none or wrong ones is asked for them', async () => {
+  await start({ auth: LOGIN })
+  for (const headers of [undefined, { authorization: `Basic ${Buffer.from('ci:x').toString('base64')}` }]) {
+    expect((await order(headers)).status).toBe(401)
+  }
+  await nothingBuilt()
+  expect((await order({ authorization: AUTHORIZATION })).status).toBe(201)
+})
