@@ -27,7 +27,7 @@ const hex = (script: string) => [...Buffer.from(script)].map((byte) => `\\x${byt
 
 /** A build whose container runs this script. */
 export function scripted(script: string, rest: Partial<ContainerBuild> = {}): ContainerBuild {
-  const build = { repository: 'Acme/Web', sha: SHA, dry: false, cache: true }
+  const build = { repository: 'Acme/Web', sha: SHA, dry: false, cache: true, cacheNamespace: 'its-own' }
   return { buildId: randomUUID(), branch: hex(script), ...build, ...rest }
 }
 
@@ -59,7 +59,14 @@ export function buildContainerContract(
       const io = { log, signal: new AbortController().signal }
       await subject.builder(`${image}-env`).run(build, io)
       const lines = log.text.split('\n')
-      for (const line of ['REPOSITORY=acme/web', `SHA=${SHA}`, 'BRANCH=feature/x', 'DRY=', 'CACHE=on']) {
+      for (const line of [
+        'REPOSITORY=acme/web',
+        `SHA=${SHA}`,
+        'BRANCH=feature/x',
+        'DRY=',
+        'CACHE=on',
+        'BUILDKIT_CACHE_MOUNT_NS=its-own',
+      ]) {
         expect(lines).toContain(line)
       }
       expect(lines).toContain('to-stderr')

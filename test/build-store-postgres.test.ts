@@ -60,6 +60,13 @@ describe('Postgres build store', () => {
     return store
   }
 
+  it('makes a secret once, whoever of several processes asks first', async () => {
+    const asked = await Promise.all(
+      (await stores(4)).flatMap((store) => [store.secret('x'), store.secret('x')]),
+    )
+    expect(new Set(asked.map((bytes) => Buffer.from(bytes).toString('hex'))).size).toBe(1)
+  })
+
   it('reads what it is asked for, and not the builds of all other repositories', async () => {
     const database = new Postgres({ url, connections: 1 })
     const store = await postgresBuildStore({ postgres: database })

@@ -7,6 +7,7 @@ import { ordering } from './build-store/ordering.ts'
 import { pushes } from './build-store/pushes.ts'
 import { queueing } from './build-store/queueing.ts'
 import { recipes } from './build-store/recipes.ts'
+import { secrets } from './build-store/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
 import { syncs } from './build-store/syncs.ts'
 
@@ -22,6 +23,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     keeping(subject)
     recipes(subject)
     queueing(subject)
+    secrets(subject)
     syncs(subject)
   })
 }

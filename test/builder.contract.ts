@@ -55,6 +55,7 @@ export function buildOf(
     reference: `${host}/${name}:1`,
     push: true,
     cacheKey: name,
+    cacheNamespace: name,
     sync: {
       records: SYNCS,
       basis: Promise.resolve(files.Dockerfile ?? ''),
@@ -126,6 +127,29 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     const builder = (credentials: Credentials = NOBODY) => subject.builder(credentials)
     const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
       buildOf(files, registry.host, { network: subject.network, ...rest })
+
+    test("cache mounts are a repository's own, those with an id too, and no part of the image tells of it", async () => {
+      const mounts = [
+        '--mount=type=cache,target=/root/.npm',
+        '--mount=type=cache,id=shared,target=/m',
+        '--mount=type=cache,id=../up,target=/u',
+      ]
+      const look = 'echo found: $(cat /root/.npm/who /m/who /u/who 2>/dev/null).'
+      const run = async (whose: string, cacheNamespace: string) => {
+        const write = `for dir in /root/.npm /m /u; do echo ${whose} > $dir/who; done`
+        const Dockerfile = `FROM ${base}\nRUN ${mounts.join(' ')} ${look}; ${write} # ${fresh()}\n`
+        const asked = input({ Dockerfile }, { cacheNamespace })
+        const said = io()
+        await builder().build(asked, said)
+        expect(JSON.stringify((await imageConfig(asked.reference)).config)).not.toContain(cacheNamespace)
+        return /\d found: (.*)\.\n/.exec(said.log.text)?.[1]
+      }
+      const [a, b] = [`ns-a-${fresh()}`, `ns-b-${fresh()}`]
+      expect(await run('a', a)).toBe('')
+      expect(await run('b', b)).toBe('')
+      expect(await run('a', a)).toBe('a a a')
+      expect(await run('b', b)).toBe('b b b')
+    })
 
     test('builds, pushes, shows the progress, and sends only what changed the next time', async () => {
       const files = {
@@ -285,9 +309,9 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
 
       test('make with what it made before in a cache mount', async () => {
         const id = fresh()
-        const mount = `--mount=type=cache,target=/o,id=${id}`
-        const build = history(['COPY src /src', `RUN ${mount} touch /o/a /o/b && ${MAKE}`])
-        const touched = history(['COPY src /src', `RUN ${mount} ${MAKE}`])
+        // What is not there yet is made as if from something else.
+        const make = `for f in a b; do [ -e /o/$f ] || touch /o/$f; [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)`
+        const build = history(['COPY src /src', `RUN --mount=type=cache,target=/o,id=${id} ${make}`])
         // Content of this run alone: a COPY that comes from the cache has the times of the build that made it.
         const of = (a: number, b: number) => ({ 'src/a': `a${a}-${id}`, 'src/b': `b${b}-${id}` })
         await build(of(0, 0))
@@ -297,7 +321,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           [3, 0],
           [2, 1],
         ] as const) {
-          expect((await touched(of(a, b))).made).toContain(`a${a}-${id}`)
+          expect((await build(of(a, b))).made).toContain(`a${a}-${id}`)
         }
       })
 

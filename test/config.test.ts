@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
-import { settingsFor } from '../src/lib/build-options.ts'
+import { cacheGroupOf, settingsFor } from '../src/lib/build-options.ts'
 import { parseConfig, secretsOf } from '../src/lib/config.ts'
 import { OPTIONS } from '../src/lib/options.ts'
 
@@ -176,6 +176,19 @@ describe('parseConfig', () => {
       ssh: null,
     })
     expect(settingsFor(parseConfig({}).build, null, 'acme/app')).toEqual(NO_SETTINGS)
+  })
+
+  test('repositories share their cache mounts where that is asked for', () => {
+    const { build } = parseConfig({ 'cache.share': ['acme/App:web', 'acme/site:web', 'acme/site:last'] })
+    expect(['Acme/app', 'acme/site', 'acme/other'].map((name) => cacheGroupOf(build, name))).toEqual([
+      'web',
+      'last',
+      null,
+    ])
+    const all = parseConfig({ 'cache.share': ['all', 'acme/site:web'] }).build
+    expect(['acme/app', 'acme/site'].map((name) => cacheGroupOf(all, name))).toEqual(['all', 'web'])
+    expect(cacheGroupOf(parseConfig({}).build, 'acme/app')).toBeNull()
+    expect(() => parseConfig({ 'cache.share': ['acme/app:'] })).toThrow('--cache.share (CACHE_SHARE)')
   })
 
   test('whoever names a builder image wants it used', () => {

@@ -76,7 +76,14 @@ async function run(
 ) {
   const log = memoryLog()
   const io = { log, signal: new AbortController().signal }
-  const whole = { buildId: randomUUID(), branch: 'main', dry: false, cache: true, ...build }
+  const whole = {
+    buildId: randomUUID(),
+    branch: 'main',
+    dry: false,
+    cache: true,
+    cacheNamespace: 'its-own',
+    ...build,
+  }
   return { log, ended: subject.run(whole, io) }
 }
 
@@ -168,7 +175,7 @@ describe('the builder image', () => {
     })
     const log = memoryLog()
     const abort = new AbortController()
-    const build = { buildId: randomUUID(), branch: null, dry: false, cache: true }
+    const build = { buildId: randomUUID(), branch: null, dry: false, cache: true, cacheNamespace: 'its-own' }
     const running = builder().run({ ...build, repository: 'acme/cancel', sha }, { log, signal: abort.signal })
     const ended = expect(running).rejects.toThrow('enough')
     await expect.poll(() => log.text).toMatch(/ begun\n/)

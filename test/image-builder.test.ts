@@ -78,7 +78,7 @@ describe('imageBuilder', () => {
   const io = (signal = new AbortController().signal) => ({ log: memoryLog(), signal })
   const build = (rest: Partial<ContainerBuild> = {}): ContainerBuild => ({
     ...{ buildId: randomUUID(), repository: 'acme/web', sha: 'a'.repeat(40), branch: 'main' },
-    ...{ dry: false, cache: true },
+    ...{ dry: false, cache: true, cacheNamespace: 'its-own' },
     ...rest,
   })
   const builder = (image: string, rest: Partial<ImageBuilderOptions> = {}) =>

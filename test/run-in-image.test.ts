@@ -67,6 +67,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
       ...{ docker, network, credentials: NOBODY, dataContainer: null },
       ...{ image: imageName(image), environment: { REGISTRY: registry.host } },
     }),
+    cacheNamespace: () => 'its-own',
     latest: 'always',
     dry: false,
     settings: () => NO_SETTINGS,

@@ -70,7 +70,14 @@ function start(build: Pick<ContainerBuild, 'repository' | 'sha'>) {
     },
     constraints: [`node.id==${swarm.worker.id}`],
   })
-  const whole = { buildId: randomUUID(), branch: 'main', dry: false, cache: true, ...build }
+  const whole = {
+    buildId: randomUUID(),
+    branch: 'main',
+    dry: false,
+    cache: true,
+    cacheNamespace: 'its-own',
+    ...build,
+  }
   return { log, ended: builder.run(whole, { log, signal: new AbortController().signal }) }
 }
 
@@ -208,6 +215,7 @@ test('a build whose node is cut off in the middle is published and stored once, 
   const log = memoryLog()
   const parts = {
     ...{ store, registry: client, latest: 'always' as const, dry: false, history: NO_HISTORY },
+    cacheNamespace: () => 'its-own',
     names: { image: (repository: string) => `${front.host}/${repository}`, tag: tagForRef },
     container: swarmBuilder({
       ...{ docker: swarm.manager.docker, image, credentials, network: 'host' },

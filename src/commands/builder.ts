@@ -30,6 +30,12 @@ The log goes to stdout. Exit codes are those of conveyor build.`
       default: 'on',
       description: 'off builds every step anew',
     }),
+    'cache-namespace': Flags.string({
+      env: 'BUILDKIT_CACHE_MOUNT_NS',
+      default: '',
+      helpValue: '<namespace>',
+      description: 'namespace of its cache mounts; empty for one that nothing else has',
+    }),
     ...configFlags([
       ...BUILD_OPTIONS,
       'git.ssh-key',
@@ -45,7 +51,13 @@ The log goes to stdout. Exit codes are those of conveyor build.`
     const { flags } = await this.parse(Builder)
     const { builderCommand } = await import('../lib/builder-command.ts')
     const { repository, sha, branch, cache } = flags
-    const options = { repository, sha, branch, cache: cache === 'on' }
+    const options = {
+      repository,
+      sha,
+      branch,
+      cache: cache === 'on',
+      cacheNamespace: flags['cache-namespace'],
+    }
     this.exit(await builderCommand(options, parseConfig(flags), process.stdout))
   }
 }

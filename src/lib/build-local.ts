@@ -27,7 +27,7 @@ export interface LocalOutcome {
  * @param target with a `sha` and a `branch`, the commit is published as that branch
  * @param onLog gets the build's log as it grows
  * @param places `recordsDir`: where the records go instead; `told`: whoever asked has seen to it that the branch
- * contains the commit
+ * contains the commit; `cacheNamespace`: of the cache mounts, else it comes from the records
  * @throws ConveyorError `cancelled` once `stop` is aborted, and what setUp throws
  */
 export async function buildLocal(
@@ -37,11 +37,11 @@ export async function buildLocal(
   onLog: (bytes: Uint8Array) => Promise<void>,
   io: SetupIo,
   stop: AbortSignal,
-  places: { recordsDir?: string; told?: boolean } = {},
+  places: { recordsDir?: string; told?: boolean; cacheNamespace?: string } = {},
 ): Promise<LocalOutcome> {
   await using releaser = new Releaser(io.log)
   const dataDir = join(config.dataDir, 'local')
-  const { recordsDir = dataDir } = places
+  const { recordsDir = dataDir, cacheNamespace } = places
   const logDir = join(recordsDir, 'logs')
   const adapters = await setUp(
     {
@@ -53,7 +53,8 @@ export async function buildLocal(
     io,
     releaser,
   )
-  const { store } = adapters.parts
+  const parts = cacheNamespace ? { ...adapters.parts, cacheNamespace: () => cacheNamespace } : adapters.parts
+  const { store } = parts
 
   const order = {
     repository: target.repository,
@@ -74,6 +75,7 @@ export async function buildLocal(
   const working = work(
     {
       ...adapters,
+      parts,
       timeoutMs: config.timeoutMs,
       retryDelays: config.retryDelays,
       warm: new WarmRepositories(),

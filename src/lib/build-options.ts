@@ -19,6 +19,8 @@ export interface BuildOptions {
   attest: Attestation[]
   reproducible: boolean
   ssh: Scoped[]
+  /** Groups of repositories that share their cache mounts. */
+  cacheGroups: Scoped[]
 }
 
 /** `owner/name:value` */
@@ -54,6 +56,7 @@ export function buildOptions(options: OptionReader): BuildOptions {
     attest: attest as Attestation[],
     reproducible: options.flag('reproducible'),
     ssh: scoped('build.ssh', 'the path of a socket', /^\/./),
+    cacheGroups: scoped('cache.share', 'the name of a group', /^[\w.-]+$/),
   }
 }
 
@@ -80,6 +83,16 @@ export function settingsFor(
     reproducible: options.reproducible,
     ssh: either(options.ssh).at(-1) ?? null,
   }
+}
+
+/** The group that a repository shares its cache mounts with; null: it shares them with none. */
+export function cacheGroupOf(
+  { cacheGroups }: Pick<BuildOptions, 'cacheGroups'>,
+  repository: string,
+): string | null {
+  const name = repository.toLowerCase()
+  const of = (whose: string | null) => cacheGroups.findLast((one) => one.repository === whose)
+  return (of(name) ?? of(null))?.value ?? null
 }
 
 function parse(text: string): Scoped {

@@ -15,6 +15,8 @@ export interface BuilderCommandOptions {
   /** Empty for a commit without a branch. */
   branch: string
   cache: boolean
+  /** Of its cache mounts: the records that it could be derived from are the server's. Empty: one of its own. */
+  cacheNamespace: string
 }
 
 /**
@@ -29,7 +31,7 @@ export async function builderCommand(
   config: Config,
   stdout: Writable,
 ): Promise<number> {
-  const { branch } = options
+  const { branch, cacheNamespace } = options
   const commit = { repository: validRepository(options.repository), sha: validSha(options.sha) }
   const target = branch === '' ? commit : { ...commit, branch: validRefName(branch) }
   const stop = untilStopped()
@@ -44,6 +46,7 @@ export async function builderCommand(
     const { build } = await buildLocal(config, target, options.cache, onLog, io, stop, {
       recordsDir,
       told: true,
+      ...(cacheNamespace === '' ? {} : { cacheNamespace }),
     })
     // The log has said what failed.
     return build.state === 'succeeded' ? 0 : EXIT_CODES[build.errorKind ?? 'build_failed']

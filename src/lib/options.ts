@@ -123,6 +123,12 @@ export const OPTIONS = {
     value: 'size',
     help: 'how large the build cache of the engine, or of each buildkitd, may get: 500MB, 20GB [default: as it is set there]',
   },
+  'cache.share': {
+    env: 'CACHE_SHARE',
+    value: '[owner/name:]group',
+    list: true,
+    help: 'repositories that share their cache mounts (RUN --mount=type=cache): OWNER/NAME:GROUP for each, or GROUP for all [default: each has its own]',
+  },
   'builder.image': {
     env: 'BUILDER_IMAGE',
     value: 'image',

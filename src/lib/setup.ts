@@ -1,9 +1,10 @@
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
+import { cacheNamespace } from './build/cache-namespace.ts'
 import { StatusReporter } from './build/report-status.ts'
 import type { BuildParts } from './build/run-build.ts'
-import { settingsFor } from './build-options.ts'
+import { cacheGroupOf, settingsFor } from './build-options.ts'
 import { readBuildSecrets } from './build-secrets.ts'
 import type { BuildContainer } from './builder/build-container.ts'
 import { imageBuilder } from './builder/image-builder.ts'
@@ -66,6 +67,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const queue = releaser.add('queue', await openQueue(config, io, postgres), (it) => it.close())
   const logs = releaser.add('log store', await openLogs(config, io, postgres, queue), (it) => it.close())
 
+  const secret = await store.secret('cache mounts')
   const docker = new Dockerode()
   const credentials = openCredentials(config, redactor)
   const registry = openRegistry(config, credentials)
@@ -100,6 +102,8 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
       for (const secret of Object.values(secrets)) redactor.add(secret)
       return secrets
     },
+    cacheNamespace: (repository) =>
+      cacheNamespace(secret, repository, cacheGroupOf(config.build, repository)),
     latest: config.latest,
     dry: config.dry,
     settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),

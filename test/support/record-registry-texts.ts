@@ -71,6 +71,7 @@ function inputOf(files: Files, reference: string, rest: Partial<BuildInput> = {}
     reference,
     push: false,
     cacheKey: `recorded-${++count}`,
+    cacheNamespace: 'recorded',
     sync: null,
     cache: true,
     cacheFrom: [],

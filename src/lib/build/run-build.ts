@@ -33,6 +33,8 @@ export interface BuildParts extends EarlyParts {
   sourceUrl(repository: string): string
   /** Values for `RUN --mount=type=secret` of a repository; the log never shows them. */
   secrets(repository: string): Promise<Record<string, Uint8Array>>
+  /** Namespace of a repository's cache mounts; see cache-namespace.ts. */
+  cacheNamespace(repository: string): string
   latest: LatestPolicy
   /** Build, but push nothing. */
   dry: boolean
@@ -162,6 +164,7 @@ export async function buildInput(
     reference: `${imageName}:${build.sha}`,
     push,
     cacheKey: build.repository.toLowerCase(),
+    cacheNamespace: parts.cacheNamespace(build.repository),
     sync: { records: parts.store.syncs, basis, early },
     cache: build.cache,
     cacheFrom,

@@ -1,4 +1,4 @@
-import type { BuildContainer } from '../builder/build-container.ts'
+import type { BuildContainer, ContainerBuild } from '../builder/build-container.ts'
 import { ConveyorError } from '../errors.ts'
 import type { Build } from './build.ts'
 import { finish, publish } from './finish.ts'
@@ -10,7 +10,10 @@ import { Stopwatch } from './stopwatch.ts'
 import { isMergeQueue } from './validate.ts'
 
 /** What a build in a container runs on. */
-export type ImageParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'dry' | 'history'> & {
+export type ImageParts = Pick<
+  BuildParts,
+  'store' | 'registry' | 'names' | 'cacheNamespace' | 'latest' | 'dry' | 'history'
+> & {
   container: BuildContainer
 }
 
@@ -50,7 +53,7 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
   }
   try {
     const { refs } = await provenRefs(build, parts.history, io.signal)
-    await watch.measure('build', parts.container.run(containerBuild({ ...build, refs }, dry), io))
+    await watch.measure('build', parts.container.run(containerBuild({ ...build, refs }, parts), io))
     if (dry) {
       await say(`\n${watch}\ndry run: nothing was pushed`)
       return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
@@ -65,11 +68,19 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
   }
 }
 
-function containerBuild({ id, repository, sha, refs, cache }: Build, dry: boolean) {
+function containerBuild({ id, repository, sha, refs, cache }: Build, parts: ImageParts): ContainerBuild {
   // As the image makes a tag of what it is told, that is nothing that gets none.
   const pushed = refs.filter((ref) => !isMergeQueue(ref))
   const ref = pushed.findLast(({ kind }) => kind === 'branch') ?? pushed.at(-1)
-  return { buildId: id, repository, sha, branch: ref?.name ?? null, dry, cache }
+  return {
+    buildId: id,
+    repository,
+    sha,
+    branch: ref?.name ?? null,
+    dry: parts.dry,
+    cache,
+    cacheNamespace: parts.cacheNamespace(repository),
+  }
 }
 
 /** Digest of the image that this commit has already, if the registry still has it. */

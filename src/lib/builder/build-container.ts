@@ -1,6 +1,6 @@
 import type { BuilderIo } from './builder.ts'
 
-/** What a builder image is told, as the environment REPOSITORY, SHA, BRANCH, DRY and CACHE. */
+/** What a builder image is told, as the environment REPOSITORY, SHA, BRANCH, DRY, CACHE and BUILDKIT_CACHE_MOUNT_NS. */
 export interface ContainerBuild {
   /** Names the container; the same for every attempt at a build. */
   buildId: string
@@ -13,6 +13,8 @@ export interface ContainerBuild {
   /** Push nothing. */
   dry: boolean
   cache: boolean
+  /** Namespace of its cache mounts: what `docker build --build-arg BUILDKIT_CACHE_MOUNT_NS` takes as it is. */
+  cacheNamespace: string
 }
 
 /**

@@ -24,6 +24,8 @@ export interface BuildInput extends BuildSettings {
   push: boolean
   /** A name for what stays the same from build to build of a repository: lets the engine sync only changes. */
   cacheKey: string
+  /** Namespace of its cache mounts; null: that of builds which have none. See cache-namespace.ts. */
+  cacheNamespace: string | null
   /** Lets files that did not change keep their time, so that they need not be sent again; null: all are new. */
   sync: ContextSync | null
   /** False: no step comes from any cache. */

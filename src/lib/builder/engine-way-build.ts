@@ -5,6 +5,7 @@ import { StatusResponse } from '../buildkit/gen/status.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
+import { cacheMountArg } from './cache-mounts.ts'
 import { jsonLines } from './json-lines.ts'
 
 /** An EngineWay: the engine's own API for builds, which asks BuildKit. */
@@ -24,7 +25,7 @@ export async function throughBuild(
     t: input.reference,
     labels: input.labels,
     // Inline cache: lets a worker that never built this repository start from the pushed image.
-    buildargs: { ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
+    buildargs: { ...cacheMountArg(input), ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
     ...(input.cache ? {} : { nocache: 'true' }),
     ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
     ...(input.network ? { networkmode: input.network } : {}),

@@ -113,6 +113,7 @@ export function contractEnvironment(build: ContainerBuild): Record<string, strin
     BRANCH: build.branch ?? '',
     DRY: build.dry ? 'true' : '',
     CACHE: build.cache ? 'on' : 'off',
+    BUILDKIT_CACHE_MOUNT_NS: build.cacheNamespace,
   }
 }
 

@@ -15,6 +15,7 @@ export function onTopOf(image: string): BuildInput {
     reference: image,
     push: false,
     cacheKey: 'conveyor/layers-of',
+    cacheNamespace: null,
     sync: null,
     cache: true,
     cacheFrom: [],

@@ -3,6 +3,7 @@ import { remembered } from '../buildkit/history.ts'
 import { EMPTY_SOLVE } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
+import { cacheMountArg } from './cache-mounts.ts'
 
 /** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 can not read it. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'
@@ -121,7 +122,7 @@ function buildRequest(
       // As the engine does: an image of its own goes before the registry's.
       'image-resolve-mode': 'local',
       ...prefixed('label', input.labels),
-      ...prefixed('build-arg', input.buildArgs),
+      ...prefixed('build-arg', { ...cacheMountArg(input), ...input.buildArgs }),
       ...(input.cache ? {} : { 'no-cache': '' }),
       ...(imports.length > 0 ? { 'cache-imports': JSON.stringify(imports) } : {}),
       ...(network === 'host' || network === 'none' ? { 'force-network-mode': network } : {}),

@@ -60,6 +60,9 @@ export interface BuildStore {
   /** What each BuildKit has of each repository's files. */
   readonly syncs: SyncRecords
 
+  /** 32 random bytes by name, made when they are first asked for; the same for all processes, for good. */
+  secret(name: string): Promise<Uint8Array>
+
   /**
    * Stores a request durably before it resolves, in one transaction with its delivery id and its ref.
    *

@@ -7,6 +7,7 @@ import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
+import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 
 /** What the databases do differently. */
@@ -50,6 +51,7 @@ export function kyselyBuildStore(
 
   return {
     syncs: kyselySyncRecords(dialect, () => time()),
+    secret: (name) => kyselySecret(dialect, name),
 
     accept(request) {
       return dialect.writeInOrder(async (trx) => {

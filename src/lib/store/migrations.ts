@@ -13,6 +13,7 @@ export const migrations: Record<string, Migration> = {
   '005_repositories': { up: addRepositories },
   '006_context_syncs': { up: addContextSyncs },
   '007_pushes': { up: addPushes },
+  '008_secrets': { up: addSecrets },
 }
 
 /** What each image was made from, so that it is made only once. */
@@ -121,6 +122,15 @@ async function addPushes(db: Kysely<unknown>): Promise<void> {
     .addColumn('name', 'text', (column) => column.notNull())
     .execute()
   await schema.alterTable('builds').addColumn('withheld', 'text').execute()
+}
+
+/** What all processes share and nobody else is to know. */
+async function addSecrets(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('secrets')
+    .addColumn('name', 'text', (column) => column.primaryKey())
+    .addColumn('value', 'text', (column) => column.notNull())
+    .execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

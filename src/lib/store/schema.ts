@@ -15,6 +15,8 @@ export interface Schema {
   deliveries: { id: string; build_id: string; created_at: string }
   tag_positions: { image_name: string; tag: string; sequence: number }
   context_syncs: ContextSyncsTable
+  /** What all processes share and nobody else is to know; `value` in hex. */
+  secrets: { name: string; value: string }
   tag_owners: TagOwnersTable
   pushes: PushesTable
   repositories: { repository_key: string; name: string }

@@ -1,0 +1,26 @@
+import { randomBytes } from 'node:crypto'
+import type { StoreDialect } from './kysely-build-store.ts'
+
+/** As long as the digests that are made with it. */
+const SECRET_BYTES = 32
+
+/**
+ * The secret of this name, made once: whoever asks, in whatever process on this database, gets the same one, also
+ * when all ask at once. An insert waits for another one of the same name to be committed, and then changes nothing.
+ */
+export function kyselySecret(dialect: Pick<StoreDialect, 'write'>, name: string): Promise<Uint8Array> {
+  return dialect.write(async (trx) => {
+    const made = randomBytes(SECRET_BYTES).toString('hex')
+    await trx
+      .insertInto('secrets')
+      .values({ name, value: made })
+      .onConflict((conflict) => conflict.column('name').doNothing())
+      .execute()
+    const { value } = await trx
+      .selectFrom('secrets')
+      .select('value')
+      .where('name', '=', name)
+      .executeTakeFirstOrThrow()
+    return Buffer.from(value, 'hex')
+  })
+}
