@@ -218,6 +218,31 @@ describe('what was accepted survives a SIGKILL', () => {
     await expectNothingLeft(after)
   })
 
+  test('and one that was merely there then is not given up with it', async () => {
+    await using deadly = await startGate()
+    await using harmless = await startGate()
+    const bad = await repositoryWith('acme/deadly-beside', deadly)
+    const good = await repositoryWith('acme/harmless', harmless)
+    const first = await start('--workers', '2')
+    await world.push(first, bad)
+    const id = await world.push(first, good)
+    await Promise.all([deadly.arrival(), harmless.arrival()])
+    await first.kill('SIGKILL')
+    for (const _attempt of [1, 2, 3]) {
+      const before = await start('--workers', '2')
+      await deadly.arrival()
+      await before.kill('SIGKILL')
+    }
+
+    harmless.open()
+    await using after = await start('--workers', '2')
+    const status = await world.github.waitForStatus((one) => one.sha === bad.sha && one.state !== 'pending')
+    expect(status.description).toContain('was given up after 3 attempts')
+    const log = await expectWhole(after, { id, ...good })
+    expect(log).not.toContain('attempt 2')
+    await expectNothingLeft(after)
+  })
+
   test('of two pushes to one branch, the newer one has the tags', async () => {
     await using gate = await startGate()
     const { repository, sha: older, git } = await repositoryWith('acme/two', gate)

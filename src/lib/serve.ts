@@ -9,6 +9,7 @@ import { aborted, atMost, Releaser, type Shutdown } from './lifecycle.ts'
 import { runWorkers } from './run-workers.ts'
 import { createServer } from './server/server.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
+import { Suspects } from './suspects.ts'
 import { VERSION } from './version.ts'
 
 /** How often builds are looked for that are not in the queue. */
@@ -67,8 +68,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   let working = Promise.resolve()
   if (queue.durable) await feed(adapters, io, releaser)
   else {
-    await recover(adapters)
-    working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
+    const suspects = await recover(adapters, io)
+    working = runWorkers(config, adapters, statuses, io, shutdown, releaser, suspects)
   }
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
@@ -85,15 +86,26 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
 /**
  * Takes up what an earlier process left: builds that were accepted but not ended go back into the queue,
  * and the logs of builds that ended just before it died are ended too.
+ * @returns the builds that ran when it died. Where that was one, its attempt counts; of several nobody can tell which
+ * one it was, and the attempt counts for none.
  */
-async function recover({ parts, queue, logs }: Adapters): Promise<void> {
-  for (const build of await parts.store.unreported()) {
+async function recover({ parts, queue, logs }: Adapters, io: SetupIo): Promise<Suspects> {
+  const { store } = parts
+  for (const build of await store.unreported()) {
     const log = await logs.open(build.id)
     await log.end()
   }
-  for (const build of await parts.store.unfinished()) {
-    await queue.send({ buildId: build.id, repository: build.repository })
+  const unfinished = await store.unfinished()
+  const cutOff = unfinished.filter(({ state }) => state === 'building')
+  if (cutOff.length > 1) {
+    for (const { id, attempt } of cutOff) await store.release(id, attempt, { counts: false })
+    io.log(
+      `${cutOff.length} builds were cut off with the last process, and one of them may have ended it: builds run one at a time until these have ended`,
+    )
   }
+  const others = unfinished.filter(({ state }) => state !== 'building')
+  for (const { id, repository } of [...cutOff, ...others]) await queue.send({ buildId: id, repository })
+  return new Suspects(cutOff.map(({ id }) => id))
 }
 
 /** Sends what was accepted while the queue did not answer, or just before we died. */

@@ -10,6 +10,7 @@ import type { Shutdown } from './lifecycle.ts'
 import type { LogStore, LogWriter } from './logs/log-store.ts'
 import type { Redactor } from './logs/redact.ts'
 import type { Job, Queue } from './queue/queue.ts'
+import { Suspects } from './suspects.ts'
 
 export interface WorkerOptions {
   queue: Queue
@@ -23,6 +24,8 @@ export interface WorkerOptions {
   timeoutMs: number
   /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
   retryDelays: number[]
+  /** Builds that may have ended the last process; none by default. */
+  suspects?: Suspects
   /** Told how each build ended, when that is stored. */
   onEnd?: (build: Build) => void
   /** Told what a person who runs the worker should know, one line at a time. */
@@ -35,7 +38,12 @@ export interface WorkerOptions {
  * none is left.
  */
 export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
-  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown)))
+  const { suspects = new Suspects() } = options
+  const loops = Array.from({ length: concurrency }, async (_, index) => {
+    if (index > 0) await suspects.cleared(shutdown.stop)
+    await workLoop(options, shutdown)
+  })
+  await Promise.all(loops)
 }
 
 async function workLoop(options: WorkerOptions, { stop, now }: Shutdown): Promise<void> {
@@ -61,9 +69,13 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal): Promi
   // Another delivery of the same job: of a build that runs elsewhere, and may still be cut off there;
   // or of one that has ended.
   if (build === 'held') return job.release(queue.leaseSeconds)
-  if (!build) return withoutBuild(job, options)
+  if (!build) {
+    options.suspects?.clear(job.buildId)
+    return withoutBuild(job, options)
+  }
 
   const next = await new Attempt(build, job, options, now).run()
+  if (next === 'superseded' || next === 'ended') options.suspects?.clear(build.id)
   if (next === 'superseded') return
   warm.add(build.repository)
   if (next !== 'ended') return job.release(next.againIn)
