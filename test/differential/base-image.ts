@@ -8,7 +8,10 @@ import type { BaseVersion } from './model.ts'
 
 /** The base images of the differential test. */
 export interface BaseImages {
-  /** Has a tag name one of them from now on; resolves to the image's whole name. */
+  /**
+   * Has a tag name one of them from now on; resolves to the image's whole name. Images of different tags differ: a
+   * layer on one is not found in the cache for the other.
+   */
   point(tag: string, version: BaseVersion): Promise<string>
 }
 
@@ -19,23 +22,32 @@ export interface BaseImages {
 export async function publishBases({ host, url }: TestRegistry): Promise<BaseImages> {
   const repository = `${url}/v2/base`
   const busybox = await busyboxEntries()
-  const tools = await buffer(
-    tar([
-      ...busybox.filter(({ path }) => path !== 'bin/sh'),
-      { path: 'bin/sh', file: '/bin/dash', mode: 0o755 },
-      ...(await libraries('/bin/dash')).filter(({ path }) => !busybox.some((one) => one.path === path)),
-    ]),
+  const tools = packed(
+    await buffer(
+      tar([
+        ...busybox.filter(({ path }) => path !== 'bin/sh'),
+        { path: 'bin/sh', file: '/bin/dash', mode: 0o755 },
+        ...(await libraries('/bin/dash')).filter(({ path }) => !busybox.some((one) => one.path === path)),
+      ]),
+    ),
   )
-  const publish = async (version: BaseVersion) => {
-    const note = await buffer(tar([{ path: 'etc/base', content: `base ${version}\n` }]))
-    const { manifest, blobs } = imageOfLayers([tools, note])
-    for (const blob of blobs) await upload(`${repository}/blobs/uploads/`, blob)
+  await upload(`${repository}/blobs/uploads/`, tools.bytes)
+  const published = new Map<string, Buffer>()
+  const publish = async (tag: string, version: BaseVersion) => {
+    const files = { 'etc/base': `base ${version}\n`, 'etc/run': tag }
+    const note = packed(
+      await buffer(tar(Object.entries(files).map(([path, content]) => ({ path, content })))),
+    )
+    const { manifest, config } = imageOf([tools, note])
+    for (const blob of [note.bytes, config]) await upload(`${repository}/blobs/uploads/`, blob)
     return manifest
   }
-  const manifests = { 1: await publish(1), 2: await publish(2) }
   return {
     async point(tag, version) {
-      await put(`${repository}/manifests/${tag}`, manifests[version], MANIFEST)
+      const key = `${tag} ${version}`
+      const manifest = published.get(key) ?? (await publish(tag, version))
+      published.set(key, manifest)
+      await put(`${repository}/manifests/${tag}`, manifest, MANIFEST)
       return `${host}/base:${tag}`
     },
   }
@@ -45,8 +57,18 @@ const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json'
 const CONFIG = 'application/vnd.docker.container.image.v1+json'
 const LAYER = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
 
-function imageOfLayers(layers: Buffer[]): { manifest: Buffer; blobs: Buffer[] } {
-  const packed = layers.map((layer) => gzipSync(layer, { level: 1 }))
+interface Layer {
+  /** Packed with gzip. */
+  bytes: Buffer
+  /** Digest of what is packed. */
+  diffId: string
+}
+
+function packed(layer: Buffer): Layer {
+  return { bytes: gzipSync(layer, { level: 1 }), diffId: digestOf(layer) }
+}
+
+function imageOf(layers: Layer[]): { manifest: Buffer; config: Buffer } {
   const config = Buffer.from(
     JSON.stringify({
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
@@ -55,7 +77,7 @@ function imageOfLayers(layers: Buffer[]): { manifest: Buffer; blobs: Buffer[] } 
         Env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
         Cmd: ['/bin/sh'],
       },
-      rootfs: { type: 'layers', diff_ids: layers.map(digestOf) },
+      rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
       history: layers.map(() => ({ created: '2024-01-01T00:00:00Z', created_by: 'differential test' })),
     }),
   )
@@ -68,9 +90,9 @@ function imageOfLayers(layers: Buffer[]): { manifest: Buffer; blobs: Buffer[] } 
     schemaVersion: 2,
     mediaType: MANIFEST,
     config: described(config, CONFIG),
-    layers: packed.map((layer) => described(layer, LAYER)),
+    layers: layers.map(({ bytes }) => described(bytes, LAYER)),
   }
-  return { manifest: Buffer.from(JSON.stringify(manifest)), blobs: [...packed, config] }
+  return { manifest: Buffer.from(JSON.stringify(manifest)), config }
 }
 
 function digestOf(bytes: Buffer): string {

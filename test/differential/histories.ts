@@ -11,6 +11,7 @@ import {
   type Entry,
   type History,
   hasRoom,
+  RUN,
   type Tree,
 } from './model.ts'
 import { namePool, path, type Taste } from './names.ts'
@@ -117,9 +118,14 @@ function addSources(draw: Draw, tree: Map<Bytes, Entry>): void {
     if (there === SOURCES || there.startsWith(`${SOURCES}/`)) tree.delete(there)
   const names = ['a', 'b', 'c'].slice(0, draw.whole(1, 3))
   for (const name of names)
-    tree.set(`${SOURCES}/${name}`, { kind: 'file', content: `v${draw.whole(1, 3)}\n`, executable: false })
+    tree.set(`${SOURCES}/${name}`, { kind: 'file', content: sourceText(draw), executable: false })
   for (const there of [...tree.keys()]) if (there === 'lock' || there.startsWith('lock/')) tree.delete(there)
   tree.set('lock', { kind: 'file', content: `lock ${draw.whole(1, 2)}\n`, executable: false })
+}
+
+/** Few, but other ones in each run: what COPY --link makes of them is kept by their content alone. */
+function sourceText(draw: Draw): Bytes {
+  return `v${draw.whole(1, 4)} ${RUN}\n`
 }
 
 function addAttributes(draw: Draw, tree: Map<Bytes, Entry>): void {
@@ -142,7 +148,7 @@ const CHANGE: Step = (draw, tree, theme) => {
   if (entry?.kind !== 'file') return
   tree.set(at, {
     ...entry,
-    content: theme.times && at.startsWith(SOURCES) ? `v${draw.whole(1, 4)}\n` : content(draw),
+    content: theme.times && at.startsWith(SOURCES) ? sourceText(draw) : content(draw),
   })
 }
 const ADD: Step = (draw, tree, theme) => {
