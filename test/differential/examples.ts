@@ -109,7 +109,7 @@ export const EXAMPLES: Record<string, History> = {
     loop: link('loop'),
   }),
   'what an ignore file brings back': copy('COPY . /ctx/', {
-    '.dockerignore': '# all but\n*\n!keep\n!**/*.md\nkeep/not\n',
+    '.dockerignore': '# all but\n*\n!keep\n!gone/*.md\nkeep/not\n',
     'keep/a': 'a',
     'keep/not': 'b',
     'gone/c': 'c',

@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
-import { Server, ServerCredentials, status, type UntypedServiceImplementation } from '@grpc/grpc-js'
+import {
+  logVerbosity,
+  Server,
+  ServerCredentials,
+  setLogVerbosity,
+  status,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js'
 import type { Credentials } from '../registry/registry.ts'
 import type { Context } from '../source/source.ts'
 import { credentialsAnswer } from './credentials-answer.ts'
@@ -13,6 +20,9 @@ import { SecretsService } from './gen/secrets.ts'
 import { SSHService } from './gen/ssh.ts'
 import { forwardAgent } from './ssh-forward.ts'
 import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
+
+// Otherwise it writes to stderr, past our own log, what a repository calls its files (see wanted-paths.ts).
+setLogVerbosity(logVerbosity.NONE)
 
 /** What BuildKit may ask us for while it builds. */
 export interface SessionOptions {
