@@ -164,7 +164,7 @@ describe('swarmBuilder', () => {
     expect(error.message).toContain('/bin/sh')
 
     const build = scripted('')
-    const noSource = await failure(builder({ binds: ['/nonexistent:/x'] }).run(build, io()))
+    const noSource = await failure(builder({ binds: [`/nonexistent-${process.pid}:/x`] }).run(build, io()))
     expect(noSource).toMatchObject({ kind: 'invalid', retryable: false })
     expect(noSource.advice).toMatch(/\/nonexistent.*on every node/)
 

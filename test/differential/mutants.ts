@@ -74,7 +74,7 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'builder/sync.ts',
-        from: 'const isKnown = !this.#madeSources && !progress.ranBeforeCopy.some(mayMakeSources)',
+        from: 'const isKnown = !this.#isOutdated && !isOutdated(progress)',
         to: 'const isKnown = true',
       },
     ],

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { connect, createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { docker, type Engine } from '../support/engine.ts'
@@ -39,7 +39,10 @@ export function dockerReference(engine: Engine, client: string): Reference {
         name,
         folder,
       ]
-      const failure = await failureOf(client, args, { DOCKER_BUILDKIT: '1', DOCKER_HOST: engine.dockerHost })
+      const failure = await failureOf(client, args, folder, {
+        DOCKER_BUILDKIT: '1',
+        DOCKER_HOST: engine.dockerHost,
+      })
       // In 20.10, a path with a control character in it breaks the headers that it travels in.
       if (failure?.includes('RST_STREAM with error code: PROTOCOL_ERROR')) return UNABLE
       if (failure !== null) return { error: failure }
@@ -62,15 +65,19 @@ export function buildctlReference(address: string, registry: string): Reference 
   return {
     async build(folder) {
       const name = `${registry}/reference:${process.pid}-${builds++}`
-      const failure = await failureOf(BUILDCTL, [
-        ...['--addr', address, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'],
-        ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`],
-        ...['--opt', 'force-network-mode=host', '--allow', 'network.host'],
-        ...[
-          '--output',
-          `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`,
+      const failure = await failureOf(
+        BUILDCTL,
+        [
+          ...['--addr', address, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'],
+          ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`],
+          ...['--opt', 'force-network-mode=host', '--allow', 'network.host'],
+          ...[
+            '--output',
+            `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`,
+          ],
         ],
-      ])
+        folder,
+      )
       if (failure === null) return { image: await registryImage(name) }
       if (/registry-1\.docker\.io|contains value with non-printable/.test(failure)) return UNABLE
       if (!failure.includes('failed to solve'))
@@ -84,9 +91,11 @@ export function buildctlReference(address: string, registry: string): Reference 
 async function failureOf(
   program: string,
   args: string[],
+  folder: string,
   env: NodeJS.ProcessEnv = {},
 ): Promise<string | null> {
-  const path = { PATH: process.env.PATH, HOME: '/nonexistent' }
+  // Clients write files of their own there.
+  const path = { PATH: process.env.PATH, HOME: dirname(folder) }
   try {
     await run(program, args, { env: { ...path, ...env }, timeout: LIMIT_MS, maxBuffer: 1 << 24 })
     return null
