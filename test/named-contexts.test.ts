@@ -177,7 +177,7 @@ describe('what a named context is', () => {
     const missing = `${world.registry.host}/named/missing:1`
     await using it = await subject(world, machine, `base=docker-image://${missing}`)
     expect(await it.build({ Dockerfile: DOCKERFILE })).toContain(
-      `base image ${missing}: not found. Check the name`,
+      `base image ${missing}: the registry does not have it (HTTP 404). Check the name`,
     )
   })
 })

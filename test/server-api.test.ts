@@ -232,6 +232,7 @@ describe('POST /builds', () => {
     'takes the branch %j, as git does',
     async (branch) => {
       await run('git', ['check-ref-format', `refs/heads/${branch}`])
+      server.github.setHead('acme/app', branch, good.sha)
       expect(await post({ ...good, branch })).toMatchObject({ status: 201, json: { branch } })
       server.github.setHead('acme/app', branch, sha('b'))
       expect(await post({ repository: 'acme/app', branch })).toMatchObject({
