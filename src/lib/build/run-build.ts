@@ -121,11 +121,11 @@ async function buildImage(
   io: BuildIo,
   watch: Stopwatch,
 ): Promise<(KnownImage & Pick<BuiltImage, 'steps'>) | null> {
-  const text = await dockerfileText(order.context, io.signal)
-  const naming = namingOf(text, parts.settings(order.build.repository))
+  const text = dockerfileText(order.context, io.signal)
+  const naming = namingOf(await text, parts.settings(order.build.repository))
   const before = imagesNamedOutsideOfFrom(naming, parts, io.signal)
   before.catch(() => {}) // awaited below, unless the build fails first
-  const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry, io.signal)
+  const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry, io.signal, text)
   const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
     await io.log.write(`warning: images of older builds could not be removed: ${error.message}\n`)
   })
@@ -151,10 +151,10 @@ export async function buildInput(
   cacheFrom: string[],
   push: boolean,
   signal: AbortSignal,
+  text = dockerfileText(order.context, signal),
 ): Promise<BuildInput> {
   const { build, imageName, commit, context } = order
   const settings = parts.settings(build.repository)
-  const text = dockerfileText(context, signal)
   // Without a cache, every step may make something else of the same files.
   const basis = build.cache ? syncBasis(context, text, settings, parts, signal) : Promise.resolve(null)
   const early = text.then(copiedEarly)
