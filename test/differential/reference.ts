@@ -43,9 +43,7 @@ export function dockerReference(engine: Engine, client: string): Reference {
         DOCKER_BUILDKIT: '1',
         DOCKER_HOST: engine.dockerHost,
       })
-      // In 20.10, a path with a control character in it breaks the headers that it travels in.
-      if (failure?.includes('RST_STREAM with error code: PROTOCOL_ERROR')) return UNABLE
-      if (failure !== null) return { error: failure }
+      if (failure !== null) return isUnable(failure) ? UNABLE : { error: failure }
       const image = images.getImage(name)
       const saved = await buffer(await image.get())
       await image.remove()
@@ -79,12 +77,20 @@ export function buildctlReference(address: string, registry: string): Reference 
         folder,
       )
       if (failure === null) return { image: await registryImage(name) }
-      if (/registry-1\.docker\.io|contains value with non-printable/.test(failure)) return UNABLE
+      if (isUnable(failure)) return UNABLE
       if (!failure.includes('failed to solve'))
         throw new Error(`the reference did not come to build: ${failure}`)
       return { error: failure }
     },
   }
+}
+
+/**
+ * Paths with control characters break the headers that they travel in; errors that are no UTF-8 end the connection
+ * instead of being told.
+ */
+function isUnable(failure: string): boolean {
+  return /terminated by RST_STREAM|contains value with non-printable|registry-1\.docker\.io/.test(failure)
 }
 
 /** What a program printed when it failed; null when it did not. */

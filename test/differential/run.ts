@@ -37,7 +37,10 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       folders.push(folder)
       await checkOut(dir, sha, folder)
       const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
-      if (theirs === UNABLE) break
+      if (theirs === UNABLE) {
+        if (ours.failure?.kind !== 'timeout') break
+        return { cases, failed, difference: `Conveyor did not come to an end:\n${ours.failure.error}` }
+      }
       cases++
       const rules = { probes: comparableProbes(commit, since), timed }
       const found = difference(ours, theirs, rules)
