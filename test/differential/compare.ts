@@ -6,7 +6,7 @@ import type { SubjectOutcome } from './subject.ts'
 /** Folder of an image whose files say what was newer than what: see `comparableProbes`. */
 export const PROBES = 'probe/'
 /** Folders of an image that depend on times in any way. */
-const TIMED = /^(probe|out|o|dummy)(\/|$)/
+const TIMED = /^(probe|out|o)(\/|$)/
 
 /** Where generated repositories have their Dockerfile, or the link to it and where that leads. */
 const DOCKERFILES = /^(dockerfile|build\/app\.df)$/i
