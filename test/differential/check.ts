@@ -27,7 +27,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
   let until = Number.POSITIVE_INFINITY
   const agree = async (history: History): Promise<boolean> => {
     if (first?.difference && performance.now() > until) return true
-    const key = JSON.stringify(history.commits.map(({ tree, base }) => [base, ...tree]))
+    const key = JSON.stringify(history.commits.map(({ tree, ...rest }) => [rest, ...tree]))
     if (tried.has(key)) return true
     tried.add(key)
     const run = await runHistory(history, surroundings)

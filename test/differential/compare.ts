@@ -95,14 +95,14 @@ function withoutNothing(value: unknown): unknown {
  * the repository keeps the time that it had then, where a fresh checkout gives it a new one. So whether a file
  * is newer than something is compared only where it must come out the same: for files that differ, in content,
  * mode or kind, from every commit since the last that Conveyor built to its end (of which BuildKit may have got
- * files), and for all files in the first build and where the Dockerfile or the base image is another one. What
- * steps then MAKE of the files is always compared.
+ * files), and for all files in the first build, where the Dockerfile or the base image is another one, and where all
+ * caches are empty. What steps then MAKE of the files is always compared.
  * @param since the commits from that last one to the one before this, oldest first; empty for the first build
  */
-export function comparableProbes({ tree, base }: Commit, since: readonly Commit[]): Set<Bytes> {
+export function comparableProbes({ tree, base, pruned }: Commit, since: readonly Commit[]): Set<Bytes> {
   const all = [...tree.keys()]
   const dockerfile = (one: Tree) => JSON.stringify([...one].filter(([path]) => DOCKERFILES.test(path)).sort())
-  const anew = since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
+  const anew = pruned || since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
   const differs = (path: Bytes) => since.every((one) => !same(one.tree.get(path), tree.get(path)))
   return new Set(anew ? all : all.filter(differs))
 }

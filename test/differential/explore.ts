@@ -3,9 +3,9 @@ import { dirname, join } from 'node:path'
 import { projectRoot } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { checkHistory } from './check.ts'
-import { mutantsOf, mutate } from './mutants.ts'
+import { type Mutant, mutantsOf, mutate } from './mutants.ts'
 import { script } from './script.ts'
-import { type BuilderName, surround } from './surroundings.ts'
+import { type BuilderName, type Surroundings, surround } from './surroundings.ts'
 
 export interface Exploration {
   builder: BuilderName
@@ -66,30 +66,40 @@ export async function explore(exploration: Exploration): Promise<number> {
 /** Puts each fault back, and looks for it; resolves to the number of those that were not found. */
 export async function exploreMutants(exploration: Exploration, only: readonly string[]): Promise<number> {
   const { builder, seed, say, stop } = exploration
+  const mutants = mutantsOf(builder).filter(({ name }) => only.length === 0 || only.includes(name))
+  await using clean = await surround(builder, { ...exploration, src: undefined })
   let missed = 0
-  for (const mutant of mutantsOf(builder)) {
-    if (stop.aborted || (only.length > 0 && !only.includes(mutant.name))) continue
-    await using folder = await tempDir('conveyor-mutant-')
-    const src = await mutate(mutant, folder.path)
-    await using surroundings = await surround(builder, { ...exploration, src })
-    let cases = 0
-    let found: string | null = null
-    for (
-      let index = exploration.from ?? 0;
-      cases < exploration.cases && found === null && !stop.aborted;
-      index++
-    ) {
-      const checked = await checkHistory(surroundings, { seed, index, shrinkMs: 0 })
-      cases += checked.cases
-      found = checked.difference
-    }
+  for (const mutant of mutants) {
+    if (stop.aborted) break
+    const { cases, found } = await findMutant(mutant, exploration, clean)
     if (found === null) missed++
-    say(
-      `${builder} seed ${seed}: ${mutant.name} (${mutant.fault}): ${found === null ? 'NOT found' : 'found'} at case ${cases}`,
-    )
+    const result = found === null ? 'NOT found' : 'found'
+    say(`${builder} seed ${seed}: ${mutant.name} (${mutant.fault}): ${result} at case ${cases}`)
     if (found !== null) say(`  ${found.split('\n', 2).join('\n  ')}`)
   }
   return missed
+}
+
+/** @param clean has no fault: what differs there, too, does not count */
+async function findMutant(
+  mutant: Mutant,
+  exploration: Exploration,
+  clean: Surroundings,
+): Promise<{ cases: number; found: string | null }> {
+  const { builder, seed, stop } = exploration
+  await using folder = await tempDir('conveyor-mutant-')
+  const src = await mutate(mutant, folder.path)
+  await using surroundings = await surround(builder, { ...exploration, src })
+  let cases = 0
+  for (let index = exploration.from ?? 0; cases < exploration.cases && !stop.aborted; index++) {
+    const options = { seed, index, shrinkMs: 0 }
+    const checked = await checkHistory(surroundings, options)
+    cases += checked.cases
+    if (checked.difference === null) continue
+    const without = await checkHistory(clean, options)
+    if (without.difference === null) return { cases, found: checked.difference }
+  }
+  return { cases, found: null }
 }
 
 function nothing(next: number): Progress {

@@ -54,6 +54,15 @@ interface Theme extends Topics {
   archives: boolean
 }
 
+/** How many commits, with their weights. */
+const LENGTHS: readonly (readonly [number, number])[] = [
+  [2, 1],
+  [3, 2],
+  [4, 3],
+  [3, 4],
+  [2, 6],
+]
+
 function history(draw: Draw, { isNew }: { isNew: boolean }): History {
   const times = draw.chance(35)
   const taste = times
@@ -75,19 +84,14 @@ function history(draw: Draw, { isNew }: { isNew: boolean }): History {
   }
   const commits: Commit[] = [{ tree: first(draw, theme), base: 1 }]
   const base = () => (times && draw.chance(15) ? draw.one<BaseVersion>([1, 2]) : undefined)
-  for (
-    let more = draw.weighted([
-      [2, 0],
-      [3, 1],
-      [4, 2],
-      [3, 3],
-      [2, 5],
-    ]);
-    more > 0;
-    more--
-  ) {
+  const length = draw.weighted(LENGTHS)
+  while (commits.length < length) {
     const trees = commits.map(({ tree }) => tree)
-    commits.push({ tree: next(draw, theme, trees), base: base() ?? commits.at(-1)?.base ?? 1 })
+    commits.push({
+      tree: next(draw, theme, trees),
+      base: base() ?? commits.at(-1)?.base ?? 1,
+      ...(draw.chance(3) ? { pruned: true } : {}),
+    })
   }
   return { commits }
 }

@@ -14,6 +14,8 @@ export type BaseVersion = 1 | 2
 export interface Commit {
   tree: Tree
   base: BaseVersion
+  /** Before it is built, all caches are emptied. */
+  pruned?: boolean
 }
 
 /** The commits of one branch, each built after the one before it. */

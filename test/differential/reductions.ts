@@ -3,8 +3,10 @@ import type { Bytes, Commit, Entry, History } from './model.ts'
 /** Histories that are a little smaller, the boldest first. */
 export function* reductions({ commits }: History): Generator<History> {
   yield* withoutCommits(commits)
+  if (commits.some(({ pruned }) => pruned))
+    yield { commits: commits.map((commit) => ({ ...commit, pruned: false })) }
   if (commits.some(({ base }) => base !== 1))
-    yield { commits: commits.map(({ tree }) => ({ tree, base: 1 })) }
+    yield { commits: commits.map((commit) => ({ ...commit, base: 1 })) }
   yield* withoutPaths(commits)
   yield* withoutLines(commits)
   yield* withPlainContents(commits)
@@ -21,9 +23,9 @@ function* withoutPaths(commits: readonly Commit[]): Generator<History> {
     (path) => !/^dockerfile$/i.test(path),
   )
   const without = (some: Bytes[]) => ({
-    commits: commits.map(({ tree, base }) => ({
-      tree: new Map([...tree].filter(([path]) => !some.includes(path))),
-      base,
+    commits: commits.map((commit) => ({
+      ...commit,
+      tree: new Map([...commit.tree].filter(([path]) => !some.includes(path))),
     })),
   })
   if (paths.length > 3) {
@@ -84,9 +86,9 @@ function* withPlainContents(commits: readonly Commit[]): Generator<History> {
 
 function mapped(commits: readonly Commit[], change: (path: Bytes, entry: Entry) => Entry): History {
   return {
-    commits: commits.map(({ tree, base }) => ({
-      tree: new Map([...tree].map(([path, entry]) => [path, change(path, entry)])),
-      base,
+    commits: commits.map((commit) => ({
+      ...commit,
+      tree: new Map([...commit.tree].map(([path, entry]) => [path, change(path, entry)])),
     })),
   }
 }

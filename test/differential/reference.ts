@@ -93,6 +93,11 @@ function isUnable(failure: string): boolean {
   return /terminated by RST_STREAM|contains value with non-printable|registry-1\.docker\.io/.test(failure)
 }
 
+/** Has a BuildKit forget all that it has cached. @param address `unix:///...` */
+export async function pruneBuildkit(address: string): Promise<void> {
+  await run(BUILDCTL, ['--addr', address, 'prune', '--all'], { maxBuffer: 1 << 26 })
+}
+
 /** What a program printed when it failed; null when it did not. */
 async function failureOf(
   program: string,

@@ -31,6 +31,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
   let timed = true
   try {
     for (const commit of commits) {
+      if (commit.pruned) await surroundings.prune()
       await bases.point(run, commit.base)
       const sha = await repository.commit(commit.tree)
       const folder = join(scratch, sha)

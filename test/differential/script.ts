@@ -42,7 +42,7 @@ ${steps.join('\n')}
 `
 }
 
-function commitSteps({ tree, base }: Commit, last: Commit | undefined, number: number): string[] {
+function commitSteps({ tree, base, pruned }: Commit, last: Commit | undefined, number: number): string[] {
   const before = last?.tree ?? new Map<Bytes, Entry>()
   const moved: BaseVersion | null = base === last?.base ? null : base
   const gone = [...before.keys()].filter((path) => !tree.has(path))
@@ -50,6 +50,7 @@ function commitSteps({ tree, base }: Commit, last: Commit | undefined, number: n
   return [
     `\n# commit ${number}`,
     ...(moved ? [`base ${moved}`] : []),
+    ...(pruned ? ['docker builder prune --all --force'] : []),
     ...gone.map((path) => `git update-index --force-remove ${quoted(path)}`),
     ...changed.map(([path, entry]) => put(path, entry)),
     `commit ${number}`,

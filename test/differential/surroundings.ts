@@ -1,12 +1,19 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { startBuildkitd } from '../support/buildkitd.ts'
-import { startPrivateEngine } from '../support/engine.ts'
+import { docker, type Engine, startPrivateEngine } from '../support/engine.ts'
 import { startRegistry } from '../support/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { startTrixieEngine } from '../support/trixie.ts'
 import { type BaseImages, publishBases } from './base-image.ts'
-import { buildctlReference, clientOf, dockerReference, openDoor, type Reference } from './reference.ts'
+import {
+  buildctlReference,
+  clientOf,
+  dockerReference,
+  openDoor,
+  pruneBuildkit,
+  type Reference,
+} from './reference.ts'
 import { type Subject, type SubjectOptions, startSubject } from './subject.ts'
 
 /** Engine 20.10 through `/build`; 26.1 with containerd's image store; a buildkitd. */
@@ -21,6 +28,8 @@ export interface Surroundings extends AsyncDisposable {
   readonly bases: BaseImages
   /** Folder of the repositories, `OWNER/NAME.git`. */
   readonly repositories: string
+  /** Has both sides forget all that they have cached. */
+  prune(): Promise<void>
   /** A folder for what is not kept. */
   readonly scratch: string
 }
@@ -51,11 +60,11 @@ export async function surround(
     src: options.src,
     timeoutMs: options.timeoutMs ?? 60_000,
   }
-  const { reference, ...own } = await enginesOf(builder, resources, registry.host, path)
+  const { reference, prune, ...own } = await enginesOf(builder, resources, registry.host, path)
   const subject = resources.use(await startSubject({ ...common, ...own }))
   const owned = resources.move()
   return {
-    ...{ builder, subject, reference, bases, repositories, scratch },
+    ...{ builder, subject, reference, prune, bases, repositories, scratch },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
@@ -82,7 +91,7 @@ async function enginesOf(
   resources: AsyncDisposableStack,
   registry: string,
   path: string,
-): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & { reference: Reference }> {
+): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & Pick<Surroundings, 'reference' | 'prune'>> {
   const RUN_NETWORK = { 'build.network': 'host' }
   if (builder === 'buildkitd') {
     const start = (name: string) => startBuildkitd({ dataDir: join(path, name) })
@@ -93,6 +102,9 @@ async function enginesOf(
       builder: { ...RUN_NETWORK, builder: 'buildkit', 'buildkit.addr': ours.socket },
       dockerHost: null,
       reference: buildctlReference(theirs.socket, registry),
+      prune: async () => {
+        await Promise.all([ours, theirs].map(({ socket }) => pruneBuildkit(socket)))
+      },
     }
   }
   if (builder === 'containerd') {
@@ -105,6 +117,7 @@ async function enginesOf(
       builder: RUN_NETWORK,
       dockerHost: ours.dockerHost,
       reference: buildctlReference(door.address, registry),
+      prune: () => pruneEngines([ours, theirs]),
     }
   }
   const start = (name: string) => startPrivateEngine(join(path, name), { removeData: true })
@@ -115,5 +128,10 @@ async function enginesOf(
     builder: RUN_NETWORK,
     dockerHost: ours.dockerHost,
     reference: dockerReference(theirs, await clientOf(theirs)),
+    prune: () => pruneEngines([ours, theirs]),
   }
+}
+
+async function pruneEngines(engines: Engine[]): Promise<void> {
+  await Promise.all(engines.map((engine) => docker(engine).pruneBuilder({ all: true } as object)))
 }
