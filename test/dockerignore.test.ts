@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { Pace } from '../src/lib/pace.ts'
 import { listEntries } from '../src/lib/source/context-entries.ts'
 import { parseDockerignore } from '../src/lib/source/dockerignore.ts'
 import type { TreeFile } from '../src/lib/source/git-tree.ts'
 // What Docker itself did with each ignore file; see support/record-dockerignore.ts.
 import recorded from './support/dockerignore-cases.json' with { type: 'json' }
+import { longestTurn } from './support/longest-turn.ts'
 
 const bytes = (path: string) => Buffer.from(path).toString('latin1').replaceAll('/', '\0')
 const files: TreeFile[] = recorded.files
@@ -11,30 +13,31 @@ const files: TreeFile[] = recorded.files
   .map((path) => ({ path, rawPath: Buffer.from(path), kind: 'file', oid: '', size: 0 }))
 
 /** Paths of the context, as the recording has them. */
-function filtered(text: string): string[] {
-  const entries = listEntries(files, parseDockerignore(text)).entries(new Map(), new Map())
+async function filtered(text: string): Promise<string[]> {
+  const selection = await listEntries(files, await parseDockerignore(text), new Pace())
+  const entries = await selection.entries(new Map(), new Map())
   return entries.map(({ path, kind }) => (kind === 'directory' ? `${path}/` : path)).sort()
 }
 
 describe('what Docker recorded', () => {
-  test('there is a recording, of several kinds', () => {
+  test('there is a recording, of several kinds', async () => {
     expect(recorded.cases.length).toBeGreaterThan(450)
     expect(recorded.cases.filter(([, arrived]) => arrived === null).length).toBeGreaterThan(10)
     expect(recorded.cases.filter(([text]) => text?.includes('!')).length).toBeGreaterThan(150)
   })
 
-  test.each(recorded.cases as [string, string | null][])('%j', (text, arrived) => {
+  test.each(recorded.cases as [string, string | null][])('%j', async (text, arrived) => {
     if (arrived === null) {
-      expect(() => parseDockerignore(text)).toThrow('is not a valid pattern')
+      await expect(parseDockerignore(text)).rejects.toThrow('is not a valid pattern')
       return
     }
-    expect(filtered(text)).toEqual(recorded.paths.filter((_, i) => arrived[i] === '+'))
+    expect(await filtered(text)).toEqual(recorded.paths.filter((_, i) => arrived[i] === '+'))
   })
 
-  test('one path at a time comes to the same as the walk', () => {
+  test('one path at a time comes to the same as the walk', async () => {
     for (const [text, arrived] of recorded.cases as [string, string | null][]) {
       if (arrived === null) continue
-      const ignore = parseDockerignore(text)
+      const ignore = await parseDockerignore(text)
       const kept = recorded.files.filter((path) => !ignore.excludes(path))
       const expected = recorded.files.filter((path) => arrived[recorded.paths.indexOf(path)] === '+')
       expect(kept, text).toEqual(expected)
@@ -42,9 +45,9 @@ describe('what Docker recorded', () => {
   })
 })
 
-test('a bad pattern is named with its file and line', () => {
+test('a bad pattern is named with its file and line', async () => {
   const text = 'ok\n# comment\n\nalso/ok\n  src/[a-  \n'
-  expect(() => parseDockerignore(text, 'app.Dockerfile.dockerignore')).toThrow(
+  await expect(parseDockerignore(text, 'app.Dockerfile.dockerignore')).rejects.toThrow(
     expect.objectContaining({
       kind: 'build_failed',
       retryable: false,
@@ -53,8 +56,8 @@ test('a bad pattern is named with its file and line', () => {
   )
 })
 
-test('characters that mean something to a regular expression only stand for themselves', () => {
-  const ignore = parseDockerignore('^x*\n\\d*\nc++\n(a|b)?\n')
+test('characters that mean something to a regular expression only stand for themselves', async () => {
+  const ignore = await parseDockerignore('^x*\n\\d*\nc++\n(a|b)?\n')
   expect(ignore.excludes('^xyz')).toBe(true)
   expect(ignore.excludes('xyz')).toBe(false)
   expect(ignore.excludes('d1')).toBe(true)
@@ -63,29 +66,70 @@ test('characters that mean something to a regular expression only stand for them
   expect(ignore.excludes('(a|b)c')).toBe(true)
 })
 
-test('a character outside the basic plane is one character', () => {
-  const ignore = parseDockerignore('?.txt\n[😀-😂]\n*😎*\n')
+test('a character outside the basic plane is one character', async () => {
+  const ignore = await parseDockerignore('?.txt\n[😀-😂]\n*😎*\n')
   expect(ignore.excludes('😀.txt')).toBe(true)
   expect(ignore.excludes('😁')).toBe(true)
   expect(ignore.excludes('😃')).toBe(false)
   expect(ignore.excludes('a😎b')).toBe(true)
 })
 
-test('an excluded directory is final exactly when no exception can match below it', () => {
-  const verdict = (text: string, path: string) => parseDockerignore(text).judge(path)
-  expect(verdict('node_modules', 'node_modules')).toMatchObject({ excluded: true, final: true })
-  expect(verdict('node_modules\n!src/keep', 'node_modules')).toMatchObject({ excluded: true, final: true })
-  expect(verdict('*\n!src/keep', 'src')).toMatchObject({ excluded: true, final: false })
-  expect(verdict('*\n!**/keep', 'src')).toMatchObject({ excluded: true, final: false })
-  expect(verdict('*\n!src', 'src')).toMatchObject({ excluded: false, final: false })
+test('an excluded directory is final exactly when no exception can match below it', async () => {
+  const verdict = async (text: string, path: string) => (await parseDockerignore(text)).judge(path)
+  expect(await verdict('node_modules', 'node_modules')).toMatchObject({ excluded: true, final: true })
+  expect(await verdict('node_modules\n!src/keep', 'node_modules')).toMatchObject({
+    excluded: true,
+    final: true,
+  })
+  expect(await verdict('*\n!src/keep', 'src')).toMatchObject({ excluded: true, final: false })
+  expect(await verdict('*\n!**/keep', 'src')).toMatchObject({ excluded: true, final: false })
+  expect(await verdict('*\n!src', 'src')).toMatchObject({ excluded: false, final: false })
 })
 
-test('hostile patterns take time in proportion to their length', () => {
+test('hostile patterns take time in proportion to their length', async () => {
   // A backtracking matcher would need more than the age of the universe for either.
-  const stars = parseDockerignore(`${'*a'.repeat(40)}*b\n`)
+  const stars = await parseDockerignore(`${'*a'.repeat(40)}*b\n`)
   expect(stars.excludes('a'.repeat(250))).toBe(false)
   expect(stars.excludes(`${'a'.repeat(250)}b`)).toBe(true)
-  const folders = parseDockerignore(`${'**/a/'.repeat(30)}b\n`)
+  const folders = await parseDockerignore(`${'**/a/'.repeat(30)}b\n`)
   expect(folders.excludes(`${'a/'.repeat(200)}c`)).toBe(false)
   expect(folders.excludes(`${'a/'.repeat(200)}b`)).toBe(true)
+})
+
+describe('hostile ignore files hold the event loop for no longer than others', () => {
+  const many = (count: number, of: (i: number) => string) => Array.from({ length: count }, (_, i) => of(i))
+  const file = (path: string): TreeFile => ({
+    path,
+    rawPath: Buffer.from(path),
+    kind: 'file',
+    oid: '',
+    size: 0,
+  })
+  const ordinary = many(20_000, (i) => `d${i % 100}/name-${i}-abcabc.txt`).sort()
+  const long = many(200, (i) => `${'a'.repeat(4080)}${i}`).sort()
+
+  test.each<[string, string, string[], number]>([
+    ['20,000 literal patterns', many(20_000, (i) => `nope/${i}`).join('\n'), ordinary, 20_000],
+    ['20,000 that end otherwise', many(20_000, (i) => `**/*.x${i}`).join('\n'), ordinary, 20_000],
+    ['2,000 without beginning and end', many(2000, (i) => `?*b${i}c*`).join('\n'), ordinary, 20_000],
+    ['10,000 exceptions', `*\n${many(10_000, (i) => `!d${i % 100}/x${i}`).join('\n')}`, ordinary, 0],
+    ['stars against long names', `${many(1000, () => '*a*b').join('\n')}\n${'*a'.repeat(400)}*b`, long, 200],
+    ['classes against long names', `${'[a-c]'.repeat(800)}*${'[^x]'.repeat(800)}`, long, 0],
+    ['a path that goes back all the time', `${'a'.repeat(400_000)}${'/b/..'.repeat(100_000)}`, long, 200],
+    ['stars alone', '*'.repeat(1 << 20), ordinary, 0],
+    ['a class of a megabyte', `[${'a-b'.repeat(300_000)}`.concat(']'), ordinary, 20_000],
+  ])('%s', async (_, text, names, kept) => {
+    const turn = longestTurn()
+    const selection = await listEntries(names.map(file), await parseDockerignore(text), new Pace())
+    expect(selection.files).toHaveLength(kept)
+    expect(turn.ms()).toBeLessThan(150)
+  })
+
+  test('one that changes its mind with every line is refused', async () => {
+    const text = many(30_000, (i) => (i % 2 === 0 ? '*' : '!*')).join('\n')
+    await expect(parseDockerignore(text)).rejects.toMatchObject({
+      kind: 'build_failed',
+      message: '.dockerignore switches between patterns and exceptions (!) more than 20000 times',
+    })
+  })
 })

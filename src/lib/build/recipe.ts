@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
+import { Pace } from '../pace.ts'
 import type { Context, ContextEntry } from '../source/source.ts'
 import type { Recipe } from './build.ts'
 
@@ -43,9 +44,11 @@ export const NO_SETTINGS: BuildSettings = {
 export type Attestation = 'provenance' | 'sbom'
 
 /** The recipe of a context; see Recipe. Content counts by git's ids, so no file is read. */
-export function recipeOf(context: Context, settings: BuildSettings): Recipe {
+export async function recipeOf(context: Context, settings: BuildSettings): Promise<Recipe> {
+  const hash = createHash('sha256')
+  await new Pace().forEach(context.entries, (entry) => addTo(hash, entry))
   return {
-    context: hashOf(context.entries),
+    context: hash.digest('hex'),
     dockerfile: dockerfileKey(context),
     settings: settingsKey(settings),
   }
@@ -88,9 +91,11 @@ export async function dockerfileText(context: Context, signal: AbortSignal): Pro
 function hashOf(entries: ContextEntry[], texts: string[] = []): string {
   const hash = createHash('sha256')
   for (const text of texts) hash.update(`${Buffer.byteLength(text)}:${text}`)
-  for (const { rawPath, kind, mode, contentId, linkTarget } of entries) {
-    hash.update(`${kind} ${mode} ${rawPath.length} ${linkTarget.length} ${contentId}\n`)
-    hash.update(rawPath).update(linkTarget)
-  }
+  for (const entry of entries) addTo(hash, entry)
   return hash.digest('hex')
+}
+
+function addTo(hash: Hash, { rawPath, kind, mode, contentId, linkTarget }: ContextEntry): void {
+  hash.update(`${kind} ${mode} ${rawPath.length} ${linkTarget.length} ${contentId}\n`)
+  hash.update(rawPath).update(linkTarget)
 }

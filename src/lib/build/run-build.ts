@@ -82,7 +82,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
   const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))
   watch.note('context', counted(context.entries.length, 'entry', 'entries'))
-  const recipe = recipeOf(context, settings)
+  const recipe = await recipeOf(context, settings)
   const order = { build, imageName, commit, context, recipe }
   const { tree } = commit
   try {

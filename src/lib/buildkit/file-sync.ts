@@ -102,7 +102,7 @@ class Sync {
     // The ignore file is read ahead, as the Dockerfile is.
     const isIgnoreFile = wanted.follow?.length === 1 && wanted.follow[0] === '.dockerignore'
     this.#isContext = directory !== 'dockerfile' && !isIgnoreFile
-    this.#entries = await selectEntries(all, wanted)
+    this.#entries = await selectEntries(all, wanted, this.#signal)
     this.#times = await times
 
     // BuildKit may ask for the first files before it has seen the last STAT.

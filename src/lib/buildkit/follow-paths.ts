@@ -1,7 +1,8 @@
 import { posix } from 'node:path'
+import { Pace } from '../pace.ts'
 import type { ContextEntry } from '../source/source.ts'
 import { compileGlob } from '../util/glob.ts'
-import { Turns } from '../util/turns.ts'
+import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */
 export interface WantedPaths {
@@ -11,10 +12,15 @@ export interface WantedPaths {
   include: readonly string[] | null
 }
 
-/** How long comparing may take, in milliseconds; then everything is sent rather than that builds wait. */
-const LIMIT_MS = 1000
+/**
+ * How much is compared: patterns times entries, long patterns counted as several. Beyond, everything is sent rather
+ * than that builds wait.
+ */
+const MAX_COMPARISONS = 4_000_000
 /** As many symlinks as Linux follows in one path, for each that is named. */
 const MAX_LINKS = 40
+/** What symlinks may lead to, in characters of all paths together; beyond, everything is sent. */
+const MAX_FOLLOWED = 4 << 20
 
 /**
  * The entries that BuildKit wants, in the same order: what matches, all that is below it, and the directories
@@ -23,95 +29,123 @@ const MAX_LINKS = 40
 export async function selectEntries(
   entries: ContextEntry[],
   { follow, include }: WantedPaths,
+  signal?: AbortSignal,
 ): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
   if (follow.length === 0 && include.length === 0) return entries
-  const turns = new Turns(LIMIT_MS)
-  const resolved = await followLinks(entries, follow, turns)
+  if (isTooMuch([...follow, ...include], entries)) return entries
+  const pace = new Pace(signal)
+  const followed = await new Following(await Tree.of(entries, pace), pace).all(follow)
+  if (!followed) return entries
   // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
-  const patterns = [...include, ...resolved].map((pattern) => pattern.trim())
-  if (patterns.includes('.')) return entries
-  const selected = await matching(entries, patterns, turns)
-  return turns.over ? entries : selected
+  const patterns = [...include, ...followed].map((pattern) => pattern.trim())
+  if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
+  return matching(entries, patterns, pace)
+}
+
+function isTooMuch(patterns: readonly string[], entries: readonly ContextEntry[]): boolean {
+  let comparisons = 0
+  for (const pattern of patterns) if (hasWildcards(pattern)) comparisons += 1 + (pattern.length >>> 6)
+  return comparisons * entries.length > MAX_COMPARISONS
 }
 
 /** Like fsutil's FollowLinks: the paths themselves, and where symlinks lead; of wildcards, the last part alone is followed. */
-async function followLinks(
-  entries: ContextEntry[],
-  paths: readonly string[],
-  turns: Turns,
-): Promise<Set<string>> {
-  const tree = new Tree(entries, turns)
-  const resolved = new Set<string>()
-  for (const path of paths) await follow(path, 0)
+class Following {
+  readonly #tree: Tree
+  readonly #pace: Pace
+  readonly #resolved = new Set<string>()
+  #characters = 0
 
-  async function follow(path: string, links: number): Promise<void> {
-    let current = '.'
-    const parts = within(path).split('/')
-    for (const [index, part] of parts.entries()) {
-      if (await turns.take()) return
-      current = posix.join(current, part)
-      const isLast = index === parts.length - 1
-      if (isLast && resolved.has(current)) return
-      const targets = await tree.targets(current)
-      if (targets && resolved.has(current)) return
-      if (isLast || targets) resolved.add(current)
-      if (!targets) continue
-      const rest = parts.slice(index + 1).join('/')
-      if (links < MAX_LINKS) for (const target of targets) await follow(posix.join(target, rest), links + 1)
-      return
-    }
+  constructor(tree: Tree, pace: Pace) {
+    this.#tree = tree
+    this.#pace = pace
   }
 
-  return resolved
+  /** Null when they lead to too much. */
+  async all(paths: readonly string[]): Promise<Set<string> | null> {
+    const todo = paths.map((path): Way => ({ path, links: 0 })).reverse()
+    for (let next = todo.pop(); next; next = todo.pop()) {
+      const { link, path, links } = next
+      const whole = link ? posix.join(targetOf(link), path) : path
+      this.#characters += whole.length
+      if (this.#characters > MAX_FOLLOWED) return null
+      const further = await this.#follow(whole)
+      if (further && links < MAX_LINKS) {
+        const { found, rest } = further
+        for (let i = found.length - 1; i >= 0; i--)
+          todo.push({ link: found[i], path: rest, links: links + 1 })
+      }
+      if (this.#pace.isDue) await this.#pace.rest()
+    }
+    return this.#resolved
+  }
+
+  /** Notes what a path stands for up to the first symlinks on its way: returns these, and what comes after them. */
+  async #follow(path: string): Promise<{ found: ContextEntry[]; rest: string } | null> {
+    const parts = within(path).split('/')
+    let current = ''
+    for (const [index, part] of parts.entries()) {
+      const directory = current
+      current = current === '' ? part : `${current}/${part}`
+      const isLast = index === parts.length - 1
+      const found = await this.#tree.links(directory, part, current)
+      if (!isLast && found.length === 0 && this.#tree.holds(current)) continue
+      // Below what is no directory of the tree there are no symlinks.
+      const whole = isLast || found.length > 0 ? current : parts.join('/')
+      if (this.#resolved.has(whole)) return null
+      this.#resolved.add(whole)
+      return { found, rest: parts.slice(index + 1).join('/') }
+    }
+    return null
+  }
 }
 
-/** Finds entries by their path, and what is in a directory. */
+/** A path that is named, or what comes after a symlink that was met on the way. */
+interface Way {
+  link?: ContextEntry | undefined
+  path: string
+  links: number
+}
+
+/** Finds entries by their path, and the symlinks of a directory. */
 class Tree {
-  readonly #entries: readonly ContextEntry[]
-  readonly #byPath: Map<string, ContextEntry>
-  readonly #turns: Turns
-  #children: Map<string, ContextEntry[]> | undefined
+  readonly #pace: Pace
+  readonly #byPath = new Map<string, ContextEntry>()
+  readonly #links = new Map<string, ContextEntry[]>()
 
-  constructor(entries: readonly ContextEntry[], turns: Turns) {
-    this.#entries = entries
-    this.#turns = turns
-    this.#byPath = new Map(entries.map((entry) => [entry.path, entry]))
+  private constructor(pace: Pace) {
+    this.#pace = pace
   }
 
-  /** Where the symlinks lead that a path stands for; null when it stands for none. */
-  async targets(path: string): Promise<string[] | null> {
-    const name = posix.basename(path)
-    const found = hasWildcards(name)
-      ? await this.#matches(posix.dirname(path), name)
-      : [this.#byPath.get(path)]
-    const links = found.filter((entry) => entry?.kind === 'symlink')
-    return links.length > 0 ? links.map((link) => targetOf(link as ContextEntry)) : null
+  static async of(entries: readonly ContextEntry[], pace: Pace): Promise<Tree> {
+    const tree = new Tree(pace)
+    await pace.forEach(entries, (entry) => {
+      tree.#byPath.set(entry.path, entry)
+      if (entry.kind !== 'symlink') return
+      const directory = entry.path.slice(0, Math.max(0, entry.path.lastIndexOf('/')))
+      if (!tree.#links.get(directory)?.push(entry)) tree.#links.set(directory, [entry])
+    })
+    return tree
   }
 
-  async #matches(directory: string, pattern: string): Promise<ContextEntry[]> {
-    const matches = compileGlob(pattern)
+  /** Whether there is such a directory: it may hold symlinks. */
+  holds(path: string): boolean {
+    return this.#byPath.get(path)?.kind === 'directory'
+  }
+
+  /** The symlinks that `path`, which is `name` in `directory`, stands for. */
+  async links(directory: string, name: string, path: string): Promise<ContextEntry[]> {
+    if (!hasWildcards(name)) {
+      const entry = this.#byPath.get(path)
+      return entry?.kind === 'symlink' ? [entry] : []
+    }
+    const all = this.#links.get(directory) ?? []
+    const glob = all.length > 0 ? compileGlob(name) : null
     const found: ContextEntry[] = []
-    if (!matches) return found
-    for (const entry of this.#in(directory)) {
-      // What is no symlink is not followed.
-      if (entry.kind === 'symlink' && matches(posix.basename(entry.path))) found.push(entry)
-      if (this.#turns.due && (await this.#turns.take())) break
-    }
+    await this.#pace.forEach(all, (entry) => {
+      if (glob?.matches(posix.basename(entry.path))) found.push(entry)
+    })
     return found
-  }
-
-  #in(directory: string): ContextEntry[] {
-    if (!this.#children) {
-      this.#children = new Map()
-      for (const entry of this.#entries) {
-        const parent = posix.dirname(entry.path)
-        const siblings = this.#children.get(parent)
-        if (siblings) siblings.push(entry)
-        else this.#children.set(parent, [entry])
-      }
-    }
-    return this.#children.get(directory) ?? []
   }
 }
 
@@ -136,26 +170,37 @@ function within(path: string): string {
 async function matching(
   entries: ContextEntry[],
   patterns: readonly string[],
-  turns: Turns,
+  pace: Pace,
 ): Promise<ContextEntry[]> {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
-  const globs = patterns.filter(isPattern).map(compileGlob)
-  // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
-  if (!globs.every((matches) => matches !== null)) return entries
+  const globs: GroupedGlob[] = []
+  for (const pattern of patterns.filter(isPattern)) {
+    const glob = compileGlob(pattern)
+    // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
+    if (!glob) return entries
+    globs.push({ glob, group: 0 })
+  }
+  const set = await PatternSet.of(globs, 1, pace)
+  const isMatch = (path: string) => {
+    if (literal.has(path)) return true
+    set.ask(path)
+    return set.has(0)
+  }
   const wanted = new Set<ContextEntry>()
   /** The directories from the root to the entry at hand, and whether all that is in them is wanted. */
   const above: { entry: ContextEntry; prefix: string; whole: boolean }[] = []
   for (const entry of entries) {
+    if (pace.isDue) await pace.rest()
     while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
     const { path } = entry
-    let whole = above.at(-1)?.whole || literal.has(path)
-    for (const matches of whole ? [] : globs) {
-      if (turns.due && (await turns.take())) return entries
-      whole = matches(path)
-      if (whole) break
-    }
+    const whole = above.at(-1)?.whole || isMatch(path)
     if (whole) {
-      for (const directory of above) wanted.add(directory.entry)
+      // Above a directory that is wanted all are.
+      for (let i = above.length - 1; i >= 0; i--) {
+        const directory = above[i]?.entry
+        if (!directory || wanted.has(directory)) break
+        wanted.add(directory)
+      }
       wanted.add(entry)
     }
     if (entry.kind === 'directory') above.push({ entry, prefix: `${path}/`, whole })

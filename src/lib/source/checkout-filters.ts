@@ -38,8 +38,9 @@ export async function attributesMatter(
   signal?: AbortSignal,
 ): Promise<boolean> {
   const sources = files.filter((file) => isRegular(file) && /(^|\/)\.gitattributes$/.test(file.path))
+  const unique = new Map(sources.map((file) => [file.oid, file])).values()
   const answers = await Promise.all(
-    sources.map(async ({ oid, size }) => {
+    Array.from(unique, async ({ oid, size }) => {
       if (size > MAX_SEARCHED) return true
       return WORDS.test((await reader.readSmall(oid, size, signal)).toString('latin1'))
     }),

@@ -1,3 +1,4 @@
+import type { Pace } from '../pace.ts'
 import type { Converted } from './checkout-filters.ts'
 import type { Dockerignore, Verdict } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
@@ -10,7 +11,7 @@ export interface Selection {
   entries(
     converted: ReadonlyMap<TreeFile, Converted>,
     linkTargets: ReadonlyMap<TreeFile, Uint8Array>,
-  ): ContextEntry[]
+  ): Promise<ContextEntry[]>
 }
 
 interface Directory {
@@ -26,14 +27,23 @@ const NOTHING = new Uint8Array()
  * Walks the sorted files of a tree. A directory is listed when it is not excluded itself (and is then
  * perhaps empty), or when an exception brings back something below it.
  */
-export function listEntries(files: readonly TreeFile[], ignore?: Dockerignore): Selection {
+export async function listEntries(
+  files: readonly TreeFile[],
+  ignore: Dockerignore | undefined,
+  pace: Pace,
+): Promise<Selection> {
   const listed: (TreeFile | Directory)[] = []
   /** The directories from the root to the file at hand. */
   const stack: Directory[] = []
 
-  function list(directory: Directory): void {
-    if (!directory.listed) listed.push(directory)
-    directory.listed = true
+  /** Lists the directories of the stack: those above a listed one are listed already. */
+  function listStack(): void {
+    let from = stack.length
+    while (from > 0 && !stack[from - 1]?.listed) from--
+    for (const directory of stack.slice(from)) {
+      listed.push(directory)
+      directory.listed = true
+    }
   }
 
   /** Brings the stack to the directories of `file`. False when it is in one that nothing comes back from. */
@@ -57,21 +67,27 @@ export function listEntries(files: readonly TreeFile[], ignore?: Dockerignore): 
         listed: false,
       }
       stack.push(directory)
-      if (!directory.verdict?.excluded) for (const one of stack) list(one)
+      if (!directory.verdict?.excluded) listStack()
     }
   }
 
   for (const file of files) {
+    if (pace.isDue) await pace.rest()
     if (!enter(file) || ignore?.judge(file.path, stack.at(-1)?.verdict).excluded) continue
-    for (const directory of stack) list(directory)
+    listStack()
     listed.push(file)
   }
   return {
     files: listed.filter((one) => 'oid' in one),
-    entries: (converted, targets) =>
-      listed.map((one) =>
-        'oid' in one ? fileEntry(one, converted.get(one), targets.get(one)) : directoryEntry(one),
-      ),
+    async entries(converted, targets) {
+      const entries: ContextEntry[] = []
+      await pace.forEach(listed, (one) =>
+        entries.push(
+          'oid' in one ? fileEntry(one, converted.get(one), targets.get(one)) : directoryEntry(one),
+        ),
+      )
+      return entries
+    },
   }
 }
 

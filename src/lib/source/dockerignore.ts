@@ -1,6 +1,7 @@
-import { posix } from 'node:path'
 import { ConveyorError } from '../errors.ts'
-import { compileGlob } from '../util/glob.ts'
+import { Pace } from '../pace.ts'
+import { compileGlob, type Glob } from '../util/glob.ts'
+import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
 
 /**
  * .dockerignore by Docker's own rules, as BuildKit applies them to a build context. They differ from
@@ -21,8 +22,8 @@ export interface Verdict {
   excluded: boolean
   /** Nothing below this directory can come back: it need not be looked at. */
   final: boolean
-  /** Which patterns matched, for the verdicts of what is below. */
-  matched: readonly boolean[]
+  /** Which runs of patterns matched, a bit each, for the verdicts of what is below. */
+  matched: Uint32Array
 }
 
 interface Pattern {
@@ -30,7 +31,7 @@ interface Pattern {
   text: string
   /** `!`: brings back what an earlier pattern excluded. */
   exception: boolean
-  matches(path: string): boolean
+  glob: Glob
 }
 
 /**
@@ -38,23 +39,58 @@ interface Pattern {
  * @param name how errors call the file.
  * @throws ConveyorError `build_failed` naming file, line and pattern when a pattern is malformed.
  */
-export function parseDockerignore(text: string, name = '.dockerignore'): Dockerignore {
+export async function parseDockerignore(
+  text: string,
+  name = '.dockerignore',
+  pace: Pace = new Pace(),
+): Promise<Dockerignore> {
   const patterns: Pattern[] = []
-  const lines = text.replace(/^\uFEFF/, '').split('\n')
-  for (const [index, line] of lines.entries()) {
+  /** A line that follows itself, however often, changes nothing. */
+  let last: string | undefined
+  let number = 0
+  await pace.forEach(linesOf(text.replace(/^\uFEFF/, '')), (whole) => {
+    number += 1
     // Only a # in the very first column makes a comment.
-    if (line.startsWith('#') || line.trim() === '') continue
-    const pattern = parsePattern(line.trim())
-    if (!pattern) {
-      throw new ConveyorError(
-        'build_failed',
-        `${name}, line ${index + 1}: ${JSON.stringify(line.trim())} is not a valid pattern`,
-        { hint: 'Close every [, put a character after every \\ and a path after every !' },
-      )
-    }
+    const line = whole.startsWith('#') ? '' : whole.trim()
+    if (line === '' || line === last) return
+    last = line
+    const pattern = parsePattern(line)
+    if (!pattern) throw malformed(name, number, line)
     patterns.push(pattern)
+  })
+  const switches = patterns.filter((one, i) => one.exception !== patterns[i - 1]?.exception).length
+  if (switches > MAX_SWITCHES) throw tooMixed(name)
+  return dockerignore(patterns, pace)
+}
+
+/** From patterns to exceptions and back: each may change the verdict on every path once more. */
+const MAX_SWITCHES = 20_000
+
+function tooMixed(name: string): ConveyorError {
+  return new ConveyorError(
+    'build_failed',
+    `${name} switches between patterns and exceptions (!) more than ${MAX_SWITCHES} times`,
+    { hint: 'Put exceptions together, after the patterns that they are for' },
+  )
+}
+
+function* linesOf(text: string): Generator<string> {
+  let start = 0
+  for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
+    yield text.slice(start, end)
+    start = end + 1
   }
-  return dockerignore(patterns)
+  yield text.slice(start)
+}
+
+/** As much of a line as an error shows. */
+const SHOWN = 200
+
+function malformed(name: string, number: number, line: string): ConveyorError {
+  const shown = JSON.stringify(line.length > SHOWN ? `${line.slice(0, SHOWN)}...` : line)
+  return new ConveyorError('build_failed', `${name}, line ${number}: ${shown} is not a valid pattern`, {
+    hint: 'Close every [, put a character after every \\ and a path after every !',
+  })
 }
 
 function parsePattern(line: string): Pattern | null {
@@ -67,32 +103,60 @@ function parsePattern(line: string): Pattern | null {
   const exception = whole.startsWith('!')
   const text = exception ? whole.slice(1) : whole
   if (text === '') return null
-  const matches = compileGlob(text)
-  return matches && { text, exception, matches }
+  const glob = compileGlob(text)
+  return glob && { text, exception, glob }
 }
 
-/** The shortest equal path: no `.`, no `a/..`, no `//`, no trailing slash. */
+/**
+ * The shortest equal path: no `.`, no `a/..`, no `//`, no trailing slash. In one pass: posix.normalize goes back to
+ * the start for every `..`.
+ */
 function clean(path: string): string {
-  const normal = posix.normalize(path)
-  return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal
+  const rooted = path.startsWith('/')
+  const parts: string[] = []
+  for (const part of path.split('/')) {
+    if (part === '' || part === '.') continue
+    if (part !== '..') parts.push(part)
+    else if (parts.length > 0 && parts.at(-1) !== '..') parts.pop()
+    else if (!rooted) parts.push(part)
+  }
+  return (rooted ? '/' : '') + parts.join('/') || '.'
 }
 
-function dockerignore(patterns: readonly Pattern[]): Dockerignore {
-  const exceptions = patterns.filter((pattern) => pattern.exception)
-  const canReturnBelow = belowTest(exceptions)
+/**
+ * Patterns of one kind that follow each other are a run. Within one it makes no difference which of them matches: a
+ * directory that one of them matched is excluded, or brought back, with all that is in it.
+ */
+async function dockerignore(patterns: readonly Pattern[], pace: Pace): Promise<Dockerignore> {
+  /** Whether the run is one of exceptions. */
+  const runs: boolean[] = []
+  const inRuns: GroupedGlob[] = []
+  await pace.forEach(patterns, ({ exception, glob }) => {
+    if (runs.at(-1) !== exception) runs.push(exception)
+    inRuns.push({ glob, group: runs.length - 1 })
+  })
+  const matching = await PatternSet.of(inRuns, runs.length, pace)
+  const canReturnBelow = await belowTest(
+    patterns.filter(({ exception }) => exception),
+    pace,
+  )
+  const nothing = new Uint32Array((runs.length + 31) >>> 5)
 
   function judge(path: string, parent?: Verdict): Verdict {
-    const matched = new Array<boolean>(patterns.length).fill(false)
+    const above = parent?.matched ?? nothing
+    let matched = above
     let excluded = false
-    for (const [i, pattern] of patterns.entries()) {
+    matching.ask(path)
+    for (const [run, exception] of runs.entries()) {
+      const bit = 1 << (run & 31)
       // What matched the directory holds for all that is in it.
-      let match = parent?.matched[i] ?? false
+      if (((above[run >>> 5] ?? 0) & bit) !== 0) excluded = !exception
       // A pattern that would change nothing is not tried; that it is then also not remembered for
       // what lies below is how Docker does it.
-      if (!match && pattern.exception === excluded) match = pattern.matches(path)
-      if (match) {
-        matched[i] = true
-        excluded = !pattern.exception
+      else if (exception === excluded && matching.has(run)) {
+        if (matched === above) matched = above.slice()
+        matched[run >>> 5] = (matched[run >>> 5] ?? 0) | bit
+        excluded = !exception
       }
     }
     return { excluded, final: excluded && !canReturnBelow(path), matched }
@@ -110,8 +174,28 @@ function dockerignore(patterns: readonly Pattern[]): Dockerignore {
 }
 
 /** Whether some exception may match below a directory; may say yes needlessly, never no wrongly. */
-function belowTest(exceptions: readonly Pattern[]): (directory: string) => boolean {
-  const roots = exceptions.map((pattern) => pattern.text.replace(/\/\*\*?$/, ''))
-  if (roots.some((root) => /[*?[\]^\\]/.test(root))) return () => true
-  return (directory) => roots.some((root) => `${root}/`.startsWith(`${directory}/`))
+async function belowTest(
+  exceptions: readonly Pattern[],
+  pace: Pace,
+): Promise<(directory: string) => boolean> {
+  const roots: string[] = []
+  let isAnywhere = false
+  await pace.forEach(exceptions, ({ text }) => {
+    const root = text.replace(/\/\*\*?$/, '')
+    isAnywhere ||= /[*?[\]^\\]/.test(root)
+    roots.push(`${root}/`)
+  })
+  if (isAnywhere) return () => true
+  const sorted = await pace.sorted(roots, (a, b) => (a < b ? -1 : a > b ? 1 : 0))
+  return (directory) => {
+    const prefix = `${directory}/`
+    let low = 0
+    let high = sorted.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((sorted[middle] ?? '') < prefix) low = middle + 1
+      else high = middle
+    }
+    return sorted[low]?.startsWith(prefix) ?? false
+  }
 }

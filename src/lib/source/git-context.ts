@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import { join, posix } from 'node:path'
 import { shortName } from '../build/build.ts'
 import { ConveyorError } from '../errors.ts'
+import { Pace } from '../pace.ts'
 import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, CheckoutFilters, type Converted } from './checkout-filters.ts'
 import { listEntries } from './context-entries.ts'
@@ -26,6 +27,11 @@ export interface OpenOptions {
 }
 
 const MAX_IGNORE_FILE = 1024 * 1024
+const MAX_DOCKERFILE = 1024 * 1024
+/** What a context may have at most, in bytes: one small object may stand for any number of large files. */
+const MAX_CONTENT = 64 * 1024 ** 3
+/** Symlinks that are read at a time. */
+const LINKS_AT_ONCE = 1000
 /** Linux has no longer symlinks. */
 const MAX_LINK_TARGET = 4095
 const LFS_POINTER = /^version https:\/\/(git-lfs\.github\.com\/spec|hawser\.github\.com\/spec)\//
@@ -56,45 +62,61 @@ class Opening {
   readonly #reader: BlobReader
   readonly #filters: CheckoutFilters
   readonly #name: string
+  readonly #pace: Pace
+  #byPath: ReadonlyMap<string, TreeFile> = new Map()
 
   constructor(options: OpenOptions, reader: BlobReader, filters: CheckoutFilters) {
     this.#options = options
     this.#reader = reader
     this.#filters = filters
     this.#name = shortName(options.commit)
+    this.#pace = new Pace(options.signal)
   }
 
   async context(): Promise<Omit<Context, 'close'>> {
     const { git, commit, signal } = this.#options
-    const files = await readTree(git, commit.gitDir, commit.tree, signal)
-    const dockerfile = await this.#findDockerfile(files)
-    const own = await this.#resolve(files, `${dockerfile}.dockerignore`)
-    const root = await this.#resolve(files, '.dockerignore')
+    const pace = this.#pace
+    const files = await readTree(git, commit.gitDir, commit.tree, pace, { signal })
+    const byPath = new Map<string, TreeFile>()
+    await pace.forEach(files, (file) => byPath.set(file.path, file))
+    this.#byPath = byPath
+    const dockerfile = await this.#findDockerfile()
+    const own = await this.#resolve(`${dockerfile}.dockerignore`)
+    const root = await this.#resolve('.dockerignore')
     const ignore = await this.#readIgnore(dockerfile, own, root)
-    const { file, links } = await this.#resolve(files, dockerfile)
+    const { file, links } = await this.#resolve(dockerfile)
+    if (file) this.#refuseLongDockerfile(dockerfile, file)
 
     const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
-    const kept = listEntries(files, ignore)
-    const needed = listEntries(files.filter((one) => forDockerfile.has(one)))
+    const kept = await listEntries(files, ignore, pace)
+    const forIt: TreeFile[] = []
+    await pace.forEach(files, (one) => {
+      if (forDockerfile.has(one)) forIt.push(one)
+    })
+    const needed = await listEntries(forIt, undefined, pace)
     this.#refuseSubmodules(kept.files)
-    const wanted = [...new Set([...kept.files, ...needed.files])]
-    const converted = await this.#applyAttributes(files, wanted, new Set(kept.files))
-    const targets = await this.#readLinks(wanted)
+    this.#refuseHuge(kept.files)
+    const wanted = new Set(kept.files)
+    for (const one of needed.files) wanted.add(one)
+    const all = [...wanted]
+    await pace.rest()
+    const converted = await this.#applyAttributes(files, all, new Set(kept.files))
+    const targets = await this.#readLinks(all)
     return {
       dockerfile,
-      entries: kept.entries(converted, targets),
-      dockerfileEntries: needed.entries(converted, targets),
+      entries: await kept.entries(converted, targets),
+      dockerfileEntries: await needed.entries(converted, targets),
       read: this.#readFunction(converted),
     }
   }
 
   /** `Dockerfile`, or as Docker has it `dockerfile`, when no other was asked for. */
-  async #findDockerfile(files: readonly TreeFile[]): Promise<string> {
+  async #findDockerfile(): Promise<string> {
     const asked = validDockerfile(this.#options.dockerfile)
-    const { file, links } = await this.#resolve(files, asked)
+    const { file, links } = await this.#resolve(asked)
     if (file && file.kind !== 'submodule') return asked
     if (asked === 'Dockerfile' && links.length === 0) {
-      const lower = await this.#resolve(files, 'dockerfile')
+      const lower = await this.#resolve('dockerfile')
       if (lower.file && lower.file.kind !== 'submodule') return 'dockerfile'
     }
     if (links.length > 0) {
@@ -115,8 +137,8 @@ class Opening {
         })
   }
 
-  #resolve(files: readonly TreeFile[], path: string): Promise<Resolved> {
-    return resolveInTree(files, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
+  #resolve(path: string): Promise<Resolved> {
+    return resolveInTree(this.#byPath, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
   }
 
   /** The file beside the Dockerfile wins, even an empty one. */
@@ -127,7 +149,25 @@ class Opening {
       throw new ConveyorError('build_failed', `${name} in ${this.#name} is larger than 1 MiB`)
     }
     const content = await this.#reader.readSmall(file.oid, file.size, this.#options.signal)
-    return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`)
+    return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`, this.#pace)
+  }
+
+  #refuseLongDockerfile(path: string, { size }: TreeFile): void {
+    if (size <= MAX_DOCKERFILE) return
+    throw new ConveyorError('build_failed', `${path} in ${this.#name} is larger than 1 MiB`, {
+      hint: 'Put what is long in it into files of their own, and COPY these',
+    })
+  }
+
+  #refuseHuge(files: readonly TreeFile[]): void {
+    const bytes = files.reduce((sum, { size }) => sum + size, 0)
+    if (bytes <= MAX_CONTENT) return
+    const gib = (size: number) => Math.ceil(size / 1024 ** 3)
+    throw new ConveyorError(
+      'build_failed',
+      `the files of ${this.#name} have ${gib(bytes)} GiB, and ${gib(MAX_CONTENT)} GiB is the most that is built`,
+      { hint: 'Exclude what the image does not need in .dockerignore' },
+    )
   }
 
   #refuseSubmodules(files: readonly TreeFile[]): void {
@@ -160,10 +200,19 @@ class Opening {
     })
   }
 
+  /** One read for all that point to the same place. */
   async #readLinks(files: readonly TreeFile[]): Promise<ReadonlyMap<TreeFile, Buffer>> {
     const links = files.filter(({ kind }) => kind === 'symlink')
-    const read = async (link: TreeFile) => [link, await this.#linkTarget(link)] as const
-    return new Map(await Promise.all(links.map(read)))
+    const unique = [...new Map(links.map((link) => [link.oid, link])).values()]
+    const targets = new Map<string, Buffer>()
+    for (let at = 0; at < unique.length; at += LINKS_AT_ONCE) {
+      await Promise.all(
+        unique.slice(at, at + LINKS_AT_ONCE).map(async (link) => {
+          targets.set(link.oid, await this.#linkTarget(link))
+        }),
+      )
+    }
+    return new Map(links.map((link) => [link, targets.get(link.oid) ?? Buffer.alloc(0)]))
   }
 
   async #linkTarget(link: TreeFile): Promise<Buffer> {

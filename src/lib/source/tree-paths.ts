@@ -14,14 +14,14 @@ export interface Resolved {
 /**
  * Follows a path through a tree as BuildKit does: `/` and a `..` too many are the tree's root, so nothing
  * leads out of it.
+ * @param byPath the files of the tree
  * @param targetOf reads where a symlink points.
  */
 export async function resolveInTree(
-  files: readonly TreeFile[],
+  byPath: ReadonlyMap<string, TreeFile>,
   path: string,
   targetOf: (link: TreeFile) => Promise<string>,
 ): Promise<Resolved> {
-  const byPath = new Map(files.map((file) => [file.path, file]))
   const links: TreeFile[] = []
   let done: string[] = []
   const todo = path.split('/')

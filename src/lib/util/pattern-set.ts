@@ -1,0 +1,77 @@
+import type { Pace } from '../pace.ts'
+import { type Affixes, affixes } from './affixes.ts'
+import type { Glob } from './glob.ts'
+
+/** A pattern, and which group of patterns it belongs to. */
+export interface GroupedGlob {
+  glob: Glob
+  group: number
+}
+
+/** Patterns are found by what they begin or end with; as many as these are rather asked one by one. */
+const FEW = 8
+
+/**
+ * Which groups of patterns have one that matches a path: literal ones are looked up, of the others only those are
+ * asked that begin or end as the path does.
+ */
+export class PatternSet {
+  readonly #literal: ReadonlyMap<string, readonly number[]>
+  readonly #globs: readonly GroupedGlob[]
+  readonly #starts: Affixes<GroupedGlob> | undefined
+  readonly #ends: Affixes<GroupedGlob> | undefined
+  /** By group, the number of the question that it was last answered yes to. */
+  readonly #answers: Uint32Array
+  #question = 0
+
+  private constructor(
+    groups: number,
+    literal: ReadonlyMap<string, readonly number[]>,
+    globs: readonly GroupedGlob[],
+    starts?: Affixes<GroupedGlob>,
+    ends?: Affixes<GroupedGlob>,
+  ) {
+    this.#answers = new Uint32Array(groups)
+    this.#literal = literal
+    this.#globs = globs
+    this.#starts = starts
+    this.#ends = ends
+  }
+
+  static async of(patterns: readonly GroupedGlob[], groups: number, pace: Pace): Promise<PatternSet> {
+    const literal = new Map<string, number[]>()
+    const globs: GroupedGlob[] = []
+    await pace.forEach(patterns, (one) => {
+      if (!one.glob.literal) globs.push(one)
+      else if (!literal.get(one.glob.head)?.push(one.group)) literal.set(one.glob.head, [one.group])
+    })
+    if (globs.length <= FEW) return new PatternSet(groups, literal, globs)
+    const [starts, ends] = [new Map<string, GroupedGlob[]>(), new Map<string, GroupedGlob[]>()]
+    const others: GroupedGlob[] = []
+    await pace.forEach(globs, (one) => {
+      const { head, tail } = one.glob
+      const [text, index] = head.length >= tail.length ? [head, starts] : [tail, ends]
+      if (text === '') others.push(one)
+      else if (!index.get(text)?.push(one)) index.set(text, [one])
+    })
+    const indexes = [await affixes('start', starts, pace), await affixes('end', ends, pace)]
+    return new PatternSet(groups, literal, others, ...indexes)
+  }
+
+  /** Finds the groups that match `path`: `has` tells them until the next path is asked for. */
+  ask(path: string): void {
+    this.#question += 1
+    for (const group of this.#literal.get(path) ?? []) this.#answers[group] = this.#question
+    for (const one of this.#globs) this.#try(one, path)
+    this.#starts?.of(path, (one) => this.#try(one, path))
+    this.#ends?.of(path, (one) => this.#try(one, path))
+  }
+
+  has(group: number): boolean {
+    return this.#answers[group] === this.#question
+  }
+
+  #try({ glob, group }: GroupedGlob, path: string): void {
+    if (this.#answers[group] !== this.#question && glob.matches(path)) this.#answers[group] = this.#question
+  }
+}

@@ -1,0 +1,185 @@
+import { execFileSync } from 'node:child_process'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { NO_SETTINGS, recipeOf } from '../src/lib/build/recipe.ts'
+import { FileTimes } from '../src/lib/buildkit/file-times.ts'
+import { ConveyorError } from '../src/lib/errors.ts'
+import { type GitMirrors, gitMirrors } from '../src/lib/source/git-mirrors.ts'
+import { type GitServer, startGitServer } from './support/git-server.ts'
+import { longestTurn } from './support/longest-turn.ts'
+import { basicEnv } from './support/processes.ts'
+import { type TempDir, tempDir } from './support/temp.ts'
+
+/** Trees that people do not make: they hold up nobody, and are refused with what is too much of them. */
+
+let server: GitServer
+let temp: TempDir
+let source: GitMirrors
+let count = 0
+beforeAll(async () => {
+  server = await startGitServer()
+  temp = await tempDir('conveyor-hostile-')
+  source = gitMirrors({ dir: temp.path, url: server.urlTemplate, environment: basicEnv() })
+})
+afterAll(async () => {
+  await source.close()
+  await server[Symbol.asyncDispose]()
+  await temp[Symbol.asyncDispose]()
+})
+
+/** The longest that one piece of work may take of the event loop, in milliseconds. */
+const TURN_MS = 150
+
+/** A line of git mktree. */
+type Line = [mode: '100644' | '040000', oid: string, name: string]
+
+/** A commit of a tree that is made of objects, in a repository of its own. */
+async function commitOf(
+  make: (repository: { blob(text: string): string; tree(lines: Line[]): string }) => string,
+) {
+  count += 1
+  const name = `hostile/tree${count}`
+  const repository = await server.create(name)
+  await repository.commit({ Dockerfile: 'FROM scratch\n' })
+  const git = (args: string[], input: string) =>
+    execFileSync('git', ['-C', repository.dir, ...args], { input, encoding: 'utf8' }).trim()
+  const tree = make({
+    blob: (text) => git(['hash-object', '-w', '--stdin'], text),
+    tree: (lines) =>
+      git(
+        ['mktree'],
+        lines
+          .map(([mode, oid, path]) => `${mode} ${mode === '040000' ? 'tree' : 'blob'} ${oid}\t${path}\n`)
+          .join(''),
+      ),
+  })
+  const sha = await repository.git(
+    '-c',
+    'user.name=x',
+    '-c',
+    'user.email=x@y',
+    'commit-tree',
+    '-m',
+    'x',
+    tree,
+  )
+  await repository.git('update-ref', 'refs/heads/main', sha)
+  return source.fetch(name, sha)
+}
+
+async function refusal(work: Promise<unknown>): Promise<ConveyorError> {
+  const thrown = await work.then(
+    () => new Error('it was not refused'),
+    (error: unknown) => error,
+  )
+  expect(thrown).toBeInstanceOf(ConveyorError)
+  expect(thrown).toMatchObject({ kind: 'build_failed', retryable: false })
+  return thrown as ConveyorError
+}
+
+describe('limits', () => {
+  test('a tree that multiplies itself is read no further than its limit, and costs little memory', async () => {
+    const commit = await commitOf(({ blob, tree }) => {
+      const dockerfile = blob('FROM scratch\n')
+      let nested = tree(Array.from({ length: 10 }, (_, i): Line => ['100644', dockerfile, `f${i}`]))
+      for (let level = 0; level < 11; level++) {
+        const inside = nested
+        nested = tree(Array.from({ length: 10 }, (_, i): Line => ['040000', inside, `d${i}`]))
+      }
+      return tree([
+        ['100644', dockerfile, 'Dockerfile'],
+        ['040000', nested, 'bomb'],
+      ])
+    })
+    const before = process.memoryUsage().rss
+    const turn = longestTurn()
+    const error = await refusal(source.context(commit))
+    expect(turn.ms()).toBeLessThan(TURN_MS)
+    expect(error.message).toBe('the commit has more than 500000 files: such large trees are not built')
+    expect((process.memoryUsage().rss - before) / 2 ** 20).toBeLessThan(200)
+  })
+
+  test('directories in each other, and the length of one path', async () => {
+    const chain = (depth: number, name: string) =>
+      commitOf(({ blob, tree }) => {
+        const dockerfile = blob('FROM scratch\n')
+        let nested = tree([['100644', dockerfile, 'x']])
+        for (let level = 0; level < depth; level++) nested = tree([['040000', nested, name]])
+        return tree([
+          ['100644', dockerfile, 'Dockerfile'],
+          ['040000', nested, 'deep'],
+        ])
+      })
+    const deep = await refusal(source.context(await chain(600, 'a')))
+    expect(deep.message).toBe(
+      'the commit has more than 500 directories in each other: such large trees are not built',
+    )
+    const long = await refusal(source.context(await chain(30, 'n'.repeat(200))))
+    expect(long.message).toMatch(/^the commit has a path of more than 4095 bytes: "deep\/n+\.\.\."$/)
+    const name = await commitOf(({ blob, tree }) => {
+      const dockerfile = blob('FROM scratch\n')
+      return tree([
+        ['100644', dockerfile, 'Dockerfile'],
+        ['100644', dockerfile, 'n'.repeat(300_000)],
+      ])
+    })
+    expect((await refusal(source.context(name))).message).toMatch(
+      /^the commit has a path of more than 4095 bytes/,
+    )
+  })
+
+  test('all paths together, those of directories too', async () => {
+    const commit = await commitOf(({ blob, tree }) => {
+      const dockerfile = blob('FROM scratch\n')
+      const leaf = tree([['100644', dockerfile, 'x']])
+      let wide = tree(Array.from({ length: 1000 }, (_, i): Line => ['040000', leaf, `${i}`]))
+      for (let level = 0; level < 19; level++) wide = tree([['040000', wide, 'n'.repeat(190)]])
+      const inside = wide
+      wide = tree(Array.from({ length: 100 }, (_, i): Line => ['040000', inside, `${i}`]))
+      return tree([
+        ['100644', dockerfile, 'Dockerfile'],
+        ['040000', wide, 'wide'],
+      ])
+    })
+    expect((await refusal(source.context(commit))).message).toBe(
+      'the commit has paths of more than 64 MiB together: such large trees are not built',
+    )
+  })
+
+  test('a Dockerfile and an ignore file of more than 1 MiB', async () => {
+    const long = `${'\n'.repeat(1 << 20)}FROM scratch\n`
+    const commit = await commitOf(({ blob, tree }) => tree([['100644', blob(long), 'Dockerfile']]))
+    expect((await refusal(source.context(commit))).message).toMatch(/^Dockerfile in .* is larger than 1 MiB$/)
+    const ignored = await commitOf(({ blob, tree }) =>
+      tree([
+        ['100644', blob(long), '.dockerignore'],
+        ['100644', blob('FROM scratch\n'), 'Dockerfile'],
+      ]),
+    )
+    expect((await refusal(source.context(ignored))).message).toMatch(
+      /^\.dockerignore in .* is larger than 1 MiB$/,
+    )
+  })
+})
+
+test('a tree of nearly as many files as may be is read, ignored, hashed and told in turns', async () => {
+  const commit = await commitOf(({ blob, tree }) => {
+    const dockerfile = blob('FROM scratch\n')
+    const ignore = blob(Array.from({ length: 5000 }, (_, i) => `*${i}*x\n**/*.o${i}\nd1/e${i}\n`).join(''))
+    const files = tree(Array.from({ length: 100 }, (_, i): Line => ['100644', dockerfile, `f${i}`]))
+    const inner = tree(Array.from({ length: 50 }, (_, i): Line => ['040000', files, `e${i}`]))
+    return tree([
+      ['100644', ignore, '.dockerignore'],
+      ['100644', dockerfile, 'Dockerfile'],
+      ...Array.from({ length: 90 }, (_, i): Line => ['040000', inner, `d${i}`]),
+    ])
+  })
+  const turn = longestTurn()
+  await using context = await source.context(commit).then((it) => ({
+    ...it,
+    [Symbol.asyncDispose]: () => it.close(),
+  }))
+  expect(context.entries.length).toBeGreaterThan(440_000)
+  await recipeOf(context, NO_SETTINGS)
+  await FileTimes.of(context, null, 'basis')
+  expect(turn.ms()).toBeLessThan(TURN_MS)
+})

@@ -1,0 +1,26 @@
+/**
+ * Watches the event loop of this thread, by the time that it computes: how busy the machine is otherwise makes no
+ * difference.
+ * @returns `ms`, which ends that: how long the loop was held at most, in milliseconds
+ */
+export function longestTurn(): { ms(): number } {
+  const computed = () => {
+    const { user, system } = process.threadCpuUsage()
+    return (user + system) / 1000
+  }
+  let longest = 0
+  let last = computed()
+  const look = () => {
+    const now = computed()
+    longest = Math.max(longest, now - last)
+    last = now
+  }
+  const timer = setInterval(look, 1)
+  return {
+    ms() {
+      clearInterval(timer)
+      look()
+      return longest
+    },
+  }
+}
