@@ -147,7 +147,8 @@ async function dockerignore(patterns: readonly Pattern[], pace: Pace): Promise<D
     let matched = above
     let excluded = false
     matching.ask(path)
-    for (const [run, exception] of runs.entries()) {
+    for (let run = 0; run < runs.length; run++) {
+      const exception = runs[run] ?? false
       const bit = 1 << (run & 31)
       // What matched the directory holds for all that is in it.
       if (((above[run >>> 5] ?? 0) & bit) !== 0) excluded = !exception

@@ -59,7 +59,11 @@ function split(pattern: string, { fixed, gaps }: Steps): { from: number; to: num
 type Between = (path: string, start: number, end: number) => boolean
 
 function betweenOf(fixed: Fixed[], gaps: Uint8Array): Between {
-  if (fixed.length > 0) return nfaOf(fixed, gaps)
+  if (fixed.length > 0) {
+    return gaps.indexOf(GAP.star, 1) < 0 && gaps.indexOf(GAP.dirs, 1) < 0 && gaps.indexOf(GAP.any, 1) < 0
+      ? endsIn(fixed, betweenOf([], gaps))
+      : nfaOf(fixed, gaps)
+  }
   switch (gaps[0]) {
     case GAP.any:
       return () => true
@@ -68,8 +72,27 @@ function betweenOf(fixed: Fixed[], gaps: Uint8Array): Between {
         const slash = path.indexOf('/', start)
         return slash < 0 || slash >= end
       }
+    case GAP.none:
+      return (_, start, end) => start === end
     default:
       return (path, start, end) => start === end || path[end - 1] === '/'
+  }
+}
+
+/** One gap, and characters after it: read from the end. */
+function endsIn(fixed: Fixed[], gap: Between): Between {
+  return (path, start, end) => {
+    let at = end
+    for (let i = fixed.length - 1; i >= 0; i--) {
+      const isLow = at - 2 >= start && (path.charCodeAt(at - 1) & 0xfc00) === 0xdc00
+      at -= isLow ? 2 : 1
+      const one = fixed[i]
+      if (at < start || !one) return false
+      const codePoint = path.codePointAt(at) ?? 0
+      if (one.char === undefined ? !one.accepts(codePoint) : one.char.codePointAt(0) !== codePoint)
+        return false
+    }
+    return gap(path, start, at)
   }
 }
 

@@ -9,7 +9,7 @@ export interface GroupedGlob {
 }
 
 /** Patterns are found by what they begin or end with; as many as these are rather asked one by one. */
-const FEW = 8
+const FEW = 24
 
 /**
  * Which groups of patterns have one that matches a path: literal ones are looked up, of the others only those are
@@ -61,7 +61,8 @@ export class PatternSet {
   /** Finds the groups that match `path`: `has` tells them until the next path is asked for. */
   ask(path: string): void {
     this.#question += 1
-    for (const group of this.#literal.get(path) ?? []) this.#answers[group] = this.#question
+    const literal = this.#literal.get(path)
+    if (literal) for (const group of literal) this.#answers[group] = this.#question
     for (const one of this.#globs) this.#try(one, path)
     this.#starts?.of(path, (one) => this.#try(one, path))
     this.#ends?.of(path, (one) => this.#try(one, path))
