@@ -109,6 +109,16 @@ describe('selectEntries', () => {
     expect(await select(['[-]x'])).toEqual(await select([]))
   })
 
+  test('a wildcard in brackets is one for clients of BuildKit from v0.12 on', async () => {
+    const { entries } = memoryContext({ '?': '', '[]': '', a: '' })
+    const select = async (isNew: boolean) => {
+      const wanted = { follow: ['[?]'], include: [], isNew }
+      return (await selectEntries(entries, wanted)).map(({ path }) => path)
+    }
+    expect(await select(false)).toEqual(['?'])
+    expect(await select(true)).toEqual(['[]'])
+  })
+
   test.each<[string, string[], number, number]>([
     ['patterns', Array.from({ length: 100 }, (_, i) => `*a*a*a*z${i}`), 0, 0],
     ['links to patterns', ['*'], 300, 20_300],

@@ -30,6 +30,8 @@ interface Progress {
   cases: number
   /** Of them, those that failed on both sides. */
   failed: number
+  /** Of them, those in which an engine's own old client does otherwise than today's, and Conveyor as today's. */
+  outdated: number
   /** Indexes of the histories that differ. */
   different: number[]
 }
@@ -47,6 +49,7 @@ export async function explore(exploration: Exploration): Promise<number> {
     const found = await checkHistory(surroundings, { ...exploration, index })
     progress.cases += found.cases
     progress.failed += found.failed
+    progress.outdated += found.outdated
     if (found.smallest) {
       progress.different.push(index)
       say(
@@ -56,7 +59,7 @@ export async function explore(exploration: Exploration): Promise<number> {
     await write(file, progress)
     const pace = (performance.now() - begun) / 1000 / Math.max(1, progress.cases - before)
     say(
-      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.different.length} histories differ, ${pace.toFixed(2)} s a case`,
+      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.outdated} only old clients build otherwise, ${progress.different.length} histories differ, ${pace.toFixed(2)} s a case`,
     )
     if (found.smallest && !exploration.keepGoing) break
   }
@@ -103,7 +106,7 @@ async function findMutant(
 }
 
 function nothing(next: number): Progress {
-  return { next, cases: 0, failed: 0, different: [] }
+  return { next, cases: 0, failed: 0, outdated: 0, different: [] }
 }
 
 async function read(file: string): Promise<Progress> {

@@ -19,10 +19,13 @@ const PATHS = 'buildkit/follow-paths.ts'
 const WANTED = 'buildkit/wanted-paths.ts'
 const SYNC = 'buildkit/file-sync.ts'
 const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
-const COMPILED = '.map(compileGlob)'
-/** The pattern's matcher, which `expression` makes of `pattern` and of the right one, `matches`. */
+const COMPILED = '    const glob = compileGlob(pattern, isNew)\n'
+/** Matches by what `expression` makes of `pattern`, `path` and what is right, `matches`. */
 const compiled = (expression: string) =>
-  `.map((pattern) => {\n    const matches = compileGlob(pattern)\n    return matches && ((path: string) => ${expression})\n  })`
+  `    const right = compileGlob(pattern, isNew)
+    const matches = (path: string) => right?.matches(path) ?? false
+    const wrong = (path: string) => ${expression}
+    const glob = right && { head: '', tail: '', literal: false, matches: (path: string) => (matches(path), wrong(path)) }\n`
 
 export const MUTANTS: readonly Mutant[] = [
   {

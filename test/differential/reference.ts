@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readdir } from 'node:fs/promises'
 import { connect, createServer, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -26,7 +27,6 @@ const BUILDCTL = join(projectRoot, '.conveyor/buildkitd/buildctl')
 
 /** `docker build` with BuildKit. @param client a docker of the engine's generation */
 export function dockerReference(engine: Engine, client: string): Reference {
-  const images = docker(engine)
   let builds = 0
   return {
     async build(folder) {
@@ -44,12 +44,17 @@ export function dockerReference(engine: Engine, client: string): Reference {
         DOCKER_HOST: engine.dockerHost,
       })
       if (failure !== null) return isUnable(failure) ? UNABLE : { error: failure }
-      const image = images.getImage(name)
-      const saved = await buffer(await image.get())
-      await image.remove()
-      return { image: savedImage(saved) }
+      return { image: await savedFrom(engine, name) }
     },
   }
+}
+
+/** Takes an image out of an engine. */
+async function savedFrom(engine: Engine, name: string): Promise<Image> {
+  const image = docker(engine).getImage(name)
+  const saved = await buffer(await image.get())
+  await image.remove()
+  return savedImage(saved)
 }
 
 /**
@@ -63,26 +68,52 @@ export function buildctlReference(address: string, registry: string): Reference 
   return {
     async build(folder) {
       const name = `${registry}/reference:${process.pid}-${builds++}`
-      const failure = await failureOf(
-        BUILDCTL,
-        [
-          ...['--addr', address, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'],
-          ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`],
-          ...['--opt', 'force-network-mode=host', '--allow', 'network.host'],
-          ...[
-            '--output',
-            `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`,
-          ],
-        ],
-        folder,
-      )
-      if (failure === null) return { image: await registryImage(name) }
-      if (isUnable(failure)) return UNABLE
-      if (!failure.includes('failed to solve'))
-        throw new Error(`the reference did not come to build: ${failure}`)
-      return { error: failure }
+      const output = `type=image,name=${name},push=true,registry.insecure=true,compression=uncompressed,store=false`
+      return (await buildctl(address, folder, output)) ?? { image: await registryImage(name) }
     },
   }
+}
+
+/** The same without caches, with an engine that keeps images itself. @param door of the engine */
+export function buildctlEngineReference(engine: Engine, door: Door): Reference {
+  let builds = 0
+  return {
+    async build(folder) {
+      const name = `docker.io/library/reference:new-${builds++}`
+      const failed = await buildctl(door.address, folder, `type=moby,name=${name}`, ['--no-cache'])
+      return failed ?? { image: await savedFrom(engine, name) }
+    },
+  }
+}
+
+/** Null when it was built. */
+async function buildctl(
+  address: string,
+  folder: string,
+  output: string,
+  more: readonly string[] = [],
+): Promise<Exclude<ReferenceOutcome, { image: Image }> | null> {
+  const failure = await failureOf(
+    BUILDCTL,
+    [
+      ...['--addr', address, 'build', '--progress', 'plain', '--frontend', 'dockerfile.v0'],
+      ...['--local', `context=${folder}`, '--local', `dockerfile=${folder}`],
+      ...['--opt', 'force-network-mode=host', '--allow', 'network.host', '--output', output],
+      ...(await dockerfileOf(folder)),
+      ...more,
+    ],
+    folder,
+  )
+  if (failure === null) return null
+  if (isUnable(failure)) return UNABLE
+  if (!failure.includes('failed to solve')) throw new Error(`the reference did not come to build: ${failure}`)
+  return { error: failure }
+}
+
+/** As `docker build` tells it (buildx, handleLowercaseDockerfile): it decides which ignore file is read, too. */
+async function dockerfileOf(folder: string): Promise<string[]> {
+  const names = await readdir(folder)
+  return names.includes('Dockerfile') || !names.includes('dockerfile') ? [] : ['--opt', 'filename=dockerfile']
 }
 
 /**

@@ -12,6 +12,8 @@ export interface Run {
   cases: number
   /** Of them, those that failed on both sides. */
   failed: number
+  /** Of them, those in which an engine's own old client does otherwise than today's, and Conveyor as today's. */
+  outdated: number
   /** How the last of them differs; null when none does. */
   difference: string | null
 }
@@ -20,14 +22,14 @@ let runs = 0
 
 /** Builds commit after commit on both sides, until they differ. */
 export async function runHistory({ commits }: History, surroundings: Surroundings): Promise<Run> {
-  const { repositories, scratch, subject, reference, bases } = surroundings
+  const { repositories, scratch, subject, reference, newer, bases } = surroundings
   const name = `differential/r${process.pid}-${runs++}`
   const dir = join(repositories, `${name}.git`)
   const run = `${process.pid}-${Date.now()}-${runs}`
   const repository = await createRepository(dir, { base: await bases.point(run, 1), run })
   const folders: string[] = []
   let since: Commit[] = []
-  let [cases, failed, inRow] = [0, 0, 0]
+  let [cases, failed, outdated, inRow] = [0, 0, 0, 0]
   let timed = true
   try {
     for (const commit of commits) {
@@ -40,12 +42,23 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
       if (theirs === UNABLE) {
         if (ours.failure?.kind !== 'timeout') break
-        return { cases, failed, difference: `Conveyor did not come to an end:\n${ours.failure.error}` }
+        return {
+          cases,
+          failed,
+          outdated,
+          difference: `Conveyor did not come to an end:\n${ours.failure.error}`,
+        }
       }
       cases++
       const rules = { probes: comparableProbes(commit, since), timed }
       const found = difference(ours, theirs, rules)
-      if (found !== null) return { cases, failed, difference: found }
+      if (found !== null) {
+        const again = (await newer?.build(folder)) ?? UNABLE
+        // It builds without caches, as what the older one left there is of other files.
+        if (again === UNABLE || difference(ours, again, { ...rules, timed: false }) !== null)
+          return { cases, failed, outdated, difference: found }
+        outdated++
+      }
       if (ours.failure) {
         failed++
         // What has failed twice fails until the Dockerfile is another one.
@@ -55,7 +68,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       } else inRow = 0
       since = ours.failure || ours.reused ? [...since, commit] : [commit]
     }
-    return { cases, failed, difference: null }
+    return { cases, failed, outdated, difference: null }
   } finally {
     for (const folder of [...folders, dir]) await rm(folder, { recursive: true, force: true })
   }

@@ -7,6 +7,7 @@ import { type TempDir, tempDir } from '../support/temp.ts'
 import { startTrixieEngine } from '../support/trixie.ts'
 import { type BaseImages, publishBases } from './base-image.ts'
 import {
+  buildctlEngineReference,
   buildctlReference,
   clientOf,
   dockerReference,
@@ -25,6 +26,8 @@ export interface Surroundings extends AsyncDisposable {
   readonly builder: BuilderName
   readonly subject: Subject
   readonly reference: Reference
+  /** Today's client with the reference's engine, where that is of an older generation. */
+  readonly newer: Reference | null
   readonly bases: BaseImages
   /** Folder of the repositories, `OWNER/NAME.git`. */
   readonly repositories: string
@@ -60,11 +63,11 @@ export async function surround(
     src: options.src,
     timeoutMs: options.timeoutMs ?? 60_000,
   }
-  const { reference, prune, ...own } = await enginesOf(builder, resources, registry.host, path)
+  const { reference, newer, prune, ...own } = await enginesOf(builder, resources, registry.host, path)
   const subject = resources.use(await startSubject({ ...common, ...own }))
   const owned = resources.move()
   return {
-    ...{ builder, subject, reference, prune, bases, repositories, scratch },
+    ...{ builder, subject, reference, newer, prune, bases, repositories, scratch },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
@@ -91,7 +94,9 @@ async function enginesOf(
   resources: AsyncDisposableStack,
   registry: string,
   path: string,
-): Promise<Pick<SubjectOptions, 'builder' | 'dockerHost'> & Pick<Surroundings, 'reference' | 'prune'>> {
+): Promise<
+  Pick<SubjectOptions, 'builder' | 'dockerHost'> & Pick<Surroundings, 'reference' | 'newer' | 'prune'>
+> {
   const RUN_NETWORK = { 'build.network': 'host' }
   if (builder === 'buildkitd') {
     const start = (name: string) => startBuildkitd({ dataDir: join(path, name) })
@@ -102,6 +107,7 @@ async function enginesOf(
       builder: { ...RUN_NETWORK, builder: 'buildkit', 'buildkit.addr': ours.socket },
       dockerHost: null,
       reference: buildctlReference(theirs.socket, registry),
+      newer: null,
       prune: async () => {
         await Promise.all([ours, theirs].map(({ socket }) => pruneBuildkit(socket)))
       },
@@ -117,6 +123,7 @@ async function enginesOf(
       builder: RUN_NETWORK,
       dockerHost: ours.dockerHost,
       reference: buildctlReference(door.address, registry),
+      newer: null,
       prune: () => pruneEngines([ours, theirs]),
     }
   }
@@ -124,10 +131,12 @@ async function enginesOf(
   const [ours, theirs] = await Promise.all([start('subject'), start('reference')])
   resources.use(ours)
   resources.use(theirs)
+  const door = resources.use(await openDoor(theirs))
   return {
     builder: RUN_NETWORK,
     dockerHost: ours.dockerHost,
     reference: dockerReference(theirs, await clientOf(theirs)),
+    newer: buildctlEngineReference(theirs, door),
     prune: () => pruneEngines([ours, theirs]),
   }
 }

@@ -10,6 +10,8 @@ export interface WantedPaths {
   follow: readonly string[] | null
   /** Patterns as .dockerignore has them, `**` included (`COPY --parents`). */
   include: readonly string[] | null
+  /** Whether it is of a generation whose clients compare by Docker's matcher alone: `[?]` is no `?` for them. */
+  isNew?: boolean
 }
 
 /**
@@ -28,7 +30,7 @@ const MAX_FOLLOWED = 4 << 20
  */
 export async function selectEntries(
   entries: ContextEntry[],
-  { follow, include }: WantedPaths,
+  { follow, include, isNew = true }: WantedPaths,
   signal?: AbortSignal,
 ): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
@@ -40,7 +42,7 @@ export async function selectEntries(
   // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
   const patterns = [...include, ...followed].map((pattern) => pattern.trim())
   if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
-  return matching(entries, patterns, pace)
+  return matching(entries, patterns, isNew, pace)
 }
 
 function isTooMuch(patterns: readonly string[], entries: readonly ContextEntry[]): boolean {
@@ -140,7 +142,7 @@ class Tree {
       return entry?.kind === 'symlink' ? [entry] : []
     }
     const all = this.#links.get(directory) ?? []
-    const glob = all.length > 0 ? compileGlob(name) : null
+    const glob = all.length > 0 ? compileGlob(name, false) : null
     const found: ContextEntry[] = []
     await this.#pace.forEach(all, (entry) => {
       if (glob?.matches(posix.basename(entry.path))) found.push(entry)
@@ -170,12 +172,13 @@ function within(path: string): string {
 async function matching(
   entries: ContextEntry[],
   patterns: readonly string[],
+  isNew: boolean,
   pace: Pace,
 ): Promise<ContextEntry[]> {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
   const globs: GroupedGlob[] = []
   for (const pattern of patterns.filter(isPattern)) {
-    const glob = compileGlob(pattern)
+    const glob = compileGlob(pattern, isNew)
     // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
     if (!glob) return entries
     globs.push({ glob, group: 0 })

@@ -2,7 +2,13 @@
 export const GAP = { none: 0, star: 1, dirs: 2, any: 3 } as const
 
 /** One character: this one, or one that is accepted (`?`, `[...]`). */
-export type Fixed = { char: string } | { char?: undefined; text: string; accepts(codePoint: number): boolean }
+export type Fixed = { char: string } | Class
+
+export interface Class {
+  char?: undefined
+  text: string
+  accepts(codePoint: number): boolean
+}
 
 /** The characters of a pattern, and what may be before each of them and after the last. */
 export interface Steps {
@@ -14,8 +20,23 @@ export interface Steps {
 const SLASH = 47
 const ANY_BUT_SLASH: Fixed = { text: '?', accepts: (codePoint) => codePoint !== SLASH }
 
-/** Reads a pattern of Docker's matcher; null when it is malformed. */
-export function stepsOf(pattern: string): Steps | null {
+/** Letters that stand for one of several characters in a regular expression of Go. */
+const ESCAPES: Record<string, RegExp> = {
+  d: /\d/,
+  D: /\D/,
+  s: /[\t\n\f\r ]/,
+  S: /[^\t\n\f\r ]/,
+  w: /\w/,
+  W: /\W/,
+}
+const NEVER: Fixed = { text: '^', accepts: () => false }
+
+/**
+ * Reads a pattern; null when it is malformed.
+ * @param isExpression whether it becomes a regular expression of Go (see `expressionOf`), where `^`, letters after a
+ * backslash and wildcards in brackets mean something else than in filepath.Match
+ */
+export function stepsOf(pattern: string, isExpression: boolean): Steps | null {
   const fixed: Fixed[] = []
   const gaps = [GAP.none as number]
   const take = (one: Fixed) => {
@@ -35,19 +56,46 @@ export function stepsOf(pattern: string): Steps | null {
     } else if (char === '[') {
       const found = classAt(pattern, at)
       if (!found) return null
-      at = found.end
-      take(found)
+      const [one, end] = isExpression ? brokenClass(pattern, at, found) : [found, found.end]
+      at = end
+      if (one) take(one)
     } else if (char === '\\') {
       if (at + 1 === pattern.length) return null
       const escaped = characterAt(pattern, at + 1)
       at += 1 + escaped.length
-      take({ char: escaped })
+      const meaning = isExpression ? ESCAPES[escaped] : undefined
+      take(meaning ? charactersOf(meaning) : { char: escaped })
+    } else if (char === '^' && isExpression) {
+      // The beginning of a path: of nothing else.
+      at += 1
+      if (fixed.length === 0) gaps[0] = GAP.none
+      else take(NEVER)
     } else {
       at += char.length
       take({ char })
     }
   }
   return { fixed, gaps: Uint8Array.from(gaps) }
+}
+
+function charactersOf(meaning: RegExp): Fixed {
+  return { text: meaning.source, accepts: (codePoint) => meaning.test(String.fromCodePoint(codePoint)) }
+}
+
+/**
+ * Docker's matcher replaces wildcards in brackets, too: `[?]` becomes `[[^/]]`, one of `[`, `^` and `/`, and then `]`.
+ * The same for `*`, of which there may be any number: here there is none.
+ */
+function brokenClass(
+  pattern: string,
+  start: number,
+  whole: Class & { end: number },
+): [one: Class | null, end: number] {
+  const found = /^\[\^?(?:\\.|[^\\*?])*[*?]/su.exec(pattern.slice(start, whole.end))?.[0]
+  if (found === undefined) return [whole, whole.end]
+  if (found.endsWith('*')) return [null, start + found.length]
+  const before = classAt(`${found.slice(0, -1)}\\[\\^/]`, 0)
+  return before ? [before, start + found.length] : [whole, whole.end]
 }
 
 /** Two wildcards in a row: `**` twice is `**`; `**` and `*`, which never come the other way round, are anything. */
@@ -63,7 +111,7 @@ function characterAt(text: string, at: number): string {
  * A class of Go's filepath.Match: at least one character or range, `-` and `]` only after a backslash. Null when it
  * is malformed, as with a range that runs backwards.
  */
-function classAt(pattern: string, start: number): (Fixed & { end: number }) | null {
+function classAt(pattern: string, start: number): (Class & { end: number }) | null {
   let at = start + 1
   const negated = pattern[at] === '^'
   if (negated) at += 1

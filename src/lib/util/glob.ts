@@ -18,12 +18,13 @@ const MAX_CHARACTERS = 4096
  * A pattern of Docker's matcher (Go's filepath.Match and `**`) as a function of a path.
  * Null when the pattern is malformed.
  *
- * Where Docker's documentation and its code differ this follows the code (`**x`, `[^a]` matching a slash),
- * but for characters that only mean something to Go's regular expressions: `^`, and letters after a
- * backslash, stand for themselves here.
+ * Where Docker's documentation and its code differ this follows the code (`**x`, `[^a]` matching a slash, `^`, `[?]`,
+ * `\d`), but for escapes of Go's regular expressions that nobody needs (`\b`, `\p`, `\Q`): they stand for their letter.
+ * @param isExpression whether wildcards are compared by Docker's matcher (https://github.com/moby/patternmatcher),
+ * and not by filepath.Match alone
  */
-export function compileGlob(pattern: string): Glob | null {
-  const steps = stepsOf(pattern)
+export function compileGlob(pattern: string, isExpression = true): Glob | null {
+  const steps = stepsOf(pattern, isExpression && becomesExpression(pattern))
   if (!steps) return null
   const { fixed } = steps
   if (fixed.length > MAX_CHARACTERS) return { head: '', tail: '', literal: false, matches: () => false }
@@ -41,6 +42,20 @@ export function compileGlob(pattern: string): Glob | null {
     path.endsWith(tail) &&
     between(path, head.length, path.length - tail.length)
   return { head, tail, literal: false, matches }
+}
+
+/** Whether Docker's matcher compares a pattern by a regular expression; others by what they begin or end with. */
+function becomesExpression(pattern: string): boolean {
+  if (/[?[\]\\]/.test(pattern)) return true
+  let kind: 'exact' | 'suffix' = 'exact'
+  for (let at = pattern.indexOf('*'); at >= 0; at = pattern.indexOf('*', at)) {
+    if (pattern[at + 1] !== '*') return true
+    const isFirst = at === 0
+    at += pattern[at + 2] === '/' ? 3 : 2
+    if (isFirst) kind = 'suffix'
+    else if (at < pattern.length || kind !== 'exact') return true
+  }
+  return false
 }
 
 /** The characters before the first wildcard and after the last one end at `from` and begin at `to`. */
