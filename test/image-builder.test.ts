@@ -108,6 +108,14 @@ describe('imageBuilder', () => {
     expect(run.log.text).toContain('from the host\n')
   })
 
+  test('that fails at once says so, however the engine has written down its end', async () => {
+    const image = await makeImage('exit 7')
+    const errors = await Promise.all(
+      Array.from({ length: 12 }, () => failure(builder(image).run(build(), io()))),
+    )
+    expect(errors.map(({ kind }) => kind)).toEqual(Array.from({ length: 12 }, () => 'build_failed'))
+  })
+
   test('is privileged only if asked', async () => {
     const image = await makeImage('true')
     const asked: unknown[] = []

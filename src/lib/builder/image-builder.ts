@@ -178,8 +178,10 @@ async function wasKilled(
   { StartedAt, FinishedAt }: { StartedAt: string; FinishedAt: string },
 ): Promise<boolean> {
   const filters = JSON.stringify({ container: [id], event: ['kill'] })
-  // Times by the engine's own clock, both in the past, so that the answer has an end.
-  const range = { since: unixTime(StartedAt), until: unixTime(FinishedAt) }
+  // Times by the engine's own clock, both in the past, so that the answer has an end. A container that ends at once
+  // may have ended, as the engine writes it, before it was started; a range that runs backwards is refused.
+  const since = Math.floor(Math.min(Date.parse(StartedAt), Date.parse(FinishedAt)) / 1000)
+  const range = { since: String(since), until: unixTime(FinishedAt) }
   const events = await docker.getEvents({ ...range, filters } as unknown as Dockerode.GetEventsOptions)
   let killed = false
   for await (const _ of jsonLines(events as IncomingMessage)) killed = true
