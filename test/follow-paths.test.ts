@@ -109,14 +109,13 @@ describe('selectEntries', () => {
     expect(await select(['[-]x'])).toEqual(await select([]))
   })
 
-  test('a wildcard in brackets is one for clients of BuildKit from v0.12 on', async () => {
-    const { entries } = memoryContext({ '?': '', '[]': '', a: '' })
-    const select = async (isNew: boolean) => {
-      const wanted = { follow: ['[?]'], include: [], isNew }
-      return (await selectEntries(entries, wanted)).map(({ path }) => path)
-    }
-    expect(await select(false)).toEqual(['?'])
-    expect(await select(true)).toEqual(['[]'])
+  test('a wildcard in brackets is none, and ^ is the beginning, as Docker has it', async () => {
+    const { entries } = memoryContext({ '?': '', '[]': '', a: '', '[^a]/b': '' })
+    const select = async (...follow: string[]) =>
+      (await selectEntries(entries, { follow, include: [] })).map(({ path }) => path)
+    expect(await select('[?]')).toEqual(['[]'])
+    expect(await select('[[]^a]/b', '[[]^a]')).toEqual([])
+    expect(await select('[[]\\^a]/b')).toEqual(['[^a]', '[^a]/b'])
   })
 
   test.each<[string, string[], number, number]>([

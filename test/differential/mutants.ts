@@ -19,10 +19,10 @@ const PATHS = 'buildkit/follow-paths.ts'
 const WANTED = 'buildkit/wanted-paths.ts'
 const SYNC = 'buildkit/file-sync.ts'
 const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
-const COMPILED = '    const glob = compileGlob(pattern, isNew)\n'
+const COMPILED = '    const glob = compileGlob(pattern)\n'
 /** Matches by what `expression` makes of `pattern`, `path` and what is right, `matches`. */
 const compiled = (expression: string) =>
-  `    const right = compileGlob(pattern, isNew)
+  `    const right = compileGlob(pattern)
     const matches = (path: string) => right?.matches(path) ?? false
     const wrong = (path: string) => ${expression}
     const glob = right && { head: '', tail: '', literal: false, matches: (path: string) => (matches(path), wrong(path)) }\n`

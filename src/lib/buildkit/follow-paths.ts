@@ -10,8 +10,6 @@ export interface WantedPaths {
   follow: readonly string[] | null
   /** Patterns as .dockerignore has them, `**` included (`COPY --parents`). */
   include: readonly string[] | null
-  /** Whether it is of a generation whose clients compare by Docker's matcher alone: `[?]` is no `?` for them. */
-  isNew?: boolean
 }
 
 /**
@@ -30,7 +28,7 @@ const MAX_FOLLOWED = 4 << 20
  */
 export async function selectEntries(
   entries: ContextEntry[],
-  { follow, include, isNew = true }: WantedPaths,
+  { follow, include }: WantedPaths,
   signal?: AbortSignal,
 ): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
@@ -42,7 +40,7 @@ export async function selectEntries(
   // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
   const patterns = [...include, ...followed].map((pattern) => pattern.trim())
   if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
-  return matching(entries, patterns, isNew, pace)
+  return matching(entries, patterns, pace)
 }
 
 function isTooMuch(patterns: readonly string[], entries: readonly ContextEntry[]): boolean {
@@ -172,13 +170,12 @@ function within(path: string): string {
 async function matching(
   entries: ContextEntry[],
   patterns: readonly string[],
-  isNew: boolean,
   pace: Pace,
 ): Promise<ContextEntry[]> {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
   const globs: GroupedGlob[] = []
   for (const pattern of patterns.filter(isPattern)) {
-    const glob = compileGlob(pattern, isNew)
+    const glob = compileGlob(pattern)
     // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
     if (!glob) return entries
     globs.push({ glob, group: 0 })

@@ -8,15 +8,12 @@ import type { WantedPaths } from './follow-paths.ts'
  * https://github.com/moby/buildkit/blob/v0.13.2/session/filesync/filesync.go
  */
 export function wantedPaths(metadata: Metadata, entries: readonly ContextEntry[]): WantedPaths {
-  // From v0.12 on.
-  const isEscaped = (key: string) => metadata.get(`${key}-encoded`)[0] === '1'
   const list = (key: string) => {
     const values = metadata.get(key).map((value) => value.toString())
-    // Before v0.12, grpc-js drops what is not plain ASCII, and all is sent.
-    return isEscaped(key) ? decoded(values) : separated(values, entries)
+    // From v0.12 on, what is not plain ASCII is escaped. Before, grpc-js drops such a key, and all is sent.
+    return metadata.get(`${key}-encoded`)[0] === '1' ? decoded(values) : separated(values, entries)
   }
-  const [follow, include] = ['followpaths', 'include-patterns'] as const
-  return { follow: list(follow), include: list(include), isNew: isEscaped(follow) || isEscaped(include) }
+  return { follow: list('followpaths'), include: list('include-patterns') }
 }
 
 /** Several values of one key arrive as one string; in an escaped one there is no comma. */
