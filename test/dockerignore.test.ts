@@ -64,6 +64,16 @@ test('what means something to the regular expressions of Go means it here', asyn
   expect([...excluded, ...kept].filter((path) => ignore.excludes(path))).toEqual(excluded)
 })
 
+test('blanks around a pattern go twice: as the line is read, and when it is cleaned; only what Go takes for one', async () => {
+  const excluded = async (text: string) => {
+    const ignore = await parseDockerignore(text)
+    return ['-,', '-, ', '\ufeffa', 'a'].filter((path) => ignore.excludes(path))
+  }
+  expect(await excluded('-, /.\r')).toEqual(['-,'])
+  expect(await excluded('/ /\n')).toEqual([])
+  expect(await excluded('a\n\ufeffa\u0085')).toEqual(['\ufeffa', 'a'])
+})
+
 test('a character outside the basic plane is one character', async () => {
   const ignore = await parseDockerignore('?.txt\n[😀-😂]\n*😎*\n')
   expect(ignore.excludes('😀.txt')).toBe(true)

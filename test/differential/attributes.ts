@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import type { Draw } from './draw.ts'
 import { type Bytes, directories, type Entry, type Tree } from './model.ts'
 
@@ -143,15 +144,18 @@ const IGNORES = [
 /** What is no pattern at all. */
 const BROKEN = ['[', 'a[', '[]', '[a-', '\\', 'a\\', '[z-a]']
 
-/** A .dockerignore. */
+/**
+ * A .dockerignore. No pattern comes twice in it: docker sends an empty file for `a/y` after `a`, `!a/y`, `a`.
+ */
 export function ignores(draw: Draw, tree: Tree): Entry {
-  const lines = draw.times(1, 5, () =>
+  const all = draw.times(1, 5, () =>
     draw.weighted<() => Bytes>([
       [25, () => draw.one(IGNORES)],
       [20, () => `${draw.chance(35) ? '!' : ''}${literal(draw, tree)}`],
       [1, () => draw.one(BROKEN)],
     ])(),
   )
+  const lines = [...new Set(all)]
   const end = draw.one(['\n', '\r\n', '\n', '\n'])
   return {
     kind: 'file',
@@ -160,8 +164,11 @@ export function ignores(draw: Draw, tree: Tree): Entry {
   }
 }
 
+/** Of names that are UTF-8: others are compared by what they are shown as, and may be taken for each other. */
 function literal(draw: Draw, tree: Tree): Bytes {
-  const named = draw.one([...tree.keys(), ...directories(tree), 'a'])
+  const named = draw.one(
+    [...tree.keys(), ...directories(tree), 'a'].filter((name) => isUtf8(Buffer.from(name, 'latin1'))),
+  )
   const some = draw.chance(85) ? named.replace(/[*?[\\]/g, '\\$&') : named
   return draw.chance(70) ? some : `${some}/${draw.one(['*', '**', '..', '.', 'a'])}`
 }

@@ -3,6 +3,7 @@ import { Pace } from '../pace.ts'
 import type { ContextEntry } from '../source/source.ts'
 import { compileGlob } from '../util/glob.ts'
 import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
+import { trimSpace } from '../util/trim-space.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */
 export interface WantedPaths {
@@ -38,7 +39,7 @@ export async function selectEntries(
   const followed = await new Following(await Tree.of(entries, pace), pace).all(follow)
   if (!followed) return entries
   // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
-  const patterns = [...include, ...followed].map((pattern) => pattern.trim())
+  const patterns = [...include, ...followed].map(trimSpace)
   if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
   return matching(entries, patterns, pace)
 }

@@ -2,6 +2,7 @@ import { ConveyorError } from '../errors.ts'
 import { Pace } from '../pace.ts'
 import { compileGlob, type Glob } from '../util/glob.ts'
 import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
+import { trimSpace } from '../util/trim-space.ts'
 
 /**
  * .dockerignore by Docker's own rules, as BuildKit applies them to a build context. They differ from
@@ -51,10 +52,12 @@ export async function parseDockerignore(
   await pace.forEach(linesOf(text.replace(/^\uFEFF/, '')), (whole) => {
     number += 1
     // Only a # in the very first column makes a comment.
-    const line = whole.startsWith('#') ? '' : whole.trim()
+    const line = whole.startsWith('#') ? '' : trimSpace(whole)
     if (line === '' || line === last) return
     last = line
-    const pattern = parsePattern(line)
+    const cleaned = cleanPattern(line)
+    if (cleaned === '') return
+    const pattern = parsePattern(cleaned)
     if (!pattern) throw malformed(name, number, line)
     patterns.push(pattern)
   })
@@ -93,15 +96,19 @@ function malformed(name: string, number: number, line: string): ConveyorError {
   })
 }
 
-function parsePattern(line: string): Pattern | null {
+/** A line as the reader of ignore files leaves it, and then the matcher: both trim and clean it; '' is no pattern. */
+function cleanPattern(line: string): string {
   const marked = line.startsWith('!')
-  let path = marked ? line.slice(1).trim() : line
+  let path = marked ? trimSpace(line.slice(1)) : line
   if (path !== '') path = clean(path)
   if (path.length > 1 && path.startsWith('/')) path = path.slice(1)
-  // Docker cleans a second time, with the ! in place. It only shows in oddities such as `!/`.
-  const whole = clean(marked ? `!${path}` : path)
-  const exception = whole.startsWith('!')
-  const text = exception ? whole.slice(1) : whole
+  const whole = trimSpace(marked ? `!${path}` : path)
+  return whole === '' ? '' : clean(whole)
+}
+
+function parsePattern(cleaned: string): Pattern | null {
+  const exception = cleaned.startsWith('!')
+  const text = exception ? cleaned.slice(1) : cleaned
   if (text === '') return null
   const glob = compileGlob(text)
   return glob && { text, exception, glob }
