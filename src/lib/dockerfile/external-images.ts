@@ -33,8 +33,6 @@ export interface Reading {
   unreadable: boolean
 }
 
-/** More than any Dockerfile that people write. */
-const LONGEST = 1 << 20
 /** More are not worth the requests to their registries. */
 export const MOST_IMAGES = 50
 const STOCK_FRONTEND = /(^|\/)docker\/dockerfile(-upstream)?([:@]|$)/
@@ -45,7 +43,7 @@ const STOCK_FRONTEND = /(^|\/)docker\/dockerfile(-upstream)?([:@]|$)/
  */
 export function readImages(dockerfile: string | null, settings: ReadSettings): Reading {
   const reading: Reading = { uses: [], replaced: [], remoteFiles: false, unreadable: false }
-  if (dockerfile === null || dockerfile.length > LONGEST) return { ...reading, unreadable: true }
+  if (dockerfile === null) return { ...reading, unreadable: true }
   for (const name of new Set([...frontendsOf(dockerfile), settings.buildArgs.BUILDKIT_SYNTAX ?? ''])) {
     if (name === '') continue
     reading.uses.push({ kind: 'syntax', name: imageOrNull(name), certain: false, platform: false })

@@ -37,12 +37,16 @@ const WITH_HEREDOCS = ['add', 'copy', 'run']
 const LIST = /^\[\s*(?:"(?:[^"\\]|\\.)*"\s*(?:,\s*"(?:[^"\\]|\\.)*"\s*)*)?\]/
 const WITH_JSON = ['add', 'cmd', 'copy', 'entrypoint', 'run', 'shell', 'volume']
 
+/** Longer than what people write, and read in some tens of milliseconds. */
+const LONGEST = 1 << 17
+
 /**
  * The instructions of a Dockerfile, as BuildKit's parser reads them.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/parser.go, Parse)
- * @throws Refused for what BuildKit refuses too, Unreadable where its versions differ
+ * @throws Refused for what BuildKit refuses too, Unreadable where its versions differ, and for one of over 128 KiB
  */
 export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
+  if (dockerfile.length > LONGEST) throw new Unreadable('it is very long')
   const directives = new Directives()
   const lines = new Lines(dockerfile)
   const instructions: Instruction[] = []
