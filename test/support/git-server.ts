@@ -15,6 +15,8 @@ export interface GitRequest {
   method: string
   /** Path and query. */
   url: string
+  /** Who asks, `user:password`; null when nobody says. */
+  login: string | null
   /** 0 until it is answered. */
   status: number
   bytesReceived: number
@@ -39,6 +41,8 @@ export interface GitServer extends AsyncDisposable {
   fileOf(repository: string, sha: string, path: string): Promise<string | null>
   /** How a commit is to another one, as GitHub's API tells it; null when one of them is not there. */
   compare(repository: string, base: string, head: string): ReturnType<typeof compare>
+  /** Redirects whoever asks for a repository to another URL, which `.git` is put after. */
+  move(repository: string, to: string): void
   /** Answers the next `n` requests with this status instead. */
   failNext(n: number, status: number): void
   /** Holds requests back from now on; `arrived` resolves with the first one, `release` lets all go on. */
@@ -53,6 +57,7 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
   const root = await tempDir('conveyor-git-')
   const requests: GitRequest[] = []
   const failures: number[] = []
+  const moved = new Map<string, string>()
   let held: Promise<void> = Promise.resolve()
   let onArrival = () => {}
   const handled = new Set<Promise<void>>()
@@ -71,9 +76,12 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
     if (response.destroyed) return
     const failure = failures.shift()
     if (failure !== undefined) return answer(response, failure)
-    if (options.token !== undefined && passwordOf(request) !== options.token) {
+    if (options.token !== undefined && entry.login?.replace(/^.*?:/, '') !== options.token) {
       return answer(response, 401, { 'WWW-Authenticate': 'Basic realm="conveyor-test"' })
     }
+    const [, name = '', rest = ''] = /^\/(.*?)\.git(\/.*)$/.exec(entry.url) ?? []
+    const there = moved.get(name)
+    if (there) return answer(response, 301, { Location: `${there}.git${rest}` })
     if (!GIT_PATH.test(entry.url)) return answer(response, 404)
     await httpBackend(root.path, entry, request, response)
   }
@@ -90,6 +98,7 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
     treeOf: (repository, sha) => treeOf(join(root.path, `${repository}.git`), sha),
     fileOf: (repository, ...file) => fileOf(join(root.path, `${repository}.git`), ...file),
     compare: (repository, ...commits) => compare(join(root.path, `${repository}.git`), ...commits),
+    move: (repository, to) => void moved.set(repository, to),
     failNext(n, status) {
       failures.push(...Array<number>(n).fill(status))
     },
@@ -109,17 +118,16 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
   }
 }
 
-function passwordOf(request: IncomingMessage): string | undefined {
+function loginOf(request: IncomingMessage): string | null {
   const encoded = /^Basic (.+)$/i.exec(request.headers.authorization ?? '')?.[1]
-  if (encoded === undefined) return undefined
-  const text = Buffer.from(encoded, 'base64').toString()
-  return text.slice(text.indexOf(':') + 1)
+  return encoded === undefined ? null : Buffer.from(encoded, 'base64').toString()
 }
 
 function record(request: IncomingMessage, response: ServerResponse): GitRequest {
   const entry = {
     method: request.method ?? '',
     url: request.url ?? '',
+    login: loginOf(request),
     status: 0,
     bytesReceived: 0,
     bytesSent: 0,

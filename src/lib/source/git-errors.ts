@@ -32,6 +32,8 @@ export function isReadDamage(thrown: unknown): thrown is GitFailure {
 
 interface Rule {
   pattern: RegExp
+  /** Only for what happened where a redirect led to. */
+  redirected?: boolean
   error(what: What): ConveyorError
 }
 
@@ -45,6 +47,8 @@ interface What {
   said: string
   cause: unknown
 }
+
+const REFUSED = /Authentication failed|could not read (Username|Password)|error: (401|403)/i
 
 /** First match wins. */
 const RULES: Rule[] = [
@@ -97,7 +101,18 @@ const RULES: Rule[] = [
       }),
   },
   {
-    pattern: /Authentication failed|could not read (Username|Password)|error: (401|403)/i,
+    // Credentials are for one origin: whatever a redirect leads to has to do without.
+    pattern: REFUSED,
+    redirected: true,
+    error: ({ repository, host, cause }) =>
+      new ConveyorError(
+        'unauthorized',
+        `${host} redirects to another server for ${repository}, which asks for a login and is not given that of ${host}`,
+        { hint: 'If that server is to be trusted with it, give its address as --git.url (GIT_URL)', cause },
+      ),
+  },
+  {
+    pattern: REFUSED,
     error: ({ repository, host, authenticated, cause }) =>
       authenticated
         ? new ConveyorError('unauthorized', `${host} refused our credentials for ${repository}`, {
@@ -138,7 +153,10 @@ export function fetchError(
   { repository, sha, remote }: { repository: string; sha: string; remote: Remote },
 ): unknown {
   if (!(thrown instanceof GitFailure)) return thrown
-  const rule = RULES.find(({ pattern }) => pattern.test(thrown.stderr || thrown.message))
+  const rule = RULES.find(
+    ({ pattern, redirected }) =>
+      pattern.test(thrown.stderr || thrown.message) && (!redirected || thrown.redirected),
+  )
   const what = { repository, short: sha.slice(0, 7), cause: thrown, said: said(thrown) }
   return rule?.error({ ...what, host: remote.host, authenticated: remote.authenticated })
 }

@@ -7,7 +7,7 @@ import { ConveyorError } from '../errors.ts'
 import { KeyedMutex } from '../keyed-mutex.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
 import { fetchError, said } from './git-errors.ts'
-import { type RemoteOptions, remoteOf } from './git-remote.ts'
+import { askRemote, type RemoteOptions, remoteOf } from './git-remote.ts'
 import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
 import type { History } from './source.ts'
@@ -43,11 +43,12 @@ export function gitHistory(options: GitHistoryOptions): History {
   ): Promise<string> {
     const timeout = AbortSignal.timeout(limitMs)
     const limited = signal ? AbortSignal.any([signal, timeout]) : timeout
-    const how = { ...more, env: remote.env, secrets: remote.secrets, signal: limited }
     await mkdir(dir, { recursive: true, mode: 0o700 })
     try {
-      const config = [...remote.config, ...(more.config ?? [])]
-      return (await git.run(args, { ...how, config })).toString('utf8')
+      const answer = await askRemote(remote, ({ config, env }) =>
+        git.run(args, { ...more, config, env, secrets: remote.secrets, signal: limited }),
+      )
+      return answer.toString('utf8')
     } catch (error) {
       signal?.throwIfAborted()
       const asked = `cannot ask ${remote.host} ${question} of ${repository}`

@@ -1,5 +1,7 @@
 import { join } from 'node:path'
 import { ConveyorError } from '../errors.ts'
+import { percentDecoded } from '../util/percent.ts'
+import { GitFailure } from './git.ts'
 
 export interface RemoteOptions {
   /** Address of any repository, with `{repository}` in it: https://, http://, ssh://, file:// or user@host:path. */
@@ -17,6 +19,8 @@ export interface Remote {
   url(repository: string): string
   config: [string, string][]
   env: Record<string, string>
+  /** How to reach it where it answers with a redirect; null where that is no question. */
+  redirected: Pick<Remote, 'config' | 'env'> | null
   /** What must never be shown. */
   secrets: string[]
   /** Whether credentials are sent that could be wrong. */
@@ -40,40 +44,78 @@ export function remoteOf({ url: template, token, sshKey }: RemoteOptions, dir: s
   throw badTemplate(template)
 }
 
+/** Runs git against a server, twice where it answers with a redirect. */
+export async function askRemote<T>(
+  remote: Remote,
+  run: (how: Pick<Remote, 'config' | 'env'>) => Promise<T>,
+): Promise<T> {
+  try {
+    return await run(remote)
+  } catch (error) {
+    if (!remote.redirected || !isRedirect(error)) throw error
+    return await run(remote.redirected).catch((failure) => {
+      if (failure instanceof GitFailure) failure.redirected = true
+      throw failure
+    })
+  }
+}
+
+/** What git says of a redirect that it is not to follow: https://github.com/git/git/blob/v2.39.0/http.c#L1746 */
+function isRedirect(thrown: unknown): boolean {
+  return thrown instanceof GitFailure && /^fatal: .*error: 30[12378]$/m.test(thrown.stderr)
+}
+
 function base(template: string, host: string): Remote {
   return {
     host,
     url: (repository) => template.replaceAll(PLACEHOLDER, repository),
     config: [],
     env: {},
+    redirected: null,
     secrets: [],
     authenticated: false,
   }
 }
 
-/** The credentials become a header for this one server, given to git in its environment: argv is public. */
+/**
+ * The credentials become a header for this one server, given to git in its environment: argv is public. git and
+ * curl would send a header of ours wherever a redirect leads, so none is followed with it. A server that answers
+ * with one (GitHub does for a renamed repository) is asked again, now with the credentials only when it asks for
+ * them: git binds such credentials to the origin that they are for, and drops them on the way to another.
+ */
 function httpRemote(template: string, token: string | undefined): Remote {
   const { origin, host, protocol, username, password } = parse(template)
   // Credentials in the address would end in argv.
   const bare = template.replace(/^(https?:\/\/)[^/@]*@/, '$1')
-  const pair = token
-    ? `x-access-token:${token}`
-    : username && `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
-  const basic = pair ? Buffer.from(pair).toString('base64') : ''
+  const login = loginOf(token, username, password)
+  const basic = login ? Buffer.from(`${login.username}:${login.password}`).toString('base64') : ''
+  const config: [string, string][] = [
+    ['protocol.version', '2'],
+    ['http.lowSpeedLimit', '1000'],
+    ['http.lowSpeedTime', String(STALLED_SECONDS)],
+  ]
+  const header: [string, string] = [`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`]
+  const env = { GIT_ALLOW_PROTOCOL: protocol === 'http:' ? 'http:https' : 'https' }
   return {
     ...base(bare, host),
-    config: [
-      ['protocol.version', '2'],
-      ['http.lowSpeedLimit', '1000'],
-      ['http.lowSpeedTime', String(STALLED_SECONDS)],
-      ...(pair ? [[`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`] as [string, string]] : []),
-    ],
-    env: { GIT_ALLOW_PROTOCOL: protocol === 'http:' ? 'http:https' : 'https' },
-    secrets: [token, password, decodeURIComponent(password), basic].filter(
-      (secret) => secret !== undefined && secret !== '',
-    ) as string[],
-    authenticated: pair !== '',
+    config: login ? [...config, header, ['http.followRedirects', 'false']] : config,
+    env,
+    redirected: login && {
+      config: [...config, [`credential.${origin}.helper`, HELPER], ['http.followRedirects', 'true']],
+      env: { ...env, CONVEYOR_GIT_USERNAME: login.username, CONVEYOR_GIT_PASSWORD: login.password },
+    },
+    secrets: login ? [login.password, password, basic].filter((secret) => secret !== '') : [],
+    authenticated: login !== null,
   }
+}
+
+/** https://git-scm.com/docs/gitcredentials#_custom_helpers */
+const HELPER = '!printf "username=%s\\npassword=%s\\n" "$CONVEYOR_GIT_USERNAME" "$CONVEYOR_GIT_PASSWORD"; :'
+
+function loginOf(token: string | undefined, username: string, password: string) {
+  if (token) return { username: 'x-access-token', password: token }
+  if (username === '') return null
+  return { username: percentDecoded(username), password: percentDecoded(password) }
 }
 
 function parse(template: string): URL {

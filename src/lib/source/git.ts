@@ -7,6 +7,8 @@ export class GitFailure extends Error {
   override readonly name = 'GitFailure'
   /** The end of git's stderr, without progress lines and secrets. */
   readonly stderr: string
+  /** Whether the server had answered with a redirect before, and git then went where it led. */
+  redirected = false
 
   constructor(command: string, why: string, stderr: string) {
     super(`git ${command} ${why}${stderr ? `: ${stderr}` : ''}`)

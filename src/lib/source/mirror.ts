@@ -3,7 +3,7 @@ import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/pro
 import { dirname, join } from 'node:path'
 import { ConveyorError } from '../errors.ts'
 import { type Git, GitFailure } from './git.ts'
-import type { Remote } from './git-remote.ts'
+import { askRemote, type Remote } from './git-remote.ts'
 import type { MirrorLock } from './mirror-lock.ts'
 
 /** What git has to say about a commit that is there. */
@@ -106,28 +106,21 @@ export class Mirror {
     },
   ): Promise<void> {
     const { lock, ...rest } = options
-    await this.#git.run(
-      [
-        'fetch',
-        '--depth=1',
-        '--no-tags',
-        '--no-write-fetch-head',
-        '--no-auto-maintenance',
-        '--no-recurse-submodules',
-        '--progress',
-        '--end-of-options',
-        remote.url(repository),
-        `+${sha}:${REFS}/${sha}`,
-      ],
-      {
+    const args = [
+      ...['fetch', '--depth=1', '--no-tags', '--no-write-fetch-head', '--no-auto-maintenance'],
+      ...['--no-recurse-submodules', '--progress', '--end-of-options'],
+      ...[remote.url(repository), `+${sha}:${REFS}/${sha}`],
+    ]
+    await askRemote(remote, ({ config, env }) =>
+      this.#git.run(args, {
         ...rest,
         gitDir: this.gitDir,
         // A pack appears as a whole or not at all; loose objects would come one by one.
-        config: [...remote.config, ['fetch.unpackLimit', '1'], ['transfer.unpackLimit', '1']],
-        env: remote.env,
+        config: [...config, ['fetch.unpackLimit', '1'], ['transfer.unpackLimit', '1']],
+        env,
         secrets: remote.secrets,
         holdFd: lock.fd,
-      },
+      }),
     )
   }
 
