@@ -67,6 +67,40 @@ describe('parseConfig', () => {
     expect(secretsOf(config)).toEqual(['ghp_x', 'hush hush', 'a:b'])
   })
 
+  test.each([
+    ['https://git.acme.dev/api/v3', 'https://git.acme.dev/{repository}.git', 'git@git.acme.dev:'],
+    ['http://git.lan:8080/api/v3/', 'http://git.lan:8080/{repository}.git', 'git@git.lan:'],
+    ['https://api.acme.ghe.com', 'https://acme.ghe.com/{repository}.git', 'git@acme.ghe.com:'],
+    ['https://api.github.com/', 'https://github.com/{repository}.git', undefined],
+  ])('repositories are on the server of the API: %s', (api, git, ssh) => {
+    const config = parseConfig({ 'github.url': api, 'github.token': 'ghp_x' })
+    expect(config.git.url).toBe(git)
+    // The builder image fetches over ssh, as it does from github.com.
+    expect(config.given).toEqual(ssh ? { GIT_URL: `${ssh}{repository}.git` } : {})
+  })
+
+  test.each([
+    ['git@github.com:{repository}.git', 'https://api.github.com'],
+    ['ssh://git@ssh.github.com:443/{repository}.git', 'https://api.github.com'],
+    ['https://acme.ghe.com/{repository}.git', 'https://api.acme.ghe.com'],
+  ])('the token is for the server of the repositories: %s', (git, api) => {
+    expect(parseConfig({ 'git.url': git, 'github.token': 'ghp_x' }).github.apiUrl).toBe(api)
+  })
+
+  test('a server that cannot be told is asked for, lest a token of one goes to another', () => {
+    expect(() => parseConfig({ 'github.url': 'https://proxy.acme.dev/github' })).toThrow(
+      '--git.url (GIT_URL) is not given: expected it too, as --github.url (GITHUB_URL) is not https://HOST/api/v3 of',
+    )
+    for (const git of ['https://git.acme.dev/{repository}.git', 'git@git.acme.dev:{repository}.git']) {
+      expect(() => parseConfig({ 'git.url': git, 'github.token': 'ghp_x' })).toThrow(
+        '--github.url (GITHUB_URL) is not given: expected it too, as --git.url (GIT_URL) is not that of github.com and the token is for one server: https://git.acme.dev/api/v3 for',
+      )
+      expect(parseConfig({ 'git.url': git }).git.url).toBe(git)
+      const both = { 'git.url': git, 'github.url': 'https://api.github.com', 'github.token': 'ghp_x' }
+      expect(parseConfig(both).github.apiUrl).toBe('https://api.github.com')
+    }
+  })
+
   test('none is no credentials', () => {
     const config = parseConfig({ auth: 'none' })
     expect(config.auth).toBe('none')

@@ -8,7 +8,6 @@ import {
   DAY_MS,
   database,
   duration,
-  gitUrl,
   httpUrl,
   isHostPattern,
   logger,
@@ -20,6 +19,7 @@ import {
   wholeNumber,
 } from './config-values.ts'
 import { ConveyorError } from './errors.ts'
+import { githubPlaces } from './github-places.ts'
 import { OptionReader } from './option-reader.ts'
 import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionValues } from './options.ts'
 
@@ -45,7 +45,7 @@ export interface Config {
   latest: LatestPolicy
   dry: boolean
   builder: BuilderConfig
-  /** What was given of BUILD_OPTIONS, for Conveyor's own builder image: its environment. */
+  /** What was given of BUILD_OPTIONS, or follows from it, for Conveyor's own builder image: its environment. */
   given: Record<string, string>
   packing: PackingConfig
   buildNetwork: string | null
@@ -87,6 +87,7 @@ export function parseConfig(values: OptionValues): Config {
   const db =
     options.get('db', 'sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME', database) ??
     ({ kind: 'sqlite', file: join(dataDir, 'conveyor.db') } as const)
+  const places = githubPlaces(options)
   const config = {
     host: options.text('host'),
     port: options.get('port', 'a port number from 0 to 65535', wholeNumber(0, 65_535)),
@@ -99,14 +100,10 @@ export function parseConfig(values: OptionValues): Config {
         /^\S+$/.test(v) ? v : undefined,
       ),
       secret: options.text('github.secret'),
-      apiUrl: options.get('github.url', 'an http:// or https:// URL without a user name in it', httpUrl),
+      apiUrl: places.apiUrl,
     },
     git: {
-      url: options.get(
-        'git.url',
-        'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',
-        gitUrl,
-      ),
+      url: places.gitUrl,
       sshKey: options.text('git.ssh-key'),
       environment: process.env,
     },
@@ -118,7 +115,10 @@ export function parseConfig(values: OptionValues): Config {
     latest: options.oneOf('latest', ['always', 'default-branch']),
     dry: options.flag('dry'),
     builder: builderConfig(options),
-    given: options.given(BUILD_OPTIONS),
+    given: {
+      ...options.given(BUILD_OPTIONS),
+      ...(places.enterpriseSsh && { GIT_URL: places.enterpriseSsh }),
+    },
     packing: packingConfig(options),
     buildNetwork: options.name('build.network', 'network, such as host or none'),
     build: buildOptions(options),

@@ -32,8 +32,12 @@ export class OptionReader {
 
   /** Those of the options that were given, as environment variables. */
   given(names: readonly OptionName[]): Record<string, string> {
-    const given = names.filter((name) => this.#values[name] !== undefined && this.#values[name] !== '')
+    const given = names.filter((name) => this.has(name))
     return Object.fromEntries(given.map((name) => [OPTIONS[name].env, String(this.#values[name])]))
+  }
+
+  has(name: OptionName): boolean {
+    return this.#values[name] !== undefined && this.#values[name] !== ''
   }
 
   text(name: OptionName): string | null {

@@ -66,9 +66,8 @@ export const OPTIONS = {
   },
   'git.url': {
     env: 'GIT_URL',
-    default: 'https://github.com/{repository}.git',
     value: 'template',
-    help: 'where repositories are fetched from; ssh: git@github.com:{repository}.git',
+    help: 'where repositories are fetched from; ssh: git@github.com:{repository}.git [default: the server of --github.url, https://github.com/{repository}.git]',
   },
   'git.ssh-key': { env: 'GIT_SSH_KEY', value: 'file', help: 'private key for fetching over ssh' },
   registry: {
