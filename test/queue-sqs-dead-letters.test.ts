@@ -11,7 +11,6 @@ import type { BuildParts } from '../src/lib/build/run-build.ts'
 import { WarmRepositories } from '../src/lib/build/warm.ts'
 import type { CommitStatus } from '../src/lib/forge/forge.ts'
 import { fileLogStore } from '../src/lib/logs/file-log-store.ts'
-import { Redactor } from '../src/lib/logs/redact.ts'
 import type { Queue } from '../src/lib/queue/queue.ts'
 import { type SqsQueueOptions, sqsQueue } from '../src/lib/queue/sqs-queue.ts'
 import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
@@ -172,7 +171,6 @@ describe('SQS dead letters', () => {
       {
         queue,
         logs: fileLogStore({ dir: folder.path }),
-        redactor: new Redactor(),
         statuses: new StatusReporter({ forge, store, logUrl: () => 'http://logs', log: complain }),
         // Nothing else is needed: this build does not begin any more.
         parts: { store } as BuildParts,

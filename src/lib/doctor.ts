@@ -38,7 +38,7 @@ export async function doctor(config: Config, { json }: { json: boolean }): Promi
 function checksOf(config: Config, redactor: Redactor): Check[] {
   const quiet = () => {}
   const docker = new Dockerode()
-  const credentials = openCredentials(config, redactor)
+  const credentials = openCredentials(config, (secret) => redactor.add(secret))
   // One try each: what passes in a minute is worth knowing, too.
   const registry = openRegistry(config, credentials, { backoffMs: [] })
   const forge = openForge(config, quiet, { retryDelaysMs: [] })

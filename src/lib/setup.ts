@@ -9,14 +9,13 @@ import { readBuildSecrets } from './build-secrets.ts'
 import type { BuildContainer } from './builder/build-container.ts'
 import { imageBuilder } from './builder/image-builder.ts'
 import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
-import { type Config, secretsOf } from './config.ts'
+import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
 import type { Forge } from './forge/forge.ts'
 import { type GitHub, type GitHubOptions, github } from './forge/github.ts'
 import type { Releaser } from './lifecycle.ts'
 import { fileLogStore } from './logs/file-log-store.ts'
 import type { LogStore } from './logs/log-store.ts'
-import { Redactor } from './logs/redact.ts'
 import { stdoutLogStore } from './logs/stdout-log-store.ts'
 import type { Postgres } from './postgres.ts'
 import { memoryQueue } from './queue/memory-queue.ts'
@@ -41,7 +40,6 @@ export interface Adapters {
   queue: Queue
   logs: LogStore
   forge: Forge
-  redactor: Redactor
   parts: BuildParts
 }
 
@@ -57,9 +55,6 @@ export interface SetupIo {
  * @throws ConveyorError when one can not be opened
  */
 export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Promise<Adapters> {
-  const redactor = new Redactor()
-  for (const secret of secretsOf(config)) redactor.add(secret)
-
   // One for the builds, their queue and logs, where these are in the same database.
   const postgres = await openDatabase(config)
   if (postgres) releaser.add('database', postgres, (it) => it.close())
@@ -69,7 +64,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
 
   const secret = await store.secret('cache mounts')
   const docker = new Dockerode()
-  const credentials = openCredentials(config, redactor)
+  const credentials = openCredentials(config)
   const registry = openRegistry(config, credentials)
   releaser.add('registry client', registry, (it) => it.close())
   const remote = {
@@ -97,18 +92,14 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     ...(container ? { container } : {}),
     names: { image: (repository) => imageName(config.registry, repository), tag: tagForRef },
     sourceUrl: (repository) => webUrl(config.git.url, repository),
-    secrets: async (repository) => {
-      const secrets = await readBuildSecrets(config.secretsDir, repository)
-      for (const secret of Object.values(secrets)) redactor.add(secret)
-      return secrets
-    },
+    secrets: (repository) => readBuildSecrets(config.secretsDir, repository),
     cacheNamespace: (repository) =>
       cacheNamespace(secret, repository, cacheGroupOf(config.build, repository)),
     latest: config.latest,
     dry: config.dry,
     settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),
   }
-  return { queue, logs, forge, redactor, parts }
+  return { queue, logs, forge, parts }
 }
 
 /** Asks the forge, which knows without a transfer; else, or where it does not know, the git server. */
@@ -137,11 +128,14 @@ export function statusReporter(
   })
 }
 
-/** @param redactor is told the secrets that are found */
-export function openCredentials({ dockerConfigDir }: Config, redactor: Redactor): Credentials {
+/** @param onSecret is told the secrets that are found */
+export function openCredentials(
+  { dockerConfigDir }: Config,
+  onSecret?: (secret: string) => void,
+): Credentials {
   return dockerConfigCredentials({
     ...(dockerConfigDir ? { configDir: dockerConfigDir } : {}),
-    onSecret: (secret) => redactor.add(secret),
+    ...(onSecret && { onSecret }),
   })
 }
 

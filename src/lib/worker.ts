@@ -8,14 +8,13 @@ import type { WarmRepositories } from './build/warm.ts'
 import { ConveyorError, toConveyorError } from './errors.ts'
 import type { Shutdown } from './lifecycle.ts'
 import type { LogStore, LogWriter } from './logs/log-store.ts'
-import type { Redactor } from './logs/redact.ts'
+import { Redactor } from './logs/redact.ts'
 import type { Job, Queue } from './queue/queue.ts'
 import { Suspects } from './suspects.ts'
 
 export interface WorkerOptions {
   queue: Queue
   logs: LogStore
-  redactor: Redactor
   statuses: StatusReporter
   parts: BuildParts
   /** What this worker is warm for: the queue is told, and what was built here is added. */
@@ -109,6 +108,8 @@ class Attempt {
   readonly #job: Job
   readonly #now: AbortSignal
   readonly #end = new AbortController()
+  /** Of this attempt alone, and of what its build is given: see `#redactedParts`. */
+  readonly #redactor = new Redactor()
   #log: LogWriter | undefined
   /** Whether how it ended is stored: what the heartbeat hears then is no news. */
   #over = false
@@ -165,18 +166,32 @@ class Attempt {
   }
 
   async #attempt(): Promise<void> {
-    const { parts, statuses, logs, redactor } = this.#options
+    const { statuses, logs } = this.#options
     const build = this.#build
-    const log = redactor.wrap(await logs.open(build.id))
+    const log = this.#redactor.wrap(await logs.open(build.id))
     this.#log = log
     if (build.attempt > this.#attempts) throw cutOff(build)
     await log.write(header(build, this.#attempts))
     statuses.report(build)
-    await runBuild(build, parts, { log, signal: this.#end.signal })
+    await runBuild(build, this.#redactedParts(), { log, signal: this.#end.signal })
+  }
+
+  /**
+   * The parts, whose secrets the log masks from then on. Only those that the build may see anyway: it could print
+   * candidates of any other, and read in its log which one was right.
+   */
+  #redactedParts(): BuildParts {
+    const { parts } = this.#options
+    const secrets = async (repository: string) => {
+      const found = await parts.secrets(repository)
+      for (const secret of Object.values(found)) this.#redactor.add(secret)
+      return found
+    }
+    return { ...parts, secrets }
   }
 
   async #afterError(error: ConveyorError): Promise<Next> {
-    const { retryDelays, parts, redactor } = this.#options
+    const { retryDelays, parts } = this.#options
     const { store } = parts
     const { id, attempt, refs } = this.#build
     if (this.#now.aborted) {
@@ -195,7 +210,7 @@ class Attempt {
     if (error.retryable) await this.#note(`giving up after ${count(attempt, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {
       state: 'failed',
-      error: redactor.redact(error.advice),
+      error: this.#redactor.redact(error.advice),
       errorKind: error.kind,
     })
     return finish === 'superseded' ? 'superseded' : 'ended'

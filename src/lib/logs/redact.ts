@@ -9,7 +9,7 @@ const MIN_LINE = 8
 const MIN_BASE64_PART = 8
 
 /**
- * Knows the secrets of this process, and keeps them out of logs: in the writers that it wraps, each becomes
+ * Knows some secrets, and keeps them out of texts and logs: in the writers that it wraps, each becomes
  * `***`, as it is or in base64 (also within a longer text that was encoded, like the `user:password` of
  * Basic authentication), URL-encoded or escaped as in JSON; of a secret of several lines, each line too.
  *
