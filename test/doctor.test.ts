@@ -320,7 +320,7 @@ test('settings that few people mean are warnings: nothing is broken', async () =
     /^warning: commit statuses link to http:\/\/localhost:PORT -> .*--url \(BASE_URL\)/,
   )
   expect(of('api')).toMatch(
-    /^warning: open to all who reach the server.* -> Give --auth user:pass .* instead of none$/,
+    /^warning: open to all who reach the server.* -> Set BASIC_AUTH=user:pass instead of none$/,
   )
 })
 
@@ -329,7 +329,7 @@ test.each([
   [
     "on the engine's host network",
     { BUILD_NETWORK: 'host' },
-    /^warning: answers this machine only, which build steps on the engine's host network \(--build\.network\) count as, too -> Give --auth user:pass/,
+    /^warning: answers this machine only, which build steps on the engine's host network \(--build\.network\) count as, too -> Set BASIC_AUTH=user:pass/,
   ],
   [
     'in a builder image on that network',

@@ -1,7 +1,6 @@
 import { isAbsolute, join } from 'node:path'
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
 import { ConveyorError } from '../lib/errors.ts'
 
 const STATES = { made: 'made', changed: 'changed', there: 'there already', missing: 'MISSING' }
@@ -46,12 +45,12 @@ what to do about it, everything else is made, and the exit code is 3.`
   }
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Bootstrap)
+    const { flags, raw } = await this.parse(Bootstrap)
     const [{ bootstrap }, { parseBuildArgs, parseKeyBucket }] = await Promise.all([
       import('../lib/bootstrap/bootstrap.ts'),
       import('../lib/bootstrap/flags.ts'),
     ])
-    const config = parseConfig({ ...flags, builder: 'image' })
+    const config = this.readConfig({ ...flags, builder: 'image' }, raw)
     const { builder } = config
     if (builder.kind !== 'image') throw new ConveyorError('invalid', 'there is no builder image')
     const missing: string[] = []

@@ -1,7 +1,8 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
+import { hasPassword } from '../lib/config-values.ts'
 import { BUILD_OPTIONS, type OptionName } from '../lib/options.ts'
+import { secretInFile } from '../lib/secret-files.ts'
 
 const LOCAL: OptionName[] = [
   'github.token',
@@ -63,15 +64,20 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
   }
 
   async run(): Promise<void> {
-    const { args, flags } = await this.parse(Build)
+    const { args, flags, raw } = await this.parse(Build)
     this.hideArguments()
+    if (flags.auth !== 'none') this.warnOfFlag('auth', 'CONVEYOR_AUTH', raw)
+    if (hasPassword(flags.url)) this.warnOfFlag('url', 'CONVEYOR_AUTH', raw)
+    const { env } = process
+    const given = () =>
+      flags.auth || secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
     const { buildCommand } = await import('../lib/build-command.ts')
     const options = {
       ...flags,
-      auth: flags.auth || process.env.BASIC_AUTH,
+      auth: flags.local ? undefined : given(),
       target: args.target,
       cache: !flags['no-cache'],
-      config: () => parseConfig(flags),
+      config: () => this.readConfig(flags, raw),
     }
     const { output, exitCode } = await buildCommand(options, process.stderr)
     process.stdout.write(output)

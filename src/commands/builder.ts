@@ -1,6 +1,5 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
 import { BUILD_OPTIONS } from '../lib/options.ts'
 
 export default class Builder extends ConveyorCommand {
@@ -48,7 +47,7 @@ The log goes to stdout. Exit codes are those of conveyor build.`
   }
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Builder)
+    const { flags, raw } = await this.parse(Builder)
     const { builderCommand } = await import('../lib/builder-command.ts')
     const { repository, sha, branch, cache } = flags
     const options = {
@@ -58,6 +57,6 @@ The log goes to stdout. Exit codes are those of conveyor build.`
       cache: cache === 'on',
       cacheNamespace: flags['cache-namespace'],
     }
-    this.exit(await builderCommand(options, parseConfig(flags), process.stdout))
+    this.exit(await builderCommand(options, this.readConfig(flags, raw), process.stdout))
   }
 }

@@ -1,6 +1,5 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
 
 export default class Doctor extends ConveyorCommand {
@@ -20,9 +19,9 @@ Exit codes: 0 nothing is broken; 1 something is; 2 the options can not be right.
   }
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Doctor)
+    const { flags, raw } = await this.parse(Doctor)
     this.hideArguments()
-    const config = parseConfig(flags)
+    const config = this.readConfig(flags, raw)
     const { doctor } = await import('../lib/doctor.ts')
     const { output, exitCode } = await doctor(config, { json: flags.json })
     process.stdout.write(output)

@@ -1,5 +1,4 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
 import { untilShutDown } from '../lib/lifecycle.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
 
@@ -13,9 +12,9 @@ export default class Server extends ConveyorCommand {
   static override flags = configFlags(Object.keys(OPTIONS) as OptionName[])
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Server)
+    const { flags, raw } = await this.parse(Server)
     this.hideArguments()
-    const config = parseConfig(flags)
+    const config = this.readConfig(flags, raw)
     const { serve } = await import('../lib/serve.ts')
     await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }

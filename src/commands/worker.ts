@@ -1,5 +1,4 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { parseConfig } from '../lib/config.ts'
 import { untilShutDown } from '../lib/lifecycle.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
 
@@ -11,7 +10,7 @@ export default class Worker extends ConveyorCommand {
 
 On SIGTERM it takes no more, and finishes what runs, within --drain; a second signal gives that back to the queue.`
   static override examples = [
-    '<%= config.bin %> <%= command.id %> --queue postgres:// --db postgres://conveyor:PASSWORD@db.acme.dev/conveyor',
+    'DATABASE_URL=postgres://conveyor:...@db.acme.dev/conveyor <%= config.bin %> <%= command.id %> --queue postgres://',
     '<%= config.bin %> <%= command.id %> --queue sqs://sqs.eu-west-1.amazonaws.com/123456789012/builds --workers 4',
   ]
   static override flags = configFlags(
@@ -19,9 +18,9 @@ On SIGTERM it takes no more, and finishes what runs, within --drain; a second si
   )
 
   async run(): Promise<void> {
-    const { flags } = await this.parse(Worker)
+    const { flags, raw } = await this.parse(Worker)
     this.hideArguments()
-    const config = parseConfig(flags)
+    const config = this.readConfig(flags, raw)
     const { runWorker } = await import('../lib/run-workers.ts')
     await runWorker(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }

@@ -1,6 +1,9 @@
 import { Command, Flags, type Interfaces } from '@oclif/core'
+import { type Config, parseConfig } from './config.ts'
+import { hasPassword } from './config-values.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
-import { OPTIONS, type Option, type OptionName } from './options.ts'
+import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
+import { fileVariable, SECRET_OPTIONS } from './secret-files.ts'
 
 /**
  * What a command ends with. 0: done. 1: the build failed. 2: what was asked for can not be right, or may not
@@ -17,11 +20,40 @@ export const EXIT_CODES: Record<ErrorKind, number> = {
   unavailable: 3,
 }
 
+/** The arguments, as oclif has read them. */
+type CommandLine = Interfaces.ParserOutput['raw']
+
 /** What Conveyor's commands have in common: errors for people, results on stdout, the rest on stderr. */
 export abstract class ConveyorCommand extends Command {
   /** Hides the command line, which may hold a token, from `ps`. */
   protected hideArguments(): void {
     process.title = `conveyor ${this.id}`
+  }
+
+  /**
+   * The config of the flags, and of the secrets in files. What it warns of is said.
+   * @param raw the command line, as oclif has read it
+   * @throws ConveyorError `invalid`
+   */
+  protected readConfig(flags: OptionValues, raw: CommandLine): Config {
+    const names = SECRET_OPTIONS.filter((name) => this.ctor.flags[name]?.env === OPTIONS[name].env)
+    for (const name of names) {
+      const { env, secret }: Option = OPTIONS[name]
+      const value = String(flags[name])
+      // `--auth none` is no secret.
+      if (secret === 'all' ? value !== 'none' : hasPassword(value)) this.warnOfFlag(name, env, raw)
+    }
+    const config = parseConfig(flags, names)
+    for (const warning of config.warnings) this.say(`warning: ${warning}`)
+    return config
+  }
+
+  /** Says of a secret in the command line that others may have read it. */
+  protected warnOfFlag(name: string, variable: string, raw: CommandLine): void {
+    if (!raw.some((token) => token.type === 'flag' && token.flag === name)) return
+    this.say(
+      `warning: --${name} stands in the command line, where everybody on this machine may have read it: give it as ${variable}, or as the file ${fileVariable(variable)}`,
+    )
   }
 
   /** One line for the person at the terminal. */

@@ -86,6 +86,12 @@ export function postgres(text: string): { kind: 'postgres'; url: string } | unde
   return /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text) ? { kind: 'postgres', url: text } : undefined
 }
 
+/** Whether a text may be a URL with a password in it, however it is spelled. */
+export function hasPassword(text: string): boolean {
+  const login = text.slice(text.indexOf('://') + 3, Math.max(0, text.lastIndexOf('@')))
+  return (text.includes('://') && login.includes(':')) || /[?&]password=./.test(text)
+}
+
 /** The password of a URL, as it is written there and as it is meant. */
 export function passwordsOf(url: string | null): string[] {
   const password = url && URL.canParse(url) ? new URL(url).password : ''

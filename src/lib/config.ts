@@ -21,7 +21,8 @@ import {
 import { ConveyorError } from './errors.ts'
 import { githubPlaces } from './github-places.ts'
 import { OptionReader } from './option-reader.ts'
-import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionValues } from './options.ts'
+import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
+import { withSecretFiles } from './secret-files.ts'
 
 /** Everything that can be set, checked. What is secret in it never leaves the process in a message. */
 export interface Config {
@@ -73,14 +74,18 @@ export interface Config {
   retryDelays: number[]
   /** Where docker's config.json is; null: ~/.docker. */
   dockerConfigDir: string | null
+  /** What can be, but is hardly meant: a line for whoever starts it. */
+  warnings: string[]
 }
 
 /**
  * Checks option values and makes a Config of them.
+ * @param inFiles options whose secrets may be in the files that variables name
  * @throws ConveyorError `invalid` that lists every problem, one a line: flag, variable, value, what is accepted.
  */
-export function parseConfig(values: OptionValues): Config {
-  const options = new OptionReader(values)
+export function parseConfig(values: OptionValues, inFiles: readonly OptionName[] = []): Config {
+  const known = withSecretFiles(values, inFiles, process.env)
+  const options = new OptionReader(known.values, known.problems)
   const { problems } = options
 
   const dataDir = resolve(options.text('data-dir') ?? DEFAULT_DATA_DIR)
@@ -151,6 +156,7 @@ export function parseConfig(values: OptionValues): Config {
       retryDelays,
     ),
     dockerConfigDir: process.env.DOCKER_CONFIG ?? null,
+    warnings: options.warnings,
   }
   if (config.queue && config.queue.kind !== 'memory' && db.kind !== 'postgres') {
     options.reject(

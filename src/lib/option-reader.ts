@@ -3,11 +3,15 @@ import { OPTIONS, type Option, type OptionName, type OptionValues } from './opti
 /** Reads option values one by one, and keeps what is wrong with them: all of it is told together. */
 export class OptionReader {
   /** One line for each: flag, variable, value, what is accepted. */
-  readonly problems: string[] = []
+  readonly problems: string[]
+  /** One line for each value that can be meant, but hardly is. */
+  readonly warnings: string[] = []
   readonly #values: OptionValues
 
-  constructor(values: OptionValues) {
+  /** @param problems what is known to be wrong before */
+  constructor(values: OptionValues, problems: readonly string[] = []) {
     this.#values = values
+    this.problems = [...problems]
   }
 
   /**
@@ -22,11 +26,16 @@ export class OptionReader {
     const text = given === undefined || given === '' ? option.default : String(given)
     if (text === undefined) return null
     const parsed = parse(text)
-    if (parsed !== undefined) return parsed
-    const shown = option.secret
-      ? 'is not usable'
-      : `is ${JSON.stringify(text.replace(/\/\/.*@/, '//[redacted]@'))}`
-    this.reject(name, `${shown}: expected ${accepted}`)
+    const odd = option.secret && oddity(text)
+    if (parsed !== undefined) {
+      if (odd) this.warnings.push(`--${name} (${option.env}) ${odd}, which ${COUNT}`)
+      return parsed
+    }
+    const shown =
+      option.secret === 'all'
+        ? 'is not usable'
+        : `is ${JSON.stringify(text.replace(/\/\/.*@/, '//[redacted]@'))}`
+    this.reject(name, `${shown}: expected ${accepted}${odd ? `; it ${odd}` : ''}`)
     return null
   }
 
@@ -74,4 +83,14 @@ export class OptionReader {
   reject(name: OptionName, why: string): void {
     this.problems.push(`--${name} (${OPTIONS[name].env}) ${why}`)
   }
+}
+
+const COUNT = 'count as part of it: take them away if they are not meant'
+
+/** What a secret has that is seldom meant; null for nothing. `docker --env-file` takes quotes as they are. */
+function oddity(text: string): string | null {
+  if (/[\r\n]/.test(text)) return 'has line breaks'
+  if (/^(["'`]).*\1$/s.test(text)) return 'begins and ends with quotes'
+  if (text !== text.trim()) return 'begins or ends with spaces'
+  return null
 }

@@ -10,8 +10,8 @@ export interface Option {
   help: string
   /** How --help calls the value; a switch has none. */
   value?: string
-  /** Its value is never shown, not even in an error. */
-  secret?: boolean
+  /** Its value is never shown, not even in an error; of a URL with a password in it, the login is not. */
+  secret?: 'all' | 'password'
   /** Several values: the flag is repeated, the variable has commas between. */
   list?: boolean
 }
@@ -31,7 +31,7 @@ export const OPTIONS = {
   auth: {
     env: 'BASIC_AUTH',
     value: 'user:pass|none',
-    secret: true,
+    secret: 'all',
     help: 'credentials that the API, the logs and the pages ask for; none answers everybody [default: only this machine is answered]',
   },
   'allowed-hosts': {
@@ -49,13 +49,13 @@ export const OPTIONS = {
   'github.token': {
     env: 'GITHUB_TOKEN',
     value: 'token',
-    secret: true,
+    secret: 'all',
     help: 'GitHub API token: sets commit statuses, looks up branches, reads private repositories',
   },
   'github.secret': {
     env: 'GITHUB_SECRET',
     value: 'secret',
-    secret: true,
+    secret: 'all',
     help: 'shared secret that GitHub signs its webhooks with; without it, pushes are hints: the head of their branch is asked of GitHub, and built',
   },
   'github.url': {
@@ -231,11 +231,13 @@ export const OPTIONS = {
     env: 'QUEUE',
     default: 'memory://',
     value: 'url',
+    secret: 'password',
     help: 'the build queue: memory:// (the server builds itself), postgres:// (the database of --db) or postgres://USER:PASSWORD@HOST/NAME, sqs://HOST/PATH of the queue, or sqs:// with its URL in SQS_QUEUE_URL',
   },
   db: {
     env: 'DATABASE_URL',
     value: 'url',
+    secret: 'password',
     help: 'where builds are stored: sqlite://FILE, or postgres://USER:PASSWORD@HOST/NAME [default: sqlite://DATA_DIR/conveyor.db]',
   },
   workers: {

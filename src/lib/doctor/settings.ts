@@ -28,7 +28,7 @@ function links({ url, port }: Config): Finding {
   )
 }
 
-const SET_AUTH = 'Give --auth user:pass (BASIC_AUTH)'
+const SET_AUTH = 'Set BASIC_AUTH=user:pass'
 
 function api(config: Config): Finding {
   const { auth, host } = config
