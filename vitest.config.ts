@@ -8,9 +8,6 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     maxWorkers: 3,
-    // In a sandbox, runc is refused a container's capabilities now and then (`unable to apply caps`). What was
-    // tried twice is marked so in the report.
-    retry: 1,
     // What is waited for comes at once on a quiet machine, and late on a busy one; it never decides by time.
     expect: { poll: { timeout: 30_000 } },
   },
