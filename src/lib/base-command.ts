@@ -2,6 +2,7 @@ import { Command, Flags, type Interfaces } from '@oclif/core'
 import { type Config, parseConfig } from './config.ts'
 import { hasPassword } from './config-values.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
+import { oneLine } from './one-line.ts'
 import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
 import { fileVariable, SECRET_OPTIONS } from './secret-files.ts'
 
@@ -58,7 +59,7 @@ export abstract class ConveyorCommand extends Command {
 
   /** One line for the person at the terminal. */
   protected say(line: string): void {
-    process.stderr.write(`${line}\n`)
+    process.stderr.write(`${oneLine(line)}\n`)
   }
 
   protected override async catch(error: Error & { exitCode?: number }): Promise<void> {

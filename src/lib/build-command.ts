@@ -5,6 +5,7 @@ import { followBuild, parseTarget, requestOnly } from './client.ts'
 import type { Config } from './config.ts'
 import type { ErrorKind } from './errors.ts'
 import { untilStopped } from './lifecycle.ts'
+import { oneLine } from './one-line.ts'
 import { type BuildJson, buildJson } from './server/views.ts'
 import { serverLogin } from './server-login.ts'
 
@@ -55,7 +56,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
     ? await local(options, stop, onLog, stderr)
     : await remote(client, onLog, stderr)
   if (ended.build.state !== 'succeeded')
-    stderr.write(` ${chalkStderr.red('›')}   Error: ${ended.error ?? ended.build.state}\n`)
+    stderr.write(` ${chalkStderr.red('›')}   Error: ${oneLine(ended.error ?? ended.build.state)}\n`)
   return {
     output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
     exitCode: exitCodeOf(ended),
@@ -73,7 +74,7 @@ async function remote(
   onLog: (bytes: Uint8Array) => Promise<void>,
   stderr: Writable,
 ): Promise<Ended> {
-  const onNotice = (line: string) => void stderr.write(`conveyor: ${line}\n`)
+  const onNotice = (line: string) => say(line, stderr)
   let said = false
   const onState = (build: BuildJson) => {
     if (!said) sayWithheld(build, stderr)
@@ -91,7 +92,7 @@ async function local(
 ): Promise<Ended> {
   // Everything that builds is loaded only here: following a server's build starts in half the time.
   const { buildLocal } = await import('./build-local.ts')
-  const io = { stdout: stderr, log: (line: string) => void stderr.write(`conveyor: ${line}\n`) }
+  const io = { stdout: stderr, log: (line: string) => say(line, stderr) }
   const target = parseTarget(options.target)
   const { build, image, logFile } = await buildLocal(options.config(), target, options.cache, onLog, io, stop)
   const shown = { ...buildJson(build, image, ''), log: `file://${logFile}` }
@@ -99,7 +100,12 @@ async function local(
 }
 
 function sayWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
-  for (const { tag, reason } of withheld) stderr.write(`conveyor: tag ${tag} is not moved: ${reason}\n`)
+  for (const { tag, reason } of withheld) say(`tag ${tag} is not moved: ${reason}`, stderr)
+}
+
+/** A line about the build that is none of its log's. */
+function say(line: string, stderr: Writable): void {
+  stderr.write(`conveyor: ${oneLine(line)}\n`)
 }
 
 function json(build: BuildJson): string {

@@ -7,6 +7,7 @@ import { validRefName, validRepository, validSha } from './build/validate.ts'
 import { buildLocal } from './build-local.ts'
 import type { Config } from './config.ts'
 import { untilStopped } from './lifecycle.ts'
+import { oneLine } from './one-line.ts'
 
 /** What a builder image is told: the contract of build-container.ts, from inside. */
 export interface BuilderCommandOptions {
@@ -35,7 +36,7 @@ export async function builderCommand(
   const commit = { repository: validRepository(options.repository), sha: validSha(options.sha) }
   const target = branch === '' ? commit : { ...commit, branch: validRefName(branch) }
   const stop = untilStopped()
-  const say = (line: string) => void stdout.write(`${line}\n`)
+  const say = (line: string) => void stdout.write(`${oneLine(line)}\n`)
   const onLog = (bytes: Uint8Array) =>
     new Promise<void>((resolve, reject) =>
       stdout.write(bytes, (error) => (error ? reject(error) : resolve())),

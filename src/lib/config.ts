@@ -20,6 +20,7 @@ import {
 } from './config-values.ts'
 import { ConveyorError } from './errors.ts'
 import { githubPlaces } from './github-places.ts'
+import { oneLine } from './one-line.ts'
 import { OptionReader } from './option-reader.ts'
 import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
 import { withSecretFiles } from './secret-files.ts'
@@ -170,7 +171,8 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
   if (problems.length > 0) {
     throw new ConveyorError(
       'invalid',
-      `the configuration has ${count(problems)}:\n  ${problems.join('\n  ')}`,
+      `the configuration has ${count(problems)}:\n  ${problems.map(oneLine).join('\n  ')}`,
+      { list: true },
     )
   }
   return Object.freeze(config) as Config

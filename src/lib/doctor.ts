@@ -8,6 +8,7 @@ import { serviceChecks } from './doctor/services.ts'
 import { settingChecks } from './doctor/settings.ts'
 import { storageChecks } from './doctor/storage.ts'
 import { Redactor } from './logs/redact.ts'
+import { oneLine } from './one-line.ts'
 import { openCredentials, openForge, openLogs, openQueue, openRegistry } from './setup.ts'
 import { openBuilder, openEndpoint } from './setup-builder.ts'
 
@@ -80,8 +81,4 @@ function asText(found: Diagnosis[]): string {
 function asJson(found: Diagnosis[]): string {
   const shown = found.map(({ part, level, ...rest }) => ({ part, level, ok: level !== 'broken', ...rest }))
   return `${JSON.stringify(shown, null, 2)}\n`
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s+/g, ' ').trim()
 }

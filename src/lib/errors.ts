@@ -1,3 +1,5 @@
+import { oneLine } from './one-line.ts'
+
 /**
  * What kind of thing went wrong, from the point of view of the person who asked for the build.
  *
@@ -25,11 +27,17 @@ export interface ErrorOptions {
   /** How long who could not do it asks to be left alone, in milliseconds. */
   retryAfterMs?: number | undefined
   cause?: unknown
+  /** The message is a list of ours over several lines, in which nothing is quoted that has more than one. */
+  list?: boolean
 }
+
+/** In characters: more is not read, and would be stored and sent all the same. */
+const LONGEST_MESSAGE = 4000
 
 /**
  * The one error class of Conveyor. `message` says what failed and on what (never a secret);
- * `hint` says what to do next; `retryable` says whether trying again can help.
+ * `hint` says what to do next; `retryable` says whether trying again can help. Both are one line of printable text,
+ * whatever is quoted in them.
  */
 export class ConveyorError extends Error {
   override readonly name = 'ConveyorError'
@@ -39,9 +47,10 @@ export class ConveyorError extends Error {
   readonly retryAfterMs: number | undefined
 
   constructor(kind: ErrorKind, message: string, options: ErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    const text = options.list ? message : short(oneLine(message))
+    super(text, options.cause === undefined ? undefined : { cause: options.cause })
     this.kind = kind
-    this.hint = options.hint
+    this.hint = options.hint === undefined ? undefined : oneLine(options.hint)
     this.retryable = options.retryable ?? kind === 'unavailable'
     this.retryAfterMs = options.retryAfterMs
   }
@@ -50,6 +59,10 @@ export class ConveyorError extends Error {
   get advice(): string {
     return this.hint ? `${this.message}. ${this.hint}` : this.message
   }
+}
+
+function short(text: string): string {
+  return text.length > LONGEST_MESSAGE ? `${text.slice(0, LONGEST_MESSAGE).toWellFormed()}…` : text
 }
 
 /** Turns anything thrown into a ConveyorError; what is not one already counts as a broken part. */

@@ -9,6 +9,7 @@ import { ConveyorError, toConveyorError } from './errors.ts'
 import type { Shutdown } from './lifecycle.ts'
 import type { LogStore, LogWriter } from './logs/log-store.ts'
 import { Redactor } from './logs/redact.ts'
+import { linesTo } from './one-line.ts'
 import type { Job, Queue } from './queue/queue.ts'
 import { Suspects } from './suspects.ts'
 
@@ -171,7 +172,7 @@ class Attempt {
     const log = this.#redactor.wrap(await logs.open(build.id))
     this.#log = log
     if (build.attempt > this.#attempts) throw cutOff(build)
-    await log.write(header(build, this.#attempts))
+    await linesTo(log)(...header(build, this.#attempts))
     statuses.report(build)
     await runBuild(build, this.#redactedParts(), { log, signal: this.#end.signal })
   }
@@ -220,7 +221,7 @@ class Attempt {
   async #note(line: string): Promise<void> {
     try {
       if (!this.#log) throw new Error('it could not be opened')
-      await this.#log.write(`\n${line}\n`)
+      await linesTo(this.#log)('', line)
     } catch (error) {
       const why = (error as Error).message
       this.#options.log(`${shortName(this.#build)}: ${line} (not in the build's log: ${why})`)
@@ -276,11 +277,11 @@ function askedFor({ retryAfterMs = 0 }: ConveyorError): number {
   return Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_PAUSE)
 }
 
-function header(build: Build, attempts: number): string {
+function header(build: Build, attempts: number): string[] {
   const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
   const cache = build.cache ? '' : ', no cache'
-  const attempt = build.attempt > 1 ? `\nattempt ${build.attempt} of ${attempts}` : ''
-  return `${attempt === '' ? '' : '\n'}building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}${attempt}\n`
+  const what = `building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}`
+  return build.attempt > 1 ? ['', what, `attempt ${build.attempt} of ${attempts}`] : [what]
 }
 
 function tookTooLong(build: Build, ms: number): ConveyorError {

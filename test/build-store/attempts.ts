@@ -100,6 +100,12 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.newestArtifact('acme/app', SHA)).toBeNull()
     })
 
+    it('ends with a reason that no database takes as it is', async () => {
+      const { id } = await subject.accepted(push('main'))
+      const build = await subject.ended(id, failed('unknown instruction: F\0R\0 \ud800'))
+      expect(build.error).toBe('unknown instruction: F\ufffdR\ufffd \ufffd')
+    })
+
     it('ends once, and is over then', async () => {
       const { id } = await subject.accepted(push('main'))
       const build = await subject.ended(id)

@@ -10,9 +10,15 @@ const DOCKER = 'application/vnd.docker'
  * Puts an image of one layer under the tag `1` into an open registry. Nobody has seen it before: BuildKit keeps
  * what it has pulled.
  * @param files what is in it, besides a small file
+ * @param Env variables of its environment, `NAME=VALUE`
  * @returns the digest of its layer
  */
-export async function putImage(host: string, path: string, files: TarEntry[] = []): Promise<string> {
+export async function putImage(
+  host: string,
+  path: string,
+  files: TarEntry[] = [],
+  Env: string[] = [],
+): Promise<string> {
   const unique = {
     path: `made-for-${path.replaceAll('/', '-')}`,
     content: `${process.pid} ${performance.now()}`,
@@ -22,7 +28,7 @@ export async function putImage(host: string, path: string, files: TarEntry[] = [
   const config = {
     architecture: 'amd64',
     os: 'linux',
-    config: {},
+    config: { Env },
     rootfs: { type: 'layers', diff_ids: [diffId] },
   }
   const registry = `http://${host}`

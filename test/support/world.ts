@@ -120,7 +120,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
 
 /** What no run may write to its own log: warnings of Node, and errors that nobody expected. */
 export function complaints(stderr: string): string[] {
-  return stderr.split('\n').filter((line) => /Warning:|^\s+at .+[:(]|Unhandled|Uncaught/.test(line))
+  return stderr.split('\n').filter((line) => /Warning:|\s+at \S.*:\d+:\d+|Unhandled|Uncaught/.test(line))
 }
 
 /** How a build that was pushed ended, as the three places that people look at say it. */

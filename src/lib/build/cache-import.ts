@@ -1,3 +1,4 @@
+import { linesTo } from '../one-line.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Build } from './build.ts'
 import { type EarlyParts, fetchBasesEarly } from './early-bases.ts'
@@ -75,7 +76,7 @@ async function cacheSources(
       } catch (error) {
         signal.throwIfAborted()
         // The push will meet the same registry, and say so if it is truly broken.
-        await log.write(`no cache from ${imageName}:${tag}: ${(error as Error).message}\n`)
+        await linesTo(log)(`no cache from ${imageName}:${tag}: ${(error as Error).message}`)
         return null
       }
     }),

@@ -1,4 +1,5 @@
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import { type Build, type Recipe, shortName } from './build.ts'
 import { publishTags, tagNotes, wantedTags } from './publish.ts'
 import type { KnownImage } from './reuse.ts'
@@ -29,7 +30,7 @@ export function publish(
   watch: Stopwatch,
   stays?: (tags: string[]) => Promise<void>,
 ): Promise<string> {
-  const say = (line: string) => io.log.write(`${line}\n`)
+  const say = linesTo(io.log)
   const image = `${imageName}@${digest}`
   return finish(build, parts, { image, ...made }, async (current) => {
     const { refs, withheld } = await provenRefs(current, parts.history, io.signal)
@@ -51,7 +52,7 @@ export function publish(
     await stays?.(behind)
     const tags = [...new Set([build.sha, ...moved])]
     // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
-    await say(`\n${watch}\ntags ${tags.join(', ')}\nimage ${image}`)
+    await say('', `${watch}`, `tags ${tags.join(', ')}`, `image ${image}`)
     await io.log.flush()
     return tags.map((tag) => `${imageName}:${tag}`)
   })

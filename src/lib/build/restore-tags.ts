@@ -1,3 +1,4 @@
+import { linesTo } from '../one-line.ts'
 import type { TagMove } from '../store/build-store.ts'
 import type { Build } from './build.ts'
 import { wantedTags } from './publish.ts'
@@ -24,14 +25,15 @@ export async function restoreTags(
   { log }: Pick<BuildIo, 'log'>,
 ): Promise<void> {
   const signal = AbortSignal.timeout(LIMIT_MS)
+  const say = linesTo(log)
   await Promise.all(
     tags.map(async (tag) => {
       try {
         const to = await restoreTag(build, imageName, tag, parts, signal)
-        if (to) await log.write(`tag ${tag} had been moved by a builder image: it is at ${to} again\n`)
+        if (to) await say(`tag ${tag} had been moved by a builder image: it is at ${to} again`)
       } catch (error) {
         const why = (error as Error).message
-        await log.write(`warning: tag ${tag} may point at an older push, and could not be checked: ${why}\n`)
+        await say(`warning: tag ${tag} may point at an older push, and could not be checked: ${why}`)
       }
     }),
   )

@@ -1,5 +1,6 @@
 import type { Builder } from '../builder/builder.ts'
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
@@ -65,7 +66,7 @@ export async function findSameTree(
  */
 export async function findImage(order: BuildOrder, parts: Parts, io: BuildIo): Promise<KnownImage | null> {
   const { build, imageName, recipe } = order
-  const say = (line: string) => io.log.write(`${line}\n`)
+  const say = linesTo(io.log)
   const candidates = await parts.store.artifactsByRecipe(build.repository, recipe, CANDIDATES)
   let miss: string | undefined
   for (const artifact of candidates) {
@@ -86,7 +87,7 @@ async function sayReused(artifact: Artifact, build: Build, { log }: BuildIo): Pr
     artifact.sha === build.sha
       ? 'this commit was built before'
       : `same content as ${artifact.sha.slice(0, 7)}`
-  await log.write(`nothing to build: ${same}, and its base images have not changed\n`)
+  await linesTo(log)(`nothing to build: ${same}, and its base images have not changed`)
 }
 
 /** Digest of an artifact's image, `sha256:...`; null when it was pushed under another name, or not at all. */

@@ -3,6 +3,7 @@ import type { BuildInput, BuiltImage } from '../builder/builder.ts'
 import { copiedEarly } from '../dockerfile/copied-early.ts'
 import { ConveyorError } from '../errors.ts'
 import type { LogWriter } from '../logs/log-store.ts'
+import { linesTo } from '../one-line.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
@@ -55,7 +56,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const { container } = parts
   if (container) return runInImage(build, { ...parts, container }, io)
   const watch = new Stopwatch()
-  const say = (line: string) => io.log.write(`${line}\n`)
+  const say = linesTo(io.log)
   const imageName = parts.names.image(build.repository)
   await using cache = new CacheImport(build, imageName, parts, io)
 
@@ -98,7 +99,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
       }
       return name
     }
-    await say(`\n${watch}\ndry run: built ${imageName}:${build.sha}, nothing was pushed`)
+    await say('', `${watch}`, `dry run: built ${imageName}:${build.sha}, nothing was pushed`)
     return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
   } finally {
     await context.close()
@@ -127,7 +128,7 @@ async function buildImage(
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(order, parts, await order.cacheFrom, !parts.dry, io.signal, text)
   const tidied = parts.builder.tidy(order.imageName).catch(async (error: Error) => {
-    await io.log.write(`warning: images of older builds could not be removed: ${error.message}\n`)
+    await linesTo(io.log)(`warning: images of older builds could not be removed: ${error.message}`)
   })
   const built = await watch.measure('build', parts.builder.build(input, io))
   const { steps, transfer, digest, pushMs } = built
@@ -201,7 +202,8 @@ async function cacheInput(order: BuildOrder, parts: BuildParts): Promise<BuildIn
 
 async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {
   const lines: Promise<void>[] = []
-  const log = (line: string) => void lines.push(io.log.write(`${line}\n`))
+  const say = linesTo(io.log)
+  const log = (line: string) => void lines.push(say(line))
   const commit = await source.fetch(build.repository, build.sha, { signal: io.signal, log })
   await Promise.all(lines)
   return commit

@@ -1,5 +1,6 @@
 import type { BuildContainer, ContainerBuild } from '../builder/build-container.ts'
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { Build } from './build.ts'
 import { finish, publish } from './finish.ts'
 import { wantedTags } from './publish.ts'
@@ -28,7 +29,7 @@ export type ImageParts = Pick<
 export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): Promise<string> {
   const { store, registry, names, latest, dry } = parts
   const watch = new Stopwatch()
-  const say = (line: string) => io.log.write(`${line}\n`)
+  const say = linesTo(io.log)
   const imageName = names.image(build.repository)
   const unknown = { build, imageName, recipe: null, bases: null, tree: null }
   const restore = (tags: string[]) => restoreTags(build, imageName, tags, parts, io)
@@ -55,7 +56,7 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
     const { refs } = await provenRefs(build, parts.history, io.signal)
     await watch.measure('build', parts.container.run(containerBuild({ ...build, refs }, parts), io))
     if (dry) {
-      await say(`\n${watch}\ndry run: nothing was pushed`)
+      await say('', `${watch}`, 'dry run: nothing was pushed')
       return await finish(build, parts, { image: `${imageName}:${build.sha}` }, async () => [])
     }
     const digest = await registry.head(imageName, build.sha, io.signal)

@@ -82,6 +82,12 @@ function frontendError(rest: string, dockerfile: string, cause: unknown): Convey
       hint: 'Begin the Dockerfile with `# syntax=docker/dockerfile:1`, use Docker 23 or newer, or leave out --build.context',
     })
   }
+  if (dockerfile.includes('\0')) {
+    return new ConveyorError('build_failed', `the Dockerfile is no UTF-8 text: ${rest}`, {
+      cause,
+      hint: 'Save it as UTF-8: it has null characters, as UTF-16 has',
+    })
+  }
   return oldFrontend(rest, dockerfile, cause) ?? new ConveyorError('build_failed', rest, { cause })
 }
 

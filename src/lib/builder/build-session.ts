@@ -3,6 +3,7 @@ import { StaleFiles } from '../buildkit/file-sync.ts'
 import { Progress, type ProgressSummary } from '../buildkit/progress.ts'
 import { openSession } from '../buildkit/session.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
+import { linesTo } from '../one-line.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { Sync } from './sync.ts'
@@ -52,7 +53,7 @@ export async function inSession<T>(
     return await attempt(input, io, options, sync, work)
   } catch (error) {
     if (!(error instanceof StaleFiles)) throw error
-    await io.log.write(`sending all files anew: ${error.message}\n`)
+    await linesTo(io.log)(`sending all files anew: ${error.message}`)
     return await attempt(input, io, options, sync, work)
   }
 }
@@ -81,8 +82,8 @@ async function attempt<T>(
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
     for (const step of clipped) {
-      await log.write(
-        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it\n`,
+      await linesTo(log)(
+        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it`,
       )
     }
     await sync.end(progress, log)

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo } from './builder.ts'
 import { authOf } from './engine-auth.ts'
@@ -71,7 +72,7 @@ export async function retried<T>(
       if (thrown instanceof ConveyorError) throw thrown
       const { error, soon } = await pushError(thrown, reference, registry)
       if (!error.retryable || !soon || delay === null) throw error
-      await io.log.write(`push failed, trying again: ${error.message}\n`)
+      await linesTo(io.log)(`push failed, trying again: ${error.message}`)
       await sleep(delay, undefined, { signal: io.signal })
     }
   }
@@ -118,6 +119,7 @@ async function pushOnce(
   let digest: string | undefined
   let triedAgain = false
   const last = new Map<string, string>()
+  const say = linesTo(io.log)
   for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
     if (message.error !== undefined) throw new (triedAgain ? TriedAgain : Error)(message.error)
     digest = message.aux?.Digest ?? digest
@@ -128,7 +130,7 @@ async function pushOnce(
     last.set(id, status)
     const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
     triedAgain ||= counts
-    if (counts || (FINAL.test(status) && status !== before)) await io.log.write(`${id}: ${status}\n`)
+    if (counts || (FINAL.test(status) && status !== before)) await say(`${id}: ${status}`)
   }
   digest ??= await pushedDigest(docker, reference)
   if (!digest) throw new Error('the push ended without a digest')

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from './solve-builder.ts'
 import { nameOf } from './solve-request.ts'
@@ -95,8 +96,9 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
     async tidy() {},
 
     async build(input, io) {
-      const node = await pick(nameOf(input.reference), async (line) => io.log.write(`${line}\n`))
-      if (nodes.length > 1) await io.log.write(`building on ${node.endpoint.name}\n`)
+      const say = linesTo(io.log)
+      const node = await pick(nameOf(input.reference), say)
+      if (nodes.length > 1) await say(`building on ${node.endpoint.name}`)
       node.running++
       return buildOn(node, input, io).finally(() => {
         node.running--

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import type { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuildContainer, ContainerBuild } from './build-container.ts'
 import type { BuilderIo } from './builder.ts'
@@ -47,7 +48,7 @@ export function imageBuilder(options: ImageBuilderOptions): BuildContainer {
     } catch (error) {
       if (!/no such image/i.test(String(error))) throw createError(error, image, dataContainer)
     }
-    await io.log.write(`pulling the builder image ${image}\n`)
+    await linesTo(io.log)(`pulling the builder image ${image}`)
     await pullImage(docker, credentials, image, io.signal)
     return docker.createContainer(wanted).catch((error) => {
       throw createError(error, image, dataContainer)
@@ -64,7 +65,7 @@ export function imageBuilder(options: ImageBuilderOptions): BuildContainer {
         await runToEnd(docker, container, image, io)
       } finally {
         await remove(container).catch((error: ConveyorError) =>
-          io.log.write(`warning: the build's container could not be removed: ${error.message}\n`),
+          linesTo(io.log)(`warning: the build's container could not be removed: ${error.message}`),
         )
       }
     },

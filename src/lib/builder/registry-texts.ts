@@ -1,3 +1,4 @@
+import { oneLine } from '../one-line.ts'
 import type { RegistryAnswer } from '../registry/registry-answer.ts'
 
 /**
@@ -183,8 +184,5 @@ function unreachable({ why = '' }: Parts): Said {
 /** What others say, in one line; an answer as a whole (JSON, a page) is none. */
 function lineOf(text: string): string {
   if (/^\s*[{<]/.test(text)) return ''
-  return text
-    .replace(/[\s\p{C}]+/gu, ' ')
-    .trim()
-    .slice(0, 200)
+  return oneLine(text.replace(/\s+/g, ' ')).slice(0, 200)
 }

@@ -7,6 +7,7 @@ import { hasBuilt } from '../buildkit/history.ts'
 import { solve } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
 import { NO_LOG } from '../no-log.ts'
+import { linesTo } from '../one-line.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import { Background } from './background.ts'
@@ -149,8 +150,8 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       if (target.packing === PLAIN || !isRefusedPacking(readRegistryText((error as Error).message)))
         throw error
       const { host } = splitReference(reference)
-      await io.log.write(
-        `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's\n`,
+      await linesTo(io.log)(
+        `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's`,
       )
       const plain = { ...target, packing: PLAIN }
       const request = (session: string) => imageRequest(input, { ...plain, session })

@@ -1,4 +1,5 @@
 import type Dockerode from 'dockerode'
+import { linesTo } from '../one-line.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuildContainer, ContainerBuild } from './build-container.ts'
@@ -52,7 +53,8 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
 
   return {
     async run(build, io) {
-      const { signal, log } = io
+      const { signal } = io
+      const say = linesTo(io.log)
       signal.throwIfAborted()
       const ask = <T>(question: Promise<T>) =>
         question.catch((error) => {
@@ -68,21 +70,20 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
         const run = new TaskRun(api, { serviceId, build, image, pendingMs, without: [...without.values()] })
         const outcome = await run.toEnd(io).finally(async () => {
           const warning = await removeService(api, serviceId, build.buildId)
-          if (warning) await log.write(`warning: ${warning}\n`)
+          if (warning) await say(`warning: ${warning}`)
         })
         if (outcome.kind === 'succeeded') return
         signal.throwIfAborted()
         if (outcome.kind === 'no image') {
           without.set(outcome.nodeId, outcome.node)
           if (attempt >= attempts) throw noImageAnywhere(image, [...without.values()])
-          await log.write(
-            `node ${outcome.node} does not have the builder image ${image}: trying another node\n`,
-          )
+          await say(`node ${outcome.node} does not have the builder image ${image}: trying another node`)
           continue
         }
         if (attempt >= attempts) throw lostTooOften(attempts, outcome.why)
-        await log.write(
-          `\n${outcome.why}: the build begins again on another node (attempt ${attempt + 1} of ${attempts})\n`,
+        await say(
+          '',
+          `${outcome.why}: the build begins again on another node (attempt ${attempt + 1} of ${attempts})`,
         )
       }
     },

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConveyorError } from '../errors.ts'
+import { linesTo } from '../one-line.ts'
 import type { ContainerBuild } from './build-container.ts'
 import type { BuilderIo } from './builder.ts'
 import type { Node, SwarmApi, Task } from './swarm-api.ts'
@@ -160,7 +161,7 @@ export class TaskRun {
     if (waited > pendingMs) throw nowhere(why || task.Status.Message || task.Status.State, pendingMs / 1000)
     if (waited > WAITING_MS && why !== '' && why !== this.#said) {
       this.#said = why
-      await log.write(`waiting for a node: ${why}\n`)
+      await linesTo(log)(`waiting for a node: ${why}`)
     }
     return null
   }
@@ -188,6 +189,6 @@ export class TaskRun {
     if (!this.#task?.Status.ContainerStatus?.ContainerID) return
     const node = this.#task?.NodeID ? await this.#api.node(this.#task.NodeID).catch(() => null) : null
     const missing = isLost(node) ? `${this.#nodeName} is gone` : await log.rest()
-    if (missing !== null) await io.log.write(`warning: the end of the log could not be read: ${missing}\n`)
+    if (missing !== null) await linesTo(io.log)(`warning: the end of the log could not be read: ${missing}`)
   }
 }

@@ -4,6 +4,7 @@ import { entriesKey, FileTimes } from '../buildkit/file-times.ts'
 import { selectEntries } from '../buildkit/follow-paths.ts'
 import type { Progress } from '../buildkit/progress.ts'
 import type { LogWriter } from '../logs/log-store.ts'
+import { linesTo } from '../one-line.ts'
 import type { BuildInput, ContextSync } from './builder.ts'
 
 /**
@@ -61,7 +62,7 @@ export class Sync {
       await this.#end(progress)
     } catch (error) {
       // What is not noted is new for the next build, which is no reason to fail this one.
-      await log.write(`warning: the next build sends all files anew: ${(error as Error).message}\n`)
+      await linesTo(log)(`warning: the next build sends all files anew: ${(error as Error).message}`)
     }
   }
 

@@ -1,3 +1,4 @@
+import { oneLine } from '../one-line.ts'
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
 import { StepGraph } from './step-graph.ts'
 
@@ -199,14 +200,14 @@ export class Progress {
   }
 
   /** One line of a step, under the step's name when the line before it belonged to another step. */
-  #line(digest: string, text: string | Buffer, out: Buffer[]): void {
+  #line(digest: string, text: string, out: Buffer[]): void {
     const step = this.#steps.get(digest)
     if (!step) return
     if (this.#current !== step) {
-      out.push(Buffer.from(`\n#${step.number} ${step.name}\n`))
+      out.push(Buffer.from(`\n#${step.number} ${oneLine(step.name)}\n`))
       this.#current = step
     }
-    if (text.length > 0) out.push(Buffer.from(`#${step.number} `), Buffer.from(text), Buffer.from('\n'))
+    if (text !== '') out.push(Buffer.from(`#${step.number} ${oneLine(text)}\n`))
   }
 }
 

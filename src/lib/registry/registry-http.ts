@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../errors.ts'
+import { oneLine } from '../one-line.ts'
 import { isPassing, type RegistryAnswer } from './registry-answer.ts'
 
 export interface HttpRequest {
@@ -87,11 +88,7 @@ function firstError(body: Buffer): { code: string; message: string } {
   try {
     const { errors } = JSON.parse(body.toString()) as { errors?: { code?: unknown; message?: unknown }[] }
     const { code = '', message = '' } = errors?.[0] ?? {}
-    const line = (text: unknown) =>
-      String(text)
-        .replace(/[\s\p{C}]+/gu, ' ')
-        .trim()
-        .slice(0, 200)
+    const line = (text: unknown) => oneLine(String(text)).slice(0, 200)
     return { code: line(code), message: line(message) }
   } catch {
     return { code: '', message: '' }

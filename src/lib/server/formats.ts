@@ -1,3 +1,4 @@
+import { oneLine } from '../one-line.ts'
 import type { Happening } from './follow.ts'
 import { buildJson, type EndEventJson, type LogEventJson } from './views.ts'
 
@@ -11,7 +12,7 @@ export async function* asText(
 ): AsyncGenerator<Uint8Array | string> {
   let atLineStart = true
   const line = (text: string) => {
-    const whole = `${atLineStart ? '' : '\n'}${text.trim().replace(/\s*[\r\n]+\s*/g, ' ')}\n`
+    const whole = `${atLineStart ? '' : '\n'}${oneLine(text)}\n`
     atLineStart = true
     return whole
   }

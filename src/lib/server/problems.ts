@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import { ConveyorError, type ErrorKind } from '../errors.ts'
+import { oneLine } from '../one-line.ts'
 
 /** Every error answer of the API. `id` is for programs; `message` and `hint` are for people. */
 export interface Problem {
@@ -64,5 +65,5 @@ export function isOurFault(error: unknown): boolean {
 /** One line for the server's log; the stack only for what nobody expected. Never request bodies or headers. */
 export function describeError(error: unknown): string {
   if (error instanceof ConveyorError) return error.advice
-  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+  return oneLine(error instanceof Error ? (error.stack ?? error.message) : String(error))
 }

@@ -5,7 +5,16 @@ import { accept, newestOf, nextSequence } from './accept.ts'
 import type { BuildResult, BuildStore, Finish } from './build-store.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
-import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
+import {
+  isId,
+  keyOf,
+  readArtifact,
+  readArtifacts,
+  readBuild,
+  readBuilds,
+  recipeKey,
+  storable,
+} from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
@@ -336,7 +345,7 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
     .updateTable('builds')
     .set({
       state: result.state,
-      error: result.state === 'succeeded' ? null : result.error,
+      error: result.state === 'succeeded' ? null : storable(result.error),
       error_kind: result.state === 'succeeded' ? null : result.errorKind,
       completed_at: time,
     })
