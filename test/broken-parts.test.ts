@@ -183,6 +183,29 @@ describe('GitHub', () => {
     await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
   })
 
+  test('that does not know a commit yet is asked again, while the build goes on', async () => {
+    const repository = 'acme/just-pushed'
+    const sha = await commit(repository)
+    await using server = await start('0s')
+    const body = { message: `No commit found for SHA: ${sha}`, documentation_url: '', status: '422' }
+    world.github.failNext(2, 422, { body })
+    world.github.failNext(2, 404)
+    const id = await world.push(server, { repository, sha })
+    expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
+    await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
+    expect(server.stderr()).toMatch(/No commit found for SHA: \w+\); trying again for minutes/)
+  })
+
+  test('is told of the beginning of a build also where that ends at once', async () => {
+    const repository = 'acme/nothing-to-build'
+    const git = await world.git.create(repository)
+    const sha = await git.commit({ repository })
+    await using server = await start('0s')
+    await pushToEnd(world, server, { repository, sha })
+    const states = world.github.statuses.filter((one) => one.sha === sha).map(({ state }) => state)
+    expect(states).toEqual(['pending', 'failure'])
+  })
+
   test('that refuses statuses is told of on stderr, once for each, and the build goes on', async () => {
     const repository = 'acme/forbidden'
     const sha = await commit(repository)

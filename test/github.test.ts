@@ -252,7 +252,20 @@ describe('setStatus', () => {
     const error = await errorOf(forge().setStatus(STATUS))
     expect({ kind: error.kind, message: error.message, hint: error.hint }).toEqual(expected)
     expect(error.retryable).toBe(false)
-    expect(double.requests).toHaveLength(1)
+    expect(double.requests.filter(({ method }) => method === 'POST')).toHaveLength(1)
+  })
+
+  test('an archived repository takes none, which is said once', async () => {
+    double.archive('octo/app')
+    const one = forge()
+    await one.setStatus(STATUS)
+    await one.setStatus({ ...STATUS, state: 'success' })
+    expect(double.statuses).toEqual([])
+    expect(lines).toEqual(['octo/app is archived at GitHub, where it gets no commit statuses'])
+    double.archive('octo/app', false)
+    await one.setStatus({ ...STATUS, state: 'success' })
+    expect(double.statuses).toMatchObject([{ state: 'success' }])
+    expect(waits).toEqual([])
   })
 
   test('the wrong token', async () => {

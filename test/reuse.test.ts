@@ -103,6 +103,8 @@ describe('an image is built once', () => {
     expect(await build(revert)).toMatchObject({ reused: true, digest: one.digest })
     expect(await build(revert, { tag: 'v1' })).toMatchObject({ reused: true, digest: one.digest })
     expect(asked()).toBe(before)
+    const told = world.github.statuses.filter((one) => one.repository === repository && one.sha === revert)
+    expect(told.map(({ state }) => state)).toEqual(['success', 'success'])
     const next = await build(await git.commit({ b: '1' }))
     expect(next.log).toContain(`building: b changed since ${revert.slice(0, 7)}`)
   })

@@ -173,8 +173,21 @@ class Attempt {
     this.#log = log
     if (build.attempt > this.#attempts) throw cutOff(build)
     await linesTo(log)(...header(build, this.#attempts))
-    statuses.report(build)
-    await runBuild(build, this.#redactedParts(), { log, signal: this.#end.signal })
+    let told = false
+    // An image that is reused at once needs no status of its beginning.
+    const onBegin = () => {
+      if (!told) statuses.report(build)
+      told = true
+    }
+    const late = setTimeout(onBegin, AT_ONCE_MS)
+    try {
+      await runBuild(build, this.#redactedParts(), { log, signal: this.#end.signal, onBegin })
+    } catch (error) {
+      onBegin()
+      throw error
+    } finally {
+      clearTimeout(late)
+    }
   }
 
   /**
@@ -268,6 +281,9 @@ class Attempt {
     }
   }
 }
+
+/** A build that has begun for so long, in milliseconds, is said to have. */
+const AT_ONCE_MS = 1000
 
 /** A part that asks for a longer pause than this, in seconds, is tried again all the same. */
 const LONGEST_PAUSE = 1800

@@ -61,6 +61,8 @@ export interface GitHubDouble extends AsyncDisposable {
   headOf(repository: string, branch: string): string | null
   /** Makes the repository if need be: one without any branch is an empty one. */
   setDefaultBranch(repository: string, branch: string): void
+  /** Makes a repository read-only, or no longer; and the repository if need be. */
+  archive(repository: string, archived?: boolean): void
   /** Where the files of commits come from; none are there until this is called. */
   serveFiles(read: FileReader): void
   /** How commits are compared; none are known until this is called. */
@@ -89,6 +91,7 @@ interface Repository {
   name: string
   defaultBranch: string | undefined
   heads: Map<string, string>
+  archived: boolean
 }
 
 /** What goes back to the client; `kind` is not a number if nothing does. */
@@ -119,12 +122,18 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   // GitHub does not mind the case of names.
   const repositoryOf = (name: string) => repositories.get(name.toLowerCase())
   const makeRepository = (name: string): Repository => {
-    const repository = repositoryOf(name) ?? { name, defaultBranch: undefined, heads: new Map() }
+    const repository = repositoryOf(name) ?? {
+      name,
+      defaultBranch: undefined,
+      heads: new Map(),
+      archived: false,
+    }
     repositories.set(name.toLowerCase(), repository)
     return repository
   }
 
   const setStatus: Serve = ({ repository, params: { sha = '' } }, body, example) => {
+    if (repositoryOf(repository)?.archived) return problem(403, 'Repository was archived so is read-only.')
     const {
       state,
       context = 'default',
@@ -160,8 +169,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     // Of the example, what contradicts the description of the same version is left out or added.
     const { source: _source, parent: _parent, ...shown } = example(200)
     const name = found.name.split('/')[1]
-    const facts = { full_name: found.name, name, fork: false, default_branch: found.defaultBranch ?? 'main' }
-    return { kind: 200, body: { language: null, ...shown, ...facts } }
+    const facts = { full_name: found.name, name, fork: false, archived: found.archived }
+    const branch = { default_branch: found.defaultBranch ?? 'main' }
+    return { kind: 200, body: { language: null, ...shown, ...facts, ...branch } }
   }
 
   const getRoot: Serve = (_about, _body, example) => ({ kind: 200, headers: RATE, body: example(200) })
@@ -266,6 +276,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     },
     setDefaultBranch(name, branch) {
       makeRepository(name).defaultBranch = branch
+    },
+    archive(name, archived = true) {
+      makeRepository(name).archived = archived
     },
     failNext(count, kind, details = {}) {
       for (let i = 0; i < count; i++) failures.push({ kind, ...details })

@@ -1,7 +1,27 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type ConveyorError, toConveyorError } from '../errors.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
+import { atMost } from '../lifecycle.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { type Build, isEnded, shortName } from './build.ts'
+
+/**
+ * Waits before further tries, in milliseconds, while the forge says that there is no such commit or repository: for
+ * some seconds after a push, GitHub says so of what is there.
+ */
+const WAITS_MS = [1, 2, 4, 8, 15, 30, 60, 60, 60].map((seconds) => seconds * 1000)
+/** How long a report that is on its way is waited for, before the next one takes its place. */
+const ARRIVAL_MS = 2000
+
+/** A report under way. */
+interface Report {
+  /** Resolves to whether the forge has answered for good. */
+  done: Promise<boolean>
+  /** Gives it up. */
+  abort: AbortController
+  /** There is a newer one: it is not tried again. */
+  replaced: AbortController
+}
 
 /**
  * Tells the forge how builds go, beside the builds: a status that can not be set never delays or fails
@@ -12,8 +32,9 @@ export class StatusReporter {
   readonly #store: BuildStore
   readonly #logUrl: (build: Build) => string
   readonly #log: (line: string) => void
-  /** The report under way for each build, and how to give it up. */
-  readonly #active = new Map<string, { done: Promise<boolean>; abort: AbortController }>()
+  readonly #waitsMs: readonly number[]
+  /** By build id. */
+  readonly #active = new Map<string, Report>()
 
   constructor(options: {
     forge: Pick<Forge, 'setStatus'>
@@ -22,29 +43,32 @@ export class StatusReporter {
     logUrl: (build: Build) => string
     /** Told what could not be reported, one line at a time. */
     log: (line: string) => void
+    /** See WAITS_MS. */
+    waitsMs?: readonly number[]
   }) {
     this.#forge = options.forge
     this.#store = options.store
     this.#logUrl = options.logUrl
     this.#log = options.log
+    this.#waitsMs = options.waitsMs ?? WAITS_MS
   }
 
-  /** Reports where a build stands now. The end of a build replaces a report of its beginning. */
+  /** Reports where a build stands now, in place of what is still to be tried again of an earlier report. */
   report(build: Build): void {
-    void this.#begin(build)
+    void this.#begin(build, this.#waitsMs)
   }
 
   /** Resolves to whether the forge has answered for good. */
-  #begin(build: Build): Promise<boolean> {
+  #begin(build: Build, waitsMs: readonly number[]): Promise<boolean> {
     const before = this.#active.get(build.id)
-    before?.abort.abort()
     const abort = new AbortController()
-    const done = (before?.done ?? Promise.resolve(true))
-      .then(() => this.#tell(build, abort.signal))
+    const replaced = new AbortController()
+    const done = replace(before)
+      .then(() => this.#tell(build, { abort: abort.signal, replaced: replaced.signal }, waitsMs))
       .finally(() => {
         if (this.#active.get(build.id)?.abort === abort) this.#active.delete(build.id)
       })
-    this.#active.set(build.id, { done, abort })
+    this.#active.set(build.id, { done, abort, replaced })
     return done
   }
 
@@ -57,7 +81,7 @@ export class StatusReporter {
     const repositories = Map.groupBy(left, ({ repository }) => repository.toLowerCase())
     await Promise.all(
       [...repositories.values()].map(async (builds) => {
-        for (const build of builds) if (!(await this.#begin(build))) return
+        for (const build of builds) if (!(await this.#begin(build, []))) return
       }),
     )
   }
@@ -73,19 +97,42 @@ export class StatusReporter {
     await this.idle()
   }
 
-  async #tell(build: Build, signal: AbortSignal): Promise<boolean> {
+  async #tell(build: Build, ends: Ends, waitsMs: readonly number[]): Promise<boolean> {
     const status = commitStatus(build, this.#logUrl(build))
-    try {
-      if (signal.aborted) return false
-      await this.#forge.setStatus(status, signal)
-    } catch (thrown) {
-      if (signal.aborted) return false
-      const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
+    const error = await this.#try(status, build, ends, waitsMs)
+    if (error === 'given up') return false
+    if (error) {
       this.#log(`commit status "${status.state}": ${error.advice}`)
       if (!isFinal(error, build)) return false
     }
     if (isEnded(build.state)) await this.#markReported(build)
     return true
+  }
+
+  /** Null when the forge has taken it; else why it does not, after the last try. */
+  async #try(
+    status: CommitStatus,
+    build: Build,
+    { abort, replaced }: Ends,
+    waitsMs: readonly number[],
+  ): Promise<ConveyorError | 'given up' | null> {
+    for (let tries = 0; ; tries++) {
+      if (abort.aborted) return 'given up'
+      try {
+        await this.#forge.setStatus(status, abort)
+        return null
+      } catch (thrown) {
+        if (abort.aborted) return 'given up'
+        const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
+        const wait = waitsMs[tries]
+        if (error.kind !== 'not_found' || wait === undefined) return error
+        if (tries === 0)
+          this.#log(`commit status "${status.state}": ${error.message}; trying again for minutes`)
+        const woken = AbortSignal.any([abort, replaced])
+        await sleep(wait, undefined, { signal: woken }).catch(() => {}) // aborted, which is looked at below
+        if (woken.aborted) return 'given up'
+      }
+    }
   }
 
   async #markReported(build: Build): Promise<void> {
@@ -97,13 +144,30 @@ export class StatusReporter {
   }
 }
 
-/** For so long a better token may still come. */
+/** What ends the tries of a report. */
+interface Ends {
+  abort: AbortSignal
+  replaced: AbortSignal
+}
+
+/** Ends a report for the next one: what is on its way arrives first. */
+async function replace(before: Report | undefined): Promise<void> {
+  if (!before) return
+  before.replaced.abort()
+  const done = before.done.then(() => {})
+  await atMost(ARRIVAL_MS, done)
+  before.abort.abort()
+  await done
+}
+
+/** For so long a better token may still come, or one that may see the repository. */
 const TOKEN_PATIENCE_MS = 24 * 3600 * 1000
 
 /** Whether the forge will never take the status of this build. */
 function isFinal({ retryable, kind }: ConveyorError, { completedAt }: Build): boolean {
   const endedAgo = completedAt === null ? 0 : Date.now() - Date.parse(completedAt)
-  return !retryable && !(kind === 'unauthorized' && endedAgo < TOKEN_PATIENCE_MS)
+  const mayPass = kind === 'unauthorized' || kind === 'not_found'
+  return !retryable && !(mayPass && endedAgo < TOKEN_PATIENCE_MS)
 }
 
 /** What a commit status says about a build. */

@@ -44,6 +44,8 @@ export interface BuildParts extends EarlyParts {
 export interface BuildIo {
   log: LogWriter
   signal: AbortSignal
+  /** Told when no image is reused at once, so that the build takes its time. */
+  onBegin?: () => void
 }
 
 /**
@@ -79,6 +81,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     : null
   const reused = earlier && (await reuse(earlier))
   if (reused) return reused
+  io.onBegin?.()
 
   const commit = await watch.measure('fetch', fetchCommit(build, parts.source, io))
   const context = await watch.measure('context', parts.source.context(commit, { signal: io.signal }))

@@ -47,6 +47,7 @@ export async function runInImage(build: Build, parts: ImageParts, io: BuildIo): 
     }
   }
 
+  io.onBegin?.()
   // The image may have moved `latest` also where only other branches' builds should.
   const mayHaveMoved = async () => {
     const wanted = wantedTags((await store.get(build.id)) ?? build, latest, names)

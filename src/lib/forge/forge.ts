@@ -14,9 +14,10 @@ export interface CommitStatus {
 /** The code host: commit statuses, branch heads, single files. (How its webhooks are read: see github-webhook.ts.) */
 export interface Forge {
   /**
-   * Sets a commit status under the context `container/docker`, retrying what a retry can help.
-   * @throws ConveyorError `unavailable` (retryable: worth another try later) or, when the forge refuses
-   * for good, `unauthorized` or `not_found`.
+   * Sets a commit status under the context `container/docker`, retrying what a retry can help. Repositories that
+   * are archived take none, which is no error.
+   * @throws ConveyorError `unavailable` (retryable: worth another try later); when the forge refuses, `unauthorized`,
+   * `not_found` (also of what was pushed seconds ago) or `invalid`.
    */
   setStatus(status: CommitStatus, signal?: AbortSignal): Promise<void>
   /** The commit at the head of a branch. @throws ConveyorError `not_found`, `unauthorized`, `unavailable`. */

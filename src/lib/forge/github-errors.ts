@@ -75,8 +75,8 @@ function explainAnswer(response: Response, call: FailedCall): Failure {
     const hint = `Check the repository's name, and that the token in GITHUB_TOKEN has ${scope}`
     return { error: failure(call, 'not_found', why, hint) }
   }
-  // 409: the repository has no commits. GitHub says 422 of a commit that it does not know.
-  const kind = status === 409 || /no commit found/i.test(said) ? 'not_found' : 'invalid'
+  // 409: the repository has no commits. 422 without a list of what is wrong: there is no such commit.
+  const kind = status === 409 || (status === 422 && !hasDetails(response)) ? 'not_found' : 'invalid'
   return { error: failure(call, kind, `GitHub answered ${said}`) }
 }
 
@@ -92,6 +92,11 @@ function responseOf(thrown: unknown): Response | undefined {
   return thrown instanceof Error && 'response' in thrown
     ? (thrown.response as Response | undefined)
     : undefined
+}
+
+/** Whether an answer lists what is wrong with the request: https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed */
+function hasDetails({ data }: Response): boolean {
+  return typeof data === 'object' && data !== null && 'errors' in data
 }
 
 /** The status and GitHub's own words, short and on one line; a page of HTML is left out. */

@@ -62,6 +62,21 @@ export function github(options: GitHubOptions): GitHub {
   const call = caller({ ...options, baseUrl, token })
   const once = caller({ ...options, baseUrl, token, retryDelaysMs: [] })
   let saidOff = false
+  /** Repositories that are said to be archived. */
+  const archived = new Set<string>()
+
+  /** Whether a repository can only be read; false also where GitHub does not say. */
+  async function isArchived(repository: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const action = `ask whether ${repository} is archived`
+    const asking = once({ action, scope: MAY_READ, signal }, async (request) => {
+      const { data } = await api.repos.get({ ...ownerAndName(repository), request })
+      return data.archived === true
+    })
+    return asking.catch((error: ConveyorError) => {
+      if (error.kind === 'cancelled') throw error
+      return false // why the status is not taken says more
+    })
+  }
 
   const forge: GitHub = {
     account(signal) {
@@ -89,10 +104,19 @@ export function github(options: GitHubOptions): GitHub {
         target_url: targetUrl,
       }
       const action = `set the commit status of ${shortName({ repository, sha })}`
-      await call({ action, scope: MAY_SET_STATUS, signal }, async (request) => {
-        const answer = await api.repos.createCommitStatus({ ...status, request })
-        if (answer.data.state !== state) throw notGitHub(action)
-      })
+      try {
+        await call({ action, scope: MAY_SET_STATUS, signal }, async (request) => {
+          const answer = await api.repos.createCommitStatus({ ...status, request })
+          if (answer.data.state !== state) throw notGitHub(action)
+        })
+        archived.delete(repository)
+      } catch (error) {
+        if (!(error instanceof ConveyorError && error.kind === 'unauthorized')) throw error
+        if (!(await isArchived(repository, signal))) throw error
+        if (!archived.has(repository))
+          log(`${repository} is archived at GitHub, where it gets no commit statuses`)
+        archived.add(repository)
+      }
     },
 
     async branchHead(repository, branch) {
