@@ -7,7 +7,7 @@ import { asText } from '../src/lib/server/formats.ts'
 /** Characters that would end a line, or change how it is shown, with what is left of them. */
 const ODD: [string, string][] = [
   ['a\nb', 'a b'],
-  ['a\r\nb', 'a b'],
+  ['a\r\n   b', 'a b'],
   ['a\rb', 'a b'],
   ['a\tb', 'a b'],
   ['a\0b', 'a b'],

@@ -11,7 +11,7 @@ export async function readLog(url: string, onPiece: (log: string) => void): Prom
   const decoder = new TextDecoder()
   let log = ''
   for await (const piece of answer.body as AsyncIterable<Uint8Array>) {
-    const text = decoder.decode(piece, { stream: true }).replaceAll('\0', '')
+    const text = decoder.decode(piece, { stream: true }).replaceAll('-- still running --\n', '')
     log += text
     if (text !== '') onPiece(log)
   }

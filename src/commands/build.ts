@@ -3,6 +3,7 @@ import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { hasPassword } from '../lib/config-values.ts'
 import { BUILD_OPTIONS, type OptionName } from '../lib/options.ts'
 import { secretInFile } from '../lib/secret-files.ts'
+import { outliveReaders, printResult } from '../lib/standard-streams.ts'
 
 const LOCAL: OptionName[] = [
   'github.token',
@@ -71,6 +72,8 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
     const { env } = process
     const given = () =>
       flags.auth || secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
+    // Nobody else ends what runs here.
+    if (flags.local) outliveReaders()
     const { buildCommand } = await import('../lib/build-command.ts')
     const options = {
       ...flags,
@@ -80,7 +83,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
       config: () => this.readConfig(flags, raw),
     }
     const { output, exitCode } = await buildCommand(options, process.stderr)
-    process.stdout.write(output)
+    await printResult(output)
     this.exit(exitCode)
   }
 }

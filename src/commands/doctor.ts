@@ -1,6 +1,7 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
+import { printResult } from '../lib/standard-streams.ts'
 
 export default class Doctor extends ConveyorCommand {
   static override description =
@@ -24,7 +25,7 @@ Exit codes: 0 nothing is broken; 1 something is; 2 the options can not be right.
     const config = this.readConfig(flags, raw)
     const { doctor } = await import('../lib/doctor.ts')
     const { output, exitCode } = await doctor(config, { json: flags.json })
-    process.stdout.write(output)
+    await printResult(output)
     this.exit(exitCode)
   }
 }

@@ -1,6 +1,7 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { untilShutDown } from '../lib/lifecycle.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
+import { outliveReaders } from '../lib/standard-streams.ts'
 
 export default class Server extends ConveyorCommand {
   static override description =
@@ -14,6 +15,7 @@ export default class Server extends ConveyorCommand {
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Server)
     this.hideArguments()
+    outliveReaders()
     const config = this.readConfig(flags, raw)
     const { serve } = await import('../lib/serve.ts')
     await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())

@@ -1,6 +1,7 @@
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { untilShutDown } from '../lib/lifecycle.ts'
 import { OPTIONS, type OptionName } from '../lib/options.ts'
+import { outliveReaders } from '../lib/standard-streams.ts'
 
 const SERVER_ONLY = ['port', 'host', 'auth', 'allowed-hosts', 'allow', 'github.secret'] as const
 
@@ -20,6 +21,7 @@ On SIGTERM it takes no more, and finishes what runs, within --drain; a second si
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Worker)
     this.hideArguments()
+    outliveReaders()
     const config = this.readConfig(flags, raw)
     const { runWorker } = await import('../lib/run-workers.ts')
     await runWorker(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())

@@ -1,4 +1,4 @@
-import { Command, Flags, type Interfaces } from '@oclif/core'
+import { Command, Errors, Flags, type Interfaces } from '@oclif/core'
 import { type Config, parseConfig } from './config.ts'
 import { hasPassword } from './config-values.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
@@ -63,9 +63,30 @@ export abstract class ConveyorCommand extends Command {
   }
 
   protected override async catch(error: Error & { exitCode?: number }): Promise<void> {
-    if (!(error instanceof ConveyorError)) return super.catch(error)
-    this.error(error.advice, { exit: EXIT_CODES[error.kind] })
+    const { text, exit } = asShown(error)
+    if (text === null || (process.stderr.isTTY && !(error instanceof ConveyorError)))
+      return super.catch(error)
+    if (process.stderr.isTTY) this.error(text, { exit })
+    // For programs: oclif would break lines for a terminal of 80 columns.
+    process.stderr.write(`${errorLines(text)}\n`)
+    this.exit(exit)
   }
+}
+
+/** What an error says, and the status to end with; null for what nobody expected, and for the end of a command. */
+function asShown(error: Error): { text: string | null; exit: number } {
+  if (error instanceof ConveyorError) return { text: error.advice, exit: EXIT_CODES[error.kind] }
+  const isUsage = error instanceof Errors.CLIError && !(error instanceof Errors.ExitError)
+  const exit = isUsage ? (error.oclif.exit ?? EXIT_CODES.invalid) : 1
+  return { text: isUsage ? error.message : null, exit }
+}
+
+/** An error as commands show it, each line marked. */
+export function errorLines(text: string, mark = '›'): string {
+  return `Error: ${text}`
+    .split('\n')
+    .map((line) => ` ${mark}   ${line}`.trimEnd())
+    .join('\n')
 }
 
 /** The flags of config options, in the order of --help. */

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
 import { chalkStderr } from 'chalk'
-import { EXIT_CODES } from './base-command.ts'
+import { EXIT_CODES, errorLines } from './base-command.ts'
 import { followBuild, parseTarget, requestOnly } from './client.ts'
 import type { Config } from './config.ts'
 import type { ErrorKind } from './errors.ts'
@@ -56,7 +56,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
     ? await local(options, stop, onLog, stderr)
     : await remote(client, onLog, stderr)
   if (ended.build.state !== 'succeeded')
-    stderr.write(` ${chalkStderr.red('›')}   Error: ${oneLine(ended.error ?? ended.build.state)}\n`)
+    stderr.write(`${errorLines(oneLine(ended.error ?? ended.build.state), chalkStderr.red('›'))}\n`)
   return {
     output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
     exitCode: exitCodeOf(ended),
@@ -112,9 +112,7 @@ function json(build: BuildJson): string {
   return `${JSON.stringify(build, null, 2)}\n`
 }
 
+/** Resolves when there is room for more, and where nobody reads any more. */
 function drained(out: Writable, bytes: Uint8Array): Promise<void> {
-  return new Promise((resolve) => {
-    if (out.write(bytes)) resolve()
-    else out.once('drain', resolve)
-  })
+  return new Promise((resolve) => out.write(bytes, () => resolve()))
 }

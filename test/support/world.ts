@@ -1,4 +1,5 @@
 import { mkdtemp } from 'node:fs/promises'
+import { STILL_RUNNING } from '../../src/lib/server/formats.ts'
 import type { BuildJson } from '../../src/lib/server/views.ts'
 import { type GitServer, startGitServer } from './git-server.ts'
 import { type GitHubDouble, type RecordedStatus, startGitHubDouble } from './github-double.ts'
@@ -143,5 +144,5 @@ export async function pushToEnd(world: World, server: ConveyorServer, push: Push
 export async function buildLog(server: ConveyorServer, id: string): Promise<string> {
   const answer = await fetch(`${server.url}/logs/${id}`)
   if (answer.status !== 200) throw new Error(`the log was answered ${answer.status}: ${await answer.text()}`)
-  return (await answer.text()).replaceAll('\0', '')
+  return (await answer.text()).replaceAll(`${STILL_RUNNING}\n`, '')
 }

@@ -2,9 +2,12 @@ import { oneLine } from '../one-line.ts'
 import type { Happening } from './follow.ts'
 import { buildJson, type EndEventJson, type LogEventJson } from './views.ts'
 
+/** Between the lines of a log, so that nobody in between takes a quiet connection for a dead one. */
+export const STILL_RUNNING = '-- still running --'
+
 /**
  * The log as plain text. With `result`, a last line follows that is the image, or `error: ...`.
- * A quiet time is marked with a null byte, which terminals do not show and which is not part of the log.
+ * A quiet time is marked with a line of its own, which is not part of the log: it counts in no offset.
  */
 export async function* asText(
   happenings: AsyncIterable<Happening>,
@@ -21,8 +24,7 @@ export async function* asText(
       atLineStart = happening.bytes.at(-1) === 0x0a
       yield happening.bytes
     } else if (happening.kind === 'quiet') {
-      atLineStart = false
-      yield '\0'
+      yield line(STILL_RUNNING)
     } else if (happening.kind === 'notice') {
       yield line(happening.text)
     } else if (happening.kind === 'end' && result) {
