@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { baseImages, namingOf } from '../src/lib/build/base-images.ts'
+import { askedOnce } from '../src/lib/build/reuse.ts'
 import type { Builder } from '../src/lib/builder/builder.ts'
 import type { Registry } from '../src/lib/registry/registry.ts'
 
@@ -54,4 +55,19 @@ test.each([
 
 test('nor can files from a URL', async () => {
   expect(await bases('FROM node:24', {}, true)).toBeNull()
+})
+
+test('the look-ups of a build ask for each image once', async () => {
+  const asked: string[] = []
+  const registry = {
+    async head(name: string, reference: string) {
+      asked.push(`${name}:${reference}`)
+      return reference === 'gone' ? null : DIGEST
+    },
+  } as unknown as Registry
+  const once = askedOnce(registry)
+  const names = ['24', 'gone', '24', 'gone', '24']
+  const answers = await Promise.all(names.map((tag) => once.head('docker.io/library/node', tag)))
+  expect(answers).toEqual([DIGEST, null, DIGEST, null, DIGEST])
+  expect(asked).toEqual(['docker.io/library/node:24', 'docker.io/library/node:gone'])
 })

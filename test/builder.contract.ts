@@ -34,7 +34,7 @@ export interface BuilderSubject extends AsyncDisposable {
 
 /** A client of registries for a builder that asks them, which does not wait long. */
 export function asking(credentials: Credentials): AskRegistry {
-  return registryClient({ credentials, backoffMs: [1, 1] })
+  return registryClient({ credentials, backoffMs: [1, 1], mayBeLocal: () => true })
 }
 
 export const NOBODY: Credentials = { forHost: async () => null }

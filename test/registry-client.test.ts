@@ -104,7 +104,7 @@ describe('what goes wrong on the way', () => {
   let image: Manifest
   beforeAll(async () => {
     image = manifestOf(OCI, blob)
-    const client = registryClient({ credentials: { forHost: async () => null } })
+    const client = registryClient({ credentials: { forHost: async () => null }, mayBeLocal: () => true })
     await client.putManifest(name(plain.host), 'main', image)
     await client.close()
   })

@@ -145,7 +145,12 @@ export function openRegistry(
   options: Pick<RegistryClientOptions, 'backoffMs'> = {},
 ): RegistryClient {
   const { host, insecure } = parseRegistryFlag(config.registry)
-  return registryClient({ credentials, insecureHosts: insecure ? [host] : [], ...options })
+  return registryClient({
+    credentials,
+    insecureHosts: insecure ? [host] : [],
+    mayBeLocal: (asked) => asked === host,
+    ...options,
+  })
 }
 
 export function openForge(

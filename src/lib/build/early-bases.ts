@@ -1,5 +1,6 @@
 import type { Builder } from '../builder/builder.ts'
 import { MOST_IMAGES, readImages } from '../dockerfile/external-images.ts'
+import { fewAtATime } from './base-images.ts'
 import type { Build } from './build.ts'
 import type { BuildSettings } from './recipe.ts'
 
@@ -25,7 +26,7 @@ export async function fetchBasesEarly(
   const text = await parts.readEarly?.(repository, sha, 'Dockerfile', signal)
   if (!text) return
   const bases = basesOf(text, parts.settings(repository))
-  await Promise.all(bases.map((name) => parts.builder.prefetchBase(imageName, name, signal)))
+  await fewAtATime(bases, (name) => parts.builder.prefetchBase(imageName, name, signal))
 }
 
 /**

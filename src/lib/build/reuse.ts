@@ -28,6 +28,23 @@ interface Parts {
   registry: Registry
 }
 
+/**
+ * A registry that is asked once for each image, however many earlier builds have it as a base: for the look-ups of
+ * one build.
+ */
+export function askedOnce(registry: Registry): Registry {
+  const answers = new Map<string, Promise<string | null>>()
+  return {
+    ...registry,
+    head(name, reference, signal) {
+      const key = `${name} ${reference}`
+      const answer = answers.get(key) ?? registry.head(name, reference, signal)
+      answers.set(key, answer)
+      return answer
+    },
+  }
+}
+
 /** How many earlier images of the same recipe are looked at; they differ in their base images. */
 const CANDIDATES = 5
 

@@ -14,7 +14,7 @@ import type { EarlyParts } from './early-bases.ts'
 import { finish, publish } from './finish.ts'
 import type { LatestPolicy } from './publish.ts'
 import { dockerfileText, recipeOf } from './recipe.ts'
-import { type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
+import { askedOnce, type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
 import { runInImage } from './run-in-image.ts'
 import { Stopwatch } from './stopwatch.ts'
 import { syncBasis } from './sync-basis.ts'
@@ -64,6 +64,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
   const settings = parts.settings(build.repository)
   const mayReuse = !parts.dry && build.cache
+  const lookups = { ...parts, registry: askedOnce(parts.registry) }
   /** Null when the image is incomplete after all. */
   const reuse = async (known: EarlierImage) => {
     try {
@@ -77,7 +78,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   }
 
   const earlier = mayReuse
-    ? await watch.measure('look up', findSameTree(build, imageName, settings, parts, io))
+    ? await watch.measure('look up', findSameTree(build, imageName, settings, lookups, io))
     : null
   const reused = earlier && (await reuse(earlier))
   if (reused) return reused
@@ -90,7 +91,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const order = { build, imageName, commit, context, recipe }
   const { tree } = commit
   try {
-    const known = mayReuse && !earlier ? await watch.measure('look up', findImage(order, parts, io)) : null
+    const known = mayReuse && !earlier ? await watch.measure('look up', findImage(order, lookups, io)) : null
     const image = known && (await reuse({ ...known, recipe, tree }))
     if (image) return image
     const made = await buildImage({ ...order, cacheFrom: cache.sources }, parts, io, watch)

@@ -26,6 +26,8 @@ export interface Access {
   /** Whether the registry is spoken to over TLS: then so is its token server. */
   secure: boolean
   purpose: string
+  /** Whether the registry may be on this machine: then so may its token server. */
+  local: boolean
 }
 
 export interface RegistryAuth {
@@ -42,6 +44,7 @@ export interface RegistryAuth {
   drop(access: Access): void
 }
 
+const MOST_GRANTS = 1000
 /** https://distribution.github.io/distribution/spec/auth/token/ says 60 s unless told otherwise. */
 const DEFAULT_LIFE_S = 60
 
@@ -67,6 +70,16 @@ export function registryAuth(credentials: Credentials, send: Send): RegistryAuth
     return { authorization: basicAuth(credential), username: credential.username, expiresAt: Infinity }
   }
 
+  /** However many registries Dockerfiles name, only so many are remembered. */
+  function keep(key: string, grant: Grant): void {
+    grants.delete(key)
+    grants.set(key, grant)
+    for (const [oldest] of grants) {
+      if (grants.size <= MOST_GRANTS) break
+      grants.delete(oldest)
+    }
+  }
+
   return {
     known,
     async answer(access, challenges, refused) {
@@ -76,7 +89,7 @@ export function registryAuth(credentials: Credentials, send: Send): RegistryAuth
       const renewal = renewals.get(key) ?? obtain(access, challenges).finally(() => renewals.delete(key))
       renewals.set(key, renewal)
       const grant = await renewal
-      if (grant) grants.set(key, grant)
+      if (grant) keep(key, grant)
       return grant
     },
     drop(access) {
@@ -95,6 +108,7 @@ async function fetchToken(
   const scope = access.scope && (challenge.params.scope ?? access.scope)
   const url = tokenUrl(realm, access)
   const peer = `token server ${url.host}`
+  const about = { purpose: access.purpose, local: access.local }
   const query = new URLSearchParams(service === undefined ? {} : { service })
 
   const asked = Date.now()
@@ -111,14 +125,14 @@ async function fetchToken(
       headers,
       body: query.toString(),
       peer,
-      purpose: access.purpose,
+      ...about,
     })
   } else {
     for (const one of scope.split(' ').filter(Boolean)) query.append('scope', one)
     if (credential) query.set('account', credential.username)
     for (const [name, value] of query) url.searchParams.append(name, value)
     const headers: HttpRequest['headers'] = credential ? { authorization: basicAuth(credential) } : {}
-    answer = await send({ method: 'GET', url, headers, peer, purpose: access.purpose })
+    answer = await send({ method: 'GET', url, headers, peer, ...about })
   }
 
   if (answer.status === 401 || answer.status === 403) {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Agent, type Dispatcher } from 'undici'
 import { ConveyorError } from '../errors.ts'
+import { connectorTo } from './addresses.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
 import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './registry-answer.ts'
@@ -11,6 +12,8 @@ export interface RegistryClientOptions {
   credentials: Credentials
   /** Hosts (with port) that have no TLS. Those of this machine, 127.0.0.0/8 and ::1, never need to be named. */
   insecureHosts?: Iterable<string>
+  /** Whether a registry, as images name it, may be on this machine, with its token server; none is by default. */
+  mayBeLocal?: (host: string) => boolean
   /** Connections to use instead of the client's own, e.g. through a proxy; the caller closes it. */
   dispatcher?: Dispatcher
   /** Waits before each further try after a failure that may pass, in milliseconds. */
@@ -50,17 +53,12 @@ const MANIFEST_TYPES = [
  */
 export function registryClient(options: RegistryClientOptions): RegistryClient {
   const insecure = new Set(options.insecureHosts)
-  const own = options.dispatcher
-    ? null
-    : new Agent({
-        connect: { timeout: 10_000 },
-        headersTimeout: 30_000,
-        bodyTimeout: 30_000,
-        keepAliveTimeout: 30_000,
-        connections: 16,
-      })
+  const { mayBeLocal = () => false, dispatcher } = options
+  // Each has connections of its own: what one may reach, the other may not.
+  const own = agentOf(true)
+  const others = agentOf(false)
   const send = sender({
-    dispatcher: options.dispatcher ?? (own as Agent),
+    dispatcher: (local) => dispatcher ?? (local ? own : others),
     backoffMs: options.backoffMs ?? [200, 600, 1800],
   })
   const auth = registryAuth(options.credentials, send)
@@ -87,12 +85,13 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     const secure = isSecure(host, apiHost)
     const url = new URL(`${secure ? 'https' : 'http'}://${apiHost}/v2/${path}`)
     const { purpose } = about
-    const access: Access = { ...about, host, secure }
+    const local = mayBeLocal(host)
+    const access: Access = { ...about, host, secure, local }
 
     let grant = auth.known(access)
     for (let renewed = false; ; renewed = true) {
       const headers = grant ? { ...request.headers, authorization: grant.authorization } : request.headers
-      const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose })
+      const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose, local })
       if (answer.status !== 401) return { answer, grant }
       if (!renewed && answer.sameOrigin) {
         request.signal?.throwIfAborted()
@@ -209,9 +208,23 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     },
 
     async close() {
-      await own?.destroy()
+      await Promise.all([own.destroy(), others.destroy()])
     },
   }
+}
+
+/** Connections to registries of all the world, or also to those on this machine. */
+function agentOf(local: boolean): Agent {
+  return new Agent({
+    connect: connectorTo(local, 10_000),
+    headersTimeout: 30_000,
+    bodyTimeout: 30_000,
+    keepAliveTimeout: 30_000,
+    keepAliveMaxTimeout: 60_000,
+    connections: 16,
+    // Dockerfiles name as many hosts as they like.
+    maxOrigins: 256,
+  })
 }
 
 /** What was refused before counts, also where the tag may not be read. */

@@ -11,6 +11,8 @@ export interface HttpRequest {
   body?: Uint8Array | string
   /** Who is asked and what for, as errors say it: `registry ghcr.io` and `reading ghcr.io/acme/app:main`. */
   peer: string
+  /** Whether it may be on this machine, with all that it refers to. */
+  local: boolean
   purpose: string
   /** Ends it, with the signal's reason. */
   signal?: AbortSignal | undefined
@@ -29,7 +31,8 @@ export interface HttpAnswer {
 export type Send = (request: HttpRequest) => Promise<HttpAnswer>
 
 export interface SendOptions {
-  dispatcher: Dispatcher
+  /** What makes the connections for a request: `local` of HttpRequest. */
+  dispatcher(local: boolean): Dispatcher
   /** Waits before each further try, in milliseconds; its length is the number of retries. */
   backoffMs: readonly number[]
 }
@@ -62,7 +65,7 @@ const TRANSIENT = new Set([
 export function sender({ dispatcher, backoffMs }: SendOptions): Send {
   return async (req) => {
     for (let attempt = 0; ; attempt++) {
-      const result = await tryOnce(req, dispatcher)
+      const result = await tryOnce(req, dispatcher(req.local))
       const pause = backoffMs[attempt]
       if ('answer' in result) {
         const said = registryAnswer(result.answer)
@@ -199,6 +202,14 @@ function explain(error: unknown): Failure {
       transient: false,
       cause: error,
       hint: 'Point NODE_EXTRA_CA_CERTS at the certificate of its authority',
+    }
+  }
+  if (code === 'ERR_REFUSED_ADDRESS') {
+    return {
+      reason: message,
+      transient: false,
+      cause: error,
+      hint: 'Link-local addresses are never asked, and those of this machine only of the registry in --registry (REGISTRY)',
     }
   }
   if (code === 'ENOTFOUND') {
