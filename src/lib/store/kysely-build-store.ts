@@ -5,17 +5,8 @@ import { accept, newestOf, nextSequence } from './accept.ts'
 import type { BuildResult, BuildStore, Finish } from './build-store.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
-import {
-  isId,
-  keyOf,
-  readArtifact,
-  readArtifacts,
-  readBuild,
-  readBuilds,
-  recipeKey,
-  storable,
-} from './rows.ts'
-import { ended, inFlight, notReported, type Schema } from './schema.ts'
+import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
+import { ended, inFlight, notReported, type Schema, storable } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 

@@ -17,11 +17,6 @@ export function isId(id: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
 }
 
-/** What every database takes as a text: Postgres has no null character. */
-export function storable(text: string): string {
-  return text.replaceAll('\0', '\ufffd').toWellFormed()
-}
-
 /** The form of a repository's name that is compared. */
 export function keyOf(repository: string): string {
   return repository.toLowerCase()

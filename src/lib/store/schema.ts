@@ -127,3 +127,8 @@ export type Queries = Kysely<Schema> | Transaction<Schema>
 export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
 export const notReported = sql<boolean>`builds.reported = 0`
+
+/** What every database takes as a text: Postgres has no null character. */
+export function storable(text: string): string {
+  return text.replaceAll('\0', '\ufffd').toWellFormed()
+}
