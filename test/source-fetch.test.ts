@@ -411,14 +411,14 @@ describe('ssh', () => {
     const { repository, environment, passed } = await withSsh('exec UPLOAD')
     const sha = await repository.commit({ a: '1' })
     const sshKey = "/keys/it's a key"
-    const { fetch, dir, log } = await mirrorsOf({ url, environment, sshKey, token: 'unused' })
+    const { fetch, log } = await mirrorsOf({ url, environment, sshKey, token: 'unused' })
     await fetch('acme/app', sha)
     const options = await passed()
     expect(options).toEqual(
       expect.arrayContaining([
         'BatchMode=yes',
-        'StrictHostKeyChecking=accept-new',
-        `UserKnownHostsFile="${dir}/known_hosts"`,
+        'StrictHostKeyChecking=yes',
+        'UserKnownHostsFile="/keys/known_hosts" ~/.ssh/known_hosts',
         `IdentityFile="${sshKey}"`,
         'IdentitiesOnly=yes',
       ]),
@@ -429,7 +429,8 @@ describe('ssh', () => {
 
   test.each([
     ['git@github.com: Permission denied (publickey).', 'unauthorized', /deploy key/],
-    ['Host key verification failed.', 'unauthorized', /known_hosts/],
+    ['Host key verification failed.', 'unauthorized', /GIT_KNOWN_HOSTS/],
+    ['No user exists for uid 12345', 'unavailable', /over https/],
     ['ERROR: Repository not found.', 'not_found', /private/],
     ['ssh: Could not resolve hostname git.example: Name or service not known', 'unavailable', /name server/],
     ['ssh: connect to host git.example port 22: Connection timed out', 'unavailable', /^$/],

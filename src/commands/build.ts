@@ -10,6 +10,7 @@ const LOCAL: OptionName[] = [
   'github.url',
   ...BUILD_OPTIONS,
   'git.ssh-key',
+  'git.known-hosts',
   'dry',
   'builder',
   'buildkit.addr',

@@ -39,6 +39,7 @@ The log goes to stdout. Exit codes are those of conveyor build.`
     ...configFlags([
       ...BUILD_OPTIONS,
       'git.ssh-key',
+      'git.known-hosts',
       'dry',
       'build.secrets',
       'timeout',

@@ -24,6 +24,7 @@ import { oneLine } from './one-line.ts'
 import { OptionReader } from './option-reader.ts'
 import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
 import { withSecretFiles } from './secret-files.ts'
+import { ACCEPT_NEW } from './source/ssh-hosts.ts'
 
 /** Everything that can be set, checked. What is secret in it never leaves the process in a message. */
 export interface Config {
@@ -41,7 +42,7 @@ export interface Config {
   allow: string[]
   github: { token: string | null; secret: string | null; apiUrl: string }
   /** `environment` is where git gets its PATH, proxies and ssh agent from. */
-  git: { url: string; sshKey: string | null; environment: NodeJS.ProcessEnv }
+  git: { url: string; sshKey: string | null; knownHosts: string | null; environment: NodeJS.ProcessEnv }
   /** As `--registry` gave it; image-name.ts reads it. */
   registry: string
   latest: LatestPolicy
@@ -111,6 +112,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
     git: {
       url: places.gitUrl,
       sshKey: options.text('git.ssh-key'),
+      knownHosts: options.text('git.known-hosts'),
       environment: process.env,
     },
     registry: options.get(
@@ -124,6 +126,8 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
     given: {
       ...options.given(BUILD_OPTIONS),
       ...(places.enterpriseSsh && { GIT_URL: places.enterpriseSsh }),
+      // A file of this machine is none of the image's.
+      ...(options.text('git.known-hosts') === ACCEPT_NEW && { GIT_KNOWN_HOSTS: ACCEPT_NEW }),
     },
     packing: packingConfig(options),
     buildNetwork: options.name('build.network', 'network, such as host or none'),

@@ -70,6 +70,11 @@ export const OPTIONS = {
     help: 'where repositories are fetched from; ssh: git@github.com:{repository}.git [default: the server of --github.url, https://github.com/{repository}.git]',
   },
   'git.ssh-key': { env: 'GIT_SSH_KEY', value: 'file', help: 'private key for fetching over ssh' },
+  'git.known-hosts': {
+    env: 'GIT_KNOWN_HOSTS',
+    value: 'file|accept-new',
+    help: "keys of ssh servers, as in ~/.ssh/known_hosts; accept-new believes the first key that is seen [default: GitHub's published keys; for others known_hosts beside the ssh key and that of the machine]",
+  },
   registry: {
     env: 'REGISTRY',
     default: 'docker.io',

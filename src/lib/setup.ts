@@ -71,6 +71,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     url: config.git.url,
     ...(config.github.token ? { token: config.github.token } : {}),
     ...(config.git.sshKey ? { sshKey: config.git.sshKey } : {}),
+    ...(config.git.knownHosts ? { knownHosts: config.git.knownHosts } : {}),
     environment: config.git.environment,
   }
   const source = gitMirrors({ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log })

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Dockerode from 'dockerode'
 import type { Config } from '../config.ts'
@@ -73,7 +74,9 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
       throw new ConveyorError('unavailable', 'not made without an engine')
     })
   if (data !== null) {
+    const knownHosts = await readFile(join(options.sshDir, 'known_hosts'), 'utf8').catch(() => null)
     const files = {
+      ...(knownHosts && { '.ssh/known_hosts': knownHosts }),
       ...(keys && { [`.ssh/${PRIVATE_KEY}`]: keys.privateKey, [`.ssh/${PUBLIC_KEY}`]: keys.publicKey }),
       ...(logins && { '.docker/config.json': logins.config }),
     }

@@ -11,6 +11,7 @@ export type SwarmSecrets = Readonly<Record<string, string>>
 export const SWARM_SECRETS: SwarmSecrets = {
   'conveyor.id_rsa': '/var/run/conveyor/.ssh/id_rsa',
   'conveyor.id_rsa.pub': '/var/run/conveyor/.ssh/id_rsa.pub',
+  'conveyor.known_hosts': '/var/run/conveyor/.ssh/known_hosts',
   'conveyor.config.json': '/var/run/conveyor/.docker/config.json',
 }
 

@@ -6,6 +6,7 @@ import { isAtLeast } from '../at-least.ts'
 import type { Config } from '../config.ts'
 import { Git } from '../source/git.ts'
 import { remoteOf } from '../source/git-remote.ts'
+import { ACCEPT_NEW } from '../source/ssh-hosts.ts'
 import { broken, type Check, type Finding, ok } from './check.ts'
 
 /** The oldest that Conveyor is tested with. */
@@ -28,7 +29,7 @@ async function version(git: Git, signal: AbortSignal): Promise<Finding> {
 
 async function transport(
   git: Git,
-  { git: { url, sshKey, environment }, github, dataDir }: Config,
+  { git: { url, sshKey, knownHosts, environment }, github, dataDir }: Config,
   signal: AbortSignal,
 ) {
   const token = github.token ?? undefined
@@ -46,6 +47,12 @@ async function transport(
   if (url.startsWith('file:')) return ok(`${url}, on this machine`)
   const PATH = environment.PATH ?? ''
   if (!(await runs('ssh', ['-V'], PATH, signal))) return broken(`there is no ssh for ${url}`, INSTALL_SSH)
+  if (knownHosts !== null && knownHosts !== ACCEPT_NEW && !(await isThere(knownHosts, constants.R_OK))) {
+    return broken(
+      `--git.known-hosts (GIT_KNOWN_HOSTS) ${knownHosts} can not be read`,
+      `Correct its path, or give ${ACCEPT_NEW}`,
+    )
+  }
   if (sshKey !== null) return key(url, sshKey, PATH, signal)
   return ok(`${url}, with ${environment.SSH_AUTH_SOCK ? 'the ssh agent' : 'the keys that ssh finds itself'}`)
 }

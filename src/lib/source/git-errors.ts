@@ -69,16 +69,33 @@ const RULES: Rule[] = [
       }),
   },
   {
-    pattern: /Host key verification failed|HOST IDENTIFICATION HAS CHANGED/i,
+    pattern: /HOST IDENTIFICATION HAS CHANGED/,
     error: ({ repository, host, cause }) =>
       new ConveyorError(
         'unauthorized',
-        `the ssh host key of ${host} is not the one known for ${repository}`,
+        `the ssh host key of ${host} is not the one known for ${repository}: somebody else may be answering`,
         {
-          hint: 'If the change is right, remove its line from known_hosts in the mirrors folder',
+          hint: `If the change is right, put the new key into the file of --git.known-hosts (GIT_KNOWN_HOSTS), or where it was known`,
           cause,
         },
       ),
+  },
+  {
+    pattern: /Host key verification failed/i,
+    error: ({ repository, host, cause }) =>
+      new ConveyorError('unauthorized', `the ssh host key of ${host} is not known, for ${repository}`, {
+        hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan ${host} shows it, and the people of ${host} whether it is right. accept-new takes the first one that is seen`,
+        cause,
+      }),
+  },
+  {
+    pattern: /No user exists for uid/,
+    error: ({ cause }) =>
+      new ConveyorError('unavailable', 'ssh does not run as a user that /etc/passwd does not know', {
+        hint: 'Fetch over https (--git.url), or run Conveyor as a user who is there',
+        retryable: false,
+        cause,
+      }),
   },
   {
     pattern: /Permission denied \(|no supported authentication methods/i,

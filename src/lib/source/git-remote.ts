@@ -1,7 +1,7 @@
-import { join } from 'node:path'
 import { ConveyorError } from '../errors.ts'
 import { percentDecoded } from '../util/percent.ts'
 import { GitFailure } from './git.ts'
+import { sshHosts } from './ssh-hosts.ts'
 
 export interface RemoteOptions {
   /** Address of any repository, with `{repository}` in it: https://, http://, ssh://, file:// or user@host:path. */
@@ -10,6 +10,8 @@ export interface RemoteOptions {
   token?: string | undefined
   /** Private key file for ssh; ssh's own choice otherwise. */
   sshKey?: string | undefined
+  /** File with the keys of ssh servers, or `accept-new`; else see ssh-hosts.ts. */
+  knownHosts?: string | undefined
 }
 
 /** How to reach the git server: everything that a `git fetch` needs besides what to fetch. */
@@ -21,6 +23,8 @@ export interface Remote {
   env: Record<string, string>
   /** How to reach it where it answers with a redirect; null where that is no question. */
   redirected: Pick<Remote, 'config' | 'env'> | null
+  /** To be done before it is asked. */
+  prepare?: () => Promise<void>
   /** What must never be shown. */
   secrets: string[]
   /** Whether credentials are sent that could be wrong. */
@@ -32,14 +36,14 @@ const PLACEHOLDER = '{repository}'
 const STALLED_SECONDS = 30
 
 /**
- * @param dir where ssh's known_hosts file is kept.
+ * @param dir where files for ssh are kept.
  * @throws ConveyorError `invalid` when the template can not be used.
  */
-export function remoteOf({ url: template, token, sshKey }: RemoteOptions, dir: string): Remote {
+export function remoteOf({ url: template, token, ...ssh }: RemoteOptions, dir: string): Remote {
   const form = /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
   if (!template.includes(PLACEHOLDER) || !form) throw badTemplate(template)
   if (form === 'http' || form === 'https') return httpRemote(template, token)
-  if (form === 'ssh' || form === 'scp') return sshRemote(template, sshKey, dir)
+  if (form === 'ssh' || form === 'scp') return sshRemote(template, ssh, dir)
   if (form === 'file') return { ...base(template, 'this machine'), env: { GIT_ALLOW_PROTOCOL: 'file' } }
   throw badTemplate(template)
 }
@@ -49,6 +53,7 @@ export async function askRemote<T>(
   remote: Remote,
   run: (how: Pick<Remote, 'config' | 'env'>) => Promise<T>,
 ): Promise<T> {
+  await remote.prepare?.()
   try {
     return await run(remote)
   } catch (error) {
@@ -126,19 +131,24 @@ function parse(template: string): URL {
   }
 }
 
-function sshRemote(template: string, key: string | undefined, dir: string): Remote {
+function sshRemote(
+  template: string,
+  { sshKey, knownHosts }: Pick<RemoteOptions, 'sshKey' | 'knownHosts'>,
+  dir: string,
+): Remote {
+  const host = /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(template)?.[1] ?? 'ssh'
+  const hosts = sshHosts(host, { knownHosts, sshKey }, dir)
   const options = [
     'BatchMode=yes',
-    // The first key that a host shows is remembered; a different one later is refused.
-    'StrictHostKeyChecking=accept-new',
-    `UserKnownHostsFile="${join(dir, 'known_hosts')}"`,
+    ...hosts.options,
     'ConnectTimeout=20',
     'ServerAliveInterval=15',
     'ServerAliveCountMax=3',
-    ...(key === undefined ? [] : [`IdentityFile="${key}"`, 'IdentitiesOnly=yes']),
+    ...(sshKey === undefined ? [] : [`IdentityFile="${sshKey}"`, 'IdentitiesOnly=yes']),
   ]
   return {
-    ...base(template, /^(?:ssh:\/\/)?(?:[^@/]*@)?([^:/]+)/.exec(template)?.[1] ?? 'ssh'),
+    ...base(template, host),
+    ...(hosts.prepare && { prepare: hosts.prepare }),
     config: [['protocol.version', '2']],
     env: {
       GIT_ALLOW_PROTOCOL: 'ssh',

@@ -183,19 +183,23 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   }
 }
 
-/** Collects the end of stderr, without progress lines (those that end in a carriage return). */
+/**
+ * Collects the end of stderr, without progress lines: those that end in a carriage return alone. Lines of ssh end
+ * in one and a line feed.
+ */
 function keepStderr(stream: Readable, { secrets = [], onStderr }: GitOptions): () => string {
   let kept = ''
   let line = ''
   stream.setEncoding('utf8').on('data', (text: string) => {
-    const pieces = (line + text).split(/(?<=[\r\n])/)
-    line = /[\r\n]$/.test(pieces.at(-1) ?? '') ? '' : (pieces.pop() ?? '').slice(-STDERR_KEPT)
+    // A carriage return at the end may be the first half of a line's end.
+    const pieces = (line + text).split(/(?<=\n|\r(?!\n|$))/)
+    line = pieces.at(-1)?.endsWith('\n') ? '' : (pieces.pop() ?? '').slice(-STDERR_KEPT)
     for (const piece of pieces) {
       onStderr?.(redact(piece.trimEnd(), secrets))
-      if (!piece.endsWith('\r')) kept = (kept + piece).slice(-STDERR_KEPT)
+      if (!piece.endsWith('\r')) kept = (kept + piece.replace(/\r\n$/, '\n')).slice(-STDERR_KEPT)
     }
   })
-  return () => redact(kept + line, secrets).trim()
+  return () => redact(line.endsWith('\r') ? kept : kept + line, secrets).trim()
 }
 
 function redact(text: string, secrets: readonly string[]): string {

@@ -1,0 +1,132 @@
+import { execFile } from 'node:child_process'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { type GitMirrorsOptions, gitMirrors } from '../src/lib/source/git-mirrors.ts'
+import { createGitRepository } from './support/git-repository.ts'
+import { basicEnv } from './support/processes.ts'
+import { type SshServer, startSshServer } from './support/ssh-server.ts'
+import { type TempDir, tempDir } from './support/temp.ts'
+
+/** Which ssh servers are believed: the real ssh, and a server that shows it a key. */
+
+const run = promisify(execFile)
+
+let scratch: TempDir
+let server: SshServer
+let sha: string
+beforeAll(async () => {
+  scratch = await tempDir()
+  const repository = await createGitRepository(join(scratch.path, 'acme/app.git'), '')
+  sha = await repository.commit({ a: '1' })
+  server = await startSshServer(scratch.path)
+})
+afterAll(async () => {
+  await server[Symbol.asyncDispose]()
+  await scratch[Symbol.asyncDispose]()
+})
+
+async function fetchWith(options: Partial<GitMirrorsOptions>) {
+  const dir = await tempDir()
+  onTestFinished(() => dir[Symbol.asyncDispose]())
+  const source = gitMirrors({
+    dir: dir.path,
+    url: server.urlTemplate,
+    environment: { ...basicEnv(), ...options.environment },
+    ...options,
+  })
+  const before = server.logins
+  return {
+    dir: dir.path,
+    fetched: await source.fetch('acme/app', sha).then(
+      (commit) => commit.sha,
+      ({ kind, message, hint }) => ({ kind, message, hint }),
+    ),
+    loggedIn: server.logins > before,
+  }
+}
+
+async function file(content: string, name = 'known_hosts'): Promise<string> {
+  const dir = await tempDir()
+  onTestFinished(() => dir[Symbol.asyncDispose]())
+  await writeFile(join(dir.path, name), content)
+  return join(dir.path, name)
+}
+
+/** A key that is somebody else's. */
+async function strangeKey(): Promise<string> {
+  const key = join(dirname(await file('')), 'key')
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
+  return (await readFile(`${key}.pub`, 'utf8')).split(' ').slice(0, 2).join(' ')
+}
+
+test('a key that nobody has vouched for is not believed, and we say nothing to its server', async () => {
+  const { fetched, loggedIn } = await fetchWith({})
+  expect(fetched).toEqual({
+    kind: 'unauthorized',
+    message: 'the ssh host key of 127.0.0.1 is not known, for acme/app',
+    hint: 'Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan 127.0.0.1 shows it, and the people of 127.0.0.1 whether it is right. accept-new takes the first one that is seen',
+  })
+  expect(loggedIn).toBe(false)
+})
+
+test('one that is in the file is believed', async () => {
+  const { fetched } = await fetchWith({ knownHosts: await file(server.knownHosts) })
+  expect(fetched).toBe(sha)
+})
+
+test('so is one in the file beside our own key, where builder images have theirs', async () => {
+  const sshKey = join(dirname(await file(server.knownHosts)), 'id_ed25519')
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', sshKey])
+  expect((await fetchWith({ sshKey })).fetched).toBe(sha)
+})
+
+test('another one than that in the file is not', async () => {
+  const knownHosts = await file(`[127.0.0.1]:${server.port} ${await strangeKey()}\n`)
+  const { fetched, loggedIn } = await fetchWith({ knownHosts })
+  expect(fetched).toMatchObject({
+    kind: 'unauthorized',
+    message:
+      'the ssh host key of 127.0.0.1 is not the one known for acme/app: somebody else may be answering',
+  })
+  expect(loggedIn).toBe(false)
+})
+
+test('accept-new takes the first one, and remembers it', async () => {
+  const { fetched, dir } = await fetchWith({ knownHosts: 'accept-new' })
+  expect(fetched).toBe(sha)
+  // Debian's ssh hashes the names.
+  const { stdout } = await run('ssh-keygen', [
+    ...['-F', `[127.0.0.1]:${server.port}`, '-f', join(dir, 'known_hosts')],
+  ])
+  expect(stdout).toContain(server.knownHosts.trim().split(' ')[2])
+})
+
+test('who answers as github.com has to have a key that GitHub has published', async () => {
+  // Leads ssh to our server, as whoever controls the network would.
+  const ssh = await file(
+    `#!/bin/sh\nexec /usr/bin/ssh -o HostName=127.0.0.1 -o Port=${server.port} -o HostKeyAlias=github.com "$@"\n`,
+    'ssh',
+  )
+  await chmod(ssh, 0o755)
+  const PATH = `${dirname(ssh)}:${process.env.PATH}`
+  const url = 'git@github.com:{repository}.git'
+  const { fetched, loggedIn, dir } = await fetchWith({ url, environment: { ...basicEnv(), PATH } })
+  expect(fetched).toMatchObject({
+    kind: 'unauthorized',
+    message: expect.stringContaining('somebody else may'),
+  })
+  expect(loggedIn).toBe(false)
+
+  // The fingerprints as GitHub's documentation has them.
+  const { stdout } = await run('ssh-keygen', ['-l', '-f', join(dir, 'github_known_hosts')])
+  expect(stdout.match(/SHA256:\S+/g)).toEqual([
+    'SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU',
+    'SHA256:p2QAMXNIC1TJYWeIOttrVc98/R1BUFWu3/LiyKgUfQM',
+    'SHA256:uNiVztksCsDhcc0u9e8BujQXVUpKZIDTMczCvj3tD2s',
+  ])
+  const own = await file(`github.com ${server.knownHosts.split(' ').slice(1).join(' ')}`)
+  const known = await fetchWith({ url, environment: { ...basicEnv(), PATH }, knownHosts: own })
+  expect(known.fetched).toBe(sha)
+})

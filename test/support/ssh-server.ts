@@ -1,0 +1,69 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import ssh2 from 'ssh2'
+import { gitEnv } from './git-repository.ts'
+import { tempDir } from './temp.ts'
+
+/** An ssh server that lets anybody run `git upload-pack` on the repositories below a folder, and nothing else. */
+export interface SshServer extends AsyncDisposable {
+  readonly port: number
+  /** `ssh://git@127.0.0.1:PORT/{repository}.git` */
+  readonly urlTemplate: string
+  /** Its line in known_hosts. */
+  readonly knownHosts: string
+  /** How often somebody came as far as to say who they are, which comes after the host's key. */
+  readonly logins: number
+}
+
+const run = promisify(execFile)
+
+/** @param root folder with `owner/name.git` */
+export async function startSshServer(root: string): Promise<SshServer> {
+  const dir = await tempDir('conveyor-ssh-')
+  const keyFile = join(dir.path, 'host_key')
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', keyFile])
+  const [type, key] = (await readFile(`${keyFile}.pub`, 'utf8')).split(' ')
+  let logins = 0
+  const server = new ssh2.Server({ hostKeys: [await readFile(keyFile)] }, (client) => {
+    client.on('error', () => {}) // ssh hangs up on a key that it does not know
+    client.on('authentication', (context) => {
+      logins++
+      context.accept()
+    })
+    client.on('session', (accept) => {
+      accept().on('exec', (acceptExec, reject, { command }) => {
+        const name = /^git-upload-pack '\/?([\w-]+\/[\w-]+)\.git'$/.exec(command)?.[1]
+        if (!name) return reject()
+        const channel = acceptExec()
+        const git = spawn('git', ['upload-pack', join(root, `${name}.git`)], { env: gitEnv() })
+        channel.pipe(git.stdin)
+        git.stdout.pipe(channel, { end: false })
+        git.once('close', (code) => {
+          channel.exit(code ?? 1)
+          channel.end()
+        })
+      })
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  return {
+    port,
+    urlTemplate: `ssh://git@127.0.0.1:${port}/{repository}.git`,
+    knownHosts: `[127.0.0.1]:${port} ${type} ${key}\n`,
+    get logins() {
+      return logins
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = once(server, 'close')
+      server.close()
+      await closed
+      await dir[Symbol.asyncDispose]()
+    },
+  }
+}
