@@ -1,0 +1,55 @@
+import { readFile } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { projectRoot, start } from './support/processes.ts'
+
+/** Machines on which people start the program. */
+
+async function run(command: string[], env: NodeJS.ProcessEnv = {}) {
+  const [program = '', ...args] = command
+  await using running = await start(program, args, { env: { PATH: process.env.PATH, ...env } })
+  const { code } = await running.exited
+  return { code, stdout: running.stdout(), stderr: running.stderr() }
+}
+
+test('a Node that is too old is named, with the one that is needed', async () => {
+  // As on Node 20, where npm only warns: the same version, told by the one that runs here.
+  const old = 'Object.defineProperty(process.versions, "node", { value: "20.20.2" })'
+  const { code, stdout, stderr } = await run([
+    ...[process.execPath, '--import', `data:text/javascript,${encodeURIComponent(old)}`],
+    ...[`${projectRoot}bin/run.js`, '--help'],
+  ])
+  const { engines } = JSON.parse(await readFile(`${projectRoot}package.json`, 'utf8')) as {
+    engines: { node: string }
+  }
+  const needed = engines.node.replace('>=', '')
+  expect(stderr).toMatch(
+    /^conveyor needs Node \d+\.\d+ or newer, and \/\S+ is v\S+\. Install a newer one: \S+\n$/,
+  )
+  expect(stderr).toContain(`Node ${needed} or newer`)
+  expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
+  // Nothing that an old one lacks is imported by name, nor anything of ours, before the versions are compared.
+  const text = await readFile(`${projectRoot}bin/run.js`, 'utf8')
+  expect(text.match(/^import .*/gm)).toEqual([
+    "import { readFileSync } from 'node:fs'",
+    "import * as modules from 'node:module'",
+    "import { userInfo } from 'node:os'",
+  ])
+})
+
+test.each([
+  ['as OpenShift starts containers', { HOME: '/' }],
+  ['without any HOME', {}],
+])('a user whom /etc/passwd does not know, %s', async (_, env) => {
+  const nobody = ['setpriv', '--reuid=54321', '--regid=54321', '--clear-groups']
+  // It may read the checkout, wherever that is.
+  const reader = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
+  const conveyor = [process.execPath, `${projectRoot}bin/run.js`]
+  const help = await run([...nobody, ...reader, ...conveyor, 'server', '--help'], env)
+  expect(help).toMatchObject({ code: 0, stderr: '' })
+  expect(help.stdout).toContain('--data-dir=<dir>')
+  const server = await run([...nobody, ...reader, ...conveyor, 'server'], env)
+  expect(server.code).toBe(3)
+  expect(server.stderr.replace(/\s+(›\s+)?/g, ' ')).toMatch(
+    /Error: cannot create database \/\S+: EACCES: permission denied, .* or give another folder with --data-dir/,
+  )
+})
