@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { ConveyorError, type ErrorKind } from './errors.ts'
 import type { Credentials } from './server/auth.ts'
 import type { Problem } from './server/problems.ts'
+import { percentDecoded } from './util/percent.ts'
 
 /** A connection that failed or broke: nothing is known to be wrong with the request itself. */
 export class Dropped extends Error {
@@ -191,7 +192,7 @@ function parseBaseUrl(text: string): URL {
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
     // It may hold a password, so it is not repeated.
     throw new ConveyorError('invalid', "the server's URL is not of the form http://host or https://host", {
-      hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080',
+      hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080; a login with / ? or # in it goes into CONVEYOR_AUTH',
     })
   }
   if (!url.pathname.endsWith('/')) url.pathname += '/'
@@ -201,7 +202,7 @@ function parseBaseUrl(text: string): URL {
 
 function credentialsOf(url: URL): Credentials | null {
   if (url.username === '' && url.password === '') return null
-  return { username: decodeURIComponent(url.username), password: decodeURIComponent(url.password) }
+  return { username: percentDecoded(url.username), password: percentDecoded(url.password) }
 }
 
 function kindOf(status: number): ErrorKind {

@@ -1,8 +1,10 @@
 import { resolve } from 'node:path'
 import type { Config } from './config.ts'
 import { ConveyorError } from './errors.ts'
+import { postgresUrl } from './postgres-url.ts'
 import { sqsUrl } from './queue/sqs-url.ts'
 import { parseRegistryFlag } from './registry/image-name.ts'
+import { percentDecoded } from './util/percent.ts'
 
 /** The kinds of values that options have. Each gives what it reads, or undefined when that can not be meant. */
 
@@ -81,9 +83,9 @@ export function database(text: string): Config['db'] | undefined {
   return file ? { kind: 'sqlite', file: resolve(file) } : postgres(text)
 }
 
-/** A connection URI, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS */
-export function postgres(text: string): { kind: 'postgres'; url: string } | undefined {
-  return /^postgres(ql)?:\/\/./.test(text) && URL.canParse(text) ? { kind: 'postgres', url: text } : undefined
+function postgres(text: string): { kind: 'postgres'; url: string } | undefined {
+  const url = postgresUrl(text)
+  return url === undefined ? undefined : { kind: 'postgres', url }
 }
 
 /** Whether a text may be a URL with a password in it, however it is spelled. */
@@ -92,10 +94,11 @@ export function hasPassword(text: string): boolean {
   return (text.includes('://') && login.includes(':')) || /[?&]password=./.test(text)
 }
 
-/** The password of a URL, as it is written there and as it is meant. */
+/** The password of a URL, as it is written there and as it is meant; Postgres takes it as a parameter, too. */
 export function passwordsOf(url: string | null): string[] {
-  const password = url && URL.canParse(url) ? new URL(url).password : ''
-  return password === '' ? [] : [...new Set([password, decodeURIComponent(password)])]
+  const { password = '', searchParams } = URL.parse(url ?? '') ?? {}
+  const all = [password, percentDecoded(password), searchParams?.get('password') ?? '']
+  return [...new Set(all)].filter((one) => one !== '')
 }
 
 /** As Dockerfiles name stages and images. */

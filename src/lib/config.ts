@@ -23,6 +23,7 @@ import { githubPlaces } from './github-places.ts'
 import { oneLine } from './one-line.ts'
 import { OptionReader } from './option-reader.ts'
 import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
+import { POSTGRES_FORM } from './postgres-url.ts'
 import { withSecretFiles } from './secret-files.ts'
 import { ACCEPT_NEW } from './source/ssh-hosts.ts'
 
@@ -92,7 +93,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
 
   const dataDir = resolve(options.text('data-dir') ?? DEFAULT_DATA_DIR)
   const db =
-    options.get('db', 'sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME', database) ??
+    options.get('db', `sqlite://FILE or ${POSTGRES_FORM}`, database) ??
     ({ kind: 'sqlite', file: join(dataDir, 'conveyor.db') } as const)
   const places = githubPlaces(options)
   const config = {
@@ -141,7 +142,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
       ) ?? ({ kind: db.kind === 'postgres' ? 'postgres' : 'stdout' } as const),
     queue: options.get(
       'queue',
-      'memory://, postgres://, postgres://USER:PASSWORD@HOST/NAME, sqs://HOST/PATH, or sqs:// with SQS_QUEUE_URL',
+      `memory://, postgres://, sqs://HOST/PATH, sqs:// with SQS_QUEUE_URL, or ${POSTGRES_FORM}`,
       (v) => queue(v, process.env.SQS_QUEUE_URL),
     ),
     db,

@@ -16,12 +16,11 @@ export function explainPostgres(thrown: unknown, where: string): ConveyorError {
     if (/SASL|password must be/.test(reason)) {
       return problem('unauthorized', 'asks for a password', { hint: 'Give it in the URL of the database' })
     }
-    return problem('unavailable', 'does not answer', {
-      hint: 'Check that the Postgres server runs and that its host and port are right',
-    })
+    return explainConnection(thrown, problem)
   }
   if (code.startsWith('28')) {
-    return problem('unauthorized', 'refuses the login', { hint: 'Check user and password in its URL' })
+    const tls = code === '28000' ? '; one that wants TLS is asked with ?sslmode=verify-full' : ''
+    return problem('unauthorized', 'refuses the login', { hint: `Check user and password in its URL${tls}` })
   }
   if (code === '3D000') {
     return problem('not_found', 'does not exist', { hint: 'Create it (createdb), or correct the name' })
@@ -42,6 +41,59 @@ export function explainPostgres(thrown: unknown, where: string): ConveyorError {
   // Connection, transaction rolled back, resources, server going down or standing by, system.
   const passes = /^(08|40|53|55|57|58)|^25006$/.test(code)
   return problem('unavailable', 'failed', { retryable: passes })
+}
+
+type Problem = (kind: ConveyorError['kind'], what: string, options?: ErrorOptions) => ConveyorError
+
+/** Says whom a certificate comes from, or that nobody of those we know has signed it: https://nodejs.org/api/tls.html#x509-certificate-error-codes */
+const UNTRUSTED = [
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]
+
+/** What went wrong before the server could say anything. */
+function explainConnection(thrown: unknown, problem: Problem): ConveyorError {
+  const code = codeOf(thrown)
+  const final = (what: string, hint: string) => problem('unavailable', what, { hint, retryable: false })
+  if (UNTRUSTED.includes(code)) {
+    return final(
+      'has a certificate that is not trusted',
+      'Give that of its authority, or its own if it is self-signed: ?sslmode=verify-full&sslrootcert=FILE in its URL',
+    )
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return final('has a certificate for other names', 'Use one of those as the host in its URL')
+  }
+  if (code.startsWith('CERT_') || ['INVALID_PURPOSE', 'INVALID_CA', 'PATH_LENGTH_EXCEEDED'].includes(code)) {
+    return final('has a certificate that is not valid', 'Have a new one made, for a server')
+  }
+  if ((code === 'ENOENT' || code === 'EACCES') && syscallOf(thrown) === 'open') {
+    return final('cannot be connected to', 'Correct the file in its URL: sslrootcert, sslcert or sslkey')
+  }
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return problem('unavailable', 'has a host name that is not known here', {
+      hint: 'Check the host in its URL, and the name server of this machine',
+    })
+  }
+  // Of pg itself: it has no code.
+  if (reasonOf(thrown) === 'The server does not support SSL connections') {
+    return final('has no TLS', 'Leave sslmode out of its URL, or switch ssl on at the server')
+  }
+  return problem('unavailable', 'does not answer', {
+    hint: 'Check that the Postgres server runs and that its host and port are right',
+  })
+}
+
+function codeOf(thrown: unknown): string {
+  if (thrown instanceof AggregateError && thrown.errors.length > 0) return codeOf(thrown.errors[0])
+  return (thrown as NodeJS.ErrnoException).code ?? ''
+}
+
+function syscallOf(thrown: unknown): string {
+  return (thrown as NodeJS.ErrnoException).syscall ?? ''
 }
 
 /** Whether a transaction was rolled back only because of another one at the same time. */

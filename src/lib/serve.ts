@@ -55,7 +55,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
       `can not listen on ${config.host}:${config.port}: ${(error as Error).message}`,
       {
         cause: error,
-        hint: 'Give another --port (PORT), or stop what uses it',
+        hint: listenHint((error as NodeJS.ErrnoException).code),
       },
     )
   }
@@ -81,6 +81,13 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
+}
+
+/** What to do where the server cannot listen. */
+function listenHint(code: string | undefined): string {
+  if (code === 'EADDRINUSE') return 'Give another --port (PORT), or stop what uses it'
+  if (code === 'EACCES') return 'Give a --port (PORT) from 1024 on, or the right to use those below'
+  return 'Give an address of this machine as --host (HOST), or 0.0.0.0 for all of them'
 }
 
 /**

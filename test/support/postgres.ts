@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
+import type { TlsFiles } from './certificates.ts'
 import { basicEnv, freePort, type Running, start } from './processes.ts'
 import { tempDir } from './temp.ts'
 
@@ -13,6 +14,8 @@ export interface PostgresOptions {
    * the server's user (postgres or nobody, where we are root) has to be able to get there.
    */
   dir?: string
+  /** What it shows to clients that want TLS. */
+  tls?: Pick<TlsFiles, 'cert' | 'key'>
   /** Further settings of the server, as `postgres -c name=value` takes them. */
   settings?: Record<string, string>
 }
@@ -59,6 +62,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
   const { code } = await initdb.exited
   if (code !== 0) throw new Error(`initdb ended with status ${code}: ${initdb.stderr()}`)
 
+  if (options.tls) await own(options.tls, folder.path, user)
   const port = await freePort()
   const settings = {
     listen_addresses: '127.0.0.1',
@@ -68,6 +72,13 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     log_min_messages: 'warning',
     // A crash of the server alone loses nothing without these: what it wrote is the system's to keep.
     ...(options.fsync !== true && { fsync: 'off', full_page_writes: 'off' }),
+    ...(options.tls && {
+      ...{
+        ssl: 'on',
+        ssl_cert_file: join(folder.path, 'tls.pem'),
+        ssl_key_file: join(folder.path, 'tls.key'),
+      },
+    }),
     ...options.settings,
   }
   const given = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
@@ -101,6 +112,18 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
       server = await serve()
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/** Copies for the server, which takes only a key of its own. */
+async function own({ cert, key }: Pick<TlsFiles, 'cert' | 'key'>, folder: string, user: User | null) {
+  for (const [from, name] of [
+    [cert, 'tls.pem'],
+    [key, 'tls.key'],
+  ] as const) {
+    const file = join(folder, name)
+    await writeFile(file, await readFile(from), { mode: 0o600 })
+    if (user) await chown(file, user.uid, user.gid)
   }
 }
 

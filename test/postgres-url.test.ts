@@ -1,0 +1,203 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseConfig, secretsOf } from '../src/lib/config.ts'
+import { Postgres } from '../src/lib/postgres.ts'
+import { makeCertificates } from './support/certificates.ts'
+import { startPostgres, type TestPostgres } from './support/postgres.ts'
+import { runConveyor } from './support/processes.ts'
+import { type TempDir, tempDir } from './support/temp.ts'
+
+/** The URL of a database as people write it, and what is said when nobody can be reached at it. */
+
+const run = promisify(execFile)
+
+let scratch: TempDir
+let server: TestPostgres
+let url: URL
+beforeAll(async () => {
+  scratch = await tempDir()
+  await makeCertificates(scratch.path)
+  const authority = { cert: join(scratch.path, 'server.pem'), key: join(scratch.path, 'server.key') }
+  server = await startPostgres({ tls: authority })
+  url = new URL(await server.database())
+})
+afterAll(async () => {
+  await server[Symbol.asyncDispose]()
+  await scratch[Symbol.asyncDispose]()
+})
+
+/** Logs in with the URL, as the program reads it. */
+async function answer(db: string): Promise<unknown> {
+  const config = parseConfig({ db })
+  if (config.db.kind !== 'postgres') throw new Error('that is no database of Postgres')
+  const postgres = new Postgres({ url: config.db.url })
+  try {
+    return await postgres.query('select current_user as name')
+  } catch (error) {
+    const { kind, message, hint, retryable } = error as Record<string, unknown>
+    return { kind, message, hint, retryable }
+  } finally {
+    await postgres.close()
+  }
+}
+
+describe('a password', () => {
+  const taken = [
+    'a%b',
+    '%',
+    'a%40b',
+    'p@ss',
+    'a:b',
+    'a%zz%20',
+    '100%ff',
+    'a b',
+    "it's+&=[]",
+    'ü%',
+    'a%2Fb',
+    'a\\b',
+  ]
+  test.each(taken)('%s is read as it is written', async (written) => {
+    // What is percent-encoded is decoded where it can be; a % of its own stays.
+    const meant = { 'a%40b': 'a@b', 'a%zz%20': 'a%zz ', 'a%2Fb': 'a/b' }[written] ?? written
+    const admin = new pg.Client({ connectionString: url.href })
+    await admin.connect()
+    try {
+      await admin.query('drop role if exists somebody')
+      await admin.query(`create role somebody login password ${pg.escapeLiteral(meant)}`)
+    } finally {
+      await admin.end()
+    }
+    const db = `postgres://somebody:${written}@${url.host}${url.pathname}`
+    expect(await answer(db)).toEqual([{ name: 'somebody' }])
+    expect(secretsOf(parseConfig({ db }))).toContain(meant)
+  })
+
+  test.each(['a/b', 'a#b', 'a?b', '12/3', '12#3', '12?3', 'a@b/c'])(
+    '%s is refused, and explained',
+    (password) => {
+      for (const name of ['db', 'queue']) {
+        const given = `postgres://me:${password}@db.lan/conveyor`
+        const parse = () => parseConfig({ db: 'postgres://db.lan/x', [name]: given })
+        expect(parse).toThrow(
+          /is "postgres:\/\/\[redacted\]@db\.lan\/conveyor": expected .*%2F for \/, %3F for \? and %23/,
+        )
+      }
+    },
+  )
+
+  test.each([
+    'postgres://db.lan/x?user=me@azure&password=hush',
+    'postgresql://db.lan?user=a@b',
+    'postgres:///x?host=/run',
+  ])('an @ elsewhere is none of a password: %s', (db) =>
+    expect(parseConfig({ db }).db).toEqual({ kind: 'postgres', url: db }),
+  )
+
+  test('as a parameter is a secret, too', () => {
+    expect(secretsOf(parseConfig({ db: 'postgres://db.lan/x?password=hush' }))).toEqual(['hush'])
+  })
+})
+
+describe('nobody is reached', () => {
+  const at = (host: string, query = '') => `postgres://me:hush@${host}/x${query}`
+
+  test('as its certificate is of an authority that we do not know', async () => {
+    const error = await answer(`${url.href}?sslmode=verify-full`)
+    expect(error).toEqual({
+      kind: 'unavailable',
+      message: expect.stringMatching(/^database \S+ has a certificate that is not trusted: unable to verify/),
+      hint: 'Give that of its authority, or its own if it is self-signed: ?sslmode=verify-full&sslrootcert=FILE in its URL',
+      retryable: false,
+    })
+    // The advice helps.
+    const authority = join(scratch.path, 'ca.pem')
+    expect(await answer(`${url.href}?sslmode=verify-full&sslrootcert=${authority}`)).toEqual([
+      { name: 'conveyor' },
+    ])
+    expect(await answer(`${url.href}?sslmode=verify-full&sslrootcert=/not/there`)).toMatchObject({
+      message: expect.stringContaining('cannot be connected to: ENOENT'),
+      hint: 'Correct the file in its URL: sslrootcert, sslcert or sslkey',
+      retryable: false,
+    })
+  })
+
+  test('as its certificate signs itself, and has another name', async () => {
+    const own = { cert: join(scratch.path, 'own.pem'), key: join(scratch.path, 'own.key') }
+    const made = [
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-days',
+      '1',
+      '-subj',
+      '/CN=db',
+      '-addext',
+      'subjectAltName=DNS:db',
+    ]
+    await run('openssl', ['req', '-x509', ...made, '-keyout', own.key, '-out', own.cert])
+    await using other = await startPostgres({ tls: own })
+    const there = await other.database()
+    expect(await answer(`${there}?sslmode=verify-full`)).toMatchObject({
+      message: expect.stringContaining('has a certificate that is not trusted: self-signed certificate'),
+    })
+    const trusted = `${there}?sslmode=verify-full&sslrootcert=${own.cert}`
+    expect(await answer(trusted)).toMatchObject({
+      message: expect.stringContaining('has a certificate for other names: '),
+      hint: 'Use one of those as the host in its URL',
+      retryable: false,
+    })
+  })
+
+  test('as its host has no address', async () => {
+    expect(await answer(at('db.invalid'))).toMatchObject({
+      message: expect.stringContaining(
+        'database postgres://db.invalid/x has a host name that is not known here',
+      ),
+      hint: 'Check the host in its URL, and the name server of this machine',
+      retryable: true,
+    })
+  })
+
+  test('as nothing listens there', async () => {
+    expect(await answer(at('127.0.0.1:1'))).toMatchObject({
+      message: expect.stringContaining('does not answer'),
+      hint: 'Check that the Postgres server runs and that its host and port are right',
+    })
+  })
+
+  test('as it has no TLS', async () => {
+    await using plain = await startPostgres()
+    expect(await answer(`${await plain.database()}?sslmode=verify-full`)).toMatchObject({
+      message: expect.stringContaining('has no TLS'),
+      retryable: false,
+    })
+  })
+})
+
+test.each([
+  [
+    'an address of another machine',
+    ['--host', '192.0.2.1'],
+    /Give an address of this machine as --host \(HOST\)/,
+  ],
+  [
+    'a name without an address',
+    ['--host', 'here.invalid'],
+    /Give an address of this machine as --host \(HOST\)/,
+  ],
+])('the server cannot listen on %s, which is not its port', async (_, flags, hint) => {
+  const env = { DATA_DIR: join(scratch.path, 'data'), DOCKER_HOST: 'tcp://127.0.0.1:1' }
+  const { code, stderr } = await runConveyor(['server', '--port', '0', ...flags], { env })
+  expect(code).toBe(3)
+  expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toMatch(hint)
+})
+
+test('nor on a port that is taken', async () => {
+  const env = { DATA_DIR: join(scratch.path, 'data'), DOCKER_HOST: 'tcp://127.0.0.1:1' }
+  const flags = ['--host', '127.0.0.1', '--port', `${server.port}`]
+  const { stderr } = await runConveyor(['server', ...flags], { env })
+  expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain('Give another --port (PORT), or stop what uses it')
+})
