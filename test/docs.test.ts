@@ -8,7 +8,8 @@ import { OPTIONS } from '../src/lib/options.ts'
 import { projectRoot } from './support/processes.ts'
 
 const COMMANDS = { bootstrap: Bootstrap, build: Build, server: Server, worker: Worker }
-const documents = readdirSync(`${projectRoot}docs`).filter((name) => name.startsWith('deploy'))
+const all = readdirSync(`${projectRoot}docs`).filter((name) => name.endsWith('.md'))
+const documents = all.filter((name) => name.startsWith('deploy'))
 const textOf = (name: string) => readFileSync(`${projectRoot}docs/${name}`, 'utf8')
 
 /** Calls of our commands, a line each, with what was continued on the next ones. */
@@ -45,8 +46,23 @@ test('links between the documents lead somewhere', () => {
         .replace(/[^\w\- ]/g, '')
         .replaceAll(' ', '-'),
     )
-  for (const name of documents) {
-    const inside = [...textOf(name).matchAll(/\]\(#([^)]+)\)/g)].map(([, anchor]) => anchor)
-    for (const anchor of inside) expect(anchors(textOf(name))).toContain(anchor)
+  for (const name of all) {
+    for (const [, file, anchor] of textOf(name).matchAll(/\]\(([\w-]+\.md)?(?:#([^)]+))?\)/g)) {
+      if (file !== undefined) expect(all, `${name} leads to ${file}`).toContain(file)
+      if (anchor !== undefined) expect(anchors(textOf(file ?? name)), name).toContain(anchor)
+    }
   }
+})
+
+test('SECURITY.md names tests that there are, and how many packages are needed', () => {
+  const text = textOf('SECURITY.md')
+  const promises = text.slice(text.indexOf('## What is promised'), text.indexOf('## What is not'))
+  const tests = readdirSync(`${projectRoot}test`)
+  const named = [...promises.matchAll(/`([a-z]+(?:-[a-z]+)*)`/g)].map(([, name]) => `${name}.test.ts`)
+  expect(named.length).toBeGreaterThan(10)
+  for (const name of named) expect(tests).toContain(name)
+  const { dependencies } = JSON.parse(readFileSync(`${projectRoot}package.json`, 'utf8')) as {
+    dependencies: Record<string, string>
+  }
+  expect(text).toContain(`\n${Object.keys(dependencies).length} packages at run time`)
 })
