@@ -79,6 +79,33 @@ describe('conveyor build', () => {
     expect(anew.stderr).toContain(', no cache')
   })
 
+  test('a git tag is looked up where it was pushed; no tag of an image moves but by a push', async () => {
+    const { sha, git } = await commit('acme/cli-tag')
+    world.github.setHead('acme/cli-tag', 'main', 'a'.repeat(40))
+    const who = ['-c', 'user.name=A', '-c', 'user.email=a@example.com']
+    await git.git(...who, 'tag', '-a', '-m', 'first', 'v1.0', sha)
+    const { code, stdout, stderr } = await build(['acme/cli-tag:v1.0'])
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${await imageOf('acme/cli-tag', sha)}\n` })
+    expect(stderr).toContain('tag v1.0 is not moved: no push announced the git tag v1.0\n')
+    expect(await world.digest('acme/cli-tag', 'v1.0')).toBeNull()
+    // Once it was pushed, it is built as that push.
+    await world.push(server, { repository: 'acme/cli-tag', sha, tag: 'v1.0' })
+    const again = await build(['acme/cli-tag:v1.0', '--no-cache'])
+    expect(await world.digest('acme/cli-tag', 'v1.0')).toBe(again.stdout.trim().split('@')[1])
+  })
+
+  test('a short sha is explained', async () => {
+    const { sha } = await commit('acme/cli-short')
+    world.github.setHead('acme/cli-short', 'main', sha)
+    const short = sha.slice(0, 7)
+    const { code, stderr } = await build([`acme/cli-short:${short}`])
+    expect(code).toBe(2)
+    expect(unwrapped(stderr)).toBe(
+      `Error: acme/cli-short has no branch and no git tag "${short}". Name a commit by all of its digits, as \`git rev-parse ${short}\` prints them`,
+    )
+    expect(unwrapped((await build([`acme/cli-short@${short}`])).stderr)).toContain('is not a full commit id')
+  })
+
   test('--detach prints the id at once; who asks then joins, and sees the whole log', async () => {
     await using gate = await startGate()
     const { sha } = await commit('acme/cli-join', `RUN ${gate.command()}\n`)

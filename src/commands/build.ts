@@ -38,7 +38,8 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
   static override args = {
     target: Args.string({
       required: true,
-      description: 'what to build: OWNER/NAME:SHA, OWNER/NAME@SHA or OWNER/NAME:BRANCH',
+      description:
+        'what to build: OWNER/NAME:SHA, OWNER/NAME@SHA, OWNER/NAME:BRANCH, or a git tag in place of the branch',
     }),
   }
   static override flags = {

@@ -1,4 +1,4 @@
-import { toConveyorError } from '../errors.ts'
+import { ConveyorError, toConveyorError } from '../errors.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
@@ -45,8 +45,45 @@ export async function placeOrder(order: Order, parts: OrderParts): Promise<Place
     return placeCommit({ repository: await spelling(order.repository, parts), sha, ref }, parts)
   // Taken first, so that a push during the look-up counts as newer than what is found.
   const sequence = await parts.store.reserveSequence()
-  const head = await parts.forge.branchHead(order.repository, ref?.name ?? '')
+  const name = ref?.name ?? ''
+  let head: string
+  try {
+    head = await parts.forge.branchHead(order.repository, name)
+  } catch (error) {
+    if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
+    return placeOther({ repository: await spelling(order.repository, parts), name }, error, parts)
+  }
   return { repository: await spelling(order.repository, parts), sha: head, ref, sequence }
+}
+
+/**
+ * What is no branch may be a git tag: its commit is built. The docker tag of that name belongs to the push of the git
+ * tag, as `latest` does: an old release that is built once more must not become the latest.
+ * @throws ConveyorError where it is none: what is known of the branch, or how a commit is to be named
+ */
+async function placeOther(
+  { repository, name }: { repository: string; name: string },
+  noBranch: ConveyorError,
+  parts: OrderParts,
+): Promise<PlacedOrder> {
+  const tag: Ref = { kind: 'tag', name }
+  const found = await parts.history.head(repository, tag).catch((error: unknown) => {
+    if (error instanceof ConveyorError) return null
+    throw error
+  })
+  if (found === null) throw shortSha(repository, name) ?? noBranch
+  const { sha } = found
+  if (await parts.store.announced(repository, sha, tag)) return { repository, sha, ref: tag }
+  const placed = await placeCommit({ repository, sha, ref: null }, parts)
+  const own = withheld([parts.names.tag(tag)], `no push announced the git tag ${name}`)
+  return { ...placed, withheld: [...own, ...(placed.withheld ?? [])] }
+}
+
+function shortSha(repository: string, name: string): ConveyorError | null {
+  if (!/^[0-9a-f]{4,63}$/i.test(name)) return null
+  return new ConveyorError('not_found', `${repository} has no branch and no git tag "${name}"`, {
+    hint: `Name a commit by all of its digits, as \`git rev-parse ${name}\` prints them`,
+  })
 }
 
 /**
