@@ -275,6 +275,12 @@ describe('parseConfig', () => {
   test.each([
     [{ port: '80000' }, '--port (PORT) is "80000": expected a port number from 0 to 65535'],
     [{ url: 'conveyor.dev' }, '--url (BASE_URL) is "conveyor.dev": expected an http:// or https:// URL'],
+    ...['https://x.dev/?a=b', 'https://x.dev/#a', 'https://x.dev?', 'https://me:x@x.dev'].flatMap(
+      (one): [Record<string, unknown>, string][] => [
+        [{ url: one }, '--url (BASE_URL) is "https://'],
+        [{ 'github.url': one }, '--github.url (GITHUB_URL) is "https://'],
+      ],
+    ),
     [{ latest: 'never' }, '--latest (LATEST) is "never": expected always or default-branch'],
     [
       { timeout: '20' },

@@ -189,14 +189,17 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
 
 function parseBaseUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null
-  if (url?.protocol !== 'http:' && url?.protocol !== 'https:') {
+  if ((url?.protocol !== 'http:' && url?.protocol !== 'https:') || /[?#]/.test(text)) {
     // It may hold a password, so it is not repeated.
-    throw new ConveyorError('invalid', "the server's URL is not of the form http://host or https://host", {
-      hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080; a login with / ? or # in it goes into CONVEYOR_AUTH',
-    })
+    throw new ConveyorError(
+      'invalid',
+      "the server's URL is not of the form http://host[/path] or https://host[/path]",
+      {
+        hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080; a login with / ? or # in it goes into CONVEYOR_AUTH',
+      },
+    )
   }
   if (!url.pathname.endsWith('/')) url.pathname += '/'
-  url.search = url.hash = ''
   return url
 }
 

@@ -22,6 +22,11 @@ export function httpUrl(text: string): string | undefined {
   return ok ? text.replace(/\/+$/, '') : undefined
 }
 
+/** What other paths are put after: nothing may come between. */
+export function baseUrl(text: string): string | undefined {
+  return /[?#]/.test(text) ? undefined : httpUrl(text)
+}
+
 export function gitUrl(text: string): string | undefined {
   if (!text.includes('{repository}') || /\s/.test(text)) return undefined
   if (/^[\w.-]+@[\w.-]+:[^/]?/.test(text)) return text

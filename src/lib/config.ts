@@ -5,10 +5,10 @@ import type { LatestPolicy } from './build/publish.ts'
 import { type BuildOptions, buildOptions } from './build-options.ts'
 import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
 import {
+  baseUrl,
   DAY_MS,
   database,
   duration,
-  httpUrl,
   isHostPattern,
   logger,
   parseCredentials,
@@ -99,7 +99,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
   const config = {
     host: options.text('host'),
     port: options.get('port', 'a port number from 0 to 65535', wholeNumber(0, 65_535)),
-    url: options.get('url', 'an http:// or https:// URL', httpUrl),
+    url: options.get('url', 'an http:// or https:// URL without a login, ? and #', baseUrl),
     auth: options.get('auth', 'user:pass, or none', (v) => (v === 'none' ? v : parseCredentials(v))),
     allowedHosts: options.list('allowed-hosts', 'names of hosts, without port', isHostPattern),
     allow: options.list('allow', 'OWNER/NAME with * for any characters, such as acme/*', isRepositoryPattern),

@@ -1,4 +1,4 @@
-import { gitUrl, httpUrl } from './config-values.ts'
+import { baseUrl, gitUrl } from './config-values.ts'
 import type { OptionReader } from './option-reader.ts'
 
 /** Where GitHub is: its API, and its repositories. */
@@ -18,7 +18,7 @@ const GITHUB = 'https://github.com/{repository}.git'
  * who runs GitHub Enterprise means no repositories of github.com. What cannot be told is to be given.
  */
 export function githubPlaces(options: OptionReader): GitHubPlaces {
-  const api = options.get('github.url', 'an http:// or https:// URL without a user name in it', httpUrl)
+  const api = options.get('github.url', 'an http:// or https:// URL without a login, ? and #', baseUrl)
   const git = options.get(
     'git.url',
     'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',

@@ -35,7 +35,7 @@ const SECURITY_HEADERS = {
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { store, logs, log, arrivalMs = ARRIVAL_MS } = options
   const app = fastify({
-    rewriteUrl: rewriteWebhook,
+    rewriteUrl: (request) => rewriteWebhook(request) ?? belowBase(request.url ?? '/', options.baseUrl()),
     bodyLimit: 64 * 1024,
     // For sending a request; answers may take hours. GitHub gives up after 10 s itself.
     requestTimeout: arrivalMs,
@@ -88,6 +88,17 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.get('/', async (_request, reply) => reply.type(TEXT).send(welcome(options)))
   refuseOtherMethods()
   return app
+}
+
+/**
+ * The path of a request below that of the base URL. A proxy before us may have taken that off already, so what is not
+ * below it is taken as it is.
+ */
+function belowBase(url: string, baseUrl: string): string {
+  const base = (URL.parse(baseUrl)?.pathname ?? '').replace(/\/+$/, '')
+  const rest = url.slice(base.length)
+  if (base === '' || !url.startsWith(base) || !/^([/?]|$)/.test(rest)) return url
+  return rest.startsWith('/') ? rest : `/${rest}`
 }
 
 /** As JSON, or as text for whoever opens the page in a browser. */

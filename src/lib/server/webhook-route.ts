@@ -17,10 +17,10 @@ const NO_ROOM = 'Too many webhooks are on their way here that have not come to t
 
 const FIX_SECRET = 'Give the webhook on GitHub the same secret as Conveyor (GITHUB_SECRET)'
 
-/** People point hooks at any path of a server: whatever names a GitHub event is one. */
-export function rewriteWebhook(request: IncomingMessage): string {
+/** People point hooks at any path of a server: whatever names a GitHub event is one. Null for what does not. */
+export function rewriteWebhook(request: IncomingMessage): string | null {
   const isWebhook = request.method === 'POST' && request.headers['x-github-event'] !== undefined
-  return isWebhook ? WEBHOOK_PATH : (request.url ?? '/')
+  return isWebhook ? WEBHOOK_PATH : null
 }
 
 /**
