@@ -123,13 +123,44 @@ describe('hostile ignore files hold the event loop for no longer than others', (
     ['10,000 exceptions', `*\n${many(10_000, (i) => `!d${i % 100}/x${i}`).join('\n')}`, ordinary, 0],
     ['stars against long names', `${many(1000, () => '*a*b').join('\n')}\n${'*a'.repeat(400)}*b`, long, 200],
     ['classes against long names', `${'[a-c]'.repeat(800)}*${'[^x]'.repeat(800)}`, long, 0],
-    ['a path that goes back all the time', `${'a'.repeat(400_000)}${'/b/..'.repeat(100_000)}`, long, 200],
-    ['stars alone', '*'.repeat(1 << 20), ordinary, 0],
-    ['a class of a megabyte', `[${'a-b'.repeat(300_000)}`.concat(']'), ordinary, 20_000],
+    [
+      'paths that go back all the time',
+      many(16, (i) => `${'a'.repeat(30_000 + i)}${'/b/..'.repeat(7000)}`).join('\n'),
+      long,
+      200,
+    ],
+    ['stars alone', many(16, (i) => '*'.repeat(65_000 + i)).join('\n'), ordinary, 0],
+    ['long classes', many(16, (i) => `[${'a-b'.repeat(21_000)}${i}]`).join('\n'), ordinary, 20_000],
+    ['classes with wildcards', many(16, (i) => `${'[?x]'.repeat(16_000)}${i}`).join('\n'), ordinary, 20_000],
   ])('%s', async (_, text, names, kept) => {
     const turn = longestTurn()
     const selection = await listEntries(names.map(file), await parseDockerignore(text), new Pace())
     expect(selection.files).toHaveLength(kept)
+    expect(turn.ms()).toBeLessThan(150)
+  })
+
+  test('lines of 64 KiB are refused, as Docker does it', async () => {
+    const text = (bytes: number) => `a\n${'é'.repeat((bytes - 1) / 2)}b\n`
+    await parseDockerignore(text(65_535))
+    await expect(parseDockerignore(text(65_537))).rejects.toMatchObject({
+      kind: 'build_failed',
+      message: '.dockerignore, line 2 is longer than 64 KiB',
+    })
+  })
+
+  test.each([
+    ['many patterns with several wildcards', many(150_000, (i) => `**/${i}?*`).join('\n')],
+    ['patterns that take too long for a long path', many(600, (i) => `${'*?'.repeat(200)}z${i}*`).join('\n')],
+  ])('%s are refused', async (_, text) => {
+    const turn = longestTurn()
+    const work = async () => {
+      const ignore = await parseDockerignore(text)
+      await listEntries(long.map(file), ignore, new Pace())
+    }
+    await expect(work()).rejects.toMatchObject({
+      kind: 'build_failed',
+      message: '.dockerignore has too many patterns with several wildcards',
+    })
     expect(turn.ms()).toBeLessThan(150)
   })
 

@@ -104,6 +104,17 @@ describe('selectEntries', () => {
     expect(turn.ms()).toBeLessThan(100)
   })
 
+  test.each([
+    ['very many', Array.from({ length: 20_000 }, (_, i) => `*?${i}*`)],
+    ['very long ones', ['[?x]'.repeat(65_000)]],
+    ['many for a long path', Array.from({ length: 2000 }, (_, i) => `*?${i}*`)],
+  ])('patterns that would take too long are not compared: %s', async (_, follow) => {
+    const { entries } = memoryContext({ ['a'.repeat(4000)]: '', b: '' })
+    const turn = longestTurn()
+    expect(await selectEntries(entries, { follow, include: [] })).toHaveLength(2)
+    expect(turn.ms()).toBeLessThan(150)
+  })
+
   test('with a pattern that is malformed, or may be, everything is sent: BuildKit says what is wrong', async () => {
     expect(await select(['a[', 'b'])).toEqual(await select([]))
     expect(await select(['[-]x'])).toEqual(await select([]))

@@ -2,7 +2,7 @@ import { posix } from 'node:path'
 import { Pace } from '../pace.ts'
 import type { ContextEntry } from '../source/source.ts'
 import { compileGlob } from '../util/glob.ts'
-import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
+import { type GroupedGlob, MAX_WORK, PatternSet } from '../util/pattern-set.ts'
 import { trimSpace } from '../util/trim-space.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */
@@ -18,6 +18,8 @@ export interface WantedPaths {
  * than that builds wait.
  */
 const MAX_COMPARISONS = 4_000_000
+/** Paths have 4095 bytes at most: patterns that are much longer are not read. */
+const MAX_PATTERN = 16_384
 /** As many symlinks as Linux follows in one path, for each that is named. */
 const MAX_LINKS = 40
 /** What symlinks may lead to, in characters of all paths together; beyond, everything is sent. */
@@ -34,7 +36,8 @@ export async function selectEntries(
 ): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
   if (follow.length === 0 && include.length === 0) return entries
-  if (isTooMuch([...follow, ...include], entries)) return entries
+  const named = [...follow, ...include]
+  if (named.some(({ length }) => length > MAX_PATTERN) || isTooMuch(named, entries)) return entries
   const pace = new Pace(signal)
   const followed = await new Following(await Tree.of(entries, pace), pace).all(follow)
   if (!followed) return entries
@@ -175,16 +178,20 @@ async function matching(
 ): Promise<ContextEntry[]> {
   const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
   const globs: GroupedGlob[] = []
+  let work = 0
   for (const pattern of patterns.filter(isPattern)) {
+    if (pace.isDue) await pace.rest()
     const glob = compileGlob(pattern)
+    work += glob?.work ?? 0
     // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
-    if (!glob) return entries
+    if (!glob || work > MAX_WORK) return entries
     globs.push({ glob, group: 0 })
   }
   const set = await PatternSet.of(globs, 1, pace)
+  let isGivenUp = false
   const isMatch = (path: string) => {
     if (literal.has(path)) return true
-    set.ask(path)
+    isGivenUp ||= !set.ask(path)
     return set.has(0)
   }
   const wanted = new Set<ContextEntry>()
@@ -195,6 +202,7 @@ async function matching(
     while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
     const { path } = entry
     const whole = above.at(-1)?.whole || isMatch(path)
+    if (isGivenUp) return entries
     if (whole) {
       // Above a directory that is wanted all are.
       for (let i = above.length - 1; i >= 0; i--) {

@@ -26,8 +26,9 @@ function decoded(values: string[]): string[] | null {
 }
 
 const SEPARATOR = ', '
-/** More pieces than this of one header are not put together in all ways. */
+/** More pieces than this of one header are not put together in all ways, nor ones that come to more characters. */
 const MAX_PIECES = 64
+const MAX_CHARACTERS = 150_000
 
 /**
  * Several values of one key arrive as one string, joined by `, `, which a value may have in itself. So where there
@@ -38,7 +39,8 @@ function separated(values: string[], entries: readonly ContextEntry[]): string[]
   const all = values.flatMap((value) => value.split(SEPARATOR))
   const torn = all.length > 1 && all.some((piece) => piece.lastIndexOf('[') > piece.lastIndexOf(']'))
   if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return pieces(values)
-  if (all.length > MAX_PIECES) return null
+  if (all.length > MAX_PIECES || all.join(SEPARATOR).length * all.length ** 2 > 6 * MAX_CHARACTERS)
+    return null
   const rows = all.flatMap((_, from) =>
     all.slice(from).map((_, more) => all.slice(from, from + more + 1).join(SEPARATOR)),
   )

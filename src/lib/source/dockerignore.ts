@@ -1,7 +1,7 @@
 import { ConveyorError } from '../errors.ts'
 import { Pace } from '../pace.ts'
 import { compileGlob, type Glob } from '../util/glob.ts'
-import { type GroupedGlob, PatternSet } from '../util/pattern-set.ts'
+import { type GroupedGlob, MAX_WORK, PatternSet } from '../util/pattern-set.ts'
 import { trimSpace } from '../util/trim-space.ts'
 
 /**
@@ -38,7 +38,8 @@ interface Pattern {
 /**
  * Reads the text of an ignore file.
  * @param name how errors call the file.
- * @throws ConveyorError `build_failed` naming file, line and pattern when a pattern is malformed.
+ * @throws ConveyorError `build_failed` naming file, line and pattern when a pattern is malformed; as do `excludes` and
+ * `judge` when a path would take too long.
  */
 export async function parseDockerignore(
   text: string,
@@ -48,22 +49,39 @@ export async function parseDockerignore(
   const patterns: Pattern[] = []
   /** A line that follows itself, however often, changes nothing. */
   let last: string | undefined
-  let number = 0
-  await pace.forEach(linesOf(text.replace(/^\uFEFF/, '')), (whole) => {
+  let [number, work, switches] = [0, 0, 0]
+  for (const whole of linesOf(text.replace(/^\uFEFF/, ''))) {
+    if (pace.isDue) await pace.rest()
     number += 1
+    if (whole.length > MAX_LINE || Buffer.byteLength(whole) > MAX_LINE) throw tooLong(name, number)
     // Only a # in the very first column makes a comment.
     const line = whole.startsWith('#') ? '' : trimSpace(whole)
-    if (line === '' || line === last) return
+    if (line === '' || line === last) continue
     last = line
     const cleaned = cleanPattern(line)
-    if (cleaned === '') return
+    if (cleaned === '') continue
     const pattern = parsePattern(cleaned)
     if (!pattern) throw malformed(name, number, line)
+    work += pattern.glob.work
+    if (work > MAX_WORK) throw tooMuch(name)
+    if (pattern.exception !== patterns.at(-1)?.exception) switches += 1
+    if (switches > MAX_SWITCHES) throw tooMixed(name)
     patterns.push(pattern)
+  }
+  return dockerignore(patterns, name, pace)
+}
+
+/** In bytes: Docker refuses longer lines, too (bufio.MaxScanTokenSize, with the newline). */
+const MAX_LINE = 65_535
+
+function tooLong(name: string, number: number): ConveyorError {
+  return new ConveyorError('build_failed', `${name}, line ${number} is longer than 64 KiB`)
+}
+
+function tooMuch(name: string): ConveyorError {
+  return new ConveyorError('build_failed', `${name} has too many patterns with several wildcards`, {
+    hint: 'Name folders, or what files begin or end with',
   })
-  const switches = patterns.filter((one, i) => one.exception !== patterns[i - 1]?.exception).length
-  if (switches > MAX_SWITCHES) throw tooMixed(name)
-  return dockerignore(patterns, pace)
 }
 
 /** From patterns to exceptions and back: each may change the verdict on every path once more. */
@@ -134,7 +152,7 @@ function clean(path: string): string {
  * Patterns of one kind that follow each other are a run. Within one it makes no difference which of them matches: a
  * directory that one of them matched is excluded, or brought back, with all that is in it.
  */
-async function dockerignore(patterns: readonly Pattern[], pace: Pace): Promise<Dockerignore> {
+async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pace): Promise<Dockerignore> {
   /** Whether the run is one of exceptions. */
   const runs: boolean[] = []
   const inRuns: GroupedGlob[] = []
@@ -153,7 +171,7 @@ async function dockerignore(patterns: readonly Pattern[], pace: Pace): Promise<D
     const above = parent?.matched ?? nothing
     let matched = above
     let excluded = false
-    matching.ask(path)
+    if (!matching.ask(path)) throw tooMuch(name)
     for (let run = 0; run < runs.length; run++) {
       const exception = runs[run] ?? false
       const bit = 1 << (run & 31)

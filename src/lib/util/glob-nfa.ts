@@ -2,7 +2,7 @@ import { type Fixed, GAP } from './glob-steps.ts'
 
 const SLASH = 47
 /** Code points whose masks are kept: a path may have other ones every time. */
-const MASKS_KEPT = 512
+const MASKS_KEPT = 128
 
 /**
  * Follows all ways through a pattern at once, one bit each: time in proportion to the path, and to a 32nd of the
@@ -12,9 +12,9 @@ const MASKS_KEPT = 512
  */
 export function nfaOf(
   fixed: readonly Fixed[],
-  gaps: Uint8Array,
+  gaps: readonly number[],
 ): (path: string, start: number, end: number) => boolean {
-  const words = (fixed.length + 32) >>> 5
+  const words = wordsOf(fixed)
   const bits = (holds: (index: number) => boolean) => {
     const set = new Int32Array(words)
     for (let i = 0; i < gaps.length; i++) if (holds(i)) set[i >>> 5] = (set[i >>> 5] ?? 0) | (1 << (i & 31))
@@ -52,6 +52,11 @@ export function nfaOf(
     }
     return ((at[last] ?? 0) & lastBit) !== 0
   }
+}
+
+/** How many words of 32 bits the characters take. */
+export function wordsOf(fixed: readonly Fixed[]): number {
+  return (fixed.length + 32) >>> 5
 }
 
 /** Which of the characters a code point is. */

@@ -14,7 +14,7 @@ export interface Class {
 export interface Steps {
   fixed: Fixed[]
   /** Of GAP; one more than there are characters. */
-  gaps: Uint8Array
+  gaps: readonly number[]
 }
 
 const SLASH = 47
@@ -75,7 +75,7 @@ export function stepsOf(pattern: string, isExpression: boolean): Steps | null {
       take({ char })
     }
   }
-  return { fixed, gaps: Uint8Array.from(gaps) }
+  return { fixed, gaps }
 }
 
 function charactersOf(meaning: RegExp): Fixed {

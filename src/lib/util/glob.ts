@@ -1,4 +1,4 @@
-import { nfaOf } from './glob-nfa.ts'
+import { nfaOf, wordsOf } from './glob-nfa.ts'
 import { type Fixed, GAP, type Steps, stepsOf } from './glob-steps.ts'
 
 /** A pattern of Docker's matcher. */
@@ -7,6 +7,8 @@ export interface Glob {
   head: string
   tail: string
   literal: boolean
+  /** How many steps each character of a path may take; 0 where few characters of it are looked at. */
+  work: number
   /** Takes time in proportion to the path, whatever pattern and path are. */
   matches(path: string): boolean
 }
@@ -27,22 +29,24 @@ export function compileGlob(pattern: string, isExpression = true): Glob | null {
   const steps = stepsOf(pattern, isExpression && becomesExpression(pattern))
   if (!steps) return null
   const { fixed } = steps
-  if (fixed.length > MAX_CHARACTERS) return { head: '', tail: '', literal: false, matches: () => false }
+  if (fixed.length > MAX_CHARACTERS) return { ...NOTHING }
   const { from, to, gaps } = split(pattern, steps)
   const head = textOf(fixed, 0, from)
   const tail = textOf(fixed, to, fixed.length)
   if (from === fixed.length && gaps[from] === GAP.none) {
-    return { head, tail: '', literal: true, matches: (path) => path === head }
+    return { head, tail: '', literal: true, work: 0, matches: (path) => path === head }
   }
-  const between = betweenOf(fixed.slice(from, to), gaps.slice(from, to + 1))
+  const { between, work } = betweenOf(fixed.slice(from, to), gaps.slice(from, to + 1))
   const least = head.length + tail.length
   const matches = (path: string) =>
     path.length >= least &&
     path.startsWith(head) &&
     path.endsWith(tail) &&
     between(path, head.length, path.length - tail.length)
-  return { head, tail, literal: false, matches }
+  return { head, tail, literal: false, work, matches }
 }
+
+const NOTHING: Glob = { head: '', tail: '', literal: false, work: 0, matches: () => false }
 
 /** Whether Docker's matcher compares a pattern by a regular expression; others by what they begin or end with. */
 function becomesExpression(pattern: string): boolean {
@@ -59,7 +63,10 @@ function becomesExpression(pattern: string): boolean {
 }
 
 /** The characters before the first wildcard and after the last one end at `from` and begin at `to`. */
-function split(pattern: string, { fixed, gaps }: Steps): { from: number; to: number; gaps: Uint8Array } {
+function split(
+  pattern: string,
+  { fixed, gaps }: Steps,
+): { from: number; to: number; gaps: readonly number[] } {
   const isPlain = (index: number) => fixed[index]?.char !== undefined
   let from = 0
   while (from < fixed.length && gaps[from] === GAP.none && isPlain(from)) from++
@@ -73,13 +80,15 @@ function split(pattern: string, { fixed, gaps }: Steps): { from: number; to: num
 /** Whether what is between head and tail, `path` from `start` to `end`, is what a pattern has there. */
 type Between = (path: string, start: number, end: number) => boolean
 
-function betweenOf(fixed: Fixed[], gaps: Uint8Array): Between {
-  if (fixed.length > 0) {
-    return gaps.indexOf(GAP.star, 1) < 0 && gaps.indexOf(GAP.dirs, 1) < 0 && gaps.indexOf(GAP.any, 1) < 0
-      ? endsIn(fixed, betweenOf([], gaps))
-      : nfaOf(fixed, gaps)
-  }
-  switch (gaps[0]) {
+function betweenOf(fixed: Fixed[], gaps: readonly number[]): { between: Between; work: number } {
+  if (fixed.length === 0) return { between: gapOf(gaps[0]), work: 0 }
+  const isOne = ![GAP.star, GAP.dirs, GAP.any].some((gap) => gaps.includes(gap, 1))
+  if (isOne) return { between: endsIn(fixed, gapOf(gaps[0])), work: 0 }
+  return { between: nfaOf(fixed, gaps), work: wordsOf(fixed) }
+}
+
+function gapOf(gap: number | undefined): Between {
+  switch (gap) {
     case GAP.any:
       return () => true
     case GAP.star:

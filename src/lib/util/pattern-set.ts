@@ -8,6 +8,11 @@ export interface GroupedGlob {
   group: number
 }
 
+/** How much the patterns of a set may take of memory, and of time for each character of a path. */
+export const MAX_WORK = 5000
+/** How many steps a question may take, as they are not done in turns: up to a tenth of a second. */
+const MAX_STEPS = 5_000_000
+
 /** Patterns are found by what they begin or end with; as many as these are rather asked one by one. */
 const FEW = 24
 
@@ -23,6 +28,8 @@ export class PatternSet {
   /** By group, the number of the question that it was last answered yes to. */
   readonly #answers: Uint32Array
   #question = 0
+  /** Steps that the question at hand may still take. */
+  #left = 0
 
   private constructor(
     groups: number,
@@ -58,14 +65,19 @@ export class PatternSet {
     return new PatternSet(groups, literal, others, ...indexes)
   }
 
-  /** Finds the groups that match `path`: `has` tells them until the next path is asked for. */
-  ask(path: string): void {
+  /**
+   * Finds the groups that match `path`: `has` tells them until the next path is asked for.
+   * @returns false when it was given up, as that takes too long
+   */
+  ask(path: string): boolean {
     this.#question += 1
+    this.#left = MAX_STEPS
     const literal = this.#literal.get(path)
     if (literal) for (const group of literal) this.#answers[group] = this.#question
     for (const one of this.#globs) this.#try(one, path)
     this.#starts?.of(path, (one) => this.#try(one, path))
     this.#ends?.of(path, (one) => this.#try(one, path))
+    return this.#left >= 0
   }
 
   has(group: number): boolean {
@@ -73,6 +85,8 @@ export class PatternSet {
   }
 
   #try({ glob, group }: GroupedGlob, path: string): void {
-    if (this.#answers[group] !== this.#question && glob.matches(path)) this.#answers[group] = this.#question
+    if (this.#answers[group] === this.#question || this.#left < 0) return
+    this.#left -= glob.work * path.length
+    if (this.#left >= 0 && glob.matches(path)) this.#answers[group] = this.#question
   }
 }
