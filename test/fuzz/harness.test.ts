@@ -1,0 +1,58 @@
+import { describe, expect, test } from 'vitest'
+import { Chance } from './chance.ts'
+import { type Kind, plain, type Subject, type Trial } from './kind.ts'
+import { runKind } from './run.ts'
+
+/** That the fuzz finds what it looks for. */
+
+const PLAN = { seed: 1, from: 0, count: 20 }
+
+function kindOf(run: (input: number) => void | Promise<void>, more: Partial<Subject> = {}): Kind {
+  const draw = (chance: Chance): Trial => {
+    const input = chance.whole(0, 9)
+    return { shown: () => String(input), run: async () => run(input) }
+  }
+  const open = async () => ({ ...(await plain(draw)()), ...more })
+  return { share: 1, parsers: [], open }
+}
+
+describe('what an input must not do is told with the input', () => {
+  test('it throws', async () => {
+    const kind = kindOf((input) => {
+      if (input === 7) throw new TypeError('seven')
+    })
+    const { findings, inputs } = await runKind('x', kind, PLAN)
+    expect(findings.length).toBeGreaterThan(0)
+    expect(findings[0]).toMatchObject({ what: expect.stringContaining('TypeError: seven'), input: '7' })
+    expect(inputs).toBe(20)
+  })
+
+  test('it holds the event loop', async () => {
+    const hold = () => {
+      const until = process.threadCpuUsage().user + 300_000
+      while (process.threadCpuUsage().user < until);
+    }
+    const kind = kindOf(async (input) => {
+      await new Promise((resolve) => setTimeout(resolve, 5))
+      if (input === 7) hold()
+    })
+    const { findings, longestMs } = await runKind('x', kind, PLAN)
+    expect(findings[0]).toMatchObject({ what: expect.stringMatching(/^held the event loop for \d+ ms$/) })
+    expect(longestMs).toBeGreaterThan(250)
+  })
+
+  test('its subject says that something is wrong', async () => {
+    const { findings } = await runKind(
+      'x',
+      kindOf(() => {}, { problem: async () => 'the server is gone' }),
+      PLAN,
+    )
+    expect(findings).toEqual([{ index: 19, what: 'the server is gone', input: expect.anything() }])
+  })
+})
+
+test('the same name gives the same input, another one another', () => {
+  const bytes = (name: string) => new Chance(name).bytes(32).toString('hex')
+  expect(bytes('dockerfile 1 5')).toBe(bytes('dockerfile 1 5'))
+  expect(new Set(['dockerfile 1 5', 'dockerfile 1 6', 'dockerfile 2 5', 'tree 1 5'].map(bytes)).size).toBe(4)
+})

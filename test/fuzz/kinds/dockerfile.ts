@@ -1,0 +1,264 @@
+import { copiedEarly } from '../../../src/lib/dockerfile/copied-early.ts'
+import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
+import { splitDigest } from '../../../src/lib/dockerfile/image-names.ts'
+import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
+import type { Chance } from '../chance.ts'
+import { excerpt, type Kind, plain } from '../kind.ts'
+import { mutated, textOf } from '../mutate.ts'
+
+/** As much as a Dockerfile may have: see MAX_DOCKERFILE of git-context.ts. */
+const LONGEST = 1 << 20
+
+const SUBSTITUTIONS = [
+  ...[
+    'BASE',
+    'BASE:-alpine',
+    'TAG#v',
+    'TAG%%-*',
+    'BASE/a/b',
+    'BASE//[a]/b',
+    'X:?no',
+    'X+y',
+    'BASE##*/',
+    'BASE%a?',
+  ],
+  ...['BASE/l*/$X', 'BASE//\\*/b', 'X-a', 'X:+b', 'BASE^^', 'BASE%\\}', 'BASE#\\x', ''],
+].map((inner) => `$\{${inner}}`)
+const IMAGES = [
+  ...[
+    'alpine',
+    'node:24',
+    'ghcr.io/acme/app',
+    'registry.lan:5000/a/b:1',
+    '[::1]:5000/a',
+    'scratch',
+    'build',
+    'base',
+  ],
+  ...[
+    'index.docker.io/library/alpine',
+    `alpine@sha256:${'a'.repeat(64)}`,
+    'UPPER',
+    'a//b',
+    '$BASE',
+    '"$BASE"',
+  ],
+  ...["'$BASE'", 'a\\b', ...SUBSTITUTIONS],
+]
+const NAMES = ['BASE', 'TAG', 'X', 'TARGETARCH', 'BUILDPLATFORM', 'A', 'B']
+const STAGES = ['build', 'base', 'Test', 'a.b-c_d', '0', '1', '9', '-1']
+const PATHS = [
+  '.',
+  '/app',
+  'go.mod',
+  'src/',
+  'https://example.com/x',
+  'git@github.com:a/b.git',
+  'x.git',
+  '"a b"',
+  '$X',
+  './a',
+]
+const WORDS = [
+  ...[
+    'FROM ',
+    'from ',
+    ' AS ',
+    ' as ',
+    'ARG ',
+    'ENV ',
+    'COPY ',
+    'ADD ',
+    'RUN ',
+    'ONBUILD ',
+    'WORKDIR ',
+    'LABEL ',
+  ],
+  ...[
+    'MAINTAINER ',
+    'HEALTHCHECK ',
+    'CMD ',
+    'SHELL ',
+    '--from=',
+    '--mount=type=cache,',
+    '--mount=',
+    'from=',
+    'type=cache',
+  ],
+  ...[
+    '--platform=$TARGETPLATFORM ',
+    '--link ',
+    '-- ',
+    '--from ',
+    '# escape=`\n',
+    '# escape=x\n',
+    '# check=skip=all\n',
+  ],
+  ...[
+    '# syntax=docker/dockerfile:1\n',
+    '# syntax=evil/one\n',
+    '#!/bin/sh\n',
+    '\\\n',
+    '`\n',
+    '\n',
+    '<<EOF\n',
+    '<<-EOF\n',
+    '<< EOF\n',
+  ],
+  ...[
+    "<<'EOF'\n",
+    '<<"E O F"\n',
+    'EOF\n',
+    '\tEOF\n',
+    '["a", "b"]',
+    '["a", 1]',
+    '["a"',
+    '[]',
+    '"from=a",b',
+    '""',
+    '"a""b"',
+  ],
+  ...[
+    '${',
+    ':-',
+    '##',
+    '%%',
+    '//',
+    '\\*',
+    '\\?',
+    '\\}',
+    '\\/',
+    '\\"',
+    '=',
+    "'",
+    '"',
+    ...IMAGES,
+    ...NAMES,
+    ...PATHS,
+    ...STAGES,
+  ],
+]
+
+export const dockerfileKind: Kind = {
+  share: 25,
+  parsers: ['dockerfile'],
+  open: plain((chance) => {
+    const dockerfile = chance.percent(1) ? null : drawDockerfile(chance)
+    const settings = {
+      buildArgs: pairs(chance, NAMES, IMAGES),
+      target: chance.percent(30) ? chance.one(STAGES) : null,
+      contexts: pairs(chance, ['alpine', 'build', 'base', 'node', 'alpine::linux/amd64'], CONTEXTS),
+    }
+    return {
+      shown: () => `${excerpt(dockerfile)} with ${JSON.stringify(settings)}`,
+      async run() {
+        readImages(dockerfile, settings)
+        for (const name of externalImages(dockerfile, settings).images) splitDigest(name)
+        copiedEarly(dockerfile)
+        if (dockerfile !== null) stageNames(dockerfile)
+      },
+    }
+  }),
+}
+
+const CONTEXTS = [
+  'docker-image://debian',
+  'docker-image:scratch',
+  'https://example.com/a.git',
+  'docker-image://',
+]
+
+function pairs(chance: Chance, names: readonly string[], values: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    chance.times(0, 2, () => [chance.one([...names, 'BUILDKIT_SYNTAX', '__proto__']), chance.one(values)]),
+  )
+}
+
+/** A Dockerfile as people have them, changed; words of Dockerfiles in any order; or a long one of a few lines. */
+export function drawDockerfile(chance: Chance): string {
+  if (chance.percent(0.7)) return long(chance)
+  if (chance.percent(15)) return textOf(chance, WORDS, chance.size(2000))
+  const text = lines(chance)
+  return chance.percent(60) ? mutated(chance, text, WORDS) : text
+}
+
+function long(chance: Chance): string {
+  const line = chance.one([
+    () => mutated(chance, lines(chance), WORDS),
+    () => textOf(chance, WORDS, chance.whole(1, 100)),
+    () => chance.one(WORDS),
+    () => `${instruction(chance)}\n`,
+    () => `FROM ${chance.one(IMAGES)} AS a\n${instruction(chance)}\n`,
+    () =>
+      `${chance.one(WORDS)}${chance.one([' ', '\t', '\\', '"', '$', '${A', '${A:-', '#', '\n', '(', ',', '--x '])}`,
+  ])()
+  const length = chance.one([1 << 16, (1 << 17) - 100, (1 << 17) + 100, LONGEST])
+  const head = chance.one([
+    '',
+    'FROM a AS a\n',
+    'FROM a\nRUN --mount=type=cache,target=/x y\n',
+    '# syntax=a\n',
+  ])
+  return (
+    head +
+    line.repeat(Math.ceil((length - head.length) / Math.max(1, line.length))).slice(0, length - head.length)
+  )
+}
+
+function lines(chance: Chance): string {
+  const head = chance.one([
+    '',
+    '',
+    '# syntax=docker/dockerfile:1\n',
+    '# escape=`\n',
+    '#!/x\n# syntax = a:1 b\n# escape=\\\n',
+    '\ufeff',
+  ])
+  const args = chance.times(0, 2, () => `ARG ${assignment(chance)}\n`)
+  const stages = chance.times(1, 4, () => stage(chance))
+  return [head, ...args, ...stages].join('')
+}
+
+function stage(chance: Chance): string {
+  const platform = chance.percent(20) ? '--platform=linux/amd64 ' : ''
+  const name = chance.percent(70) ? ` AS ${chance.one(STAGES)}` : ''
+  const first = `FROM ${platform}${chance.one([...IMAGES, ...STAGES])}${name}\n`
+  return [first, ...chance.times(0, 6, () => `${instruction(chance)}\n`)].join('')
+}
+
+function assignment(chance: Chance): string {
+  const value = chance.one([
+    ...IMAGES,
+    ...NAMES.map((name) => `$${name}`),
+    '"a b"',
+    "'c'",
+    'd\\ e',
+    '$A$A',
+    '',
+  ])
+  return chance.percent(15) ? chance.one(NAMES) : `${chance.one(NAMES)}=${value}`
+}
+
+function instruction(chance: Chance): string {
+  const from = chance.one([...STAGES, ...IMAGES])
+  const path = () => chance.one(PATHS)
+  return chance.one([
+    () => `ARG ${chance.times(1, 2, () => assignment(chance)).join(' ')}`,
+    () => `ENV ${chance.times(1, 3, () => assignment(chance)).join(' ')}`,
+    () => `ENV ${chance.one(NAMES)} ${chance.one(IMAGES)}`,
+    () => `COPY --from=${from} ${path()} ${path()}`,
+    () => `COPY ${path()} ${path()} ${path()}`,
+    () => `COPY <<EOF <<-"X" /a\n${path()}\nEOF\n\tX`,
+    () => `COPY ["a", "${path().replaceAll('"', '')}"]`,
+    () => `ADD ${path()} ${path()}`,
+    () => `ADD [ "${path().replaceAll('"', '')}", "b" ] <<EOF`,
+    () => `RUN --mount=type=cache,target=/x make`,
+    () => `RUN --mount=type=bind,from=${from},target=/y --mount="type=cache" make`,
+    () => `RUN --mount='"from=${from}"",type=cache' --mount='type=bind,"from=a"b' --mount='"from=a' x`,
+    () => `RUN --mount='type=bind,"from=${from}"' x`,
+    () => `RUN <<EOF\n${path()}\nEOF`,
+    () => `RUN a \\\n  # comment\n\n  && b`,
+    () => `ONBUILD ${instruction(chance)}`,
+    () => `WORKDIR ${path()}`,
+  ])()
+}

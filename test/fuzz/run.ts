@@ -1,0 +1,82 @@
+import { longestTurn } from '../support/longest-turn.ts'
+import { Chance } from './chance.ts'
+import type { Kind, Subject, Trial } from './kind.ts'
+
+/** The longest that an input may hold the event loop, in milliseconds of computing. */
+export const MOST_MS = 250
+/** The most memory that a process may have had, in bytes. */
+export const MOST_MEMORY = 400 * 2 ** 20
+
+/** Which inputs are tried. */
+export interface Plan {
+  seed: number
+  from: number
+  count: number
+}
+
+/** Something that an input did and must not do. */
+export interface Finding {
+  index: number
+  what: string
+  input: string
+}
+
+/** What became of the inputs of a kind. */
+export interface Outcome {
+  inputs: number
+  seconds: number
+  longestMs: number
+  /** Which input held the event loop longest. */
+  longest: number
+  findings: Finding[]
+  figures: string
+}
+
+/** More of a kind say no more. */
+const MOST_FINDINGS = 10
+/** Inputs between two looks at memory and at what the subject has to say. */
+const BETWEEN_LOOKS = 250
+
+/** Tries inputs one after the other; the same ones for the same name, seed and index. */
+export async function runKind(name: string, kind: Kind, { seed, from, count }: Plan): Promise<Outcome> {
+  const begun = performance.now()
+  const outcome: Outcome = { inputs: 0, seconds: 0, longestMs: 0, longest: from, findings: [], figures: '' }
+  await using subject = await kind.open()
+  for (let index = from; index < from + count; index += 1) {
+    if (outcome.findings.length >= MOST_FINDINGS) break
+    const trial = subject.draw(new Chance(`${name} ${seed} ${index}`))
+    const { ms, problem } = await tried(trial)
+    outcome.inputs += 1
+    if (ms > outcome.longestMs) Object.assign(outcome, { longestMs: ms, longest: index })
+    const isLookDue = outcome.inputs % BETWEEN_LOOKS === 0 || index === from + count - 1
+    const what = problem ?? (isLookDue ? await look(subject) : null)
+    if (what !== null) outcome.findings.push({ index, what, input: trial.shown() })
+  }
+  outcome.seconds = (performance.now() - begun) / 1000
+  outcome.figures = subject.figures?.() ?? ''
+  return outcome
+}
+
+async function tried(trial: Trial): Promise<{ ms: number; problem: string | null }> {
+  const turn = longestTurn()
+  try {
+    await trial.run()
+  } catch (error) {
+    turn.ms()
+    return { ms: 0, problem: `threw ${error instanceof Error ? error.stack : String(error)}` }
+  }
+  const ms = turn.ms()
+  return { ms, problem: ms > MOST_MS ? `held the event loop for ${Math.round(ms)} ms` : null }
+}
+
+let mostMemory = 0
+
+async function look(subject: Subject): Promise<string | null> {
+  const memory = process.resourceUsage().maxRSS * 1024
+  // Said once: it never becomes less.
+  if (memory > MOST_MEMORY && mostMemory <= MOST_MEMORY) {
+    mostMemory = memory
+    return `or one before it took memory: ${Math.round(memory / 2 ** 20)} MiB`
+  }
+  return (await subject.problem?.()) ?? null
+}
