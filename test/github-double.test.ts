@@ -141,7 +141,7 @@ describe('sendPush', () => {
       hash.update(body)
       expect(hash.matches(header('x-hub-signature-256'))).toBe(isRight)
     }
-    const payload = webhookBody(header('content-type'), body)
+    const payload = await webhookBody(header('content-type'), body)
     expect(parseWebhook(header('x-github-event'), header('x-github-delivery'), payload)).toEqual({
       kind: 'build',
       request: {

@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { BuildRequest, PushFacts } from '../build/build.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../build/validate.ts'
 import { ConveyorError } from '../errors.ts'
+import { NotJson, pickedJson, type Wanted } from './picked-json.ts'
 
 /**
  * How GitHub's webhooks are read. Nothing here acts: bytes and headers go in, values come out.
@@ -15,14 +16,22 @@ export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignore
 /** Anywhere in the head commit's message, this builds without any cache. */
 const NO_CACHE = '[docker nocache]'
 
-/** In longer bodies, a position that V8 does not name is not looked for: it would take too long. */
-const LONGEST_SEARCH = 256 * 1024
+/** What is read of a push; see parseWebhook. */
+const READ: Wanted = {
+  ...{ ref: true, before: true, after: true, deleted: true },
+  head_commit: { id: true, tree_id: true, message: true },
+  repository: { full_name: true, fork: true, default_branch: true, pushed_at: true },
+}
 
 /**
- * The payload in a webhook's body: JSON itself, or a form with the JSON in its field `payload`.
+ * The payload in a webhook's body: JSON itself, or a form with the JSON in its field `payload`. Of long ones there is
+ * only what is read of them.
  * @throws ConveyorError `invalid` saying what is wrong, and where, without repeating the body.
  */
-export function webhookBody(contentType: string | undefined, rawBody: Uint8Array | string): unknown {
+export async function webhookBody(
+  contentType: string | undefined,
+  rawBody: Uint8Array | string,
+): Promise<unknown> {
   const type = contentType?.split(';')[0]?.trim().toLowerCase()
   if (type !== 'application/json' && type !== 'application/x-www-form-urlencoded') {
     throw new ConveyorError(
@@ -35,9 +44,21 @@ export function webhookBody(contentType: string | undefined, rawBody: Uint8Array
     throw new ConveyorError('invalid', 'the body is not valid UTF-8')
   }
   const text = typeof rawBody === 'string' ? rawBody : bufferOf(rawBody).toString('utf8')
-  if (type === 'application/json') return parseJson(text, 'the body')
+  const isForm = type !== 'application/json'
+  const [json, what] = isForm ? [payloadField(text), 'the form field "payload"'] : [text, 'the body']
+  return json.length > LONGEST_PARSED ? pick(json, what) : parseJson(json, what)
+}
 
-  return parseJson(payloadField(text), 'the form field "payload"')
+/** Longer texts are read in turns; the parser takes some milliseconds for this one, whatever it is. */
+const LONGEST_PARSED = 256 * 1024
+
+async function pick(text: string, what: string): Promise<unknown> {
+  try {
+    return await pickedJson(text, READ)
+  } catch (error) {
+    if (error instanceof NotJson) throw notJson(text, what, error.position)
+    throw error
+  }
 }
 
 /**
@@ -198,19 +219,24 @@ function parseJson(text: string, what: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    const at = errorPosition(error instanceof Error ? error.message : '', text)
-    const problem = at === text.length ? 'it ends too early,' : 'it goes wrong'
-    const where = at === undefined ? 'within' : `at position ${at} of`
-    throw new ConveyorError('invalid', `${what} is not JSON: ${problem} ${where} ${text.length} characters`)
+    throw notJson(text, what, errorPosition(error instanceof Error ? error.message : '', text))
   }
 }
 
+function notJson(text: string, what: string, at: number): ConveyorError {
+  const problem = at === text.length ? 'it ends too early,' : 'it goes wrong'
+  return new ConveyorError(
+    'invalid',
+    `${what} is not JSON: ${problem} at position ${at} of ${text.length} characters`,
+  )
+}
+
 /** The position that V8 found, and nothing else of its message: that may quote the body. */
-function errorPosition(message: string, text: string): number | undefined {
+function errorPosition(message: string, text: string): number {
   const named = / at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1]
   if (named !== undefined) return Number(named)
   if (/^Unexpected end/.test(message)) return text.length
-  return text.length > LONGEST_SEARCH ? undefined : misplacedToken(text)
+  return misplacedToken(text)
 }
 
 /**

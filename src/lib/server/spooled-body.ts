@@ -20,8 +20,8 @@ export class NoRoom extends Error {}
 export interface SpooledBody {
   /** Whether `X-Hub-Signature-256` is the signature of exactly these bytes. To be asked once. */
   isSignedBy(signature: string | undefined): boolean
-  /** All of it in memory. Call it once, when somebody is to have that much. */
-  bytes(): Promise<Buffer>
+  /** All of it, to make something of it that is smaller. Large ones are in memory one after another. To be called once. */
+  read<T>(use: (bytes: Buffer) => Promise<T>): Promise<T>
 }
 
 /**
@@ -69,8 +69,10 @@ export class BodySpool {
     if (closed) await body.drop()
     return {
       isSignedBy: (signature) => hash?.matches(signature) ?? false,
-      bytes: () => {
-        const read = this.#reading.then(() => body.bytes())
+      read: (use) => {
+        const work = async () => use(await body.bytes())
+        if (!body.isLarge) return work()
+        const read = this.#reading.then(work)
         this.#reading = read.catch(() => {})
         return read
       },
@@ -106,6 +108,10 @@ class Body {
     this.#size = size
     if (this.#file === null) this.#pieces.push(piece)
     else await this.#file.appendFile(piece)
+  }
+
+  get isLarge(): boolean {
+    return this.#file !== null
   }
 
   async bytes(): Promise<Buffer> {

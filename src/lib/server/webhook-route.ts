@@ -8,7 +8,7 @@ import { ConveyorError, toConveyorError } from '../errors.ts'
 import { parseWebhook, webhookBody } from '../forge/github-webhook.ts'
 import type { ServerOptions } from './options.ts'
 import { describeError, refusalStatus, sendError, sendProblem } from './problems.ts'
-import { BodySpool, NoRoom } from './spooled-body.ts'
+import { BodySpool, NoRoom, type SpooledBody } from './spooled-body.ts'
 import { asForgeHasIt } from './unsigned-push.ts'
 
 export const WEBHOOK_PATH = '/webhooks/github'
@@ -76,7 +76,7 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
         const message = 'X-Hub-Signature-256 does not match the body'
         return sendProblem(reply, 401, 'unauthorized', message, FIX_SECRET)
       }
-      return handleDelivery(request, reply, await body.bytes(), options)
+      return handleDelivery(request, reply, body, options)
     },
   }
   app.post('/', route)
@@ -86,12 +86,13 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
 async function handleDelivery(
   request: FastifyRequest,
   reply: FastifyReply,
-  body: Buffer,
+  body: SpooledBody,
   options: ServerOptions,
 ): Promise<FastifyReply> {
   const event = identifier(request, 'x-github-event')
   const delivery = identifier(request, 'x-github-delivery')
-  const parsed = parseWebhook(event, delivery, webhookBody(header(request, 'content-type'), body))
+  const payload = await body.read((bytes) => webhookBody(header(request, 'content-type'), bytes))
+  const parsed = parseWebhook(event, delivery, payload)
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
   const { repository } = parsed.request
