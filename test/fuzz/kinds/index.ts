@@ -1,9 +1,15 @@
 import type { Kind } from '../kind.ts'
 import { dockerfileKind } from './dockerfile.ts'
+import { orderKind } from './order.ts'
 import { patternsKind } from './patterns.ts'
+import { registryKind } from './registry.ts'
+import { webhookKind } from './webhook.ts'
 
 /** All kinds of inputs, by name. */
 export const KINDS: Record<string, Kind> = {
+  webhook: webhookKind,
+  order: orderKind,
   dockerfile: dockerfileKind,
   patterns: patternsKind,
+  registry: registryKind,
 }

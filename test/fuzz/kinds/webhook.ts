@@ -1,0 +1,64 @@
+import { deepEqual } from 'node:assert/strict'
+import { parseWebhook, webhookBody } from '../../../src/lib/forge/github-webhook.ts'
+import { NotJson, pickedJson } from '../../../src/lib/forge/picked-json.ts'
+import { WebhookSignature } from '../../../src/lib/forge/webhook-signature.ts'
+import { excerpt, type Kind, mayRefuse } from '../kind.ts'
+import { WebhookBodies } from '../webhook-bodies.ts'
+
+/** Bodies of webhooks, as they are read. */
+export const webhookKind: Kind = {
+  share: 10,
+  parsers: [
+    'forge/github-webhook.ts',
+    'forge/picked-json.ts',
+    'forge/webhook-signature.ts',
+    'build/validate.ts',
+  ],
+  async open() {
+    const bodies = await WebhookBodies.of('acme/app')
+    return {
+      draw(chance) {
+        const { event, delivery, contentType, body } = bodies.draw(chance)
+        const signature = chance.one(['sha256=', `sha256=${'0'.repeat(64)}`, undefined])
+        return {
+          shown: () => `${event} ${contentType} ${excerpt(body)}`,
+          async run() {
+            const hash = new WebhookSignature(chance.one(['', 'secret']))
+            hash.update(body)
+            if (hash.matches(signature)) throw new Error('a made-up signature is taken')
+            await mayRefuse(async () => parseWebhook(event, delivery, await webhookBody(contentType, body)))
+            if (body.length < 1 << 16) await comparePicked(body.toString())
+          },
+        }
+      },
+      async [Symbol.asyncDispose]() {},
+    }
+  },
+}
+
+const WANTED = { ref: true, deleted: true, repository: { full_name: true, fork: true } } as const
+
+/** What is picked is what JSON.parse has, and nothing is picked of what is no JSON. */
+async function comparePicked(text: string): Promise<void> {
+  const parsed = await tried(() => JSON.parse(text) as unknown)
+  const picked = await tried(() => pickedJson(text, WANTED))
+  deepEqual(picked, 'value' in parsed ? { value: only(parsed.value, WANTED) } : {})
+}
+
+async function tried(read: () => unknown): Promise<{ value?: unknown }> {
+  try {
+    return { value: await read() }
+  } catch (error) {
+    if (error instanceof NotJson || error instanceof SyntaxError) return {}
+    throw error
+  }
+}
+
+function only(value: unknown, wanted: object): unknown {
+  if (Array.isArray(value)) return []
+  if (typeof value !== 'object' || value === null) return value
+  const fields = Object.entries(value).filter(([name]) => Object.hasOwn(wanted, name))
+  return Object.fromEntries(
+    fields.map(([name, one]) => [name, only(one, (wanted as Record<string, object>)[name] ?? {})]),
+  )
+}

@@ -1,0 +1,222 @@
+import { type EventExamples, pushPayload, webhookExamples } from '../support/github-push.ts'
+import type { Chance } from './chance.ts'
+import { mutated, mutatedBytes, ODD } from './mutate.ts'
+
+/** What a webhook is sent with; its signature is right. */
+export interface WebhookInput {
+  event: string
+  delivery: string
+  contentType: string | undefined
+  body: Buffer
+}
+
+const SHA = 'a'.repeat(40)
+const WORDS = [
+  '"ref":',
+  '"deleted":',
+  'true',
+  'false',
+  'null',
+  '1e400',
+  '-0',
+  '[',
+  ']',
+  '{',
+  '}',
+  ',',
+  ':',
+  '"',
+  '\\u0000',
+  '\\ud800',
+]
+const REFS = [
+  'refs/heads/main',
+  'refs/tags/v1',
+  'refs/heads/',
+  'refs/heads/a/b',
+  'refs/pull/1/head',
+  'refs/heads/a..b',
+  'refs/heads/@',
+  'refs/heads/-x',
+]
+const VALUES: unknown[] = [
+  ...[
+    null,
+    true,
+    false,
+    0,
+    -1,
+    1e21,
+    1.5,
+    '',
+    'x',
+    [],
+    {},
+    [[]],
+    { a: 1 },
+    SHA,
+    'g'.repeat(40),
+    'A'.repeat(64),
+    ...REFS,
+  ],
+  ...[
+    'acme/app',
+    'a/b/c',
+    '../..',
+    'acme/app.git',
+    '2024-01-01T00:00:00Z',
+    'x'.repeat(300),
+    '\ud800',
+    '\0',
+    '[docker nocache]',
+  ],
+]
+const TYPES = [
+  'application/json',
+  'application/json',
+  'application/json; charset=utf-8',
+  'application/x-www-form-urlencoded',
+  'text/plain',
+  '',
+  'application/JSON;x',
+  undefined,
+]
+const ENCODED = '%'
+
+/** Bodies of webhooks, made from GitHub's own examples. */
+export class WebhookBodies {
+  readonly #events: EventExamples[]
+  readonly #push: Record<string, unknown>
+
+  private constructor(events: EventExamples[], push: Record<string, unknown>) {
+    this.#events = events
+    this.#push = push
+  }
+
+  static async of(repository: string): Promise<WebhookBodies> {
+    const facts = {
+      repository,
+      ref: 'refs/heads/main',
+      sha: SHA,
+      before: 'b'.repeat(40),
+      pushedAt: 1_700_000_000,
+    }
+    return new WebhookBodies(await webhookExamples(), await pushPayload(facts))
+  }
+
+  draw(chance: Chance): WebhookInput {
+    const isPush = chance.percent(90)
+    const other = chance.one(this.#events)
+    const contentType = chance.one(TYPES)
+    const json = chance.percent(0.4)
+      ? long(chance)
+      : this.#json(chance, isPush ? this.#push : chance.one(other.examples))
+    const isForm = contentType?.includes('urlencoded') || chance.percent(2)
+    const text = isForm ? form(chance, json) : json
+    const bytes = Buffer.from(text)
+    return {
+      event: isPush ? 'push' : chance.one([other.name, 'ping', 'x'.repeat(200), '__proto__']),
+      delivery: chance.percent(98)
+        ? `fuzz-${chance.bytes(8).toString('hex')}`
+        : chance.one(['x', '-', '"', 'x'.repeat(200)]),
+      contentType,
+      body: chance.percent(10) && bytes.length < 1 << 20 ? mutatedBytes(chance, bytes) : bytes,
+    }
+  }
+
+  #json(chance: Chance, payload: unknown): string {
+    const copy = structuredClone(payload) as Record<string, unknown>
+    for (let left = chance.size(4); left > 0; left -= 1) changeSomewhere(chance, copy)
+    const text = JSON.stringify(copy)
+    if (chance.percent(5))
+      return text.replace(
+        '{',
+        `{"${chance.one(['ref', '\\u0072ef', 'repository', '__proto__'])}":${JSON.stringify(chance.one(VALUES))},`,
+      )
+    return chance.percent(30) ? mutated(chance, text, WORDS) : text
+  }
+}
+
+/** Those of which a build is made, and any others. */
+const READ = [
+  'ref',
+  'before',
+  'after',
+  'deleted',
+  'head_commit',
+  'repository',
+  'head_commit.id',
+  'head_commit.tree_id',
+  'head_commit.message',
+  'repository.full_name',
+  'repository.fork',
+  'repository.default_branch',
+  'repository.pushed_at',
+]
+
+function changeSomewhere(chance: Chance, payload: Record<string, unknown>): void {
+  const path = chance.percent(80)
+    ? chance.one(READ).split('.')
+    : chance.times(1, 2, () => chance.one(Object.keys(payload)))
+  const last = path.pop() ?? ''
+  const parent = path.reduce<unknown>(
+    (value, key) => (value as Record<string, unknown> | null)?.[key],
+    payload,
+  )
+  if (typeof parent !== 'object' || parent === null) return
+  const fields = parent as Record<string, unknown>
+  if (chance.percent(15)) delete fields[last]
+  else if (last === 'ref' && chance.percent(70))
+    fields[last] = `refs/${chance.one(['heads', 'tags', 'x'])}/${refName(chance)}`
+  else fields[last] = chance.one(VALUES)
+}
+
+/** Names of branches and tags, valid or not. */
+export function refName(chance: Chance): string {
+  const name = chance
+    .times(1, 3, () => chance.one(['main', 'fix', 'v1.2', 'a-b', '.x', 'x.lock', 'é', 'latest', SHA]))
+    .join('/')
+  return chance.percent(40) ? mutated(chance, name, ODD) : name
+}
+
+function form(chance: Chance, json: string): string {
+  const encoded =
+    json.length < 1 << 20
+      ? new URLSearchParams({ payload: json.toWellFormed() }).toString()
+      : `payload=${json}`
+  return chance.percent(20)
+    ? mutated(chance, encoded, ['&', '=', 'payload=', '&payload=', '%zz', '%F', '%FF', '+'])
+    : encoded
+}
+
+/** As long as GitHub's may be, or so long as makes a difference, of one thing again and again. */
+function long(chance: Chance): string {
+  const length = chance.one([200 << 10, 300 << 10, 1 << 20, 5 << 20, (25 << 20) - 100])
+  const piece = chance.one([
+    '[',
+    '{"a":',
+    '1,',
+    '{},',
+    '[],',
+    '"",',
+    '"\\n",',
+    'x',
+    '\\',
+    '\\\\',
+    '\\"',
+    '€',
+    ' ',
+    '"a":1,',
+    `${ENCODED}7B`,
+    '"ref":"refs/heads/main",',
+  ])
+  const [head, tail] = chance.one([
+    ['', ''],
+    ['[', '1]'],
+    ['{"x":[', '1],"ref":"refs/heads/main","deleted":true,"repository":{"fork":false}}'],
+    ['{"ref":"', '"}'],
+    ['{"head_commit":{"message":"', '"}}'],
+    ['{', '"b":1}'],
+  ])
+  return head + piece.repeat(Math.floor((length - 100) / Buffer.byteLength(piece))) + tail
+}
