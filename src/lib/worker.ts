@@ -183,7 +183,9 @@ class Attempt {
     try {
       await runBuild(build, this.#redactedParts(), { log, signal: this.#end.signal, onBegin })
     } catch (error) {
-      onBegin()
+      // Of what another worker builds now, that one tells.
+      const isGone = error instanceof ConveyorError && error.kind === 'cancelled'
+      if (!isGone && !this.#end.signal.aborted) onBegin()
       throw error
     } finally {
       clearTimeout(late)
