@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Postgres } from '../src/lib/postgres.ts'
 import { migratePostgres } from '../src/lib/postgres-tables.ts'
 import type { BuildStore } from '../src/lib/store/build-store.ts'
@@ -208,6 +208,58 @@ describe('Postgres build store', () => {
     expect(claims.filter((claim) => claim !== 'held')).toMatchObject([{ id: build?.id, attempt: 1 }])
   })
 
+  describe('leases of workers whose clocks are minutes off', () => {
+    afterEach(() => void vi.useRealTimers())
+    const clockIsOff = (seconds: number) =>
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + seconds * 1000 })
+
+    it.each([-240, 240])('end when they should, with a clock that is %i s off', async (seconds) => {
+      const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
+      const { build } = await right.accept(push('main'))
+      clockIsOff(seconds)
+      expect(await skewed.claimFor(build.id, 2)).toMatchObject({ attempt: 1 })
+      vi.useRealTimers()
+      expect(await right.claimFor(build.id, 60)).toBe('held')
+      await sleep(1000)
+      clockIsOff(seconds)
+      expect(await skewed.hold(build.id, 1, 2)).toBe(true)
+      vi.useRealTimers()
+      await sleep(1100)
+      expect(await right.claimFor(build.id, 60)).toBe('held')
+      await sleep(1000)
+      expect(await right.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
+    })
+
+    it.each([-240, 240])('are not taken away by one whose clock is %i s off', async (seconds) => {
+      const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
+      const { build } = await right.accept(push('main'))
+      await right.claimFor(build.id, 2)
+      clockIsOff(seconds)
+      expect(await skewed.claimFor(build.id, 60)).toBe('held')
+      vi.useRealTimers()
+      await sleep(2100)
+      clockIsOff(seconds)
+      expect(await skewed.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
+    })
+
+    it('make builds overdue for the queue when they are, and not by one clock and another', async () => {
+      const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
+      for (const [sha, seconds] of [
+        ['c'.repeat(40), -240],
+        ['d'.repeat(40), 240],
+      ] as const) {
+        clockIsOff(seconds)
+        const { build } = await skewed.accept(push('main', { sha }))
+        vi.useRealTimers()
+        const real = Date.now()
+        expect(Math.abs(Date.parse(build.createdAt) - real)).toBeLessThan(5000)
+        expect(await right.unqueued(60)).toEqual([])
+      }
+      await sleep(1100)
+      expect(await right.unqueued(1)).toHaveLength(2)
+    })
+  })
+
   it('never moves a tag back, however the moves of several processes overlap', async () => {
     const processes = await stores(3)
     const tags = new Map<string, number>()
@@ -270,6 +322,18 @@ describe('Postgres build store', () => {
     expect(ids).toEqual([{ id: build.id }])
     await shared.close()
     await expect(shared.query('select 1')).rejects.toMatchObject({ name: 'ConveyorError' })
+  })
+
+  it('knows of many builds that one worker ran when it died, however they are taken over at once', async () => {
+    const [dead, ...others] = await stores(4)
+    const ids: string[] = []
+    for (let i = 0; i < 12; i++) {
+      const accepted = await dead?.accept(push('main', { sha: i.toString(16).padStart(40, '0') }))
+      ids.push(String(accepted?.build.id))
+      await dead?.claim(ids[i] ?? '')
+    }
+    const taken = await Promise.all(ids.map((id, i) => others[i % 3]?.claim(id)))
+    for (const build of taken) expect(build).toMatchObject({ attempt: 2, spared: 1, suspect: true })
   })
 
   it('goes on from what an earlier version has left', async () => {

@@ -9,6 +9,7 @@ import { queueing } from './build-store/queueing.ts'
 import { recipes } from './build-store/recipes.ts'
 import { secrets } from './build-store/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './build-store/subject.ts'
+import { suspects } from './build-store/suspects.ts'
 import { syncs } from './build-store/syncs.ts'
 
 /** What every build store promises. `open` makes an empty one. */
@@ -18,6 +19,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     accepting(subject)
     ordering(subject)
     attempts(subject)
+    suspects(subject)
     movingTags(subject)
     pushes(subject)
     keeping(subject)

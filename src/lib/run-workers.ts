@@ -6,7 +6,6 @@ import type { Config } from './config.ts'
 import { ConveyorError, toConveyorError } from './errors.ts'
 import { atMost, Releaser, type Shutdown, within } from './lifecycle.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
-import { Suspects } from './suspects.ts'
 import { VERSION } from './version.ts'
 import { work } from './worker.ts'
 
@@ -42,7 +41,6 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
 /**
  * Takes jobs and builds, and makes the machine warm beside that. Asked to stop, it finishes what runs,
  * within `--drain`; then, or asked to do it now, it gives the rest back. Resolves when nothing runs.
- * @param suspects builds that may have ended the last process
  */
 export async function runWorkers(
   config: Config,
@@ -51,7 +49,6 @@ export async function runWorkers(
   io: SetupIo,
   shutdown: Shutdown,
   releaser: Releaser,
-  suspects = new Suspects(),
 ): Promise<void> {
   const { stop, now } = within(config.drainMs, shutdown)
   const failed = new AbortController()
@@ -70,7 +67,6 @@ export async function runWorkers(
       retryDelays: config.retryDelays,
       statuses,
       warm,
-      suspects,
       onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`),
       log: io.log,
     },

@@ -6,10 +6,10 @@ import { sendOverdue } from './build/request-build.ts'
 import type { Config } from './config.ts'
 import { ConveyorError, toConveyorError } from './errors.ts'
 import { aborted, atMost, Releaser, type Shutdown } from './lifecycle.ts'
+import { recover } from './recover.ts'
 import { runWorkers } from './run-workers.ts'
 import { createServer } from './server/server.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
-import { Suspects } from './suspects.ts'
 import { VERSION } from './version.ts'
 
 /** How often builds are looked for that are not in the queue. */
@@ -68,8 +68,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   let working = Promise.resolve()
   if (queue.durable) await feed(adapters, io, releaser)
   else {
-    const suspects = await recover(adapters, io)
-    working = runWorkers(config, adapters, statuses, io, shutdown, releaser, suspects)
+    await recover(adapters, releaser, io.log)
+    working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   }
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
@@ -88,31 +88,6 @@ function listenHint(code: string | undefined): string {
   if (code === 'EADDRINUSE') return 'Give another --port (PORT), or stop what uses it'
   if (code === 'EACCES') return 'Give a --port (PORT) from 1024 on, or the right to use those below'
   return 'Give an address of this machine as --host (HOST), or 0.0.0.0 for all of them'
-}
-
-/**
- * Takes up what an earlier process left: builds that were accepted but not ended go back into the queue,
- * and the logs of builds that ended just before it died are ended too.
- * @returns the builds that ran when it died. Where that was one, its attempt counts; of several nobody can tell which
- * one it was, and the attempt counts for none.
- */
-async function recover({ parts, queue, logs }: Adapters, io: SetupIo): Promise<Suspects> {
-  const { store } = parts
-  for (const build of await store.unreported()) {
-    const log = await logs.open(build.id)
-    await log.end()
-  }
-  const unfinished = await store.unfinished()
-  const cutOff = unfinished.filter(({ state }) => state === 'building')
-  if (cutOff.length > 1) {
-    for (const { id, attempt } of cutOff) await store.release(id, attempt, { counts: false })
-    io.log(
-      `${cutOff.length} builds were cut off with the last process, and one of them may have ended it: builds run one at a time until these have ended`,
-    )
-  }
-  const others = unfinished.filter(({ state }) => state !== 'building')
-  for (const { id, repository } of [...cutOff, ...others]) await queue.send({ buildId: id, repository })
-  return new Suspects(cutOff.map(({ id }) => id))
 }
 
 /** Sends what was accepted while the queue did not answer, or just before we died. */

@@ -183,7 +183,7 @@ export async function openQueue(
 ): Promise<Queue> {
   switch (queue.kind) {
     case 'memory':
-      return memoryQueue()
+      return memoryQueue({ shared: postgres !== null })
     case 'postgres': {
       const { postgresQueue } = await import('./queue/postgres-queue.ts')
       return postgresQueue(queue.url === null ? { postgres: needed(postgres) } : { url: queue.url })

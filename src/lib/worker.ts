@@ -11,7 +11,7 @@ import type { LogStore, LogWriter } from './logs/log-store.ts'
 import { Redactor } from './logs/redact.ts'
 import { linesTo } from './one-line.ts'
 import type { Job, Queue } from './queue/queue.ts'
-import { Suspects } from './suspects.ts'
+import { SideBySide } from './side-by-side.ts'
 
 export interface WorkerOptions {
   queue: Queue
@@ -24,8 +24,6 @@ export interface WorkerOptions {
   timeoutMs: number
   /** Waits before another attempt, in seconds. A build gets one attempt more than there are numbers. */
   retryDelays: number[]
-  /** Builds that may have ended the last process; none by default. */
-  suspects?: Suspects
   /** Told how each build ended, when that is stored. */
   onEnd?: (build: Build) => void
   /** Told what a person who runs the worker should know, one line at a time. */
@@ -38,19 +36,19 @@ export interface WorkerOptions {
  * none is left.
  */
 export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
-  const { suspects = new Suspects() } = options
-  const loops = Array.from({ length: concurrency }, async (_, index) => {
-    if (index > 0) await suspects.cleared(shutdown.stop)
-    await workLoop(options, shutdown)
-  })
-  await Promise.all(loops)
+  const builds = new SideBySide()
+  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown, builds)))
 }
 
-async function workLoop(options: WorkerOptions, { stop, now }: Shutdown): Promise<void> {
+async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds: SideBySide): Promise<void> {
   while (!stop.aborted) {
     try {
-      const job = await options.queue.receive(stop, { warm: options.warm.list() })
-      if (job) await handle(job, options, now)
+      await builds.room(stop)
+      const { full } = builds
+      const signal = AbortSignal.any([stop, full])
+      const job = await options.queue.receive(signal, { warm: options.warm.list() })
+      if (job && full.aborted) await job.release(0)
+      else if (job) await handle(job, options, now, builds)
     } catch (error) {
       // The queue or the store does not answer. Nothing is lost: the job's lease runs out.
       options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`)
@@ -59,8 +57,11 @@ async function workLoop(options: WorkerOptions, { stop, now }: Shutdown): Promis
   }
 }
 
+/** After how many seconds a queue in memory asks again for what another process has: to ask costs little there. */
+const HELD_AGAIN = 3
+
 /** One job: claim its build, run an attempt under the job's lease, store how it ended, let go of the job. */
-async function handle(job: Job, options: WorkerOptions, now: AbortSignal): Promise<void> {
+async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds: SideBySide): Promise<void> {
   const { queue, parts, warm } = options
   const { store } = parts
   const build = queue.duplicates
@@ -68,15 +69,15 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal): Promi
     : await store.claim(job.buildId)
   // Another delivery of the same job: of a build that runs elsewhere, and may still be cut off there;
   // or of one that has ended.
-  if (build === 'held') return job.release(queue.leaseSeconds)
-  if (!build) {
-    options.suspects?.clear(job.buildId)
-    return withoutBuild(job, options)
+  if (build === 'held') return job.release(queue.durable ? queue.leaseSeconds : HELD_AGAIN)
+  if (!build) return withoutBuild(job, options)
+  if (!build.suspect && builds.full.aborted) {
+    await store.release(build.id, build.attempt, { counts: false })
+    return job.release(0)
   }
 
-  const next = await new Attempt(build, job, options, now).run()
-  if (next === 'superseded' || next === 'ended') options.suspects?.clear(build.id)
-  if (next === 'superseded') return
+  const next = await new Attempt(build, job, options, now).run(builds)
+  if (next === 'superseded') return store.survived()
   warm.add(build.repository)
   if (next !== 'ended') return job.release(next.againIn)
   await job.acknowledge()
@@ -123,10 +124,10 @@ class Attempt {
     this.#now = now
   }
 
-  async run(): Promise<Next> {
+  async run(builds: SideBySide): Promise<Next> {
     const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
     try {
-      const next = await this.#untilStored().catch(async (error) => {
+      const next = await this.#untilStored(builds).catch(async (error) => {
         await this.#log?.close().catch(() => {}) // the store's error says more
         throw error
       })
@@ -141,19 +142,35 @@ class Attempt {
   }
 
   /** The attempt, and what becomes of its build. */
-  async #untilStored(): Promise<Next> {
-    const stopTimers = this.#limits(this.#options.timeoutMs)
+  async #untilStored(builds: SideBySide): Promise<Next> {
+    const { signal } = this.#end
+    const forgetShutdown = this.#endAtShutdown()
     try {
-      await this.#attempt()
+      const { suspect = false } = this.#build
+      if (suspect) this.#options.log(`${shortName(this.#build)} is built alone: ${SUSPECT}`)
+      await builds.run(suspect, signal, () => this.#inTime())
       return 'ended'
     } catch (thrown) {
       const error = toConveyorError(
-        this.#end.signal.aborted ? this.#end.signal.reason : thrown,
+        signal.aborted ? signal.reason : thrown,
         `building ${shortName(this.#build)} failed`,
       )
       return await this.#afterError(error)
     } finally {
-      stopTimers()
+      forgetShutdown()
+    }
+  }
+
+  /** The attempt, which is aborted at its time limit. */
+  async #inTime(): Promise<void> {
+    const { timeoutMs, parts } = this.#options
+    const { id, attempt, suspect } = this.#build
+    if (suspect && !(await parts.store.begin(id, attempt))) throw taken(this.#build)
+    const timeout = setTimeout(() => this.#end.abort(tookTooLong(this.#build, timeoutMs)), timeoutMs)
+    try {
+      await this.#attempt()
+    } finally {
+      clearTimeout(timeout)
     }
   }
 
@@ -171,7 +188,7 @@ class Attempt {
     const build = this.#build
     const log = this.#redactor.wrap(await logs.open(build.id))
     this.#log = log
-    if (build.attempt > this.#attempts) throw cutOff(build)
+    if (turnOf(build) > this.#attempts) throw cutOff(build)
     await linesTo(log)(...header(build, this.#attempts))
     let told = false
     // An image that is reused at once needs no status of its beginning.
@@ -217,13 +234,14 @@ class Attempt {
     }
     if (error.kind === 'cancelled') return 'superseded'
     await this.#note(`error: ${error.advice}`)
-    const delay = retryDelays[attempt - 1]
+    const turn = turnOf(this.#build)
+    const delay = retryDelays[turn - 1]
     if (error.retryable && delay !== undefined) {
       const againIn = Math.max(delay, askedFor(error))
       await this.#note(`trying again in ${againIn} s`)
       return (await store.release(id, attempt)) ? { againIn } : 'superseded'
     }
-    if (error.retryable) await this.#note(`giving up after ${count(attempt, 'attempt')}`)
+    if (error.retryable) await this.#note(`giving up after ${count(turn, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {
       state: 'failed',
       error: this.#redactor.redact(error.advice),
@@ -247,16 +265,11 @@ class Attempt {
     return this.#options.retryDelays.length + 1
   }
 
-  /** Ends the attempt at its time limit, and at a shutdown. */
-  #limits(timeoutMs: number): () => void {
-    const timeout = setTimeout(() => this.#end.abort(tookTooLong(this.#build, timeoutMs)), timeoutMs)
+  #endAtShutdown(): () => void {
     const shutdown = () => this.#end.abort(new ConveyorError('cancelled', 'the worker is shutting down'))
     this.#now.addEventListener('abort', shutdown, { once: true })
     if (this.#now.aborted) shutdown()
-    return () => {
-      clearTimeout(timeout)
-      this.#now.removeEventListener('abort', shutdown)
-    }
+    return () => this.#now.removeEventListener('abort', shutdown)
   }
 
   /**
@@ -287,6 +300,13 @@ class Attempt {
 /** A build that has begun for so long, in milliseconds, is said to have. */
 const AT_ONCE_MS = 1000
 
+const SUSPECT = 'it was cut off with a process that ran others, too, and one of them may have ended that'
+
+/** Which of the attempts that count it is. */
+function turnOf({ attempt, spared = 0 }: Build): number {
+  return attempt - spared
+}
+
 /** A part that asks for a longer pause than this, in seconds, is tried again all the same. */
 const LONGEST_PAUSE = 1800
 
@@ -299,7 +319,8 @@ function header(build: Build, attempts: number): string[] {
   const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
   const cache = build.cache ? '' : ', no cache'
   const what = `building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}`
-  return build.attempt > 1 ? ['', what, `attempt ${build.attempt} of ${attempts}`] : [what]
+  const turn = turnOf(build)
+  return turn > 1 ? ['', what, `attempt ${turn} of ${attempts}`] : [what]
 }
 
 function tookTooLong(build: Build, ms: number): ConveyorError {
@@ -315,7 +336,7 @@ function taken(build: Build): ConveyorError {
 
 /** Every earlier attempt is used up, and the last of them never came to its end. */
 function cutOff(build: Build): ConveyorError {
-  const attempts = count(build.attempt - 1, 'attempt')
+  const attempts = count(turnOf(build) - 1, 'attempt')
   return new ConveyorError(
     'unavailable',
     `building ${shortName(build)} was given up after ${attempts}: the last was cut off with the process that ran it`,

@@ -100,6 +100,13 @@ export interface Build {
   state: BuildState
   /** How many times a worker has begun it. Also the fencing token: see BuildStore.finish. */
   attempt: number
+  /**
+   * How many of these do not count, as they were cut off with a process that ran other builds, too: nobody can
+   * tell which of them ended it. Absent for none.
+   */
+  spared?: number
+  /** Such a process may have ended by this one: no other build runs beside it. Else absent. */
+  suspect?: true
   /** Why it failed or was cancelled, for people; null otherwise. */
   error: string | null
   /** What kind of failure it was; null unless it failed or was cancelled. */

@@ -4,6 +4,8 @@ import type { Job, Queue } from './queue.ts'
 export interface MemoryQueueOptions {
   /** How long a job is held before it is delivered again, in seconds. Default 30. */
   leaseSeconds?: number
+  /** Whether other processes, with queues of their own, may have the same builds. Default: no. */
+  shared?: boolean
 }
 
 /** One build on its way. It is either ready, or waits for its timer: for its lease, or a delay, to end. */
@@ -20,7 +22,7 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
  * The queue inside one process. It keeps nothing on disk: the build store knows what is unfinished, and a
  * start-up sends it again. A build that is queued or leased already is not queued a second time.
  */
-export function memoryQueue({ leaseSeconds = 30 }: MemoryQueueOptions = {}): Queue {
+export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOptions = {}): Queue {
   const entries = new Map<string, Entry>()
   // Sets keep the order of insertion and forget in constant time: first in, first out.
   const ready = new Set<Entry>()
@@ -82,7 +84,7 @@ export function memoryQueue({ leaseSeconds = 30 }: MemoryQueueOptions = {}): Que
 
   return {
     durable: false,
-    duplicates: false,
+    duplicates: shared,
     leaseSeconds,
 
     async send({ buildId }) {

@@ -47,8 +47,8 @@ export interface Queue {
   /** Whether jobs outlive the process that sent them. What does not is sent again at every start. */
   readonly durable: boolean
   /**
-   * Whether a job may be delivered to one worker while another still holds it. The build store then keeps
-   * them apart; else a delivery means that nobody has the job any more.
+   * Whether a job may be delivered to one worker while another still holds it, be it as other processes have queues
+   * of their own for the same builds. The build store then keeps them apart; else a delivery means that nobody has the job any more.
    */
   readonly duplicates: boolean
   /** How long a lease lasts, in seconds; workers extend well before. */

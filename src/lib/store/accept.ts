@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { sql, type Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../build/build.ts'
 import { compare, compareByArrival, compareByChain } from '../build/push-order.ts'
 import { isMergeQueue } from '../build/validate.ts'
@@ -13,7 +13,11 @@ import { inFlight, type Queries, type Schema } from './schema.ts'
  * BuildStore.accept inside its transaction. It begins by taking a sequence number: that locks the counter's
  * row, so on any database requests are accepted one after another, and numbers are in the order of commits.
  */
-export async function accept(trx: Transaction<Schema>, asked: BuildRequest, time: string): Promise<Accepted> {
+export async function accept(
+  trx: Transaction<Schema>,
+  asked: BuildRequest,
+  time: RawBuilder<string>,
+): Promise<Accepted> {
   const next = await nextSequence(trx)
   const { source } = asked
   const deliveredFor = async (buildId: string) => {
@@ -91,7 +95,7 @@ async function join(
 async function create(
   trx: Transaction<Schema>,
   request: BuildRequest,
-  { sequence, pushOrder, time }: { sequence: number; pushOrder: number; time: string },
+  { sequence, pushOrder, time }: { sequence: number; pushOrder: number; time: RawBuilder<string> },
 ): Promise<string> {
   const id = randomUUID()
   await trx
@@ -112,6 +116,9 @@ async function create(
       attempt: 0,
       queued: 0,
       held_until: null,
+      worker: null,
+      suspect: null,
+      spared: 0,
       ref_repushed: 0,
       error: null,
       error_kind: null,

@@ -106,7 +106,10 @@ export interface BuildStore {
 
   /**
    * Begins an attempt: state becomes `building`, `attempt` grows by one, startedAt is set the first time.
-   * Takes over a build that another worker was building (its lease ended, or it died).
+   * Takes over a build that another worker was building (its lease ended, or it died). Where that worker had other
+   * builds at the same time, it was maybe not this one that ended it: the attempt that was cut off does not count
+   * (`spared`), and each of these builds is a `suspect` until it has ended. A suspect that is claimed has not begun
+   * yet: see `begin`.
    * Null when there is no such build or it has ended.
    */
   claim(id: string): Promise<Build | null>
@@ -117,6 +120,9 @@ export interface BuildStore {
    */
   claimFor(id: string, seconds: number): Promise<Build | 'held' | null>
 
+  /** A suspect begins, as the only one in its process. False when `attempt` is not the current one. */
+  begin(id: string, attempt: number): Promise<boolean>
+
   /** Prolongs what `claimFor` gave. False when `attempt` is not the current one. */
   hold(id: string, attempt: number, seconds: number): Promise<boolean>
 
@@ -125,6 +131,12 @@ export interface BuildStore {
    * one. With `counts: false` the attempt is taken back too (a worker that was asked to stop).
    */
   release(id: string, attempt: number, options?: { counts?: boolean }): Promise<boolean>
+
+  /**
+   * This process goes on, though builds were taken from it (nobody could reach the store for a while): they are no
+   * suspects for that.
+   */
+  survived(): Promise<void>
 
   /** Ends a build, in one transaction with its artifact. Only the current attempt may. */
   finish(id: string, attempt: number, refsSeen: number, result: BuildResult): Promise<Finish>

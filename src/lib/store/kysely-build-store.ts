@@ -1,12 +1,11 @@
-import { randomUUID } from 'node:crypto'
-import { type Kysely, sql, type Transaction } from 'kysely'
-import { type Build, isEnded } from '../build/build.ts'
+import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
 import { accept, newestOf, nextSequence } from './accept.ts'
-import type { BuildResult, BuildStore, Finish } from './build-store.ts'
+import { kyselyAttempts } from './attempts.ts'
+import type { BuildStore } from './build-store.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
-import { ended, inFlight, notReported, type Schema, storable } from './schema.ts'
+import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 
@@ -18,11 +17,16 @@ export interface StoreDialect {
   writeInOrder<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
   /** Runs `work` while nobody else, in any process on this database, holds the lock of `imageName`. */
   lockImage<T>(imageName: string, work: () => Promise<T>): Promise<T>
+  /**
+   * The moment at which a statement runs, moved by so many seconds, as ISO 8601 text: by the clock of the database,
+   * which is the same for all who share it. A process's own clock may be minutes off.
+   */
+  time(inSeconds?: number): RawBuilder<string>
   close(): Promise<void>
 }
 
 /** GitHub offers a delivery for redelivery for three days; a month is on the safe side. */
-const DELIVERIES_KEPT_MS = 30 * 24 * 60 * 60 * 1000
+const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60
 const PRUNE_EVERY_MS = 60 * 60 * 1000
 /** Builds among which `recentArtifacts` looks: every worker asks it at its start, all of them at once. */
 const RECENT_BUILDS = 5000
@@ -31,18 +35,14 @@ const RECENT_BUILDS = 5000
  * The build store on any SQL database that Kysely speaks to. Every change of state is one UPDATE whose
  * WHERE names the state that it starts from, so two writers can never both believe that they won.
  */
-export function kyselyBuildStore(
-  db: Kysely<Schema>,
-  dialect: StoreDialect,
-  now: () => Date = () => new Date(),
-): BuildStore {
-  const time = (inSeconds = 0) => new Date(now().getTime() + inSeconds * 1000).toISOString()
+export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): BuildStore {
+  const { time } = dialect
   let pruned = Number.NEGATIVE_INFINITY
 
   async function prune(trx: Transaction<Schema>): Promise<void> {
-    const at = now().getTime()
+    const at = performance.now()
     if (at - pruned < PRUNE_EVERY_MS) return
-    const cutoff = new Date(at - DELIVERIES_KEPT_MS).toISOString()
+    const cutoff = time(-DELIVERIES_KEPT_S)
     await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
     // BuildKits come and go; one that nobody has built on for so long may have nothing left of it.
     await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
@@ -50,7 +50,7 @@ export function kyselyBuildStore(
   }
 
   return {
-    syncs: kyselySyncRecords(dialect, () => time()),
+    syncs: kyselySyncRecords(dialect),
     secret: (name) => kyselySecret(dialect, name),
 
     accept(request) {
@@ -90,50 +90,7 @@ export function kyselyBuildStore(
           .where('builds.created_at', '<=', time(-seconds)),
       ),
 
-    async claim(id) {
-      return isId(id) ? dialect.write((trx) => claim(trx, id, time(), null)) : null
-    },
-
-    async claimFor(id, seconds) {
-      if (!isId(id)) return null
-      return dialect.write(async (trx) => {
-        const claimed = await claim(trx, id, time(), time(seconds))
-        if (claimed) return claimed
-        const build = await readBuild(trx, id)
-        return build && !isEnded(build.state) ? 'held' : null
-      })
-    },
-
-    hold(id, attempt, seconds) {
-      return dialect.write(async (trx) => {
-        const held = await trx
-          .updateTable('builds')
-          .set({ held_until: time(seconds) })
-          .where('id', '=', id)
-          .where('attempt', '=', attempt)
-          .where('state', '=', 'building')
-          .returning('id')
-          .executeTakeFirst()
-        return held !== undefined
-      })
-    },
-
-    release(id, attempt, { counts = true } = {}) {
-      return dialect.write(async (trx) => {
-        const released = await trx
-          .updateTable('builds')
-          .set({ state: 'pending', ...(!counts && { attempt: attempt - 1 }) })
-          .where('id', '=', id)
-          .where('attempt', '=', attempt)
-          .where('state', '=', 'building')
-          .returning('id')
-          .executeTakeFirst()
-        return released !== undefined
-      })
-    },
-
-    finish: (id, attempt, refsSeen, result) =>
-      dialect.write((trx) => finish(trx, { id, attempt, refsSeen, result, time: time() })),
+    ...kyselyAttempts(dialect),
 
     async artifact(id) {
       return isId(id) ? readArtifact(db, (query) => query.where('artifacts.id', '=', id)) : null
@@ -257,90 +214,3 @@ export function kyselyBuildStore(
 /** When the push was that a build's `push_order` names, in seconds. */
 const pushedAtOf = sql<number>`coalesce(
   (select pushed_at from pushes where pushes.sequence = builds.push_order), 0)`
-
-/** @param heldUntil null takes the build from whoever has it; else only when it is not held by then */
-async function claim(
-  trx: Transaction<Schema>,
-  id: string,
-  time: string,
-  heldUntil: string | null,
-): Promise<Build | null> {
-  const claimed = await trx
-    .updateTable('builds')
-    .set({
-      state: 'building',
-      attempt: sql`attempt + 1`,
-      started_at: sql`coalesce(started_at, ${time})`,
-      ref_repushed: 0,
-      held_until: heldUntil,
-    })
-    .where('id', '=', id)
-    .where(inFlight)
-    .$if(heldUntil !== null, (query) =>
-      query.where((eb) =>
-        eb.or([eb('state', '=', 'pending'), eb('held_until', 'is', null), eb('held_until', '<=', time)]),
-      ),
-    )
-    .returning('id')
-    .executeTakeFirst()
-  return claimed ? readBuild(trx, id) : null
-}
-
-interface Ending {
-  id: string
-  attempt: number
-  refsSeen: number
-  result: BuildResult
-  time: string
-}
-
-async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish> {
-  const { id, attempt, refsSeen, result, time } = ending
-  // Changes nothing: it locks the row against an `accept` that joins a ref at the same time.
-  const held = await trx
-    .updateTable('builds')
-    .set({ attempt })
-    .where('id', '=', id)
-    .where('attempt', '=', attempt)
-    .where('state', '=', 'building')
-    .returning('ref_repushed')
-    .executeTakeFirst()
-  if (!held) return 'superseded'
-
-  if (result.state === 'succeeded') {
-    const { refs } = await trx
-      .selectFrom('build_refs')
-      .select((select) => select.fn.countAll().as('refs'))
-      .where('build_id', '=', id)
-      .executeTakeFirstOrThrow()
-    if (Number(refs) > refsSeen || held.ref_repushed === 1) {
-      await trx.updateTable('builds').set({ ref_repushed: 0 }).where('id', '=', id).execute()
-      return 'refs_added'
-    }
-    await trx
-      .insertInto('artifacts')
-      .values({
-        id: randomUUID(),
-        build_id: id,
-        image: result.image,
-        tags: JSON.stringify(result.tags),
-        recipe_key: result.recipe ? recipeKey(result.recipe) : null,
-        recipe: result.recipe ? JSON.stringify(result.recipe) : null,
-        tree: result.tree ?? null,
-        bases: result.bases ? JSON.stringify(result.bases) : null,
-        created_at: time,
-      })
-      .execute()
-  }
-  await trx
-    .updateTable('builds')
-    .set({
-      state: result.state,
-      error: result.state === 'succeeded' ? null : storable(result.error),
-      error_kind: result.state === 'succeeded' ? null : result.errorKind,
-      completed_at: time,
-    })
-    .where('id', '=', id)
-    .execute()
-  return 'finished'
-}

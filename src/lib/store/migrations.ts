@@ -14,6 +14,7 @@ export const migrations: Record<string, Migration> = {
   '006_context_syncs': { up: addContextSyncs },
   '007_pushes': { up: addPushes },
   '008_secrets': { up: addSecrets },
+  '009_suspects': { up: addSuspects },
 }
 
 /** What each image was made from, so that it is made only once. */
@@ -131,6 +132,18 @@ async function addSecrets(db: Kysely<unknown>): Promise<void> {
     .addColumn('name', 'text', (column) => column.primaryKey())
     .addColumn('value', 'text', (column) => column.notNull())
     .execute()
+}
+
+/** Which process builds what, so that it is known what ran side by side when it ended. */
+async function addSuspects(db: Kysely<unknown>): Promise<void> {
+  for (const column of ['worker', 'suspect']) {
+    await db.schema.alterTable('builds').addColumn(column, 'text').execute()
+  }
+  await db.schema
+    .alterTable('builds')
+    .addColumn('spared', 'integer', (column) => column.notNull().defaultTo(0))
+    .execute()
+  await sql`insert into counters (name, value) values ('take-overs', 0)`.execute(db)
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

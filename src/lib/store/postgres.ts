@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Kysely, Transaction } from 'kysely'
+import { type Kysely, sql, type Transaction } from 'kysely'
 import { ConveyorError } from '../errors.ts'
 import { KeyedMutex } from '../keyed-mutex.ts'
 import { type PostgresSource, usePostgres } from '../postgres.ts'
@@ -9,10 +9,10 @@ import type { BuildStore } from './build-store.ts'
 import { groupCommit, type Work } from './group-commit.ts'
 import { kyselyBuildStore } from './kysely-build-store.ts'
 import { migrations } from './migrations.ts'
-import type { Schema } from './schema.ts'
+import { clockTime, type Schema } from './schema.ts'
 
 export type PostgresBuildStoreOptions = PostgresSource & {
-  /** The clock, for tests. */
+  /** A clock in place of the database's, for tests. */
   now?: () => Date
 }
 
@@ -58,17 +58,19 @@ export async function postgresBuildStore(options: PostgresBuildStoreOptions): Pr
     await release()
   }
 
-  return kyselyBuildStore(
-    db,
-    {
-      write: (work) => unlessClosed(() => undisturbed(() => transaction(db, work))),
-      writeInOrder: (work) => unlessClosed(() => undisturbed(() => ordered.write(work))),
-      lockImage: (imageName, work) =>
-        images.run(imageName, () => postgres.withLock(`conveyor tags of ${imageName}`, work)),
-      close: () => (closing ??= close()),
-    },
-    options.now,
-  )
+  return kyselyBuildStore(db, {
+    write: (work) => unlessClosed(() => undisturbed(() => transaction(db, work))),
+    writeInOrder: (work) => unlessClosed(() => undisturbed(() => ordered.write(work))),
+    lockImage: (imageName, work) =>
+      images.run(imageName, () => postgres.withLock(`conveyor tags of ${imageName}`, work)),
+    time: options.now ? clockTime(options.now) : databaseTime,
+    close: () => (closing ??= close()),
+  })
+}
+
+function databaseTime(inSeconds = 0) {
+  return sql<string>`to_char(
+    (clock_timestamp() + make_interval(secs => ${inSeconds})) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
 }
 
 function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {

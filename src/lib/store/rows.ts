@@ -54,6 +54,8 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
       ...withheldFrom(row),
       state: row.state,
       attempt: row.attempt,
+      ...(row.spared > 0 && { spared: row.spared }),
+      ...(row.suspect !== null && { suspect: true as const }),
       error: row.error,
       errorKind: row.error_kind,
       createdAt: row.created_at,

@@ -70,6 +70,12 @@ interface BuildsTable {
   queued: number
   /** Until when only the worker that has it may build it, where the queue does not see to that; else null. */
   held_until: string | null
+  /** The process that has begun to build it; null when none has, or that is not known (any more). */
+  worker: string | null
+  /** The process that was cut off with it and others: it runs alone now. */
+  suspect: string | null
+  /** How many attempts do not count. */
+  spared: number
   /** 1 when a ref that the running attempt knows was pushed again since that attempt last asked. */
   ref_repushed: number
   error: string | null
@@ -131,4 +137,9 @@ export const notReported = sql<boolean>`builds.reported = 0`
 /** What every database takes as a text: Postgres has no null character. */
 export function storable(text: string): string {
   return text.replaceAll('\0', '\ufffd').toWellFormed()
+}
+
+/** StoreDialect.time by a clock of this process. */
+export function clockTime(now: () => Date = () => new Date()) {
+  return (inSeconds = 0) => sql<string>`${new Date(now().getTime() + inSeconds * 1000).toISOString()}`
 }

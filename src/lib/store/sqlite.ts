@@ -11,7 +11,7 @@ import { groupCommit, type Work } from './group-commit.ts'
 import { kyselyBuildStore } from './kysely-build-store.ts'
 import { migrations } from './migrations.ts'
 import { NodeSqliteDialect } from './node-sqlite-dialect.ts'
-import type { Schema } from './schema.ts'
+import { clockTime, type Schema } from './schema.ts'
 
 export interface SqliteBuildStoreOptions {
   /** Path of the database, made with its folder when missing; or `:memory:`. */
@@ -53,16 +53,13 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   }
   const open = <T>(work: Work<Schema, T>) =>
     closing ? Promise.reject(closed(file)) : write(work).finally(checkpoints.wrote)
-  return kyselyBuildStore(
-    db,
-    {
-      write: open,
-      writeInOrder: open,
-      lockImage: keyedLock(),
-      close: () => (closing ??= close()),
-    },
-    now,
-  )
+  return kyselyBuildStore(db, {
+    write: open,
+    writeInOrder: open,
+    lockImage: keyedLock(),
+    time: clockTime(now),
+    close: () => (closing ??= close()),
+  })
 }
 
 /**

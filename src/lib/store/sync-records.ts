@@ -6,11 +6,11 @@ import type { StoreDialect } from './kysely-build-store.ts'
 const SETTLED = ''
 /** One that no sync will end under: two ran side by side. */
 const OVERLAPPED = 'overlapped'
-/** @param time now, ISO 8601 */
-export function kyselySyncRecords(dialect: Pick<StoreDialect, 'write'>, time: () => string): SyncRecords {
+
+export function kyselySyncRecords({ write, time }: Pick<StoreDialect, 'write' | 'time'>): SyncRecords {
   return {
     async begin(buildkit, repository, token) {
-      const row = await dialect.write((trx) =>
+      const row = await write((trx) =>
         trx
           .insertInto('context_syncs')
           .values({
@@ -29,7 +29,7 @@ export function kyselySyncRecords(dialect: Pick<StoreDialect, 'write'>, time: ()
     },
 
     async end(buildkit, repository, token, files) {
-      await dialect.write(async (trx) => {
+      await write(async (trx) => {
         const row = await trx
           .updateTable('context_syncs')
           .set({ token: files === null ? OVERLAPPED : SETTLED, files, updated_at: time() })

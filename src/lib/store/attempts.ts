@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
+import { type Build, isEnded } from '../build/build.ts'
+import type { BuildResult, BuildStore, Finish } from './build-store.ts'
+import type { StoreDialect } from './kysely-build-store.ts'
+import { isId, readBuild, recipeKey } from './rows.ts'
+import { inFlight, type Schema, storable } from './schema.ts'
+
+type Attempts = Pick<BuildStore, 'claim' | 'claimFor' | 'begin' | 'hold' | 'release' | 'finish' | 'survived'>
+
+/** Who builds what, and how that ends. Each store that is opened is a process of its own here. */
+export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'time'>): Attempts {
+  const worker = randomUUID()
+  return {
+    async claim(id) {
+      return isId(id) ? write((trx) => claim(trx, { id, worker, time: time(), heldUntil: null })) : null
+    },
+
+    async claimFor(id, seconds) {
+      if (!isId(id)) return null
+      return write(async (trx) => {
+        const claimed = await claim(trx, { id, worker, time: time(), heldUntil: time(seconds) })
+        if (claimed) return claimed
+        const build = await readBuild(trx, id)
+        return build && !isEnded(build.state) ? 'held' : null
+      })
+    },
+
+    begin(id, attempt) {
+      return write(async (trx) => {
+        const begun = await trx
+          .updateTable('builds')
+          .set({ worker })
+          .where('id', '=', id)
+          .where('attempt', '=', attempt)
+          .where('state', '=', 'building')
+          .returning('id')
+          .executeTakeFirst()
+        return begun !== undefined
+      })
+    },
+
+    hold(id, attempt, seconds) {
+      return write(async (trx) => {
+        const held = await trx
+          .updateTable('builds')
+          .set({ held_until: time(seconds) })
+          .where('id', '=', id)
+          .where('attempt', '=', attempt)
+          .where('state', '=', 'building')
+          .returning('id')
+          .executeTakeFirst()
+        return held !== undefined
+      })
+    },
+
+    release(id, attempt, { counts = true } = {}) {
+      return write(async (trx) => {
+        const released = await trx
+          .updateTable('builds')
+          .set({ state: 'pending', ...(!counts && { attempt: attempt - 1 }) })
+          .where('id', '=', id)
+          .where('attempt', '=', attempt)
+          .where('state', '=', 'building')
+          .returning('id')
+          .executeTakeFirst()
+        return released !== undefined
+      })
+    },
+
+    finish: (id, attempt, refsSeen, result) =>
+      write((trx) => finish(trx, { id, attempt, refsSeen, result, time: time() })),
+
+    async survived() {
+      await write((trx) =>
+        trx
+          .updateTable('builds')
+          .set({ suspect: null })
+          .where(inFlight)
+          .where('suspect', '=', worker)
+          .execute(),
+      )
+    },
+  }
+}
+
+interface Claim {
+  id: string
+  worker: string
+  time: RawBuilder<string>
+  /** Null takes the build from whoever has it; else only when it is not held by then. */
+  heldUntil: RawBuilder<string> | null
+}
+
+/**
+ * That the worker which has a build ran others at the same time, too; or that it names none, as this was found
+ * when the first of the others was taken over (`markCompany`), or as it had not begun.
+ */
+const inCompany = sql<boolean>`(builds.worker is null or exists (
+  select 1 from builds as other
+  where other.worker = builds.worker and other.id <> builds.id
+    and other.state = 'building' and other.state in ('pending', 'building')))`
+
+const cutOffInCompany = sql<boolean>`builds.state = 'building' and ${inCompany}`
+
+async function claim(
+  trx: Transaction<Schema>,
+  { id, worker, time, heldUntil }: Claim,
+): Promise<Build | null> {
+  await oneTakeOverAtATime(trx, id)
+  const claimed = await trx
+    .updateTable('builds')
+    .set({
+      state: 'building',
+      attempt: sql`attempt + 1`,
+      started_at: sql`coalesce(started_at, ${time})`,
+      ref_repushed: 0,
+      held_until: heldUntil,
+      // A suspect has yet to wait until it is alone.
+      worker: sql`case when suspect is not null or ${cutOffInCompany} then null else ${worker} end`,
+      spared: sql`case when ${cutOffInCompany} then spared + 1 else spared end`,
+      suspect: sql`case when ${cutOffInCompany} then coalesce(worker, suspect, 'unknown') else suspect end`,
+    })
+    .where('id', '=', id)
+    .where(inFlight)
+    .$if(heldUntil !== null, (query) =>
+      query.where((eb) =>
+        eb.or([eb('state', '=', 'pending'), eb('held_until', 'is', null), eb('held_until', '<=', time)]),
+      ),
+    )
+    .returning('suspect')
+    .executeTakeFirst()
+  if (!claimed) return null
+  if (claimed.suspect !== null) await markCompany(trx, claimed.suspect)
+  return readBuild(trx, id)
+}
+
+/** Of builds that a worker left behind, each has to see whether another was taken over before it. */
+async function oneTakeOverAtATime(trx: Transaction<Schema>, id: string): Promise<void> {
+  const { state } =
+    (await trx.selectFrom('builds').select('state').where('id', '=', id).executeTakeFirst()) ?? {}
+  if (state !== 'building') return
+  // Changes nothing: it locks the row.
+  await trx.updateTable('counters').set({ value: sql`value` }).where('name', '=', 'take-overs').execute()
+}
+
+/** What the worker of a suspect had beside it are suspects, too. */
+async function markCompany(trx: Transaction<Schema>, worker: string): Promise<void> {
+  await trx
+    .updateTable('builds')
+    .set({ worker: null, suspect: worker })
+    .where(inFlight)
+    .where('state', '=', 'building')
+    .where('worker', '=', worker)
+    .execute()
+}
+
+interface Ending {
+  id: string
+  attempt: number
+  refsSeen: number
+  result: BuildResult
+  time: RawBuilder<string>
+}
+
+async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish> {
+  const { id, attempt, refsSeen, result, time } = ending
+  // Changes nothing: it locks the row against an `accept` that joins a ref at the same time.
+  const held = await trx
+    .updateTable('builds')
+    .set({ attempt })
+    .where('id', '=', id)
+    .where('attempt', '=', attempt)
+    .where('state', '=', 'building')
+    .returning('ref_repushed')
+    .executeTakeFirst()
+  if (!held) return 'superseded'
+
+  if (result.state === 'succeeded') {
+    const { refs } = await trx
+      .selectFrom('build_refs')
+      .select((select) => select.fn.countAll().as('refs'))
+      .where('build_id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (Number(refs) > refsSeen || held.ref_repushed === 1) {
+      await trx.updateTable('builds').set({ ref_repushed: 0 }).where('id', '=', id).execute()
+      return 'refs_added'
+    }
+    await trx
+      .insertInto('artifacts')
+      .values({
+        id: randomUUID(),
+        build_id: id,
+        image: result.image,
+        tags: JSON.stringify(result.tags),
+        recipe_key: result.recipe ? recipeKey(result.recipe) : null,
+        recipe: result.recipe ? JSON.stringify(result.recipe) : null,
+        tree: result.tree ?? null,
+        bases: result.bases ? JSON.stringify(result.bases) : null,
+        created_at: time,
+      })
+      .execute()
+  }
+  await trx
+    .updateTable('builds')
+    .set({
+      state: result.state,
+      error: result.state === 'succeeded' ? null : storable(result.error),
+      error_kind: result.state === 'succeeded' ? null : result.errorKind,
+      completed_at: time,
+    })
+    .where('id', '=', id)
+    .execute()
+  return 'finished'
+}

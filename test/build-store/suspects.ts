@@ -1,0 +1,74 @@
+import { describe, expect, it } from 'vitest'
+import { OTHER_SHA, push, type Subject, succeeded } from './subject.ts'
+
+/** What becomes of builds whose worker died. Each store that is opened is a worker of its own. */
+export function suspects(subject: Subject): void {
+  describe('a build that was cut off', () => {
+    async function twoThatRun(): Promise<[string, string]> {
+      const one = await subject.accepted(push('main'))
+      const other = await subject.accepted(push('dev', { sha: OTHER_SHA }))
+      for (const { id } of [one, other]) await subject.claimed(id)
+      return [one.id, other.id]
+    }
+
+    it('alone is charged with it, and no suspect', async () => {
+      const { id } = await subject.accepted(push('main'))
+      await subject.claimed(id)
+      await subject.reopen()
+      const again = await subject.claimed(id)
+      expect(again).toMatchObject({ attempt: 2 })
+      expect([again.spared, again.suspect]).toEqual([undefined, undefined])
+    })
+
+    it('beside another is a suspect, is not charged, and neither is the other', async () => {
+      const both = await twoThatRun()
+      await subject.reopen()
+      for (const id of both) {
+        expect(await subject.claimed(id)).toMatchObject({ attempt: 2, spared: 1, suspect: true })
+      }
+    })
+
+    it('beside one that had ended by then is charged', async () => {
+      const [one, other] = await twoThatRun()
+      await subject.store.finish(other, 1, 1, succeeded())
+      await subject.reopen()
+      expect((await subject.claimed(one)).spared).toBeUndefined()
+    })
+
+    it('again, as a suspect that had begun, is charged; one that only waited for its turn is not', async () => {
+      const [one, other] = await twoThatRun()
+      await subject.reopen()
+      await subject.claimed(one)
+      await subject.claimed(other)
+      expect(await subject.store.begin(one, 2)).toBe(true)
+      await subject.reopen()
+      expect(await subject.claimed(other)).toMatchObject({ attempt: 3, spared: 2, suspect: true })
+      expect(await subject.claimed(one)).toMatchObject({ attempt: 3, spared: 1, suspect: true })
+    })
+
+    it('is a suspect until it has ended, also when it is given back', async () => {
+      const [one] = await twoThatRun()
+      await subject.reopen()
+      await subject.claimed(one)
+      await subject.store.release(one, 2, { counts: false })
+      expect(await subject.claimed(one)).toMatchObject({ attempt: 2, spared: 1, suspect: true })
+    })
+
+    it('is none when its worker turns out to live', async () => {
+      const [one, other] = await twoThatRun()
+      const { store } = subject
+      // The same worker, which lost its lease.
+      await subject.claimed(one)
+      expect(await subject.read(other)).toMatchObject({ suspect: true })
+      await store.survived()
+      for (const id of [one, other]) expect((await subject.read(id)).suspect).toBeUndefined()
+    })
+
+    it('does not begin when another has taken it over', async () => {
+      const [one] = await twoThatRun()
+      await subject.claimed(one)
+      expect(await subject.store.begin(one, 1)).toBe(false)
+      expect(await subject.store.begin(one, 2)).toBe(true)
+    })
+  })
+}
