@@ -1,7 +1,7 @@
 # Conveyor as an image: `docker build .` for the server and its workers, `docker build --target builder .` for
 # the builder image (`--builder image`; `conveyor bootstrap` makes it).
 
-# Any image of Node 24 on Debian. Where it has no git and ssh, they are installed.
+# Any image of Node 24 on Debian. Where it has no git, ssh and tini, they are installed.
 ARG NODE_IMAGE=node:24-slim
 # Where /app/node_modules and /app/dist come from: the stages below, or images that have them already.
 ARG MODULES=modules
@@ -29,8 +29,8 @@ FROM ${MODULES} AS chosen-modules
 FROM ${COMPILED} AS chosen-code
 
 FROM ${NODE_IMAGE} AS core
-RUN if ! command -v git >/dev/null || ! command -v ssh >/dev/null; then \
-      apt-get update && apt-get install -y --no-install-recommends ca-certificates git openssh-client \
+RUN if ! command -v git >/dev/null || ! command -v ssh >/dev/null || ! command -v tini >/dev/null; then \
+      apt-get update && apt-get install -y --no-install-recommends ca-certificates git openssh-client tini \
       && rm -rf /var/lib/apt/lists/*; \
     fi
 WORKDIR /app
@@ -53,14 +53,16 @@ ENV DOCKER_CONFIG=/var/run/conveyor/.docker \
     GIT_SSH_KEY=/var/run/conveyor/.ssh/id_rsa \
     GIT_URL=git@github.com:{repository}.git \
     TIMEOUT=24h
-ENTRYPOINT ["conveyor", "builder"]
+# The first process of a container gets the children of those that end before them, and has to take leave of them:
+# tini does, Node does not.
+ENTRYPOINT ["tini", "--", "conveyor", "builder"]
 
 FROM core AS conveyor
 USER 1000:1000
 VOLUME /var/lib/conveyor
 EXPOSE 8080
-# Of `conveyor server`; switch it off for `conveyor worker`, which listens nowhere.
+# That `conveyor server` is alive; switch it off for `conveyor worker`, which listens nowhere.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=15s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 8080}/healthz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["conveyor"]
+ENTRYPOINT ["tini", "--", "conveyor"]
 CMD ["server"]

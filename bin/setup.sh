@@ -64,7 +64,7 @@ engine_answers() {
 }
 
 # Debian packages that are needed everywhere: real git, registry and base images; for the tests, a database
-# server and ssh keys.
+# server, ssh keys and the init of our image.
 missing_tools() {
   have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
   have docker-registry || echo docker-registry
@@ -73,6 +73,7 @@ missing_tools() {
   if $for_tests; then
     have_postgres || echo postgresql
     have ssh-keygen || echo openssh-client
+    have tini || echo tini
   fi
 }
 

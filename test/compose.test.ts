@@ -5,24 +5,27 @@ import { parseEnv } from 'node:util'
 import type Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse, stringify } from 'yaml'
+import { ensureBaseImages } from './support/base-images.ts'
 import { type Compose, composeIn } from './support/compose.ts'
 import { conveyorImageArguments } from './support/conveyor-image.ts'
+import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
 import { createGitRepository, type GitRepository } from './support/git-repository.ts'
-import { engine } from './support/global-setup.ts'
 import { freePort, projectRoot, runConveyor, start } from './support/processes.ts'
 import { MANIFEST_TYPES } from './support/pushed-image.ts'
 import { ensureServiceImages } from './support/service-images.ts'
 import { type TempDir, tempDir } from './support/temp.ts'
 
 /**
- * docker-compose.yml as it is, built and run by Docker Compose in a real engine. Only what would be pulled is
- * different: the base images are made from files of this machine, by the variables that the file has for that.
+ * docker-compose.yml as it is, built and run by Docker Compose in a real engine of its own, which is killed and
+ * restarted with it. Only what would be pulled is different: the base images are made from files of this machine, by
+ * the variables that the file has for that.
  */
 
 const PROJECT = `conveyor-test-compose-${process.pid}`
 const DATA = `${PROJECT}-data`
 const IMAGE = `conveyor-test/compose:${process.pid}`
 
+let engine: PrivateEngine
 let docker: Docker
 let folder: TempDir
 let compose: Compose
@@ -31,13 +34,15 @@ let registry: string
 let repo: GitRepository
 
 beforeAll(async () => {
-  ;({ docker } = engine())
   folder = await tempDir()
-  const environment = { DOCKER_HOST: engine().dockerHost, DOCKER_CONFIG: join(folder.path, 'docker') }
+  engine = await startPrivateEngine(join(folder.path, 'engine'))
+  docker = dockerOf(engine)
+  await ensureBaseImages(docker)
+  const environment = { DOCKER_HOST: engine.dockerHost, DOCKER_CONFIG: join(folder.path, 'docker') }
   await mkdir(environment.DOCKER_CONFIG)
   await copyFile(join(projectRoot, 'docker-compose.yml'), join(folder.path, 'docker-compose.yml'))
   repo = await createGitRepository(join(folder.path, 'repositories/acme/web.git'), '')
-  compose = composeIn(folder.path, PROJECT, { DOCKER_HOST: engine().dockerHost })
+  compose = composeIn(folder.path, PROJECT, { DOCKER_HOST: engine.dockerHost })
 
   const [port, registryPort] = [await freePort(), await freePort()]
   ;[url, registry] = [`http://127.0.0.1:${port}`, `localhost:${registryPort}`]
@@ -51,11 +56,11 @@ beforeAll(async () => {
   const settings = {
     ...{ PORT: port, REGISTRY_PORT: registryPort, BUILDER_DATA: DATA, CONVEYOR_IMAGE: IMAGE, NODE_IMAGE },
     ...{ POSTGRES_IMAGE: images.postgres, REGISTRY_IMAGE: images.registry },
-    ...{ GIT_URL: 'file:///repositories/{repository}.git', BUILD_NETWORK: engine().network ?? 'default' },
+    ...{ GIT_URL: 'file:///repositories/{repository}.git', BUILD_NETWORK: engine.network ?? 'default' },
   }
   const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`)
   await appendFile(join(folder.path, '.env'), lines.join(''))
-  const build = { context: projectRoot, args, network: engine().network ?? 'default' }
+  const build = { context: projectRoot, args, network: engine.network ?? 'default' }
   const volumes = [`${folder.path}/repositories:/repositories:ro`]
   const override = stringify({ services: { conveyor: { build, volumes } } })
   await writeFile(join(folder.path, 'docker-compose.override.yml'), override)
@@ -63,10 +68,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await compose('down', '--volumes', '--timeout', '20')
-  await docker.getContainer(DATA).remove({ v: true })
-  await docker.getImage(IMAGE).remove({ force: true })
-  const built = await docker.listImages({ filters: { reference: [`${registry}/acme/web`] } })
-  for (const { Id } of built) await docker.getImage(Id).remove({ force: true })
+  await engine[Symbol.asyncDispose]()
   await folder[Symbol.asyncDispose]()
 })
 
@@ -109,6 +111,30 @@ const digestOf = async (tag: string) => {
   return answer.headers.get('docker-content-digest')
 }
 
+const SERVICES = ['conveyor', 'postgres', 'registry']
+
+const stateOf = async (service: string) => (await (await container(service)).inspect()).State
+
+const healths = async () =>
+  Object.fromEntries(
+    await Promise.all(SERVICES.map(async (name) => [name, (await stateOf(name)).Health?.Status])),
+  ) as Record<string, string>
+
+const readyz = async () => {
+  const answer = await fetch(`${url}/readyz`)
+  return [answer.status, await answer.json()]
+}
+
+const HEALTHY = { conveyor: 'healthy', postgres: 'healthy', registry: 'healthy' }
+
+async function expectWorks(): Promise<void> {
+  await expect.poll(healths, { timeout: 120_000, interval: 500 }).toEqual(HEALTHY)
+  const { answer, sha } = await build()
+  const image = answer.trimEnd().split('\n').at(-1)
+  expect(image, answer).toMatch(new RegExp(`^${registry}/acme/web@sha256:`))
+  for (const tag of [sha, 'main', 'latest']) expect(await digestOf(tag)).toBe(image?.split('@')[1])
+}
+
 describe('docker-compose.yml', () => {
   test('has no secret in it, and says what is missing before anything starts', async () => {
     const text = await readFile(join(projectRoot, 'docker-compose.yml'), 'utf8')
@@ -132,9 +158,11 @@ describe('docker-compose.yml', () => {
 
   test('is built and runs: server, database and registry are healthy, and the server has no rights', async () => {
     await compose('up', '--build', '--detach', '--wait')
-    for (const service of ['conveyor', 'postgres', 'registry']) {
-      expect((await (await container(service)).inspect()).State.Health?.Status).toBe('healthy')
+    expect(await healths()).toEqual(HEALTHY)
+    const { services } = parse(await readFile(join(projectRoot, 'docker-compose.yml'), 'utf8')) as {
+      services: Record<string, { network_mode?: string }>
     }
+    for (const { network_mode } of Object.values(services)) expect(network_mode).toBeUndefined()
     expect((await fetch(`${url}/healthz`)).status).toBe(200)
     // The port is published, so that nobody is this machine.
     expect((await fetch(`${url}/builds/x`)).status).toBe(401)
@@ -173,6 +201,46 @@ describe('docker-compose.yml', () => {
     expect(await digestOf('latest')).not.toBe(digest)
     expect(next.answer).toContain(next.message)
   })
+
+  const LONG = { timeout: 300_000 }
+
+  test.each(SERVICES)('goes on when %s is killed, and when it is restarted', LONG, async (service) => {
+    const { Pid: pid, StartedAt: before } = await stateOf(service)
+    process.kill(pid, 'SIGKILL')
+    await expect.poll(async () => (await stateOf(service)).StartedAt, { timeout: 30_000 }).not.toBe(before)
+    await expectWorks()
+    await compose('restart', service)
+    await expectWorks()
+  })
+
+  test(
+    'says that builds do not work while the database is away, and that the server is alive',
+    LONG,
+    async () => {
+      await compose('stop', 'postgres')
+      await expect
+        .poll(readyz)
+        .toEqual([503, { status: 'unavailable', store: 'unavailable', queue: 'ok', engine: 'ok' }])
+      expect((await fetch(`${url}/healthz`)).status).toBe(200)
+      await expect
+        .poll(async () => (await stateOf('conveyor')).Health?.Status, { timeout: 60_000, interval: 500 })
+        .toBe('unhealthy')
+      await compose('start', 'postgres')
+      await expectWorks()
+      expect(await readyz()).toEqual([200, { status: 'ok', store: 'ok', queue: 'ok', engine: 'ok' }])
+    },
+  )
+
+  test.each(['SIGTERM', 'SIGKILL'] as const)(
+    'comes back with an engine that ended by %s',
+    LONG,
+    async (signal) => {
+      await engine.stop(signal)
+      await expect(fetch(`${url}/healthz`)).rejects.toThrow()
+      await engine.start()
+      await expectWorks()
+    },
+  )
 
   test('the server ends in order when it is stopped', async () => {
     const server = await container('conveyor')

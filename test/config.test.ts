@@ -122,6 +122,24 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ 'allowed-hosts': host })).toThrow('--allowed-hosts (ALLOWED_HOSTS) is'),
   )
 
+  test('reads where registries are reached', () => {
+    const pairs = ['localhost:5000=registry:5000', 'r.acme.dev:443=[fd00::1]:8443']
+    expect(parseConfig({ 'registry.address': pairs }).registryAddresses).toEqual(
+      new Map([
+        ['localhost:5000', 'registry:5000'],
+        ['r.acme.dev:443', '[fd00::1]:8443'],
+      ]),
+    )
+  })
+
+  test.each(['registry:5000', 'localhost=registry', 'a:1=b', 'a:1=http://b:1', 'a:1=b:2=c:3'])(
+    'refuses %j as the address of a registry',
+    (pair) =>
+      expect(() => parseConfig({ 'registry.address': pair })).toThrow(
+        '--registry.address (REGISTRY_ADDRESS) is',
+      ),
+  )
+
   test('reads where many machines share queue, builds and logs', () => {
     const db = 'postgres://conveyor:p%40ss@db.acme.dev/conveyor'
     const shared = parseConfig({ db, queue: 'postgres://' })

@@ -199,6 +199,7 @@ describe('the image of the server', () => {
     try {
       await container.start()
       await expect.poll(async () => (await container.inspect()).State.Health?.Status).toBe('healthy')
+      await expectReaped(container)
       const { Config, State } = await container.inspect()
       expect(Config.User).toBe('1000:1000')
       expect(await readFile(`/proc/${State.Pid}/status`, 'utf8')).toMatch(/^Uid:\t1000\t/m)
@@ -243,6 +244,22 @@ describe('the image of the server', () => {
     expect(ignore).toMatch(/^\*$/m)
   })
 })
+
+/** A child whose parent has ended leaves nothing behind when it ends, too. */
+async function expectReaped(container: Docker.Container): Promise<void> {
+  const orphan = `3.${process.pid}`
+  const exec = await container.exec({ Cmd: ['sh', '-c', `sleep ${orphan} & exit 0`] })
+  await exec.start({ Detach: true })
+  const processes = async () => {
+    const { Processes } = (await container.top({ ps_args: '-eo pid,ppid,stat,args' })) as {
+      Processes: string[][]
+    }
+    return Processes.map((columns) => columns.join(' '))
+  }
+  await expect.poll(processes).toContainEqual(expect.stringContaining(`sleep ${orphan}`))
+  await expect.poll(processes).not.toContainEqual(expect.stringContaining('sleep'))
+  expect((await processes()).filter((line) => /^\d+ \d+ Z/.test(line))).toEqual([])
+}
 
 /** Ids of processes whose command line has `text` in it. */
 async function processesWith(text: string): Promise<string[]> {

@@ -99,6 +99,40 @@ describe('an open registry', () => {
   })
 })
 
+describe('a registry whose name leads elsewhere here', () => {
+  test('is reached at its address, under its name', async () => {
+    const image = manifestOf(OCI, blob)
+    await using front = await frontOf(plain.host, () => false)
+    const client = clientWith({}, { addresses: new Map([['localhost:1', front.host]]) })
+    await client.putManifest('localhost:1/acme/app', 'elsewhere', image)
+    expect(await clientWith().head(`${plain.host}/acme/app`, 'elsewhere')).toBe(image.digest)
+    expect(await client.head(`${plain.host}/acme/app`, 'elsewhere')).toBe(image.digest)
+    expect(front.seen).toHaveLength(1)
+    const { kind } = await failure(clientWith().head('localhost:1/acme/app', 'elsewhere'))
+    expect(kind).toBe('unavailable')
+  })
+
+  test('and which has TLS is known by the name, not by the address', async () => {
+    await using folder = await tempDir()
+    const { key, certificate } = await selfSigned(folder.path, 'registry.test')
+    const names: string[] = []
+    const SNICallback = (name: string, done: (error: null) => void) => {
+      names.push(name)
+      done(null)
+    }
+    const server = createTlsServer({ key, cert: certificate, SNICallback }, (_req, res) => res.end())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    onTestFinished(() => void server.close())
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
+    const client = clientWith({}, { addresses: new Map([['registry.test:443', address]]), backoffMs: [] })
+    // Nobody signed it, but the name was asked for.
+    const { advice } = await failure(client.head('registry.test/acme/app', 'main'))
+    expect(advice).toContain('certificate is not trusted')
+    expect(names).toEqual(['registry.test'])
+  })
+})
+
 describe('what goes wrong on the way', () => {
   const name = (host: string) => `${host}/acme/app`
   let image: Manifest

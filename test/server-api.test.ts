@@ -339,7 +339,17 @@ describe('the server', () => {
     expect((await fetch(`${server.url}/healthz`, { method: 'HEAD' })).status).toBe(200)
   })
 
-  it('asks for a password everywhere but at webhooks and the health check', async () => {
+  it('says whether builds work, and which part of them does not', async () => {
+    expect((await get('/readyz')).json()).toEqual({ status: 'ok' })
+    const parts = { store: 'ok', engine: 'unavailable' } as const
+    await using broken = await startTestServer({ ready: async () => ({ ready: false, parts }) })
+    const answer = await fetch(`${broken.url}/readyz`)
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toEqual({ status: 'unavailable', ...parts })
+    expect((await fetch(`${broken.url}/healthz`)).status).toBe(200)
+  })
+
+  it('asks for a password everywhere but at webhooks and the health checks', async () => {
     await using locked = await startTestServer({ auth: { username: 'Ünal', password: 'a:b' } })
     const basic = (pair: string) => `Basic ${Buffer.from(pair).toString('base64')}`
     const status = async (path: string, authorization?: string, method = 'GET') => {
@@ -355,6 +365,7 @@ describe('the server', () => {
     for (const path of closed) expect([path, await status(path)]).toEqual([path, 401])
     expect(await status('/builds', undefined, 'POST')).toBe(401)
     expect(await status('/healthz')).toBe(200)
+    expect(await status('/readyz')).toBe(200)
     expect(await status('/webhooks/github', undefined, 'POST')).toBe(400)
 
     expect(await status('/', basic('Ünal:a:b'))).toBe(200)

@@ -203,7 +203,7 @@ describe.each([
 
   test('says at its start whom it answers', () => {
     const lines = {
-      none: /^no --auth \(BASIC_AUTH\): only this machine is answered, but for webhooks and \/healthz$/m,
+      none: /^no --auth \(BASIC_AUTH\): only this machine is answered, but for webhooks, \/healthz and \/readyz$/m,
       login: /listening/,
       open: /^warning: --auth none \(BASIC_AUTH\): whoever reaches this server may order builds and read all logs$/m,
     }

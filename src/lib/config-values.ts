@@ -42,6 +42,15 @@ export function isHostPattern(text: string): boolean {
   return /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/.test(text)
 }
 
+/** `NAME:PORT=HOST:PORT`. */
+export function isAddressPair(text: string): boolean {
+  return /^[\w-]+(\.[\w-]+)*:\d{1,5}=([\w-]+(\.[\w-]+)*|\[[\da-f:]+\]):\d{1,5}$/.test(text)
+}
+
+export function addressPairs(pairs: string[]): ReadonlyMap<string, string> {
+  return new Map(pairs.map((pair) => pair.split('=') as [string, string]))
+}
+
 /** `user:pass` taken apart; undefined when it is not of that form. */
 export function parseCredentials(text: string): { username: string; password: string } | undefined {
   const colon = text.indexOf(':')

@@ -5,10 +5,12 @@ import type { LatestPolicy } from './build/publish.ts'
 import { type BuildOptions, buildOptions } from './build-options.ts'
 import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
 import {
+  addressPairs,
   baseUrl,
   DAY_MS,
   database,
   duration,
+  isAddressPair,
   isHostPattern,
   logger,
   parseCredentials,
@@ -46,6 +48,8 @@ export interface Config {
   git: { url: string; sshKey: string | null; knownHosts: string | null; environment: NodeJS.ProcessEnv }
   /** As `--registry` gave it; image-name.ts reads it. */
   registry: string
+  /** Where this process reaches registries by other addresses, both `host:port`. */
+  registryAddresses: ReadonlyMap<string, string>
   latest: LatestPolicy
   dry: boolean
   builder: BuilderConfig
@@ -120,6 +124,13 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
       'registry',
       'host[:port][/prefix], for example ghcr.io/acme or http://registry.lan:5000',
       registry,
+    ),
+    registryAddresses: addressPairs(
+      options.list(
+        'registry.address',
+        'NAME:PORT=HOST:PORT, such as localhost:5000=registry:5000',
+        isAddressPair,
+      ),
     ),
     latest: options.oneOf('latest', ['always', 'default-branch']),
     dry: options.flag('dry'),

@@ -81,6 +81,12 @@ export const OPTIONS = {
     value: 'host[/prefix]',
     help: 'where images are pushed; http:// in front for a registry without TLS',
   },
+  'registry.address': {
+    env: 'REGISTRY_ADDRESS',
+    value: 'name=address',
+    list: true,
+    help: 'where this process reaches a registry whose name leads elsewhere here, as in a container: localhost:5000=registry:5000; repeat it, or put commas between',
+  },
   latest: {
     env: 'LATEST',
     default: 'always',

@@ -6,6 +6,7 @@ import { sendOverdue } from './build/request-build.ts'
 import type { Config } from './config.ts'
 import { ConveyorError, toConveyorError } from './errors.ts'
 import { aborted, atMost, Releaser, type Shutdown } from './lifecycle.ts'
+import { type ReadinessOptions, readiness } from './readiness.ts'
 import { recover } from './recover.ts'
 import { runWorkers } from './run-workers.ts'
 import { createServer } from './server/server.ts'
@@ -44,6 +45,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     isAllowed: repositoryFilter(config.allow),
     baseUrl: () => baseUrl,
     log: io.log,
+    ready: readiness({ parts: partsOf(adapters), log: io.log }),
     version: VERSION,
     spoolDir: join(config.dataDir, 'spool'),
   })
@@ -117,6 +119,15 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
   await send()
 }
 
+/** What builds need of a server: where it builds itself, what builds them, too. */
+function partsOf({ parts, queue, builderAnswers }: Adapters): ReadinessOptions['parts'] {
+  return {
+    store: () => parts.store.check(),
+    queue: async () => queue.depth?.(),
+    ...(!queue.durable && { engine: builderAnswers }),
+  }
+}
+
 function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   const sweep = () => {
     statuses.sweep().catch((error: Error) => io.log(`looking for unset commit statuses: ${error.message}`))
@@ -134,7 +145,9 @@ function doorLines({ auth, allow, github }: Config): string[] {
     )
   }
   if (auth === null) {
-    lines.push('no --auth (BASIC_AUTH): only this machine is answered, but for webhooks and /healthz')
+    lines.push(
+      'no --auth (BASIC_AUTH): only this machine is answered, but for webhooks, /healthz and /readyz',
+    )
   }
   if (!github.secret) {
     lines.push(

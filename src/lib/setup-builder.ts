@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type Dockerode from 'dockerode'
 import type { Builder } from './builder/builder.ts'
+import { engineDown } from './builder/engine-errors.ts'
 import type { BuildkitAddress } from './buildkit/address.ts'
 import type { BuildkitTls } from './buildkit/buildkitd-endpoint.ts'
 import type { Endpoint } from './buildkit/endpoint.ts'
@@ -34,6 +35,24 @@ export async function openBuilder(
   }
   const { dockerBuilder } = await import('./builder/docker-builder.ts')
   return dockerBuilder({ ...options, docker })
+}
+
+/**
+ * Resolves when what builds answers: the engine, or one of the buildkitd.
+ * @throws ConveyorError `unavailable`
+ */
+export async function builderAnswers({ builder }: Config, docker: Dockerode): Promise<void> {
+  if (builder.kind !== 'buildkit') {
+    await docker.ping().catch(engineDown)
+    return
+  }
+  const { listWorkers } = await import('./buildkit/workers.ts')
+  const answers = [...builder.addresses].map(async ([name, address]) =>
+    listWorkers(await openEndpoint(name, address, builder.tls)),
+  )
+  await Promise.any(answers).catch((thrown: AggregateError) => {
+    throw thrown.errors[0]
+  })
 }
 
 /** @param tls folder of certificates. @throws ConveyorError `invalid` when one can not be read */

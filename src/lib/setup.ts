@@ -28,7 +28,7 @@ import {
   type RegistryClientOptions,
   registryClient,
 } from './registry/registry-client.ts'
-import { openBuilder } from './setup-builder.ts'
+import { builderAnswers, openBuilder } from './setup-builder.ts'
 import { gitHistory } from './source/git-history.ts'
 import { gitMirrors } from './source/git-mirrors.ts'
 import type { History } from './source/source.ts'
@@ -41,6 +41,8 @@ export interface Adapters {
   logs: LogStore
   forge: Forge
   parts: BuildParts
+  /** Resolves when what builds answers: the engine; one buildkitd of several. @throws ConveyorError */
+  builderAnswers: () => Promise<void>
 }
 
 export interface SetupIo {
@@ -100,7 +102,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     dry: config.dry,
     settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),
   }
-  return { queue, logs, forge, parts }
+  return { queue, logs, forge, parts, builderAnswers: () => builderAnswers(config, docker) }
 }
 
 /** Asks the forge, which knows without a transfer; else, or where it does not know, the git server. */
@@ -150,6 +152,7 @@ export function openRegistry(
     credentials,
     insecureHosts: insecure ? [host] : [],
     mayBeLocal: (asked) => asked === host,
+    addresses: config.registryAddresses,
     ...options,
   })
 }

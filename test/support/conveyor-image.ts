@@ -19,7 +19,7 @@ export interface ConveyorImageArguments extends Record<string, string> {
 }
 
 /** Programs of a node image on Debian that the small one of the tests lacks. */
-const PROGRAMS = ['/usr/bin/git', '/usr/bin/ssh', '/usr/bin/env']
+const PROGRAMS = ['/usr/bin/git', '/usr/bin/ssh', '/usr/bin/env', '/usr/bin/tini']
 const GIT_CORE = '/usr/lib/git-core'
 
 /**

@@ -34,6 +34,28 @@ export function connectorTo(loopback: boolean, timeout: number): buildConnector.
   }
 }
 
+/**
+ * Connects to the address that was set for a name, whatever address that is; the name stays that of the request, and of
+ * the certificate. Names without one are for `connect`.
+ * @param addresses both as `host:port`
+ */
+export function elsewhere(
+  addresses: ReadonlyMap<string, string> | undefined,
+  connect: buildConnector.connector,
+  timeout: number,
+): buildConnector.connector {
+  const connectAnywhere = buildConnector({ timeout })
+  return (options, callback) => {
+    const { hostname: name, protocol } = options
+    const port = options.port || (protocol === 'https:' ? '443' : '80')
+    const address = addresses?.get(`${name}:${port}`)
+    if (address === undefined) return connect(options, callback)
+    const { hostname, port: at } = new URL(`tcp://${address}`)
+    const servername = options.servername ?? (isIP(name) === 0 ? name : '')
+    return connectAnywhere({ ...options, hostname, host: address, port: at, servername }, callback)
+  }
+}
+
 /** Looks up a name; of its addresses, only those are there that may be asked. */
 function lookupOf(mayBe: (address: string) => boolean): LookupFunction {
   return (hostname, options, callback) => {

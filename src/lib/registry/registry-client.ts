@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { Agent, type Dispatcher } from 'undici'
 import { ConveyorError } from '../errors.ts'
-import { connectorTo } from './addresses.ts'
+import { connectorTo, elsewhere } from './addresses.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
 import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './registry-answer.ts'
@@ -14,6 +14,8 @@ export interface RegistryClientOptions {
   insecureHosts?: Iterable<string>
   /** Whether a registry, as images name it, may be on this machine, with its token server; none is by default. */
   mayBeLocal?: (host: string) => boolean
+  /** Where registries are reached whose names lead elsewhere here: both as `host:port`. */
+  addresses?: ReadonlyMap<string, string>
   /** Connections to use instead of the client's own, e.g. through a proxy; the caller closes it. */
   dispatcher?: Dispatcher
   /** Waits before each further try after a failure that may pass, in milliseconds. */
@@ -37,6 +39,9 @@ export interface Greeting {
   login: string | null
 }
 
+/** How long a connection may take. */
+const CONNECT_MS = 10_000
+
 const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.oci.image.manifest.v1+json',
@@ -55,8 +60,8 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   const insecure = new Set(options.insecureHosts)
   const { mayBeLocal = () => false, dispatcher } = options
   // Each has connections of its own: what one may reach, the other may not.
-  const own = agentOf(true)
-  const others = agentOf(false)
+  const own = agentOf(true, options.addresses)
+  const others = agentOf(false, options.addresses)
   const send = sender({
     dispatcher: (local) => dispatcher ?? (local ? own : others),
     backoffMs: options.backoffMs ?? [200, 600, 1800],
@@ -214,9 +219,9 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
 }
 
 /** Connections to registries of all the world, or also to those on this machine. */
-function agentOf(local: boolean): Agent {
+function agentOf(local: boolean, addresses: ReadonlyMap<string, string> | undefined): Agent {
   return new Agent({
-    connect: connectorTo(local, 10_000),
+    connect: elsewhere(addresses, connectorTo(local, CONNECT_MS), CONNECT_MS),
     headersTimeout: 30_000,
     bodyTimeout: 30_000,
     keepAliveTimeout: 30_000,

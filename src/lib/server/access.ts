@@ -4,7 +4,7 @@ import { basicAuthMatches, type Credentials } from './auth.ts'
 
 export interface AccessOptions {
   /**
-   * Asked for on everything but webhooks and /healthz. `none` asks nobody; null does not either, and answers
+   * Asked for on everything but webhooks, /healthz and /readyz. `none` asks nobody; null does not either, and answers
    * this machine alone.
    */
   auth: Credentials | 'none' | null

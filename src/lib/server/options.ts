@@ -2,6 +2,7 @@ import type { LatestPolicy } from '../build/publish.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { Queue } from '../queue/queue.ts'
+import type { Readiness } from '../readiness.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
@@ -25,6 +26,8 @@ export interface ServerOptions extends AccessOptions {
   baseUrl: () => string
   /** The server's own log, one line at a time. */
   log: (line: string) => void
+  /** What /readyz says: whether builds work. Without, that they do. */
+  ready?: () => Promise<Readiness>
   /** Said in /healthz and at `/`. */
   version?: string
   /** Where large webhooks wait for their signature; the system's folder for such by default. */

@@ -85,6 +85,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     status: 'ok',
     version: options.version ?? null,
   }))
+  app.get('/readyz', { config: { public: true } }, async (_request, reply) => {
+    const { ready, parts: asked } = (await options.ready?.()) ?? { ready: true, parts: {} }
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...asked })
+  })
   app.get('/', async (_request, reply) => reply.type(TEXT).send(welcome(options)))
   refuseOtherMethods()
   return app
@@ -150,6 +154,7 @@ Build a commit   POST ${base}/builds  {"repository": "owner/name", "sha": "..."}
 A build          GET  ${base}/builds/{id}
 Its image        GET  ${base}/artifacts/{owner}/{name}@{sha}
 Its log          GET  ${base}/logs/{id}
-Health           GET  ${base}/healthz
+Alive            GET  ${base}/healthz
+Builds work      GET  ${base}/readyz
 `
 }

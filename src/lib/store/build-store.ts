@@ -199,5 +199,8 @@ export interface BuildStore {
   /** Notes that the final commit status of an ended build is set, or never can be. */
   markReported(id: string): Promise<void>
 
+  /** Resolves when the store takes writes. @throws ConveyorError when it does not */
+  check(): Promise<void>
+
   close(): Promise<void>
 }

@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { readiness } from '../src/lib/readiness.ts'
+
+test('asks once for all who want to know at about the same time', async () => {
+  let asked = 0
+  const ready = readiness({ parts: { store: async () => ++asked }, log: () => {}, freshMs: 50 })
+  const answers = await Promise.all(Array.from({ length: 100 }, () => ready()))
+  expect(new Set(answers.map((answer) => JSON.stringify(answer)))).toEqual(
+    new Set(['{"ready":true,"parts":{"store":"ok"}}']),
+  )
+  expect(asked).toBe(1)
+  await sleep(60)
+  await ready()
+  expect(asked).toBe(2)
+})
+
+test('names what does not work or does not answer, and says why once', async () => {
+  const lines: string[] = []
+  let works = false
+  const ready = readiness({
+    parts: {
+      store: async () => {
+        if (!works) throw new Error('the disk is full')
+      },
+      queue: () => (works ? Promise.resolve() : new Promise(() => {})),
+      engine: async () => {},
+    },
+    log: (line) => lines.push(line),
+    limitMs: 50,
+    freshMs: 0,
+  })
+  const parts = { store: 'unavailable', queue: 'unavailable', engine: 'ok' }
+  expect(await ready()).toEqual({ ready: false, parts })
+  await sleep(1)
+  expect(await ready()).toEqual({ ready: false, parts })
+  works = true
+  await sleep(1)
+  expect((await ready()).ready).toBe(true)
+  expect(lines).toEqual([
+    expect.stringMatching(/^not ready: store: .*the disk is full/),
+    expect.stringMatching(/^not ready: queue: .*no answer in 0.05 s/),
+    'ready: the store works again',
+    'ready: the queue works again',
+  ])
+})
