@@ -1,6 +1,7 @@
 import { chmod, copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { ListObjectsV2Command } from '@aws-sdk/client-s3'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Check, diagnose, ok } from '../src/lib/doctor/check.ts'
@@ -14,6 +15,7 @@ import { startPostgres } from './support/postgres.ts'
 import { runConveyor, start } from './support/processes.ts'
 import { startRegistry } from './support/registry.ts'
 import { httpDouble, tokenRegistry } from './support/registry-doubles.ts'
+import { startS3Front } from './support/s3-front.ts'
 import { type TempDir, tempDir } from './support/temp.ts'
 import { complaints, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
 
@@ -365,7 +367,10 @@ describe('what is kept elsewhere', () => {
     )
     expect(fine.of('queue')).toBe(`ok: ${queue.url}, 0 builds wait`)
     expect(fine.of('logs')).toBe(`ok: s3://${bucket}, which answers`)
-    expect(await aws.requests()).toEqual({ 'PUT bucket': 1, LIST: 1 })
+    // The PUT has a condition that does not hold.
+    expect(await aws.requests()).toEqual({ 'PUT bucket': 1, LIST: 1, PUT: 1 })
+    const { KeyCount } = await aws.s3.send(new ListObjectsV2Command({ Bucket: bucket }))
+    expect(KeyCount).toBe(0)
     const client = new pg.Client({ connectionString: database })
     await client.connect()
     const { rows } = await client.query("select tablename from pg_tables where schemaname = 'public'")
@@ -394,6 +399,27 @@ describe('what is kept elsewhere', () => {
       /^broken: .* has no tables, and its user may make none -> Make the user/,
     )
     expect([denied.of('queue'), denied.of('logs')]).toEqual(['ok: with the builds', 'ok: with the builds'])
+  })
+
+  test('S3 where workers would overwrite what others wrote is refused, here and at the start', async () => {
+    await using aws = await startAws()
+    await using front = await startS3Front(aws.url)
+    front.ignored = ['if-match', 'if-none-match']
+    const bucket = await aws.bucket()
+    const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${bucket}` }
+    const said = `bucket ${bucket} can not hold logs: its server does not know conditional writes`
+    expect((await doctor(env)).of('logs')).toContain(`broken: ${said}`)
+    const { code, stderr } = await runConveyor(['server'], { env: { ...world.env, ...env } })
+    expect(code).toBe(2)
+    expect(stderr.replace(/[\s›]+/g, ' ')).toContain(said)
+  })
+
+  test('S3 that only workers may write is well for a server', async () => {
+    await using aws = await startAws()
+    await using front = await startS3Front(aws.url)
+    front.decide = (line) => (line.startsWith('PUT') ? { status: 403, code: 'AccessDenied' } : 'pass')
+    const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${await aws.bucket()}` }
+    expect((await doctor(env)).of('logs')).toMatch(/^warning: whether bucket .* -> Workers need that/)
   })
 
   test('CloudWatch', async () => {

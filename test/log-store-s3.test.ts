@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   GetObjectCommand,
@@ -159,6 +159,84 @@ describe('s3LogStore', () => {
     await writer[how]()
   }
 
+  describe('on a server that knows less than Amazon', () => {
+    const LONG = Buffer.alloc(6 * MiB, 'a line of a log\n')
+
+    test('uploads without new checksums, and removes with Content-MD5', async () => {
+      const refused = { status: 400, code: 'InvalidRequest' }
+      front.decide = async (line, headers, body) => {
+        const names = Object.keys(headers).filter((name) =>
+          /^x-amz-(checksum|sdk-checksum|trailer)/.test(name),
+        )
+        if (names.length > 0 || /aws-chunked/.test(headers['content-encoding'] ?? '')) return refused
+        if (!/^POST \S+\?delete/.test(line)) return 'pass'
+        const md5 = createHash('md5')
+          .update(await body())
+          .digest('base64')
+        return headers['content-md5'] === md5 ? 'pass' : { status: 400, code: 'MissingContentMD5' }
+      }
+      await write('one\n', 'close')
+      await write('two\n', 'end')
+      expect(await keys()).toEqual([`logs/${id}.txt`])
+      expect(String(await read())).toBe('one\ntwo\n')
+      expect(count(/^POST \S+\?delete/)).toBe(1)
+
+      id = randomUUID()
+      await write(LONG, 'end')
+      expect((await read()).equals(LONG)).toBe(true)
+      expect(count(/partNumber/)).toBeGreaterThan(0)
+    })
+
+    const check = (trace: boolean) =>
+      store.checkWrites?.({ trace }).then(
+        () => null,
+        (error: unknown) => error,
+      )
+
+    test('is told from one that takes conditional writes', async () => {
+      expect(await check(false)).toBeNull()
+      expect(await keys()).toEqual([])
+      expect(await check(true)).toBeNull()
+      expect(await check(true)).toBeNull()
+      expect(await keys()).toEqual(['logs/conveyor-writes.txt'])
+    })
+
+    test.each([
+      ['conditions', ['if-match', 'if-none-match']],
+      ['If-Match', ['if-match']],
+    ])('is refused where it ignores %s', async (_, ignored) => {
+      front.ignored = ignored
+      for (const trace of [false, true]) {
+        expect(await check(trace)).toMatchObject({
+          kind: 'invalid',
+          message: expect.stringMatching(
+            /^bucket \S+ can not hold logs: its server does not know conditional writes/,
+          ),
+          hint: expect.stringContaining('--logger postgres://'),
+        })
+        if (!trace) expect(await keys()).toEqual([])
+      }
+    })
+
+    test('is refused where it ignores If-None-Match, before anything is built', async () => {
+      front.ignored = ['if-none-match']
+      expect(await check(true)).toMatchObject({ kind: 'invalid' })
+    })
+
+    test('is refused where it says that it does not implement them', async () => {
+      front.decide = (_line, headers) =>
+        headers['if-match'] || headers['if-none-match'] ? { status: 501, code: 'NotImplemented' } : 'pass'
+      for (const trace of [false, true]) expect(await check(trace)).toMatchObject({ kind: 'invalid' })
+    })
+
+    test('is not told from one that is away or forbids writing', async () => {
+      front.decide = () => ({ status: 403, code: 'AccessDenied' })
+      expect(await check(true)).toMatchObject({ kind: 'unauthorized' })
+      const nobody = make({ clientConfig: { ...aws.clientConfig, endpoint: 'http://127.0.0.1:1' } })
+      await expect(nobody.checkWrites?.({ trace: true })).rejects.toMatchObject({ kind: 'unavailable' })
+    })
+  })
+
   test('segments while it is written; then one private text, as the browser likes it', async () => {
     await write('one\n', 'close')
     await write('two, twö\n', 'close')
@@ -253,7 +331,7 @@ describe('s3LogStore', () => {
   })
 
   test('a reader whose request for a segment comes after its removal reads on in the text', async () => {
-    const released = Promise.withResolvers<void>()
+    const released = Promise.withResolvers<'pass'>()
     const held = Promise.withResolvers<void>()
     front.decide = (line) => {
       if (!new RegExp(`^GET .*${id}-\\d{16}\\?`).test(line)) return 'pass'
@@ -267,13 +345,13 @@ describe('s3LogStore', () => {
     await writer.write('two\n')
     await writer.end()
     expect(await keys()).toEqual([`logs/${id}.txt`])
-    released.resolve()
+    released.resolve('pass')
     expect(String(await reading)).toBe('ne\ntwo\n')
     expect(count(/^GET .*txt/)).toBe(1)
   })
 
   test('an abort and a close end readers also while S3 does not answer', async () => {
-    const released = Promise.withResolvers<void>()
+    const released = Promise.withResolvers<'pass'>()
     await write('one\n', 'close')
     for (const pattern of [/list-type/, /^GET .*-\d{16}\?/]) {
       front.decide = (line) => (pattern.test(line) ? released.promise : 'pass')
@@ -287,7 +365,7 @@ describe('s3LogStore', () => {
       await other.close()
       expect(await readings[1]).toEqual(Buffer.alloc(0))
     }
-    released.resolve()
+    released.resolve('pass')
   })
 
   test('a large text is made of parts; a log that goes on after it keeps what was there', async () => {

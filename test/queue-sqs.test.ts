@@ -7,6 +7,7 @@ import { queueContract } from './queue.contract.ts'
 import { startAws, type TestAws } from './support/aws.ts'
 import { projectRoot, type Running, start } from './support/processes.ts'
 import { messagesIn, take } from './support/queues.ts'
+import { startS3Front } from './support/s3-front.ts'
 
 let aws: TestAws
 beforeAll(async () => {
@@ -187,6 +188,45 @@ describe('SQS queue', () => {
       kind: 'unavailable',
       message: expect.stringContaining('ECONNREFUSED'),
     })
+  })
+
+  it('sends without a group where a standard queue refuses one, and asks no more', async () => {
+    await using front = await startS3Front(aws.url)
+    let asked = 0
+    front.decide = async (_line, headers, body) => {
+      if (!/SendMessage$/.test(String(headers['x-amz-target']))) return 'pass'
+      const { MessageGroupId } = JSON.parse(String(await body())) as Record<string, unknown>
+      if (MessageGroupId === undefined) return 'pass'
+      asked += 1
+      return { status: 400, code: 'InvalidParameterValue' }
+    }
+    const queueUrl = url.replace(aws.url, front.url)
+    const queue = await open({ url: queueUrl, clientConfig: { ...aws.clientConfig, endpoint: front.url } })
+    for (const buildId of ['a', 'b']) await queue.send({ buildId, repository: 'acme/app' })
+    expect(asked).toBe(1)
+    const jobs = [await take(queue), await take(queue)]
+    expect(jobs.map(({ buildId }) => buildId).toSorted()).toEqual(['a', 'b'])
+    await Promise.all(jobs.map((job) => job.acknowledge()))
+  })
+
+  it('sends with the group as before, when a request fails for another reason', async () => {
+    await using front = await startS3Front(aws.url)
+    const groups: unknown[] = []
+    let failing = true
+    front.decide = async (_line, headers, body) => {
+      if (!/SendMessage$/.test(String(headers['x-amz-target']))) return 'pass'
+      groups.push((JSON.parse(String(await body())) as Record<string, unknown>).MessageGroupId)
+      return failing ? { status: 403, code: 'AccessDenied' } : 'pass'
+    }
+    const queueUrl = url.replace(aws.url, front.url)
+    const queue = await open({ url: queueUrl, clientConfig: { ...aws.clientConfig, endpoint: front.url } })
+    await expect(queue.send({ buildId: 'a', repository: 'acme/app' })).rejects.toMatchObject({
+      kind: 'unauthorized',
+    })
+    failing = false
+    await queue.send({ buildId: 'a', repository: 'acme/app' })
+    expect(groups).toHaveLength(2)
+    expect(groups).not.toContain(undefined)
   })
 
   it('goes on when the server was away while workers waited, and worked', async () => {

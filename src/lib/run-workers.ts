@@ -24,6 +24,7 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
   }
   await using releaser = new Releaser(io.log)
   const adapters = await setUp(config, io, releaser)
+  await checkLogs(adapters, io.log)
   const baseUrl = config.url ?? `http://localhost:${config.port}`
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
   if (!config.url) io.log(`warning: no --url (BASE_URL): commit statuses link to ${baseUrl}`)
@@ -36,6 +37,24 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
   await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
+}
+
+/**
+ * Looks whether logs are safe where they go, before anything is built. A place that does not answer now may do so when
+ * the first log is written.
+ * @throws ConveyorError `invalid` when they are not
+ */
+export async function checkLogs(
+  { logs }: Pick<Adapters, 'logs'>,
+  log: (line: string) => void,
+): Promise<void> {
+  try {
+    await logs.checkWrites?.({ trace: true })
+  } catch (thrown) {
+    const error = toConveyorError(thrown, 'logs can not be checked')
+    if (error.kind === 'invalid') throw error
+    log(`warning: ${error.advice}`)
+  }
 }
 
 /**

@@ -8,7 +8,7 @@ import { ConveyorError, toConveyorError } from './errors.ts'
 import { aborted, atMost, Releaser, type Shutdown } from './lifecycle.ts'
 import { type ReadinessOptions, readiness } from './readiness.ts'
 import { recover } from './recover.ts'
-import { runWorkers } from './run-workers.ts'
+import { checkLogs, runWorkers } from './run-workers.ts'
 import { createServer } from './server/server.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
@@ -28,6 +28,7 @@ const LAST_STATUSES_MS = 5000
 export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   await using releaser = new Releaser(io.log)
   const adapters = await setUp(config, io, releaser)
+  if (!adapters.queue.durable) await checkLogs(adapters, io.log)
   let baseUrl = config.url ?? ''
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
 

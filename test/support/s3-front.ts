@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 
 export interface S3Request {
@@ -10,18 +12,21 @@ export interface S3Request {
 }
 
 /**
- * What becomes of a request: it is passed on; it is, but who asked is cut off before the answer; it is held, and passed
- * on when this resolves; or it is answered with an error of S3.
+ * What becomes of a request: it is passed on; it is, but who asked is cut off before the answer; it is answered with an
+ * error of S3; or it is held, until this resolves to one of those.
  */
-export type Fate = 'pass' | 'lose the answer' | Promise<unknown> | { status: number; code: string }
+export type Fate = Outcome | Promise<Outcome>
+type Outcome = 'pass' | 'lose the answer' | { status: number; code: string }
 
-/** Stands before S3. */
+/** Stands before S3, or SQS. */
 export interface S3Front extends AsyncDisposable {
   readonly url: string
   /** All of them until now. */
   readonly requests: S3Request[]
   /** Says what becomes of each request. Default: all pass. */
-  decide: (line: string) => Fate
+  decide: (line: string, headers: IncomingMessage['headers'], body: () => Promise<Buffer>) => Fate
+  /** Headers that the server behind never sees, as if it did not know them. */
+  ignored: string[]
 }
 
 /** @param target `http://127.0.0.1:PORT` */
@@ -30,19 +35,32 @@ export async function startS3Front(target: string): Promise<S3Front> {
     const { method, url, headers } = incoming
     const line = `${method} ${url}`
     front.requests.push({ line, headers })
-    const fate = front.decide(line)
-    if (typeof fate === 'object' && 'code' in fate) {
+    let whole: Promise<Buffer> | undefined
+    const body = () => (whole ??= buffer(incoming))
+    let fate = front.decide(line, headers, body)
+    if (fate instanceof Promise) fate = await fate
+    if (typeof fate === 'object') {
       incoming.resume()
-      response.writeHead(fate.status, { 'content-type': 'application/xml' })
-      response.end(`<?xml version="1.0" encoding="UTF-8"?>
-        <Error><Code>${fate.code}</Code><Message>said the test</Message></Error>`)
+      const { status, code } = fate
+      // SQS is spoken to in JSON.
+      const json = headers['x-amz-target'] !== undefined
+      response.writeHead(status, { 'content-type': json ? 'application/x-amz-json-1.0' : 'application/xml' })
+      response.end(
+        json
+          ? JSON.stringify({ __type: `com.amazonaws.sqs#${code}`, message: 'said the test' })
+          : `<?xml version="1.0" encoding="UTF-8"?>
+        <Error><Code>${code}</Code><Message>said the test</Message></Error>`,
+      )
       return
     }
-    if (typeof fate === 'object') await fate
-    const onward = request(target + url, { method, headers })
+    const passed = Object.fromEntries(
+      Object.entries(headers).filter(([name]) => !front.ignored.includes(name)),
+    )
+    const onward = request(target + url, { method, headers: passed })
     const answered = once(onward, 'response') as Promise<[IncomingMessage]>
     // A refusal may come before the request was read to its end.
-    const [answer] = await Promise.race([answered, pipeline(incoming, onward).then(() => answered)])
+    const source = whole ? Readable.from([await whole]) : incoming
+    const [answer] = await Promise.race([answered, pipeline(source, onward).then(() => answered)])
     if (fate === 'lose the answer') throw new Error('lost')
     response.writeHead(answer.statusCode ?? 502, answer.headers)
     await pipeline(answer, response)
@@ -57,6 +75,7 @@ export async function startS3Front(target: string): Promise<S3Front> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests: [],
     decide: () => 'pass',
+    ignored: [],
     async [Symbol.asyncDispose]() {
       server.close()
       server.closeAllConnections()

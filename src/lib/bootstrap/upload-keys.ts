@@ -1,6 +1,7 @@
-import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
+import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { awsError } from '../aws-errors.ts'
 import { ConveyorError } from '../errors.ts'
+import { s3Client } from '../s3-client.ts'
 import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import type { Step } from './step.ts'
 
@@ -19,7 +20,7 @@ export interface KeyBucket {
 export async function uploadKeys({ bucket, prefix }: KeyBucket, keys: KeyPair): Promise<Step> {
   const where = ['s3:/', bucket, ...(prefix ? [prefix] : [])].join('/')
   const key = (name: string) => (prefix ? `${prefix}/${name}` : name)
-  const client = new S3Client({})
+  const client = s3Client()
   try {
     let uploaded = 0
     // The public one last: where it is, the pair is complete.
@@ -27,8 +28,9 @@ export async function uploadKeys({ bucket, prefix }: KeyBucket, keys: KeyPair): 
       [PRIVATE_KEY, keys.privateKey],
       [PUBLIC_KEY, keys.publicKey],
     ] as const) {
-      if (await put(client, bucket, key(name), content)) uploaded++
-      else if ((await get(client, bucket, key(name))) !== content) {
+      const there = await find(client, bucket, key(name))
+      if (there === null && (await put(client, bucket, key(name), content))) uploaded++
+      else if ((there ?? (await get(client, bucket, key(name)))) !== content) {
         throw new ConveyorError('invalid', `${where} has another ${name} already`, {
           hint: 'Remove it there, choose another prefix, or put that pair into the folder of --ssh-dir',
         })
@@ -58,6 +60,20 @@ async function put(client: S3Client, Bucket: string, Key: string, Body: string):
     return true
   } catch (error) {
     if ((error as Error).name === 'PreconditionFailed') return false
+    throw error
+  }
+}
+
+/**
+ * What is there; a server that does not know the condition of `put` would overwrite it. Null when nothing is, or when
+ * one is not told without the right to list the bucket: then `put` decides.
+ */
+async function find(client: S3Client, bucket: string, key: string): Promise<string | null> {
+  try {
+    return await get(client, bucket, key)
+  } catch (error) {
+    const { name, $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } }
+    if (name === 'NoSuchKey' || $metadata?.httpStatusCode === 403) return null
     throw error
   }
 }

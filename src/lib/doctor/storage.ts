@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname, join, relative } from 'node:path'
 import type { Config } from '../config.ts'
+import { toConveyorError } from '../errors.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import { Postgres } from '../postgres.ts'
 import type { Queue } from '../queue/queue.ts'
@@ -69,9 +70,24 @@ async function readable(where: string, openers: Openers): Promise<Finding> {
   const store = await openers.logs()
   try {
     for await (const _ of store.read(randomUUID(), { follow: false })) break
-    return ok(`${where}, which answers`)
+    return (await whetherSafe(store)) ?? ok(`${where}, which answers`)
   } finally {
     await store.close()
+  }
+}
+
+/** What is wrong with writing there, if anything is. */
+async function whetherSafe(store: LogStore): Promise<Finding | null> {
+  try {
+    await store.checkWrites?.({ trace: false })
+    return null
+  } catch (thrown) {
+    const error = toConveyorError(thrown, 'it can not be written')
+    // Servers only read there.
+    if (error.kind === 'unauthorized') {
+      return warning(error.message, 'Workers need that, servers do not: see docs/deploy.md')
+    }
+    throw error
   }
 }
 

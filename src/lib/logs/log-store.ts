@@ -27,5 +27,11 @@ export interface LogStore {
    * for when following and empty otherwise. Ends quietly when `signal` is aborted.
    */
   read(buildId: string, options?: ReadLogOptions): AsyncIterable<Uint8Array>
+  /**
+   * Whether the place takes what writers need of it, where that is not certain.
+   * @param trace false: nothing may be left there
+   * @throws ConveyorError `invalid` when it does not; others when it can not be asked
+   */
+  checkWrites?(options: { trace: boolean }): Promise<void>
   close(): Promise<void>
 }

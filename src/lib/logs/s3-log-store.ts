@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { ConveyorError } from '../errors.ts'
+import { s3Client } from '../s3-client.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
 import { type PieceStore, patientWriter, type WriterLimits } from './patient-writer.ts'
+import { checkConditions } from './s3-conditional-writes.ts'
 import { MovedError } from './s3-conditions.ts'
 import { FollowedLog } from './s3-followed-log.ts'
 import { KeptBytes } from './s3-kept-bytes.ts'
@@ -54,9 +56,7 @@ const MOVES = 5
  */
 export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOptions): LogStore {
   const agent = { keepAlive: true, maxSockets: 200 }
-  const client = new S3Client({
-    // Also understood by servers other than Amazon's, and in buckets with a dot in their name.
-    forcePathStyle: true,
+  const client = s3Client({
     requestHandler: {
       connectionTimeout: 5_000,
       requestTimeout: 30_000,
@@ -191,6 +191,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
     open,
     read: (buildId, options = {}) =>
       read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
+    checkWrites: (options) => checkConditions(place, options),
     close: () => (closed ??= close()),
   }
 }

@@ -92,6 +92,8 @@ export class SqsApi {
   readonly #client: SQSClient
   /** Time limits run from here: in a burst, requests must not wait in the client for one of its 50 sockets. */
   readonly #slots = new Slots(20)
+  /** Whether a standard queue takes messages with a group. */
+  #groups = true
 
   constructor(client: SQSClient, url: string) {
     this.#client = client
@@ -108,14 +110,25 @@ export class SqsApi {
   /**
    * A FIFO queue delivers one message of a group at a time, so each message is its own group there: builds of
    * one repository run side by side. To a standard queue the group is whom to be fair to: who sends much does
-   * not delay others. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+   * not delay others. Servers other than Amazon's may refuse groups there, as SQS itself did until 2025: then it is
+   * sent without. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
    */
   async send({ body, group, once }: Outgoing): Promise<void> {
-    const names = this.url.endsWith('.fifo')
-      ? { MessageGroupId: sqsName(once), MessageDeduplicationId: sqsName(once) }
-      : { MessageGroupId: sqsName(group) }
-    const request = new SendMessageCommand({ QueueUrl: this.url, MessageBody: body, ...names })
-    await this.#call('written', 'sqs:SendMessage', () => this.#slots.run(() => this.#client.send(request)))
+    const send = (names: { MessageGroupId?: string; MessageDeduplicationId?: string }) =>
+      this.#slots.run(() =>
+        this.#client.send(new SendMessageCommand({ QueueUrl: this.url, MessageBody: body, ...names })),
+      )
+    await this.#call('written', 'sqs:SendMessage', async () => {
+      if (this.url.endsWith('.fifo')) {
+        await send({ MessageGroupId: sqsName(once), MessageDeduplicationId: sqsName(once) })
+      } else if (this.#groups) {
+        await send({ MessageGroupId: sqsName(group) }).catch(async (error) => {
+          if (!isBadRequest(error)) throw error
+          await send({})
+          this.#groups = false
+        })
+      } else await send({})
+    })
   }
 
   async receive({ max, waitSeconds, leaseSeconds, signal }: ReceiveRequest): Promise<Received[]> {
@@ -174,6 +187,15 @@ export class SqsApi {
       throw awsError(thrown, { failed: `queue ${this.url} can not be ${what}`, thing: 'queue', permissions })
     }
   }
+}
+
+/** What has the status of a bad request, too, and passes. */
+const THROTTLED = ['RequestThrottled', 'Throttling', 'ThrottlingException']
+
+/** A request that the server will not take as it is, whatever it calls that. */
+function isBadRequest(error: unknown): boolean {
+  const { name = '', $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } }
+  return $metadata?.httpStatusCode === 400 && !THROTTLED.includes(name)
 }
 
 function received({ MessageId = '', ReceiptHandle = '', Body = '', Attributes }: Message): Received {
