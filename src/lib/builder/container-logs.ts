@@ -4,6 +4,8 @@ import { ConveyorError } from '../errors.ts'
 const STDERR = 2
 const SYSTEM_ERROR = 3
 const HEADER = 8
+/** As much of a complaint as is kept, in characters. */
+const LONGEST_COMPLAINT = 1000
 
 /**
  * What a container wrote, taken out of the frames that the engine wraps it in: stdout and stderr in the
@@ -35,7 +37,7 @@ export async function* demultiplex(stream: AsyncIterable<Uint8Array>): AsyncGene
         if (piece.length > 0) yield piece
         continue
       }
-      complaint += piece.toString()
+      if (complaint.length < LONGEST_COMPLAINT) complaint += piece.toString('utf8', 0, LONGEST_COMPLAINT)
       if (left === 0) {
         throw new ConveyorError('unavailable', `the engine can not read the log on: ${complaint}`)
       }

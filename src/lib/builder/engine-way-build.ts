@@ -6,7 +6,7 @@ import type { SolveIo } from '../buildkit/solve.ts'
 import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
 import { cacheMountArg } from './cache-mounts.ts'
-import { jsonLines } from './json-lines.ts'
+import { jsonLines, unreadable } from './json-lines.ts'
 
 /** An EngineWay: the engine's own API for builds, which asks BuildKit. */
 export async function throughBuild(
@@ -43,10 +43,9 @@ export async function throughBuild(
   try {
     let imageId: string | undefined
     for await (const message of jsonLines<BuildMessage>(response)) {
-      if (message.error !== undefined) throw new Error(message.error)
-      if (message.id === 'moby.buildkit.trace') {
-        await onStatus(StatusResponse.decode(Buffer.from(message.aux as string, 'base64')))
-      } else if (message.id === 'moby.image.id') imageId = (message.aux as { ID: string }).ID
+      if (message.error !== undefined) throw new Error(String(message.error))
+      if (message.id === 'moby.buildkit.trace') await onStatus(statusOf(message.aux))
+      else if (message.id === 'moby.image.id') imageId = idOf(message.aux)
     }
     if (!imageId) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
     return imageId
@@ -67,6 +66,20 @@ function settingsQuery({ target, platforms, hosts, ulimits }: BuildInput): Recor
     ...(extraHosts.length > 0 ? { extrahosts: extraHosts } : {}),
     ...(limits.length > 0 ? { ulimits: JSON.stringify(limits) } : {}),
   }
+}
+
+function statusOf(aux: unknown): StatusResponse {
+  try {
+    return StatusResponse.decode(Buffer.from(String(aux), 'base64'))
+  } catch (error) {
+    throw unreadable('progress that is none', error)
+  }
+}
+
+function idOf(aux: unknown): string {
+  const { ID: id } = (aux ?? {}) as { ID?: unknown }
+  if (typeof id !== 'string') throw unreadable('an image without an id')
+  return id
 }
 
 interface BuildMessage {

@@ -41,9 +41,12 @@ const WRAPPERS = [
   /^\S+: (?=failed to resolve source metadata for )/,
 ]
 
+/** In characters: the frontend that a Dockerfile names may make texts of any length, of which the begin is enough. */
+const LONGEST = 64 * 1024
+
 /** What happened, without what was being done. */
 export function innermost(text: string): string {
-  let rest = text.trim()
+  let rest = text.slice(0, LONGEST).trim()
   for (let before = ''; before !== rest; ) {
     before = rest
     for (const wrapper of WRAPPERS) rest = rest.replace(wrapper, '')

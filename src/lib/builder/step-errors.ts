@@ -62,6 +62,8 @@ export function missingPath(
 
 /** The path that is missing; null when it is not told, undefined when nothing is missing. */
 function missingIn(text: string): string | null | undefined {
+  // Also keeps the forms from going back and forth in a long text of many lines.
+  if (text.includes('\n') || !ENDS.some((end) => text.endsWith(end))) return undefined
   for (const form of MISSING) {
     const path = form.exec(text)?.[1]
     if (path === undefined) continue
@@ -71,6 +73,7 @@ function missingIn(text: string): string | null | undefined {
   return undefined
 }
 
+const ENDS = [' not found', ': no such file or directory']
 const CHECKSUM = '(?:failed to calculate checksum of ref \\S+: )?'
 const MISSING = [
   new RegExp(`^${CHECKSUM}("[^"]+"):? not found(?:: not found)?$`),

@@ -35,6 +35,8 @@ export class GrpcError extends Error {
 /** Larger than what HTTP/2 starts with, so that the output of a build never waits for our answer. */
 const WINDOW = 1024 * 1024
 const HEADER = 5
+/** In bytes; BuildKit itself takes no longer ones than 16 MiB. */
+const LONGEST_MESSAGE = 32 * 1024 * 1024
 
 /**
  * A gRPC client on a connection that is there already: a socket, TLS, or one hijacked from an HTTP
@@ -79,7 +81,7 @@ export class GrpcConnection implements AsyncDisposable {
     signal?.addEventListener('abort', abort, { once: true })
     try {
       call.end(frame(method.requestSerialize(request)))
-      for await (const message of this.messages(call, method.path)) yield method.responseDeserialize(message)
+      for await (const message of this.messages(call, method.path)) yield read(method, message)
     } catch (error) {
       signal?.throwIfAborted()
       throw error
@@ -112,8 +114,9 @@ export class GrpcConnection implements AsyncDisposable {
       headers = { ...headers, ...received }
     })
     try {
-      yield* unframe(call)
+      yield* unframe(call, path)
     } catch (error) {
+      if (error instanceof GrpcError) throw error
       if (headers['grpc-status'] === undefined) throw this.#gone(path, error)
     }
     const status = headers['grpc-status']
@@ -149,7 +152,23 @@ export function frame(message: Uint8Array): Buffer {
   return framed
 }
 
-async function* unframe(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+function read<Response>({ path, responseDeserialize }: Method<never, Response>, message: Buffer): Response {
+  try {
+    return responseDeserialize(message)
+  } catch (error) {
+    throw unreadable(path, error)
+  }
+}
+
+function unreadable(path: string, cause?: unknown): GrpcError {
+  return new GrpcError(GrpcCode.unavailable, `the answer to ${path} cannot be read`, {
+    cause,
+    brokeOff: true,
+  })
+}
+
+/** @throws GrpcError for what is no message, or a compressed one, which we do not ask for */
+async function* unframe(chunks: AsyncIterable<Buffer>, path: string): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = []
   let length = 0
   /** How much there has to be before the next message, or its header, is whole. */
@@ -160,6 +179,7 @@ async function* unframe(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     while (length >= needed) {
       const bytes = pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)
       const end = HEADER + bytes.readUInt32BE(1)
+      if (bytes[0] !== 0 || end > LONGEST_MESSAGE) throw unreadable(path)
       if (length >= end) {
         yield bytes.subarray(HEADER, end)
         pieces = [bytes.subarray(end)]

@@ -1,5 +1,6 @@
 import type { Kind } from '../kind.ts'
 import { dockerfileKind } from './dockerfile.ts'
+import { engineKind } from './engine.ts'
 import { orderKind } from './order.ts'
 import { patternsKind } from './patterns.ts'
 import { registryKind } from './registry.ts'
@@ -12,4 +13,5 @@ export const KINDS: Record<string, Kind> = {
   dockerfile: dockerfileKind,
   patterns: patternsKind,
   registry: registryKind,
+  engine: engineKind,
 }

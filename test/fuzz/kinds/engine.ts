@@ -1,0 +1,232 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import Dockerode from 'dockerode'
+import { buildError } from '../../../src/lib/builder/build-errors.ts'
+import type { BuildInput } from '../../../src/lib/builder/builder.ts'
+import { demultiplex } from '../../../src/lib/builder/container-logs.ts'
+import { pullByDigest } from '../../../src/lib/builder/engine-images.ts'
+import { pushFromEngine } from '../../../src/lib/builder/engine-push.ts'
+import { throughBuild } from '../../../src/lib/builder/engine-way-build.ts'
+import { registryPushError } from '../../../src/lib/builder/registry-failures.ts'
+import { Progress } from '../../../src/lib/buildkit/progress.ts'
+import { ConveyorError } from '../../../src/lib/errors.ts'
+import { memoryContext } from '../../support/memory-context.ts'
+import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../buildkit-messages.ts'
+import type { Chance } from '../chance.ts'
+import { excerpt, type Kind, mayRefuse, type Subject, type Trial } from '../kind.ts'
+import { mutated, mutatedBytes, pieces } from '../mutate.ts'
+import { drawDockerfile } from './dockerfile.ts'
+
+const NEVER = new AbortController().signal
+const IO = { signal: NEVER, log: { async write() {}, async flush() {}, async close() {}, async end() {} } }
+const NOBODY = { forHost: async () => null }
+
+/** What an engine streams as it builds, pulls and pushes, its logs of containers, and its words for failures. */
+export const engineKind: Kind = {
+  share: 9,
+  parsers: [
+    ...[
+      'builder/json-lines.ts',
+      'builder/engine-way-build.ts',
+      'builder/container-logs.ts',
+      'builder/step-errors.ts',
+    ],
+    ...['builder/build-errors.ts', 'builder/registry-texts.ts', 'builder/registry-failures.ts'],
+  ],
+  async open(): Promise<Subject> {
+    const recorded = await recordedTexts()
+    const engine = await startEngine()
+    return {
+      draw(chance) {
+        if (chance.percent(15)) return streamTrial(chance, engine)
+        if (chance.percent(20)) return logTrial(chance)
+        const { text, failed } = chance.one(recorded)
+        return textTrial(chance, text, failed ?? { name: stepName(chance), error: text })
+      },
+      [Symbol.asyncDispose]: () => engine.close(),
+    }
+  },
+}
+
+type FuzzedEngine = Awaited<ReturnType<typeof startEngine>>
+
+/** An engine that answers every question with the same pieces. */
+async function startEngine() {
+  const state = { pieces: [] as Buffer[], isCutOff: false }
+  const server = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200, { 'content-type': 'application/json' })
+    for (const piece of state.pieces) response.write(piece)
+    if (state.isCutOff) setImmediate(() => response.destroy())
+    else response.end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const docker = new Dockerode({
+    host: '127.0.0.1',
+    port: (server.address() as AddressInfo).port,
+    protocol: 'http',
+  })
+  return Object.assign(state, {
+    docker,
+    async close() {
+      server.closeAllConnections()
+      server.close()
+      await once(server, 'close')
+    },
+  })
+}
+
+const INPUT: BuildInput = {
+  ...{
+    context: memoryContext({ Dockerfile: 'FROM scratch\n' }),
+    reference: 'x:1',
+    cacheKey: 'x',
+    cacheFrom: [],
+    cache: true,
+  },
+  ...{
+    labels: {},
+    buildArgs: {},
+    secrets: {},
+    ssh: null,
+    target: null,
+    platforms: [],
+    hosts: {},
+    ulimits: {},
+    network: null,
+  },
+} as unknown as BuildInput
+
+function streamTrial(chance: Chance, engine: FuzzedEngine): Trial {
+  const text = chance.times(0, 6, () => drawLine(chance)).join('')
+  const bytes = chance.percent(50) ? mutatedBytes(chance, Buffer.from(text)) : Buffer.from(text)
+  const what = chance.whole(0, 2)
+  const [cut, isCutOff] = [pieces(chance, bytes), chance.percent(20)]
+  return {
+    shown: () => `${['build', 'pull', 'push'][what]}: ${excerpt(bytes)}`,
+    async run() {
+      Object.assign(engine, { pieces: cut, isCutOff })
+      const progress = new Progress()
+      const onStatus = async (status: Parameters<Progress['render']>[0]) => void progress.render(status)
+      if (what === 1) await mayRefuse(() => pullByDigest(engine.docker, NOBODY, 'a/b@sha256:c', NEVER))
+      else if (what === 2)
+        await mayRefuse(() => pushFromEngine(engine.docker, NOBODY, 'a/b:1', { delays: [] }, IO))
+      else
+        await throughBuild(engine.docker, INPUT, 'session', { onStatus, signal: NEVER }).catch((thrown) =>
+          explained(thrown, isCutOff),
+        )
+    },
+  }
+}
+
+/** What is not to be read is no result of the build. */
+async function explained(thrown: unknown, isCutOff: boolean): Promise<void> {
+  const error = await buildError({ thrown, ours: undefined, failed: undefined })
+  if (thrown instanceof SyntaxError || thrown instanceof TypeError || thrown instanceof RangeError)
+    throw thrown
+  if (
+    isCutOff &&
+    !(thrown instanceof ConveyorError) &&
+    /aborted|ECONNRESET/.test(error.message) &&
+    !error.retryable
+  )
+    throw error
+}
+
+function drawLine(chance: Chance): string {
+  const aux = chance.one([
+    () => encoded(drawStatus(chance)).toString('base64'),
+    () => mutatedBytes(chance, encoded(drawStatus(chance))).toString('base64'),
+    () =>
+      chance.one([
+        null,
+        1,
+        {},
+        [],
+        'x',
+        undefined,
+        { ID: 1 },
+        { ID: 'sha256:a' },
+        { Digest: 'sha256:b' },
+        { Digest: 1 },
+      ]),
+  ])()
+  const line = JSON.stringify(
+    chance.one([
+      { id: chance.one(['moby.buildkit.trace', 'moby.image.id']), aux },
+      { id: 'moby.buildkit.trace', aux },
+      {
+        id: chance.one(['a', 1, null, {}]),
+        status: chance.one(['Pushed', 'Retrying in 5 seconds', 'Layer already exists', 1, null]),
+        aux,
+      },
+      { error: chance.one(['', 'denied: x', null, 1, {}, ['x']]), errorDetail: {} },
+      chance.one([null, 1, 'x', [], true]),
+    ]),
+  )
+  const text = chance.percent(20) ? mutated(chance, line, ['"', '{', '}', '\n', '\r\n', '\0']) : line
+  return text + chance.one(['\n', '\n', '\r\n', '', '\n\n'])
+}
+
+function logTrial(chance: Chance): Trial {
+  const frames = chance.times(0, 6, () => {
+    const body = Buffer.from(chance.one(['', 'a\n', 'é', 'x'.repeat(chance.size(5000))]))
+    const head = Buffer.from([chance.one([0, 1, 2, 3, 4, 255]), 0, 0, 0, 0, 0, 0, 0])
+    head.writeUInt32BE(chance.percent(90) ? body.length : chance.one([0, 1, 2 ** 32 - 1]), 4)
+    return Buffer.concat([head, body])
+  })
+  const long = chance.percent(1)
+    ? [Buffer.from([chance.whole(1, 3), 0, 0, 0, 255, 255, 255, 255]), Buffer.alloc(2 << 20, 'é')]
+    : []
+  const cut = pieces(chance, mutatedBytes(chance, Buffer.concat([...frames, ...long])))
+  return {
+    shown: () => excerpt(Buffer.concat(cut)),
+    run: () =>
+      mayRefuse(async () => {
+        let bytes = 0
+        for await (const piece of demultiplex(arriving(cut))) bytes += piece.length
+        if (bytes > cut.reduce((sum, piece) => sum + piece.length, 0))
+          throw new Error('more comes out than goes in')
+      }),
+  }
+}
+
+async function* arriving(cut: Buffer[]): AsyncGenerator<Buffer> {
+  yield* cut
+}
+
+function textTrial(chance: Chance, recorded: string, step: { name: string; error: string }): Trial {
+  const text = drawText(chance, recorded)
+  const name = chance.percent(50) ? stepName(chance) : step.name
+  const failed = chance.percent(70)
+    ? { name, error: chance.percent(70) ? text : drawText(chance, step.error) }
+    : undefined
+  const file = chance.percent(50) ? drawDockerfile(chance) : 'FROM a\nCOPY <<EOF /b\nEOF\n'
+  const found = chance.one([
+    null,
+    'sha256:a',
+    new ConveyorError('unauthorized', 'x'),
+    new ConveyorError('unavailable', 'y'),
+  ])
+  const ask = async () => {
+    if (found instanceof ConveyorError) throw found
+    return found
+  }
+  const registry = chance.percent(60)
+    ? { head: ask, manifest: () => Promise.reject(new ConveyorError('not_found', 'z')) }
+    : undefined
+  return {
+    shown: () => `${excerpt(text)} ${excerpt(JSON.stringify(failed))} ${excerpt(file)}`,
+    async run() {
+      const thrown = new Error(text)
+      const error = await buildError(
+        { thrown, ours: undefined, failed },
+        { dockerfile: async () => file, registry },
+      )
+      if (!(error instanceof ConveyorError)) throw error
+      await registryPushError(text, 'ghcr.io/acme/app:1', thrown, registry)
+    },
+  }
+}
