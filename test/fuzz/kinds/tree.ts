@@ -1,0 +1,207 @@
+import { entriesKey, FileTimes } from '../../../src/lib/buildkit/file-times.ts'
+import { gitMirrors } from '../../../src/lib/source/git-mirrors.ts'
+import { basicEnv } from '../../support/processes.ts'
+import { tempDir } from '../../support/temp.ts'
+import type { Chance } from '../chance.ts'
+import { ForgedObjects, type Line } from '../forged-objects.ts'
+import { type Kind, mayRefuse, type Subject } from '../kind.ts'
+import { mutated, mutatedBytes, ODD } from '../mutate.ts'
+import { drawDockerfile } from './dockerfile.ts'
+
+const MODES = [
+  '100644',
+  '100644',
+  '100644',
+  '100755',
+  '120000',
+  '120000',
+  '40000',
+  '040000',
+  '160000',
+  '100664',
+  '0',
+  '777777',
+  '100600',
+  'x',
+]
+const NAMES = [
+  'a',
+  'b',
+  'src',
+  'Dockerfile',
+  'dockerfile',
+  '.dockerignore',
+  'Dockerfile.dockerignore',
+  '.gitattributes',
+  'x.ts',
+  '.git',
+  '.GIT',
+  '..',
+  '.',
+  'a/b',
+  '',
+  'é',
+  '\ufffd',
+  'big.bin',
+  '-x',
+  'a\nb',
+  'a\tb',
+]
+const ATTRIBUTES = [
+  '* ',
+  '*.ts ',
+  'a ',
+  'text',
+  'eol=crlf',
+  'eol=lf',
+  ' ident',
+  ' working-tree-encoding=UTF-16',
+  ' working-tree-encoding=x',
+  ' filter=lfs',
+  ' -text',
+  ' !eol',
+  '[attr]x eol=crlf',
+  ' x',
+  '\n',
+  '"a\\',
+  '**/',
+]
+const LINKS = [
+  'a',
+  '/',
+  '..',
+  '../../..',
+  '.',
+  '/Dockerfile',
+  'src/a',
+  'Dockerfile',
+  'b',
+  '',
+  'x'.repeat(5000),
+  'a/'.repeat(500),
+  '../'.repeat(1300),
+]
+const LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n'
+const PATTERNS = ['*\n', '!src\n', 'a\n', '**/*.ts\n', '!**/a\n', '# x\n', '[\n', '!\n', 'b/\n']
+
+/** Trees of git as no program of git's makes them, opened as build contexts. */
+export const treeKind: Kind = {
+  share: 1.5,
+  parsers: [
+    'source/git-tree.ts',
+    'source/git-context.ts',
+    'source/tree-paths.ts',
+    'source/checkout-filters.ts',
+    'source/context-entries.ts',
+  ],
+  async open(): Promise<Subject> {
+    await using resources = new AsyncDisposableStack()
+    const { path } = resources.use(await tempDir('conveyor-fuzz-trees-'))
+    const source = gitMirrors({
+      dir: path,
+      url: 'http://127.0.0.1:1/{repository}.git',
+      environment: basicEnv(),
+    })
+    resources.defer(() => source.close())
+    const objects = new ForgedObjects(path)
+    const owned = resources.move()
+    return {
+      draw(chance) {
+        const shown: string[] = []
+        const tree = drawTree(chance, objects, shown)
+        const dockerfile = chance.percent(80)
+          ? 'Dockerfile'
+          : chance.one(['a', 'src/Dockerfile', '../x', '', '/', 'a\0b', './Dockerfile', 'x/../Dockerfile'])
+        return {
+          shown: () => `${dockerfile}: ${shown.join(', ').slice(0, 800)}`,
+          run: () =>
+            mayRefuse(async () => {
+              const commit = {
+                repository: 'acme/app',
+                sha: 'a'.repeat(40),
+                tree: (await tree).toString('hex'),
+                committedAt: '',
+                gitDir: objects.gitDir,
+              }
+              const context = await source.context(commit, { dockerfile })
+              try {
+                entriesKey(context.entries)
+                const times = await FileTimes.of(context, null, 'x')
+                await FileTimes.of(context, times.encode(0), 'x')
+                const files = [...context.dockerfileEntries, ...context.entries].filter(
+                  ({ kind }) => kind === 'file',
+                )
+                for (const file of files.slice(0, 5))
+                  for await (const piece of context.read(file)) void piece.length
+              } finally {
+                await context.close()
+              }
+            }),
+        }
+      },
+      async problem() {
+        await objects.clear()
+        return null
+      },
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    }
+  },
+}
+
+async function drawTree(chance: Chance, objects: ForgedObjects, shown: string[], depth = 0): Promise<Buffer> {
+  const most = chance.percent(0.5) ? 3000 : 8
+  const names = chance.times(0, most, (at) => (most > 100 ? `${chance.one(NAMES)}${at}` : chance.one(NAMES)))
+  if (depth === 0 && chance.percent(90)) names.push('Dockerfile')
+  if (depth === 0 && chance.percent(30)) names.push('.gitattributes', '.dockerignore')
+  const lines: Line[] = []
+  for (const name of chance.percent(85)
+    ? new Set(names.filter((one) => !/^\.{0,2}$|\/|^\.git$/i.test(one)))
+    : names) {
+    lines.push(await drawLine(chance, objects, shown, { name, depth }))
+  }
+  // As git sorts them: a folder as if it had a slash.
+  const key = ({ mode, name }: Line) => Buffer.concat([name, Buffer.from(/^0?4/.test(mode) ? '/' : '')])
+  if (chance.percent(90)) lines.sort((a, b) => Buffer.compare(key(a), key(b)))
+  return objects.tree(lines)
+}
+
+async function drawLine(
+  chance: Chance,
+  objects: ForgedObjects,
+  shown: string[],
+  { name, depth }: { name: string; depth: number },
+): Promise<Line> {
+  const own = /dockerfile|^\.(docker|git)/i.test(name) && chance.percent(85)
+  const mode = own ? '100644' : chance.percent(97) ? chance.one(MODES.slice(0, 10)) : chance.one(MODES)
+  const isTree = /^0?4/.test(mode) && depth < 3
+  const content = drawContent(chance, name, mode)
+  const id = chance.percent(1.5)
+    ? chance.bytes(20)
+    : isTree
+      ? await drawTree(chance, objects, shown, depth + 1)
+      : await objects.blob(content)
+  const raw = chance.percent(2)
+    ? mutatedBytes(chance, Buffer.from(name))
+    : Buffer.from(chance.percent(1) ? mutated(chance, name, ODD) : name)
+  shown.push(
+    `${depth} ${mode} ${JSON.stringify(name)} ${JSON.stringify(content.toString('latin1').slice(0, 60))}`,
+  )
+  return { mode, id, name: raw }
+}
+
+function drawContent(chance: Chance, name: string, mode: string): Buffer {
+  if (mode === '120000') return Buffer.from(chance.one(LINKS))
+  if (name === '.gitattributes')
+    return Buffer.from(chance.times(0, 8, () => chance.one(ATTRIBUTES)).join(chance.one(['', ' '])))
+  if (name.endsWith('ignore')) return Buffer.from(chance.times(0, 4, () => chance.one(PATTERNS)).join(''))
+  if (/^dockerfile$/i.test(name))
+    return Buffer.from(
+      chance.percent(0.5)
+        ? 'x'.repeat((1 << 20) + 1)
+        : chance.percent(5)
+          ? drawDockerfile(chance)
+          : 'FROM scratch\n',
+    )
+  if (chance.percent(0.3)) return Buffer.alloc(600 * 1024, 'x')
+  return Buffer.from(chance.one(['', 'a', 'a\nb\n', 'a\r\nb', LFS, '$Id$\n', 'é', '\ufeffx']))
+}

@@ -1,0 +1,142 @@
+import { createHmac, randomUUID } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { Agent, request } from 'node:http'
+import { pushPayload } from '../support/github-push.ts'
+import { type ConveyorServer, startConveyor } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { MOST_MEMORY, MOST_MS } from './run.ts'
+import type { WebhookInput } from './webhook-bodies.ts'
+
+const SECRET = 'the-secret-of-the-fuzz'
+
+export interface Answer {
+  status: number
+  body: string
+}
+
+/** `conveyor server` in a process of its own, with the store and queue that it has by default. */
+export class ServerChild implements AsyncDisposable {
+  readonly #server: ConveyorServer
+  readonly #resources: AsyncDisposableStack
+  readonly #agent = new Agent({ keepAlive: true })
+  #longest = 0
+  #accepted = 0
+  #memory = 0
+
+  private constructor(server: ConveyorServer, resources: AsyncDisposableStack) {
+    this.#server = server
+    this.#resources = resources
+  }
+
+  static async start(): Promise<ServerChild> {
+    await using resources = new AsyncDisposableStack()
+    const { path } = resources.use(await tempDir('conveyor-fuzz-'))
+    // Nobody is where it looks for GitHub, git, a registry and an engine: builds fail, one after the other.
+    const nobody = 'http://127.0.0.1:1'
+    const env = {
+      ...{
+        PORT: '0',
+        HOST: '127.0.0.1',
+        DATA_DIR: path,
+        DOCKER_CONFIG: path,
+        DOCKER_HOST: 'tcp://127.0.0.1:1',
+      },
+      ...{
+        GITHUB_SECRET: SECRET,
+        GITHUB_TOKEN: 'none',
+        GITHUB_URL: nobody,
+        GIT_URL: `${nobody}/{repository}.git`,
+      },
+      ...{ REGISTRY: nobody, WORKERS: '1', ALLOW: 'acme/*' },
+    }
+    const server = await startConveyor(['server'], { env })
+    resources.defer(async () => void (await server.kill()))
+    return new ServerChild(server, resources.move())
+  }
+
+  webhook({ event, delivery, contentType, body }: WebhookInput): Promise<Answer> {
+    return this.ask('POST', '/webhooks/github', body, {
+      'x-github-event': event,
+      'x-github-delivery': delivery,
+      'x-hub-signature-256': `sha256=${createHmac('sha256', SECRET).update(body).digest('hex')}`,
+      ...(contentType === undefined ? {} : { 'content-type': contentType }),
+    })
+  }
+
+  /** @param cutAt where the body breaks off, and the connection with it */
+  ask(
+    method: string,
+    path: string,
+    body: Buffer | null,
+    headers: Record<string, string>,
+    cutAt?: number,
+  ): Promise<Answer> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+    const length = body ? { 'content-length': body.length } : {}
+    const options = { method, headers: { ...headers, ...length }, agent: this.#agent }
+    const sent = request(`${this.#server.url}${path}`, options, (answer) => {
+      let text = ''
+      answer.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece
+      })
+      answer.on('end', () => resolve({ status: answer.statusCode ?? 0, body: text })).on('error', reject)
+    })
+    sent.on('error', (error) => (cutAt === undefined ? reject(error) : resolve({ status: 0, body: '' })))
+    if (cutAt === undefined) sent.end(body ?? undefined)
+    else sent.write((body ?? Buffer.alloc(0)).subarray(0, cutAt), () => sent.destroy())
+    return promise
+  }
+
+  /** Whether it is well: others are answered at once, and an ordinary push is accepted. Null if so. */
+  async problem(): Promise<string | null> {
+    const health = await this.timed(() => this.ask('GET', '/healthz', null, {}))
+    if (health.status !== 200) return `/healthz answered ${health.status}`
+    const sha = randomUUID().replaceAll('-', '').padEnd(40, '0')
+    const push = await pushPayload({ repository: 'acme/ordinary', ref: 'refs/heads/main', sha })
+    const body = Buffer.from(JSON.stringify(push))
+    const input = { event: 'push', delivery: randomUUID(), contentType: 'application/json', body }
+    const answer = await this.timed(() => this.webhook(input))
+    if (answer.status !== 202) return `an ordinary webhook was answered ${answer.status}: ${answer.body}`
+    this.#accepted += 1
+    const status = await readFile(`/proc/${this.#server.pid}/status`, 'utf8')
+    this.#memory = Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
+    if (this.#memory > MOST_MEMORY) return `the server has had ${mib(this.#memory)} of memory`
+    return this.#longest > MOST_MS ? `somebody waited for ${Math.round(this.#longest)} ms` : null
+  }
+
+  /** Waits as others do; what either process waits for a processor is the machine's. */
+  async timed<T>(work: () => Promise<T>): Promise<T> {
+    const before = [performance.now(), await queued('self'), await queued(this.#server.pid)] as const
+    const result = await work()
+    const [wall, ours, theirs] = [performance.now(), await queued('self'), await queued(this.#server.pid)]
+    this.#longest = Math.max(this.#longest, wall - before[0] - (ours - before[1]) - (theirs - before[2]))
+    return result
+  }
+
+  figures(): string {
+    return `(server: ${this.#accepted} ordinary webhooks, longest wait ${Math.round(this.#longest)} ms, ${mib(this.#memory)})`
+  }
+
+  /** What it says besides, which is nothing that nobody expected. */
+  complaints(): string[] {
+    return this.#server
+      .stderr()
+      .split('\n')
+      .filter((line) => /Warning:|^\s+at .+[:(]|Unhandled|Uncaught/.test(line))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#agent.destroy()
+    await this.#resources.disposeAsync()
+  }
+}
+
+/** For how long a process' main thread was ready to run and had no processor, in milliseconds. */
+async function queued(pid: number | 'self'): Promise<number> {
+  const text = await readFile(`/proc/${pid}/schedstat`, 'utf8')
+  return Number(text.split(' ')[1]) / 1e6
+}
+
+function mib(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MiB`
+}
