@@ -2,6 +2,7 @@ import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
 import { hasPassword } from '../lib/config-values.ts'
 import { BUILD_OPTIONS, type OptionName } from '../lib/options.ts'
+import { proxiesOf } from '../lib/proxies.ts'
 import { secretInFile } from '../lib/secret-files.ts'
 import { outliveReaders, printResult } from '../lib/standard-streams.ts'
 
@@ -81,6 +82,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
       ...flags,
       auth: flags.local ? undefined : given(),
       target: args.target,
+      proxies: proxiesOf(env),
       cache: !flags['no-cache'],
       config: () => this.readConfig(flags, raw),
     }

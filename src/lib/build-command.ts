@@ -6,6 +6,7 @@ import type { Config } from './config.ts'
 import type { ErrorKind } from './errors.ts'
 import { untilStopped } from './lifecycle.ts'
 import { oneLine } from './one-line.ts'
+import type { Proxies } from './proxies.ts'
 import { type BuildJson, buildJson } from './server/views.ts'
 import { serverLogin } from './server-login.ts'
 
@@ -18,6 +19,8 @@ export interface BuildCommandOptions {
   detach: boolean
   json: boolean
   local: boolean
+  /** On the way to the server. */
+  proxies: Proxies
   /** Read only for a local build. @throws ConveyorError `invalid` */
   config: () => Config
 }
@@ -44,7 +47,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
   const stop = untilStopped()
   const onLog = (bytes: Uint8Array) => drained(stderr, bytes)
   const auth = options.local ? null : await serverLogin(options)
-  const client = { url: options.url, auth, request, signal: stop }
+  const client = { url: options.url, auth, request, proxies: options.proxies, signal: stop }
 
   if (options.detach) {
     const build = await requestOnly(client)

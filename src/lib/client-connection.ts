@@ -1,5 +1,8 @@
-import type { IncomingMessage } from 'node:http'
+import type { Agent as HttpAgent, IncomingMessage } from 'node:http'
+import type { Agent as HttpsAgent } from 'node:https'
 import { ConveyorError, type ErrorKind } from './errors.ts'
+import { NO_PROXIES, type Proxies, proxyFor } from './proxies.ts'
+import { proxyHeaders, tunnelAgent } from './proxy-agent.ts'
 import type { Credentials } from './server/auth.ts'
 import type { Problem } from './server/problems.ts'
 import { percentDecoded } from './util/percent.ts'
@@ -41,12 +44,20 @@ export class Connection implements AsyncDisposable {
   readonly #headers: Record<string, string>
   readonly #silenceMs: number
   readonly #signal: AbortSignal | undefined
-  readonly #agents = {
-    http: new http.Agent({ keepAlive: true }),
-    https: new https.Agent({ keepAlive: true }),
-  }
+  readonly #proxies: Proxies
+  readonly #agents: { http: HttpAgent; https: HttpsAgent }
 
-  constructor(url: string, auth: Credentials | null, silenceMs: number, signal: AbortSignal | undefined) {
+  constructor(
+    url: string,
+    auth: Credentials | null,
+    silenceMs: number,
+    { signal, proxies = NO_PROXIES }: { signal?: AbortSignal | undefined; proxies?: Proxies | undefined },
+  ) {
+    this.#proxies = proxies
+    this.#agents = {
+      http: new http.Agent({ keepAlive: true }),
+      https: tunnelAgent(proxies, { keepAlive: true }),
+    }
     this.#base = parseBaseUrl(url)
     const credentials = auth ?? credentialsOf(this.#base)
     this.#base.username = this.#base.password = ''
@@ -107,11 +118,17 @@ export class Connection implements AsyncDisposable {
     const url = new URL(path, this.#base)
     const secure = url.protocol === 'https:'
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const request = (secure ? https : http).request(url, {
+    // Over TLS, the agent asks the proxy for a tunnel.
+    const proxy = secure ? null : proxyFor(url, this.#proxies)
+    const first = proxy?.url ?? url
+    const overTls = first.protocol === 'https:'
+    const request = (overTls ? https : http).request(first, {
       method,
-      agent: secure ? this.#agents.https : this.#agents.http,
+      agent: overTls ? this.#agents.https : this.#agents.http,
+      ...(proxy && { path: url.href }),
       headers: {
         ...this.#headers,
+        ...(proxy && { host: url.host, ...proxyHeaders(proxy) }),
         accept,
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
@@ -122,7 +139,7 @@ export class Connection implements AsyncDisposable {
     const connected = () => clearTimeout(late)
     request.on('socket', (socket) => {
       if (!socket.connecting) connected()
-      socket.once(secure ? 'secureConnect' : 'connect', connected)
+      socket.once(overTls ? 'secureConnect' : 'connect', connected)
     })
     request.on('timeout', () => {
       const silence = `nothing was heard for ${this.#silenceMs / 1000} s`

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { validRefName, validRepository, validSha } from './build/validate.ts'
 import { Connection, Dropped, readEvents } from './client-connection.ts'
 import { ConveyorError } from './errors.ts'
+import type { Proxies } from './proxies.ts'
 import type { Credentials } from './server/auth.ts'
 import type { BuildJson, EndEventJson, LogEventJson } from './server/views.ts'
 
@@ -13,6 +14,8 @@ export interface ClientOptions {
   url: string
   auth?: Credentials | null | undefined
   request: Target & { cache?: boolean | undefined }
+  /** On the way to the server; none by default. */
+  proxies?: Proxies | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -56,8 +59,8 @@ export function parseTarget(text: string): Target {
  * @throws ConveyorError with the server's message, or `unavailable` when there is no server.
  */
 export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
-  const { url, auth = null, signal } = options
-  await using connection = new Connection(url, auth, 120_000, signal)
+  const { url, auth = null, signal, proxies } = options
+  await using connection = new Connection(url, auth, 120_000, { signal, proxies })
   const pieces: Uint8Array[] = []
   try {
     for await (const piece of connection.send('POST', 'builds', 'application/json', options.request)) {
@@ -77,8 +80,8 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
  * for longer than `patienceMs`; `cancelled` once `signal` is aborted (the build itself goes on).
  */
 export async function followBuild(options: FollowOptions): Promise<BuildOutcome> {
-  const { url, auth = null, signal, silenceMs = 75_000, patienceMs = 300_000 } = options
-  await using connection = new Connection(url, auth, silenceMs, signal)
+  const { url, auth = null, signal, proxies, silenceMs = 75_000, patienceMs = 300_000 } = options
+  await using connection = new Connection(url, auth, silenceMs, { signal, proxies })
   const seen: Seen = { build: null, offset: 0 }
   let reached = false
   let lostAt: number | null = null

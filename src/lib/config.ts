@@ -26,6 +26,7 @@ import { oneLine } from './one-line.ts'
 import { OptionReader } from './option-reader.ts'
 import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
 import { POSTGRES_FORM } from './postgres-url.ts'
+import { type Proxies, proxiesOf } from './proxies.ts'
 import { withSecretFiles } from './secret-files.ts'
 import { ACCEPT_NEW } from './source/ssh-hosts.ts'
 
@@ -81,6 +82,8 @@ export interface Config {
   retryDelays: number[]
   /** Where docker's config.json is; null: ~/.docker. */
   dockerConfigDir: string | null
+  /** How this machine gets to others. git reads its own from `git.environment`. */
+  proxies: Proxies
   /** What can be, but is hardly meant: a line for whoever starts it. */
   warnings: string[]
 }
@@ -100,6 +103,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
     options.get('db', `sqlite://FILE or ${POSTGRES_FORM}`, database) ??
     ({ kind: 'sqlite', file: join(dataDir, 'conveyor.db') } as const)
   const places = githubPlaces(options)
+  const proxies = proxiesOf(process.env)
   const config = {
     host: options.text('host'),
     port: options.get('port', 'a port number from 0 to 65535', wholeNumber(0, 65_535)),
@@ -173,7 +177,8 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
       retryDelays,
     ),
     dockerConfigDir: process.env.DOCKER_CONFIG ?? null,
-    warnings: options.warnings,
+    proxies,
+    warnings: [...options.warnings, ...proxies.unusable.map(unusableProxy)],
   }
   if (config.queue && config.queue.kind !== 'memory' && db.kind !== 'postgres') {
     options.reject(
@@ -202,7 +207,12 @@ export function secretsOf(config: Config): string[] {
     config.github.secret,
     config.auth === 'none' ? null : config.auth?.password,
     ...urls.flatMap((url) => passwordsOf(url)),
+    ...[config.proxies.http, config.proxies.https].flatMap((proxy) => proxy?.secrets ?? []),
   ].filter((value) => value != null)
+}
+
+function unusableProxy(name: string): string {
+  return `${name} is for git alone: expected http://[USER:PASSWORD@]HOST[:PORT] for all the rest`
 }
 
 function count(problems: string[]): string {

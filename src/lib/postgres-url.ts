@@ -1,4 +1,4 @@
-import { percentDecoded } from './util/percent.ts'
+import { encodedLogin } from './util/percent.ts'
 
 /**
  * A connection URI as people write it, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS,
@@ -18,12 +18,6 @@ export function postgresUrl(text: string): string | undefined {
 /** How what postgresUrl takes is explained. */
 export const POSTGRES_FORM =
   'postgres://USER:PASSWORD@HOST/NAME, where the password has %2F for /, %3F for ? and %23 for #'
-
-function encodedLogin(login: string): string {
-  const colon = login.indexOf(':')
-  const parts = colon < 0 ? [login] : [login.slice(0, colon), login.slice(colon + 1)]
-  return parts.map((part) => encodeURIComponent(percentDecoded(part))).join(':')
-}
 
 /** Whether what follows the host is rather the rest of a password. Parameters may have an `@`: `?user=me@server`. */
 function isCut(rest: string): boolean {

@@ -18,6 +18,8 @@ import { fileLogStore } from './logs/file-log-store.ts'
 import type { LogStore } from './logs/log-store.ts'
 import { stdoutLogStore } from './logs/stdout-log-store.ts'
 import type { Postgres } from './postgres.ts'
+import { awsAgent } from './proxy-agent.ts'
+import { proxyingFetch } from './proxy-dispatcher.ts'
 import { memoryQueue } from './queue/memory-queue.ts'
 import type { Queue } from './queue/queue.ts'
 import { dockerConfigCredentials } from './registry/credentials.ts'
@@ -153,16 +155,23 @@ export function openRegistry(
     insecureHosts: insecure ? [host] : [],
     mayBeLocal: (asked) => asked === host,
     addresses: config.registryAddresses,
+    proxies: config.proxies,
     ...options,
   })
 }
 
 export function openForge(
-  { github: { apiUrl, token } }: Config,
+  { github: { apiUrl, token }, proxies }: Config,
   log: (line: string) => void,
   options: Pick<GitHubOptions, 'retryDelaysMs'> = {},
 ): GitHub {
-  return github({ baseUrl: apiUrl, ...(token ? { token } : {}), log, ...options })
+  const fetch = proxyingFetch(proxies)
+  return github({
+    ...{ baseUrl: apiUrl, log },
+    ...(token && { token }),
+    ...(fetch && { fetch }),
+    ...options,
+  })
 }
 
 // What not everybody uses is loaded where it is used: the SDK of AWS takes as long as all the rest.
@@ -180,10 +189,11 @@ async function openStore({ db }: Config, postgres: Postgres | null): Promise<Bui
 }
 
 export async function openQueue(
-  { queue }: Config,
+  { queue, proxies }: Config,
   { log }: SetupIo,
   postgres: Postgres | null,
 ): Promise<Queue> {
+  const httpsAgent = awsAgent({ proxies })
   switch (queue.kind) {
     case 'memory':
       return memoryQueue({ shared: postgres !== null })
@@ -193,17 +203,18 @@ export async function openQueue(
     }
     case 'sqs': {
       const { sqsQueue } = await import('./queue/sqs-queue.ts')
-      return sqsQueue({ url: queue.url, log })
+      return sqsQueue({ url: queue.url, log, ...(httpsAgent && { httpsAgent }) })
     }
   }
 }
 
 export async function openLogs(
-  { logger, dataDir }: Config,
+  { logger, dataDir, proxies }: Config,
   { stdout }: SetupIo,
   postgres: Postgres | null,
   queue: Pick<Queue, 'durable'>,
 ): Promise<LogStore> {
+  const httpsAgent = awsAgent({ proxies })
   switch (logger.kind) {
     case 'stdout':
       return stdoutLogStore({ dir: join(dataDir, 'logs'), out: stdout, remote: queue.durable })
@@ -215,11 +226,11 @@ export async function openLogs(
     }
     case 's3': {
       const { s3LogStore } = await import('./logs/s3-log-store.ts')
-      return s3LogStore({ bucket: logger.bucket, prefix: logger.prefix })
+      return s3LogStore({ bucket: logger.bucket, prefix: logger.prefix, ...(httpsAgent && { httpsAgent }) })
     }
     case 'cloudwatch': {
       const { cloudwatchLogStore } = await import('./logs/cloudwatch-log-store.ts')
-      return cloudwatchLogStore({ group: logger.group })
+      return cloudwatchLogStore({ group: logger.group, ...(httpsAgent && { httpsAgent }) })
     }
   }
 }

@@ -16,8 +16,14 @@ export interface Certificates {
   readonly client: TlsFiles
 }
 
-/** Makes an authority with a certificate of a server and one of a client in the folder, all good for a day. */
-export async function makeCertificates(folder: string): Promise<Certificates> {
+/**
+ * Makes an authority with a certificate of a server and one of a client in the folder, all good for a day.
+ * @param hosts names of the server, besides 127.0.0.1
+ */
+export async function makeCertificates(
+  folder: string,
+  hosts: readonly string[] = ['localhost'],
+): Promise<Certificates> {
   const file = (name: string) => join(folder, name)
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1']
   await openssl(
@@ -25,7 +31,7 @@ export async function makeCertificates(folder: string): Promise<Certificates> {
     ...['-addext', 'keyUsage=critical,keyCertSign', '-keyout', file('ca.key'), '-out', file('ca.pem')],
   )
   const signed = async (name: string, use: string): Promise<TlsFiles> => {
-    const names = 'subjectAltName=IP:127.0.0.1,DNS:localhost'
+    const names = ['subjectAltName=IP:127.0.0.1', ...hosts.map((host) => `DNS:${host}`)].join(',')
     await openssl(
       ...['req', ...key, '-subj', `/CN=conveyor-test ${name}`],
       ...['-keyout', file(`${name}.key`), '-out', file(`${name}.csr`)],

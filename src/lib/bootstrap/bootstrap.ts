@@ -4,6 +4,7 @@ import Dockerode from 'dockerode'
 import type { Config } from '../config.ts'
 import { ConveyorError } from '../errors.ts'
 import { isIdentityToken } from '../identity-token.ts'
+import { awsAgent } from '../proxy-agent.ts'
 import { splitReference } from '../registry/image-name.ts'
 import { type PlainLogins, plainLogins } from '../registry/plain-logins.ts'
 import { builderImage } from './builder-image.ts'
@@ -15,7 +16,7 @@ import { type Step, Steps } from './step.ts'
 import { type KeyBucket, uploadKeys } from './upload-keys.ts'
 
 export interface BootstrapOptions {
-  config: Pick<Config, 'dataDir' | 'buildNetwork' | 'dockerConfigDir'>
+  config: Pick<Config, 'dataDir' | 'buildNetwork' | 'dockerConfigDir' | 'proxies'>
   /** Name of the builder image; null makes none. */
   image: string | null
   /** Arguments of its Dockerfile. */
@@ -54,7 +55,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
     () => keyPair(options.sshDir),
     (pair) => pair.step,
   )
-  if (bucket && keys) await steps.run('keys in the bucket', () => uploadKeys(bucket, keys))
+  if (bucket && keys) await steps.run('keys in the bucket', () => uploadKeys(bucket, keys, awsAgent(config)))
   await steps.run('settings', async () =>
     settings(options.settings, {
       sshKey: join(options.sshDir, PRIVATE_KEY),

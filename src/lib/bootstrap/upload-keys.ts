@@ -1,3 +1,4 @@
+import type { Agent } from 'node:https'
 import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { awsError } from '../aws-errors.ts'
 import { ConveyorError } from '../errors.ts'
@@ -15,12 +16,17 @@ export interface KeyBucket {
 /**
  * Uploads a key pair, encrypted at rest. No ACL is set, so it is private unless the bucket's policy is not.
  * Objects that are there are never overwritten.
+ * @param httpsAgent its connections, e.g. through a proxy
  * @throws ConveyorError `invalid` when another pair is there
  */
-export async function uploadKeys({ bucket, prefix }: KeyBucket, keys: KeyPair): Promise<Step> {
+export async function uploadKeys(
+  { bucket, prefix }: KeyBucket,
+  keys: KeyPair,
+  httpsAgent?: Agent,
+): Promise<Step> {
   const where = ['s3:/', bucket, ...(prefix ? [prefix] : [])].join('/')
   const key = (name: string) => (prefix ? `${prefix}/${name}` : name)
-  const client = s3Client()
+  const client = s3Client(httpsAgent ? { requestHandler: { httpsAgent } } : {})
   try {
     let uploaded = 0
     // The public one last: where it is, the pair is complete.

@@ -13,6 +13,8 @@ export interface GitHubOptions {
   /** Without one, statuses are not set and only public repositories can be looked up. */
   token?: string
   userAgent?: string
+  /** Sends the requests, e.g. through a proxy; by default Node's own. */
+  fetch?: typeof globalThis.fetch
   /** Longest time for one request, in milliseconds; 10,000 by default. */
   requestTimeoutMs?: number
   /** Waits between tries, in milliseconds; one try more than there are waits. */
@@ -53,6 +55,7 @@ export function github(options: GitHubOptions): GitHub {
     baseUrl,
     ...(token === undefined ? {} : { auth: token }),
     userAgent: options.userAgent ?? 'conveyor',
+    ...(options.fetch && { request: { fetch: options.fetch } }),
     // Its own log would go to the console.
     log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
   })

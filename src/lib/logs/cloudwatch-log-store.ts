@@ -1,3 +1,4 @@
+import type { Agent } from 'node:https'
 import { CloudWatchLogsClient, type CloudWatchLogsClientConfig } from '@aws-sdk/client-cloudwatch-logs'
 import { ConveyorError } from '../errors.ts'
 import { EventOrder } from './cloudwatch-log-order.ts'
@@ -13,6 +14,8 @@ export interface CloudwatchLogStoreOptions {
   streamPrefix?: string
   /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
   clientConfig?: CloudWatchLogsClientConfig
+  /** Connections for it, e.g. through a proxy. */
+  httpsAgent?: Agent
 }
 
 /** How long an event may stay out of sight when a later one of the same writer is there already. */
@@ -34,7 +37,11 @@ const GAP_MS = 10_000
  * permissions that are needed, `unavailable`
  */
 export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore {
-  const client = new CloudWatchLogsClient({ maxAttempts: 6, ...options.clientConfig })
+  const client = new CloudWatchLogsClient({
+    maxAttempts: 6,
+    ...(options.httpsAgent && { requestHandler: { httpsAgent: options.httpsAgent } }),
+    ...options.clientConfig,
+  })
   const streams = new LogStreams(client, options.group, checkPrefix(options.streamPrefix ?? ''))
   const pages = new SharedPages((buildId, token) => streams.get(buildId, token))
   const writers = new Set<LogWriter>()

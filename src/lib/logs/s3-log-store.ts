@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Agent } from 'node:https'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { ConveyorError } from '../errors.ts'
 import { s3Client } from '../s3-client.ts'
@@ -21,6 +22,8 @@ export interface S3LogStoreOptions {
   prefix?: string
   /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
   clientConfig?: S3ClientConfig
+  /** Connections for it, e.g. through a proxy. */
+  httpsAgent?: Agent
 }
 
 /** Segments: after the first, small ones after 250 ms, 500 ms, 1 s, and every 1.5 s while the build writes. */
@@ -54,7 +57,7 @@ const MOVES = 5
  * @throws ConveyorError `not_found` from `open` and `read` when there is no such bucket, `unauthorized` with the
  * permissions that are needed, `unavailable`
  */
-export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOptions): LogStore {
+export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3LogStoreOptions): LogStore {
   const agent = { keepAlive: true, maxSockets: 200 }
   const client = s3Client({
     requestHandler: {
@@ -63,7 +66,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig }: S3LogStoreOpti
       throwOnRequestTimeout: true,
       socketTimeout: 30_000,
       httpAgent: agent,
-      httpsAgent: agent,
+      httpsAgent: httpsAgent ?? agent,
     },
     ...clientConfig,
   })

@@ -1,3 +1,4 @@
+import type { Agent } from 'node:https'
 import {
   ChangeMessageVisibilityCommand,
   DeleteMessageCommand,
@@ -51,13 +52,21 @@ const RECEIVE = 'sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteM
 const STALE = /MessageNotInflight|ReceiptHandleIsInvalid/
 const STALE_MESSAGE = /receipt handle (has expired|is invalid)|beyond the limit/i
 
-/** A client for the queue at `url`, in the region that the URL names. Everything else the SDK finds itself. */
-export function sqsClient(url: string, config: SQSClientConfig = {}): SQSClient {
+/**
+ * A client for the queue at `url`, in the region that the URL names. Everything else the SDK finds itself.
+ * @param httpsAgent its connections, e.g. through a proxy
+ */
+export function sqsClient(url: string, config: SQSClientConfig = {}, httpsAgent?: Agent): SQSClient {
   const region = sqsRegion(url)
   const quiet = () => {}
   return new SQSClient({
     ...(region && { region }),
-    requestHandler: { connectionTimeout: 5000, requestTimeout: ANSWER_MS, throwOnRequestTimeout: true },
+    requestHandler: {
+      connectionTimeout: 5000,
+      requestTimeout: ANSWER_MS,
+      throwOnRequestTimeout: true,
+      ...(httpsAgent && { httpsAgent }),
+    },
     // It would tell the console, at every request, that it goes to the host of the queue's URL.
     logger: { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet },
     ...config,

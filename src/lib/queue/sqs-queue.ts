@@ -1,3 +1,4 @@
+import type { Agent } from 'node:https'
 import type { SQSClientConfig } from '@aws-sdk/client-sqs'
 import { ConveyorError, toConveyorError } from '../errors.ts'
 import type { Job, Queue } from './queue.ts'
@@ -17,6 +18,8 @@ export interface SqsQueueOptions {
   deadLetterSeconds?: number
   /** What the AWS SDK does not find by itself: endpoint, credentials; region, where the URL names none. */
   clientConfig?: SQSClientConfig
+  /** Connections for it, e.g. through a proxy. */
+  httpsAgent?: Agent
   /** Told what the person who runs Conveyor should know, one line at a time. */
   log: (line: string) => void
 }
@@ -38,7 +41,7 @@ const FEW_RECEIVES = 5
  */
 export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
   const { url, leaseSeconds = 30, log } = options
-  const client = sqsClient(url, options.clientConfig)
+  const client = sqsClient(url, options.clientConfig, options.httpsAgent)
   const queue = new SqsApi(client, url)
   const deadLetters = await openDeadLetters().catch((error) => {
     client.destroy()

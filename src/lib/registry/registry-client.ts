@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
-import { Agent, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { ConveyorError } from '../errors.ts'
+import { NO_PROXIES, type Proxies } from '../proxies.ts'
+import { type Connections, connections } from '../proxy-dispatcher.ts'
 import { connectorTo, elsewhere } from './addresses.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
@@ -16,8 +18,10 @@ export interface RegistryClientOptions {
   mayBeLocal?: (host: string) => boolean
   /** Where registries are reached whose names lead elsewhere here: both as `host:port`. */
   addresses?: ReadonlyMap<string, string>
-  /** Connections to use instead of the client's own, e.g. through a proxy; the caller closes it. */
+  /** Connections to use instead of the client's own; the caller closes it. */
   dispatcher?: Dispatcher
+  /** That the client's own connections go through; none by default. */
+  proxies?: Proxies
   /** Waits before each further try after a failure that may pass, in milliseconds. */
   backoffMs?: readonly number[]
 }
@@ -60,10 +64,10 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   const insecure = new Set(options.insecureHosts)
   const { mayBeLocal = () => false, dispatcher } = options
   // Each has connections of its own: what one may reach, the other may not.
-  const own = agentOf(true, options.addresses)
-  const others = agentOf(false, options.addresses)
+  const own = agentOf(true, options)
+  const others = agentOf(false, options)
   const send = sender({
-    dispatcher: (local) => dispatcher ?? (local ? own : others),
+    dispatcher: (local) => dispatcher ?? (local ? own : others).dispatcher,
     backoffMs: options.backoffMs ?? [200, 600, 1800],
   })
   const auth = registryAuth(options.credentials, send)
@@ -219,17 +223,25 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
 }
 
 /** Connections to registries of all the world, or also to those on this machine. */
-function agentOf(local: boolean, addresses: ReadonlyMap<string, string> | undefined): Agent {
-  return new Agent({
-    connect: elsewhere(addresses, connectorTo(local, CONNECT_MS), CONNECT_MS),
-    headersTimeout: 30_000,
-    bodyTimeout: 30_000,
-    keepAliveTimeout: 30_000,
-    keepAliveMaxTimeout: 60_000,
-    connections: 16,
-    // Dockerfiles name as many hosts as they like.
-    maxOrigins: 256,
-  })
+function agentOf(
+  local: boolean,
+  { addresses, proxies = NO_PROXIES }: Pick<RegistryClientOptions, 'addresses' | 'proxies'>,
+): Connections {
+  // Where they are reached is said, so no proxy leads there.
+  const no = [proxies.no, ...(addresses?.keys() ?? [])].join(',')
+  return connections(
+    { ...proxies, no },
+    {
+      connect: elsewhere(addresses, connectorTo(local, CONNECT_MS), CONNECT_MS),
+      headersTimeout: 30_000,
+      bodyTimeout: 30_000,
+      keepAliveTimeout: 30_000,
+      keepAliveMaxTimeout: 60_000,
+      connections: 16,
+      // Dockerfiles name as many hosts as they like.
+      maxOrigins: 256,
+    },
+  )
 }
 
 /** What was refused before counts, also where the tag may not be read. */

@@ -9,3 +9,10 @@ export function percentDecoded(text: string): string {
     return text
   }
 }
+
+/** A login as it stands before the `@` of a URL, encoded as URL parsers want it: it may have been written as it is. */
+export function encodedLogin(login: string): string {
+  const colon = login.indexOf(':')
+  const parts = colon < 0 ? [login] : [login.slice(0, colon), login.slice(colon + 1)]
+  return parts.map((part) => encodeURIComponent(percentDecoded(part))).join(':')
+}

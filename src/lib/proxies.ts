@@ -1,0 +1,110 @@
+import { BlockList, isIP } from 'node:net'
+import { encodedLogin, percentDecoded } from './util/percent.ts'
+
+/** The proxies of this machine, as curl, Go and Docker take them from the environment. */
+export interface Proxies {
+  http: HttpProxy | null
+  https: HttpProxy | null
+  /** Names that need none, as NO_PROXY has them. */
+  no: string
+  /** Variables that are set to what only git can use, such as SOCKS. */
+  unusable: string[]
+}
+
+export interface HttpProxy {
+  /** Without the login. */
+  url: URL
+  /** Of `Proxy-Authorization`. */
+  authorization: string | null
+  /** What no log may show. */
+  secrets: string[]
+}
+
+export const NO_PROXIES: Proxies = { http: null, https: null, no: '', unusable: [] }
+
+/** Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; in lower case they go first. */
+export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies {
+  const unusable: string[] = []
+  const read = (...names: string[]): HttpProxy | null => {
+    const name = names.flatMap((one) => [one.toLowerCase(), one]).find((one) => environment[one])
+    const proxy = name ? parseProxy(environment[name] ?? '') : null
+    if (name && proxy === null && !unusable.includes(name)) unusable.push(name)
+    return proxy
+  }
+  return {
+    http: read('HTTP_PROXY', 'ALL_PROXY'),
+    https: read('HTTPS_PROXY', 'ALL_PROXY'),
+    no: environment.no_proxy || environment.NO_PROXY || '',
+    unusable,
+  }
+}
+
+/** `[http://][USER:PASSWORD@]HOST[:PORT]`; null for anything else. */
+export function parseProxy(text: string): HttpProxy | null {
+  const [, scheme = 'http://', rest = ''] = /^([a-z\d+.-]+:\/\/)?(.*)$/is.exec(text.trim()) ?? []
+  const at = rest.lastIndexOf('@')
+  const url = URL.parse(
+    `${scheme}${at < 0 ? '' : `${encodedLogin(rest.slice(0, at))}@`}${rest.slice(at + 1)}`,
+  )
+  if (!url || !/^https?:$/.test(url.protocol) || url.hostname === '') return null
+  const pair = `${percentDecoded(url.username)}:${percentDecoded(url.password)}`
+  const secrets =
+    at < 0 ? [] : [percentDecoded(url.password), url.password, rest.slice(0, at)].filter(Boolean)
+  return {
+    url: new URL(url.origin),
+    authorization: pair === ':' ? null : `Basic ${Buffer.from(pair).toString('base64')}`,
+    secrets,
+  }
+}
+
+/**
+ * What is never asked of a proxy: this machine, and where clouds tell machines who they are. Who may not be asked from
+ * here (addresses.ts of the registry) is not to be asked by way of a proxy either; where a name leads, it decides.
+ */
+const NEAR = new BlockList()
+for (const network of ['127.0.0.0/8', '0.0.0.0/8', '169.254.0.0/16']) add(NEAR, network)
+for (const network of ['::1/128', '::/128', 'fe80::/10', '64:ff9b::a9fe:0/112', 'fd00:ec2::254/128'])
+  add(NEAR, network)
+
+/** The proxy that leads to a URL; null where none does. */
+export function proxyFor(url: URL, proxies: Proxies): HttpProxy | null {
+  const proxy = url.protocol === 'https:' ? proxies.https : proxies.http
+  if (proxy === null) return null
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+  if (host === 'localhost' || host.endsWith('.localhost')) return null
+  if (isIP(host) !== 0 && NEAR.check(host, kindOf(host))) return null
+  const port = url.port || (url.protocol === 'https:' ? '443' : '80')
+  const exempt = proxies.no
+    .split(/[\s,]+/)
+    .some((entry) => entry !== '' && covers(entry.toLowerCase(), host, port))
+  return exempt ? null : proxy
+}
+
+/** `*`, a domain with all below it, a host with a port, an address, or a network such as 10.0.0.0/8. */
+function covers(entry: string, host: string, port: string): boolean {
+  if (entry === '*') return true
+  if (entry.includes('/')) return isIn(entry, host)
+  const [, bracketed, plain, of] = /^(?:\[(.+)\]|([^:]+))(?::(\d+))?$/.exec(entry) ?? []
+  const name = (bracketed ?? plain ?? entry).replace(/^\*?\./, '').replace(/\.$/, '')
+  if (of !== undefined && of !== port) return false
+  return host === name || (isIP(host) === 0 && host.endsWith(`.${name}`))
+}
+
+function isIn(network: string, host: string): boolean {
+  const [address = '', prefix = ''] = network.split('/')
+  const family = isIP(address)
+  if (family === 0 || isIP(host) !== family || !/^\d{1,3}$/.test(prefix)) return false
+  if (Number(prefix) > (family === 4 ? 32 : 128)) return false
+  const list = new BlockList()
+  add(list, network)
+  return list.check(host, kindOf(host))
+}
+
+function add(list: BlockList, network: string): void {
+  const [address = '', prefix] = network.split('/')
+  list.addSubnet(address, Number(prefix), kindOf(address))
+}
+
+function kindOf(address: string): 'ipv4' | 'ipv6' {
+  return isIP(address) === 6 ? 'ipv6' : 'ipv4'
+}
