@@ -66,6 +66,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
     names: { image: (repository) => `registry.example/${repository}`, tag: ({ name }) => name },
     sourceUrl: (repository) => `https://github.com/${repository}`,
     secrets: async () => ({}),
+    proxies: async () => ({}),
     cacheNamespace: (repository) => repository,
     latest: 'always',
     dry: false,

@@ -82,6 +82,8 @@ export interface Config {
   retryDelays: number[]
   /** Where docker's config.json is; null: ~/.docker. */
   dockerConfigDir: string | null
+  /** The engine's address; null: its socket on this machine. */
+  dockerHost: string | null
   /** How this machine gets to others. git reads its own from `git.environment`. */
   proxies: Proxies
   /** What can be, but is hardly meant: a line for whoever starts it. */
@@ -177,6 +179,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly OptionName[]
       retryDelays,
     ),
     dockerConfigDir: process.env.DOCKER_CONFIG ?? null,
+    dockerHost: process.env.DOCKER_HOST || null,
     proxies,
     warnings: [...options.warnings, ...proxies.unusable.map(unusableProxy)],
   }

@@ -10,6 +10,7 @@ import type { BuildContainer } from './builder/build-container.ts'
 import { imageBuilder } from './builder/image-builder.ts'
 import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
 import type { Config } from './config.ts'
+import { dockerProxies } from './docker-proxies.ts'
 import { ConveyorError } from './errors.ts'
 import type { Forge } from './forge/forge.ts'
 import { type GitHub, type GitHubOptions, github } from './forge/github.ts'
@@ -84,7 +85,8 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const git = gitHistory({ dir: join(config.dataDir, 'history'), ...remote })
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
-  const container = buildContainer(config, docker, credentials)
+  const proxies = () => dockerProxies(config.dockerConfigDir, config.dockerHost)
+  const container = buildContainer(config, docker, credentials, await proxies())
   const builder = await openBuilder(config, docker, credentials, registry, io.log)
   releaser.add('builder', builder, (it) => it.close())
   const parts: BuildParts = {
@@ -98,6 +100,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     names: { image: (repository) => imageName(config.registry, repository), tag: tagForRef },
     sourceUrl: (repository) => webUrl(config.git.url, repository),
     secrets: (repository) => readBuildSecrets(config.secretsDir, repository),
+    proxies,
     cacheNamespace: (repository) =>
       cacheNamespace(secret, repository, cacheGroupOf(config.build, repository)),
     latest: config.latest,
@@ -240,15 +243,16 @@ function needed(postgres: Postgres | null): Postgres {
   return postgres
 }
 
-/** What runs the builds instead of the engine, if a builder image does. */
+/** What runs the builds instead of the engine, if a builder image does. It has the proxies that docker run gives. */
 function buildContainer(
   { builder, given }: Config,
   docker: Dockerode,
   credentials: Credentials,
+  proxies: Record<string, string>,
 ): BuildContainer | null {
   if (builder.kind === 'engine' || builder.kind === 'buildkit') return null
   const { image, network, mounts: binds, data: dataContainer, privileged, constraints } = builder
-  const common = { docker, image, credentials, network, binds, environment: given }
+  const common = { docker, image, credentials, network, binds, environment: { ...proxies, ...given } }
   return builder.kind === 'swarm'
     ? swarmBuilder({ ...common, constraints })
     : imageBuilder({ ...common, dataContainer, privileged })

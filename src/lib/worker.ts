@@ -10,6 +10,7 @@ import type { Shutdown } from './lifecycle.ts'
 import type { LogStore, LogWriter } from './logs/log-store.ts'
 import { Redactor } from './logs/redact.ts'
 import { linesTo } from './one-line.ts'
+import { parseProxy } from './proxies.ts'
 import type { Job, Queue } from './queue/queue.ts'
 import { SideBySide } from './side-by-side.ts'
 
@@ -220,7 +221,14 @@ class Attempt {
       for (const secret of Object.values(found)) this.#redactor.add(secret)
       return found
     }
-    return { ...parts, secrets }
+    const proxies = async () => {
+      const found = await parts.proxies()
+      for (const value of Object.values(found)) {
+        for (const secret of parseProxy(value)?.secrets ?? []) this.#redactor.add(secret)
+      }
+      return found
+    }
+    return { ...parts, secrets, proxies }
   }
 
   async #afterError(error: ConveyorError): Promise<Next> {

@@ -34,6 +34,8 @@ export interface BuildParts extends EarlyParts {
   sourceUrl(repository: string): string
   /** Values for `RUN --mount=type=secret` of a repository; the log never shows them. */
   secrets(repository: string): Promise<Record<string, Uint8Array>>
+  /** Proxies for the steps of builds, by variable: `HTTP_PROXY` and the like. No part of what an image is made of. */
+  proxies(): Promise<Record<string, string>>
   /** Namespace of a repository's cache mounts; see cache-namespace.ts. */
   cacheNamespace(repository: string): string
   latest: LatestPolicy
@@ -175,6 +177,7 @@ export async function buildInput(
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(build.repository)),
     ...settings,
+    buildArgs: { ...(await parts.proxies()), ...settings.buildArgs },
     secrets: await parts.secrets(build.repository),
     epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
   }
