@@ -39,7 +39,9 @@ COPY --from=chosen-code /app/oclif.manifest.json ./
 COPY --from=chosen-code /app/dist dist
 COPY package.json ./
 COPY bin/run.js bin/
-RUN ln -s /app/bin/run.js /usr/local/bin/conveyor && mkdir -p /var/lib/conveyor && chown 1000:1000 /var/lib/conveyor
+# OpenShift runs it as any user, of the group 0.
+RUN ln -s /app/bin/run.js /usr/local/bin/conveyor && mkdir -p /var/lib/conveyor \
+    && chown 1000:0 /var/lib/conveyor && chmod 775 /var/lib/conveyor
 ENV NODE_ENV=production DATA_DIR=/var/lib/conveyor NODE_COMPILE_CACHE=/app/.compile-cache
 # Compiles what a build loads, so that each container begins a second earlier. (2: there is no such repository.)
 RUN conveyor builder --repository none --sha none || [ $? -eq 2 ]

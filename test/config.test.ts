@@ -370,6 +370,8 @@ describe('parseConfig', () => {
     [{ db: 'postgres://me:hunter2@/x y' }, 'hunter2', '--db (DATABASE_URL) is'],
     [{ db: 'mysql://me:hun@ter2@host/x' }, 'hun@ter2', '--db (DATABASE_URL) is'],
     [{ db: 'mysql://me:hun/ter2@host/x' }, 'hun/ter2', '--db (DATABASE_URL) is'],
+    [{ db: 'postgres://me:hun\nter2@[/x' }, 'hun', '--db (DATABASE_URL) is'],
+    [{ db: 'postgres://[/x?password=hunter2' }, 'hunter2', '--db (DATABASE_URL) is'],
     [{ queue: 'amqp://me:hunter2@host/x' }, 'hunter2', '--queue (QUEUE) is'],
     [{ 'github.token': 'ghp secret' }, 'ghp secret', '--github.token (GITHUB_TOKEN) is not usable'],
   ])('never shows a secret: %j', (values, secret, message) => {

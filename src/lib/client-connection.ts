@@ -1,5 +1,6 @@
 import type { Agent as HttpAgent, IncomingMessage } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
+import { isUntrusted, TRUST_HINT } from './certificates.ts'
 import { ConveyorError, type ErrorKind } from './errors.ts'
 import { NO_PROXIES, type Proxies, proxyFor } from './proxies.ts'
 import { proxyHeaders, tunnelAgent } from './proxy-agent.ts'
@@ -101,7 +102,10 @@ export class Connection implements AsyncDisposable {
     const message = dropped.reached
       ? `${what} at ${this.shownUrl} was lost: ${dropped.message}`
       : `${what} at ${this.shownUrl}: ${dropped.message}`
-    return new ConveyorError('unavailable', message, { hint: CHECK_URL, cause: dropped })
+    return new ConveyorError('unavailable', message, {
+      hint: isUntrusted(dropped) ? TRUST_HINT : CHECK_URL,
+      cause: dropped,
+    })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,10 +31,7 @@ export class OptionReader {
       if (odd) this.warnings.push(`--${name} (${option.env}) ${odd}, which ${COUNT}`)
       return parsed
     }
-    const shown =
-      option.secret === 'all'
-        ? 'is not usable'
-        : `is ${JSON.stringify(text.replace(/\/\/.*@/, '//[redacted]@'))}`
+    const shown = option.secret === 'all' ? 'is not usable' : `is ${JSON.stringify(withoutPassword(text))}`
     this.reject(name, `${shown}: expected ${accepted}${odd ? `; it ${odd}` : ''}`)
     return null
   }
@@ -93,4 +90,9 @@ function oddity(text: string): string | null {
   if (/^(["'`]).*\1$/s.test(text)) return 'begins and ends with quotes'
   if (text !== text.trim()) return 'begins or ends with spaces'
   return null
+}
+
+/** A text without what may be the login of a URL. */
+function withoutPassword(text: string): string {
+  return text.replace(/\/\/.*@/s, '//[redacted]@').replace(/([?&]password=)[^&]*/g, '$1[redacted]')
 }

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { isUntrusted } from './certificates.ts'
 import { ConveyorError, type ErrorOptions } from './errors.ts'
 
 /**
@@ -45,20 +46,11 @@ export function explainPostgres(thrown: unknown, where: string): ConveyorError {
 
 type Problem = (kind: ConveyorError['kind'], what: string, options?: ErrorOptions) => ConveyorError
 
-/** Says whom a certificate comes from, or that nobody of those we know has signed it: https://nodejs.org/api/tls.html#x509-certificate-error-codes */
-const UNTRUSTED = [
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]
-
 /** What went wrong before the server could say anything. */
 function explainConnection(thrown: unknown, problem: Problem): ConveyorError {
   const code = codeOf(thrown)
   const final = (what: string, hint: string) => problem('unavailable', what, { hint, retryable: false })
-  if (UNTRUSTED.includes(code)) {
+  if (isUntrusted(thrown)) {
     return final(
       'has a certificate that is not trusted',
       'Give that of its authority, or its own if it is self-signed: ?sslmode=verify-full&sslrootcert=FILE in its URL',

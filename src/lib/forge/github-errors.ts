@@ -1,3 +1,4 @@
+import { isUntrusted, TRUST_HINT } from '../certificates.ts'
 import { ConveyorError, type ErrorKind } from '../errors.ts'
 
 /** What GitHub asks of those who run into a rate limit without being told how long it lasts. */
@@ -43,7 +44,9 @@ export function seconds(ms: number): string {
 
 function explainSilence(thrown: unknown, call: FailedCall): ConveyorError {
   const why = isTimeout(thrown) ? `no answer within ${seconds(call.timeoutMs)}` : rootMessage(thrown)
-  const hint = `Check that ${call.baseUrl} can be reached from this machine`
+  const hint = isUntrusted(thrown)
+    ? TRUST_HINT
+    : `Check that ${call.baseUrl} can be reached from this machine`
   return failure(call, 'unavailable', `GitHub cannot be reached: ${why}`, hint)
 }
 

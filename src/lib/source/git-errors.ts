@@ -142,6 +142,16 @@ const RULES: Rule[] = [
           }),
   },
   {
+    // OpenSSL and GnuTLS: https://github.com/curl/curl/blob/curl-7_88_1/lib/vtls/
+    pattern: /SSL certificate problem|server certificate verification failed/i,
+    error: ({ repository, host, said, cause }) =>
+      new ConveyorError('unavailable', `could not fetch ${repository} from ${host}: ${said}`, {
+        hint: 'Point GIT_SSL_CAINFO at the certificate of its authority, or at its own if it is self-signed',
+        retryable: false,
+        cause,
+      }),
+  },
+  {
     pattern: /Could not resolve host|Could not resolve hostname|Temporary failure in name resolution/i,
     error: ({ repository, host, cause }) =>
       new ConveyorError('unavailable', `no address found for ${host} while fetching ${repository}`, {
