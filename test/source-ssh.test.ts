@@ -66,7 +66,7 @@ test('a key that nobody has vouched for is not believed, and we say nothing to i
   expect(fetched).toEqual({
     kind: 'unauthorized',
     message: 'the ssh host key of 127.0.0.1 is not known, for acme/app',
-    hint: 'Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan 127.0.0.1 shows it, and the people of 127.0.0.1 whether it is right. accept-new takes the first one that is seen',
+    hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan -p ${server.port} 127.0.0.1 shows it, and the people of 127.0.0.1 whether it is right. accept-new takes the first one that is seen`,
   })
   expect(loggedIn).toBe(false)
 })

@@ -42,6 +42,8 @@ interface What {
   /** Short commit id. */
   short: string
   host: string
+  /** Empty for the usual one. */
+  port: string
   authenticated: boolean
   /** git's own words, one line. */
   said: string
@@ -82,9 +84,9 @@ const RULES: Rule[] = [
   },
   {
     pattern: /Host key verification failed/i,
-    error: ({ repository, host, cause }) =>
+    error: ({ repository, host, port, cause }) =>
       new ConveyorError('unauthorized', `the ssh host key of ${host} is not known, for ${repository}`, {
-        hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan ${host} shows it, and the people of ${host} whether it is right. accept-new takes the first one that is seen`,
+        hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan ${port === '' ? '' : `-p ${port} `}${host} shows it, and the people of ${host} whether it is right. accept-new takes the first one that is seen`,
         cause,
       }),
   },
@@ -185,7 +187,8 @@ export function fetchError(
       pattern.test(thrown.stderr || thrown.message) && (!redirected || thrown.redirected),
   )
   const what = { repository, short: sha.slice(0, 7), cause: thrown, said: said(thrown) }
-  return rule?.error({ ...what, host: remote.host, authenticated: remote.authenticated })
+  const port = URL.parse(remote.url(repository))?.port ?? ''
+  return rule?.error({ ...what, host: remote.host, port, authenticated: remote.authenticated })
 }
 
 /** The line of git's that says most: its first `fatal:`, else `error:`, else the last line. */
