@@ -137,7 +137,7 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   const tricky = paths.filter((path) => /\(|, /.test(path))
   return draw.weighted<() => Bytes>([
     // What only an exact reading of a list of patterns finds.
-    [tricky.length > 0 ? 20 : 0, () => exactly(draw, draw.one(tricky))],
+    [tricky.length > 0 ? 60 : 0, () => exactly(draw, draw.one(tricky))],
     [topics.ignores ? 40 : 16, () => '.'],
     [18, () => safe(some)],
     [2, () => some],
@@ -189,11 +189,11 @@ function literal(text: Bytes): Bytes {
     .replace(/[\\'"$]/g, '\\$&')
 }
 
-/** A path, or the same with a wildcard at its beginning or end: nothing else stands for that. */
+/** A path, or the same with a wildcard at its beginning: nothing else stands for that. */
 function exactly(draw: Draw, path: Bytes): Bytes {
   const slash = path.lastIndexOf('/') + 1
   const [folder, name] = [literal(path.slice(0, slash)), path.slice(slash)]
-  return folder + draw.one([literal(name), `*${literal(name.slice(1))}`, `${literal(name.slice(0, -1))}?`])
+  return folder + draw.one([literal(name), `*${literal(name.slice(1))}`])
 }
 
 /** A pattern that matches a name, most of the time. */

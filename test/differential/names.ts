@@ -121,6 +121,7 @@ export type Taste = 'plain' | 'odd' | 'foreign'
 /** A few names that a repository's paths are made of: few, so that they are each other's prefixes and twins. */
 export function namePool(draw: Draw, taste: Taste): Bytes[] {
   const pool = draw.times(3, 7, () => name(draw, taste))
+  if (taste !== 'plain' && draw.chance(15)) pool.push(draw.one(['x(1).txt', 'b(2).txt', 'a, b']))
   return [...new Set(pool)]
 }
 
