@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { StatusResponse, Vertex } from '../src/lib/buildkit/gen/status.ts'
 import { Progress } from '../src/lib/buildkit/progress.ts'
+import { longestTurn } from './support/longest-turn.ts'
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
 
@@ -276,5 +277,27 @@ describe('commands that made something beside files of the context', () => {
     const two = ran('two', `[build 4/4] ${MOUNT}`, 'one')
     const final = ran('final', '[2/3] COPY --from=build /app /app', 'two')
     expect(look(copy, one, two, final, ran('x', '[3/3] RUN chmod +x /app', 'final'))).toEqual([[], false])
+  })
+})
+
+describe('what no BuildKit tells', () => {
+  test('times that are none do not count, and what is kept of the clock can be kept', () => {
+    const progress = new Progress()
+    const of = (started: Date) => message({ vertexes: [vertex(String(started.getTime()), 'x', { started })] })
+    render(progress, of(at(1)), of(new Date(8.64e15)), of(new Date(Number.NaN)))
+    expect(progress.clock).toBe(at(1).getTime())
+  })
+
+  test('of thousands of commands all count, at once, as if later ones read what they made', () => {
+    const progress = new Progress()
+    const names = Array.from({ length: 3000 }, (_, i) => `[s${i} 1/1] RUN --mount=type=cache make`)
+    const vertexes = names.map((name, i) =>
+      vertex(`r${i}`, name, { started: at(0), inputs: i > 0 ? [`r${i - 1}`] : [] }),
+    )
+    render(progress, message({ vertexes }))
+    const turn = longestTurn()
+    expect(progress.ranBeforeCopy).toEqual(names)
+    expect(progress.outdatesCacheMounts).toBe(true)
+    expect(turn.ms()).toBeLessThan(150)
   })
 })

@@ -180,6 +180,7 @@ export function drawText(chance: Chance, recorded: string): string {
     const tail = chance.one(['', ...WORDS, '\n'])
     return chance.one(WORDS) + piece.repeat((chance.one([4, 64, 1024]) << 10) / piece.length) + tail
   }
+  if (chance.percent(15)) return chance.one(WORDS)
   if (chance.percent(20)) return chance.times(1, 4, () => chance.one(WORDS)).join('')
   return chance.percent(60) ? mutated(chance, recorded, WORDS) : recorded
 }

@@ -16,6 +16,7 @@ takes over 400 MiB of memory; also when the inputs are ENOUGH or more and reach 
 /** Fewer inputs need not reach as much. */
 const ENOUGH = 3000
 const LEAST = 0.9
+const LEAST_OF_KIND = 200
 
 const { values } = parseArgs({
   options: {
@@ -50,7 +51,8 @@ async function fuzz(): Promise<boolean> {
   let [tried, findings, longest] = [0, 0, 0]
   const begun = performance.now()
   for (const { name, kind } of kinds) {
-    const count = Math.ceil((inputs * kind.share) / shares)
+    const share = Math.ceil((inputs * kind.share) / shares)
+    const count = inputs < ENOUGH ? share : Math.max(share, LEAST_OF_KIND)
     const plan =
       values.only === undefined ? { from: 0, count } : { from: whole('only', values.only), count: 1 }
     const outcome = await runKind(name, kind, { seed, ...plan })
@@ -61,7 +63,7 @@ async function fuzz(): Promise<boolean> {
     say(
       `${name}: ${outcome.inputs} inputs, ${outcome.seconds.toFixed(1)} s, ${held}, ${memory()} ${outcome.figures}`,
     )
-    for (const { index, what, input } of outcome.findings) {
+    for (const { index, what, input } of outcome.findings.slice(0, 3)) {
       say(`  --kind ${name} --seed ${seed} --only ${index}: ${what}\n    ${input}`)
     }
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { longestTurn } from '../support/longest-turn.ts'
 import { Chance } from './chance.ts'
 import type { Kind, Subject, Trial } from './kind.ts'
@@ -34,6 +35,8 @@ export interface Outcome {
 
 /** More of a kind say no more. */
 const MOST_FINDINGS = 10
+/** In milliseconds, on a machine however busy. */
+const ENDLESS_MS = 20_000
 /** Inputs between two looks at memory and at what the subject has to say. */
 const BETWEEN_LOOKS = 250
 
@@ -59,14 +62,24 @@ export async function runKind(name: string, kind: Kind, { seed, from, count }: P
 
 async function tried(trial: Trial): Promise<{ ms: number; problem: string | null }> {
   const turn = longestTurn()
+  const ended = new AbortController()
   try {
-    await trial.run()
+    await Promise.race([trial.run(), tooLong(ended.signal)])
   } catch (error) {
     turn.ms()
+    ended.abort()
     return { ms: 0, problem: `threw ${error instanceof Error ? error.stack : String(error)}` }
   }
   const ms = turn.ms()
+  ended.abort()
   return { ms, problem: ms > MOST_MS ? `held the event loop for ${Math.round(ms)} ms` : null }
+}
+
+/** Rejects when what is tried has no end. */
+async function tooLong(ended: AbortSignal): Promise<never> {
+  await sleep(ENDLESS_MS, undefined, { signal: ended }).catch(() => {})
+  if (ended.aborted) return new Promise(() => {})
+  throw new Error(`it has no end after ${ENDLESS_MS / 1000} s`)
 }
 
 let mostMemory = 0

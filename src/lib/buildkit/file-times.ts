@@ -28,6 +28,8 @@ const INDEX_BYTES = 4
 const VERSION = 1
 /** Version, basis (SHA-256), what BuildKit's clock said, the number of different times. */
 const HEADER_BYTES = 1 + 32 + 8 + 4
+/** A time after this is none: the year 2200, and some for clocks that are ahead. */
+const LATEST = BigInt(Date.UTC(2201)) * 1_000_000n
 /** Entries between two turns of the event loop; some milliseconds' worth. */
 const SLICE = 4096
 
@@ -169,10 +171,12 @@ async function decode(record: Uint8Array): Promise<Known | null> {
   const start = HEADER_BYTES + 8 * count
   if (start > bytes.length || (bytes.length - start) % (ID_BYTES + INDEX_BYTES) !== 0) return null
   const times = Array.from({ length: count }, (_, index) => bytes.readBigInt64BE(HEADER_BYTES + 8 * index))
+  const seen = bytes.readBigInt64BE(33)
+  if ([...times, seen].some((time) => time > LATEST)) return null
   const indexes = new Map<string, number>()
   for (let at = start; at < bytes.length; at += ID_BYTES + INDEX_BYTES) {
     indexes.set(bytes.toString('hex', at, at + ID_BYTES), bytes.readUInt32BE(at + ID_BYTES))
     if (indexes.size % SLICE === 0) await setImmediate()
   }
-  return { basis: bytes.subarray(1, 33), seen: bytes.readBigInt64BE(33), times, indexes }
+  return { basis: bytes.subarray(1, 33), seen, times, indexes }
 }

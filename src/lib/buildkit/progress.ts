@@ -78,11 +78,19 @@ export class Progress {
   }
 
   #look(): Joined[] {
+    if (this.#ran.size * this.#steps.size > MOST_LOOKED_AT) return this.#allJoined()
     return [...this.#ran].flatMap((digest) => {
       const known = this.#joined.get(digest) ?? this.#joinedWith(digest)
       this.#joined.set(digest, known)
       return known
     })
+  }
+
+  /** Every command, as if all that comes later read what it made: of very many steps it is not looked up which do. */
+  #allJoined(): Joined[] {
+    const names = [...this.#ran].map((digest) => this.#steps.get(digest)?.name ?? '')
+    const users = [...this.#steps.values()].map(({ name }) => name).filter(isCommand)
+    return names.map((ran, at) => ({ ran, users: at === 0 ? users : [] }))
   }
 
   /** Where files of the context, as they are, come together with what a command made, by COPY, a mount or `--link`. */
@@ -130,8 +138,10 @@ export class Progress {
   #begin(vertex: Vertex, out: Buffer[]): void {
     if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#works = true
     if (vertex.started && !vertex.cached && isCommand(vertex.name)) this.#ran.add(vertex.digest)
-    for (const at of [vertex.started, vertex.completed])
-      this.#clock = Math.max(this.#clock, at?.getTime() ?? 0)
+    for (const at of [vertex.started, vertex.completed]) {
+      const time = at?.getTime() ?? 0
+      if (time <= LATEST) this.#clock = Math.max(this.#clock, time)
+    }
     const known = this.#steps.get(vertex.digest)
     const waited = known !== undefined && !known.startedAt && !known.done
     if (known) known.startedAt ??= vertex.started
@@ -211,6 +221,10 @@ export class Progress {
   }
 }
 
+/** Commands times steps: a twentieth of a second. */
+const MOST_LOOKED_AT = 500_000
+/** A time after this is none. In milliseconds since 1970: 2200. */
+const LATEST = Date.UTC(2200)
 const NEWLINE = 0x0a
 const LONGEST_LINE = 64 * 1024
 const CLIPPED = 'output clipped'

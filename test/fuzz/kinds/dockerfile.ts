@@ -140,7 +140,7 @@ const WORDS = [
 ]
 
 export const dockerfileKind: Kind = {
-  share: 25,
+  share: 33,
   parsers: ['dockerfile'],
   open: plain((chance) => {
     const dockerfile = chance.percent(1) ? null : drawDockerfile(chance)

@@ -8,7 +8,8 @@ import { demultiplex } from '../../../src/lib/builder/container-logs.ts'
 import { pullByDigest } from '../../../src/lib/builder/engine-images.ts'
 import { pushFromEngine } from '../../../src/lib/builder/engine-push.ts'
 import { throughBuild } from '../../../src/lib/builder/engine-way-build.ts'
-import { registryPushError } from '../../../src/lib/builder/registry-failures.ts'
+import { lookAtTag, registryPushError } from '../../../src/lib/builder/registry-failures.ts'
+import { readRegistryText } from '../../../src/lib/builder/registry-texts.ts'
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
 import { ConveyorError } from '../../../src/lib/errors.ts'
 import { memoryContext } from '../../support/memory-context.ts'
@@ -24,7 +25,7 @@ const NOBODY = { forHost: async () => null }
 
 /** What an engine streams as it builds, pulls and pushes, its logs of containers, and its words for failures. */
 export const engineKind: Kind = {
-  share: 9,
+  share: 14,
   parsers: [
     ...[
       'builder/json-lines.ts',
@@ -93,8 +94,8 @@ const INPUT: BuildInput = {
     ssh: null,
     target: null,
     platforms: [],
-    hosts: {},
-    ulimits: {},
+    hosts: { db: '10.0.0.1' },
+    ulimits: { nofile: '1024:2048', core: '0' },
     network: null,
   },
 } as unknown as BuildInput
@@ -215,8 +216,16 @@ function textTrial(chance: Chance, recorded: string, step: { name: string; error
     return found
   }
   const registry = chance.percent(60)
-    ? { head: ask, manifest: () => Promise.reject(new ConveyorError('not_found', 'z')) }
+    ? {
+        head: ask,
+        async manifest() {
+          if (manifest === null) throw new ConveyorError('not_found', 'z')
+          return { digest: 'sha256:a', mediaType: 'x', bytes: Buffer.from(manifest) }
+        },
+      }
     : undefined
+  const manifest = chance.one([null, '{"config":{"digest":"sha256:b"}}', 'null', '{"config":', '[]'])
+  const isSame = chance.percent(30)
   return {
     shown: () => `${excerpt(text)} ${excerpt(JSON.stringify(failed))} ${excerpt(file)}`,
     async run() {
@@ -227,6 +236,9 @@ function textTrial(chance: Chance, recorded: string, step: { name: string; error
       )
       if (!(error instanceof ConveyorError)) throw error
       await registryPushError(text, 'ghcr.io/acme/app:1', thrown, registry)
+      await mayRefuse(() =>
+        lookAtTag(readRegistryText(text), 'ghcr.io/acme/app:1', registry, async () => isSame, !isSame),
+      )
     },
   }
 }

@@ -1,4 +1,5 @@
 import type { Kind } from '../kind.ts'
+import { buildkitKind } from './buildkit.ts'
 import { dockerfileKind } from './dockerfile.ts'
 import { engineKind } from './engine.ts'
 import { httpKind } from './http.ts'
@@ -18,4 +19,5 @@ export const KINDS: Record<string, Kind> = {
   tree: treeKind,
   registry: registryKind,
   engine: engineKind,
+  buildkit: buildkitKind,
 }

@@ -41,7 +41,7 @@ const HOSTS = [
 
 /** Orders of builds, with repositories, refs and ids of commits; and what images are called after them. */
 export const orderKind: Kind = {
-  share: 14,
+  share: 20,
   parsers: ['server/build-body.ts', 'build/validate.ts', 'registry/image-name.ts'],
   open: plain((chance) => {
     const body = drawOrder(chance)

@@ -75,7 +75,7 @@ const PIECES = [
 
 /** Ignore files, and what COPY names, against trees. */
 export const patternsKind: Kind = {
-  share: 22,
+  share: 12,
   parsers: [
     ...[
       'source/dockerignore.ts',
@@ -95,7 +95,11 @@ export const patternsKind: Kind = {
       run: () =>
         mayRefuse(async () => {
           const pace = new Pace()
-          const listed = await listEntries(files, await parseDockerignore(ignore, undefined, pace), pace)
+          const dockerignore = await parseDockerignore(ignore, undefined, pace)
+          const listed = await listEntries(files, dockerignore, pace)
+          const kept = new Set(listed.files)
+          const wrong = files.slice(0, 10).find((file) => dockerignore.excludes(file.path) === kept.has(file))
+          if (wrong) throw new Error(`the walk and the path alone differ in ${wrong.path}`)
           const links = new Map(files.map((file) => [file, Buffer.from(file.oid)]))
           const entries = await listed.entries(new Map(), links)
           const all = await (await listEntries(files, undefined, pace)).entries(new Map(), links)

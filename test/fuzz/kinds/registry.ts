@@ -82,7 +82,7 @@ const WORDS = [
 
 /** Answers of registries and token servers, cut anywhere. */
 export const registryKind: Kind = {
-  share: 8,
+  share: 2.5,
   parsers: [
     'registry/registry-client.ts',
     'registry/registry-http.ts',

@@ -48,6 +48,10 @@ const NAMES = [
   'a\tb',
 ]
 const ATTRIBUTES = [
+  '* text eol=crlf\n',
+  '* ident\n',
+  'a working-tree-encoding=UTF-16\n',
+  '*.ts filter=lfs\n',
   '* ',
   '*.ts ',
   'a ',
@@ -86,7 +90,7 @@ const PATTERNS = ['*\n', '!src\n', 'a\n', '**/*.ts\n', '!**/a\n', '# x\n', '[\n'
 
 /** Trees of git as no program of git's makes them, opened as build contexts. */
 export const treeKind: Kind = {
-  share: 1.5,
+  share: 0.8,
   parsers: [
     'source/git-tree.ts',
     'source/git-context.ts',
@@ -152,7 +156,7 @@ async function drawTree(chance: Chance, objects: ForgedObjects, shown: string[],
   const most = chance.percent(0.5) ? 3000 : 8
   const names = chance.times(0, most, (at) => (most > 100 ? `${chance.one(NAMES)}${at}` : chance.one(NAMES)))
   if (depth === 0 && chance.percent(90)) names.push('Dockerfile')
-  if (depth === 0 && chance.percent(30)) names.push('.gitattributes', '.dockerignore')
+  if (depth === 0 && chance.percent(50)) names.push('.gitattributes', '.dockerignore')
   const lines: Line[] = []
   for (const name of chance.percent(85)
     ? new Set(names.filter((one) => !/^\.{0,2}$|\/|^\.git$/i.test(one)))

@@ -7,7 +7,7 @@ import { WebhookBodies } from '../webhook-bodies.ts'
 
 /** Bodies of webhooks, as they are read. */
 export const webhookKind: Kind = {
-  share: 10,
+  share: 8,
   parsers: [
     'forge/github-webhook.ts',
     'forge/picked-json.ts',

@@ -1,0 +1,244 @@
+import { once } from 'node:events'
+import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
+import { FileTimes } from '../../../src/lib/buildkit/file-times.ts'
+import { ControlService } from '../../../src/lib/buildkit/gen/control.ts'
+import { Packet } from '../../../src/lib/buildkit/gen/filesync.ts'
+import { StatusResponse } from '../../../src/lib/buildkit/gen/status.ts'
+import { frame, GrpcConnection, GrpcError } from '../../../src/lib/buildkit/grpc.ts'
+import { Progress } from '../../../src/lib/buildkit/progress.ts'
+import { openSession } from '../../../src/lib/buildkit/session.ts'
+import { memoryContext } from '../../support/memory-context.ts'
+import { drawStatus, encoded } from '../buildkit-messages.ts'
+import type { Chance } from '../chance.ts'
+import { excerpt, type Kind, type Subject, type Trial } from '../kind.ts'
+import { mutatedBytes, pieces } from '../mutate.ts'
+
+/** What a BuildKit tells of a build, and what it asks for over a session; cut anywhere, or with other bytes. */
+export const buildkitKind: Kind = {
+  share: 7,
+  parsers: [
+    'buildkit/progress.ts',
+    'buildkit/step-graph.ts',
+    'buildkit/grpc.ts',
+    'buildkit/file-sync.ts',
+    'buildkit/file-times.ts',
+  ],
+  async open(): Promise<Subject> {
+    const server = await startAnswering()
+    const sockets = await startPairing()
+    return {
+      draw(chance) {
+        if (chance.percent(15)) return grpcTrial(chance, server)
+        return chance.percent(15) ? sessionTrial(chance, sockets) : progressTrial(chance)
+      },
+      async [Symbol.asyncDispose]() {
+        await Promise.all([server.close(), sockets.close()])
+      },
+    }
+  },
+}
+
+const CONTEXT = memoryContext({
+  Dockerfile: 'FROM scratch\n',
+  'src/a': 'a',
+  'src/b, c': 'b',
+  big: 'x'.repeat(100_000),
+})
+
+/** Whatever is decoded is shown, and what is kept of it can be kept. */
+function progressTrial(chance: Chance): Trial {
+  const messages = chance.times(1, 4, () => {
+    const bytes = encoded(drawStatus(chance))
+    return chance.percent(40) ? mutatedBytes(chance, bytes) : bytes
+  })
+  return {
+    shown: () => messages.map(excerpt).join(' '),
+    async run() {
+      const progress = new Progress()
+      for (const bytes of messages) {
+        const message = decoded(bytes)
+        if (message) progress.render(message)
+      }
+      progress.summary()
+      void [progress.works, progress.ranBeforeCopy, progress.outdatesCacheMounts]
+      const times = await FileTimes.of(CONTEXT, null, 'basis')
+      await FileTimes.of(CONTEXT, times.encode(progress.clock), 'basis')
+      const record = mutatedBytes(chance, times.anew().encode(0))
+      const again = await FileTimes.of(CONTEXT, record, 'basis')
+      void again.keepsSome
+    },
+  }
+}
+
+/** Null for what is no message: whoever gets it from a stream refuses it. */
+function decoded(bytes: Buffer): StatusResponse | null {
+  try {
+    return StatusResponse.decode(bytes)
+  } catch {
+    return null
+  }
+}
+
+/** How a server answers a call: with pieces of a stream, and then a status, or an end that comes too early. */
+interface Plan {
+  pieces: Buffer[]
+  headers: Record<string, string | number>
+  trailers: Record<string, string>
+  end: 'well' | 'cut' | 'reset' | 'no trailers'
+}
+
+async function startAnswering() {
+  const state = { plan: { pieces: [], headers: {}, trailers: {}, end: 'well' } as Plan }
+  const sessions = new Set<ServerHttp2Session>()
+  const server: Http2Server = createServer()
+  server.on('session', (session) =>
+    sessions.add(session.on('close', () => sessions.delete(session)).on('error', () => {})),
+  )
+  server.on('stream', (stream) => {
+    stream.on('error', () => {})
+    answer(stream, state.plan)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return Object.assign(state, {
+    port: (server.address() as AddressInfo).port,
+    async close() {
+      for (const session of sessions) session.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  })
+}
+
+function answer(stream: ServerHttp2Stream, { pieces: all, headers, trailers, end }: Plan): void {
+  stream.respond(headers, { waitForTrailers: end === 'well' })
+  stream.on('wantTrailers', () => stream.sendTrailers(trailers))
+  for (const piece of all) stream.write(piece)
+  if (end === 'cut') setImmediate(() => stream.session?.destroy())
+  else if (end === 'reset') setImmediate(() => stream.close(2))
+  else stream.end()
+}
+
+type Sockets = Awaited<ReturnType<typeof startPairing>>
+
+/** Makes connections of which both ends are here. */
+async function startPairing() {
+  const server = createTcpServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    async pair(): Promise<[Socket, Socket]> {
+      const one = connect((server.address() as AddressInfo).port, '127.0.0.1')
+      const [[other]] = await Promise.all([
+        once(server, 'connection') as Promise<[Socket]>,
+        once(one, 'connect'),
+      ])
+      return [one, other.on('error', () => {})]
+    },
+    async close() {
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+function grpcTrial(chance: Chance, server: Awaited<ReturnType<typeof startAnswering>>): Trial {
+  const messages = chance.times(0, 3, () => frame(encoded(drawStatus(chance))))
+  const bytes = chance.percent(60) ? mutatedBytes(chance, Buffer.concat(messages)) : Buffer.concat(messages)
+  const plan: Plan = {
+    pieces: pieces(chance, bytes),
+    headers: {
+      ':status': chance.one([200, 200, 200, 503, 404]),
+      'content-type': chance.one(['application/grpc', 'text/html']),
+    },
+    trailers: chance.one([
+      { 'grpc-status': '0' },
+      { 'grpc-status': '0' },
+      {},
+      { 'grpc-status': '2', 'grpc-message': chance.one(['gr%C3%B6%C3%9Fer', '%zz', 'x'.repeat(5000), '']) },
+      { 'grpc-status': 'x' },
+    ] as Record<string, string>[]),
+    end: chance.one(['well', 'well', 'well', 'cut', 'reset', 'no trailers']),
+  }
+  const isUnary = chance.percent(30)
+  return {
+    shown: () => `${JSON.stringify([plan.headers, plan.trailers, plan.end])} ${excerpt(bytes)}`,
+    async run() {
+      server.plan = plan
+      await using connection = new GrpcConnection(connect(server.port, '127.0.0.1'))
+      try {
+        if (isUnary) await connection.unary(ControlService.listWorkers, { filter: [] })
+        else
+          for await (const status of connection.stream(ControlService.status, { Ref: 'x' }))
+            new Progress().render(status)
+      } catch (error) {
+        if (!(error instanceof GrpcError)) throw error
+      }
+    },
+  }
+}
+
+const METHODS = [
+  '/moby.filesync.v1.FileSync/DiffCopy',
+  '/moby.filesync.v1.Auth/Credentials',
+  '/moby.buildkit.secrets.v1.Secrets/GetSecret',
+  '/grpc.health.v1.Health/Check',
+  '/moby.filesync.v1.Auth/FetchToken',
+  '/x/y',
+]
+
+/** A session, and a BuildKit that asks anything over it; it goes on to answer others. */
+function sessionTrial(chance: Chance, sockets: Sockets): Trial {
+  const method = chance.percent(75) ? (METHODS[0] ?? '') : chance.one(METHODS)
+  const packets = chance.times(0, 5, () => ({
+    ...{ type: chance.one([1, 1, 1, 2, 3, 4, 4, 99]), stat: undefined },
+    ...{
+      ID: chance.one([0, 1, 2, 3, 4, 4, 5, 2 ** 31]),
+      data: Buffer.from(chance.one(['', 'no space left', 'x'.repeat(1000)])),
+    },
+  }))
+  const framed = Buffer.concat(packets.map((packet) => frame(Packet.encode(packet as Packet).finish())))
+  const bytes = chance.percent(40) ? mutatedBytes(chance, framed) : framed
+  const metadata = {
+    ...(chance.percent(50) ? { 'dir-name': chance.one(['context', 'dockerfile', 'x']) } : {}),
+    ...(chance.percent(50)
+      ? { followpaths: chance.one([['src'], ['.dockerignore'], ['b, c', '[a'], ['*']]) }
+      : {}),
+  }
+  const cut = pieces(chance, bytes)
+  const end = chance.one(['end', 'end', 'close', 'destroy'])
+  return {
+    shown: () => `${method} ${JSON.stringify(metadata)} ${end} ${excerpt(bytes)}`,
+    async run() {
+      const [ours, theirs] = await sockets.pair()
+      const times = FileTimes.of(CONTEXT, null, 'basis')
+      const options = {
+        context: CONTEXT,
+        times,
+        sharedKey: 'x',
+        credentials: { forHost: async () => null },
+        secrets: { a: Buffer.from('b') },
+        ssh: null,
+      }
+      await using session = await openSession({ attach: async () => ours }, options)
+      await using connection = new GrpcConnection(theirs)
+      const call = connection.open(method, metadata)
+      for (const piece of cut) call.write(piece)
+      if (end === 'end') call.end()
+      else if (end === 'close') setImmediate(() => call.close(8))
+      else setImmediate(() => theirs.destroy())
+      // Of half a message the other half is waited for, until the BuildKit that has sent it goes away.
+      const away = setTimeout(() => theirs.destroy(), 300)
+      try {
+        for await (const message of connection.messages(call, method)) void message.length
+      } catch (error) {
+        if (!(error instanceof GrpcError)) throw error
+      } finally {
+        clearTimeout(away)
+      }
+      if (session.broken.aborted && !(session.broken.reason instanceof Error))
+        throw new Error('it broke for no reason')
+    },
+  }
+}
