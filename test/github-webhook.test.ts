@@ -413,6 +413,8 @@ describe('webhookBody', () => {
     ['one field again and again', () => `{"x":[${'0,'.repeat(MB)}0]${',"before":"b"'.repeat(MB)}}`],
     ['escapes', () => `{"x":"${'\\n\\"'.repeat(5 * MB)}"}`],
     ['backslashes', () => `{"x":"${'\\'.repeat(20 * MB)}"}`],
+    ['backslashes of a ref', () => `{"ref":"${'\\\\'.repeat(12 * MB)}"}`],
+    ['empty strings', () => `[${'"",'.repeat(8 * MB)}1]`],
     ['an encoded form', () => `payload=${'%7B%22a%22:'.repeat(2 * MB)}`],
   ])('%s of a large body neither hold the event loop nor take much memory', async (_, make) => {
     const body = Buffer.from(make())

@@ -16,6 +16,8 @@ export class NotJson extends Error {
   }
 }
 
+/** Longer strings, in characters, are given as they are written, with their escapes. */
+const LONGEST_STRING = 1 << 20
 /** Objects and arrays in each other; webhooks have five. */
 const DEEPEST = 1000
 /** Longer numbers are nobody's. */
@@ -38,6 +40,8 @@ const BEGINS = Symbol('an object or array begins')
  * @throws NotJson, or the reason of the pace's signal
  */
 export async function pickedJson(text: string, wanted: Wanted, pace: Pace = new Pace()): Promise<unknown> {
+  // The text was just made, which takes some time, too.
+  await pace.rest()
   const scan = new Scan(text)
   const open: Open[] = []
   let due: Wanted | true | null = wanted
@@ -146,7 +150,9 @@ class Scan {
       hasEscapes ||= this.#text.charCodeAt(end - 1) === BACKSLASH
     } while (this.#isEscaped(end))
     this.#at = end + 1
+    if (end === start + 1) return ''
     const inner = this.#text.slice(start + 1, end)
+    if (inner.length > LONGEST_STRING) return inner
     if (!hasEscapes && !SPECIAL.test(inner)) return inner
     try {
       const value = JSON.parse(this.#text.slice(start, end + 1)) as string
