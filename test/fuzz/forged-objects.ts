@@ -17,9 +17,10 @@ export class ForgedObjects {
   readonly gitDir: string
   readonly #written = new Set<string>()
 
-  constructor(folder: string) {
-    this.gitDir = join(folder, 'forged.git')
-    execFileSync('git', ['init', '--quiet', '--bare', this.gitDir], { stdio: 'ignore' })
+  /** @param gitDir is made when it is not there */
+  constructor(gitDir: string) {
+    this.gitDir = gitDir
+    execFileSync('git', ['init', '--quiet', '--bare', gitDir], { stdio: 'ignore' })
   }
 
   async blob(content: Uint8Array): Promise<Buffer> {

@@ -36,7 +36,7 @@ export interface Outcome {
 /** More of a kind say no more. */
 const MOST_FINDINGS = 10
 /** In milliseconds, on a machine however busy. */
-const ENDLESS_MS = 20_000
+const ENDLESS_MS = 60_000
 /** Inputs between two looks at memory and at what the subject has to say. */
 const BETWEEN_LOOKS = 250
 

@@ -104,12 +104,10 @@ export class ServerChild implements AsyncDisposable {
     return this.#longest > MOST_MS ? `somebody waited for ${Math.round(this.#longest)} ms` : null
   }
 
-  /** Waits as others do; what either process waits for a processor is the machine's. */
+  /** Waits as others do. */
   async timed<T>(work: () => Promise<T>): Promise<T> {
-    const before = [performance.now(), await queued('self'), await queued(this.#server.pid)] as const
-    const result = await work()
-    const [wall, ours, theirs] = [performance.now(), await queued('self'), await queued(this.#server.pid)]
-    this.#longest = Math.max(this.#longest, wall - before[0] - (ours - before[1]) - (theirs - before[2]))
+    const { result, ms } = await waited(this.#server.pid, work)
+    this.#longest = Math.max(this.#longest, ms)
     return result
   }
 
@@ -131,10 +129,23 @@ export class ServerChild implements AsyncDisposable {
   }
 }
 
-/** For how long a process' main thread was ready to run and had no processor, in milliseconds. */
-async function queued(pid: number | 'self'): Promise<number> {
+/**
+ * How long something has to wait for a server's event loop, in milliseconds: no longer than it takes, and no longer
+ * than the loop computes meanwhile. How long either process waits for a processor is the machine's matter.
+ */
+export async function waited<T>(pid: number, work: () => Promise<T>): Promise<{ result: T; ms: number }> {
+  const [begun, ours, theirs] = [performance.now(), await scheduled('self'), await scheduled(pid)]
+  const result = await work()
+  const [ended, oursNow, theirsNow] = [performance.now(), await scheduled('self'), await scheduled(pid)]
+  const wall = ended - begun - (oursNow.queued - ours.queued) - (theirsNow.queued - theirs.queued)
+  return { result, ms: Math.min(wall, theirsNow.computed - theirs.computed) }
+}
+
+/** For how long a process' main thread has computed, and was ready to and had no processor; in milliseconds. */
+async function scheduled(pid: number | 'self'): Promise<{ computed: number; queued: number }> {
   const text = await readFile(`/proc/${pid}/schedstat`, 'utf8')
-  return Number(text.split(' ')[1]) / 1e6
+  const [computed = 0, queued = 0] = text.split(' ').map((ns) => Number(ns) / 1e6)
+  return { computed, queued }
 }
 
 function mib(bytes: number): string {

@@ -108,12 +108,9 @@ export class WebhookBodies {
     const isPush = chance.percent(90)
     const other = chance.one(this.#events)
     const contentType = chance.one(TYPES)
-    const json = chance.percent(0.4)
-      ? long(chance)
-      : this.#json(chance, isPush ? this.#push : chance.one(other.examples))
-    const isForm = contentType?.includes('urlencoded') || chance.percent(2)
-    const text = isForm ? form(chance, json) : json
-    const bytes = Buffer.from(text)
+    const bytes = chance.percent(0.4)
+      ? long(chance, contentType)
+      : this.#short(chance, isPush ? this.#push : chance.one(other.examples), contentType)
     return {
       event: isPush ? 'push' : chance.one([other.name, 'ping', 'x'.repeat(200), '__proto__']),
       delivery: chance.percent(98)
@@ -122,6 +119,12 @@ export class WebhookBodies {
       contentType,
       body: chance.percent(10) && bytes.length < 1 << 20 ? mutatedBytes(chance, bytes) : bytes,
     }
+  }
+
+  #short(chance: Chance, payload: unknown, contentType: string | undefined): Buffer {
+    const json = this.#json(chance, payload)
+    const isForm = contentType?.includes('urlencoded') || chance.percent(2)
+    return Buffer.from(isForm ? form(chance, json) : json)
   }
 
   #json(chance: Chance, payload: unknown): string {
@@ -180,17 +183,13 @@ export function refName(chance: Chance): string {
 }
 
 function form(chance: Chance, json: string): string {
-  const encoded =
-    json.length < 1 << 20
-      ? new URLSearchParams({ payload: json.toWellFormed() }).toString()
-      : `payload=${json}`
-  return chance.percent(20)
-    ? mutated(chance, encoded, ['&', '=', 'payload=', '&payload=', '%zz', '%F', '%FF', '+'])
-    : encoded
+  const encoded = new URLSearchParams({ payload: json.toWellFormed() }).toString()
+  const words = ['&', '=', 'payload=', '&payload=', '%zz', '%F', '%FF', '+']
+  return chance.percent(20) ? mutated(chance, encoded, words) : encoded
 }
 
 /** As long as GitHub's may be, or so long as makes a difference, of one thing again and again. */
-function long(chance: Chance): string {
+function long(chance: Chance, contentType: string | undefined): Buffer {
   const length = chance.one([200 << 10, 300 << 10, 1 << 20, 5 << 20, (25 << 20) - 100])
   const piece = chance.one([
     '[',
@@ -218,5 +217,7 @@ function long(chance: Chance): string {
     ['{"head_commit":{"message":"', '"}}'],
     ['{', '"b":1}'],
   ])
-  return head + piece.repeat(Math.floor((length - 100) / Buffer.byteLength(piece))) + tail
+  const filling = length - 200 - ((length - 200) % Buffer.byteLength(piece))
+  const field = contentType?.includes('urlencoded') ? 'payload=' : ''
+  return Buffer.concat([Buffer.from(field + head), Buffer.alloc(filling, piece), Buffer.from(tail)])
 }

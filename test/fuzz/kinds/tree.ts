@@ -107,7 +107,7 @@ export const treeKind: Kind = {
       environment: basicEnv(),
     })
     resources.defer(() => source.close())
-    const objects = new ForgedObjects(path)
+    const objects = new ForgedObjects(`${path}/forged.git`)
     const owned = resources.move()
     return {
       draw(chance) {
@@ -152,7 +152,13 @@ export const treeKind: Kind = {
   },
 }
 
-async function drawTree(chance: Chance, objects: ForgedObjects, shown: string[], depth = 0): Promise<Buffer> {
+/** A tree, with all that is in it. @param shown told its entries */
+export async function drawTree(
+  chance: Chance,
+  objects: ForgedObjects,
+  shown: string[],
+  depth = 0,
+): Promise<Buffer> {
   const most = chance.percent(0.5) ? 3000 : 8
   const names = chance.times(0, most, (at) => (most > 100 ? `${chance.one(NAMES)}${at}` : chance.one(NAMES)))
   if (depth === 0 && chance.percent(90)) names.push('Dockerfile')
