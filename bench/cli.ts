@@ -13,7 +13,7 @@ export interface CliResult {
 const ROUNDS = 20
 
 /**
- * Times `conveyor --help` and a `conveyor build` that has nothing to do (its target can not be right), beside
+ * Times `conveyor --help` and a `conveyor build` that has nothing to do (its target cannot be right), beside
  * a Node that runs an empty program; in turns.
  */
 export async function measureCli(): Promise<CliResult> {

@@ -108,7 +108,7 @@ function limitSection(limit: LimitResult, flows: FlowResults = {}): string {
   })
   return `## The physical limit
 
-Only what can not be left out, by hand ([limit.sh](../bench/limit.sh)): git, tar, zstd, curl, and the steps without a
+Only what cannot be left out, by hand ([limit.sh](../bench/limit.sh)): git, tar, zstd, curl, and the steps without a
 container. In seconds:
 
 ${limitLines(limit)

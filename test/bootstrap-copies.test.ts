@@ -107,7 +107,7 @@ describe('docker logins', () => {
     })
   })
 
-  test('that can not be copied are named with the reason; the others are copied', async () => {
+  test('that cannot be copied are named with the reason; the others are copied', async () => {
     await helper('broken', 'exit 9')
     await dockerConfig({
       auths: { 'good.example.com': { auth: 'cm9ib3Q6c2VjcmV0' } },

@@ -34,7 +34,7 @@ afterAll(async () => {
 const bootstrap = (more: string[] = args) => machine.bootstrap(['--builder.image', IMAGE, ...more])
 
 describe('the builder image of conveyor bootstrap', () => {
-  test('whose base can not be had is named with what to do, and everything else is made', async () => {
+  test('whose base cannot be had is named with what to do, and everything else is made', async () => {
     const { stdout, code } = await bootstrap(['--build-arg', 'NODE_IMAGE=127.0.0.1:1/node:24'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +builder image: .*127\.0\.0\.1:1.*--build-arg NODE_IMAGE=IMAGE/m)

@@ -147,7 +147,7 @@ describe('conveyor bootstrap', () => {
     expect(stdout).toContain('ssh-rsa ')
   })
 
-  test('settings that can not be written do not keep it from the rest', async () => {
+  test('settings that cannot be written do not keep it from the rest', async () => {
     const { stdout, code } = await bootstrap(['--no-image', '--settings', 'no/such/folder/.env'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +settings: .*--settings$/m)

@@ -162,7 +162,7 @@ describe('conveyor build', () => {
   })
 })
 
-describe('what can not be right is exit code 2', () => {
+describe('what cannot be right is exit code 2', () => {
   test.each([
     ['acme', '"acme" does not say what to build. Write org/repo:sha, org/repo:branch or org/repo@sha'],
     ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],

@@ -61,6 +61,6 @@ describe('build secrets', () => {
   test('need no folder, but not a file in place of it', async () => {
     expect(await readBuildSecrets(join(dir.path, 'none'), 'acme/app')).toEqual({})
     await put('file', 'x')
-    await expect(readBuildSecrets(join(dir.path, 'file'), 'acme/app')).rejects.toThrow('can not be read')
+    await expect(readBuildSecrets(join(dir.path, 'file'), 'acme/app')).rejects.toThrow('cannot be read')
   })
 })

@@ -68,7 +68,7 @@ describe('the way to a buildkitd', () => {
   })
 
   test('which software is in an image is said beside it', async () => {
-    // Docker Hub's generator can not be had everywhere: this one keeps its protocol, and lists what it was shown.
+    // Docker Hub's generator cannot be had everywhere: this one keeps its protocol, and lists what it was shown.
     // https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md
     const scan = [
       'files=$(echo $(ls $BUILDKIT_SCAN_SOURCE/app))',
@@ -193,7 +193,7 @@ describe('a farm', () => {
     await one.build(build, second)
     expect(placeIn(second.log.text)).not.toBe(place)
     expect(second.log.text).toMatch(
-      new RegExp(`buildkitd at ${place} can not be reached: .*trying the next one`),
+      new RegExp(`buildkitd at ${place} cannot be reached: .*trying the next one`),
     )
     await one.build(build, third)
     expect(placeIn(third.log.text)).not.toBe(place)

@@ -181,7 +181,7 @@ describe('an engine with the containerd store', () => {
     expect(log.log.text).toContain('files: 100 of 200')
   })
 
-  test('/build works there too, for those who can not reach BuildKit', async () => {
+  test('/build works there too, for those who cannot reach BuildKit', async () => {
     const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
     const { digest } = await engineBuilder({ docker: docker(engine), credentials: NOBODY }).build(build, io())
     expect((await imageConfig(build.reference)).digest).toBe(digest)
@@ -281,7 +281,7 @@ describe('an engine with the containerd store', () => {
       )
     })
 
-    test('a cache that is not there fails nothing, and one that can not be written is told', async () => {
+    test('a cache that is not there fails nothing, and one that cannot be written is told', async () => {
       const lines: string[] = []
       const one = builder({ log: (line) => lines.push(line) })
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` })

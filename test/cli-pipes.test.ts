@@ -83,7 +83,7 @@ describe('a disk that is full', () => {
   test.each(['--help', '--version', 'doctor', 'bootstrap --help'])('`%s` says so', async (args) => {
     expect(await bash(`conveyor ${args} > /dev/full`)).toMatchObject({
       code: 3,
-      stderr: ' ›   Error: standard output can not be written: ENOSPC: no space left on device, write\n',
+      stderr: ' ›   Error: standard output cannot be written: ENOSPC: no space left on device, write\n',
     })
   })
 
@@ -92,7 +92,7 @@ describe('a disk that is full', () => {
     const sha = await commit(repository)
     const { code, stderr } = await bash(`conveyor build ${repository}:${sha} ${flag} > /dev/full`, world.env)
     expect(code).toBe(3)
-    expect(stderr).toMatch(/ › {3}Error: standard output can not be written: ENOSPC: [^\n]+\n$/)
+    expect(stderr).toMatch(/ › {3}Error: standard output cannot be written: ENOSPC: [^\n]+\n$/)
   })
 })
 

@@ -100,7 +100,7 @@ test('all is well: a line for each part, and nothing is left behind', async () =
   expect(world.github.requests.map(({ method, path }) => `${method} ${path}`)).toEqual(['GET /user'])
 })
 
-test('options that can not be right are refused as a server does', async () => {
+test('options that cannot be right are refused as a server does', async () => {
   const { code, stdout, stderr } = await runConveyor(['doctor', '--port', 'x', '--workers', '0'], {
     env: world.env,
   })
@@ -130,7 +130,7 @@ test('what is broken is said, with what to do, and the rest all the same', async
   )
   for (const part of ['data', 'builds', 'logs']) {
     expect(of(part)).toMatch(
-      /^broken: \/.*a-file\/\w+ can not be written to: ENOTDIR.* -> Let the user that Conveyor runs as/,
+      /^broken: \/.*a-file\/\w+ cannot be written to: ENOTDIR.* -> Let the user that Conveyor runs as/,
     )
   }
   expect(parts.filter((part) => part.ok).map(({ part }) => part)).toEqual([
@@ -219,7 +219,7 @@ describe('git', () => {
     expect(await ask(key)).toBe(`ok: ${url}, with the key ${key}`)
     expect(await ask()).toBe(`ok: ${url}, with the keys that ssh finds itself`)
     expect(await ask(join(folder, 'none'))).toMatch(
-      /^broken: --git\.ssh-key \(GIT_SSH_KEY\) .*none can not be found/,
+      /^broken: --git\.ssh-key \(GIT_SSH_KEY\) .*none cannot be found/,
     )
     expect(await ask(await make('locked', 'wrong-secret'))).toMatch(/^broken: .* has a passphrase/)
     await chmod(key, 0o644)
@@ -384,7 +384,7 @@ describe('what is kept elsewhere', () => {
       LOGGER: 's3://conveyor-none',
     })
     expect(gone.of('builds')).toMatch(/^broken: database postgres:\S+nowhere does not exist: .* -> Create it/)
-    expect(gone.of('queue')).toMatch(/^broken: queue \S+none-\S+ can not be read: .* -> Create the queue/)
+    expect(gone.of('queue')).toMatch(/^broken: queue \S+none-\S+ cannot be read: .* -> Create the queue/)
     expect(gone.of('logs')).toMatch(
       /^broken: log of build \S+ cannot be read: .* -> Create the bucket conveyor-none/,
     )
@@ -407,7 +407,7 @@ describe('what is kept elsewhere', () => {
     front.ignored = ['if-match', 'if-none-match']
     const bucket = await aws.bucket()
     const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${bucket}` }
-    const said = `bucket ${bucket} can not hold logs: its server does not know conditional writes`
+    const said = `bucket ${bucket} cannot hold logs: its server does not know conditional writes`
     expect((await doctor(env)).of('logs')).toContain(`broken: ${said}`)
     const { code, stderr } = await runConveyor(['server'], { env: { ...world.env, ...env } })
     expect(code).toBe(2)
@@ -491,9 +491,7 @@ describe('other builders', () => {
           `^warning: ${buildkitd.address}, BuildKit v\\S+ for linux/amd64.*, cache 0 MB; RUN steps for linux/s390x`,
         ),
       ),
-      expect.stringMatching(
-        /^broken: buildkitd at tcp:\/\/127\.0\.0\.1:1 can not be reached: .*ECONNREFUSED/,
-      ),
+      expect.stringMatching(/^broken: buildkitd at tcp:\/\/127\.0\.0\.1:1 cannot be reached: .*ECONNREFUSED/),
     ])
     const { parts: without } = await doctor({ ...farm, BUILDKIT_TLS: join(scratch.path, 'none') })
     expect(without.filter(({ part }) => part === 'buildkitd').map(({ found }) => found)).toEqual([

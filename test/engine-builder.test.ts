@@ -149,7 +149,7 @@ test('limits of steps are refused, as an engine before Docker 23 would leave the
   const error = await failure(builder().build(limited, io()))
   expect(error).toMatchObject({ kind: 'invalid', retryable: false })
   expect(error.advice).toMatch(
-    /^Docker 20\.10\.\S+ can not limit what RUN steps use\. .*leave out --build\.ulimit$/,
+    /^Docker 20\.10\.\S+ cannot limit what RUN steps use\. .*leave out --build\.ulimit$/,
   )
 })
 

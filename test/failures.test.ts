@@ -7,7 +7,7 @@ import type { Files } from './support/git-repository.ts'
 import type { ConveyorServer } from './support/processes.ts'
 import { buildLog, GITHUB_TOKEN, pushToEnd, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
 
-/** What people read when a push can not become an image: in the log, the API and the commit status. */
+/** What people read when a push cannot become an image: in the log, the API and the commit status. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 
@@ -68,7 +68,7 @@ describe('a webhook is refused', () => {
   })
 })
 
-describe('the commit can not be had', () => {
+describe('the commit cannot be had', () => {
   test('of an unknown repository', async () => {
     const host = new URL(world.git.url).host
     const error = `${host} has no repository acme/nowhere. Check the name and that the credentials may read it: GitHub hides private repositories from those who may not read them`
@@ -81,7 +81,7 @@ describe('the commit can not be had', () => {
     await expectFailure('acme/rewritten', 'b'.repeat(40), error, 'not_found')
   })
 
-  test('with a wrong token, which can not set the status either', async () => {
+  test('with a wrong token, which cannot set the status either', async () => {
     const repository = 'acme/private'
     const sha = await commit(repository, { Dockerfile: DOCKERFILE })
     await using other = await startWorld({ env: { GIT_URL: world.git.urlTemplate, GITHUB_TOKEN: 'ghp_old' } })
@@ -107,7 +107,7 @@ describe('the commit can not be had', () => {
   })
 })
 
-describe('the commit can not be built', () => {
+describe('the commit cannot be built', () => {
   const short = (sha: string) => sha.slice(0, 7)
   test.each<[string, string, Record<string, unknown>, (sha: string) => string]>([
     [

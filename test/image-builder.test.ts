@@ -176,7 +176,7 @@ describe('imageBuilder', () => {
     expect(error.kind).toBe('invalid')
   })
 
-  test('an entrypoint that can not be started, and a network that is not there, are errors of the settings', async () => {
+  test('an entrypoint that cannot be started, and a network that is not there, are errors of the settings', async () => {
     const noNetwork = await failure(
       builder(await makeImage('true'), { network: 'conveyor-test-nowhere' }).run(build(), io()),
     )

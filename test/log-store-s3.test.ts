@@ -210,7 +210,7 @@ describe('s3LogStore', () => {
         expect(await check(trace)).toMatchObject({
           kind: 'invalid',
           message: expect.stringMatching(
-            /^bucket \S+ can not hold logs: its server does not know conditional writes/,
+            /^bucket \S+ cannot hold logs: its server does not know conditional writes/,
           ),
           hint: expect.stringContaining('--logger postgres://'),
         })

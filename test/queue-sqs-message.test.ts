@@ -29,7 +29,7 @@ describe('the body of a message', () => {
     [JSON.stringify({ ...original, Repository: '../app' }), 'repository'],
     [JSON.stringify({ ...original, Sha: 'main' }), 'main'],
     [JSON.stringify({ ...original, Branch: 'a..b' }), 'a..b'],
-  ])('%j can not be read', (body, why) => {
+  ])('%j cannot be read', (body, why) => {
     expect(() => decodeMessage(body)).toThrow(why)
   })
 

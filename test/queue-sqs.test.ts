@@ -180,7 +180,7 @@ describe('SQS queue', () => {
   it('a queue that is not there, or does not answer, is told of when it is opened', async () => {
     await expect(open({ url: `${url}-not` })).rejects.toMatchObject({
       kind: 'not_found',
-      message: expect.stringContaining(`queue ${url}-not can not be read: `),
+      message: expect.stringContaining(`queue ${url}-not cannot be read: `),
       hint: 'Create the queue, or correct its name and region',
     })
     const nobody = { ...aws.clientConfig, endpoint: 'http://localhost:1' }

@@ -71,7 +71,7 @@ describe.each(recordings)('%s', (version, all) => {
     expect(wrong).toEqual([])
   })
 
-  test('a base image that can not be had is named, with what its registry said', async () => {
+  test('a base image that cannot be had is named, with what its registry said', async () => {
     for (const { phase, answer, request, text, failed } of all) {
       if (phase !== 'pull' || text === null || request === 'connection') continue
       const error = await errorOf(text, failed)

@@ -46,7 +46,7 @@ function reporter(waitsMs: number[], setStatus?: (status: CommitStatus) => Promi
 async function builds(): Promise<{ begun: Build; ended: Build }> {
   const { build } = await store.accept(push('main'))
   const begun = await store.claim(build.id)
-  if (!begun) throw new Error('it can not be claimed')
+  if (!begun) throw new Error('it cannot be claimed')
   await store.finish(begun.id, 1, begun.refs.length, failed('no'))
   const ended = await store.get(begun.id)
   if (!ended) throw new Error('it is gone')

@@ -123,5 +123,5 @@ test.each([
 ])('what ADD has from a URL %s', async (_, text) => {
   const add = text.replaceAll('@U', world.registry.url).replace(/\$\[(.*)\]/, '$' + '{$1}')
   const { again } = await subject(`FROM ${world.registry.host}/base/busybox:1\n${add}\n`)
-  expect(await again()).toContain('can not be compared (ADD of a URL')
+  expect(await again()).toContain('cannot be compared (ADD of a URL')
 })

@@ -218,7 +218,7 @@ describe('reuse never serves a wrong image', () => {
     await build(await git.commit({ Dockerfile: dockerfile }))
     const two = await build(await git.commit({}, { message: 'empty' }))
     expect(two.reused).toBe(false)
-    expect(two.log).toContain('can not be compared (ADD of a URL')
+    expect(two.log).toContain('cannot be compared (ADD of a URL')
   })
 
   test('[docker nocache]', async () => {

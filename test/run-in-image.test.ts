@@ -210,7 +210,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
       },
     }
     const { image, log } = await run(newer, parts('good', { store: slow }))
-    // The older one can not know where the tags belong yet; the newer one finds out.
+    // The older one cannot know where the tags belong yet; the newer one finds out.
     expect(lastOutput).toContain('tag latest stays where it is')
     expect(lastOutput).not.toContain('had been moved')
     expect(log).toContain('tag latest had been moved by a builder image')

@@ -119,7 +119,7 @@ test.each([
   expect(warnings.join()).not.toContain('hush')
 })
 
-test('where it can not be used at all, that is said', () => {
+test('where it cannot be used at all, that is said', () => {
   expect(() => parseConfig({ 'github.token': 'ghp_x\n' })).toThrow(
     '--github.token (GITHUB_TOKEN) is not usable: expected a token without spaces or line breaks; it has line breaks',
   )

@@ -162,7 +162,7 @@ describe('GET /logs', () => {
     expect(log.text()).toBe('pushing\nsummary\n')
   })
 
-  it('says so when the log can not be read, and still waits for the build', async () => {
+  it('says so when the log cannot be read, and still waits for the build', async () => {
     const dispose = server
     await using _ = dispose
     const logs = {
@@ -176,7 +176,7 @@ describe('GET /logs', () => {
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     await until(() => log.text() !== '')
-    expect(log.text()).toBe('The log of this build can not be read at the moment\n')
+    expect(log.text()).toBe('The log of this build cannot be read at the moment\n')
     expect(log.answer.complete).toBe(false)
     await server.succeed(build)
     await ended(log)

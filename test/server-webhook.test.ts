@@ -250,7 +250,7 @@ describe('webhooks without a secret', () => {
     expect(await server.store.unfinished()).toEqual([])
   })
 
-  it('are answered 503 when the forge can not be asked, and build nothing', async () => {
+  it('are answered 503 when the forge cannot be asked, and build nothing', async () => {
     await using server = await startTestServer()
     server.github.failAlways(502)
     expect((await hint(server)).status).toBe(503)

@@ -236,7 +236,7 @@ describe('the Dockerfile', () => {
   })
 })
 
-describe('what git objects alone can not give', () => {
+describe('what git objects alone cannot give', () => {
   const commit = '0123456789abcdef0123456789abcdef01234567'
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 9\n`
 

@@ -202,7 +202,7 @@ describe('swarmBuilder', () => {
     expect(error.advice).toMatch(/engine does not answer.*set DOCKER_HOST/)
   })
 
-  test('a log that can not be written ends the build', async () => {
+  test('a log that cannot be written ends the build', async () => {
     const build = scripted(`echo one; ${WAITS}`)
     const full = new ConveyorError('unavailable', 'the disk is full')
     const log = { ...memoryLog(), write: () => Promise.reject(full) }

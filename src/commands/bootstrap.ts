@@ -9,7 +9,7 @@ export default class Bootstrap extends ConveyorCommand {
   static override description =
     `Prepare this machine: data directory, ssh key, settings, builder image, and the container with its secrets.
 
-What is there already is left as it is, so it can be run again at any time. Whatever can not be made is named with
+What is there already is left as it is, so it can be run again at any time. Whatever cannot be made is named with
 what to do about it, everything else is made, and the exit code is 3.`
   static override examples = [
     '<%= config.bin %> <%= command.id %>',

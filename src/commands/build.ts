@@ -29,7 +29,7 @@ export default class Build extends ConveyorCommand {
 The log goes to stderr, the image (name@sha256:...) to stdout. A build that is under way is joined, one that has
 succeeded is answered at once.
 
-Exit codes: 0 built; 1 the build failed; 2 the request can not be right; 3 the server, or another part that is
+Exit codes: 0 built; 1 the build failed; 2 the request cannot be right; 3 the server, or another part that is
 needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build and leaves a server's to go on.`
   static override examples = [
     'IMAGE=$(<%= config.bin %> <%= command.id %> acme/web:827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57)',

@@ -9,7 +9,7 @@ export default class Doctor extends ConveyorCommand {
 
 Takes the options of a server, changes nothing, and prints a line for each part.
 
-Exit codes: 0 nothing is broken; 1 something is; 2 the options can not be right.`
+Exit codes: 0 nothing is broken; 1 something is; 2 the options cannot be right.`
   static override examples = [
     '<%= config.bin %> <%= command.id %> --registry ghcr.io/acme',
     'GITHUB_TOKEN=... <%= config.bin %> <%= command.id %> --json',

@@ -7,7 +7,7 @@ import { OPTIONS, type Option, type OptionName, type OptionValues } from './opti
 import { fileVariable, SECRET_OPTIONS } from './secret-files.ts'
 
 /**
- * What a command ends with. 0: done. 1: the build failed. 2: what was asked for can not be right, or may not
+ * What a command ends with. 0: done. 1: the build failed. 2: what was asked for cannot be right, or may not
  * be had. 3: a part that is needed does not answer; trying again may help. 130: it was stopped (Ctrl-C), as
  * shells have it.
  */

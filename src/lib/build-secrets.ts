@@ -11,7 +11,7 @@ const LARGEST = 500 * 1024
  * every repository, and `DIR/OWNER/NAME/ID`, which win. OWNER and NAME may be spelled in any case, as on GitHub.
  * They are read anew for each build.
  * @returns content by id; empty where there is no such folder
- * @throws ConveyorError `unavailable` when a file can not be read or is too large, or when two folders are those of
+ * @throws ConveyorError `unavailable` when a file cannot be read or is too large, or when two folders are those of
  * the repository
  */
 export async function readBuildSecrets(dir: string, repository: string): Promise<Record<string, Uint8Array>> {
@@ -69,12 +69,12 @@ async function entriesOf(folder: string, missing: string[]): Promise<Dirent[]> {
     return await readdir(folder, { withFileTypes: true })
   } catch (error) {
     if (missing.includes((error as NodeJS.ErrnoException).code ?? '')) return []
-    throw new ConveyorError('unavailable', `the build secrets in ${folder} can not be read`, { cause: error })
+    throw new ConveyorError('unavailable', `the build secrets in ${folder} cannot be read`, { cause: error })
   }
 }
 
 function fail(folder: string, id: string, why: string): never {
-  throw new ConveyorError('unavailable', `the build secret ${join(folder, id)} can not be used: ${why}`, {
+  throw new ConveyorError('unavailable', `the build secret ${join(folder, id)} cannot be used: ${why}`, {
     retryable: false,
     hint: 'Make it readable for the user that conveyor runs as, or remove it',
   })

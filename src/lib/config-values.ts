@@ -6,7 +6,7 @@ import { sqsUrl } from './queue/sqs-url.ts'
 import { parseRegistryFlag } from './registry/image-name.ts'
 import { percentDecoded } from './util/percent.ts'
 
-/** The kinds of values that options have. Each gives what it reads, or undefined when that can not be meant. */
+/** The kinds of values that options have. Each gives what it reads, or undefined when that cannot be meant. */
 
 export function wholeNumber(min: number, max: number): (text: string) => number | undefined {
   return (text) => {

@@ -76,7 +76,7 @@ export class OptionReader {
     )
   }
 
-  /** Notes that the value of an option can not stay. @param why begins with a verb */
+  /** Notes that the value of an option cannot stay. @param why begins with a verb */
   reject(name: OptionName, why: string): void {
     this.problems.push(`--${name} (${OPTIONS[name].env}) ${why}`)
   }

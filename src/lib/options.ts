@@ -198,7 +198,7 @@ export const OPTIONS = {
     env: 'BUILD_ULIMIT',
     value: '[owner/name:]name=soft:hard',
     list: true,
-    help: 'limits of RUN steps, such as nofile=1024:4096, or OWNER/NAME:nofile=1024:4096 for one repository; engines before Docker 23 can not',
+    help: 'limits of RUN steps, such as nofile=1024:4096, or OWNER/NAME:nofile=1024:4096 for one repository; engines before Docker 23 cannot',
   },
   'build.context': {
     env: 'BUILD_CONTEXT',

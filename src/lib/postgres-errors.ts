@@ -37,7 +37,7 @@ export function explainPostgres(thrown: unknown, where: string): ConveyorError {
     })
   }
   if (code === '53100') return problem('unavailable', 'cannot grow', { hint: 'Make room on its disk' })
-  // Data that can not be stored (a null byte, too long for an index): it never will be.
+  // Data that cannot be stored (a null byte, too long for an index): it never will be.
   if (/^(22|54)/.test(code)) return problem('invalid', 'does not take a value')
   // Connection, transaction rolled back, resources, server going down or standing by, system.
   const passes = /^(08|40|53|55|57|58)|^25006$/.test(code)

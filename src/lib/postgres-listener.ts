@@ -37,7 +37,7 @@ export class PostgresListener {
   /**
    * Listens from when it resolves on; answers how to stop.
    * @param channel a name that needs no quotes
-   * @throws ConveyorError when the first connection can not be made
+   * @throws ConveyorError when the first connection cannot be made
    */
   async listen(channel: string, notified: Notified): Promise<() => void> {
     const listeners = this.#channels.get(channel) ?? new Set()

@@ -105,7 +105,7 @@ export class Postgres {
 
   /**
    * Runs `work` while nobody else, in any process on this database, holds the lock of that name.
-   * @throws what `work` throws; ConveyorError `unavailable` when the lock can not be had, or was lost with
+   * @throws what `work` throws; ConveyorError `unavailable` when the lock cannot be had, or was lost with
    *   its connection before the work was done.
    */
   async withLock<T>(name: string, work: () => Promise<T>): Promise<T> {

@@ -14,7 +14,7 @@ const LAST_STATUSES_MS = 5000
 
 /**
  * `conveyor worker`: builds what servers have queued, until it is shut down.
- * @throws ConveyorError when a part can not be opened
+ * @throws ConveyorError when a part cannot be opened
  */
 export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   if (config.queue.kind === 'memory') {
@@ -31,7 +31,7 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
   const working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   if (config.logger.kind === 'stdout')
     io.log(
-      'build logs go to standard output here, and servers can not show them: --logger (LOGGER) is stdout://',
+      'build logs go to standard output here, and servers cannot show them: --logger (LOGGER) is stdout://',
     )
   io.log(`conveyor ${VERSION} worker takes jobs from ${config.queue.kind}://, ${config.workers} at a time`)
   await working
@@ -51,7 +51,7 @@ export async function checkLogs(
   try {
     await logs.checkWrites?.({ trace: true })
   } catch (thrown) {
-    const error = toConveyorError(thrown, 'logs can not be checked')
+    const error = toConveyorError(thrown, 'logs cannot be checked')
     if (error.kind === 'invalid') throw error
     log(`warning: ${error.advice}`)
   }
@@ -108,7 +108,7 @@ async function sayBuilder(builder: Builder, log: (line: string) => void): Promis
   try {
     log(await builder.describe())
   } catch (error) {
-    log(`warning: ${toConveyorError(error, 'the builder can not be asked').advice}`)
+    log(`warning: ${toConveyorError(error, 'the builder cannot be asked').advice}`)
   }
 }
 

@@ -23,7 +23,7 @@ const LAST_STATUSES_MS = 5000
 /**
  * Runs the server until it is shut down: webhooks and the API come in, and what an earlier process left is
  * taken up again. With the queue in memory the builds run here, too.
- * @throws ConveyorError when a part can not be opened, or the port is taken
+ * @throws ConveyorError when a part cannot be opened, or the port is taken
  */
 export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   await using releaser = new Releaser(io.log)
@@ -55,7 +55,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   } catch (error) {
     throw new ConveyorError(
       'unavailable',
-      `can not listen on ${config.host}:${config.port}: ${(error as Error).message}`,
+      `cannot listen on ${config.host}:${config.port}: ${(error as Error).message}`,
       {
         cause: error,
         hint: listenHint((error as NodeJS.ErrnoException).code),

@@ -14,7 +14,7 @@ import type { Credentials, Registry } from './registry/registry.ts'
 /**
  * Makes the builder that a Config names, where Conveyor builds itself.
  * @param asked the registries, for what an engine does not say of them
- * @throws ConveyorError `invalid` when a certificate can not be read
+ * @throws ConveyorError `invalid` when a certificate cannot be read
  */
 export async function openBuilder(
   { builder, packing, registry }: Config,
@@ -55,7 +55,7 @@ export async function builderAnswers({ builder }: Config, docker: Dockerode): Pr
   })
 }
 
-/** @param tls folder of certificates. @throws ConveyorError `invalid` when one can not be read */
+/** @param tls folder of certificates. @throws ConveyorError `invalid` when one cannot be read */
 export async function openEndpoint(
   name: string,
   address: BuildkitAddress,

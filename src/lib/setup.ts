@@ -57,7 +57,7 @@ export interface SetupIo {
 
 /**
  * Makes the adapters that a Config names: the only place that does. `releaser` closes them.
- * @throws ConveyorError when one can not be opened
+ * @throws ConveyorError when one cannot be opened
  */
 export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Promise<Adapters> {
   // One for the builds, their queue and logs, where these are in the same database.

@@ -34,7 +34,7 @@ export function outliveReaders(): void {
   process.stdout.on('error', () => {})
 }
 
-/** Writes the result of a command. Ends the process where it can not be written. */
+/** Writes the result of a command. Ends the process where it cannot be written. */
 export async function printResult(text: string): Promise<void> {
   const error = await new Promise<Error | null | undefined>((resolve) => process.stdout.write(text, resolve))
   if (error) endFor(error)
@@ -42,7 +42,7 @@ export async function printResult(text: string): Promise<void> {
 
 function endFor(error: NodeJS.ErrnoException): never {
   if (error.code === 'EPIPE') process.exit(READER_GONE)
-  process.stderr.write(` ›   Error: standard output can not be written: ${error.message}\n`)
+  process.stderr.write(` ›   Error: standard output cannot be written: ${error.message}\n`)
   process.exit(NOT_WRITTEN)
 }
 

@@ -258,7 +258,7 @@ class Attempt {
     return finish === 'superseded' ? 'superseded' : 'ended'
   }
 
-  /** A line of our own in the build's log; in the worker's, where the build's can not be written. */
+  /** A line of our own in the build's log; in the worker's, where the build's cannot be written. */
   async #note(line: string): Promise<void> {
     try {
       if (!this.#log) throw new Error('it could not be opened')

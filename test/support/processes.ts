@@ -55,7 +55,7 @@ if (process.env.VITEST_POOL_ID) {
   })
 }
 
-/** Starts a program. Rejects when it can not be started at all. */
+/** Starts a program. Rejects when it cannot be started at all. */
 export async function start(command: string, args: string[], options: StartOptions = {}): Promise<Running> {
   const { env = basicEnv(), stdio = ['ignore', 'pipe', 'pipe'], ...rest } = options
   const child = spawn(command, args, { env, stdio, ...rest })

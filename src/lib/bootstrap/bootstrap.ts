@@ -40,7 +40,7 @@ export interface BootstrapIo {
 
 /**
  * Prepares a machine for Conveyor: data directory, ssh key, settings, builder image, and the container with that
- * image's secrets. What is there stays as it is, and what can not be made keeps nothing else from being made.
+ * image's secrets. What is there stays as it is, and what cannot be made keeps nothing else from being made.
  * @returns the ssh key for GitHub; null when there is none
  */
 export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Promise<KeyPair | null> {

@@ -72,7 +72,7 @@ async function labelsOf(docker: Dockerode, image: string): Promise<Record<string
     return (await docker.getImage(image).inspect()).Config.Labels ?? {}
   } catch (error) {
     if ((error as { statusCode?: number }).statusCode === 404) return null
-    throw engineError(`the image ${image} can not be looked up`, error)
+    throw engineError(`the image ${image} cannot be looked up`, error)
   }
 }
 
@@ -98,7 +98,7 @@ export async function buildConveyorImage(options: BuilderImageOptions): Promise<
     new ConveyorError('unavailable', `the image ${image} could not be built: ${why}`, {
       cause,
       hint: PULL.test(why)
-        ? 'If the base image can not be pulled here, name one that can, or load it into the engine: --build-arg NODE_IMAGE=IMAGE (Node 24 on Debian)'
+        ? 'If the base image cannot be pulled here, name one that can, or load it into the engine: --build-arg NODE_IMAGE=IMAGE (Node 24 on Debian)'
         : 'Look at the last step above',
     })
   const stream = await docker

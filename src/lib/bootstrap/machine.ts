@@ -12,7 +12,7 @@ export async function dataDirectory(dir: string): Promise<Step> {
     return { state: made ? 'made' : 'there', text: `data directory ${dir}` }
   } catch (error) {
     const hint = 'Give another one with --data-dir (DATA_DIR)'
-    throw new ConveyorError('invalid', `can not make ${dir}: ${(error as Error).message}`, { hint })
+    throw new ConveyorError('invalid', `cannot make ${dir}: ${(error as Error).message}`, { hint })
   }
 }
 

@@ -30,7 +30,7 @@ export async function settings(
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EEXIST') return withLogin(file)
-    throw new ConveyorError('invalid', `can not write ${file}: ${message}`, {
+    throw new ConveyorError('invalid', `cannot write ${file}: ${message}`, {
       hint: 'Give another file with --settings',
     })
   }

@@ -24,7 +24,7 @@ export interface KeyPair {
 /**
  * The ssh key pair in `dir`, made when it is not there: RSA with 4096 bits and no passphrase, as nobody is there
  * to type it. A pair that was put there by hand is kept, with a mode that ssh accepts.
- * @throws ConveyorError `invalid` when the two files are not a pair, or the key can not be used unattended
+ * @throws ConveyorError `invalid` when the two files are not a pair, or the key cannot be used unattended
  */
 export async function keyPair(dir: string): Promise<KeyPair> {
   const file = join(dir, PRIVATE_KEY)
@@ -40,7 +40,7 @@ export async function keyPair(dir: string): Promise<KeyPair> {
     return { step: { state, text }, file, privateKey: await readFile(file, 'utf8'), publicKey }
   } catch (error) {
     if (error instanceof ConveyorError) throw error
-    throw new ConveyorError('invalid', `${file} can not be used: ${(error as Error).message}`, {
+    throw new ConveyorError('invalid', `${file} cannot be used: ${(error as Error).message}`, {
       cause: error,
     })
   }
@@ -84,7 +84,7 @@ async function keygen(file: string, args: string[]): Promise<string> {
     const hint = /passphrase/i.test(stderr)
       ? 'Put a key without a passphrase there: nobody is there to type it'
       : 'Remove the file for a new key, or correct it'
-    throw new ConveyorError('invalid', `ssh-keygen can not use ${file}: ${stderr.trim()}`, { hint })
+    throw new ConveyorError('invalid', `ssh-keygen cannot use ${file}: ${stderr.trim()}`, { hint })
   }
 }
 
@@ -95,6 +95,6 @@ async function exists(file: string): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     const why = (error as Error).message
-    throw new ConveyorError('invalid', `${file} can not be read: ${why}`, { cause: error })
+    throw new ConveyorError('invalid', `${file} cannot be read: ${why}`, { cause: error })
   }
 }

@@ -2,7 +2,7 @@ import { ConveyorError } from '../errors.ts'
 
 /** One thing of a machine, and what bootstrap did about it. */
 export interface Step {
-  /** `changed`: it was there, and is brought up to date. `missing`: it can not be had, or only in part. */
+  /** `changed`: it was there, and is brought up to date. `missing`: it cannot be had, or only in part. */
   state: 'made' | 'changed' | 'there' | 'missing'
   /** For the terminal: what it is and how it stands; of a missing one, why and what to do. */
   text: string

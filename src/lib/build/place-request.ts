@@ -37,7 +37,7 @@ export type PlacedOrder = Pick<
 /**
  * Looks up how the repository is spelled, the commit where only a branch was named, and else where the commit
  * belongs: see placeCommit.
- * @throws ConveyorError of the forge, when a branch can not be looked up
+ * @throws ConveyorError of the forge, when a branch cannot be looked up
  */
 export async function placeOrder(order: Order, parts: OrderParts): Promise<PlacedOrder> {
   const { ref, sha } = order
@@ -112,7 +112,7 @@ function withheld(tags: string[], reason: string): Withheld[] {
   return tags.map((tag) => ({ tag, reason }))
 }
 
-/** As whereIs; a git server that can not be asked is a reason, too. */
+/** As whereIs; a git server that cannot be asked is a reason, too. */
 function locate(
   commit: { repository: string; sha: string },
   ref: Ref | null,

@@ -24,7 +24,7 @@ interface Report {
 }
 
 /**
- * Tells the forge how builds go, beside the builds: a status that can not be set never delays or fails
+ * Tells the forge how builds go, beside the builds: a status that cannot be set never delays or fails
  * one. What could not be told stays in the store as unreported, and is told by `sweep`.
  */
 export class StatusReporter {

@@ -132,7 +132,7 @@ async function stillGood(
   if (digest === null) return { why: `${of} had another name, ${image}` }
   if (!bases) {
     const what = 'ADD of a URL, a named context, or an image without a digest'
-    return { why: `what ${of} took from outside can not be compared (${what})` }
+    return { why: `what ${of} took from outside cannot be compared (${what})` }
   }
   const [changed, present] = await Promise.all([
     changedBase(bases, parts, signal),

@@ -15,18 +15,18 @@ interface Parts {
 
 /**
  * Settles doubts between pushes of a repository by the git server: see the table in push-order.ts. A server that
- * can not be asked settles nothing, and is said to.
+ * cannot be asked settles nothing, and is said to.
  */
 export function settleBy(repository: string, { history, say }: Parts, signal: AbortSignal): Settle {
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)])
-  /** Null where the server can not tell. */
+  /** Null where the server cannot tell. */
   const ask = async <T>(question: () => Promise<T>): Promise<T | null> => {
     try {
       return await question()
     } catch (error) {
       signal.throwIfAborted()
       const why = error instanceof ConveyorError ? error.message : String(error)
-      await say(`warning: which of two pushes is newer can not be asked: ${why}`)
+      await say(`warning: which of two pushes is newer cannot be asked: ${why}`)
       return null
     }
   }
@@ -56,7 +56,7 @@ export interface ProvenRefs {
 
 /**
  * Leaves out refs that anybody may have claimed for the commit, and that do not contain it.
- * @throws ConveyorError `unavailable` when the git server can not be asked now
+ * @throws ConveyorError `unavailable` when the git server cannot be asked now
  */
 export async function provenRefs(build: Build, history: History, signal: AbortSignal): Promise<ProvenRefs> {
   const proven: ProvenRefs = { refs: [], withheld: [] }
@@ -70,7 +70,7 @@ export async function provenRefs(build: Build, history: History, signal: AbortSi
 
 /**
  * Why a commit is none of a ref's: a clause; null when the ref contains it.
- * @throws ConveyorError `unavailable` when the git server can not be asked now
+ * @throws ConveyorError `unavailable` when the git server cannot be asked now
  */
 async function whyNotIn(
   build: { repository: string; sha: string },
@@ -84,7 +84,7 @@ async function whyNotIn(
 
 /**
  * The ref, or without one the default branch, if its history contains a commit; else why not, as a clause.
- * @throws ConveyorError `unavailable` when the git server can not be asked now
+ * @throws ConveyorError `unavailable` when the git server cannot be asked now
  */
 export async function whereIs(
   { repository, sha }: { repository: string; sha: string },
@@ -102,6 +102,6 @@ export async function whereIs(
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof ConveyorError) || error.retryable) throw error
-    return `whether the ${called} contains ${sha.slice(0, 7)} can not be asked: ${error.message}`
+    return `whether the ${called} contains ${sha.slice(0, 7)} cannot be asked: ${error.message}`
   }
 }

@@ -39,7 +39,7 @@ export interface WarmOptions {
  * Makes a new worker ready for the repositories that were built last: their newest commit comes into the
  * mirror and, where the engine has nothing of the repository yet, their layers into its cache. So the
  * next push there is built as fast as on a worker that has built it all along. One after the other, beside
- * the jobs; what can not be made ready is said, and harms nothing.
+ * the jobs; what cannot be made ready is said, and harms nothing.
  */
 export async function warmUp(parts: BuildParts, options: WarmOptions, signal: AbortSignal): Promise<void> {
   if (parts.container) return // a builder image keeps its caches where it likes

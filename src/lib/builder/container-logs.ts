@@ -10,7 +10,7 @@ const LONGEST_COMPLAINT = 1000
 /**
  * What a container wrote, taken out of the frames that the engine wraps it in: stdout and stderr in the
  * order in which the engine has them. Reads on only as the pieces are taken.
- * @throws ConveyorError `unavailable` with what the engine says when it can not read the log on
+ * @throws ConveyorError `unavailable` with what the engine says when it cannot read the log on
  */
 export async function* demultiplex(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   let head = Buffer.alloc(0)
@@ -39,7 +39,7 @@ export async function* demultiplex(stream: AsyncIterable<Uint8Array>): AsyncGene
       }
       if (complaint.length < LONGEST_COMPLAINT) complaint += piece.toString('utf8', 0, LONGEST_COMPLAINT)
       if (left === 0) {
-        throw new ConveyorError('unavailable', `the engine can not read the log on: ${complaint}`)
+        throw new ConveyorError('unavailable', `the engine cannot read the log on: ${complaint}`)
       }
     }
   }

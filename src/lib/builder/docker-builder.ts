@@ -62,7 +62,7 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
   } catch (error) {
     // A proxy before the engine, say, that lets only some requests through.
     await docker.ping().catch(engineDown)
-    return classic(`its BuildKit can not be reached (${(error as Error).message})`)
+    return classic(`its BuildKit cannot be reached (${(error as Error).message})`)
   }
   const snapshotter = stores.find((store) => store !== undefined)
   if (snapshotter === undefined) return classic('its image store is the classic one')

@@ -25,7 +25,7 @@ export async function refuseWhatItCanNot(docker: Dockerode, input: BuildInput): 
   if (Object.keys(input.ulimits).length === 0) return
   const { Version, ApiVersion } = await docker.version().catch(engineDown)
   if (isAtLeast(LIMITS_SINCE, ApiVersion)) return
-  throw new ConveyorError('invalid', `Docker ${Version} can not limit what RUN steps use`, {
+  throw new ConveyorError('invalid', `Docker ${Version} cannot limit what RUN steps use`, {
     hint: 'Use Docker 23 or newer, or --builder buildkit, or leave out --build.ulimit',
   })
 }

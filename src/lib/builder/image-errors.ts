@@ -10,7 +10,7 @@ export function statusOf(error: unknown): number | undefined {
   return (error as { statusCode?: number } | null)?.statusCode
 }
 
-/** The image is not in the engine, and can not be pulled. */
+/** The image is not in the engine, and cannot be pulled. */
 export function noImage(image: string, why: string, cause: unknown): ConveyorError {
   return new ConveyorError('invalid', `the builder image ${image} is not there: ${why}`, {
     cause,

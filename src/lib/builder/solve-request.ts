@@ -5,7 +5,7 @@ import { ConveyorError } from '../errors.ts'
 import type { BuildInput } from './builder.ts'
 import { cacheMountArg } from './cache-mounts.ts'
 
-/** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 can not read it. */
+/** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 cannot read it. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'
 
 /** What a registry takes. */

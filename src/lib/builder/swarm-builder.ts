@@ -96,6 +96,6 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
  */
 export async function checkSwarm(docker: Dockerode): Promise<void> {
   await new SwarmApi(docker).services('conveyor.build').catch((error) => {
-    throw swarmError(error, 'builds can not run on the Swarm')
+    throw swarmError(error, 'builds cannot run on the Swarm')
   })
 }

@@ -35,7 +35,7 @@ export function swarmError(error: unknown, what: string): ConveyorError {
 export function rejected(task: Task, node: string, image: string): ConveyorError {
   const why = task.Status.Err || task.Status.Message || 'it does not say why'
   if (/no such container/i.test(why)) return removedMeanwhile()
-  return new ConveyorError('invalid', `${node} can not run the builder image ${image}: ${why}`, {
+  return new ConveyorError('invalid', `${node} cannot run the builder image ${image}: ${why}`, {
     hint: 'Check the image (its entrypoint), and that what the options --builder.* mount is there on every node',
   })
 }

@@ -26,7 +26,7 @@ export class TaskLog {
     this.#log = log
   }
 
-  /** Copies what comes, until the signal is aborted. Rejects only when the build's log can not be written. */
+  /** Copies what comes, until the signal is aborted. Rejects only when the build's log cannot be written. */
   async follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       // What breaks off here, as the node or the manager goes away, is read again from where it was.

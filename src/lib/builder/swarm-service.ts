@@ -22,7 +22,7 @@ export function hasEnded({ Status: { State } }: Task): boolean {
   return ['complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned'].includes(State)
 }
 
-/** A node that is down can not be told anything, and nothing that runs there is known of. */
+/** A node that is down cannot be told anything, and nothing that runs there is known of. */
 export function isLost(node: Node | null): boolean {
   return node === null || node.Status.State === 'down'
 }

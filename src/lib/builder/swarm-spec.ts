@@ -19,7 +19,7 @@ export const SWARM_SECRETS: SwarmSecrets = {
  * The service that runs one build, once: one task that is never restarted. A service of the mode
  * `ReplicatedJob` would do the same, but the engine 20.10 goes on with the container of a job when its service
  * is removed, and keeps it for ever (https://github.com/moby/moby/issues/42789); and on any engine the
- * container of a job can not be stopped without losing what it wrote last.
+ * container of a job cannot be stopped without losing what it wrote last.
  */
 export function serviceSpec(
   build: ContainerBuild,

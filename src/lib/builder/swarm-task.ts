@@ -62,7 +62,7 @@ export class TaskRun {
    */
   async toEnd(io: BuilderIo): Promise<Outcome> {
     const { signal } = io
-    // Also when the log can not be written any more.
+    // Also when the log cannot be written any more.
     const broken = new AbortController()
     const either = AbortSignal.any([signal, broken.signal])
     let log: TaskLog | null = null
@@ -101,7 +101,7 @@ export class TaskRun {
         answered = performance.now()
       } catch (error) {
         if (error instanceof ConveyorError || performance.now() - answered > UNANSWERED_MS) {
-          throw swarmError(error, 'the Swarm can not be asked about the build')
+          throw swarmError(error, 'the Swarm cannot be asked about the build')
         }
       }
       const early = performance.now() - this.#started < POLL_MS.laterAfter

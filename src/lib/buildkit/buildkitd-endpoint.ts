@@ -35,7 +35,7 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
       socket.destroy()
       signal?.throwIfAborted()
       const why = limit.aborted ? `no answer in ${CONNECT_MS / 1000} s` : (error as Error).message
-      throw new ConveyorError('unavailable', `buildkitd at ${name} can not be reached: ${why}`, {
+      throw new ConveyorError('unavailable', `buildkitd at ${name} cannot be reached: ${why}`, {
         cause: error,
         hint: 'Check that it runs and listens there, and --buildkit.addr and the certificates of --buildkit.tls',
       })

@@ -120,7 +120,7 @@ export class Progress {
   summary(): ProgressSummary {
     const steps = [...this.#steps.values()]
     const own = steps.filter((step) => isWork(step.name) && (step.startedAt || step.cached))
-    // A cache that can not be imported fails nothing.
+    // A cache that cannot be imported fails nothing.
     const failed = steps.find(
       (step) => step.error !== '' && !isCancelled(step.error) && !step.name.startsWith('importing cache '),
     )

@@ -31,7 +31,7 @@ export const EMPTY_SOLVE: SolveRequest = {
  * Has BuildKit do a build, on a connection of its own. Aborting the signal, as losing the connection, ends
  * the build there too.
  * @returns what the exporters answer
- * @throws GrpcError with BuildKit's message; ConveyorError `unavailable` when it can not be reached
+ * @throws GrpcError with BuildKit's message; ConveyorError `unavailable` when it cannot be reached
  */
 export async function solve(
   endpoint: Endpoint,

@@ -74,7 +74,7 @@ async function engineVersion(docker: Dockerode): Promise<string> {
 
 async function swarm(docker: Dockerode, { constraints }: ImageConfig): Promise<Finding> {
   const nodes = await docker.listNodes().catch((error) => {
-    throw swarmError(error, 'builds can not run on the Swarm')
+    throw swarmError(error, 'builds cannot run on the Swarm')
   })
   const ready = nodes.filter(
     ({ Status, Spec }) => Status?.State === 'ready' && Spec?.Availability === 'active',

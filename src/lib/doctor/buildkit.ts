@@ -35,7 +35,7 @@ export async function buildkit(
   const lacking = [...wanted].filter((platform) => !has.includes(platform))
   if (lacking.length === 0) return ok(found)
   return warning(
-    `${found}; RUN steps for ${lacking.join(', ')} (--platform) can not run there`,
+    `${found}; RUN steps for ${lacking.join(', ')} (--platform) cannot run there`,
     'Install QEMU there: docker run --privileged --rm tonistiigi/binfmt --install all',
   )
 }

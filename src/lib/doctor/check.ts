@@ -52,7 +52,7 @@ async function ask(check: Check, limitMs: number): Promise<Finding> {
   try {
     return await Promise.race([check.ask(signal), sleep(limitMs, late, { signal })])
   } catch (thrown) {
-    const { message, hint = null } = toConveyorError(thrown, 'it can not be asked')
+    const { message, hint = null } = toConveyorError(thrown, 'it cannot be asked')
     return { level: 'broken', found: message, advice: hint }
   } finally {
     over.abort()

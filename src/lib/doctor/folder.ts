@@ -21,7 +21,7 @@ export async function folder(dir: string): Promise<Finding> {
     }
   } catch (error) {
     return broken(
-      `${dir} can not be written to: ${(error as Error).message}`,
+      `${dir} cannot be written to: ${(error as Error).message}`,
       `Let the user that Conveyor runs as (${process.getuid?.()}) write to ${there}, or give another folder`,
     )
   }

@@ -49,7 +49,7 @@ async function transport(
   if (!(await runs('ssh', ['-V'], PATH, signal))) return broken(`there is no ssh for ${url}`, INSTALL_SSH)
   if (knownHosts !== null && knownHosts !== ACCEPT_NEW && !(await isThere(knownHosts, constants.R_OK))) {
     return broken(
-      `--git.known-hosts (GIT_KNOWN_HOSTS) ${knownHosts} can not be read`,
+      `--git.known-hosts (GIT_KNOWN_HOSTS) ${knownHosts} cannot be read`,
       `Correct its path, or give ${ACCEPT_NEW}`,
     )
   }
@@ -61,10 +61,10 @@ async function transport(
 async function key(url: string, file: string, PATH: string, signal: AbortSignal): Promise<Finding> {
   const name = `--git.ssh-key (GIT_SSH_KEY) ${file}`
   const status = await stat(file).catch(() => null)
-  if (!status?.isFile()) return broken(`${name} can not be found`, 'Correct its path')
+  if (!status?.isFile()) return broken(`${name} cannot be found`, 'Correct its path')
   if (!(await isThere(file, constants.R_OK))) {
     return broken(
-      `${name} can not be read`,
+      `${name} cannot be read`,
       `Make it belong to the user that Conveyor runs as: chown ${process.getuid?.()} ${file}`,
     )
   }

@@ -82,7 +82,7 @@ async function whetherSafe(store: LogStore): Promise<Finding | null> {
     await store.checkWrites?.({ trace: false })
     return null
   } catch (thrown) {
-    const error = toConveyorError(thrown, 'it can not be written')
+    const error = toConveyorError(thrown, 'it cannot be written')
     // Servers only read there.
     if (error.kind === 'unauthorized') {
       return warning(error.message, 'Workers need that, servers do not: see docs/deploy.md')

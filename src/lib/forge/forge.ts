@@ -27,12 +27,12 @@ export interface Forge {
   /** `owner/name` as the forge spells it, whose names ignore case. Is tried only once. @throws as branchHead. */
   fullName(repository: string): Promise<string>
   /**
-   * Whether the history of the commit `head` contains the commit `sha`; null when the forge can not be asked.
+   * Whether the history of the commit `head` contains the commit `sha`; null when the forge cannot be asked.
    * @throws ConveyorError as branchHead
    */
   contains(repository: string, head: string, sha: string, signal?: AbortSignal): Promise<boolean | null>
   /**
-   * The text of a file of a commit; null when it is none or is larger than 1 MB, or when the forge can not be
+   * The text of a file of a commit; null when it is none or is larger than 1 MB, or when the forge cannot be
    * asked. Is tried only once. @throws ConveyorError as branchHead, and `not_found` when there is no such file.
    */
   file(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>

@@ -4,7 +4,7 @@ import type { Octokit } from '@octokit/rest'
 export interface Account {
   /** Null without a token, and for that of an app, which is nobody. */
   login: string | null
-  /** Of a classic token; null for the others, whose permissions can not be asked for. */
+  /** Of a classic token; null for the others, whose permissions cannot be asked for. */
   scopes: string[] | null
   /** Requests per hour; null where the server sets no limit. */
   rate: { remaining: number; limit: number } | null

@@ -144,7 +144,7 @@ function checkPrefix(prefix: string): string {
   if (/^[^:*]{0,400}$/.test(prefix)) return prefix
   throw new ConveyorError(
     'invalid',
-    `${JSON.stringify(prefix.slice(0, 80))} can not begin the name of a log stream`,
+    `${JSON.stringify(prefix.slice(0, 80))} cannot begin the name of a log stream`,
     {
       hint: 'It has at most 400 characters, and no : or *',
     },

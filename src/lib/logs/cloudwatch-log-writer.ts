@@ -22,7 +22,7 @@ const LIMITS: WriterLimits = {
 /**
  * Turns the pieces of a log into events, each at least a millisecond after the one before it, as the service orders
  * the events of a stream by their time. What is sent again has the same numbers, so that it counts once.
- * @throws ConveyorError when the first event, which marks the opening, can not be stored
+ * @throws ConveyorError when the first event, which marks the opening, cannot be stored
  */
 export async function cloudwatchLogWriter(sink: EventSink): Promise<LogWriter> {
   const writer = randomBytes(4).toString('hex')

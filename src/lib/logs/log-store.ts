@@ -30,7 +30,7 @@ export interface LogStore {
   /**
    * Whether the place takes what writers need of it, where that is not certain.
    * @param trace false: nothing may be left there
-   * @throws ConveyorError `invalid` when it does not; others when it can not be asked
+   * @throws ConveyorError `invalid` when it does not; others when it cannot be asked
    */
   checkWrites?(options: { trace: boolean }): Promise<void>
   close(): Promise<void>

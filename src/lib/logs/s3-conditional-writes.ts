@@ -23,7 +23,7 @@ const NOT_IMPLEMENTED = 501
  * its lease and the one that took over. Servers that do not know them take the write, and lose what was there.
  * @param trace whether one small object may stay in the bucket; without, only `If-Match` is tried, which leaves nothing
  * where it is known
- * @throws ConveyorError `invalid` when it does not; others when it can not be found out
+ * @throws ConveyorError `invalid` when it does not; others when it cannot be found out
  */
 export async function checkConditions(place: ConditionsPlace, { trace }: { trace: boolean }): Promise<void> {
   const { bucket, prefix } = place
@@ -39,7 +39,7 @@ export async function checkConditions(place: ConditionsPlace, { trace }: { trace
   } catch (thrown) {
     if (statusOf(thrown) === NOT_IMPLEMENTED) throw unsafe(bucket, 'If-None-Match and If-Match', thrown)
     throw awsError(thrown, {
-      failed: `whether bucket ${bucket} takes conditional writes can not be tried`,
+      failed: `whether bucket ${bucket} takes conditional writes cannot be tried`,
       thing: `bucket ${bucket}`,
       permissions: 's3:PutObject',
     })
@@ -64,7 +64,7 @@ function statusOf(thrown: unknown): number | undefined {
 function unsafe(bucket: string, header: string, cause?: unknown): ConveyorError {
   return new ConveyorError(
     'invalid',
-    `bucket ${bucket} can not hold logs: its server does not know conditional writes (${header} of PutObject), so one worker would overwrite what another wrote`,
+    `bucket ${bucket} cannot hold logs: its server does not know conditional writes (${header} of PutObject), so one worker would overwrite what another wrote`,
     {
       hint: 'Give a store that knows them, such as Amazon S3 or a recent MinIO, or keep logs in Postgres: --logger postgres://',
       ...(cause !== undefined && { cause }),

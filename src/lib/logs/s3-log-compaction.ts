@@ -10,7 +10,7 @@ const PART = 5 * 1024 * 1024
 /**
  * Makes the text of everything that is stored of a log, and removes the segments: the log has ended. Whoever does
  * this at the same time, or has done it and died half-way, is no hindrance: a text replaces only the one that it
- * was made from, and segments go only after their bytes are in it. A log over 5 GiB that has ended can not go on.
+ * was made from, and segments go only after their bytes are in it. A log over 5 GiB that has ended cannot go on.
  */
 export async function compact(objects: LogObjects, buildId: string, kept: KeptBytes): Promise<void> {
   for (;;) {
@@ -53,7 +53,7 @@ async function putText(
     stored = await upload.complete(text)
     return stored
   } finally {
-    // What it failed of is what counts. Parts that stay can not be seen; the bucket's lifecycle removes them.
+    // What it failed of is what counts. Parts that stay cannot be seen; the bucket's lifecycle removes them.
     if (!stored) await upload.abort().catch(() => {})
   }
 }

@@ -177,7 +177,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
   async function list(buildId: string, from: number) {
     const listing = await reading.list(buildId, from)
     const { size, ended } = layoutOf(listing)
-    // A worker may have died before it removed them. Whoever may only read, or can not just now, leaves it to others.
+    // A worker may have died before it removed them. Whoever may only read, or cannot just now, leaves it to others.
     if (ended) writing.remove(buildId, leftovers(listing, size)).catch(() => {})
     return listing
   }

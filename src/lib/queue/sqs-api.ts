@@ -193,7 +193,7 @@ export class SqsApi {
     try {
       return await request()
     } catch (thrown) {
-      throw awsError(thrown, { failed: `queue ${this.url} can not be ${what}`, thing: 'queue', permissions })
+      throw awsError(thrown, { failed: `queue ${this.url} cannot be ${what}`, thing: 'queue', permissions })
     }
   }
 }

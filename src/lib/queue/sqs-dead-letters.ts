@@ -23,7 +23,7 @@ const LOOK_MS = 20_000
  * what that says of a build is little: workers were stopped, the database was away, an answer was lost. How
  * often a build was really begun is counted in the build store, and the worker that takes it up once too often
  * fails it, with its log and its commit status. So what can be read goes back to the queue, however small its
- * `maxReceiveCount` is, and what can not be read stays, for a person to look at.
+ * `maxReceiveCount` is, and what cannot be read stays, for a person to look at.
  */
 export class SqsDeadLetters {
   readonly #options: SqsDeadLettersOptions
@@ -60,7 +60,7 @@ export class SqsDeadLetters {
       } catch (error) {
         // Once is enough. Aborted by close: nobody needs to know.
         if (!this.#failing && !signal.aborted) {
-          log(`dead-letter queue ${dead.url}: ${toConveyorError(error, 'it can not be read').advice}`)
+          log(`dead-letter queue ${dead.url}: ${toConveyorError(error, 'it cannot be read').advice}`)
         }
         this.#failing = true
       }

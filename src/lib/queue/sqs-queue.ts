@@ -32,10 +32,10 @@ const FEW_RECEIVES = 5
  * others while its worker extends that, and delivered again otherwise. SQS may deliver one twice, and in any
  * order: the build store keeps workers apart.
  *
- * A message that can not be read goes to the dead-letter queue at once, and is deleted where the queue has none.
+ * A message that cannot be read goes to the dead-letter queue at once, and is deleted where the queue has none.
  * A build does not end in the dead-letter queue: see SqsDeadLetters.
  *
- * Who receives can not choose, so warm workers are not preferred: SQS has neither selectors nor a way to look at
+ * Who receives cannot choose, so warm workers are not preferred: SQS has neither selectors nor a way to look at
  * a message without taking it.
  * @throws ConveyorError `not_found` when there is no such queue, `unauthorized`, `unavailable`
  */
@@ -80,7 +80,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
     try {
       return decodeMessage(received.body)
     } catch (thrown) {
-      await discard(received, toConveyorError(thrown, 'it can not be read').message)
+      await discard(received, toConveyorError(thrown, 'it cannot be read').message)
       return null
     }
   }
@@ -93,7 +93,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
       await queue.delete(received.handle)
       log(`queue: ${what}. ${deadLetters ? 'It is in the dead-letter queue now' : 'It is deleted'}`)
     } catch (error) {
-      log(`queue: ${what}. It stays: ${toConveyorError(error, 'it can not be moved').advice}`)
+      log(`queue: ${what}. It stays: ${toConveyorError(error, 'it cannot be moved').advice}`)
     }
   }
 

@@ -25,7 +25,7 @@ export class SqsReceivers {
     this.#poll = poll
   }
 
-  /** The next job, or null once `signal` is aborted. Rejects when the queue can not be read. */
+  /** The next job, or null once `signal` is aborted. Rejects when the queue cannot be read. */
   next(signal: AbortSignal): Promise<Job | null> {
     if (this.#closing.signal.aborted || signal.aborted) return Promise.resolve(null)
     return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
 /**
- * The URL of an SQS queue, or undefined when that can not be meant. Credentials have no place in it.
+ * The URL of an SQS queue, or undefined when that cannot be meant. Credentials have no place in it.
  * @param flag `sqs://HOST/PATH`, the queue URL with another scheme (https is meant); or a bare `sqs://`
  * @param environmentUrl the whole queue URL, http or https, of a bare flag (SQS_QUEUE_URL)
  */

@@ -96,7 +96,7 @@ function bare(hostname: string): string {
   return hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
 }
 
-/** An address can not be made to point elsewhere, so whoever asks for one has asked us. */
+/** An address cannot be made to point elsewhere, so whoever asks for one has asked us. */
 function isKnown(name: string, { baseUrl, allowedHosts = [] }: AccessOptions): boolean {
   if (isLoopback(name) || isIP(name) !== 0 || name === bare(new URL(baseUrl()).hostname)) return true
   return allowedHosts.some((allowed) => {

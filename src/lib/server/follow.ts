@@ -82,7 +82,7 @@ export async function* follow(
     while (!signal.aborted) {
       const piece = await pieces.next(waitMs).catch((error: unknown) => {
         unreadable = true
-        parts.log(`the log of build ${build.id} can not be read: ${describeError(error)}`)
+        parts.log(`the log of build ${build.id} cannot be read: ${describeError(error)}`)
         return LOST
       })
       if (signal.aborted || piece?.done) break
@@ -108,7 +108,7 @@ export async function* follow(
   }
 
   // The build goes on without its log, and so does whoever waits for its end.
-  if (unreadable) yield { kind: 'notice', text: 'The log of this build can not be read at the moment' }
+  if (unreadable) yield { kind: 'notice', text: 'The log of this build cannot be read at the moment' }
 
   // The state is stored before the log is ended, so this rarely waits.
   while (!signal.aborted) {

@@ -6,7 +6,7 @@ import type { ServerOptions } from './options.ts'
  * What to build for a push that nobody has signed: anybody can have made it up, so that it only says where to
  * look. The forge says which commit the branch is at, and which branch is the default one.
  * @returns why nothing is built, or the request
- * @throws ConveyorError `unavailable`, `unauthorized` when the forge can not be asked
+ * @throws ConveyorError `unavailable`, `unauthorized` when the forge cannot be asked
  */
 export async function asForgeHasIt(
   push: BuildRequest,

@@ -22,7 +22,7 @@ export interface OpenOptions {
   signal: AbortSignal | undefined
   /** Folder for converted files. */
   tempDir: string
-  /** Told when git can not read what must be in the mirror. */
+  /** Told when git cannot read what must be in the mirror. */
   onDamage(): Promise<void>
 }
 

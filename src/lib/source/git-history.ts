@@ -116,7 +116,7 @@ export function gitHistory(options: GitHistoryOptions): History {
   }
 
   /**
-   * Runs git on what is here. What can not be read is removed, to be fetched anew.
+   * Runs git on what is here. What cannot be read is removed, to be fetched anew.
    * @throws ConveyorError `unavailable` then
    */
   async function read(gitDir: string, args: string[], more: GitOptions): Promise<string> {
@@ -125,7 +125,7 @@ export function gitHistory(options: GitHistoryOptions): History {
     } catch (error) {
       if (!(error instanceof GitFailure)) throw error
       await rm(gitDir, { recursive: true, force: true })
-      const message = `what is known of commits in ${gitDir} can not be read: ${said(error)}`
+      const message = `what is known of commits in ${gitDir} cannot be read: ${said(error)}`
       throw new ConveyorError('unavailable', message, { hint: 'Try again: it is fetched anew', cause: error })
     }
   }

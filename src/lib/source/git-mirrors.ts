@@ -36,7 +36,7 @@ const TEMPORARY_KEPT_MS = 24 * 3600 * 1000
 
 /**
  * Commits from a git server, through one bare mirror per repository at `dir/owner/name.git`.
- * @throws ConveyorError `invalid` when the URL template can not be used.
+ * @throws ConveyorError `invalid` when the URL template cannot be used.
  */
 export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const dir = resolve(options.dir)
@@ -81,7 +81,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
       return { repository, sha, gitDir: mirror.gitDir, ...facts }
     } catch (error) {
       if (!isReadDamage(error)) throw error
-      // The ref is there and the commit can not be read.
+      // The ref is there and the commit cannot be read.
       await mirror.markDamaged()
       return null
     }

@@ -37,7 +37,7 @@ const STALLED_SECONDS = 30
 
 /**
  * @param dir where files for ssh are kept.
- * @throws ConveyorError `invalid` when the template can not be used.
+ * @throws ConveyorError `invalid` when the template cannot be used.
  */
 export function remoteOf({ url: template, token, ...ssh }: RemoteOptions, dir: string): Remote {
   const form = /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
@@ -164,7 +164,7 @@ const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
 
 function badTemplate(template: string): ConveyorError {
   const shown = template.replace(/\/\/[^/@]*@/, '//[redacted]@')
-  return new ConveyorError('invalid', `git URL ${JSON.stringify(shown)} can not be used`, {
+  return new ConveyorError('invalid', `git URL ${JSON.stringify(shown)} cannot be used`, {
     hint: 'Give one like https://github.com/{repository}.git or git@github.com:{repository}.git',
   })
 }

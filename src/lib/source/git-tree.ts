@@ -205,6 +205,6 @@ function refuse(path: string): never {
 function refuseLong(path: string): never {
   const shown = JSON.stringify(`${path.slice(path.lastIndexOf('\t') + 1).slice(0, 80)}...`)
   throw new ConveyorError('build_failed', `the commit has a path of more than ${MAX_PATH} bytes: ${shown}`, {
-    hint: 'git itself can not check it out: shorten it',
+    hint: 'git itself cannot check it out: shorten it',
   })
 }

@@ -66,7 +66,7 @@ export interface Source {
   fetch(repository: string, sha: string, options?: FetchOptions): Promise<Commit>
   /**
    * The build context of a commit.
-   * @throws ConveyorError `build_failed` when there is no Dockerfile, or the tree holds what can not be
+   * @throws ConveyorError `build_failed` when there is no Dockerfile, or the tree holds what cannot be
    * built from git objects alone (submodules, Git LFS pointers), naming the path.
    */
   context(commit: Commit, options?: { dockerfile?: string; signal?: AbortSignal }): Promise<Context>

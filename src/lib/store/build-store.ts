@@ -179,7 +179,7 @@ export interface BuildStore {
    *
    * A tag with an owner is moved under the first of its names that no other ref has, and which is that ref's from
    * then on. A move that is not behind what is recorded (by push-order.ts for tags of refs and shared ones, where
-   * `settle` decides what is in doubt, else by number) is recorded first, so that a crash can not let an
+   * `settle` decides what is in doubt, else by number) is recorded first, so that a crash cannot let an
    * older push overtake, and then given to `put`; all puts run side by side. Of several moves of a shared tag
    * the first that may is made.
    *

@@ -14,7 +14,7 @@ export function ownTemplate(): Template {
   return JSON.parse(templateText)
 }
 
-/** Resources in IAM statements that have a wildcard, and why they can not be narrower. */
+/** Resources in IAM statements that have a wildcard, and why they cannot be narrower. */
 export const WILDCARDS: Record<string, string> = {
   'ecr:GetAuthorizationToken *': 'ECR takes no resource for it',
   '${LogBucket.Arn}/builds/*': 'an object for each build, under the prefix of --logger',

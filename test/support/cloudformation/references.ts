@@ -67,7 +67,7 @@ export function checkReferences(
     if (!(name in Resources)) {
       fail(path, `there is no parameter or resource ${name}`)
     } else if (path[0] === 'Conditions' || path[0] === 'Rules') {
-      fail(path, `a condition can not depend on resource ${name}`)
+      fail(path, `a condition cannot depend on resource ${name}`)
     } else if (condition !== undefined && !implied(Conditions, context, condition)) {
       fail(path, `${name} exists only if ${condition}, and that is not known here`)
     }
