@@ -165,6 +165,7 @@ class Scan {
   /** Whether an odd number of backslashes is before it; strings begin with a quote. */
   #isEscaped(at: number): boolean {
     let from = at
+    while (this.#text.endsWith(RUN, from)) from -= RUN.length
     while (this.#text.charCodeAt(from - 1) === BACKSLASH) from -= 1
     return (at - from) % 2 === 1
   }
@@ -184,6 +185,8 @@ class Scan {
 }
 
 const BACKSLASH = 0x5c
+/** So many of them at a time. */
+const RUN = '\\'.repeat(1024)
 /** What may not be in a string as it is. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these
 const SPECIAL = /[\x00-\x1f\\]/
