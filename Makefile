@@ -1,10 +1,13 @@
 # Every target prepares what it needs (bin/setup.sh) on a machine where nothing was installed by hand.
 # npm scripts run on the Node in node_modules, whatever the machine has.
 
-.PHONY: help setup setup-tests build bootstrap demo test check bench clean
+.PHONY: help setup-node setup setup-tests build bootstrap demo test check bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup-node:
+	@bin/setup.sh node
 
 setup:
 	@bin/setup.sh
@@ -12,16 +15,16 @@ setup:
 setup-tests: setup
 	@bin/setup.sh test
 
-build: setup ## Compile to dist/
+build: setup-node ## Compile to dist/
 	@npm run -s build
 
 bootstrap: build ## Make ssh key, settings, builder image; ARGS="--help" lists its flags
 	@node_modules/.bin/node --disable-warning=ExperimentalWarning bin/run.js bootstrap $(ARGS)
 
-demo: build ## Watch a git push become an image
+demo: setup build ## Watch a git push become an image
 	@npm run -s demo
 
-check: setup ## Lint and check types
+check: setup-node ## Lint and check types
 	@npm run -s check
 
 test: setup-tests build check ## Check, and run all tests on a real engine, registry and git server

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes this machine ready for the demo, or with `bin/setup.sh test` also for the tests and the benchmark;
-# does nothing, quickly, when it is already.
+# Makes this machine ready for the demo, or with `bin/setup.sh test` also for the tests and the benchmark; with
+# `bin/setup.sh node`, to build and run Conveyor and no more. Does nothing, quickly, when it is already.
 #
 # 1. Node packages into node_modules, when package-lock.json is newer than what is there.
 # 2. Debian packages, on Debian as root, and only where no Docker Engine answers: a machine with its own
@@ -14,10 +14,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 log=.conveyor/setup.log
 
 case $* in
-  '') for_tests=false ;;
+  node | '') for_tests=false ;;
   test) for_tests=true ;;
   *)
-    echo 'usage: bin/setup.sh [test]' >&2
+    echo 'usage: bin/setup.sh [node|test]' >&2
     exit 2
     ;;
 esac
@@ -158,6 +158,7 @@ install_packages() {
 }
 
 install_node_packages
+if [ "$*" = node ]; then exit; fi
 install_packages
 if $for_tests; then
   quietly bin/docker-compose.sh version # fetches it
