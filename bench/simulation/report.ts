@@ -12,7 +12,8 @@ import { simulationTables, tableMarkdown } from './table.ts'
 async function writeFigures(simulation: SimulationResults, affinity: AffinityResults): Promise<void> {
   const file = join(projectRoot, 'docs/scaling.md')
   const { steps, history, cores } = simulation
-  const seconds = [...new Set(steps.map((step) => step.seconds.toFixed(0)))].join(' to ')
+  const held = steps.map((step) => Math.round(step.seconds))
+  const seconds = [...new Set([Math.min(...held), Math.max(...held)])].join(' to ')
   const figures = {
     sizing: tableMarkdown(sizingTable(steps)),
     simulation: [
