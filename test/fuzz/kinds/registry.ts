@@ -147,6 +147,8 @@ async function startAnswering() {
     // A client that has had enough may go away at any time.
     socket.on('error', () => {}).on('close', () => sockets.delete(socket))
     socket.on('data', (bytes) => {
+      // The begin of TLS, which is not spoken here.
+      if (bytes[0] === 0x16) return void socket.end('no TLS')
       if (!bytes.includes('\r\n\r\n')) return
       for (const piece of state.answers.shift() ?? []) socket.write(piece)
       socket.end()
@@ -195,6 +197,8 @@ function drawChallenge(chance: Chance, host: string): string {
   const realm = chance.one([
     `http://${host}/token`,
     `http://${host}/token?x=1`,
+    `https://${host}/token`,
+    `https://${host}/token`,
     'https://127.0.0.1:1/token',
     'x',
     '',
