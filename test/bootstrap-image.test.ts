@@ -48,7 +48,7 @@ describe('the builder image of conveyor bootstrap', () => {
     expect(stateOf(first.stdout, 'builder image')).toBe('made')
     const { Id, Config } = await imageOf(IMAGE).inspect()
     made.add(Id)
-    expect(Config.Entrypoint).toEqual(['conveyor', 'builder'])
+    expect(Config.Entrypoint).toEqual(['tini', '--', 'conveyor', 'builder'])
 
     expect(stateOf((await bootstrap()).stdout, 'builder image')).toBe('there already')
     expect((await imageOf(IMAGE).inspect()).Id).toBe(Id)

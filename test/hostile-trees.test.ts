@@ -27,7 +27,7 @@ afterAll(async () => {
 })
 
 /** The longest that one piece of work may take of the event loop, in milliseconds. */
-const TURN_MS = 150
+const TURN_MS = 250
 
 /** A line of git mktree. */
 type Line = [mode: '100644' | '040000', oid: string, name: string]

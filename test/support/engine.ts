@@ -197,7 +197,24 @@ async function shutDown(
   await unmountUnder(runDir)
   await unmountUnder(data)
   await killContainers(data)
+  await killShims(join(runDir, 'exec'))
   await rm(join(runDir, 'exec'), { recursive: true, force: true })
+}
+
+/** Ends what containerd had for each container, which waits for a containerd that was killed. */
+async function killShims(execRoot: string): Promise<void> {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
+    // A process that ended in the meantime has no command line to read.
+    const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
+    const address = args[args.indexOf('-address') + 1] ?? ''
+    if (!args[0]?.includes('containerd-shim') || !address.startsWith(`${execRoot}/`)) continue
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+    while (await isRunning(pid)) await delay(20)
+  }
 }
 
 /** Ends the RUN steps of an engine that has ended itself, of which `data` was the folder: it may leave them running. */
