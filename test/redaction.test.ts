@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -31,10 +32,11 @@ async function secret(name: string, content: string): Promise<void> {
 /** Prints `says` in a build of a repository, and gives the log of that. */
 async function logOf(repository: string, says: string, end = 'true'): Promise<string> {
   const git = await world.git.create(repository)
-  // In two halves in the Dockerfile, so that only the output has them.
+  // In two halves in the Dockerfile, so that only the output has them; new in each run, as a step that an engine has
+  // built already prints nothing.
   const words = says.split(' ').map((word) => `"${word.slice(0, 3)}""${word.slice(3)}"`)
   const sha = await git.commit({
-    Dockerfile: `FROM conveyor-test/busybox:1\nRUN echo said: ${words.join(' ')}; ${end}\n`,
+    Dockerfile: `FROM conveyor-test/busybox:1\nRUN : ${randomUUID()}; echo said: ${words.join(' ')}; ${end}\n`,
   })
   const id = await world.push(server, { repository, sha })
   await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', 55_000)
