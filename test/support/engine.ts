@@ -201,9 +201,14 @@ async function shutDown(
   await rm(join(runDir, 'exec'), { recursive: true, force: true })
 }
 
+/** The ids of all processes that run now. Linux only. */
+async function processes(): Promise<number[]> {
+  return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
+}
+
 /** Ends what containerd had for each container, which waits for a containerd that was killed. */
 async function killShims(execRoot: string): Promise<void> {
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
+  for (const pid of await processes()) {
     // A process that ended in the meantime has no command line to read.
     const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
     const address = args[args.indexOf('-address') + 1] ?? ''
@@ -219,7 +224,7 @@ async function killShims(execRoot: string): Promise<void> {
 
 /** Ends the RUN steps of an engine that has ended itself, of which `data` was the folder: it may leave them running. */
 export async function killContainers(data: string): Promise<void> {
-  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
+  for (const pid of await processes()) {
     // A process that ended in the meantime has no mounts to read.
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')
     const root = mounts.split('\n').find((line) => line.split(' ')[4] === '/')

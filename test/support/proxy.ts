@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import { type AddressInfo, connect, type Socket } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
 import type { TlsFiles } from './certificates.ts'
@@ -58,15 +58,7 @@ export async function startProxy(hosts: Record<string, string>, login?: string):
     if (!admits(incoming)) return socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n')
     if (hosts[name] === undefined) return socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n')
     const onward = connect(place(name), () => socket.write('HTTP/1.1 200 OK\r\n\r\n'))
-    for (const one of [socket, onward]) {
-      sockets.add(one)
-      one.on('error', () => {}) // either side may hang up
-      one.on('close', () => {
-        socket.destroy()
-        onward.destroy()
-      })
-    }
-    socket.pipe(onward).pipe(socket)
+    join(socket, onward, sockets)
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {
@@ -83,22 +75,27 @@ export async function startProxy(hosts: Record<string, string>, login?: string):
   }
 }
 
+/** Has each of two connections get what the other sends, and end with it. */
+function join(socket: Duplex, onward: Duplex, open: Set<Duplex>): void {
+  for (const one of [socket, onward]) {
+    open.add(one)
+    one.on('error', () => {}) // either side may hang up
+    one.on('close', () => {
+      socket.destroy()
+      onward.destroy()
+    })
+  }
+  socket.pipe(onward).pipe(socket)
+}
+
 /** TLS in front of a server that has none. */
 export async function startTls(files: TlsFiles, behind: string): Promise<{ host: string } & AsyncDisposable> {
   const [host = '', port = ''] = behind.split(':')
-  const sockets = new Set<Socket>()
+  const sockets = new Set<Duplex>()
   const options = { cert: await readFile(files.cert), key: await readFile(files.key) }
   const server = createTlsServer(options, (socket) => {
     const onward = connect({ host, port: Number(port) })
-    for (const one of [socket, onward]) {
-      sockets.add(one)
-      one.on('error', () => {}) // either side may hang up
-      one.on('close', () => {
-        socket.destroy()
-        onward.destroy()
-      })
-    }
-    socket.pipe(onward).pipe(socket)
+    join(socket, onward, sockets)
   })
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {

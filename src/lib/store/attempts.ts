@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type RawBuilder, sql, type Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction, type UpdateObject } from 'kysely'
 import { type Build, isEnded } from '../build/build.ts'
 import type { BuildResult, BuildStore, Finish } from './build-store.ts'
 import type { StoreDialect } from './kysely-build-store.ts'
@@ -27,45 +27,24 @@ export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'ti
     },
 
     begin(id, attempt) {
-      return write(async (trx) => {
-        const begun = await trx
-          .updateTable('builds')
-          .set({ worker })
-          .where('id', '=', id)
-          .where('attempt', '=', attempt)
-          .where('state', '=', 'building')
-          .returning('id')
-          .executeTakeFirst()
-        return begun !== undefined
-      })
+      return write(async (trx) => (await change(trx, { id, attempt }, { worker })) !== undefined)
     },
 
     hold(id, attempt, seconds) {
-      return write(async (trx) => {
-        const held = await trx
-          .updateTable('builds')
-          .set({ held_until: time(seconds) })
-          .where('id', '=', id)
-          .where('attempt', '=', attempt)
-          .where('state', '=', 'building')
-          .returning('id')
-          .executeTakeFirst()
-        return held !== undefined
-      })
+      return write(
+        async (trx) => (await change(trx, { id, attempt }, { held_until: time(seconds) })) !== undefined,
+      )
     },
 
     release(id, attempt, { counts = true } = {}) {
-      return write(async (trx) => {
-        const released = await trx
-          .updateTable('builds')
-          .set({ state: 'pending', ...(!counts && { attempt: attempt - 1 }) })
-          .where('id', '=', id)
-          .where('attempt', '=', attempt)
-          .where('state', '=', 'building')
-          .returning('id')
-          .executeTakeFirst()
-        return released !== undefined
-      })
+      return write(
+        async (trx) =>
+          (await change(
+            trx,
+            { id, attempt },
+            { state: 'pending', ...(!counts && { attempt: attempt - 1 }) },
+          )) !== undefined,
+      )
     },
 
     finish: (id, attempt, refsSeen, result) =>
@@ -82,6 +61,22 @@ export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'ti
       )
     },
   }
+}
+
+/** Changes a build while an attempt at it is the one that counts; undefined when it is not. */
+function change(
+  trx: Transaction<Schema>,
+  { id, attempt }: { id: string; attempt: number },
+  values: UpdateObject<Schema, 'builds'>,
+): Promise<{ ref_repushed: number } | undefined> {
+  return trx
+    .updateTable('builds')
+    .set(values)
+    .where('id', '=', id)
+    .where('attempt', '=', attempt)
+    .where('state', '=', 'building')
+    .returning('ref_repushed')
+    .executeTakeFirst()
 }
 
 interface Claim {
@@ -166,14 +161,7 @@ interface Ending {
 async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish> {
   const { id, attempt, refsSeen, result, time } = ending
   // Changes nothing: it locks the row against an `accept` that joins a ref at the same time.
-  const held = await trx
-    .updateTable('builds')
-    .set({ attempt })
-    .where('id', '=', id)
-    .where('attempt', '=', attempt)
-    .where('state', '=', 'building')
-    .returning('ref_repushed')
-    .executeTakeFirst()
+  const held = await change(trx, { id, attempt }, { attempt })
   if (!held) return 'superseded'
 
   if (result.state === 'succeeded') {
