@@ -164,7 +164,7 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
       Entitlements: ['network.host'],
     }
     const onStatus = async (message: StatusResponse) => {
-      text += progress.render(message).toString()
+      text += Buffer.concat([...progress.render(message)]).toString()
     }
     const answer = await solve(endpoint(), request, { onStatus, signal }).catch((error) => {
       throw Object.assign(error, { log: text })

@@ -26,8 +26,12 @@ function output(digest: string, msg: string | Buffer, seconds: number, stream = 
   return message({ logs: [{ vertex: digest, timestamp: at(seconds), stream, msg: Buffer.from(msg) }] })
 }
 
+function bytesOf(progress: Progress, message: StatusResponse): Buffer {
+  return Buffer.concat([...progress.render(message)])
+}
+
 function render(progress: Progress, ...messages: StatusResponse[]): string {
-  return messages.map((one) => progress.render(one).toString()).join('')
+  return messages.map((one) => bytesOf(progress, one).toString()).join('')
 }
 
 describe('Progress', () => {
@@ -96,14 +100,26 @@ describe('Progress', () => {
 
   test('keeps bytes that are not UTF-8, also when they are split', () => {
     const progress = new Progress()
-    progress.render(message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
+    bytesOf(progress, message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
     const bytes = Buffer.concat([
-      progress.render(output('r', Buffer.from([0xff, 0xe2]), 0)),
-      progress.render(output('r', Buffer.from([0x82, 0xac, 0x0a]), 0)),
+      bytesOf(progress, output('r', Buffer.from([0xff, 0xe2]), 0)),
+      bytesOf(progress, output('r', Buffer.from([0x82, 0xac, 0x0a]), 0)),
     ])
     expect(bytes).toEqual(
       Buffer.concat([Buffer.from('#1 0.000 '), Buffer.from([0xff, 0xe2, 0x82, 0xac, 0x0a])]),
     )
+  })
+
+  test('gives a long output in pieces, whole lines each', () => {
+    const progress = new Progress()
+    bytesOf(progress, message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
+    const pieces = [...progress.render(output('r', 'a\n\n'.repeat(100_000), 0))]
+    expect(pieces.length).toBeGreaterThan(10)
+    for (const piece of pieces) {
+      expect(piece.length).toBeLessThan(1 << 19)
+      expect(piece.at(-1)).toBe(0x0a)
+    }
+    expect(Buffer.concat(pieces).toString()).toBe('#1 0.000 a\n#1 0.000 \n'.repeat(100_000))
   })
 
   test('stdout and stderr do not run into each other', () => {
@@ -182,7 +198,8 @@ describe('Progress', () => {
 describe('what came from outside', () => {
   function sources(...steps: string[]) {
     const progress = new Progress()
-    progress.render(
+    render(
+      progress,
       message({ vertexes: steps.map((name, index) => vertex(String(index), name, { started: at(0) })) }),
     )
     const { images, remoteFiles } = progress.summary()

@@ -65,14 +65,18 @@ const OUTPUT = [
   'x'.repeat(200),
 ]
 
+/** In characters; BuildKit passes on what a step prints in pieces of 32 KiB at most. */
+const LONGEST_OUTPUT = 1 << 20
+
 /** Messages of a build's steps, as a BuildKit tells them, or hardly so. */
 export function drawStatus(chance: Chance): StatusResponse {
   const digests = Array.from(
     { length: chance.percent(0.3) ? 3000 : chance.whole(1, 6) },
     (_, at) => `sha256:${at}`,
   )
+  const piece = chance.one(OUTPUT)
   const text = chance.percent(0.5)
-    ? chance.one(OUTPUT).repeat(1 << 16)
+    ? piece.repeat(Math.ceil(LONGEST_OUTPUT / piece.length))
     : textOf(chance, OUTPUT, chance.size(300))
   return {
     vertexes: digests.flatMap((digest, at) =>

@@ -1,11 +1,15 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { parseArgs } from 'node:util'
-import { type Reached, startCoverage, tableOf } from './coverage.ts'
+import { isTooLittle, merged, type Reached, startCoverage, tableOf } from './coverage.ts'
+import type { Outcome } from './run.ts'
 
 const HELP = `npm run fuzz -- [options]
 
 Feeds Conveyor inputs as strangers could make them: webhooks, orders, Dockerfiles, ignore files, trees, answers of
-registries, streams of BuildKit. Ends with 1 when an input crashes something, holds the event loop for over 250 ms, or
-takes over 400 MiB of memory; also when the inputs are ENOUGH or more and reach less than 90 % of a parser's lines.
+registries, streams of BuildKit. Each kind of input runs in a process of its own. Ends with 1 when an input crashes
+something, holds the event loop for over 250 ms, or takes over 400 MiB of memory; also when the inputs are ENOUGH or
+more and reach less than 90 % of a parser's lines.
 
   --inputs N     how many, of all kinds together (default 100000)
   --seed N       which (default 1)
@@ -15,10 +19,14 @@ takes over 400 MiB of memory; also when the inputs are ENOUGH or more and reach 
 `
 /** Fewer inputs need not reach as much. */
 const ENOUGH = 3000
-const LEAST = 0.9
 const LEAST_OF_KIND = 200
 
-const { values } = parseArgs({
+/** Set in the environment of a process that tries one kind for another process. */
+const OF_ONE_KIND = 'FUZZ_ONE_KIND'
+const isOfOneKind = process.env[OF_ONE_KIND] !== undefined
+
+const { values, positionals } = parseArgs({
+  allowPositionals: isOfOneKind,
   options: {
     inputs: { type: 'string', default: '100000' },
     seed: { type: 'string', default: '1' },
@@ -31,57 +39,86 @@ const { values } = parseArgs({
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
 
-if (values.help) say(HELP.replace('ENOUGH', String(ENOUGH)))
+if (isOfOneKind) await ofOneKind(positionals)
+else if (values.help) say(HELP.replace('ENOUGH', String(ENOUGH)))
 else process.exitCode = (await fuzz()) ? 0 : 1
+
+/** What the process of one kind reports to its parent. */
+interface Report {
+  outcome: Outcome
+  reached: Reached[]
+}
 
 /** Whether all went well. */
 async function fuzz(): Promise<boolean> {
-  const coverage = await startCoverage()
   const { KINDS } = await import('./kinds/index.ts')
-  const { runKind } = await import('./run.ts')
   const names = values.kind.length > 0 ? values.kind : Object.keys(KINDS)
   const kinds = names.map((name) => {
     const kind = KINDS[name]
     if (!kind) throw new Error(`--kind ${name}: expected ${Object.keys(KINDS).join(', ')}`)
-    return { name, kind }
+    return { name, share: kind.share }
   })
   const seed = whole('seed', values.seed)
   const inputs = whole('inputs', values.inputs)
-  const shares = kinds.reduce((sum, { kind }) => sum + kind.share, 0)
-  let [tried, findings, longest] = [0, 0, 0]
+  const shares = kinds.reduce((sum, { share }) => sum + share, 0)
+  let [tried, findings, longest, memory] = [0, 0, 0, 0]
+  let reached: Reached[] = []
   const begun = performance.now()
-  for (const { name, kind } of kinds) {
-    const share = Math.ceil((inputs * kind.share) / shares)
-    const count = inputs < ENOUGH ? share : Math.max(share, LEAST_OF_KIND)
-    const plan =
-      values.only === undefined ? { from: 0, count } : { from: whole('only', values.only), count: 1 }
-    const outcome = await runKind(name, kind, { seed, ...plan })
+  for (const { name, share } of kinds) {
+    const part = Math.ceil((inputs * share) / shares)
+    const count = inputs < ENOUGH ? part : Math.max(part, LEAST_OF_KIND)
+    const report = await inItsProcess([name, `${seed}`, `${count}`, values.only ?? ''])
+    const { outcome } = report
+    reached = merged(reached, report.reached)
     tried += outcome.inputs
     findings += outcome.findings.length
     longest = Math.max(longest, outcome.longestMs)
+    memory = Math.max(memory, outcome.memory)
     const held = `longest ${Math.round(outcome.longestMs)} ms (input ${outcome.longest})`
     say(
-      `${name}: ${outcome.inputs} inputs, ${outcome.seconds.toFixed(1)} s, ${held}, ${memory()} ${outcome.figures}`,
+      `${name}: ${outcome.inputs} inputs, ${outcome.seconds.toFixed(1)} s, ${held}, ${mib(outcome.memory)} ${outcome.figures}`,
     )
     for (const { index, what, input } of outcome.findings.slice(0, 3)) {
       say(`  --kind ${name} --seed ${seed} --only ${index}: ${what}\n    ${input}`)
     }
   }
-  const reached = await coverage.of(kinds.flatMap(({ kind }) => kind.parsers))
   const few = tried >= ENOUGH ? reached.filter(isTooLittle) : []
   for (const line of tableOf(reached, values.missed)) say(line)
   const seconds = Math.round((performance.now() - begun) / 1000)
-  say(`${tried} inputs in ${seconds} s, longest ${Math.round(longest)} ms, ${memory()}, ${findings} findings`)
+  say(
+    `${tried} inputs in ${seconds} s, longest ${Math.round(longest)} ms, ${mib(memory)}, ${findings} findings`,
+  )
   for (const { file } of few) say(`too little of ${file} is reached`)
   return findings === 0 && few.length === 0
 }
 
-function isTooLittle({ lines, reached }: Reached): boolean {
-  return reached < LEAST * lines
+/** @throws Error when the process ends without a report */
+async function inItsProcess(args: string[]): Promise<Report> {
+  const child = fork(import.meta.filename, args, { env: { ...process.env, [OF_ONE_KIND]: '1' } })
+  const messages: Report[] = []
+  child.on('message', (message) => void messages.push(message as Report))
+  const [code, signal] = await once(child, 'exit')
+  const [report] = messages
+  if (!report) throw new Error(`the process of ${args[0]} ended with ${signal ?? code} and without a report`)
+  return report
 }
 
-function memory(): string {
-  return `${Math.round(process.resourceUsage().maxRSS / 1024)} MiB`
+async function ofOneKind([name = '', seed, count, only]: string[]): Promise<void> {
+  // Before the parsers are imported.
+  const coverage = await startCoverage()
+  const { KINDS } = await import('./kinds/index.ts')
+  const { runKind } = await import('./run.ts')
+  const kind = KINDS[name]
+  if (!kind) throw new Error(`there is no kind ${name}`)
+  const range = only ? { from: whole('only', only), count: 1 } : { from: 0, count: Number(count) }
+  const outcome = await runKind(name, kind, { seed: Number(seed), ...range })
+  const report: Report = { outcome, reached: await coverage.of(kind.parsers) }
+  await new Promise((resolve) => process.send?.(report, resolve))
+  process.disconnect()
+}
+
+function mib(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MiB`
 }
 
 function whole(name: string, value: string): number {

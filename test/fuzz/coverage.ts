@@ -106,6 +106,24 @@ function codeLines(text: string): boolean[] {
   })
 }
 
+/** What two processes reached together. */
+export function merged(some: readonly Reached[], others: readonly Reached[]): Reached[] {
+  const byFile = new Map(some.map((one) => [one.file, one]))
+  for (const other of others) {
+    const one = byFile.get(other.file)
+    const missed = one ? one.missed.filter((line) => other.missed.includes(line)) : other.missed
+    byFile.set(other.file, { ...other, missed, reached: other.lines - missed.length })
+  }
+  return [...byFile.values()].sort((a, b) => (a.file < b.file ? -1 : 1))
+}
+
+const LEAST = 0.9
+
+/** Whether less than nine of ten lines were reached. */
+export function isTooLittle({ lines, reached }: Reached): boolean {
+  return reached < LEAST * lines
+}
+
 /** A table for people: files, and the share of their lines that were reached. */
 export function tableOf(all: readonly Reached[], withMissed: boolean): string[] {
   return all.map(({ file, lines, reached, missed }) => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Chance } from './chance.ts'
+import { isTooLittle, merged, type Reached } from './coverage.ts'
 import { type Kind, plain, type Subject, type Trial } from './kind.ts'
 import { runKind } from './run.ts'
 
@@ -41,6 +42,18 @@ describe('what an input must not do is told with the input', () => {
     expect(longestMs).toBeGreaterThan(250)
   })
 
+  test('it takes memory', async () => {
+    let peak = 100 * 2 ** 20
+    const kind = kindOf((input) => {
+      if (input === 7) peak = 401 * 2 ** 20
+    })
+    const { findings, memory } = await runKind('x', kind, PLAN, () => peak)
+    expect(findings).toEqual([
+      { index: 19, what: expect.stringMatching(/took memory: 401 MiB$/), input: expect.anything() },
+    ])
+    expect(memory).toBe(401 * 2 ** 20)
+  })
+
   test('its subject says that something is wrong', async () => {
     const { findings } = await runKind(
       'x',
@@ -55,4 +68,18 @@ test('the same name gives the same input, another one another', () => {
   const bytes = (name: string) => new Chance(name).bytes(32).toString('hex')
   expect(bytes('dockerfile 1 5')).toBe(bytes('dockerfile 1 5'))
   expect(new Set(['dockerfile 1 5', 'dockerfile 1 6', 'dockerfile 2 5', 'tree 1 5'].map(bytes)).size).toBe(4)
+})
+
+test('what several processes reached counts together, and less than 90 % of it is too little', () => {
+  const reachedBut = (missed: number[]): Reached => ({
+    file: 'a.ts',
+    lines: 20,
+    reached: 20 - missed.length,
+    missed,
+  })
+  const [some, others] = [reachedBut([3, 4, 5, 6]), reachedBut([4, 5, 7])]
+  expect([some, others].map(isTooLittle)).toEqual([true, true])
+  const both = merged([some], [others])
+  expect(both).toEqual([reachedBut([4, 5])])
+  expect(both.map(isTooLittle)).toEqual([false])
 })

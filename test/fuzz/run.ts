@@ -29,6 +29,8 @@ export interface Outcome {
   longestMs: number
   /** Which input held the event loop longest. */
   longest: number
+  /** The most memory that the process had at the last look, in bytes. */
+  memory: number
   findings: Finding[]
   figures: string
 }
@@ -40,10 +42,21 @@ const ENDLESS_MS = 60_000
 /** Inputs between two looks at memory and at what the subject has to say. */
 const BETWEEN_LOOKS = 250
 
-/** Tries inputs one after the other; the same ones for the same name, seed and index. */
-export async function runKind(name: string, kind: Kind, { seed, from, count }: Plan): Promise<Outcome> {
+/**
+ * Tries inputs one after the other; the same ones for the same name, seed and index.
+ * @param memory the most that the process has had, in bytes
+ */
+export async function runKind(
+  name: string,
+  kind: Kind,
+  { seed, from, count }: Plan,
+  memory = peakMemory,
+): Promise<Outcome> {
   const begun = performance.now()
-  const outcome: Outcome = { inputs: 0, seconds: 0, longestMs: 0, longest: from, findings: [], figures: '' }
+  const outcome: Outcome = {
+    ...{ inputs: 0, seconds: 0, longestMs: 0, longest: from, memory: 0 },
+    ...{ findings: [], figures: '' },
+  }
   await using subject = await kind.open()
   for (let index = from; index < from + count; index += 1) {
     if (outcome.findings.length >= MOST_FINDINGS) break
@@ -52,7 +65,7 @@ export async function runKind(name: string, kind: Kind, { seed, from, count }: P
     outcome.inputs += 1
     if (ms > outcome.longestMs) Object.assign(outcome, { longestMs: ms, longest: index })
     const isLookDue = outcome.inputs % BETWEEN_LOOKS === 0 || index === from + count - 1
-    const what = problem ?? (isLookDue ? await look(subject) : null)
+    const what = problem ?? (isLookDue ? await look(subject, memory, outcome) : null)
     if (what !== null) outcome.findings.push({ index, what, input: trial.shown() })
   }
   outcome.seconds = (performance.now() - begun) / 1000
@@ -82,14 +95,16 @@ async function tooLong(ended: AbortSignal): Promise<never> {
   throw new Error(`it has no end after ${ENDLESS_MS / 1000} s`)
 }
 
-let mostMemory = 0
-
-async function look(subject: Subject): Promise<string | null> {
-  const memory = process.resourceUsage().maxRSS * 1024
-  // Said once: it never becomes less.
-  if (memory > MOST_MEMORY && mostMemory <= MOST_MEMORY) {
-    mostMemory = memory
-    return `or one before it took memory: ${Math.round(memory / 2 ** 20)} MiB`
+async function look(subject: Subject, memory: () => number, outcome: Outcome): Promise<string | null> {
+  const before = outcome.memory
+  outcome.memory = memory()
+  // Reported once: the peak never falls.
+  if (outcome.memory > MOST_MEMORY && before <= MOST_MEMORY) {
+    return `this input or an earlier one took memory: ${Math.round(outcome.memory / 2 ** 20)} MiB`
   }
   return (await subject.problem?.()) ?? null
+}
+
+function peakMemory(): number {
+  return process.resourceUsage().maxRSS * 1024
 }

@@ -119,8 +119,8 @@ export async function buildConveyorImage(options: BuilderImageOptions): Promise<
     if (line.error !== undefined) throw failed(line.error)
     if (line.id === 'moby.image.id') id = line.aux?.ID
     else if (line.id === 'moby.buildkit.trace') {
-      const text = progress.render(StatusResponse.decode(Buffer.from(String(line.aux), 'base64')))
-      if (text.length > 0) log(text.toString())
+      const status = StatusResponse.decode(Buffer.from(String(line.aux), 'base64'))
+      for (const text of progress.render(status)) log(text.toString())
     }
   }
   if (!id) throw failed('the engine ended the build without a result')

@@ -4,6 +4,7 @@ import { Progress, type ProgressSummary } from '../buildkit/progress.ts'
 import { openSession } from '../buildkit/session.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
 import { linesTo } from '../one-line.ts'
+import { Pace } from '../pace.ts'
 import type { Credentials } from '../registry/registry.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { Sync } from './sync.ts'
@@ -75,8 +76,11 @@ async function attempt<T>(
     const answer = await work(session.id, {
       signal: ends,
       async onStatus(status) {
-        const text = progress.render(status)
-        if (text.length > 0) await log.write(text)
+        const pace = new Pace(ends)
+        for (const text of progress.render(status)) {
+          await log.write(text)
+          if (pace.isDue) await pace.rest()
+        }
         if (progress.works) onWork?.()
       },
     })

@@ -107,14 +107,17 @@ export class Progress {
     return users.length > 0 ? [{ ran: nameOf(command), users }] : []
   }
 
-  /** The log text for one message; may be empty. Output bytes are kept as they are, also invalid UTF-8. */
-  render(message: StatusResponse): Buffer {
-    const out: Buffer[] = []
+  /**
+   * The log text for one message, in pieces that each take a millisecond or so; usually one piece, or none. All of
+   * them have to be taken before the next message. Output bytes are kept as they are, also invalid UTF-8.
+   */
+  *render(message: StatusResponse): Generator<Buffer, void, void> {
+    const out = new Pieces()
     for (const vertex of message.vertexes) this.#begin(vertex, out)
     for (const status of message.statuses) this.#transfer(status, out)
-    for (const log of message.logs) this.#output(log, out)
-    for (const vertex of message.vertexes) this.#end(vertex, out)
-    return Buffer.concat(out)
+    for (const log of message.logs) yield* this.#output(log, out)
+    for (const vertex of message.vertexes) yield* this.#end(vertex, out)
+    yield* out.rest()
   }
 
   summary(): ProgressSummary {
@@ -135,7 +138,7 @@ export class Progress {
     }
   }
 
-  #begin(vertex: Vertex, out: Buffer[]): void {
+  #begin(vertex: Vertex, out: Pieces): void {
     if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#works = true
     if (vertex.started && !vertex.cached && isCommand(vertex.name)) this.#ran.add(vertex.digest)
     for (const at of [vertex.started, vertex.completed]) {
@@ -164,7 +167,7 @@ export class Progress {
     if ((!known || waited) && (vertex.started || vertex.cached)) this.#line(vertex.digest, '', out)
   }
 
-  #transfer(status: VertexStatus, out: Buffer[]): void {
+  #transfer(status: VertexStatus, out: Pieces): void {
     const step = this.#steps.get(status.vertex)
     if (!step || !status.completed || step.shown.has(status.ID)) return
     step.shown.add(status.ID)
@@ -173,17 +176,17 @@ export class Progress {
     this.#line(status.vertex, `${status.ID}${size}${took(status.started, status.completed)} done`, out)
   }
 
-  #output(log: VertexLog, out: Buffer[]): void {
+  *#output(log: VertexLog, out: Pieces): Generator<Buffer, void, void> {
     const step = this.#steps.get(log.vertex)
     if (!step) return
     const text = Buffer.concat([step.partial.get(log.stream) ?? Buffer.alloc(0), log.msg])
     // A line that never ends (a progress bar of carriage returns) is shown in pieces.
     const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf(NEWLINE) + 1
     step.partial.set(log.stream, text.subarray(end))
-    this.#outputLines(log.vertex, step, text.subarray(0, end), log.timestamp, out)
+    yield* this.#outputLines(log.vertex, step, text.subarray(0, end), log.timestamp, out)
   }
 
-  #end(vertex: Vertex, out: Buffer[]): void {
+  *#end(vertex: Vertex, out: Pieces): Generator<Buffer, void, void> {
     const step = this.#steps.get(vertex.digest)
     if (!step || step.done || !vertex.completed) return
     step.done = true
@@ -191,7 +194,7 @@ export class Progress {
     step.error = vertex.error
     step.ms = vertex.completed.getTime() - (step.startedAt ?? vertex.completed).getTime()
     for (const rest of step.partial.values()) {
-      this.#outputLines(vertex.digest, step, rest, vertex.completed, out)
+      yield* this.#outputLines(vertex.digest, step, rest, vertex.completed, out)
     }
     step.partial.clear()
     if (vertex.error !== '') {
@@ -201,16 +204,28 @@ export class Progress {
     this.#current = undefined
   }
 
-  #outputLines(digest: string, step: Step, text: Buffer, at: Date | undefined, out: Buffer[]): void {
+  *#outputLines(
+    digest: string,
+    step: Step,
+    text: Buffer,
+    at: Date | undefined,
+    out: Pieces,
+  ): Generator<Buffer, void, void> {
     if (text.length === 0) return
     if (hasClipNotice(text)) step.shown.add(CLIPPED)
     const seconds = step.startedAt && at ? (at.getTime() - step.startedAt.getTime()) / 1000 : 0
     this.#line(digest, '', out)
-    out.push(prefixed(text, Buffer.from(`#${step.number} ${Math.max(0, seconds).toFixed(3)} `)))
+    const prefix = Buffer.from(`#${step.number} ${Math.max(0, seconds).toFixed(3)} `)
+    for (let from = 0; from < text.length; ) {
+      const end = text.indexOf(NEWLINE, from + MOST_AT_ONCE) + 1 || text.length
+      out.push(prefixed(text.subarray(from, end), prefix))
+      if (out.isLarge) yield* out.rest()
+      from = end
+    }
   }
 
   /** One line of a step, under the step's name when the line before it belonged to another step. */
-  #line(digest: string, text: string, out: Buffer[]): void {
+  #line(digest: string, text: string, out: Pieces): void {
     const step = this.#steps.get(digest)
     if (!step) return
     if (this.#current !== step) {
@@ -221,6 +236,32 @@ export class Progress {
   }
 }
 
+/** Pieces of a log on their way out. */
+class Pieces {
+  #pieces: Buffer[] = []
+  #size = 0
+
+  push(piece: Buffer): void {
+    this.#pieces.push(piece)
+    this.#size += piece.length
+  }
+
+  get isLarge(): boolean {
+    return this.#size > MOST_AT_ONCE
+  }
+
+  /** All of them as one, if there are any. */
+  *rest(): Generator<Buffer, void, void> {
+    if (this.#size === 0) return
+    const all = Buffer.concat(this.#pieces, this.#size)
+    this.#pieces = []
+    this.#size = 0
+    yield all
+  }
+}
+
+/** In bytes; a line of output may have none but its newline. */
+const MOST_AT_ONCE = 16 * 1024
 /** Commands times steps: a twentieth of a second. */
 const MOST_LOOKED_AT = 500_000
 /** A time after this is none. In milliseconds since 1970: 2200. */

@@ -8,6 +8,7 @@ import { StatusResponse } from '../../../src/lib/buildkit/gen/status.ts'
 import { frame, GrpcConnection, GrpcError } from '../../../src/lib/buildkit/grpc.ts'
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
 import { openSession } from '../../../src/lib/buildkit/session.ts'
+import { Pace } from '../../../src/lib/pace.ts'
 import { memoryContext } from '../../support/memory-context.ts'
 import { drawStatus, encoded } from '../buildkit-messages.ts'
 import type { Chance } from '../chance.ts'
@@ -47,6 +48,15 @@ const CONTEXT = memoryContext({
 })
 
 /** Whatever is decoded is shown, and what is kept of it can be kept. */
+/** As a build's session renders it: in turns. */
+export async function rendered(progress: Progress, status: Parameters<Progress['render']>[0]): Promise<void> {
+  const pace = new Pace()
+  for (const piece of progress.render(status)) {
+    if (piece.length === 0) throw new Error('a piece of the log is empty')
+    if (pace.isDue) await pace.rest()
+  }
+}
+
 function progressTrial(chance: Chance): Trial {
   const messages = chance.times(1, 4, () => {
     const bytes = encoded(drawStatus(chance))
@@ -58,7 +68,7 @@ function progressTrial(chance: Chance): Trial {
       const progress = new Progress()
       for (const bytes of messages) {
         const message = decoded(bytes)
-        if (message) progress.render(message)
+        if (message) await rendered(progress, message)
       }
       progress.summary()
       void [progress.works, progress.ranBeforeCopy, progress.outdatesCacheMounts]
@@ -171,7 +181,7 @@ function grpcTrial(chance: Chance, server: Awaited<ReturnType<typeof startAnswer
         if (isUnary) await connection.unary(ControlService.listWorkers, { filter: [] })
         else
           for await (const status of connection.stream(ControlService.status, { Ref: 'x' }))
-            new Progress().render(status)
+            await rendered(new Progress(), status)
       } catch (error) {
         if (!(error instanceof GrpcError)) throw error
       }

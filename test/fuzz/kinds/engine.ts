@@ -17,6 +17,7 @@ import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../build
 import type { Chance } from '../chance.ts'
 import { excerpt, type Kind, mayRefuse, type Subject, type Trial } from '../kind.ts'
 import { mutated, mutatedBytes, pieces } from '../mutate.ts'
+import { rendered } from './buildkit.ts'
 import { drawDockerfile } from './dockerfile.ts'
 
 const NEVER = new AbortController().signal
@@ -110,7 +111,7 @@ function streamTrial(chance: Chance, engine: FuzzedEngine): Trial {
     async run() {
       Object.assign(engine, { pieces: cut, isCutOff })
       const progress = new Progress()
-      const onStatus = async (status: Parameters<Progress['render']>[0]) => void progress.render(status)
+      const onStatus = (status: Parameters<Progress['render']>[0]) => rendered(progress, status)
       if (what === 1) await mayRefuse(() => pullByDigest(engine.docker, NOBODY, 'a/b@sha256:c', NEVER))
       else if (what === 2)
         await mayRefuse(() => pushFromEngine(engine.docker, NOBODY, 'a/b:1', { delays: [] }, IO))

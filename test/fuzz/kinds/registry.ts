@@ -200,6 +200,8 @@ function drawChallenge(chance: Chance, host: string): string {
     `https://${host}/token`,
     `https://${host}/token`,
     'https://127.0.0.1:1/token',
+    'https://127.0.0.1:1/token',
+    'https://169.254.1.1/token',
     'x',
     '',
     'http://',
