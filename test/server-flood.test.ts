@@ -87,7 +87,12 @@ describe('forged webhooks', () => {
     await expect.poll(() => floods.filter(({ status }) => status !== null).length).toBeGreaterThanOrEqual(115)
     expect(floods.filter(({ status }) => status === null).length).toBeGreaterThan(0)
 
-    expect((await push(local, 20 * MB)).status).toBe(503)
+    // Those that came side by side may have kept each other out, and left room for one more.
+    const large = async () => {
+      floods.push(begin(local, 25 * MB))
+      return (await push(local, 20 * MB)).status
+    }
+    await expect.poll(large).toBe(503)
     expect((await push(local)).status).toBe(202)
     expect((await push(`http://${stranger.address}:${port}`, 20 * MB)).status).toBe(202)
     expect((await fetch(`${local}/healthz`)).status).toBe(200)

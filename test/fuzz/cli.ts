@@ -19,7 +19,6 @@ more and reach less than 90 % of a parser's lines.
 `
 /** Fewer inputs need not reach as much. */
 const ENOUGH = 3000
-const LEAST_OF_KIND = 200
 
 /** Set in the environment of a process that tries one kind for another process. */
 const OF_ONE_KIND = 'FUZZ_ONE_KIND'
@@ -56,7 +55,7 @@ async function fuzz(): Promise<boolean> {
   const kinds = names.map((name) => {
     const kind = KINDS[name]
     if (!kind) throw new Error(`--kind ${name}: expected ${Object.keys(KINDS).join(', ')}`)
-    return { name, share: kind.share }
+    return { name, ...kind }
   })
   const seed = whole('seed', values.seed)
   const inputs = whole('inputs', values.inputs)
@@ -64,9 +63,9 @@ async function fuzz(): Promise<boolean> {
   let [tried, findings, longest, memory] = [0, 0, 0, 0]
   let reached: Reached[] = []
   const begun = performance.now()
-  for (const { name, share } of kinds) {
+  for (const { name, share, least } of kinds) {
     const part = Math.ceil((inputs * share) / shares)
-    const count = inputs < ENOUGH ? part : Math.max(part, LEAST_OF_KIND)
+    const count = inputs < ENOUGH ? part : Math.max(part, least)
     const report = await inItsProcess([name, `${seed}`, `${count}`, values.only ?? ''])
     const { outcome } = report
     reached = merged(reached, report.reached)

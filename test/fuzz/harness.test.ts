@@ -14,7 +14,7 @@ function kindOf(run: (input: number) => void | Promise<void>, more: Partial<Subj
     return { shown: () => String(input), run: async () => run(input) }
   }
   const open = async () => ({ ...(await plain(draw)()), ...more })
-  return { share: 1, parsers: [], open }
+  return { share: 1, least: 200, parsers: [], open }
 }
 
 describe('what an input must not do is told with the input', () => {

@@ -18,6 +18,7 @@ import { mutatedBytes, pieces } from '../mutate.ts'
 /** What a BuildKit tells of a build, and what it asks for over a session; cut anywhere, or with other bytes. */
 export const buildkitKind: Kind = {
   share: 7,
+  least: 200,
   parsers: [
     'buildkit/progress.ts',
     'buildkit/step-graph.ts',

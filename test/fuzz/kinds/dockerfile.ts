@@ -141,6 +141,7 @@ const WORDS = [
 
 export const dockerfileKind: Kind = {
   share: 33,
+  least: 200,
   parsers: ['dockerfile'],
   open: plain((chance) => {
     const dockerfile = chance.percent(1) ? null : drawDockerfile(chance)

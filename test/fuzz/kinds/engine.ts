@@ -27,6 +27,7 @@ const NOBODY = { forHost: async () => null }
 /** What an engine streams as it builds, pulls and pushes, its logs of containers, and its words for failures. */
 export const engineKind: Kind = {
   share: 14,
+  least: 1500,
   parsers: [
     ...[
       'builder/json-lines.ts',

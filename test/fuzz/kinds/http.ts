@@ -9,6 +9,7 @@ import { drawOrder } from './order.ts'
 /** Webhooks, correctly signed, and orders to a server that runs: no answer is a failure of ours. */
 export const httpKind: Kind = {
   share: 3,
+  least: 200,
   parsers: [],
   async open(): Promise<Subject> {
     const server = await ServerChild.start()

@@ -42,6 +42,7 @@ const HOSTS = [
 /** Orders of builds, with repositories, refs and ids of commits; and what images are called after them. */
 export const orderKind: Kind = {
   share: 20,
+  least: 200,
   parsers: ['server/build-body.ts', 'build/validate.ts', 'registry/image-name.ts'],
   open: plain((chance) => {
     const body = drawOrder(chance)

@@ -76,6 +76,7 @@ const PIECES = [
 /** Ignore files, and what COPY names, against trees. */
 export const patternsKind: Kind = {
   share: 12,
+  least: 200,
   parsers: [
     ...[
       'source/dockerignore.ts',

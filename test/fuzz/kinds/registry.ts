@@ -83,6 +83,7 @@ const WORDS = [
 /** Answers of registries and token servers, cut anywhere. */
 export const registryKind: Kind = {
   share: 2.5,
+  least: 1500,
   parsers: [
     'registry/registry-client.ts',
     'registry/registry-http.ts',

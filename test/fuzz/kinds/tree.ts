@@ -91,6 +91,7 @@ const PATTERNS = ['*\n', '!src\n', 'a\n', '**/*.ts\n', '!**/a\n', '# x\n', '[\n'
 /** Trees of git as no program of git's makes them, opened as build contexts. */
 export const treeKind: Kind = {
   share: 0.8,
+  least: 200,
   parsers: [
     'source/git-tree.ts',
     'source/git-context.ts',

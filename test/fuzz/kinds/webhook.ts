@@ -8,6 +8,7 @@ import { WebhookBodies } from '../webhook-bodies.ts'
 /** Bodies of webhooks, as they are read. */
 export const webhookKind: Kind = {
   share: 8,
+  least: 200,
   parsers: [
     'forge/github-webhook.ts',
     'forge/picked-json.ts',
