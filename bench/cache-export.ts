@@ -1,8 +1,8 @@
 import { conveyorBuildkit, conveyorWithoutCache } from './contenders/conveyor.ts'
 import { measureFlows } from './flows.ts'
+import type { Spread } from './report/stats.ts'
+import { cellOf, secondsText } from './report/summary.ts'
 import { SCENARIOS } from './scenarios.ts'
-import type { Spread } from './stats.ts'
-import { cellOf, secondsText } from './summary.ts'
 import type { World } from './support/world.ts'
 import { APP } from './workload/shape.ts'
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { basicEnv, projectRoot, start } from '../test/support/processes.ts'
-import { type Spread, spread } from './stats.ts'
+import { type Spread, spread } from './report/stats.ts'
 import { say } from './support/run.ts'
 
 /** How long programs take from start to end, in milliseconds. */

@@ -8,12 +8,12 @@ import { cliLines, measureCli } from './cli.ts'
 import { CONTENDERS, measureFlows } from './flows.ts'
 import { limitLines, measureLimit } from './limit.ts'
 import { measureMemory, memoryLines } from './memory.ts'
-import { writeReport } from './report.ts'
-import { describeMachine, type Results } from './results.ts'
+import { writeReport } from './report/report.ts'
+import { describeMachine, type Results } from './report/results.ts'
+import { flowLines } from './report/table.ts'
 import { SCENARIOS } from './scenarios.ts'
 import { say } from './support/run.ts'
 import { startWorld } from './support/world.ts'
-import { flowLines } from './table.ts'
 
 const PARTS = ['flows', 'limit', 'cache-export', 'burst', 'memory', 'cli']
 const ENOUGH_RUNS = 5
@@ -26,7 +26,7 @@ const HELP = `Measures Conveyor beside other ways from a push to an image.
 --parts A,B        of ${PARTS.join(', ')} [all]
 --json FILE        where the results go [.conveyor/bench/results.json]
 
-A full run with at least ${ENOUGH_RUNS} runs also writes docs/benchmarks.md; node bench/report.ts does it for any other.
+A full run with at least ${ENOUGH_RUNS} runs also writes docs/benchmarks.md; node bench/report/report.ts does it for any other.
 `
 
 const { values } = parseArgs({

@@ -35,7 +35,7 @@ process.emitWarning = (warning, ...rest) => {
 }
 // Compiled code of an earlier run is used again: starts in two thirds of the time.
 modules.enableCompileCache()
-const { watchStandardStreams } = await import('../dist/lib/standard-streams.js')
+const { watchStandardStreams } = await import('../dist/lib/cli/standard-streams.js')
 watchStandardStreams()
 const { execute } = await import('@oclif/core/execute')
 // Not waited for: where nobody reads its output, it waits for that without an end, and the process ends all the same.

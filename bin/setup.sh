@@ -54,7 +54,7 @@ install_node_packages() {
 engine_answers() {
   local status=0
   node_modules/.bin/node --input-type=module -e \
-    'import { findEngine } from "./test/support/engine.ts"; process.exitCode = (await findEngine()) ? 0 : 3' ||
+    'import { findEngine } from "./test/support/engines/engine.ts"; process.exitCode = (await findEngine()) ? 0 : 3' ||
     status=$?
   case $status in
     0) return 0 ;;
@@ -126,9 +126,9 @@ make_newer_engine() {
     say 'making a newer Docker Engine for the tests, once (about a minute)'
     quietly test/support/trixie-root.sh "$PWD/$engine"
   fi
-  if ! cmp -s test/support/buildkitd-make.sh "$buildkitd/recipe"; then
+  if ! cmp -s test/support/engines/buildkitd-make.sh "$buildkitd/recipe"; then
     say 'compiling a buildkitd for the tests, once (about five minutes)'
-    quietly test/support/buildkitd-make.sh "$PWD/$engine" "$PWD/$buildkitd"
+    quietly test/support/engines/buildkitd-make.sh "$PWD/$engine" "$PWD/$buildkitd"
   fi
 }
 

@@ -2,8 +2,10 @@
  * Conveyor as a library: everything that its commands are made of. Run a server or one build in your own
  * process, or talk to a server.
  */
-export type { Artifact, Build, BuildRef, BuildRequest, BuildState, Ref } from './lib/build/build.ts'
-export { buildLocal, type LocalOutcome } from './lib/build-local.ts'
+
+export { buildLocal, type LocalOutcome } from './lib/app/build-local.ts'
+export { serve } from './lib/app/serve.ts'
+export type { SetupIo } from './lib/app/setup.ts'
 export {
   type BuildOutcome,
   type ClientOptions,
@@ -12,9 +14,8 @@ export {
   parseTarget,
   requestOnly,
   type Target,
-} from './lib/client.ts'
-export { type Config, parseConfig } from './lib/config.ts'
-export { ConveyorError, type ErrorKind } from './lib/errors.ts'
-export { OPTIONS } from './lib/options.ts'
-export { serve } from './lib/serve.ts'
-export type { SetupIo } from './lib/setup.ts'
+} from './lib/client/client.ts'
+export { type Config, parseConfig } from './lib/config/config.ts'
+export { OPTIONS } from './lib/config/options.ts'
+export type { Artifact, Build, BuildRef, BuildRequest, BuildState, Ref } from './lib/core/build.ts'
+export { ConveyorError, type ErrorKind } from './lib/core/errors.ts'

@@ -1,16 +1,16 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { projectRoot } from '../test/support/processes.ts'
-import { burstLines } from './burst.ts'
-import { cacheExportLines } from './cache-export.ts'
+import { projectRoot } from '../../test/support/processes.ts'
+import { burstLines } from '../burst.ts'
+import { cacheExportLines } from '../cache-export.ts'
+import { cliLines } from '../cli.ts'
+import { type FlowResults, isOurs } from '../flows.ts'
+import { type LimitResult, limitLines } from '../limit.ts'
+import { memoryLines } from '../memory.ts'
+import { say } from '../support/run.ts'
 import { chart } from './chart.ts'
-import { cliLines } from './cli.ts'
-import { type FlowResults, isOurs } from './flows.ts'
-import { type LimitResult, limitLines } from './limit.ts'
-import { memoryLines } from './memory.ts'
 import type { Results } from './results.ts'
 import { cellText, type Row, rowsOf, short, splitOf } from './summary.ts'
-import { say } from './support/run.ts'
 
 /** Writes docs/benchmarks.md and its chart. */
 export async function writeReport(results: Results): Promise<void> {
@@ -26,7 +26,7 @@ function report(results: Results): string {
   const sections = [
     `# Benchmarks
 
-<!-- Written by bench/report.ts from the results of a run: not to be edited. -->
+<!-- Written by bench/report/report.ts from the results of a run: not to be edited. -->
 
 How long it takes from a push to an image with three tags in the registry and a commit status, and what the
 server needs meanwhile. Measured on ${date.slice(0, 10)}; all that is in one table, in one run.`,

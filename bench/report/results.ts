@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
-import type { BurstResult } from './burst.ts'
-import type { CacheExportResult } from './cache-export.ts'
-import type { CliResult } from './cli.ts'
-import type { FlowResults } from './flows.ts'
-import type { LimitResult } from './limit.ts'
-import type { MemoryResult } from './memory.ts'
-import { run } from './support/run.ts'
+import type { BurstResult } from '../burst.ts'
+import type { CacheExportResult } from '../cache-export.ts'
+import type { CliResult } from '../cli.ts'
+import type { FlowResults } from '../flows.ts'
+import type { LimitResult } from '../limit.ts'
+import type { MemoryResult } from '../memory.ts'
+import { run } from '../support/run.ts'
 
 /** All that a run of the benchmark found out, as in its JSON file. Parts that were left out are missing. */
 export interface Results {

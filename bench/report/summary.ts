@@ -1,5 +1,5 @@
-import { type FlowResults, isOurs, type Outcome } from './flows.ts'
-import { SCENARIOS, type Scenario } from './scenarios.ts'
+import { type FlowResults, isOurs, type Outcome } from '../flows.ts'
+import { SCENARIOS, type Scenario } from '../scenarios.ts'
 import { percentile, type Spread, spread } from './stats.ts'
 
 /** What one contender did in one scenario. */

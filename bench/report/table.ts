@@ -1,4 +1,4 @@
-import { type FlowResults, isOurs } from './flows.ts'
+import { type FlowResults, isOurs } from '../flows.ts'
 import { cellText, rowsOf, short, splitOf } from './summary.ts'
 
 /** The flows as lines for a terminal: seconds, ratios, and where Conveyor's time went. */

@@ -1,13 +1,13 @@
 import { SQSClient, type SQSClientConfig } from '@aws-sdk/client-sqs'
+import { Postgres } from '../../src/lib/db/postgres.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
-import { postgresLogStore } from '../../src/lib/logs/postgres-log-store.ts'
-import { Postgres } from '../../src/lib/postgres.ts'
-import { postgresQueue } from '../../src/lib/queue/postgres-queue.ts'
+import { postgresLogStore } from '../../src/lib/logs/postgres/log-store.ts'
+import { postgresQueue } from '../../src/lib/queue/postgres/queue.ts'
 import type { Queue } from '../../src/lib/queue/queue.ts'
-import { sqsQueue } from '../../src/lib/queue/sqs-queue.ts'
+import { sqsQueue } from '../../src/lib/queue/sqs/queue.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { postgresBuildStore } from '../../src/lib/store/postgres.ts'
-import type { AwsClientConfig } from '../../test/support/aws.ts'
+import type { AwsClientConfig } from '../../test/support/aws/aws.ts'
 import { logsElsewhere } from './parts.ts'
 
 /** Where a process finds what it shares with the others. */

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { NO_SETTINGS } from '../../src/lib/build/recipe.ts'
-import type { BuildParts } from '../../src/lib/build/run-build.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
-import { NO_LOG } from '../../src/lib/no-log.ts'
+import { NO_LOG } from '../../src/lib/logs/no-log.ts'
+import { NO_SETTINGS } from '../../src/lib/pipeline/recipe.ts'
+import type { BuildParts } from '../../src/lib/pipeline/run-build.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
-import { memoryContext } from '../../test/support/memory-context.ts'
+import { memoryContext } from '../../test/support/context/memory-context.ts'
 import { holdOf } from './mix.ts'
 
 /** A log is this much in so many pieces, spread over the build. */

@@ -1,8 +1,8 @@
 import { createReadStream } from 'node:fs'
 import { access, cp, mkdtemp, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { docker, startPrivateEngine } from '../../test/support/engine.ts'
-import { startRegistry } from '../../test/support/registry.ts'
+import { docker, startPrivateEngine } from '../../test/support/engines/engine.ts'
+import { startRegistry } from '../../test/support/registry/registry.ts'
 import { run, say } from './run.ts'
 
 /** Name of the base image in the registry, without its host. */

@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises'
-import type { PrivateEngine } from '../../test/support/engine.ts'
+import type { PrivateEngine } from '../../test/support/engines/engine.ts'
 import { type ConveyorServer, startConveyor } from '../../test/support/processes.ts'
 import { GITHUB_SECRET, GITHUB_TOKEN, type World } from './world.ts'
 

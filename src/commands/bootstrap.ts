@@ -1,7 +1,7 @@
 import { isAbsolute, join } from 'node:path'
 import { Flags } from '@oclif/core'
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { ConveyorError } from '../lib/errors.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { ConveyorError } from '../lib/core/errors.ts'
 
 const STATES = { made: 'made', changed: 'changed', there: 'there already', missing: 'MISSING' }
 

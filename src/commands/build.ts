@@ -1,10 +1,10 @@
 import { Args, Flags } from '@oclif/core'
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { hasPassword } from '../lib/config-values.ts'
-import { BUILD_OPTIONS, type OptionName } from '../lib/options.ts'
-import { proxiesOf } from '../lib/proxies.ts'
-import { secretInFile } from '../lib/secret-files.ts'
-import { outliveReaders, printResult } from '../lib/standard-streams.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { outliveReaders, printResult } from '../lib/cli/standard-streams.ts'
+import { BUILD_OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { secretInFile } from '../lib/config/secret-files.ts'
+import { hasPassword } from '../lib/config/values.ts'
+import { proxiesOf } from '../lib/net/proxies.ts'
 
 const LOCAL: OptionName[] = [
   'github.token',
@@ -77,7 +77,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
       flags.auth || secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
     // Nobody else ends what runs here.
     if (flags.local) outliveReaders()
-    const { buildCommand } = await import('../lib/build-command.ts')
+    const { buildCommand } = await import('../lib/cli/build-command.ts')
     const options = {
       ...flags,
       auth: flags.local ? undefined : given(),

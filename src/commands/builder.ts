@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { BUILD_OPTIONS } from '../lib/options.ts'
-import { outliveReaders } from '../lib/standard-streams.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { outliveReaders } from '../lib/cli/standard-streams.ts'
+import { BUILD_OPTIONS } from '../lib/config/options.ts'
 
 export default class Builder extends ConveyorCommand {
   static override hidden = true
@@ -51,7 +51,7 @@ The log goes to stdout. Exit codes are those of conveyor build.`
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Builder)
     outliveReaders()
-    const { builderCommand } = await import('../lib/builder-command.ts')
+    const { builderCommand } = await import('../lib/cli/builder-command.ts')
     const { repository, sha, branch, cache } = flags
     const options = {
       repository,

@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { OPTIONS, type OptionName } from '../lib/options.ts'
-import { printResult } from '../lib/standard-streams.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { printResult } from '../lib/cli/standard-streams.ts'
+import { OPTIONS, type OptionName } from '../lib/config/options.ts'
 
 export default class Doctor extends ConveyorCommand {
   static override description =
@@ -23,7 +23,7 @@ Exit codes: 0 nothing is broken; 1 something is; 2 the options cannot be right.`
     const { flags, raw } = await this.parse(Doctor)
     this.hideArguments()
     const config = this.readConfig(flags, raw)
-    const { doctor } = await import('../lib/doctor.ts')
+    const { doctor } = await import('../lib/doctor/doctor.ts')
     const { output, exitCode } = await doctor(config, { json: flags.json })
     await printResult(output)
     this.exit(exitCode)

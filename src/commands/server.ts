@@ -1,7 +1,7 @@
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { untilShutDown } from '../lib/lifecycle.ts'
-import { OPTIONS, type OptionName } from '../lib/options.ts'
-import { outliveReaders } from '../lib/standard-streams.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { outliveReaders } from '../lib/cli/standard-streams.ts'
+import { OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { untilShutDown } from '../lib/util/lifecycle.ts'
 
 export default class Server extends ConveyorCommand {
   static override description =
@@ -17,7 +17,7 @@ export default class Server extends ConveyorCommand {
     this.hideArguments()
     outliveReaders()
     const config = this.readConfig(flags, raw)
-    const { serve } = await import('../lib/serve.ts')
+    const { serve } = await import('../lib/app/serve.ts')
     await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }
 }

@@ -1,7 +1,7 @@
-import { ConveyorCommand, configFlags } from '../lib/base-command.ts'
-import { untilShutDown } from '../lib/lifecycle.ts'
-import { OPTIONS, type OptionName } from '../lib/options.ts'
-import { outliveReaders } from '../lib/standard-streams.ts'
+import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { outliveReaders } from '../lib/cli/standard-streams.ts'
+import { OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { untilShutDown } from '../lib/util/lifecycle.ts'
 
 const SERVER_ONLY = ['port', 'host', 'auth', 'allowed-hosts', 'allow', 'github.secret'] as const
 
@@ -23,7 +23,7 @@ On SIGTERM it takes no more, and finishes what runs, within --drain; a second si
     this.hideArguments()
     outliveReaders()
     const config = this.readConfig(flags, raw)
-    const { runWorker } = await import('../lib/run-workers.ts')
+    const { runWorker } = await import('../lib/app/run-workers.ts')
     await runWorker(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
   }
 }

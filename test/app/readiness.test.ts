@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { readiness } from '../src/lib/readiness.ts'
+import { readiness } from '../../src/lib/app/readiness.ts'
 
 test('asks once for all who want to know at about the same time', async () => {
   let asked = 0

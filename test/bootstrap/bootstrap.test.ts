@@ -3,10 +3,10 @@ import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { settingsText } from '../src/lib/bootstrap/settings.ts'
-import { machines, stateOf } from './support/bootstrap.ts'
-import { engine } from './support/global-setup.ts'
-import { projectRoot } from './support/processes.ts'
+import { settingsText } from '../../src/lib/bootstrap/settings.ts'
+import { engine } from '../support/global-setup.ts'
+import { machines, stateOf } from '../support/images/bootstrap.ts'
+import { projectRoot } from '../support/processes.ts'
 
 const run = promisify(execFile)
 const { path, data, bootstrap, file, modeOf, inside } = machines()

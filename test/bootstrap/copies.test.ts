@@ -4,11 +4,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { GetObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startAws, type TestAws } from './support/aws.ts'
-import { BUSYBOX_IMAGE } from './support/base-images.ts'
-import { machines, stateOf } from './support/bootstrap.ts'
-import { engine } from './support/global-setup.ts'
-import { startS3Front } from './support/s3-front.ts'
+import { startAws, type TestAws } from '../support/aws/aws.ts'
+import { startS3Front } from '../support/aws/s3-front.ts'
+import { engine } from '../support/global-setup.ts'
+import { BUSYBOX_IMAGE } from '../support/images/base-images.ts'
+import { machines, stateOf } from '../support/images/bootstrap.ts'
 
 /** What `conveyor bootstrap` copies: docker's logins into the data container, the ssh key into a bucket. */
 

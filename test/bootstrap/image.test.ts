@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { BUSYBOX_IMAGE } from './support/base-images.ts'
-import { machines, stateOf } from './support/bootstrap.ts'
-import { conveyorImageArguments } from './support/conveyor-image.ts'
-import { startGitServer } from './support/git-server.ts'
-import { engine } from './support/global-setup.ts'
-import { runConveyor, startConveyor } from './support/processes.ts'
-import { startRegistry } from './support/registry.ts'
+import { startGitServer } from '../support/git/server.ts'
+import { engine } from '../support/global-setup.ts'
+import { BUSYBOX_IMAGE } from '../support/images/base-images.ts'
+import { machines, stateOf } from '../support/images/bootstrap.ts'
+import { conveyorImageArguments } from '../support/images/conveyor-image.ts'
+import { runConveyor, startConveyor } from '../support/processes.ts'
+import { startRegistry } from '../support/registry/registry.ts'
 
 /** The builder image that `conveyor bootstrap` makes, from dist and node_modules as they are here. */
 

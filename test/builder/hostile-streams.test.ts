@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { buildError } from '../src/lib/builder/build-errors.ts'
-import { demultiplex } from '../src/lib/builder/container-logs.ts'
-import { jsonLines } from '../src/lib/builder/json-lines.ts'
-import { longestTurn } from './support/longest-turn.ts'
+import { buildError } from '../../src/lib/builder/build-errors.ts'
+import { demultiplex } from '../../src/lib/docker/container-logs.ts'
+import { jsonLines } from '../../src/lib/docker/json-lines.ts'
+import { longestTurn } from '../support/longest-turn.ts'
 
 /** What engines and BuildKits do not send: it is told as theirs, and costs little. The fuzz has found these. */
 

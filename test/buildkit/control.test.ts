@@ -11,24 +11,24 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { engineEndpoint } from '../src/lib/buildkit/engine-endpoint.ts'
-import { FileTimes } from '../src/lib/buildkit/file-times.ts'
+import { engineEndpoint } from '../../src/lib/buildkit/engine-endpoint.ts'
 import {
   ControlService,
   type ListWorkersRequest,
   type ListWorkersResponse,
-} from '../src/lib/buildkit/gen/control.ts'
-import type { StatusResponse } from '../src/lib/buildkit/gen/status.ts'
-import { GrpcCode, GrpcConnection, GrpcError } from '../src/lib/buildkit/grpc.ts'
-import { hasBuilt } from '../src/lib/buildkit/history.ts'
-import { Progress } from '../src/lib/buildkit/progress.ts'
-import { openSession } from '../src/lib/buildkit/session.ts'
-import { EMPTY_SOLVE, solve } from '../src/lib/buildkit/solve.ts'
-import { listWorkers } from '../src/lib/buildkit/workers.ts'
-import { fresh, NOBODY } from './builder.contract.ts'
-import { engine } from './support/global-setup.ts'
-import { memoryContext } from './support/memory-context.ts'
-import { tempDir } from './support/temp.ts'
+} from '../../src/lib/buildkit/gen/control.ts'
+import type { StatusResponse } from '../../src/lib/buildkit/gen/status.ts'
+import { GrpcCode, GrpcConnection, GrpcError } from '../../src/lib/buildkit/grpc.ts'
+import { hasBuilt } from '../../src/lib/buildkit/history.ts'
+import { Progress } from '../../src/lib/buildkit/progress.ts'
+import { FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
+import { openSession } from '../../src/lib/buildkit/session/session.ts'
+import { EMPTY_SOLVE, solve } from '../../src/lib/buildkit/solve.ts'
+import { listWorkers } from '../../src/lib/buildkit/workers.ts'
+import { fresh, NOBODY } from '../builder/builder.contract.ts'
+import { memoryContext } from '../support/context/memory-context.ts'
+import { engine } from '../support/global-setup.ts'
+import { tempDir } from '../support/temp.ts'
 
 const worker = (ID: string) => ({ ID, Labels: {}, platforms: [], GCPolicy: [], BuildkitVersion: undefined })
 const NEVER = new AbortController().signal

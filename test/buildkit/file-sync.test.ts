@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { encodePacket } from '../src/lib/buildkit/file-sync.ts'
-import { Packet, Packet_PacketType } from '../src/lib/buildkit/gen/filesync.ts'
+import { Packet, Packet_PacketType } from '../../src/lib/buildkit/gen/filesync.ts'
+import { encodePacket } from '../../src/lib/buildkit/session/file-sync.ts'
 
 const { PACKET_DATA, PACKET_FIN } = Packet_PacketType
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { FileTimes } from '../src/lib/buildkit/file-times.ts'
-import { memoryContext } from './support/memory-context.ts'
+import { FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
+import { memoryContext } from '../support/context/memory-context.ts'
 
 const context = (files: Record<string, string>) => memoryContext({ Dockerfile: '', ...files })
 

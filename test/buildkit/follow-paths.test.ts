@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { selectEntries } from '../src/lib/buildkit/follow-paths.ts'
-import type { ContextEntry } from '../src/lib/source/source.ts'
-import { longestTurn } from './support/longest-turn.ts'
-import { memoryContext } from './support/memory-context.ts'
+import { selectEntries } from '../../src/lib/buildkit/session/follow-paths.ts'
+import type { ContextEntry } from '../../src/lib/source/source.ts'
+import { memoryContext } from '../support/context/memory-context.ts'
+import { longestTurn } from '../support/longest-turn.ts'
 
 const FILES = {
   Dockerfile: '',

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import type { StatusResponse, Vertex } from '../src/lib/buildkit/gen/status.ts'
-import { Progress } from '../src/lib/buildkit/progress.ts'
-import { longestTurn } from './support/longest-turn.ts'
+import type { StatusResponse, Vertex } from '../../src/lib/buildkit/gen/status.ts'
+import { Progress } from '../../src/lib/buildkit/progress.ts'
+import { longestTurn } from '../support/longest-turn.ts'
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
 

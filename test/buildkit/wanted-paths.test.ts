@@ -1,7 +1,7 @@
 import { Metadata } from '@grpc/grpc-js'
 import { expect, test } from 'vitest'
-import { wantedPaths } from '../src/lib/buildkit/wanted-paths.ts'
-import { memoryContext } from './support/memory-context.ts'
+import { wantedPaths } from '../../src/lib/buildkit/session/wanted-paths.ts'
+import { memoryContext } from '../support/context/memory-context.ts'
 
 function wanted(headers: Record<string, string>, files: string[] = ['a']): string[] | null {
   const metadata = Metadata.fromHttp2Headers(headers)

@@ -5,12 +5,12 @@ import type { AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { type Gate, startGate } from './support/gates.ts'
-import type { Files, GitRepository } from './support/git-repository.ts'
-import { type ConveyorServer, freePort, runConveyor, spawnConveyor } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
-import { buildLog, complaints, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { type Gate, startGate } from '../support/gates.ts'
+import type { Files, GitRepository } from '../support/git/repository.ts'
+import { type ConveyorServer, freePort, runConveyor, spawnConveyor } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { buildLog, complaints, startWorld, type World } from '../support/world.ts'
 
 /** `conveyor build` as scripts and people use it: stdout, stderr, exit codes. */
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startGate } from './support/gates.ts'
-import { basicEnv, type ConveyorServer, projectRoot, start } from './support/processes.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import { startGate } from '../support/gates.ts'
+import { basicEnv, type ConveyorServer, projectRoot, start } from '../support/processes.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** The commands where their output goes elsewhere than to a terminal, in a real shell. */
 

@@ -1,8 +1,8 @@
 import type { RequestListener } from 'node:http'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type FollowOptions, followBuild, parseTarget, requestOnly } from '../src/lib/client.ts'
-import { cuttingProxy, stranger } from './support/bad-networks.ts'
-import { IMAGE, sha, startTestServer, type TestServer, until } from './support/test-server.ts'
+import { type FollowOptions, followBuild, parseTarget, requestOnly } from '../../src/lib/client/client.ts'
+import { cuttingProxy, stranger } from '../support/network/bad-networks.ts'
+import { IMAGE, sha, startTestServer, type TestServer, until } from '../support/test-server.ts'
 
 describe('parseTarget', () => {
   it.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { readEvents } from '../src/lib/client-connection.ts'
+import { readEvents } from '../../src/lib/client/connection.ts'
 
 describe('readEvents', () => {
   const text =

@@ -1,8 +1,8 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { readBuildSecrets } from '../src/lib/build-secrets.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
+import { readBuildSecrets } from '../../src/lib/config/build-secrets.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 
 let dir: TempDir
 beforeEach(async () => {

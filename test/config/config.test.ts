@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { NO_SETTINGS } from '../src/lib/build/recipe.ts'
-import { cacheGroupOf, settingsFor } from '../src/lib/build-options.ts'
-import { parseConfig, secretsOf } from '../src/lib/config.ts'
-import { OPTIONS } from '../src/lib/options.ts'
+import { cacheGroupOf, settingsFor } from '../../src/lib/config/build-options.ts'
+import { parseConfig, secretsOf } from '../../src/lib/config/config.ts'
+import { OPTIONS } from '../../src/lib/config/options.ts'
+import { NO_SETTINGS } from '../../src/lib/pipeline/recipe.ts'
 
 describe('parseConfig', () => {
   test('has the documented defaults', () => {

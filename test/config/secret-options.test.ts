@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { parseConfig } from '../src/lib/config.ts'
-import { SECRET_OPTIONS, withSecretFiles } from '../src/lib/secret-files.ts'
-import { basicEnv, runConveyor } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
-import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET } from './support/world.ts'
+import { parseConfig } from '../../src/lib/config/config.ts'
+import { SECRET_OPTIONS, withSecretFiles } from '../../src/lib/config/secret-files.ts'
+import { basicEnv, runConveyor } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET } from '../support/world.ts'
 
 /** How secrets come to the program: files, variables and flags. */
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { Progress } from '../src/lib/buildkit/progress.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import { linesTo, oneLine } from '../src/lib/one-line.ts'
-import { asText } from '../src/lib/server/formats.ts'
+import { Progress } from '../../src/lib/buildkit/progress.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { linesTo, oneLine } from '../../src/lib/core/one-line.ts'
+import { asText } from '../../src/lib/server/formats.ts'
 
 /** Characters that would end a line, or change how it is shown, with what is left of them. */
 const ODD: [string, string][] = [

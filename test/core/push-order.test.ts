@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import type { Ref } from '../src/lib/build/build.ts'
-import { compare, compareByArrival, compareByChain, leads, type Push } from '../src/lib/build/push-order.ts'
-import { settleBy } from '../src/lib/build/settle.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import type { History } from '../src/lib/source/source.ts'
+import type { Ref } from '../../src/lib/core/build.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { compare, compareByArrival, compareByChain, leads, type Push } from '../../src/lib/core/push-order.ts'
+import { settleBy } from '../../src/lib/pipeline/settle.ts'
+import type { History } from '../../src/lib/source/source.ts'
 
 const MAIN: Ref = { kind: 'branch', name: 'main' }
 const DEV: Ref = { kind: 'branch', name: 'dev' }

@@ -3,12 +3,12 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { parseConfig, secretsOf } from '../src/lib/config.ts'
-import { Postgres } from '../src/lib/postgres.ts'
-import { makeCertificates } from './support/certificates.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import { runConveyor } from './support/processes.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
+import { parseConfig, secretsOf } from '../../src/lib/config/config.ts'
+import { Postgres } from '../../src/lib/db/postgres.ts'
+import { makeCertificates } from '../support/network/certificates.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { runConveyor } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 
 /** The URL of a database as people write it, and what is said when nobody can be reached at it. */
 

@@ -1,11 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { Postgres } from '../src/lib/postgres.ts'
-import { postgresQueue } from '../src/lib/queue/postgres-queue.ts'
-import { postgresBuildStore } from '../src/lib/store/postgres.ts'
-import { push } from './build-store/subject.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
+import { Postgres } from '../../src/lib/db/postgres.ts'
+import { postgresQueue } from '../../src/lib/queue/postgres/queue.ts'
+import { postgresBuildStore } from '../../src/lib/store/postgres.ts'
+import { push } from '../store/contract/subject.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 
 let postgres: TestPostgres
 let url: string

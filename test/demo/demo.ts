@@ -2,8 +2,8 @@
 // server as you would run it); only GitHub's API is played by a double, which lives on this machine.
 // The demo checks what it shows: it ends with status 1 as soon as something is not as it says.
 import assert from 'node:assert/strict'
-import { NODE_IMAGE } from '../support/base-images.ts'
-import type { Files } from '../support/git-repository.ts'
+import type { Files } from '../support/git/repository.ts'
+import { NODE_IMAGE } from '../support/images/base-images.ts'
 import { lastLines, runConveyor } from '../support/processes.ts'
 import { type PushResult, push } from './push.ts'
 import { runImage } from './run-image.ts'

@@ -1,8 +1,8 @@
 import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import type { ReadableStream } from 'node:stream/web'
-import type { RecordedStatus } from '../support/github-double.ts'
-import { pushPayload, sendWebhook } from '../support/github-push.ts'
+import type { RecordedStatus } from '../support/github/double.ts'
+import { pushPayload, sendWebhook } from '../support/github/push.ts'
 import { lastLines } from '../support/processes.ts'
 import type { Surroundings } from './surroundings.ts'
 

@@ -1,7 +1,7 @@
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import type Docker from 'dockerode'
-import { pulled } from '../support/pulled.ts'
+import { pulled } from '../support/images/pulled.ts'
 
 /**
  * Runs an image as a service, in a container without any network, and asks it from inside.

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
-import { histories } from './histories.ts'
-import type { History } from './model.ts'
+import { histories } from './generate/histories.ts'
+import type { History } from './generate/model.ts'
 import { type Run, runHistory } from './run.ts'
 import type { Surroundings } from './surroundings.ts'
 

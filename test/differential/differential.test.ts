@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { checkHistory } from './check.ts'
-import { EXAMPLES } from './examples.ts'
+import { EXAMPLES } from './generate/examples.ts'
 import { runHistory } from './run.ts'
 import { script } from './script.ts'
 import { BUILDERS, type Surroundings, surround } from './surroundings.ts'

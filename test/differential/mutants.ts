@@ -14,10 +14,10 @@ export interface Mutant {
   changes: { file: string; from: string; to: string }[]
 }
 
-const TIMES = 'buildkit/file-times.ts'
-const PATHS = 'buildkit/follow-paths.ts'
-const WANTED = 'buildkit/wanted-paths.ts'
-const SYNC = 'buildkit/file-sync.ts'
+const TIMES = 'buildkit/session/file-times.ts'
+const PATHS = 'buildkit/session/follow-paths.ts'
+const WANTED = 'buildkit/session/wanted-paths.ts'
+const SYNC = 'buildkit/session/file-sync.ts'
 const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
 const COMPILED = '    const glob = compileGlob(pattern)\n'
 /** Matches by what `expression` makes of `pattern`, `path` and what is right, `matches`. */
@@ -65,7 +65,7 @@ export const MUTANTS: readonly Mutant[] = [
     fault: 'a base image that has moved does not make files new',
     changes: [
       {
-        file: 'build/sync-basis.ts',
+        file: 'pipeline/cache/sync-basis.ts',
         from: 'settingsKey(settings), digests])',
         to: 'settingsKey(settings), digests.length])',
       },

@@ -4,9 +4,9 @@ import { connect, createServer, type Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
-import { docker, type Engine } from '../support/engine.ts'
+import { docker, type Engine } from '../support/engines/engine.ts'
 import { freePort, projectRoot } from '../support/processes.ts'
-import { type Image, registryImage, savedImage } from './image.ts'
+import { type Image, registryImage, savedImage } from './image/image.ts'
 
 /** How a build by the reference ended. */
 export type ReferenceOutcome = { image: Image } | { error: string } | typeof UNABLE

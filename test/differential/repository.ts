@@ -1,8 +1,8 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createGitRepository, type FileContent, gitEnv } from '../support/git-repository.ts'
+import { createGitRepository, type FileContent, gitEnv } from '../support/git/repository.ts'
 import { start } from '../support/processes.ts'
-import { BASE, type Bytes, type Entry, RUN, same, type Tree, toBuffer } from './model.ts'
+import { BASE, type Bytes, type Entry, RUN, same, type Tree, toBuffer } from './generate/model.ts'
 
 /** A bare repository that a history is written into, commit by commit. */
 export interface TestRepository {

@@ -7,7 +7,7 @@ import {
   type History,
   RUN,
   same,
-} from './model.ts'
+} from './generate/model.ts'
 
 /**
  * A shell script that makes the commits of a history in a new repository, and builds each from a fresh checkout

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Build } from '../../src/lib/build/build.ts'
+import type { Build } from '../../src/lib/core/build.ts'
 import { projectRoot } from '../support/processes.ts'
-import { type Image, registryImage } from './image.ts'
+import { type Image, registryImage } from './image/image.ts'
 
 /** How a build by Conveyor ended. */
 export interface SubjectOutcome {
@@ -37,25 +37,25 @@ export interface SubjectOptions {
   timeoutMs: number
 }
 
-type Setup = typeof import('../../src/lib/setup.ts')
-type ConfigModule = typeof import('../../src/lib/config.ts')
-type Work = typeof import('../../src/lib/worker.ts')
-type Request = typeof import('../../src/lib/build/request-build.ts')
-type Lifecycle = typeof import('../../src/lib/lifecycle.ts')
-type Statuses = typeof import('../../src/lib/build/report-status.ts')
-type Warm = typeof import('../../src/lib/build/warm.ts')
+type Setup = typeof import('../../src/lib/app/setup.ts')
+type ConfigModule = typeof import('../../src/lib/config/config.ts')
+type Work = typeof import('../../src/lib/pipeline/worker.ts')
+type Request = typeof import('../../src/lib/pipeline/accept.ts')
+type Lifecycle = typeof import('../../src/lib/util/lifecycle.ts')
+type Statuses = typeof import('../../src/lib/pipeline/status-reporter.ts')
+type Warm = typeof import('../../src/lib/pipeline/cache/warm.ts')
 
 /** Everything of Conveyor that is used here, from one `src`. */
 async function load(src: string) {
   const from = async <T>(file: string) => (await import(pathToFileURL(join(src, 'lib', file)).href)) as T
   const [setup, config, worker, request, lifecycle, statuses, warm] = await Promise.all([
-    from<Setup>('setup.ts'),
-    from<ConfigModule>('config.ts'),
-    from<Work>('worker.ts'),
-    from<Request>('build/request-build.ts'),
-    from<Lifecycle>('lifecycle.ts'),
-    from<Statuses>('build/report-status.ts'),
-    from<Warm>('build/warm.ts'),
+    from<Setup>('app/setup.ts'),
+    from<ConfigModule>('config/config.ts'),
+    from<Work>('pipeline/worker.ts'),
+    from<Request>('pipeline/accept.ts'),
+    from<Lifecycle>('util/lifecycle.ts'),
+    from<Statuses>('pipeline/status-reporter.ts'),
+    from<Warm>('pipeline/cache/warm.ts'),
   ])
   return { ...setup, ...config, ...worker, ...request, ...lifecycle, ...statuses, ...warm }
 }

@@ -1,11 +1,11 @@
 import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { startBuildkitd } from '../support/buildkitd.ts'
-import { docker, type Engine, startPrivateEngine } from '../support/engine.ts'
-import { startRegistry } from '../support/registry.ts'
+import { startBuildkitd } from '../support/engines/buildkitd.ts'
+import { docker, type Engine, startPrivateEngine } from '../support/engines/engine.ts'
+import { startRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { startTrixieEngine } from '../support/trixie.ts'
-import { type BaseImages, publishBases } from './base-image.ts'
+import { type BaseImages, publishBases } from './generate/base-image.ts'
 import {
   buildctlEngineReference,
   buildctlReference,

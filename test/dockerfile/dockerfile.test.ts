@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { externalImages, readImages } from '../src/lib/dockerfile/external-images.ts'
-import { contextName, fullName, isImageName, splitDigest } from '../src/lib/dockerfile/image-names.ts'
-import { Refused } from '../src/lib/dockerfile/refused.ts'
-import { substitute, UNKNOWN } from '../src/lib/dockerfile/shell-word.ts'
+import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
+import { contextName, fullName, isImageName, splitDigest } from '../../src/lib/dockerfile/image-names.ts'
+import { Refused } from '../../src/lib/dockerfile/refused.ts'
+import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
 
-/** What test/dockerfile-engines.test.ts cannot ask of its engines: other versions, names of elsewhere, and limits. */
+/** What test/dockerfile/engines.test.ts cannot ask of its engines: other versions, names of elsewhere, and limits. */
 
 type Settings = Parameters<typeof readImages>[1]
 const NOTHING: Settings = { buildArgs: {}, target: null, contexts: {} }

@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { stripVTControlCharacters } from 'node:util'
 import { expect, test } from 'vitest'
-import { engine } from './support/global-setup.ts'
-import { basicEnv, projectRoot, type Running, start } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
+import { engine } from '../support/global-setup.ts'
+import { basicEnv, projectRoot, type Running, start } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 /** Starts `npm run demo` as a person would, in a process group of its own, with `folder` as /tmp. */
 const startDemo = (folder: string) =>

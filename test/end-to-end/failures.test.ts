@@ -1,11 +1,18 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { statusDescription } from '../src/lib/forge/github.ts'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { startGate } from './support/gates.ts'
-import type { Files } from './support/git-repository.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { buildLog, GITHUB_TOKEN, pushToEnd, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { statusDescription } from '../../src/lib/forge/github/github.ts'
+import { startGate } from '../support/gates.ts'
+import type { Files } from '../support/git/repository.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import {
+  buildLog,
+  GITHUB_TOKEN,
+  pushToEnd,
+  startWorld,
+  WEBHOOK_SECRET,
+  type World,
+} from '../support/world.ts'
 
 /** What people read when a push cannot become an image: in the log, the API and the commit status. */
 

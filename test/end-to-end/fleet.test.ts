@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, type ExpectStatic, expect, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { startAws, type TestAws } from './support/aws.ts'
-import { startFleet } from './support/fleet.ts'
-import { type RegistryFront, startRegistryFront } from './support/gates.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import { type ConveyorServer, spawnConveyor } from './support/processes.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { startAws, type TestAws } from '../support/aws/aws.ts'
+import { startFleet } from '../support/fleet.ts'
+import { type RegistryFront, startRegistryFront } from '../support/gates.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { type ConveyorServer, spawnConveyor } from '../support/processes.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** A server and two workers whose processes are killed again and again, and whose queue is away for a while. */
 

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, type ExpectStatic, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { startAws, type TestAws } from './support/aws.ts'
-import { startFleet } from './support/fleet.ts'
-import { type Gate, startGate } from './support/gates.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { startAws, type TestAws } from '../support/aws/aws.ts'
+import { startFleet } from '../support/fleet.ts'
+import { type Gate, startGate } from '../support/gates.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** Processes of one installation beside each other, of which some die: what each does to the builds of the others. */
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { engine } from './support/global-setup.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { pulled } from './support/pulled.ts'
-import { buildLog, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+import { engine } from '../support/global-setup.ts'
+import { pulled } from '../support/images/pulled.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { buildLog, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
 
 const DOCKERFILE =
   'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN cat /app/greeting > /out\nCMD ["cat", "/out"]\n'

@@ -1,11 +1,11 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
-import { type Gate, type RegistryFront, startGate, startRegistryFront } from './support/gates.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
+import { type Gate, type RegistryFront, startGate, startRegistryFront } from '../support/gates.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** The process is killed at every point of a build, and started again on the same data. */
 

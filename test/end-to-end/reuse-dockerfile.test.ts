@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { pushBase } from './builder.contract.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { MANIFEST_TYPES } from './support/pushed-image.ts'
-import { pushBlob } from './support/registry-doubles.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import { pushBase } from '../builder/builder.contract.ts'
+import { MANIFEST_TYPES } from '../support/images/pushed-image.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { pushBlob } from '../support/registry/doubles.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** What a Dockerfile says is read as BuildKit does it: an image that it takes has moved, or has not. */
 

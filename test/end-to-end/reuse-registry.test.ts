@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import { pushBase } from './builder.contract.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { frontOf, type HttpDouble } from './support/registry-doubles.ts'
-import { buildLog, type Push, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import { pushBase } from '../builder/builder.contract.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { frontOf, type HttpDouble } from '../support/registry/doubles.ts'
+import { buildLog, type Push, startWorld, type World } from '../support/world.ts'
 
 /** Every run of its last step gives another image, so that an image that is the same was not built again. */
 const dockerfile = (from: string) => `FROM ${from}\nCOPY . /app\nRUN date +%N > /now\n`

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { engine } from './support/global-setup.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { MANIFEST_TYPES } from './support/pushed-image.ts'
-import { tempDir } from './support/temp.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import { engine } from '../support/global-setup.ts'
+import { MANIFEST_TYPES } from '../support/images/pushed-image.ts'
+import type { ConveyorServer } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** Every run of its last step gives another image, so that an image that is the same was not built again. */
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN date +%N > /now\n'

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../src/lib/server/views.ts'
-import type { GitRepository } from './support/git-repository.ts'
-import { sendPush } from './support/github-push.ts'
-import { basicEnv, type ConveyorServer, start } from './support/processes.ts'
-import { buildLog, type Push, startWorld, type World } from './support/world.ts'
+import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { GitRepository } from '../support/git/repository.ts'
+import { sendPush } from '../support/github/push.ts'
+import { basicEnv, type ConveyorServer, start } from '../support/processes.ts'
+import { buildLog, type Push, startWorld, type World } from '../support/world.ts'
 
 /** Which commits docker tags point at, after pushes that come late, twice or by mistake. All parts are real. */
 

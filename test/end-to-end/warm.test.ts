@@ -1,10 +1,10 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { docker, type PrivateEngine, startPrivateEngine } from './support/engine.ts'
-import { engine } from './support/global-setup.ts'
-import { tempDir } from './support/temp.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import { docker, type PrivateEngine, startPrivateEngine } from '../support/engines/engine.ts'
+import { engine } from '../support/global-setup.ts'
+import { tempDir } from '../support/temp.ts'
+import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** A repository whose base image is in the registry, as a new machine has none of its own. */
 async function subject(world: World) {

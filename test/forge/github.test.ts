@@ -1,9 +1,9 @@
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ConveyorError } from '../src/lib/errors.ts'
-import type { CommitStatus } from '../src/lib/forge/forge.ts'
-import { type GitHubOptions, github, statusDescription } from '../src/lib/forge/github.ts'
-import { type FailureDetails, type GitHubDouble, startGitHubDouble } from './support/github-double.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import type { CommitStatus } from '../../src/lib/forge/forge.ts'
+import { type GitHubOptions, github, statusDescription } from '../../src/lib/forge/github/github.ts'
+import { type FailureDetails, type GitHubDouble, startGitHubDouble } from '../support/github/double.ts'
 
 const TOKEN = 'ghp_0123456789abcdefghijklmnopqrstuvwxyz'
 const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'

@@ -1,10 +1,10 @@
 import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { ConveyorError } from '../src/lib/errors.ts'
-import { parseWebhook, webhookBody } from '../src/lib/forge/github-webhook.ts'
-import { WebhookSignature } from '../src/lib/forge/webhook-signature.ts'
-import { type PushFacts, pushPayload, webhookExamples } from './support/github-push.ts'
-import { longestTurn } from './support/longest-turn.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
+import { WebhookSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { type PushFacts, pushPayload, webhookExamples } from '../support/github/push.ts'
+import { longestTurn } from '../support/longest-turn.ts'
 
 type Json = Record<string, unknown>
 

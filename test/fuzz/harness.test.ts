@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { Chance } from './chance.ts'
 import { isTooLittle, merged, type Reached } from './coverage.ts'
+import { Chance } from './generate/chance.ts'
 import { type Kind, plain, type Subject, type Trial } from './kind.ts'
 import { runKind } from './run.ts'
 

@@ -1,5 +1,5 @@
-import { ConveyorError } from '../../src/lib/errors.ts'
-import type { Chance } from './chance.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import type { Chance } from './generate/chance.ts'
 
 /** One input, and what is done with it. */
 export interface Trial {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { longestTurn } from '../support/longest-turn.ts'
-import { Chance } from './chance.ts'
+import { Chance } from './generate/chance.ts'
 import type { Kind, Subject, Trial } from './kind.ts'
 
 /** The longest that an input may hold the event loop, in milliseconds of computing. */

@@ -1,11 +1,11 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
-import { pushPayload } from '../support/github-push.ts'
+import { pushPayload } from '../support/github/push.ts'
 import { type ConveyorServer, startConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
+import type { WebhookInput } from './generate/webhook-bodies.ts'
 import { MOST_MEMORY, MOST_MS } from './run.ts'
-import type { WebhookInput } from './webhook-bodies.ts'
 
 const SECRET = 'the-secret-of-the-fuzz'
 

@@ -6,12 +6,12 @@ import {
   PutLogEventsCommand,
 } from '@aws-sdk/client-cloudwatch-logs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { CHUNK, cutChunk, decodeEvent, encodeEvent } from '../src/lib/logs/cloudwatch-log-events.ts'
-import { cloudwatchLogStore } from '../src/lib/logs/cloudwatch-log-store.ts'
-import type { LogStore, ReadLogOptions } from '../src/lib/logs/log-store.ts'
+import { CHUNK, cutChunk, decodeEvent, encodeEvent } from '../../src/lib/logs/cloudwatch/events.ts'
+import { cloudwatchLogStore } from '../../src/lib/logs/cloudwatch/log-store.ts'
+import type { LogStore, ReadLogOptions } from '../../src/lib/logs/log-store.ts'
+import { startCloudwatch, type TestCloudwatch } from '../support/aws/cloudwatch-double.ts'
+import { projectRoot } from '../support/processes.ts'
 import { logStoreContract } from './log-store.contract.ts'
-import { startCloudwatch, type TestCloudwatch } from './support/cloudwatch-double.ts'
-import { projectRoot } from './support/processes.ts'
 
 let cloudwatch: TestCloudwatch
 beforeAll(async () => {
@@ -23,7 +23,7 @@ logStoreContract('cloudwatchLogStore', async () => {
   const options = { group: await cloudwatch.group(), clientConfig: cloudwatch.clientConfig }
   return {
     open: async () => cloudwatchLogStore(options),
-    script: `import { cloudwatchLogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/cloudwatch-log-store.ts`)}
+    script: `import { cloudwatchLogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/cloudwatch/log-store.ts`)}
       const store = cloudwatchLogStore(${JSON.stringify(options)})`,
     dispose: async () => {},
   }

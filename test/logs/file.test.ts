@@ -3,12 +3,12 @@ import { readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/pro
 import { join } from 'node:path'
 import { PassThrough, Writable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { fileLogStore } from '../src/lib/logs/file-log-store.ts'
-import type { LogStore } from '../src/lib/logs/log-store.ts'
-import { stdoutLogStore } from '../src/lib/logs/stdout-log-store.ts'
+import { fileLogStore } from '../../src/lib/logs/file.ts'
+import type { LogStore } from '../../src/lib/logs/log-store.ts'
+import { stdoutLogStore } from '../../src/lib/logs/stdout.ts'
+import { projectRoot, start } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 import { logStoreContract } from './log-store.contract.ts'
-import { projectRoot, start } from './support/processes.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
 
 const moduleOf = (name: string) => JSON.stringify(`${projectRoot}src/lib/logs/${name}.ts`)
 

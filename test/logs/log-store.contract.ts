@@ -2,8 +2,8 @@ import { createHash, randomUUID } from 'node:crypto'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import type { LogStore, ReadLogOptions } from '../src/lib/logs/log-store.ts'
-import { type Running, start } from './support/processes.ts'
+import type { LogStore, ReadLogOptions } from '../../src/lib/logs/log-store.ts'
+import { type Running, start } from '../support/processes.ts'
 
 /** How a contract test gets at a kind of store. */
 export interface LogStoreUnderTest {

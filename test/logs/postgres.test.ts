@@ -1,12 +1,12 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { LogStore, ReadLogOptions } from '../src/lib/logs/log-store.ts'
-import { postgresLogStore } from '../src/lib/logs/postgres-log-store.ts'
-import { Postgres } from '../src/lib/postgres.ts'
+import { Postgres } from '../../src/lib/db/postgres.ts'
+import type { LogStore, ReadLogOptions } from '../../src/lib/logs/log-store.ts'
+import { postgresLogStore } from '../../src/lib/logs/postgres/log-store.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { projectRoot } from '../support/processes.ts'
 import { logStoreContract } from './log-store.contract.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import { projectRoot } from './support/processes.ts'
 
 let postgres: TestPostgres
 beforeAll(async () => {
@@ -18,7 +18,7 @@ logStoreContract('postgresLogStore', async () => {
   const url = await postgres.database()
   return {
     open: () => postgresLogStore({ url }),
-    script: `import { postgresLogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/postgres-log-store.ts`)}
+    script: `import { postgresLogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/postgres/log-store.ts`)}
       const store = await postgresLogStore({ url: ${JSON.stringify(url)} })`,
     dispose: async () => {},
   }

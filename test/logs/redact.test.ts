@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { LogWriter } from '../src/lib/logs/log-store.ts'
-import { Redactor } from '../src/lib/logs/redact.ts'
+import type { LogWriter } from '../../src/lib/logs/log-store.ts'
+import { Redactor } from '../../src/lib/logs/redact.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 

@@ -7,13 +7,13 @@ import {
   paginateListObjectsV2,
 } from '@aws-sdk/client-s3'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
-import type { LogStore, ReadLogOptions } from '../src/lib/logs/log-store.ts'
-import { layoutOf, leftovers, rangesOf } from '../src/lib/logs/s3-log-layout.ts'
-import { s3LogStore } from '../src/lib/logs/s3-log-store.ts'
+import type { LogStore, ReadLogOptions } from '../../src/lib/logs/log-store.ts'
+import { layoutOf, leftovers, rangesOf } from '../../src/lib/logs/s3/layout.ts'
+import { s3LogStore } from '../../src/lib/logs/s3/log-store.ts'
+import { startAws, type TestAws } from '../support/aws/aws.ts'
+import { type S3Front, startS3Front } from '../support/aws/s3-front.ts'
+import { projectRoot } from '../support/processes.ts'
 import { logStoreContract } from './log-store.contract.ts'
-import { startAws, type TestAws } from './support/aws.ts'
-import { projectRoot } from './support/processes.ts'
-import { type S3Front, startS3Front } from './support/s3-front.ts'
 
 const MiB = 1024 * 1024
 
@@ -27,7 +27,7 @@ logStoreContract('s3LogStore', async () => {
   const options = { bucket: await aws.bucket(), prefix: 'ci', clientConfig: aws.clientConfig }
   return {
     open: async () => s3LogStore(options),
-    script: `import { s3LogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/s3-log-store.ts`)}
+    script: `import { s3LogStore } from ${JSON.stringify(`${projectRoot}src/lib/logs/s3/log-store.ts`)}
       const store = s3LogStore(${JSON.stringify(options)})`,
     dispose: async () => {},
   }

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { github } from '../src/lib/forge/github.ts'
-import { gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import { type Certificates, makeCertificates } from './support/certificates.ts'
-import { type GitServer, startGitServer } from './support/git-server.ts'
-import { startGitHubDouble } from './support/github-double.ts'
-import { basicEnv, runConveyor } from './support/processes.ts'
-import { startTls } from './support/proxy.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
-import { sha, startTestServer } from './support/test-server.ts'
+import { github } from '../../src/lib/forge/github/github.ts'
+import { gitMirrors } from '../../src/lib/source/mirrors.ts'
+import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { startGitHubDouble } from '../support/github/double.ts'
+import { type Certificates, makeCertificates } from '../support/network/certificates.ts'
+import { startTls } from '../support/network/proxy.ts'
+import { basicEnv, runConveyor } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
+import { sha, startTestServer } from '../support/test-server.ts'
 
 /** Servers whose certificates are signed by an authority of their own, as in many companies. */
 

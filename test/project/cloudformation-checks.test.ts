@@ -1,10 +1,10 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are variables of Fn::Sub
 
 import { describe, expect, test } from 'vitest'
-import { problemsOf, ownTemplate as template, WILDCARDS } from './support/cloudformation/checks.ts'
-import { checkGrants } from './support/cloudformation/security.ts'
-import type { Template } from './support/cloudformation/template.ts'
-import { unitProblems } from './support/cloudformation/user-data.ts'
+import { problemsOf, ownTemplate as template, WILDCARDS } from '../support/aws/cloudformation/checks.ts'
+import { checkGrants } from '../support/aws/cloudformation/security.ts'
+import type { Template } from '../support/aws/cloudformation/template.ts'
+import { unitProblems } from '../support/aws/cloudformation/user-data.ts'
 
 describe('the checks of cloudformation.json refuse', () => {
   type Change = (one: Template, properties: (id: string) => Record<string, never>) => void

@@ -4,14 +4,18 @@ import { readFileSync } from 'node:fs'
 import { access, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { parseConfig } from '../src/lib/config.ts'
-import { OPTIONS, type OptionName } from '../src/lib/options.ts'
-import { problemsOf, ownTemplate as template, templateText as text } from './support/cloudformation/checks.ts'
-import { grants } from './support/cloudformation/security.ts'
-import { isObject, walk } from './support/cloudformation/template.ts'
-import { filesOf, render, unitProblems, variablesOf } from './support/cloudformation/user-data.ts'
-import { projectRoot, start } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
+import { parseConfig } from '../../src/lib/config/config.ts'
+import { OPTIONS, type OptionName } from '../../src/lib/config/options.ts'
+import {
+  problemsOf,
+  ownTemplate as template,
+  templateText as text,
+} from '../support/aws/cloudformation/checks.ts'
+import { grants } from '../support/aws/cloudformation/security.ts'
+import { isObject, walk } from '../support/aws/cloudformation/template.ts'
+import { filesOf, render, unitProblems, variablesOf } from '../support/aws/cloudformation/user-data.ts'
+import { projectRoot, start } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 describe('cloudformation.json', () => {
   test('has no problem that the checks below know', () => {
@@ -211,7 +215,9 @@ describe('user data', () => {
     const secrets = [...(files.get('/usr/local/sbin/conveyor-secrets') ?? '').matchAll(/"([A-Z_]+)=" \+/g)]
     const names = [...Object.keys(variables), ...secrets.map(([, name]) => name as string)]
     const flags = Object.entries(OPTIONS).map(([flag, { env }]) => [env, flag as OptionName] as const)
-    const own = readFileSync(`${projectRoot}src/lib/config.ts`, 'utf8').matchAll(/process\.env\.([A-Z_]+)/g)
+    const own = readFileSync(`${projectRoot}src/lib/config/config.ts`, 'utf8').matchAll(
+      /process\.env\.([A-Z_]+)/g,
+    )
     const others = [...[...own].map(([, name]) => name), 'AWS_REGION']
     const unknown = names.filter((name) => !others.includes(name) && !flags.some(([env]) => env === name))
     expect(unknown).toEqual([])

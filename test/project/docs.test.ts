@@ -1,11 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import Bootstrap from '../src/commands/bootstrap.ts'
-import Build from '../src/commands/build.ts'
-import Server from '../src/commands/server.ts'
-import Worker from '../src/commands/worker.ts'
-import { OPTIONS } from '../src/lib/options.ts'
-import { projectRoot } from './support/processes.ts'
+import Bootstrap from '../../src/commands/bootstrap.ts'
+import Build from '../../src/commands/build.ts'
+import Server from '../../src/commands/server.ts'
+import Worker from '../../src/commands/worker.ts'
+import { OPTIONS } from '../../src/lib/config/options.ts'
+import { projectRoot } from '../support/processes.ts'
 
 const COMMANDS = { bootstrap: Bootstrap, build: Build, server: Server, worker: Worker }
 const all = readdirSync(`${projectRoot}docs`).filter((name) => name.endsWith('.md'))

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { OPTIONS, type Option } from '../src/lib/options.ts'
+import { OPTIONS, type Option } from '../../src/lib/config/options.ts'
 
-const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 
 /** A row of the README's table of options. */
 function row(flag: string, option: Option): string {

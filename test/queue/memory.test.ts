@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events'
 import { afterEach, describe, expect, it } from 'vitest'
-import { memoryQueue } from '../src/lib/queue/memory-queue.ts'
-import type { Job, Queue } from '../src/lib/queue/queue.ts'
+import { memoryQueue } from '../../src/lib/queue/memory.ts'
+import type { Job, Queue } from '../../src/lib/queue/queue.ts'
 import { queueContract } from './queue.contract.ts'
 
 queueContract('memory', async (lease) => memoryQueue({ leaseSeconds: lease === 'short' ? 0.3 : 3600 }), {

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { Postgres } from '../src/lib/postgres.ts'
-import { type PostgresQueueOptions, postgresQueue } from '../src/lib/queue/postgres-queue.ts'
-import type { Job, Queue } from '../src/lib/queue/queue.ts'
+import { Postgres } from '../../src/lib/db/postgres.ts'
+import { type PostgresQueueOptions, postgresQueue } from '../../src/lib/queue/postgres/queue.ts'
+import type { Job, Queue } from '../../src/lib/queue/queue.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { projectRoot, type Running, start } from '../support/processes.ts'
 import { queueContract } from './queue.contract.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import { projectRoot, type Running, start } from './support/processes.ts'
 
 let postgres: TestPostgres
 beforeAll(async () => {
@@ -39,7 +39,7 @@ describe('Postgres queue', () => {
 
   /** A worker in another process: takes a job, says which, and keeps it (or gives it back on a line of stdin). */
   function inAnotherProcess(body: string): Promise<Running> {
-    const script = `import { postgresQueue } from ${JSON.stringify(`${projectRoot}src/lib/queue/postgres-queue.ts`)}
+    const script = `import { postgresQueue } from ${JSON.stringify(`${projectRoot}src/lib/queue/postgres/queue.ts`)}
       const queue = await postgresQueue({ url: ${JSON.stringify(url)}, leaseSeconds: 2 })
       const never = new AbortController().signal
       ${body}`

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Job, Queue } from '../src/lib/queue/queue.ts'
+import type { Job, Queue } from '../../src/lib/queue/queue.ts'
 
 export interface QueueTraits {
   /** Whether jobs that wait together are delivered in the order in which they were sent. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { decodeMessage, encodeMessage, sqsName } from '../src/lib/queue/sqs-message.ts'
-import { sqsRegion, sqsUrl, sqsUrlOfArn } from '../src/lib/queue/sqs-url.ts'
+import { decodeMessage, encodeMessage, sqsName } from '../../src/lib/queue/sqs/message.ts'
+import { sqsRegion, sqsUrl, sqsUrlOfArn } from '../../src/lib/queue/sqs/url.ts'
 
 const SHA = '139759bd61e98faeec619c45b1060b4288952164'
 

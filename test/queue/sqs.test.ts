@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PurgeQueueCommand, SendMessageCommand } from '@aws-sdk/client-sqs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Queue } from '../src/lib/queue/queue.ts'
-import { type SqsQueueOptions, sqsQueue } from '../src/lib/queue/sqs-queue.ts'
+import type { Queue } from '../../src/lib/queue/queue.ts'
+import { type SqsQueueOptions, sqsQueue } from '../../src/lib/queue/sqs/queue.ts'
+import { startAws, type TestAws } from '../support/aws/aws.ts'
+import { messagesIn, take } from '../support/aws/queues.ts'
+import { startS3Front } from '../support/aws/s3-front.ts'
+import { projectRoot, type Running, start } from '../support/processes.ts'
 import { queueContract } from './queue.contract.ts'
-import { startAws, type TestAws } from './support/aws.ts'
-import { projectRoot, type Running, start } from './support/processes.ts'
-import { messagesIn, take } from './support/queues.ts'
-import { startS3Front } from './support/s3-front.ts'
 
 let aws: TestAws
 beforeAll(async () => {
@@ -56,7 +56,7 @@ describe('SQS queue', () => {
 
   /** A worker in another process, which finds everything but the URL in its environment. */
   function inAnotherProcess(body: string): Promise<Running> {
-    const script = `import { sqsQueue } from ${JSON.stringify(`${projectRoot}src/lib/queue/sqs-queue.ts`)}
+    const script = `import { sqsQueue } from ${JSON.stringify(`${projectRoot}src/lib/queue/sqs/queue.ts`)}
       const queue = await sqsQueue({ url: ${JSON.stringify(url)}, leaseSeconds: 2, log: console.log })
       const never = new AbortController().signal
       ${body}`

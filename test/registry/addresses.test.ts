@@ -3,10 +3,10 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import type { ConveyorError } from '../src/lib/errors.ts'
-import { connectorTo } from '../src/lib/registry/addresses.ts'
-import { clientWith } from './support/registry-doubles.ts'
-import { pushToEnd, startWorld, type World } from './support/world.ts'
+import type { ConveyorError } from '../../src/lib/core/errors.ts'
+import { connectorTo } from '../../src/lib/registry/addresses.ts'
+import { clientWith } from '../support/registry/doubles.ts'
+import { pushToEnd, startWorld, type World } from '../support/world.ts'
 
 /** Which addresses are asked for what Dockerfiles and registries name. */
 

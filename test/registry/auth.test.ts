@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
-import { parseChallenges } from '../src/lib/registry/registry-auth.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { parseChallenges } from '../../src/lib/registry/auth.ts'
 import {
   clientWith,
   failure,
@@ -11,7 +10,8 @@ import {
   pushBlob,
   type TokenRegistry,
   tokenRegistry,
-} from './support/registry-doubles.ts'
+} from '../support/registry/doubles.ts'
+import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
 
 const stack = new AsyncDisposableStack()
 afterAll(() => stack.disposeAsync())

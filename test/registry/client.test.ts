@@ -5,11 +5,10 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Agent } from 'undici'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import type { Manifest } from '../src/lib/registry/registry.ts'
-import { registryClient } from '../src/lib/registry/registry-client.ts'
-import { freePort } from './support/processes.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { ANSWERS, answerWith } from './support/registry-answers.ts'
+import { registryClient } from '../../src/lib/registry/client.ts'
+import type { Manifest } from '../../src/lib/registry/registry.ts'
+import { freePort } from '../support/processes.ts'
+import { ANSWERS, answerWith } from '../support/registry/answers.ts'
 import {
   clientWith,
   DOCKER,
@@ -22,8 +21,9 @@ import {
   OCI_INDEX,
   pushBlob,
   selfSigned,
-} from './support/registry-doubles.ts'
-import { tempDir } from './support/temp.ts'
+} from '../support/registry/doubles.ts'
+import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
+import { tempDir } from '../support/temp.ts'
 
 const stack = new AsyncDisposableStack()
 let plain: TestRegistry

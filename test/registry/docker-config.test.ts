@@ -1,9 +1,9 @@
 import { chmod, mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { ConveyorError } from '../src/lib/errors.ts'
-import { type DockerConfigOptions, dockerConfigCredentials } from '../src/lib/registry/credentials.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
+import type { ConveyorError } from '../../src/lib/core/errors.ts'
+import { type DockerConfigOptions, dockerConfigCredentials } from '../../src/lib/registry/docker-config.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 const PATH = process.env.PATH ?? ''

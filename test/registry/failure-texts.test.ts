@@ -1,16 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { buildError } from '../src/lib/builder/build-errors.ts'
-import { readRegistryText } from '../src/lib/builder/registry-texts.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import type { RegistryAnswer } from '../src/lib/registry/registry-answer.ts'
-import { failingSteps } from './support/failing-steps.ts'
-import type { Recording } from './support/record-registry-texts.ts'
-import { ANSWERS } from './support/registry-answers.ts'
+import { buildError } from '../../src/lib/builder/build-errors.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import type { RegistryAnswer } from '../../src/lib/registry/answer.ts'
+import { readRegistryText } from '../../src/lib/registry/failure-texts.ts'
+import { failingSteps } from '../support/images/failing-steps.ts'
+import { ANSWERS } from '../support/registry/answers.ts'
+import type { Recording } from '../support/registry/record-texts.ts'
 
-/** What each version of an engine, or of BuildKit, was heard to say: see test/support/record-registry-texts.ts. */
-const FOLDER = join(import.meta.dirname, 'support/recordings')
+/** What each version of an engine, or of BuildKit, was heard to say: see test/support/registry/record-texts.ts. */
+const FOLDER = join(import.meta.dirname, '../support/registry/recordings')
 const recordings = readdirSync(FOLDER).map((file): [string, Recording[]] => [
   file.replace('.json', ''),
   JSON.parse(readFileSync(join(FOLDER, file), 'utf8')) as Recording[],

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import type { ConveyorError } from '../src/lib/errors.ts'
+import type { ConveyorError } from '../../src/lib/core/errors.ts'
 import {
   imageName,
   isTagOrDigest,
   parseRegistryFlag,
   splitReference,
   tagForRef,
-} from '../src/lib/registry/image-name.ts'
+} from '../../src/lib/registry/image-name.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
 const branch = (name: string) => tagForRef({ kind: 'branch', name })

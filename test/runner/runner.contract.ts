@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildContainer, ContainerBuild } from '../src/lib/builder/build-container.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import type { BuilderImage } from './support/builder-images.ts'
-import { memoryLog } from './support/memory-log.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import type { BuildContainer, ContainerBuild } from '../../src/lib/runner/runner.ts'
+import type { BuilderImage } from '../support/images/builder-images.ts'
+import { memoryLog } from '../support/memory-log.ts'
 
 /** Where a kind of BuildContainer runs its containers, for the tests. */
 export interface BuildContainerSubject extends AsyncDisposable {

@@ -2,22 +2,17 @@ import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../src/lib/builder/swarm-builder.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import type { Credentials } from '../src/lib/registry/registry.ts'
-import {
-  type BuildContainerSubject,
-  buildContainerContract,
-  failure,
-  scripted,
-} from './build-container.contract.ts'
-import { finished, makeBuilderImage } from './support/builder-images.ts'
-import { forward } from './support/forward.ts'
-import { engine } from './support/global-setup.ts'
-import { memoryLog } from './support/memory-log.ts'
-import { startRegistry } from './support/registry.ts'
-import { type SwarmNode, startSwarm, type TestSwarm } from './support/swarm.ts'
-import { tempDir } from './support/temp.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import type { Credentials } from '../../src/lib/registry/registry.ts'
+import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../../src/lib/runner/swarm/runner.ts'
+import { type SwarmNode, startSwarm, type TestSwarm } from '../support/engines/swarm.ts'
+import { engine } from '../support/global-setup.ts'
+import { finished, makeBuilderImage } from '../support/images/builder-images.ts'
+import { memoryLog } from '../support/memory-log.ts'
+import { forward } from '../support/network/forward.ts'
+import { startRegistry } from '../support/registry/registry.ts'
+import { tempDir } from '../support/temp.ts'
+import { type BuildContainerSubject, buildContainerContract, failure, scripted } from './runner.contract.ts'
 
 const NOBODY: Credentials = { forHost: async () => null }
 /** The image that runs whatever the name of the branch says; as in the contract. */

@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { repositoryFilter } from '../src/lib/allowed-repositories.ts'
-import { IMAGE, sha, startTestServer, type TestServer } from './support/test-server.ts'
+import { repositoryFilter } from '../../src/lib/core/allowed-repositories.ts'
+import { IMAGE, sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
 const JSON_ONLY = { accept: 'application/json' }
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { requestOnly } from '../src/lib/client.ts'
-import { sha, startTestServer, type TestServer } from './support/test-server.ts'
+import { requestOnly } from '../../src/lib/client/client.ts'
+import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
 /** A server whose public address has a path: `--url https://ci.example/tools/conveyor`. */
 

@@ -3,11 +3,11 @@ import { readdir, readFile } from 'node:fs/promises'
 import { type ClientRequest, request } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { pushPayload } from './support/github-push.ts'
-import { type ConveyorServer, startConveyor } from './support/processes.ts'
-import { type Stranger, startStranger } from './support/stranger.ts'
-import { sha, startTestServer } from './support/test-server.ts'
-import { startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+import { pushPayload } from '../support/github/push.ts'
+import { type Stranger, startStranger } from '../support/network/stranger.ts'
+import { type ConveyorServer, startConveyor } from '../support/processes.ts'
+import { sha, startTestServer } from '../support/test-server.ts'
+import { startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
 
 /** What those can make a server keep who do not know the webhook's secret. */
 

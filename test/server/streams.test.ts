@@ -3,8 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
 import { Readable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { readEvents } from '../src/lib/client-connection.ts'
-import { IMAGE, sha, startTestServer, type TestServer, until } from './support/test-server.ts'
+import { readEvents } from '../../src/lib/client/connection.ts'
+import { IMAGE, sha, startTestServer, type TestServer, until } from '../support/test-server.ts'
 
 const QUIET = '-- still running --\n'
 

@@ -1,9 +1,9 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { repositoryFilter } from '../src/lib/allowed-repositories.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import { type PushFacts, pushPayload, sendPush, sendWebhook } from './support/github-push.ts'
-import { sha, startTestServer, type TestServer } from './support/test-server.ts'
+import { repositoryFilter } from '../../src/lib/core/allowed-repositories.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { type PushFacts, pushPayload, sendPush, sendWebhook } from '../support/github/push.ts'
+import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
 const SECRET = 'hush'
 const PUSH = { repository: 'acme/app', ref: 'refs/heads/main', sha: sha('a'), secret: SECRET }

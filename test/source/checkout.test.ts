@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import type { Context } from '../src/lib/source/source.ts'
-import { type FileContent, gitEnv } from './support/git-repository.ts'
-import { startGitServer } from './support/git-server.ts'
-import { basicEnv, start } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
+import { gitMirrors } from '../../src/lib/source/mirrors.ts'
+import type { Context } from '../../src/lib/source/source.ts'
+import { type FileContent, gitEnv } from '../support/git/repository.ts'
+import { startGitServer } from '../support/git/server.ts'
+import { basicEnv, start } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 /** A context must be, byte by byte and mode by mode, what `git checkout` would have written. */
 

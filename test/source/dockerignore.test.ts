@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { Pace } from '../src/lib/pace.ts'
-import { listEntries } from '../src/lib/source/context-entries.ts'
-import { parseDockerignore } from '../src/lib/source/dockerignore.ts'
-import type { TreeFile } from '../src/lib/source/git-tree.ts'
+import { parseDockerignore } from '../../src/lib/source/context/dockerignore.ts'
+import { listEntries } from '../../src/lib/source/context/entries.ts'
+import type { TreeFile } from '../../src/lib/source/context/git-tree.ts'
+import { Pace } from '../../src/lib/util/pace.ts'
 // What Docker itself did with each ignore file; see support/record-dockerignore.ts.
-import recorded from './support/dockerignore-cases.json' with { type: 'json' }
-import { longestTurn } from './support/longest-turn.ts'
+import recorded from '../support/context/dockerignore-cases.json' with { type: 'json' }
+import { longestTurn } from '../support/longest-turn.ts'
 
 const bytes = (path: string) => Buffer.from(path).toString('latin1').replaceAll('/', '\0')
 const files: TreeFile[] = recorded.files

@@ -3,11 +3,11 @@ import { chmod, open, readdir, readFile, stat, truncate, writeFile } from 'node:
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { ConveyorError } from '../src/lib/errors.ts'
-import { type GitMirrorsOptions, gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import { type GitServer, startGitServer } from './support/git-server.ts'
-import { basicEnv, freePort, projectRoot, start } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { type GitMirrorsOptions, gitMirrors } from '../../src/lib/source/mirrors.ts'
+import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { basicEnv, freePort, projectRoot, start } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 /** A git server and mirrors of it, both gone when the test is over. */
 async function setUp(options: Partial<GitMirrorsOptions> & { token?: string; serverToken?: string } = {}) {
@@ -446,7 +446,7 @@ describe('ssh', () => {
 describe('after a crash', () => {
   /** Fetches in a process of its own, which is killed when `held` requests have arrived. */
   async function fetchElsewhere(dir: string, url: string, sha: string) {
-    const mirrors = join(projectRoot, 'src/lib/source/git-mirrors.ts')
+    const mirrors = join(projectRoot, 'src/lib/source/mirrors.ts')
     const options = { dir, url, environment: basicEnv() }
     const code = `
       import { gitMirrors } from ${JSON.stringify(mirrors)}

@@ -1,13 +1,13 @@
 import { execFileSync } from 'node:child_process'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { NO_SETTINGS, recipeOf } from '../src/lib/build/recipe.ts'
-import { FileTimes } from '../src/lib/buildkit/file-times.ts'
-import { ConveyorError } from '../src/lib/errors.ts'
-import { type GitMirrors, gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import { type GitServer, startGitServer } from './support/git-server.ts'
-import { longestTurn } from './support/longest-turn.ts'
-import { basicEnv } from './support/processes.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
+import { FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { NO_SETTINGS, recipeOf } from '../../src/lib/pipeline/recipe.ts'
+import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
+import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { longestTurn } from '../support/longest-turn.ts'
+import { basicEnv } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 
 /** Trees that people do not make: they hold up nobody, and are refused with what is too much of them. */
 

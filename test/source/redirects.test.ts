@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from 'vitest'
-import { gitHistory } from '../src/lib/source/git-history.ts'
-import { gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import { type GitServer, startGitServer } from './support/git-server.ts'
-import { basicEnv } from './support/processes.ts'
-import { tempDir } from './support/temp.ts'
+import { gitHistory } from '../../src/lib/source/git/history.ts'
+import { gitMirrors } from '../../src/lib/source/mirrors.ts'
+import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { basicEnv } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 const TOKEN = 'ghp_of-one-server-alone'
 

@@ -3,11 +3,11 @@ import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { type GitMirrorsOptions, gitMirrors } from '../src/lib/source/git-mirrors.ts'
-import { createGitRepository } from './support/git-repository.ts'
-import { basicEnv } from './support/processes.ts'
-import { type SshServer, startSshServer } from './support/ssh-server.ts'
-import { type TempDir, tempDir } from './support/temp.ts'
+import { type GitMirrorsOptions, gitMirrors } from '../../src/lib/source/mirrors.ts'
+import { createGitRepository } from '../support/git/repository.ts'
+import { type SshServer, startSshServer } from '../support/git/ssh-server.ts'
+import { basicEnv } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
 
 /** Which ssh servers are believed: the real ssh, and a server that shows it a key. */
 

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import { Postgres } from '../src/lib/postgres.ts'
-import { migratePostgres } from '../src/lib/postgres-tables.ts'
-import type { BuildStore } from '../src/lib/store/build-store.ts'
-import { postgresBuildStore } from '../src/lib/store/postgres.ts'
-import { EARLIER, expectGoesOn, LEFT } from './build-store/earlier.ts'
-import { type OpenedStore, type OpenOptions, push, request, succeeded } from './build-store/subject.ts'
+import { Postgres } from '../../src/lib/db/postgres.ts'
+import { migratePostgres } from '../../src/lib/db/postgres-tables.ts'
+import type { BuildStore } from '../../src/lib/store/build-store.ts'
+import { postgresBuildStore } from '../../src/lib/store/postgres.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import { projectRoot, start } from '../support/processes.ts'
 import { buildStoreContract } from './build-store.contract.ts'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import { projectRoot, start } from './support/processes.ts'
+import { EARLIER, expectGoesOn, LEFT } from './contract/earlier.ts'
+import { type OpenedStore, type OpenOptions, push, request, succeeded } from './contract/subject.ts'
 
 let postgres: TestPostgres
 beforeAll(async () => {

@@ -6,14 +6,14 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Kysely } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { migrate } from '../src/lib/migrate.ts'
-import { NodeSqliteDialect } from '../src/lib/store/node-sqlite-dialect.ts'
-import { sqliteBuildStore } from '../src/lib/store/sqlite.ts'
-import { EARLIER, expectGoesOn, LEFT } from './build-store/earlier.ts'
-import { type OpenedStore, type OpenOptions, push, SHA } from './build-store/subject.ts'
+import { migrate } from '../../src/lib/db/migrate.ts'
+import { NodeSqliteDialect } from '../../src/lib/store/sqlite/dialect.ts'
+import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { buildStoreContract } from './build-store.contract.ts'
+import { EARLIER, expectGoesOn, LEFT } from './contract/earlier.ts'
+import { type OpenedStore, type OpenOptions, push, SHA } from './contract/subject.ts'
 
-const MODULE = new URL('../src/lib/store/sqlite.ts', import.meta.url).href
+const MODULE = new URL('../../src/lib/store/sqlite/sqlite.ts', import.meta.url).href
 
 function openInChild(file: string): string {
   return `import { sqliteBuildStore } from ${JSON.stringify(MODULE)}

@@ -7,7 +7,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs'
 import { expect, test } from 'vitest'
-import { startAws } from './support/aws.ts'
+import { startAws } from '../support/aws/aws.ts'
 
 test('SQS and S3 in a process of its own, which keeps what it has over a stop', async () => {
   await using aws = await startAws({ persist: true })

@@ -7,13 +7,13 @@ import { join } from 'node:path'
 import { BinaryWriter } from '@bufbuild/protobuf/wire'
 import { Client, credentials } from '@grpc/grpc-js'
 import { expect, it } from 'vitest'
-import { BUSYBOX_IMAGE, publishBusybox } from './support/base-images.ts'
-import { startBuildkitd, type TestBuildkitd } from './support/buildkitd.ts'
-import { makeCertificates, type TlsFiles } from './support/certificates.ts'
-import { engine } from './support/global-setup.ts'
-import { isRunning, projectRoot, start } from './support/processes.ts'
-import { startRegistry } from './support/registry.ts'
-import { tempDir } from './support/temp.ts'
+import { startBuildkitd, type TestBuildkitd } from '../support/engines/buildkitd.ts'
+import { engine } from '../support/global-setup.ts'
+import { BUSYBOX_IMAGE, publishBusybox } from '../support/images/base-images.ts'
+import { makeCertificates, type TlsFiles } from '../support/network/certificates.ts'
+import { isRunning, projectRoot, start } from '../support/processes.ts'
+import { startRegistry } from '../support/registry/registry.ts'
+import { tempDir } from '../support/temp.ts'
 
 /** Calls a method of BuildKit's Control service with encoded messages. No TLS: on its socket. */
 async function call(one: TestBuildkitd, tls: Partial<TlsFiles> | null, method: string, request: Uint8Array) {
@@ -111,7 +111,7 @@ it('a buildkitd that is killed leaves nothing behind, and starts again on its ca
 
 it('a buildkitd ends when its owner is killed', async () => {
   const script = `
-    import { startBuildkitd } from ${JSON.stringify(join(projectRoot, 'test/support/buildkitd.ts'))}
+    import { startBuildkitd } from ${JSON.stringify(join(projectRoot, 'test/support/engines/buildkitd.ts'))}
     const { pid, socket } = await startBuildkitd()
     console.log('pid', pid, socket)`
   await using owner = await start(process.execPath, ['--input-type=module', '-e', script])

@@ -2,12 +2,12 @@ import { randomInt } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
-import { BUSYBOX_IMAGE, ensureBaseImages, NODE_IMAGE } from './support/base-images.ts'
-import { docker, startEngine, startPrivateEngine } from './support/engine.ts'
-import { engine } from './support/global-setup.ts'
-import { isRunning, projectRoot, start } from './support/processes.ts'
-import { tar } from './support/tar.ts'
-import { tempDir } from './support/temp.ts'
+import { docker, startEngine, startPrivateEngine } from '../support/engines/engine.ts'
+import { engine } from '../support/global-setup.ts'
+import { BUSYBOX_IMAGE, ensureBaseImages, NODE_IMAGE } from '../support/images/base-images.ts'
+import { tar } from '../support/images/tar.ts'
+import { isRunning, projectRoot, start } from '../support/processes.ts'
+import { tempDir } from '../support/temp.ts'
 
 /** Builds a Dockerfile with BuildKit; resolves to the messages of the engine's stream. */
 async function build(dockerfile: string, tag: string, shared = engine()): Promise<Record<string, unknown>[]> {
@@ -96,7 +96,7 @@ describe('engine and base images', () => {
   it('ends a private engine whose owner was killed, and starts again on its data', async () => {
     await using folder = await tempDir()
     const script = `
-      import { startPrivateEngine } from ${JSON.stringify(join(projectRoot, 'test/support/engine.ts'))}
+      import { startPrivateEngine } from ${JSON.stringify(join(projectRoot, 'test/support/engines/engine.ts'))}
       const engine = await startPrivateEngine(process.argv[1])
       console.log('pid', engine.pid)`
     await using owner = await start(process.execPath, ['--input-type=module', '-e', script, folder.path])

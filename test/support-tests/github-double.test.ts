@@ -3,10 +3,10 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
-import { parseWebhook, webhookBody } from '../src/lib/forge/github-webhook.ts'
-import { WebhookSignature } from '../src/lib/forge/webhook-signature.ts'
-import { startGitHubDouble } from './support/github-double.ts'
-import { sendPush } from './support/github-push.ts'
+import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
+import { WebhookSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { startGitHubDouble } from '../support/github/double.ts'
+import { sendPush } from '../support/github/push.ts'
 
 /** The double is only worth something if it finds mistakes; so here are some. */
 

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import pg from 'pg'
 import { expect, test } from 'vitest'
-import { startPostgres } from './support/postgres.ts'
-import { isRunning } from './support/processes.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { isRunning } from '../support/processes.ts'
 
 async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
   const client = new pg.Client({ connectionString: url })

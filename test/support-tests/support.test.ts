@@ -2,11 +2,11 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
-import { gitEnv } from './support/git-repository.ts'
-import { startGitServer } from './support/git-server.ts'
-import { freePort, isRunning, projectRoot, runConveyor, start, startConveyor } from './support/processes.ts'
-import { startRegistry } from './support/registry.ts'
-import { tempDir } from './support/temp.ts'
+import { gitEnv } from '../support/git/repository.ts'
+import { startGitServer } from '../support/git/server.ts'
+import { freePort, isRunning, projectRoot, runConveyor, start, startConveyor } from '../support/processes.ts'
+import { startRegistry } from '../support/registry/registry.ts'
+import { tempDir } from '../support/temp.ts'
 
 async function git(cwd: string, ...args: string[]) {
   const command = await start('git', args, { cwd, env: { ...gitEnv(), GIT_TRACE_PACKET: '1' } })

@@ -1,8 +1,8 @@
 import type Docker from 'dockerode'
 import { inject } from 'vitest'
 import type { TestProject } from 'vitest/node'
-import { ensureBaseImages } from './base-images.ts'
-import { docker, type Engine, startEngine } from './engine.ts'
+import { docker, type Engine, startEngine } from './engines/engine.ts'
+import { ensureBaseImages } from './images/base-images.ts'
 
 declare module 'vitest' {
   interface ProvidedContext {

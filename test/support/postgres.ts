@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
-import type { TlsFiles } from './certificates.ts'
+import type { TlsFiles } from './network/certificates.ts'
 import { basicEnv, freePort, type Running, start } from './processes.ts'
 import { tempDir } from './temp.ts'
 

@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs'
 import { access, mkdir, realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type PrivateEngine, startPrivateEngine } from './engine.ts'
+import { type PrivateEngine, startPrivateEngine } from './engines/engine.ts'
 import { projectRoot } from './processes.ts'
 import { tempDir } from './temp.ts'
 

@@ -1,6 +1,6 @@
 import { setImmediate as tick } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Background } from '../src/lib/builder/background.ts'
+import { Background } from '../../src/lib/util/background.ts'
 
 /** Work that notes when it begins, and ends when it is told to. */
 function noted(into: string[], name: string) {

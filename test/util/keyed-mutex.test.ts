@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { KeyedMutex } from '../src/lib/keyed-mutex.ts'
+import { KeyedMutex } from '../../src/lib/util/keyed-mutex.ts'
 
 test('tasks of one key run one after the other, in order; of other keys side by side', async () => {
   const mutex = new KeyedMutex()

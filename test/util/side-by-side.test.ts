@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { SideBySide } from '../src/lib/side-by-side.ts'
+import { SideBySide } from '../../src/lib/util/side-by-side.ts'
 
 const never = new AbortController().signal
 

@@ -1,5 +1,5 @@
-import type { Artifact, Build, BuildState, Withheld } from '../build/build.ts'
-import type { ErrorKind } from '../errors.ts'
+import type { Artifact, Build, BuildState, Withheld } from '../core/build.ts'
+import type { ErrorKind } from '../core/errors.ts'
 
 /** A build as the API shows it. Times are RFC 3339 or null. */
 export interface BuildJson {

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { toConveyorError } from './errors.ts'
+import { toConveyorError } from '../core/errors.ts'
 
 /** Whether builds work, and which of the parts that they need does not. */
 export interface Readiness {

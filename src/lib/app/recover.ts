@@ -1,5 +1,5 @@
-import { toConveyorError } from './errors.ts'
-import type { Releaser } from './lifecycle.ts'
+import { toConveyorError } from '../core/errors.ts'
+import type { Releaser } from '../util/lifecycle.ts'
 import type { Adapters } from './setup.ts'
 
 /** How often a queue in memory is told of builds that another server accepted or left. */

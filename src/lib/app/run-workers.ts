@@ -1,13 +1,13 @@
-import { type Build, shortName } from './build/build.ts'
-import type { StatusReporter } from './build/report-status.ts'
-import { WarmRepositories, warmUp } from './build/warm.ts'
-import type { Builder } from './builder/builder.ts'
-import type { Config } from './config.ts'
-import { ConveyorError, toConveyorError } from './errors.ts'
-import { atMost, Releaser, type Shutdown, within } from './lifecycle.ts'
+import type { Builder } from '../builder/builder.ts'
+import type { Config } from '../config/config.ts'
+import { type Build, shortName } from '../core/build.ts'
+import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { WarmRepositories, warmUp } from '../pipeline/cache/warm.ts'
+import type { StatusReporter } from '../pipeline/status-reporter.ts'
+import { work } from '../pipeline/worker.ts'
+import { atMost, Releaser, type Shutdown, within } from '../util/lifecycle.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
-import { work } from './worker.ts'
 
 /** How long an end may wait for statuses; the server sets those that were left. */
 const LAST_STATUSES_MS = 5000

@@ -1,15 +1,15 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type Dockerode from 'dockerode'
-import type { Builder } from './builder/builder.ts'
-import { engineDown } from './builder/engine-errors.ts'
-import type { BuildkitAddress } from './buildkit/address.ts'
-import type { BuildkitTls } from './buildkit/buildkitd-endpoint.ts'
-import type { Endpoint } from './buildkit/endpoint.ts'
-import type { Config } from './config.ts'
-import { ConveyorError } from './errors.ts'
-import { parseRegistryFlag } from './registry/image-name.ts'
-import type { Credentials, Registry } from './registry/registry.ts'
+import type { Builder } from '../builder/builder.ts'
+import type { BuildkitAddress } from '../buildkit/address.ts'
+import type { BuildkitTls } from '../buildkit/buildkitd-endpoint.ts'
+import type { Endpoint } from '../buildkit/endpoint.ts'
+import type { Config } from '../config/config.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { engineDown } from '../docker/errors.ts'
+import { parseRegistryFlag } from '../registry/image-name.ts'
+import type { Credentials, Registry } from '../registry/registry.ts'
 
 /**
  * Makes the builder that a Config names, where Conveyor builds itself.
@@ -28,12 +28,12 @@ export async function openBuilder(
   const options = { ...packing, ...ask, credentials, insecureHosts: insecure ? [host] : [], log }
   if (builder.kind === 'buildkit') {
     const [{ farmBuilder }, endpoints] = await Promise.all([
-      import('./builder/farm-builder.ts'),
+      import('../builder/farm.ts'),
       Promise.all([...builder.addresses].map(([name, address]) => openEndpoint(name, address, builder.tls))),
     ])
     return farmBuilder({ ...options, endpoints, maxBuilds: builder.builds })
   }
-  const { dockerBuilder } = await import('./builder/docker-builder.ts')
+  const { dockerBuilder } = await import('../builder/engine/docker-builder.ts')
   return dockerBuilder({ ...options, docker })
 }
 
@@ -46,7 +46,7 @@ export async function builderAnswers({ builder }: Config, docker: Dockerode): Pr
     await docker.ping().catch(engineDown)
     return
   }
-  const { listWorkers } = await import('./buildkit/workers.ts')
+  const { listWorkers } = await import('../buildkit/workers.ts')
   const answers = [...builder.addresses].map(async ([name, address]) =>
     listWorkers(await openEndpoint(name, address, builder.tls)),
   )
@@ -61,7 +61,7 @@ export async function openEndpoint(
   address: BuildkitAddress,
   tls: string | null,
 ): Promise<Endpoint> {
-  const { buildkitdEndpoint } = await import('./buildkit/buildkitd-endpoint.ts')
+  const { buildkitdEndpoint } = await import('../buildkit/buildkitd-endpoint.ts')
   return buildkitdEndpoint(name, address, tls === null ? undefined : await readCertificates(tls))
 }
 

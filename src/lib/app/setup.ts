@@ -1,42 +1,38 @@
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
-import { cacheNamespace } from './build/cache-namespace.ts'
-import { StatusReporter } from './build/report-status.ts'
-import type { BuildParts } from './build/run-build.ts'
-import { cacheGroupOf, settingsFor } from './build-options.ts'
-import { readBuildSecrets } from './build-secrets.ts'
-import type { BuildContainer } from './builder/build-container.ts'
-import { imageBuilder } from './builder/image-builder.ts'
-import { checkSwarm, swarmBuilder } from './builder/swarm-builder.ts'
-import type { Config } from './config.ts'
-import { dockerProxies } from './docker-proxies.ts'
-import { ConveyorError } from './errors.ts'
-import type { Forge } from './forge/forge.ts'
-import { type GitHub, type GitHubOptions, github } from './forge/github.ts'
-import type { Releaser } from './lifecycle.ts'
-import { fileLogStore } from './logs/file-log-store.ts'
-import type { LogStore } from './logs/log-store.ts'
-import { stdoutLogStore } from './logs/stdout-log-store.ts'
-import type { Postgres } from './postgres.ts'
-import { awsAgent } from './proxy-agent.ts'
-import { proxyingFetch } from './proxy-dispatcher.ts'
-import { memoryQueue } from './queue/memory-queue.ts'
-import type { Queue } from './queue/queue.ts'
-import { dockerConfigCredentials } from './registry/credentials.ts'
-import { imageName, parseRegistryFlag, tagForRef } from './registry/image-name.ts'
-import type { Credentials } from './registry/registry.ts'
-import {
-  type RegistryClient,
-  type RegistryClientOptions,
-  registryClient,
-} from './registry/registry-client.ts'
+import { cacheGroupOf, settingsFor } from '../config/build-options.ts'
+import { readBuildSecrets } from '../config/build-secrets.ts'
+import type { Config } from '../config/config.ts'
+import { dockerProxies } from '../config/docker-proxies.ts'
+import { ConveyorError } from '../core/errors.ts'
+import type { Postgres } from '../db/postgres.ts'
+import type { Forge } from '../forge/forge.ts'
+import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'
+import { fileLogStore } from '../logs/file.ts'
+import type { LogStore } from '../logs/log-store.ts'
+import { stdoutLogStore } from '../logs/stdout.ts'
+import { awsAgent } from '../net/proxy-agent.ts'
+import { proxyingFetch } from '../net/proxy-dispatcher.ts'
+import { cacheNamespace } from '../pipeline/cache/cache-namespace.ts'
+import type { BuildParts } from '../pipeline/run-build.ts'
+import { StatusReporter } from '../pipeline/status-reporter.ts'
+import { memoryQueue } from '../queue/memory.ts'
+import type { Queue } from '../queue/queue.ts'
+import { type RegistryClient, type RegistryClientOptions, registryClient } from '../registry/client.ts'
+import { dockerConfigCredentials } from '../registry/docker-config.ts'
+import { imageName, parseRegistryFlag, tagForRef } from '../registry/image-name.ts'
+import type { Credentials } from '../registry/registry.ts'
+import { imageBuilder } from '../runner/docker.ts'
+import type { BuildContainer } from '../runner/runner.ts'
+import { checkSwarm, swarmBuilder } from '../runner/swarm/runner.ts'
+import { gitHistory } from '../source/git/history.ts'
+import { gitMirrors } from '../source/mirrors.ts'
+import type { History } from '../source/source.ts'
+import type { BuildStore } from '../store/build-store.ts'
+import { sqliteBuildStore } from '../store/sqlite/sqlite.ts'
+import type { Releaser } from '../util/lifecycle.ts'
 import { builderAnswers, openBuilder } from './setup-builder.ts'
-import { gitHistory } from './source/git-history.ts'
-import { gitMirrors } from './source/git-mirrors.ts'
-import type { History } from './source/source.ts'
-import type { BuildStore } from './store/build-store.ts'
-import { sqliteBuildStore } from './store/sqlite.ts'
 
 /** Every part of a running Conveyor, made from its Config. */
 export interface Adapters {
@@ -181,13 +177,13 @@ export function openForge(
 
 async function openDatabase({ db }: Config): Promise<Postgres | null> {
   if (db.kind !== 'postgres') return null
-  const { Postgres } = await import('./postgres.ts')
+  const { Postgres } = await import('../db/postgres.ts')
   return new Postgres({ url: db.url })
 }
 
 async function openStore({ db }: Config, postgres: Postgres | null): Promise<BuildStore> {
   if (db.kind === 'sqlite') return sqliteBuildStore({ file: db.file })
-  const { postgresBuildStore } = await import('./store/postgres.ts')
+  const { postgresBuildStore } = await import('../store/postgres.ts')
   return postgresBuildStore({ postgres: needed(postgres) })
 }
 
@@ -201,11 +197,11 @@ export async function openQueue(
     case 'memory':
       return memoryQueue({ shared: postgres !== null })
     case 'postgres': {
-      const { postgresQueue } = await import('./queue/postgres-queue.ts')
+      const { postgresQueue } = await import('../queue/postgres/queue.ts')
       return postgresQueue(queue.url === null ? { postgres: needed(postgres) } : { url: queue.url })
     }
     case 'sqs': {
-      const { sqsQueue } = await import('./queue/sqs-queue.ts')
+      const { sqsQueue } = await import('../queue/sqs/queue.ts')
       return sqsQueue({ url: queue.url, log, ...(httpsAgent && { httpsAgent }) })
     }
   }
@@ -224,15 +220,15 @@ export async function openLogs(
     case 'file':
       return fileLogStore({ dir: logger.dir })
     case 'postgres': {
-      const { postgresLogStore } = await import('./logs/postgres-log-store.ts')
+      const { postgresLogStore } = await import('../logs/postgres/log-store.ts')
       return postgresLogStore({ postgres: needed(postgres) })
     }
     case 's3': {
-      const { s3LogStore } = await import('./logs/s3-log-store.ts')
+      const { s3LogStore } = await import('../logs/s3/log-store.ts')
       return s3LogStore({ bucket: logger.bucket, prefix: logger.prefix, ...(httpsAgent && { httpsAgent }) })
     }
     case 'cloudwatch': {
-      const { cloudwatchLogStore } = await import('./logs/cloudwatch-log-store.ts')
+      const { cloudwatchLogStore } = await import('../logs/cloudwatch/log-store.ts')
       return cloudwatchLogStore({ group: logger.group, ...(httpsAgent && { httpsAgent }) })
     }
   }

@@ -1,4 +1,4 @@
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** What is told about a failed call to AWS. */
 export interface AwsCall {

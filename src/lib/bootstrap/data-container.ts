@@ -1,7 +1,7 @@
 import { posix } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { engineError, type Step } from './step.ts'
 import { firstFile, type TarFile, tarOf } from './tar.ts'
 

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { Step } from './step.ts'
 
 /** Makes the data directory, for its owner only. */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { appendFile, chmod, readFile, stat, writeFile } from 'node:fs/promises'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { Step } from './step.ts'
 
 /** What of the settings is different on each machine; empty in `.env.sample`. */

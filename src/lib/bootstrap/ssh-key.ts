@@ -3,7 +3,7 @@ import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { Step } from './step.ts'
 
 const run = promisify(execFile)

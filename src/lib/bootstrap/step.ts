@@ -1,4 +1,4 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** One thing of a machine, and what bootstrap did about it. */
 export interface Step {

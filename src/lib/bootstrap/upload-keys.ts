@@ -1,8 +1,8 @@
 import type { Agent } from 'node:https'
 import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
-import { awsError } from '../aws-errors.ts'
-import { ConveyorError } from '../errors.ts'
-import { s3Client } from '../s3-client.ts'
+import { awsError } from '../aws/errors.ts'
+import { s3Client } from '../aws/s3-client.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import type { Step } from './step.ts'
 

@@ -1,9 +1,9 @@
 import { isDockerfileStep } from '../buildkit/progress.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
-import { ConveyorError } from '../errors.ts'
-import { isConnection, messageOf, NO_ENGINE } from './engine-errors.ts'
-import { type AskRegistry, baseImageError } from './registry-failures.ts'
-import { innermost, readRegistryText } from './registry-texts.ts'
+import { innermost, readRegistryText } from '../registry/failure-texts.ts'
+import { type AskRegistry, baseImageError } from '../registry/push-errors.ts'
 import {
   commandError,
   type FailedStep,

@@ -1,6 +1,6 @@
-import type { BuildSettings } from '../build/recipe.ts'
-import type { SyncRecords } from '../buildkit/file-times.ts'
+import type { SyncRecords } from '../buildkit/session/file-times.ts'
 import type { LogWriter } from '../logs/log-store.ts'
+import type { BuildSettings } from '../pipeline/recipe.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the files' times are told; see FileTimes. */

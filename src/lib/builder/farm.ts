@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import type { Endpoint } from '../buildkit/endpoint.ts'
-import { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { linesTo } from '../core/one-line.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from './solve-builder.ts'
-import { nameOf } from './solve-request.ts'
+import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from './buildkit/builder.ts'
+import { nameOf } from './buildkit/request.ts'
 
 export interface FarmBuilderOptions extends Omit<SolveBuilderOptions, 'endpoint' | 'images'> {
   /** One or several; each has a name of its own. */

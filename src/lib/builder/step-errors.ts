@@ -1,9 +1,9 @@
 import { isDockerfileStep } from '../buildkit/progress.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { frontendsOf } from '../dockerfile/instructions.ts'
-import { ConveyorError } from '../errors.ts'
-import { innermost } from './registry-texts.ts'
+import { innermost } from '../registry/failure-texts.ts'
 
-/** What it means that a step of a Dockerfile failed. The forms are those of test/support/recordings. */
+/** What it means that a step of a Dockerfile failed. The forms are those of test/support/registry/recordings. */
 
 /** A step as BuildKit tells it. */
 export interface FailedStep {

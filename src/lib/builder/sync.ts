@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Endpoint } from '../buildkit/endpoint.ts'
-import { entriesKey, FileTimes } from '../buildkit/file-times.ts'
-import { selectEntries } from '../buildkit/follow-paths.ts'
 import type { Progress } from '../buildkit/progress.ts'
+import { entriesKey, FileTimes } from '../buildkit/session/file-times.ts'
+import { selectEntries } from '../buildkit/session/follow-paths.ts'
+import { linesTo } from '../core/one-line.ts'
 import type { LogWriter } from '../logs/log-store.ts'
-import { linesTo } from '../one-line.ts'
 import type { BuildInput, ContextSync } from './builder.ts'
 
 /**

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { askOnce, type Endpoint, helloHeaders } from './endpoint.ts'
 
 /**

@@ -1,4 +1,4 @@
-import { oneLine } from '../one-line.ts'
+import { oneLine } from '../core/one-line.ts'
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
 import { StepGraph } from './step-graph.ts'
 

@@ -1,10 +1,10 @@
 import { Command, Errors, Flags, type Interfaces } from '@oclif/core'
-import { type Config, parseConfig } from './config.ts'
-import { hasPassword } from './config-values.ts'
-import { ConveyorError, type ErrorKind } from './errors.ts'
-import { oneLine } from './one-line.ts'
-import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
-import { fileVariable, SECRET_OPTIONS } from './secret-files.ts'
+import { type Config, parseConfig } from '../config/config.ts'
+import { OPTIONS, type Option, type OptionName, type OptionValues } from '../config/options.ts'
+import { fileVariable, SECRET_OPTIONS } from '../config/secret-files.ts'
+import { hasPassword } from '../config/values.ts'
+import { ConveyorError, type ErrorKind } from '../core/errors.ts'
+import { oneLine } from '../core/one-line.ts'
 
 /**
  * What a command ends with. 0: done. 1: the build failed. 2: what was asked for cannot be right, or may not

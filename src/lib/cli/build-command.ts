@@ -1,14 +1,14 @@
 import type { Writable } from 'node:stream'
 import { chalkStderr } from 'chalk'
+import { type BuildJson, buildJson } from '../api/views.ts'
+import { followBuild, parseTarget, requestOnly } from '../client/client.ts'
+import type { Config } from '../config/config.ts'
+import { serverLogin } from '../config/server-login.ts'
+import type { ErrorKind } from '../core/errors.ts'
+import { oneLine } from '../core/one-line.ts'
+import type { Proxies } from '../net/proxies.ts'
+import { untilStopped } from '../util/lifecycle.ts'
 import { EXIT_CODES, errorLines } from './base-command.ts'
-import { followBuild, parseTarget, requestOnly } from './client.ts'
-import type { Config } from './config.ts'
-import type { ErrorKind } from './errors.ts'
-import { untilStopped } from './lifecycle.ts'
-import { oneLine } from './one-line.ts'
-import type { Proxies } from './proxies.ts'
-import { type BuildJson, buildJson } from './server/views.ts'
-import { serverLogin } from './server-login.ts'
 
 export interface BuildCommandOptions {
   /** `owner/name:sha` and the like. */
@@ -94,7 +94,7 @@ async function local(
   stderr: Writable,
 ): Promise<Ended> {
   // Everything that builds is loaded only here: following a server's build starts in half the time.
-  const { buildLocal } = await import('./build-local.ts')
+  const { buildLocal } = await import('../app/build-local.ts')
   const io = { stdout: stderr, log: (line: string) => say(line, stderr) }
   const target = parseTarget(options.target)
   const { build, image, logFile } = await buildLocal(options.config(), target, options.cache, onLog, io, stop)

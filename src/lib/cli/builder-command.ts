@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
+import { buildLocal } from '../app/build-local.ts'
+import type { Config } from '../config/config.ts'
+import { oneLine } from '../core/one-line.ts'
+import { validRefName, validRepository, validSha } from '../core/validate.ts'
+import { untilStopped } from '../util/lifecycle.ts'
 import { EXIT_CODES } from './base-command.ts'
-import { validRefName, validRepository, validSha } from './build/validate.ts'
-import { buildLocal } from './build-local.ts'
-import type { Config } from './config.ts'
-import { untilStopped } from './lifecycle.ts'
-import { oneLine } from './one-line.ts'
 
 /** What a builder image is told: the contract of build-container.ts, from inside. */
 export interface BuilderCommandOptions {

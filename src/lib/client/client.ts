@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { validRefName, validRepository, validSha } from './build/validate.ts'
-import { Connection, Dropped, readEvents } from './client-connection.ts'
-import { ConveyorError } from './errors.ts'
-import type { Proxies } from './proxies.ts'
-import type { Credentials } from './server/auth.ts'
-import type { BuildJson, EndEventJson, LogEventJson } from './server/views.ts'
+import type { Credentials } from '../api/auth.ts'
+import type { BuildJson, EndEventJson, LogEventJson } from '../api/views.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { validRefName, validRepository, validSha } from '../core/validate.ts'
+import type { Proxies } from '../net/proxies.ts'
+import { Connection, Dropped, readEvents } from './connection.ts'
 
 /** What to build: a commit, or whatever is the head of a branch when the server gets to know of it. */
 export type Target = { repository: string; sha: string } | { repository: string; branch: string }

@@ -1,12 +1,12 @@
 import type { Agent as HttpAgent, IncomingMessage } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
-import { isUntrusted, TRUST_HINT } from './certificates.ts'
-import { ConveyorError, type ErrorKind } from './errors.ts'
-import { NO_PROXIES, type Proxies, proxyFor } from './proxies.ts'
-import { proxyHeaders, tunnelAgent } from './proxy-agent.ts'
-import type { Credentials } from './server/auth.ts'
-import type { Problem } from './server/problems.ts'
-import { percentDecoded } from './util/percent.ts'
+import type { Credentials } from '../api/auth.ts'
+import { ConveyorError, type ErrorKind } from '../core/errors.ts'
+import { isUntrusted, TRUST_HINT } from '../net/certificates.ts'
+import { NO_PROXIES, type Proxies, proxyFor } from '../net/proxies.ts'
+import { proxyHeaders, tunnelAgent } from '../net/proxy-agent.ts'
+import type { Problem } from '../server/problems.ts'
+import { percentDecoded } from '../util/percent.ts'
 
 /** A connection that failed or broke: nothing is known to be wrong with the request itself. */
 export class Dropped extends Error {

@@ -1,6 +1,6 @@
-import type { Attestation, BuildSettings } from './build/recipe.ts'
-import { namedContext } from './config-values.ts'
+import type { Attestation, BuildSettings } from '../pipeline/recipe.ts'
 import type { OptionReader } from './option-reader.ts'
+import { namedContext } from './values.ts'
 
 /** A value, and whose: of the repository, in lower case, or of all. */
 interface Scoped {

@@ -1,7 +1,7 @@
 import type { Dirent } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** BuildKit takes no larger secret. */
 const LARGEST = 500 * 1024

@@ -1,6 +1,6 @@
-import { type BuildkitAddress, parseBuildkitAddress } from './buildkit/address.ts'
-import { size, wholeNumber } from './config-values.ts'
+import { type BuildkitAddress, parseBuildkitAddress } from '../buildkit/address.ts'
 import type { OptionReader } from './option-reader.ts'
+import { size, wholeNumber } from './values.ts'
 
 /** What builds: the engine itself, BuildKits of their own, or the containers of a builder image. */
 export type BuilderConfig = { kind: 'engine' } | BuildkitConfig | ImageConfig

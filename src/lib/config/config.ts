@@ -1,9 +1,18 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
-import { isRepositoryPattern } from './allowed-repositories.ts'
-import type { LatestPolicy } from './build/publish.ts'
+import { isRepositoryPattern } from '../core/allowed-repositories.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { oneLine } from '../core/one-line.ts'
+import { POSTGRES_FORM } from '../db/postgres-url.ts'
+import { type Proxies, proxiesOf } from '../net/proxies.ts'
+import type { LatestPolicy } from '../pipeline/publish.ts'
+import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
 import { type BuildOptions, buildOptions } from './build-options.ts'
-import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-config.ts'
+import { type BuilderConfig, builderConfig, type PackingConfig, packingConfig } from './builder-options.ts'
+import { githubPlaces } from './github-places.ts'
+import { OptionReader } from './option-reader.ts'
+import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
+import { withSecretFiles } from './secret-files.ts'
 import {
   addressPairs,
   baseUrl,
@@ -19,16 +28,7 @@ import {
   registry,
   retryDelays,
   wholeNumber,
-} from './config-values.ts'
-import { ConveyorError } from './errors.ts'
-import { githubPlaces } from './github-places.ts'
-import { oneLine } from './one-line.ts'
-import { OptionReader } from './option-reader.ts'
-import { BUILD_OPTIONS, DEFAULT_DATA_DIR, type OptionName, type OptionValues } from './options.ts'
-import { POSTGRES_FORM } from './postgres-url.ts'
-import { type Proxies, proxiesOf } from './proxies.ts'
-import { withSecretFiles } from './secret-files.ts'
-import { ACCEPT_NEW } from './source/ssh-hosts.ts'
+} from './values.ts'
 
 /** Everything that can be set, checked. What is secret in it never leaves the process in a message. */
 export interface Config {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** What docker's config.json calls them, and the variables that they become, in either case. */
 const VARIABLES = {

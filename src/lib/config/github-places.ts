@@ -1,5 +1,5 @@
-import { baseUrl, gitUrl } from './config-values.ts'
 import type { OptionReader } from './option-reader.ts'
+import { baseUrl, gitUrl } from './values.ts'
 
 /** Where GitHub is: its API, and its repositories. */
 export interface GitHubPlaces {

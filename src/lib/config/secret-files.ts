@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
 
 /** More than any secret is, and than any file that is given by mistake should take. */

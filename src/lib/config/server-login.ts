@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
-import { parseCredentials } from './config-values.ts'
-import { ConveyorError } from './errors.ts'
-import { isLoopback } from './server/access.ts'
-import type { Credentials } from './server/auth.ts'
+import type { Credentials } from '../api/auth.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { isLoopback } from '../server/access.ts'
+import { parseCredentials } from './values.ts'
 
 /** What `conveyor bootstrap` writes. */
 const SETTINGS = '.env'

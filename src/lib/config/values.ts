@@ -1,10 +1,10 @@
 import { resolve } from 'node:path'
+import { ConveyorError } from '../core/errors.ts'
+import { postgresUrl } from '../db/postgres-url.ts'
+import { sqsUrl } from '../queue/sqs/url.ts'
+import { parseRegistryFlag } from '../registry/image-name.ts'
+import { percentDecoded } from '../util/percent.ts'
 import type { Config } from './config.ts'
-import { ConveyorError } from './errors.ts'
-import { postgresUrl } from './postgres-url.ts'
-import { sqsUrl } from './queue/sqs-url.ts'
-import { parseRegistryFlag } from './registry/image-name.ts'
-import { percentDecoded } from './util/percent.ts'
 
 /** The kinds of values that options have. Each gives what it reads, or undefined when that cannot be meant. */
 

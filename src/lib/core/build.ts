@@ -1,4 +1,4 @@
-import type { ErrorKind } from '../errors.ts'
+import type { ErrorKind } from './errors.ts'
 
 /**
  * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.

@@ -1,4 +1,4 @@
-import type { LogWriter } from './logs/log-store.ts'
+import type { LogWriter } from '../logs/log-store.ts'
 
 /**
  * What may end a line or change how one is shown: controls (escape sequences begin with one), separators of lines

@@ -1,5 +1,5 @@
-import { ConveyorError } from '../errors.ts'
 import type { Ref } from './build.ts'
+import { ConveyorError } from './errors.ts'
 
 /**
  * Checks of everything that comes from outside and later reaches git, a path or a registry.

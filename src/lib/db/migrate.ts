@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import { type Migration, Migrator } from 'kysely/migration'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 export interface MigrateOptions {
   /** Every change of the tables, by name, oldest first. What has been released is never edited. */

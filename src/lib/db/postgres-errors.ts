@@ -1,6 +1,6 @@
 import pg from 'pg'
-import { isUntrusted } from './certificates.ts'
-import { ConveyorError, type ErrorOptions } from './errors.ts'
+import { ConveyorError, type ErrorOptions } from '../core/errors.ts'
+import { isUntrusted } from '../net/certificates.ts'
 
 /**
  * Turns what pg throws into a ConveyorError. Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import type { ConveyorError } from './errors.ts'
+import type { ConveyorError } from '../core/errors.ts'
 
 /** Called with what was notified; with null when something may have been missed, as the connection broke. */
 export type Notified = (payload: string | null) => void

@@ -1,6 +1,6 @@
 import { Kysely, PostgresDialect, type PostgresPoolClient } from 'kysely'
 import type { PoolClient } from 'pg'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { type MigrateOptions, migrate } from './migrate.ts'
 import type { Postgres } from './postgres.ts'
 import { isTimeout } from './postgres-errors.ts'

@@ -1,4 +1,4 @@
-import { encodedLogin } from './util/percent.ts'
+import { encodedLogin } from '../util/percent.ts'
 
 /**
  * A connection URI as people write it, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS,

@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { ConveyorError } from './errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { explainPostgres, isTimeout } from './postgres-errors.ts'
 import { PostgresListener } from './postgres-listener.ts'
 

@@ -1,5 +1,5 @@
 import type Dockerode from 'dockerode'
-import { isIdentityToken } from '../identity-token.ts'
+import { isIdentityToken } from '../registry/identity-token.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Credentials, RegistryCredential } from '../registry/registry.ts'
 

@@ -1,4 +1,4 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** Kinds of frames; https://docs.docker.com/reference/api/engine/ under ContainerAttach, "Stream format". */
 const STDERR = 2

@@ -1,4 +1,4 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 export const NO_ENGINE = 'Start the Docker engine, or set DOCKER_HOST to one that runs'
 

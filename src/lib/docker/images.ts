@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { Credentials } from '../registry/registry.ts'
-import { authOf } from './engine-auth.ts'
-import { engineDown } from './engine-errors.ts'
+import { authOf } from './auth.ts'
+import { engineDown } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
 
 /** Whether the engine has an image with a tag of this name. */

@@ -1,4 +1,4 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** In bytes. The longest that an engine sends are the messages of a build's steps, with a piece of their output. */
 const LONGEST_LINE = 32 * 1024 * 1024

@@ -1,13 +1,13 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { isPassing } from '../registry/answer.ts'
+import { innermost, readRegistryText } from '../registry/failure-texts.ts'
 import type { Credentials } from '../registry/registry.ts'
-import { isPassing } from '../registry/registry-answer.ts'
-import { authOf } from './engine-auth.ts'
-import { engineDown, isConnection, messageOf } from './engine-errors.ts'
-import { noImage, statusOf } from './image-errors.ts'
+import { noImage, statusOf } from '../runner/errors.ts'
+import { authOf } from './auth.ts'
+import { engineDown, isConnection, messageOf } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
-import { innermost, readRegistryText } from './registry-texts.ts'
 
 /**
  * Pulls an image, with the login for its registry.

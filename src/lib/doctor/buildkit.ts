@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { cacheSize } from '../buildkit/cache-limit.ts'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import { listWorkers } from '../buildkit/workers.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import { broken, type Finding, ok, warning } from './check.ts'
 import { shownSize } from './size.ts'
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { toConveyorError } from '../errors.ts'
+import { toConveyorError } from '../core/errors.ts'
 
 /** `warning`: builds work, but not all is as it should be. `broken`: without this, none does. */
 export type Level = 'ok' | 'warning' | 'broken'

@@ -1,9 +1,9 @@
-import type { Config } from '../config.ts'
-import type { Account } from '../forge/github-account.ts'
-import { isIdentityToken } from '../identity-token.ts'
+import type { Config } from '../config/config.ts'
+import type { Account } from '../forge/github/account.ts'
+import { loginHint } from '../registry/answer.ts'
+import type { Greeting } from '../registry/client.ts'
+import { isIdentityToken } from '../registry/identity-token.ts'
 import { parseRegistryFlag } from '../registry/image-name.ts'
-import { loginHint } from '../registry/registry-answer.ts'
-import type { Greeting } from '../registry/registry-client.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** What is asked of the services around Conveyor. */

@@ -1,5 +1,5 @@
 import type { BuildkitAddress } from '../buildkit/address.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config/config.ts'
 import { isLoopback } from '../server/access.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 

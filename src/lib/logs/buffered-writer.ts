@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ConveyorError, toConveyorError } from '../errors.ts'
+import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import type { LogWriter } from './log-store.ts'
 
 /** Where the pieces of one log are stored, over a network. What its errors say names the log. */

@@ -3,7 +3,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
 import { SharedPieces } from './shared-pieces.ts'
 

@@ -1,4 +1,4 @@
-import type { LogWriter } from './logs/log-store.ts'
+import type { LogWriter } from './log-store.ts'
 
 const nothing = async () => {}
 

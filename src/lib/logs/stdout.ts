@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import { fileLogStore } from './file-log-store.ts'
+import { fileLogStore } from './file.ts'
 import type { LogStore, ReadLogOptions } from './log-store.ts'
 
 export interface StdoutLogStoreOptions {

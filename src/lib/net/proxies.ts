@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net'
-import { encodedLogin, percentDecoded } from './util/percent.ts'
+import { encodedLogin, percentDecoded } from '../util/percent.ts'
 
 /** The proxies of this machine, as curl, Go and Docker take them from the environment. */
 export interface Proxies {

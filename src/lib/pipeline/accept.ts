@@ -1,7 +1,7 @@
-import { toConveyorError } from '../errors.ts'
+import { type Build, type BuildRequest, shortName } from '../core/build.ts'
+import { toConveyorError } from '../core/errors.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
-import { type Build, type BuildRequest, shortName } from './build.ts'
 
 interface Parts {
   store: BuildStore

@@ -1,12 +1,12 @@
-import { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
-import { type Build, type Recipe, shortName } from './build.ts'
+import { type Build, type Recipe, shortName } from '../core/build.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { linesTo } from '../core/one-line.ts'
+import { isMergeQueue } from '../core/validate.ts'
 import { publishTags, tagNotes, wantedTags } from './publish.ts'
 import type { KnownImage } from './reuse.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
 import { provenRefs, settleBy } from './settle.ts'
 import type { Stopwatch } from './stopwatch.ts'
-import { isMergeQueue } from './validate.ts'
 
 /** An image in the registry, the build that publishes it, and what it was made from where that is known. */
 export interface Publication extends KnownImage {

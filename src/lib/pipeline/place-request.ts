@@ -1,12 +1,12 @@
-import { ConveyorError, toConveyorError } from '../errors.ts'
+import type { BuildRequest, Ref, Withheld } from '../core/build.ts'
+import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { isMergeQueue } from '../core/validate.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import type { BuildRequest, Ref, Withheld } from './build.ts'
 import type { LatestPolicy } from './publish.ts'
 import { whereIs } from './settle.ts'
-import { isMergeQueue } from './validate.ts'
 
 /** What a person asked for: `sha` and `ref` are not both null. */
 export interface Order {

@@ -1,7 +1,7 @@
+import type { Build, BuildRef } from '../core/build.ts'
+import { isMergeQueue } from '../core/validate.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { BuildStore, Settle, TagMove } from '../store/build-store.ts'
-import type { Build, BuildRef } from './build.ts'
-import { isMergeQueue } from './validate.ts'
 
 /** Which builds move `latest`: every one, or only those of the repository's default branch. */
 export type LatestPolicy = 'always' | 'default-branch'

@@ -1,6 +1,6 @@
-import { linesTo } from '../one-line.ts'
+import type { Build } from '../core/build.ts'
+import { linesTo } from '../core/one-line.ts'
 import type { TagMove } from '../store/build-store.ts'
-import type { Build } from './build.ts'
 import { wantedTags } from './publish.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
 

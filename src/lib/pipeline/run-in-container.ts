@@ -1,14 +1,14 @@
-import type { BuildContainer, ContainerBuild } from '../builder/build-container.ts'
-import { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
-import type { Build } from './build.ts'
+import type { Build } from '../core/build.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { linesTo } from '../core/one-line.ts'
+import { isMergeQueue } from '../core/validate.ts'
+import type { BuildContainer, ContainerBuild } from '../runner/runner.ts'
 import { finish, publish } from './finish.ts'
 import { wantedTags } from './publish.ts'
 import { restoreTags } from './restore-tags.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
 import { provenRefs } from './settle.ts'
 import { Stopwatch } from './stopwatch.ts'
-import { isMergeQueue } from './validate.ts'
 
 /** What a build in a container runs on. */
 export type ImageParts = Pick<

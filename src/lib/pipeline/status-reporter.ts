@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type ConveyorError, toConveyorError } from '../errors.ts'
+import { type Build, isEnded, shortName } from '../core/build.ts'
+import { type ConveyorError, toConveyorError } from '../core/errors.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
-import { atMost } from '../lifecycle.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import { type Build, isEnded, shortName } from './build.ts'
+import { atMost } from '../util/lifecycle.ts'
 
 /**
  * Waits before further tries, in milliseconds, while the forge says that there is no such commit or repository: for

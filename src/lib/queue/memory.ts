@@ -1,4 +1,4 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../core/errors.ts'
 import type { Job, Queue } from './queue.ts'
 
 export interface MemoryQueueOptions {

@@ -1,4 +1,4 @@
-import type { BuildRequest } from '../build/build.ts'
+import type { BuildRequest } from '../core/build.ts'
 
 /** One delivery of a build to a worker, held under a lease. */
 export interface Job {

@@ -1,4 +1,4 @@
-import { ConveyorError, type ErrorKind } from '../errors.ts'
+import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { splitReference } from './image-name.ts'
 
 /** What a registry answered that did not do what it was asked. */

@@ -1,8 +1,8 @@
-import { ConveyorError } from '../errors.ts'
-import { isIdentityToken } from '../identity-token.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { detail, isPassing, loginHint } from './answer.ts'
+import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './http.ts'
+import { isIdentityToken } from './identity-token.ts'
 import type { Credentials, RegistryCredential } from './registry.ts'
-import { detail, isPassing, loginHint } from './registry-answer.ts'
-import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './registry-http.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {

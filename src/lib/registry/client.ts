@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
 import type { Dispatcher } from 'undici'
-import { ConveyorError } from '../errors.ts'
-import { NO_PROXIES, type Proxies } from '../proxies.ts'
-import { type Connections, connections } from '../proxy-dispatcher.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { NO_PROXIES, type Proxies } from '../net/proxies.ts'
+import { type Connections, connections } from '../net/proxy-dispatcher.ts'
 import { connectorTo, elsewhere } from './addresses.ts'
+import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './answer.ts'
+import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
+import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './http.ts'
 import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
-import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './registry-answer.ts'
-import { type Access, type Grant, parseChallenges, registryAuth } from './registry-auth.ts'
-import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './registry-http.ts'
 
 export interface RegistryClientOptions {
   credentials: Credentials

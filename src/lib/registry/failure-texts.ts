@@ -1,9 +1,9 @@
-import { oneLine } from '../one-line.ts'
-import type { RegistryAnswer } from '../registry/registry-answer.ts'
+import { oneLine } from '../core/one-line.ts'
+import type { RegistryAnswer } from './answer.ts'
 
 /**
  * What engines and BuildKits say of registries. They give a text where a registry gave a status and a code:
- * read here are whole texts, in the forms that were recorded of each version (test/support/recordings). A text
+ * read here are whole texts, in the forms that were recorded of each version (test/support/registry/recordings). A text
  * of no such form is null; words and numbers in it mean nothing, as names, paths and what others say are in it too.
  */
 

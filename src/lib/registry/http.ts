@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
-import { ConveyorError } from '../errors.ts'
-import { oneLine } from '../one-line.ts'
-import { isPassing, type RegistryAnswer } from './registry-answer.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { oneLine } from '../core/one-line.ts'
+import { isPassing, type RegistryAnswer } from './answer.ts'
 
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Ref } from '../build/build.ts'
-import { ConveyorError } from '../errors.ts'
+import type { Ref } from '../core/build.ts'
+import { ConveyorError } from '../core/errors.ts'
 
 /** Names of images, by the grammar of https://github.com/distribution/reference. Everything here is pure. */
 

@@ -1,6 +1,4 @@
-import { ConveyorError } from '../errors.ts'
-import { canonicalHost } from '../registry/image-name.ts'
-import type { Manifest, Registry } from '../registry/registry.ts'
+import { ConveyorError } from '../core/errors.ts'
 import {
   answerError,
   isKeptTag,
@@ -9,8 +7,10 @@ import {
   placeOfImage,
   type RegistryAnswer,
   tagKept,
-} from '../registry/registry-answer.ts'
-import { innermost, readRegistryText, type Said } from './registry-texts.ts'
+} from './answer.ts'
+import { innermost, readRegistryText, type Said } from './failure-texts.ts'
+import { canonicalHost } from './image-name.ts'
+import type { Manifest, Registry } from './registry.ts'
 
 /** A registry that is asked where the text of an engine does not say enough. */
 export type AskRegistry = Pick<Registry, 'head' | 'manifest'>

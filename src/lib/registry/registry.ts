@@ -1,4 +1,4 @@
-import type { Ref } from '../build/build.ts'
+import type { Ref } from '../core/build.ts'
 
 /** A username and a password (or token) for one registry host. */
 export interface RegistryCredential {

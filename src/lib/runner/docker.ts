@@ -1,14 +1,14 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
-import type { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
+import type { BuilderIo } from '../builder/builder.ts'
+import type { ConveyorError } from '../core/errors.ts'
+import { linesTo } from '../core/one-line.ts'
+import { demultiplex } from '../docker/container-logs.ts'
+import { jsonLines } from '../docker/json-lines.ts'
+import { pullImage } from '../docker/pull-image.ts'
 import type { Credentials } from '../registry/registry.ts'
-import type { BuildContainer, ContainerBuild } from './build-container.ts'
-import type { BuilderIo } from './builder.ts'
-import { demultiplex } from './container-logs.ts'
-import { createError, endError, gone, runError, statusOf } from './image-errors.ts'
-import { jsonLines } from './json-lines.ts'
-import { pullImage } from './pull-image.ts'
+import { createError, endError, gone, runError, statusOf } from './errors.ts'
+import type { BuildContainer, ContainerBuild } from './runner.ts'
 
 export interface ImageBuilderOptions {
   docker: Dockerode

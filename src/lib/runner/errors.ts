@@ -1,5 +1,5 @@
-import { ConveyorError } from '../errors.ts'
-import { engineDown } from './engine-errors.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { engineDown } from '../docker/errors.ts'
 
 /** What went wrong with a container of a builder image, for people. */
 

@@ -1,4 +1,4 @@
-import type { BuilderIo } from './builder.ts'
+import type { BuilderIo } from '../builder/builder.ts'
 
 /** What a builder image is told, as the environment REPOSITORY, SHA, BRANCH, DRY, CACHE and BUILDKIT_CACHE_MOUNT_NS. */
 export interface ContainerBuild {

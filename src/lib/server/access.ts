@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
-import { basicAuthMatches, type Credentials } from './auth.ts'
+import { basicAuthMatches, type Credentials } from '../api/auth.ts'
 
 export interface AccessOptions {
   /**

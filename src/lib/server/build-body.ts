@@ -1,6 +1,6 @@
-import type { Ref } from '../build/build.ts'
-import { validRefName, validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
+import type { Ref } from '../core/build.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { validRefName, validRepository, validSha } from '../core/validate.ts'
 
 /** What `POST /builds` was asked for; `sha` and `branch` are not both null. */
 export interface BuildOrder {

@@ -1,6 +1,6 @@
-import { oneLine } from '../one-line.ts'
-import type { Happening } from './follow.ts'
-import { buildJson, type EndEventJson, type LogEventJson } from './views.ts'
+import { buildJson, type EndEventJson, type LogEventJson } from '../api/views.ts'
+import { oneLine } from '../core/one-line.ts'
+import type { Happening } from './logs/follow.ts'
 
 /** Between the lines of a log, so that nobody in between takes a quiet connection for a dead one. */
 export const STILL_RUNNING = '-- still running --'

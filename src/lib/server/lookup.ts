@@ -1,6 +1,6 @@
-import type { Artifact, Build } from '../build/build.ts'
-import { validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
+import type { Artifact, Build } from '../core/build.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { validRepository, validSha } from '../core/validate.ts'
 import type { BuildStore } from '../store/build-store.ts'
 
 /**

@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
-import { ConveyorError, type ErrorKind } from '../errors.ts'
-import { oneLine } from '../one-line.ts'
+import { ConveyorError, type ErrorKind } from '../core/errors.ts'
+import { oneLine } from '../core/one-line.ts'
 
 /** Every error answer of the API. `id` is for programs; `message` and `hint` are for people. */
 export interface Problem {

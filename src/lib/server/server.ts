@@ -1,13 +1,13 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
 import { type Refusal, refusalOf } from './access.ts'
 import { buildsRoutes } from './builds-routes.ts'
-import { buildSender, logsRoute, TEXT } from './logs-route.ts'
+import { buildSender, logsRoute, TEXT } from './logs/route.ts'
+import { Streams } from './logs/streams.ts'
 import type { ServerOptions } from './options.ts'
 import { describeError, isOurFault, sendError, sendProblem } from './problems.ts'
-import { Streams } from './streams.ts'
-import { rewriteWebhook, webhookRoute } from './webhook-route.ts'
+import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
-export type { Credentials } from './auth.ts'
+export type { Credentials } from '../api/auth.ts'
 export type { ServerOptions } from './options.ts'
 
 declare module 'fastify' {

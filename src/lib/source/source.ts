@@ -1,4 +1,4 @@
-import type { Ref } from '../build/build.ts'
+import type { Ref } from '../core/build.ts'
 
 /** A commit that is in the worker's mirror. */
 export interface Commit {

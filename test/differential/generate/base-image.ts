@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { gzipSync } from 'node:zlib'
-import { busyboxEntries, libraries } from '../support/base-images.ts'
-import type { TestRegistry } from '../support/registry.ts'
-import { tar } from '../support/tar.ts'
+import { busyboxEntries, libraries } from '../../support/images/base-images.ts'
+import { tar } from '../../support/images/tar.ts'
+import type { TestRegistry } from '../../support/registry/registry.ts'
 import type { BaseVersion } from './model.ts'
 
 /** The base images of the differential test. */

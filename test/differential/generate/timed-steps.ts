@@ -1,4 +1,4 @@
-import { PROBES } from './compare.ts'
+import { PROBES } from '../image/compare.ts'
 import type { Draw } from './draw.ts'
 import { type Bytes, RUN, type Tree } from './model.ts'
 

@@ -1,7 +1,7 @@
+import { type Bytes, type Commit, same, shown, type Tree } from '../generate/model.ts'
+import type { ReferenceOutcome, UNABLE } from '../reference.ts'
+import type { SubjectOutcome } from '../subject.ts'
 import type { Image, ImageEntry } from './image.ts'
-import { type Bytes, type Commit, same, shown, type Tree } from './model.ts'
-import type { ReferenceOutcome, UNABLE } from './reference.ts'
-import type { SubjectOutcome } from './subject.ts'
 
 /** Folder of an image whose files say what was newer than what: see `comparableProbes`. */
 export const PROBES = 'probe/'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { gunzipSync, zstdDecompressSync } from 'node:zlib'
-import { MANIFEST_TYPES } from '../support/pushed-image.ts'
-import type { Bytes } from './model.ts'
+import { MANIFEST_TYPES } from '../../support/images/pushed-image.ts'
+import type { Bytes } from '../generate/model.ts'
 import { readTar, type TarItem } from './tar-reader.ts'
 
 /** What is at one path of an image. */

@@ -1,4 +1,4 @@
-import type { Bytes } from './model.ts'
+import type { Bytes } from '../generate/model.ts'
 
 /** One entry of a layer. */
 export interface TarItem {

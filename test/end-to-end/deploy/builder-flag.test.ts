@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { makeBuilderImage } from './support/builder-images.ts'
-import { engine } from './support/global-setup.ts'
-import { PUSHING_SCRIPT } from './support/pushing-script.ts'
-import { pushToEnd, startWorld, type World } from './support/world.ts'
+import { engine } from '../../support/global-setup.ts'
+import { makeBuilderImage } from '../../support/images/builder-images.ts'
+import { PUSHING_SCRIPT } from '../../support/images/pushing-script.ts'
+import { pushToEnd, startWorld, type World } from '../../support/world.ts'
 
 /** A server that builds in containers of a team's own image, as its flags say. */
 

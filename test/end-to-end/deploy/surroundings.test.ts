@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
-import { projectRoot, start } from './support/processes.ts'
+import { projectRoot, start } from '../../support/processes.ts'
 
 /** Machines on which people start the program. */
 

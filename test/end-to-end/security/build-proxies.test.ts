@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { dockerProxies } from '../src/lib/docker-proxies.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import { dockerProxies } from '../../../src/lib/config/docker-proxies.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { buildLog, startWorld, type World } from '../../support/world.ts'
 
 /** The `proxies` of docker's config.json, for the steps of builds. */
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ConveyorServer } from './support/processes.ts'
-import { buildLog, startWorld, type World } from './support/world.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { buildLog, startWorld, type World } from '../../support/world.ts'
 
 /** What one repository leaves in a cache mount, and who finds it there. */
 

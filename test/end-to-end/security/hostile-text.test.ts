@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { startPostgres, type TestPostgres } from './support/postgres.ts'
-import type { ConveyorServer } from './support/processes.ts'
-import { putImage } from './support/put-image.ts'
-import { pushToEnd, startWorld, type World } from './support/world.ts'
+import { putImage } from '../../support/images/put-image.ts'
+import { startPostgres, type TestPostgres } from '../../support/postgres.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { pushToEnd, startWorld, type World } from '../../support/world.ts'
 
 /** What repositories and base images are called and say is never a line of ours, and is always stored. */
 

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ConveyorServer } from './support/processes.ts'
-import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
 /** What a build reads in its own log of the secrets that it prints. */
 

@@ -1,9 +1,9 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { pushPayload } from './support/github-push.ts'
-import { type ConveyorServer, startConveyor } from './support/processes.ts'
-import { type Stranger, type StrangerRequest, startStranger } from './support/stranger.ts'
-import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from './support/world.ts'
+import { pushPayload } from '../../support/github/push.ts'
+import { type Stranger, type StrangerRequest, startStranger } from '../../support/network/stranger.ts'
+import { type ConveyorServer, startConveyor } from '../../support/processes.ts'
+import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
 /** A server with the settings of the README, asked from another machine. */
 

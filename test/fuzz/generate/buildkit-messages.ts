@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import { StatusResponse, type Vertex } from '../../src/lib/buildkit/gen/status.ts'
-import { projectRoot } from '../support/processes.ts'
+import { StatusResponse, type Vertex } from '../../../src/lib/buildkit/gen/status.ts'
+import { projectRoot } from '../../support/processes.ts'
 import type { Chance } from './chance.ts'
 import { mutated, ODD, textOf } from './mutate.ts'
 
@@ -127,7 +127,7 @@ interface Recorded {
 /** What engines and BuildKits were recorded to say of failures. */
 export async function recordedTexts(): Promise<Recorded[]> {
   const files = RECORDINGS.map((name) =>
-    readFile(`${projectRoot}test/support/recordings/${name}.json`, 'utf8'),
+    readFile(`${projectRoot}test/support/registry/recordings/${name}.json`, 'utf8'),
   )
   return (await Promise.all(files)).flatMap((text) =>
     (JSON.parse(text) as Recorded[]).filter((one) => one.text),

@@ -1,4 +1,4 @@
-import { type EventExamples, pushPayload, webhookExamples } from '../support/github-push.ts'
+import { type EventExamples, pushPayload, webhookExamples } from '../../support/github/push.ts'
 import type { Chance } from './chance.ts'
 import { mutated, mutatedBytes, ODD } from './mutate.ts'
 

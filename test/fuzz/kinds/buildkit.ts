@@ -1,19 +1,19 @@
 import { once } from 'node:events'
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
-import { FileTimes } from '../../../src/lib/buildkit/file-times.ts'
 import { ControlService } from '../../../src/lib/buildkit/gen/control.ts'
 import { Packet } from '../../../src/lib/buildkit/gen/filesync.ts'
 import { StatusResponse } from '../../../src/lib/buildkit/gen/status.ts'
 import { frame, GrpcConnection, GrpcError } from '../../../src/lib/buildkit/grpc.ts'
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
-import { openSession } from '../../../src/lib/buildkit/session.ts'
-import { Pace } from '../../../src/lib/pace.ts'
-import { memoryContext } from '../../support/memory-context.ts'
-import { drawStatus, encoded } from '../buildkit-messages.ts'
-import type { Chance } from '../chance.ts'
+import { FileTimes } from '../../../src/lib/buildkit/session/file-times.ts'
+import { openSession } from '../../../src/lib/buildkit/session/session.ts'
+import { Pace } from '../../../src/lib/util/pace.ts'
+import { memoryContext } from '../../support/context/memory-context.ts'
+import { drawStatus, encoded } from '../generate/buildkit-messages.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutatedBytes, pieces } from '../generate/mutate.ts'
 import { excerpt, type Kind, type Subject, type Trial } from '../kind.ts'
-import { mutatedBytes, pieces } from '../mutate.ts'
 
 /** What a BuildKit tells of a build, and what it asks for over a session; cut anywhere, or with other bytes. */
 export const buildkitKind: Kind = {
@@ -23,8 +23,8 @@ export const buildkitKind: Kind = {
     'buildkit/progress.ts',
     'buildkit/step-graph.ts',
     'buildkit/grpc.ts',
-    'buildkit/file-sync.ts',
-    'buildkit/file-times.ts',
+    'buildkit/session/file-sync.ts',
+    'buildkit/session/file-times.ts',
   ],
   async open(): Promise<Subject> {
     const server = await startAnswering()

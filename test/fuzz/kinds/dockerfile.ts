@@ -2,9 +2,9 @@ import { copiedEarly } from '../../../src/lib/dockerfile/copied-early.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
 import { splitDigest } from '../../../src/lib/dockerfile/image-names.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
-import type { Chance } from '../chance.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutated, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, plain } from '../kind.ts'
-import { mutated, textOf } from '../mutate.ts'
 
 /** As much as a Dockerfile may have: see MAX_DOCKERFILE of git-context.ts. */
 const LONGEST = 1 << 20

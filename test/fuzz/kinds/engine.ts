@@ -4,19 +4,19 @@ import type { AddressInfo } from 'node:net'
 import Dockerode from 'dockerode'
 import { buildError } from '../../../src/lib/builder/build-errors.ts'
 import type { BuildInput } from '../../../src/lib/builder/builder.ts'
-import { demultiplex } from '../../../src/lib/builder/container-logs.ts'
-import { pullByDigest } from '../../../src/lib/builder/engine-images.ts'
-import { pushFromEngine } from '../../../src/lib/builder/engine-push.ts'
-import { throughBuild } from '../../../src/lib/builder/engine-way-build.ts'
-import { lookAtTag, registryPushError } from '../../../src/lib/builder/registry-failures.ts'
-import { readRegistryText } from '../../../src/lib/builder/registry-texts.ts'
+import { throughBuild } from '../../../src/lib/builder/engine/build-transport.ts'
+import { pushFromEngine } from '../../../src/lib/builder/engine/push.ts'
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
-import { ConveyorError } from '../../../src/lib/errors.ts'
-import { memoryContext } from '../../support/memory-context.ts'
-import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../buildkit-messages.ts'
-import type { Chance } from '../chance.ts'
+import { ConveyorError } from '../../../src/lib/core/errors.ts'
+import { demultiplex } from '../../../src/lib/docker/container-logs.ts'
+import { pullByDigest } from '../../../src/lib/docker/images.ts'
+import { readRegistryText } from '../../../src/lib/registry/failure-texts.ts'
+import { lookAtTag, registryPushError } from '../../../src/lib/registry/push-errors.ts'
+import { memoryContext } from '../../support/context/memory-context.ts'
+import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../generate/buildkit-messages.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutated, mutatedBytes, pieces } from '../generate/mutate.ts'
 import { excerpt, type Kind, mayRefuse, type Subject, type Trial } from '../kind.ts'
-import { mutated, mutatedBytes, pieces } from '../mutate.ts'
 import { rendered } from './buildkit.ts'
 import { drawDockerfile } from './dockerfile.ts'
 
@@ -30,12 +30,12 @@ export const engineKind: Kind = {
   least: 1500,
   parsers: [
     ...[
-      'builder/json-lines.ts',
-      'builder/engine-way-build.ts',
-      'builder/container-logs.ts',
+      'docker/json-lines.ts',
+      'builder/engine/build-transport.ts',
+      'docker/container-logs.ts',
       'builder/step-errors.ts',
     ],
-    ...['builder/build-errors.ts', 'builder/registry-texts.ts', 'builder/registry-failures.ts'],
+    ...['builder/build-errors.ts', 'registry/failure-texts.ts', 'registry/push-errors.ts'],
   ],
   async open(): Promise<Subject> {
     const recorded = await recordedTexts()

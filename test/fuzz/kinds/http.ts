@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import type { Chance } from '../chance.ts'
+import type { Chance } from '../generate/chance.ts'
+import { ODD } from '../generate/mutate.ts'
+import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, type Subject, type Trial } from '../kind.ts'
-import { ODD } from '../mutate.ts'
 import { ServerChild } from '../server-child.ts'
-import { WebhookBodies } from '../webhook-bodies.ts'
 import { drawOrder } from './order.ts'
 
 /** Webhooks, correctly signed, and orders to a server that runs: no answer is a failure of ours. */

@@ -1,4 +1,4 @@
-import { parseRef, validRefName, validRepository } from '../../../src/lib/build/validate.ts'
+import { parseRef, validRefName, validRepository } from '../../../src/lib/core/validate.ts'
 import {
   canonicalHost,
   imageName,
@@ -7,10 +7,10 @@ import {
   tagForRef,
 } from '../../../src/lib/registry/image-name.ts'
 import { parseBuildBody } from '../../../src/lib/server/build-body.ts'
-import type { Chance } from '../chance.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutated, ODD } from '../generate/mutate.ts'
+import { refName } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse, plain } from '../kind.ts'
-import { mutated, ODD } from '../mutate.ts'
-import { refName } from '../webhook-bodies.ts'
 
 const KEYS = [
   'repository',
@@ -43,7 +43,7 @@ const HOSTS = [
 export const orderKind: Kind = {
   share: 20,
   least: 200,
-  parsers: ['server/build-body.ts', 'build/validate.ts', 'registry/image-name.ts'],
+  parsers: ['server/build-body.ts', 'core/validate.ts', 'registry/image-name.ts'],
   open: plain((chance) => {
     const body = drawOrder(chance)
     const [registry, repository, ref] = [drawRegistry(chance), drawRepository(chance), drawRef(chance)]

@@ -1,13 +1,13 @@
 import { Metadata } from '@grpc/grpc-js'
-import { selectEntries } from '../../../src/lib/buildkit/follow-paths.ts'
-import { wantedPaths } from '../../../src/lib/buildkit/wanted-paths.ts'
-import { Pace } from '../../../src/lib/pace.ts'
-import { listEntries } from '../../../src/lib/source/context-entries.ts'
-import { parseDockerignore } from '../../../src/lib/source/dockerignore.ts'
-import type { TreeFile } from '../../../src/lib/source/git-tree.ts'
-import type { Chance } from '../chance.ts'
+import { selectEntries } from '../../../src/lib/buildkit/session/follow-paths.ts'
+import { wantedPaths } from '../../../src/lib/buildkit/session/wanted-paths.ts'
+import { parseDockerignore } from '../../../src/lib/source/context/dockerignore.ts'
+import { listEntries } from '../../../src/lib/source/context/entries.ts'
+import type { TreeFile } from '../../../src/lib/source/context/git-tree.ts'
+import { Pace } from '../../../src/lib/util/pace.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutated, ODD, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, mayRefuse, plain } from '../kind.ts'
-import { mutated, ODD, textOf } from '../mutate.ts'
 
 /** As much as an ignore file may have: see MAX_IGNORE_FILE of git-context.ts. */
 const LONGEST = 1 << 20
@@ -79,12 +79,18 @@ export const patternsKind: Kind = {
   least: 200,
   parsers: [
     ...[
-      'source/dockerignore.ts',
-      'source/context-entries.ts',
-      'buildkit/follow-paths.ts',
-      'buildkit/wanted-paths.ts',
+      'source/context/dockerignore.ts',
+      'source/context/entries.ts',
+      'buildkit/session/follow-paths.ts',
+      'buildkit/session/wanted-paths.ts',
     ],
-    ...['util/glob.ts', 'util/glob-steps.ts', 'util/glob-nfa.ts', 'util/affixes.ts', 'util/pattern-set.ts'],
+    ...[
+      'util/glob/glob.ts',
+      'util/glob/steps.ts',
+      'util/glob/nfa.ts',
+      'util/glob/affixes.ts',
+      'util/glob/pattern-set.ts',
+    ],
   ],
   open: plain((chance) => {
     const files = drawFiles(chance)

@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer, type Socket } from 'node:net'
-import { registryClient } from '../../../src/lib/registry/registry-client.ts'
-import type { Chance } from '../chance.ts'
+import { registryClient } from '../../../src/lib/registry/client.ts'
+import type { Chance } from '../generate/chance.ts'
+import { mutated, mutatedBytes, ODD, pieces } from '../generate/mutate.ts'
 import { excerpt, type Kind, mayRefuse, type Subject } from '../kind.ts'
-import { mutated, mutatedBytes, ODD, pieces } from '../mutate.ts'
 
 const DIGEST = `sha256:${'a'.repeat(64)}`
 const TYPES = [
@@ -84,12 +84,7 @@ const WORDS = [
 export const registryKind: Kind = {
   share: 2.5,
   least: 1500,
-  parsers: [
-    'registry/registry-client.ts',
-    'registry/registry-http.ts',
-    'registry/registry-auth.ts',
-    'registry/registry-answer.ts',
-  ],
+  parsers: ['registry/client.ts', 'registry/http.ts', 'registry/auth.ts', 'registry/answer.ts'],
   async open(): Promise<Subject> {
     const server = await startAnswering()
     const { host } = server

@@ -1,11 +1,11 @@
-import { entriesKey, FileTimes } from '../../../src/lib/buildkit/file-times.ts'
-import { gitMirrors } from '../../../src/lib/source/git-mirrors.ts'
+import { entriesKey, FileTimes } from '../../../src/lib/buildkit/session/file-times.ts'
+import { gitMirrors } from '../../../src/lib/source/mirrors.ts'
 import { basicEnv } from '../../support/processes.ts'
 import { tempDir } from '../../support/temp.ts'
-import type { Chance } from '../chance.ts'
-import { ForgedObjects, type Line } from '../forged-objects.ts'
+import type { Chance } from '../generate/chance.ts'
+import { ForgedObjects, type Line } from '../generate/forged-objects.ts'
+import { mutated, mutatedBytes, ODD } from '../generate/mutate.ts'
 import { type Kind, mayRefuse, type Subject } from '../kind.ts'
-import { mutated, mutatedBytes, ODD } from '../mutate.ts'
 import { drawDockerfile } from './dockerfile.ts'
 
 const MODES = [
@@ -93,11 +93,11 @@ export const treeKind: Kind = {
   share: 0.8,
   least: 200,
   parsers: [
-    'source/git-tree.ts',
-    'source/git-context.ts',
-    'source/tree-paths.ts',
-    'source/checkout-filters.ts',
-    'source/context-entries.ts',
+    'source/context/git-tree.ts',
+    'source/context/git-context.ts',
+    'source/context/tree-paths.ts',
+    'source/context/checkout-filters.ts',
+    'source/context/entries.ts',
   ],
   async open(): Promise<Subject> {
     await using resources = new AsyncDisposableStack()

@@ -1,19 +1,19 @@
 import { deepEqual } from 'node:assert/strict'
-import { parseWebhook, webhookBody } from '../../../src/lib/forge/github-webhook.ts'
-import { NotJson, pickedJson } from '../../../src/lib/forge/picked-json.ts'
-import { WebhookSignature } from '../../../src/lib/forge/webhook-signature.ts'
+import { NotJson, pickedJson } from '../../../src/lib/forge/github/picked-json.ts'
+import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook.ts'
+import { WebhookSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
+import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse } from '../kind.ts'
-import { WebhookBodies } from '../webhook-bodies.ts'
 
 /** Bodies of webhooks, as they are read. */
 export const webhookKind: Kind = {
   share: 8,
   least: 200,
   parsers: [
-    'forge/github-webhook.ts',
-    'forge/picked-json.ts',
-    'forge/webhook-signature.ts',
-    'build/validate.ts',
+    'forge/github/webhook.ts',
+    'forge/github/picked-json.ts',
+    'forge/github/webhook-signature.ts',
+    'core/validate.ts',
   ],
   async open() {
     const bodies = await WebhookBodies.of('acme/app')

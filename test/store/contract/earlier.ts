@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
-import type { Push } from '../../src/lib/build/push-order.ts'
-import type { BuildStore } from '../../src/lib/store/build-store.ts'
-import { migrations } from '../../src/lib/store/migrations.ts'
+import type { Push } from '../../../src/lib/core/push-order.ts'
+import type { BuildStore } from '../../../src/lib/store/build-store.ts'
+import { migrations } from '../../../src/lib/store/sql/migrations.ts'
 import { OTHER_SHA, push, SHA } from './subject.ts'
 
 /** The tables as they were before pushes were kept. */

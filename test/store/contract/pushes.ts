@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import type { BuildRequest, PushFacts, Ref } from '../../src/lib/build/build.ts'
-import type { Push } from '../../src/lib/build/push-order.ts'
-import type { TagMove } from '../../src/lib/store/build-store.ts'
+import type { BuildRequest, PushFacts, Ref } from '../../../src/lib/core/build.ts'
+import type { Push } from '../../../src/lib/core/push-order.ts'
+import type { TagMove } from '../../../src/lib/store/build-store.ts'
 import { OTHER_SHA, push, request, SHA, type Subject } from './subject.ts'
 
 const IMAGE = 'registry.test/acme/app'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { BaseImage, Recipe } from '../../src/lib/build/build.ts'
+import type { BaseImage, Recipe } from '../../../src/lib/core/build.ts'
 import { failed, push, request, type Subject } from './subject.ts'
 
 const RECIPE: Recipe = { context: 'c', dockerfile: 'd', settings: 's' }

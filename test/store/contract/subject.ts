@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect } from 'vitest'
-import type { Build, BuildRequest } from '../../src/lib/build/build.ts'
-import type { BuildResult, BuildStore } from '../../src/lib/store/build-store.ts'
+import type { Build, BuildRequest } from '../../../src/lib/core/build.ts'
+import type { BuildResult, BuildStore } from '../../../src/lib/store/build-store.ts'
 
 /** An empty store, and the place where it keeps its data. */
 export interface OpenedStore {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { CreateQueueCommand, GetQueueAttributesCommand, SQSClient } from '@aws-sdk/client-sqs'
-import { freePort, projectRoot, type Running, start } from './processes.ts'
-import { tempDir } from './temp.ts'
+import { freePort, projectRoot, type Running, start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 
 export interface AwsOptions {
   /** Keep queues, messages and objects over a stop and start. Default: in memory, and lost. */
@@ -133,7 +133,7 @@ export async function startAws({ persist = false, port }: AwsOptions = {}): Prom
 }
 
 async function serve(port: number, dataDir: string | undefined): Promise<Running> {
-  const script = `${projectRoot}test/support/aws-server.ts`
+  const script = `${projectRoot}test/support/aws/server.ts`
   const args = ['--disable-warning=ExperimentalWarning', script, `${port}`, ...(dataDir ? [dataDir] : [])]
   const server = await start(process.execPath, args)
   try {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { CloudWatchLogsClient, CreateLogGroupCommand } from '@aws-sdk/client-cloudwatch-logs'
+import { freePort, projectRoot, start } from '../processes.ts'
 import type { AwsClientConfig } from './aws.ts'
 import type { CloudwatchSettings } from './cloudwatch-server.ts'
-import { freePort, projectRoot, start } from './processes.ts'
 
 /** CloudWatch Logs on this machine, in a process of its own; nothing that it stores outlives that. */
 export interface TestCloudwatch extends AsyncDisposable {
@@ -24,7 +24,7 @@ export async function startCloudwatch(): Promise<TestCloudwatch> {
   await using resources = new AsyncDisposableStack()
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const script = `${projectRoot}test/support/cloudwatch-server.ts`
+  const script = `${projectRoot}test/support/aws/cloudwatch-server.ts`
   const server = await start(process.execPath, ['--disable-warning=ExperimentalWarning', script, `${port}`])
   resources.defer(async () => void (await server.kill('SIGKILL')))
   await server.waitFor(/listening/)

@@ -1,5 +1,5 @@
 import { GetQueueAttributesCommand } from '@aws-sdk/client-sqs'
-import type { Job, Queue } from '../../src/lib/queue/queue.ts'
+import type { Job, Queue } from '../../../src/lib/queue/queue.ts'
 import type { TestAws } from './aws.ts'
 
 /** Waits for the next job; the test's own time limit ends a wait that is in vain. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Context, ContextEntry } from '../../src/lib/source/source.ts'
+import type { Context, ContextEntry } from '../../../src/lib/source/source.ts'
 
 /** A build context of a few small files, for tests that are not about git. */
 export function memoryContext(files: Record<string, string | Uint8Array>): Context {

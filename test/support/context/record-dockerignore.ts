@@ -1,7 +1,7 @@
 /**
- * Records what Docker itself leaves out of a build context, for test/dockerignore.test.ts:
+ * Records what Docker itself leaves out of a build context, for test/source/dockerignore.test.ts:
  *
- *     node test/support/record-dockerignore.ts [DOCKER [OUTPUT]]
+ *     node test/support/context/record-dockerignore.ts [DOCKER [OUTPUT]]
  *
  * Needs a docker CLI with BuildKit (DOCKER, default `docker`) and an engine. Each ignore file filters the
  * same small tree through `COPY . /`. The output has for each a `+` or `-` for every path, whether it arrived, or

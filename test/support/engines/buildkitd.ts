@@ -1,10 +1,10 @@
 import { access, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Certificates, makeCertificates, type TlsFiles } from './certificates.ts'
+import { type Certificates, makeCertificates, type TlsFiles } from '../network/certificates.ts'
+import { freePort, projectRoot, type Running, start } from '../processes.ts'
+import { insideTrixie } from '../trixie.ts'
 import { killContainers } from './engine.ts'
-import { freePort, projectRoot, type Running, start } from './processes.ts'
-import { insideTrixie } from './trixie.ts'
 
 export interface BuildkitdOptions {
   /** Where its cache is, kept. Default: a temporary folder, removed when disposed. */

@@ -1,4 +1,4 @@
-import { projectRoot, start } from './processes.ts'
+import { projectRoot, start } from '../processes.ts'
 
 /**
  * Runs a command of Docker Compose on a project to its end.

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import Docker from 'dockerode'
-import { basicEnv, isRunning, lastLines, projectRoot, type Running, start } from './processes.ts'
+import { basicEnv, isRunning, lastLines, projectRoot, type Running, start } from '../processes.ts'
 
 /** A Docker Engine that answers. */
 export interface Engine extends AsyncDisposable {

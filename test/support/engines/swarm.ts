@@ -4,11 +4,11 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type Docker from 'dockerode'
-import { ensureBaseImages } from './base-images.ts'
-import { type BuilderImage, makeBuilderImage } from './builder-images.ts'
+import { ensureBaseImages } from '../images/base-images.ts'
+import { type BuilderImage, makeBuilderImage } from '../images/builder-images.ts'
+import { isRunning, start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './engine.ts'
-import { isRunning, start } from './processes.ts'
-import { tempDir } from './temp.ts'
 
 /** A machine of a Swarm: a Docker Engine in a network namespace of its own. */
 export interface SwarmNode {

@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises'
-import { basicEnv, start } from './processes.ts'
+import { basicEnv, start } from '../processes.ts'
 
 /** What a path holds after a commit; null removes it. */
 export type FileContent =

@@ -4,8 +4,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './git-repository.ts'
-import { tempDir } from './temp.ts'
+import { tempDir } from '../temp.ts'
+import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './repository.ts'
 
 /** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
 const GIT_PATH = /^\/\w[\w-]*\/[\w.-]+\.git(\/\w[\w.-]*)+(\?|$)/

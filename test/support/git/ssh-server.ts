@@ -5,8 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import ssh2 from 'ssh2'
-import { gitEnv } from './git-repository.ts'
-import { tempDir } from './temp.ts'
+import { tempDir } from '../temp.ts'
+import { gitEnv } from './repository.ts'
 
 /** An ssh server that lets anybody run `git upload-pack` on the repositories below a folder, and nothing else. */
 export interface SshServer extends AsyncDisposable {

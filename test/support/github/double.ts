@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { text as textOf } from 'node:stream/consumers'
-import { sendPush } from './github-push.ts'
-import { type GitHubSchema, githubSchema, type Operation } from './github-schema.ts'
+import { sendPush } from './push.ts'
+import { type GitHubSchema, githubSchema, type Operation } from './schema.ts'
 
 /**
  * GitHub's API over real HTTP, as far as Conveyor uses it. Every request and every answer is checked

@@ -1,7 +1,7 @@
 import { createHash, createHmac, randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { githubSchema } from './github-schema.ts'
+import { githubSchema } from './schema.ts'
 
 /** Webhooks as GitHub sends them, made from its published examples (npm: @octokit/webhooks-examples). */
 

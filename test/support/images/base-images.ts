@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import type Docker from 'dockerode'
-import { projectRoot } from './processes.ts'
+import { projectRoot } from '../processes.ts'
 import { type TarEntry, tar } from './tar.ts'
 
 const run = promisify(execFile)

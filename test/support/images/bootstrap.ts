@@ -5,11 +5,11 @@ import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach } from 'vitest'
-import { demultiplex } from '../../src/lib/builder/container-logs.ts'
+import { demultiplex } from '../../../src/lib/docker/container-logs.ts'
+import { engine } from '../global-setup.ts'
+import { runConveyor } from '../processes.ts'
+import { type TempDir, tempDir } from '../temp.ts'
 import { BUSYBOX_IMAGE } from './base-images.ts'
-import { engine } from './global-setup.ts'
-import { runConveyor } from './processes.ts'
-import { type TempDir, tempDir } from './temp.ts'
 
 const run = promisify(execFile)
 

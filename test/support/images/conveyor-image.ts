@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type Docker from 'dockerode'
+import { projectRoot } from '../processes.ts'
 import { NODE_IMAGE } from './base-images.ts'
 import { finished } from './builder-images.ts'
-import { projectRoot } from './processes.ts'
 import { tar } from './tar.ts'
 
 const run = promisify(execFile)

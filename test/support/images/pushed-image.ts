@@ -1,4 +1,4 @@
-import { splitReference } from '../../src/lib/registry/image-name.ts'
+import { splitReference } from '../../../src/lib/registry/image-name.ts'
 
 /** What a registry is asked for: either kind of manifest. */
 export const MANIFEST_TYPES =

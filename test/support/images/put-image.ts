@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { gzipSync } from 'node:zlib'
-import { pushBlob } from './registry-doubles.ts'
+import { pushBlob } from '../registry/doubles.ts'
 import { type TarEntry, tar } from './tar.ts'
 
 const DOCKER = 'application/vnd.docker'

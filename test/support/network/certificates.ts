@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { start } from './processes.ts'
+import { start } from '../processes.ts'
 
 /** Paths of PEM files: what one side of a TLS connection shows, and whom it trusts. */
 export interface TlsFiles {

@@ -2,8 +2,8 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
-import { start } from './processes.ts'
-import { tempDir } from './temp.ts'
+import { start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 
 export interface StrangerRequest {
   method: string

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { frontOf } from './registry-doubles.ts'
+import { frontOf } from './doubles.ts'
 
 /** What registries, and proxies before them, answer when they do not do what they are asked. */
 export interface PlannedAnswer {

@@ -7,12 +7,12 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
-import { ConveyorError } from '../../src/lib/errors.ts'
-import { dockerConfigCredentials } from '../../src/lib/registry/credentials.ts'
-import type { Credentials, Manifest, RegistryCredential } from '../../src/lib/registry/registry.ts'
-import { type RegistryClientOptions, registryClient } from '../../src/lib/registry/registry-client.ts'
-import { freePort, start } from './processes.ts'
-import { tempDir } from './temp.ts'
+import { ConveyorError } from '../../../src/lib/core/errors.ts'
+import { type RegistryClientOptions, registryClient } from '../../../src/lib/registry/client.ts'
+import { dockerConfigCredentials } from '../../../src/lib/registry/docker-config.ts'
+import type { Credentials, Manifest, RegistryCredential } from '../../../src/lib/registry/registry.ts'
+import { freePort, start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 
 /** One request that a double saw. */
 export interface Seen {

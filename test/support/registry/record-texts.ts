@@ -1,10 +1,10 @@
 /**
  * Records what engines and BuildKit say when a registry does not do what they ask, and when a step fails:
  *
- *     node test/support/record-registry-texts.ts [NAME...]
+ *     node test/support/registry/record-texts.ts [NAME...]
  *
  * NAME is one of SUBJECTS; all of them by default. Needs root, and what `bin/setup.sh test` makes. Writes
- * test/support/recordings/NAME.json, which test/registry-texts.test.ts reads. Takes some minutes each: engines
+ * test/support/registry/recordings/NAME.json, which test/registry/failure-texts.test.ts reads. Takes some minutes each: engines
  * and BuildKit try some requests again.
  */
 import { once } from 'node:events'
@@ -14,22 +14,22 @@ import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { argv, stdout } from 'node:process'
 import type Dockerode from 'dockerode'
-import { NO_SETTINGS } from '../../src/lib/build/recipe.ts'
-import { inSession } from '../../src/lib/builder/build-session.ts'
-import type { BuildInput } from '../../src/lib/builder/builder.ts'
-import { throughBuild } from '../../src/lib/builder/engine-way-build.ts'
-import { jsonLines } from '../../src/lib/builder/json-lines.ts'
-import { imageRequest } from '../../src/lib/builder/solve-request.ts'
-import { solve } from '../../src/lib/buildkit/solve.ts'
-import { type Files, failingSteps } from './failing-steps.ts'
-import { memoryContext } from './memory-context.ts'
-import { memoryLog } from './memory-log.ts'
-import { projectRoot } from './processes.ts'
-import { putImage } from './put-image.ts'
+import type { BuildInput } from '../../../src/lib/builder/builder.ts'
+import { imageRequest } from '../../../src/lib/builder/buildkit/request.ts'
+import { throughBuild } from '../../../src/lib/builder/engine/build-transport.ts'
+import { inSession } from '../../../src/lib/builder/session.ts'
+import { solve } from '../../../src/lib/buildkit/solve.ts'
+import { jsonLines } from '../../../src/lib/docker/json-lines.ts'
+import { NO_SETTINGS } from '../../../src/lib/pipeline/recipe.ts'
+import { memoryContext } from '../context/memory-context.ts'
+import { type Files, failingSteps } from '../images/failing-steps.ts'
+import { putImage } from '../images/put-image.ts'
+import { memoryLog } from '../memory-log.ts'
+import { projectRoot } from '../processes.ts'
+import { ANSWERS, answerWith, faultyRegistry, isKind, type RequestKind } from './answers.ts'
+import { frontOf, httpDouble } from './doubles.ts'
 import { type RecordedSubject, SUBJECTS } from './recorded-subjects.ts'
 import { startRegistry } from './registry.ts'
-import { ANSWERS, answerWith, faultyRegistry, isKind, type RequestKind } from './registry-answers.ts'
-import { frontOf, httpDouble } from './registry-doubles.ts'
 
 /** One failure. What differs from run to run is replaced in its texts. */
 export interface Recording {
@@ -223,7 +223,7 @@ async function record(name: string): Promise<void> {
   }
   await inParallel(work)
   recordings.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))
-  const folder = join(projectRoot, 'test/support/recordings')
+  const folder = join(projectRoot, 'test/support/registry/recordings')
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, `${name}.json`), `${JSON.stringify(recordings, null, 1)}\n`)
   stdout.write(`${name}: ${recordings.length} recordings\n`)

@@ -1,13 +1,13 @@
 import { join } from 'node:path'
 import type Dockerode from 'dockerode'
-import { parseBuildkitAddress } from '../../src/lib/buildkit/address.ts'
-import { buildkitdEndpoint } from '../../src/lib/buildkit/buildkitd-endpoint.ts'
-import type { Endpoint } from '../../src/lib/buildkit/endpoint.ts'
-import { engineEndpoint } from '../../src/lib/buildkit/engine-endpoint.ts'
-import { startBuildkitd } from './buildkitd.ts'
-import { docker, startPrivateEngine } from './engine.ts'
-import { tempDir } from './temp.ts'
-import { startTrixieEngine } from './trixie.ts'
+import { parseBuildkitAddress } from '../../../src/lib/buildkit/address.ts'
+import { buildkitdEndpoint } from '../../../src/lib/buildkit/buildkitd-endpoint.ts'
+import type { Endpoint } from '../../../src/lib/buildkit/endpoint.ts'
+import { engineEndpoint } from '../../../src/lib/buildkit/engine-endpoint.ts'
+import { startBuildkitd } from '../engines/buildkitd.ts'
+import { docker, startPrivateEngine } from '../engines/engine.ts'
+import { tempDir } from '../temp.ts'
+import { startTrixieEngine } from '../trixie.ts'
 
 /** An engine, or a BuildKit of its own, whose words are recorded. */
 export interface RecordedSubject extends AsyncDisposable {

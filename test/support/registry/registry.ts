@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { freePort, type Running, start } from './processes.ts'
-import { tempDir } from './temp.ts'
+import { freePort, type Running, start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 
 export interface RegistryOptions {
   /** Ask for this login; without, everybody may read and write. */

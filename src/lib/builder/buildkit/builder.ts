@@ -1,24 +1,24 @@
-import { dockerfileText } from '../build/recipe.ts'
-import { cacheLimit } from '../buildkit/cache-limit.ts'
-import { askOnce, type Endpoint } from '../buildkit/endpoint.ts'
-import type { SolveRequest } from '../buildkit/gen/control.ts'
-import { GrpcCode, GrpcError } from '../buildkit/grpc.ts'
-import { hasBuilt } from '../buildkit/history.ts'
-import { solve } from '../buildkit/solve.ts'
-import { ConveyorError } from '../errors.ts'
-import { NO_LOG } from '../no-log.ts'
-import { linesTo } from '../one-line.ts'
-import { splitReference } from '../registry/image-name.ts'
-import type { Credentials } from '../registry/registry.ts'
-import { Background } from './background.ts'
-import { buildError } from './build-errors.ts'
-import { type Explain, inSession } from './build-session.ts'
-import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { retried } from './engine-push.ts'
-import { onTopOf } from './layers-of.ts'
-import { type AskRegistry, lookAtTag } from './registry-failures.ts'
-import { readRegistryText } from './registry-texts.ts'
-import { isPushFailure, isRefusedPacking, lost } from './solve-errors.ts'
+import { cacheLimit } from '../../buildkit/cache-limit.ts'
+import { askOnce, type Endpoint } from '../../buildkit/endpoint.ts'
+import type { SolveRequest } from '../../buildkit/gen/control.ts'
+import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
+import { hasBuilt } from '../../buildkit/history.ts'
+import { solve } from '../../buildkit/solve.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { linesTo } from '../../core/one-line.ts'
+import { NO_LOG } from '../../logs/no-log.ts'
+import { dockerfileText } from '../../pipeline/recipe.ts'
+import { readRegistryText } from '../../registry/failure-texts.ts'
+import { splitReference } from '../../registry/image-name.ts'
+import { type AskRegistry, lookAtTag } from '../../registry/push-errors.ts'
+import type { Credentials } from '../../registry/registry.ts'
+import { Background } from '../../util/background.ts'
+import { buildError } from '../build-errors.ts'
+import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
+import { retried } from '../engine/push.ts'
+import { onTopOf } from '../layers-of.ts'
+import { type Explain, inSession } from '../session.ts'
+import { isPushFailure, isRefusedPacking, lost } from './errors.ts'
 import {
   type Compression,
   cacheRequest,
@@ -30,7 +30,7 @@ import {
   REWRITE_PROBE,
   type Target,
   unpushed,
-} from './solve-request.ts'
+} from './request.ts'
 
 export interface SolveBuilderOptions {
   endpoint: Endpoint

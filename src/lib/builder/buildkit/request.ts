@@ -1,9 +1,9 @@
-import type { CacheOptionsEntry, SolveRequest } from '../buildkit/gen/control.ts'
-import { remembered } from '../buildkit/history.ts'
-import { EMPTY_SOLVE } from '../buildkit/solve.ts'
-import { ConveyorError } from '../errors.ts'
-import type { BuildInput } from './builder.ts'
-import { cacheMountArg } from './cache-mounts.ts'
+import type { CacheOptionsEntry, SolveRequest } from '../../buildkit/gen/control.ts'
+import { remembered } from '../../buildkit/history.ts'
+import { EMPTY_SOLVE } from '../../buildkit/solve.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { BuildInput } from '../builder.ts'
+import { cacheMountArg } from '../cache-mounts.ts'
 
 /** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 cannot read it. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
-import { StatusResponse } from '../buildkit/gen/status.ts'
-import type { SolveIo } from '../buildkit/solve.ts'
-import { ConveyorError } from '../errors.ts'
-import type { BuildInput } from './builder.ts'
-import { cacheMountArg } from './cache-mounts.ts'
-import { jsonLines, unreadable } from './json-lines.ts'
+import { StatusResponse } from '../../buildkit/gen/status.ts'
+import type { SolveIo } from '../../buildkit/solve.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { jsonLines, unreadable } from '../../docker/json-lines.ts'
+import type { BuildInput } from '../builder.ts'
+import { cacheMountArg } from '../cache-mounts.ts'
 
 /** An EngineWay: the engine's own API for builds, which asks BuildKit. */
 export async function throughBuild(

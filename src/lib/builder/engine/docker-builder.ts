@@ -1,10 +1,10 @@
-import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
-import { listWorkers } from '../buildkit/workers.ts'
-import type { Builder } from './builder.ts'
-import { type EngineBuilderOptions, engineBuilder } from './engine-builder.ts'
-import { engineDown } from './engine-errors.ts'
-import { imageId, tidyImages } from './engine-images.ts'
-import { type SolveBuilderOptions, solveBuilder } from './solve-builder.ts'
+import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
+import { listWorkers } from '../../buildkit/workers.ts'
+import { engineDown } from '../../docker/errors.ts'
+import { imageId, tidyImages } from '../../docker/images.ts'
+import type { Builder } from '../builder.ts'
+import { type SolveBuilderOptions, solveBuilder } from '../buildkit/builder.ts'
+import { type EngineBuilderOptions, engineBuilder } from './builder.ts'
 
 export type DockerBuilderOptions = EngineBuilderOptions & Omit<SolveBuilderOptions, 'endpoint' | 'images'>
 

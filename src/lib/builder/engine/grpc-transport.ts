@@ -1,9 +1,9 @@
 import type Dockerode from 'dockerode'
-import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
-import { type SolveIo, solve } from '../buildkit/solve.ts'
-import { ConveyorError } from '../errors.ts'
-import type { BuildInput } from './builder.ts'
-import { storeRequest } from './solve-request.ts'
+import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
+import { type SolveIo, solve } from '../../buildkit/solve.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { BuildInput } from '../builder.ts'
+import { storeRequest } from '../buildkit/request.ts'
 
 /** An EngineWay: BuildKit's Control API, as `docker buildx build` uses it with the engine's own BuildKit. */
 export async function throughGrpc(

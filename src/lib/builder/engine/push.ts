@@ -1,21 +1,21 @@
 import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
-import { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
-import type { Credentials } from '../registry/registry.ts'
-import type { BuilderIo } from './builder.ts'
-import { authOf } from './engine-auth.ts'
-import { isConnection, messageOf, NO_ENGINE } from './engine-errors.ts'
-import { jsonLines } from './json-lines.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { linesTo } from '../../core/one-line.ts'
+import { authOf } from '../../docker/auth.ts'
+import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
+import { jsonLines } from '../../docker/json-lines.ts'
+import { readRegistryText } from '../../registry/failure-texts.ts'
 import {
   type AskRegistry,
   lookAtTag,
   type PushFailure,
   pushing,
   registryPushError,
-} from './registry-failures.ts'
-import { readRegistryText } from './registry-texts.ts'
+} from '../../registry/push-errors.ts'
+import type { Credentials } from '../../registry/registry.ts'
+import type { BuilderIo } from '../builder.ts'
 
 /** How pushes are done. */
 export interface PushOptions {

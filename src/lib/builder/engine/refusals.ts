@@ -1,8 +1,8 @@
 import type Dockerode from 'dockerode'
-import { isAtLeast } from '../at-least.ts'
-import { ConveyorError } from '../errors.ts'
-import type { BuildInput } from './builder.ts'
-import { engineDown } from './engine-errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { engineDown } from '../../docker/errors.ts'
+import { isAtLeast } from '../../util/versions.ts'
+import type { BuildInput } from '../builder.ts'
 
 /** The first version of the engine's API (Docker 23) whose BuildKit limits steps. */
 const LIMITS_SINCE = '1.42'

@@ -1,8 +1,8 @@
 import type Dockerode from 'dockerode'
-import type { SolveIo } from '../buildkit/solve.ts'
-import type { BuildInput } from './builder.ts'
-import { throughBuild } from './engine-way-build.ts'
-import { throughGrpc } from './engine-way-grpc.ts'
+import type { SolveIo } from '../../buildkit/solve.ts'
+import type { BuildInput } from '../builder.ts'
+import { throughBuild } from './build-transport.ts'
+import { throughGrpc } from './grpc-transport.ts'
 
 /**
  * A way to have an engine build into its own image store.

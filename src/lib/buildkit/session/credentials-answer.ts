@@ -1,5 +1,5 @@
-import { isIdentityToken } from '../identity-token.ts'
-import type { Credentials } from '../registry/registry.ts'
+import { isIdentityToken } from '../../registry/identity-token.ts'
+import type { Credentials } from '../../registry/registry.ts'
 
 /** CredentialsResponse of moby.filesync.v1.Auth. */
 export interface CredentialsAnswer {

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { type ServerDuplexStream, status } from '@grpc/grpc-js'
-import type { Context, ContextEntry } from '../source/source.ts'
+import type { Context, ContextEntry } from '../../source/source.ts'
+import { FileSyncService, Packet, Packet_PacketType, type Stat } from '../gen/filesync.ts'
 import type { FileTimes } from './file-times.ts'
 import { selectEntries } from './follow-paths.ts'
-import { FileSyncService, Packet, Packet_PacketType, type Stat } from './gen/filesync.ts'
 import type { Transfer } from './session.ts'
 import { wantedPaths } from './wanted-paths.ts'
 

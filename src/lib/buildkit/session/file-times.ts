@@ -1,6 +1,6 @@
 import { hash, randomInt } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
-import type { Context, ContextEntry } from '../source/source.ts'
+import type { Context, ContextEntry } from '../../source/source.ts'
 
 /**
  * What each BuildKit last got of each repository: kept where every worker that builds on it looks. What is kept

@@ -1,9 +1,9 @@
 import { posix } from 'node:path'
-import { trimSpace } from '../dockerfile/text.ts'
-import { Pace } from '../pace.ts'
-import type { ContextEntry } from '../source/source.ts'
-import { compileGlob } from '../util/glob.ts'
-import { type GroupedGlob, MAX_WORK, PatternSet } from '../util/pattern-set.ts'
+import { trimSpace } from '../../dockerfile/text.ts'
+import type { ContextEntry } from '../../source/source.ts'
+import { compileGlob } from '../../util/glob/glob.ts'
+import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
+import { Pace } from '../../util/pace.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */
 export interface WantedPaths {

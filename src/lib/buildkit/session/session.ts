@@ -8,16 +8,16 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
-import type { Credentials } from '../registry/registry.ts'
-import type { Context } from '../source/source.ts'
+import type { Credentials } from '../../registry/registry.ts'
+import type { Context } from '../../source/source.ts'
+import type { Endpoint } from '../endpoint.ts'
+import { AuthService } from '../gen/filesync.ts'
+import { HealthCheckResponse_ServingStatus, HealthService } from '../gen/health.ts'
+import { SecretsService } from '../gen/secrets.ts'
+import { SSHService } from '../gen/ssh.ts'
 import { credentialsAnswer } from './credentials-answer.ts'
-import type { Endpoint } from './endpoint.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import type { FileTimes } from './file-times.ts'
-import { AuthService } from './gen/filesync.ts'
-import { HealthCheckResponse_ServingStatus, HealthService } from './gen/health.ts'
-import { SecretsService } from './gen/secrets.ts'
-import { SSHService } from './gen/ssh.ts'
 import { forwardAgent } from './ssh-forward.ts'
 import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
 

@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js'
-import { ConveyorError } from '../errors.ts'
-import type { BytesMessage, CheckAgentRequest, CheckAgentResponse } from './gen/ssh.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { BytesMessage, CheckAgentRequest, CheckAgentResponse } from '../gen/ssh.ts'
 
 /** What a step is given that does not name one: `RUN --mount=type=ssh`. */
 const DEFAULT_ID = 'default'

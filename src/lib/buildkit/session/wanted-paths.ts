@@ -1,6 +1,6 @@
 import type { Metadata } from '@grpc/grpc-js'
-import type { ContextEntry } from '../source/source.ts'
-import { compileGlob } from '../util/glob.ts'
+import type { ContextEntry } from '../../source/source.ts'
+import { compileGlob } from '../../util/glob/glob.ts'
 import type { WantedPaths } from './follow-paths.ts'
 
 /**

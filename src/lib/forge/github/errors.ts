@@ -1,5 +1,5 @@
-import { isUntrusted, TRUST_HINT } from '../certificates.ts'
-import { ConveyorError, type ErrorKind } from '../errors.ts'
+import { ConveyorError, type ErrorKind } from '../../core/errors.ts'
+import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
 
 /** What GitHub asks of those who run into a rate limit without being told how long it lasts. */
 const RATE_LIMIT_WAIT_MS = 60_000

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Octokit } from '@octokit/rest'
-import { shortName } from '../build/build.ts'
-import { validRefName, validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
-import type { CommitStatus, Forge } from './forge.ts'
-import { type Account, askAccount } from './github-account.ts'
-import { explainFailure, seconds } from './github-errors.ts'
+import { shortName } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { validRefName, validRepository, validSha } from '../../core/validate.ts'
+import type { CommitStatus, Forge } from '../forge.ts'
+import { type Account, askAccount } from './account.ts'
+import { explainFailure, seconds } from './errors.ts'
 
 export interface GitHubOptions {
   /** Base URL of the REST API: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise. */

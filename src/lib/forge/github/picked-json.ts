@@ -1,4 +1,4 @@
-import { Pace } from '../pace.ts'
+import { Pace } from '../../util/pace.ts'
 
 /** Names of fields, and for those of objects which of their fields. */
 export interface Wanted {

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import type { BuildRequest, PushFacts } from '../build/build.ts'
-import { parseRef, validRefName, validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
+import type { BuildRequest, PushFacts } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
 import { NotJson, pickedJson, type Wanted } from './picked-json.ts'
 
 /**

@@ -1,11 +1,11 @@
 import type { Agent } from 'node:https'
 import { CloudWatchLogsClient, type CloudWatchLogsClientConfig } from '@aws-sdk/client-cloudwatch-logs'
-import { ConveyorError } from '../errors.ts'
-import { EventOrder } from './cloudwatch-log-order.ts'
-import { type DatedPage, SharedPages } from './cloudwatch-log-pages.ts'
-import { LogStreams } from './cloudwatch-log-streams.ts'
-import { cloudwatchLogWriter } from './cloudwatch-log-writer.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { LogStore, LogWriter, ReadLogOptions } from '../log-store.ts'
+import { EventOrder } from './order.ts'
+import { type DatedPage, SharedPages } from './pages.ts'
+import { LogStreams } from './streams.ts'
+import { cloudwatchLogWriter } from './writer.ts'
 
 export interface CloudwatchLogStoreOptions {
   /** Name of the log group, which has to exist. Its retention says how long logs are kept. */

@@ -1,4 +1,4 @@
-import type { LogEvent } from './cloudwatch-log-events.ts'
+import type { LogEvent } from './events.ts'
 
 /** Puts the events of a stream in order, once each, and knows when the log has ended. */
 export class EventOrder {

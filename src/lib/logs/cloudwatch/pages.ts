@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Page } from './cloudwatch-log-streams.ts'
+import type { Page } from './streams.ts'
 
 /** A page, and when it was asked for (`performance.now()`). */
 export interface DatedPage extends Page {

@@ -7,9 +7,9 @@ import {
   ResourceAlreadyExistsException,
   ResourceNotFoundException,
 } from '@aws-sdk/client-cloudwatch-logs'
-import { awsError } from '../aws-errors.ts'
-import { ConveyorError } from '../errors.ts'
-import { decodeEvent, type LogEvent } from './cloudwatch-log-events.ts'
+import { awsError } from '../../aws/errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { decodeEvent, type LogEvent } from './events.ts'
 
 /** What one question about a stream answers. */
 export interface Page {

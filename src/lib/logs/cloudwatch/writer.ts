@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { CHUNK, cutChunk, encodeEvent, type Mark } from './cloudwatch-log-events.ts'
-import type { OutgoingEvent } from './cloudwatch-log-streams.ts'
-import type { LogWriter } from './log-store.ts'
-import { type PieceStore, patiently, patientWriter, type WriterLimits } from './patient-writer.ts'
+import { type PieceStore, patiently, patientWriter, type WriterLimits } from '../buffered-writer.ts'
+import type { LogWriter } from '../log-store.ts'
+import { CHUNK, cutChunk, encodeEvent, type Mark } from './events.ts'
+import type { OutgoingEvent } from './streams.ts'
 
 export interface EventSink extends Omit<PieceStore, 'append' | 'end'> {
   /** When the last event of the stream was, in milliseconds since 1970; 0 for none. */

@@ -1,11 +1,11 @@
-import { ConveyorError, toConveyorError } from '../errors.ts'
-import { type PostgresSource, usePostgres } from '../postgres.ts'
-import { migratePostgres } from '../postgres-tables.ts'
-import { FollowedLogs, type LogState } from './followed-logs.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
-import { type PieceStore, patientWriter, type WriterLimits } from './patient-writer.ts'
-import * as tables from './postgres-log-tables.ts'
-import { SharedPieces } from './shared-pieces.ts'
+import { ConveyorError, toConveyorError } from '../../core/errors.ts'
+import { type PostgresSource, usePostgres } from '../../db/postgres.ts'
+import { migratePostgres } from '../../db/postgres-tables.ts'
+import { type PieceStore, patientWriter, type WriterLimits } from '../buffered-writer.ts'
+import { FollowedLogs, type LogState } from '../followed-logs.ts'
+import type { LogStore, LogWriter, ReadLogOptions } from '../log-store.ts'
+import { SharedPieces } from '../shared-pieces.ts'
+import * as tables from './tables.ts'
 
 export type PostgresLogStoreOptions = PostgresSource
 

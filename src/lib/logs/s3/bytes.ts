@@ -1,6 +1,6 @@
-import { MovedError } from './s3-conditions.ts'
-import { type Layout, type Range, rangesOf } from './s3-log-layout.ts'
-import type { LogObjects } from './s3-log-objects.ts'
+import { MovedError } from './conditions.ts'
+import { type Layout, type Range, rangesOf } from './layout.ts'
+import type { LogObjects } from './objects.ts'
 
 /** A log of many small segments takes many requests: so many of one read are under way at a time. */
 const PARALLEL = 16

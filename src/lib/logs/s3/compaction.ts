@@ -1,8 +1,8 @@
-import { MovedError } from './s3-conditions.ts'
-import type { KeptBytes } from './s3-kept-bytes.ts'
-import { readBytes } from './s3-log-bytes.ts'
-import { type Layout, layoutOf, leftovers } from './s3-log-layout.ts'
-import type { LogObjects } from './s3-log-objects.ts'
+import { readBytes } from './bytes.ts'
+import { MovedError } from './conditions.ts'
+import type { KeptBytes } from './kept-bytes.ts'
+import { type Layout, layoutOf, leftovers } from './layout.ts'
+import type { LogObjects } from './objects.ts'
 
 /** The size of the parts of a large text, the smallest that S3 takes; two of them are in memory. */
 const PART = 5 * 1024 * 1024

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { DeleteObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
-import { awsError } from '../aws-errors.ts'
-import { ConveyorError } from '../errors.ts'
-import { unlessRefused } from './s3-conditions.ts'
+import { awsError } from '../../aws/errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { unlessRefused } from './conditions.ts'
 
 /** Where it is tried. */
 export interface ConditionsPlace {

@@ -1,4 +1,4 @@
-import type { StoredText } from './s3-log-layout.ts'
+import type { StoredText } from './layout.ts'
 
 /** An object that was there is not any more: its bytes are in the text by now. */
 export class MovedError extends Error {}

@@ -1,4 +1,4 @@
-import { type Layout, type Listing, layoutOf, NOTHING, type Segment } from './s3-log-layout.ts'
+import { type Layout, type Listing, layoutOf, NOTHING, type Segment } from './layout.ts'
 
 /** How soon S3 is asked again after it had something new. */
 const POLL_MS = 500

@@ -7,10 +7,10 @@ import {
   PutObjectCommand,
   type S3Client,
 } from '@aws-sdk/client-s3'
-import { awsError } from '../aws-errors.ts'
-import { MovedError, onlyInsteadOf, unlessMissing, unlessRefused } from './s3-conditions.ts'
-import type { Listing, Range, StoredText } from './s3-log-layout.ts'
-import { TextUpload } from './s3-text-upload.ts'
+import { awsError } from '../../aws/errors.ts'
+import { MovedError, onlyInsteadOf, unlessMissing, unlessRefused } from './conditions.ts'
+import type { Listing, Range, StoredText } from './layout.ts'
+import { TextUpload } from './text-upload.ts'
 
 export interface LogObjectsOptions {
   client: S3Client

@@ -5,8 +5,8 @@ import {
   UploadPartCommand,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3'
-import { MovedError, onlyInsteadOf, unlessRefused } from './s3-conditions.ts'
-import type { StoredText } from './s3-log-layout.ts'
+import { MovedError, onlyInsteadOf, unlessRefused } from './conditions.ts'
+import type { StoredText } from './layout.ts'
 
 /** A text that is stored in parts, one after the other; nobody sees it before it is complete. */
 export class TextUpload {

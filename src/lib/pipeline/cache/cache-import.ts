@@ -1,9 +1,9 @@
-import { linesTo } from '../one-line.ts'
-import type { ImageNames, Registry } from '../registry/registry.ts'
-import type { Build } from './build.ts'
-import { type EarlyParts, fetchBasesEarly } from './early-bases.ts'
-import { wantedTags } from './publish.ts'
-import type { BuildIo } from './run-build.ts'
+import type { Build } from '../../core/build.ts'
+import { linesTo } from '../../core/one-line.ts'
+import type { ImageNames, Registry } from '../../registry/registry.ts'
+import { wantedTags } from '../publish.ts'
+import type { BuildIo } from '../run-build.ts'
+import { type EarlyParts, fetchBasesEarly } from './prefetch-bases.ts'
 
 interface Parts extends EarlyParts {
   registry: Registry

@@ -1,8 +1,8 @@
-import { toConveyorError } from '../errors.ts'
-import { NO_LOG } from '../no-log.ts'
-import { type Artifact, shortName } from './build.ts'
-import { digestUnder } from './reuse.ts'
-import { type BuildParts, buildInput } from './run-build.ts'
+import { type Artifact, shortName } from '../../core/build.ts'
+import { toConveyorError } from '../../core/errors.ts'
+import { NO_LOG } from '../../logs/no-log.ts'
+import { digestUnder } from '../reuse.ts'
+import { type BuildParts, buildInput } from '../run-build.ts'
 
 /** How many repositories a worker says that it is warm for; more are hardly all in its engine's cache. */
 const WARM_AT_MOST = 100

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { ConveyorError } from '../errors.ts'
-import { type PostgresSource, usePostgres } from '../postgres.ts'
-import { migratePostgres } from '../postgres-tables.ts'
-import * as statements from './postgres-queue-sql.ts'
-import { migrations } from './postgres-queue-tables.ts'
-import { type Look, Waiting } from './postgres-waiting.ts'
-import type { Job, Queue, QueueDepth } from './queue.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { type PostgresSource, usePostgres } from '../../db/postgres.ts'
+import { migratePostgres } from '../../db/postgres-tables.ts'
+import type { Job, Queue, QueueDepth } from '../queue.ts'
+import * as statements from './sql.ts'
+import { migrations } from './tables.ts'
+import { type Look, Waiting } from './waiting.ts'
 
 export type PostgresQueueOptions = PostgresSource & {
   /** How long a job is held before it is delivered again, in seconds. Default 30. */

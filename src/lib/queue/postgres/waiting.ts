@@ -1,5 +1,5 @@
-import type { Postgres } from '../postgres.ts'
-import { channelOf, FORGET, LEAVE, WAIT } from './postgres-queue-sql.ts'
+import type { Postgres } from '../../db/postgres.ts'
+import { channelOf, FORGET, LEAVE, WAIT } from './sql.ts'
 
 /** What a look into the queue gave: a job, or in how many seconds there may be one. */
 export interface Look<T> {

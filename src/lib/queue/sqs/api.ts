@@ -10,9 +10,9 @@ import {
   SQSClient,
   type SQSClientConfig,
 } from '@aws-sdk/client-sqs'
-import { awsError } from '../aws-errors.ts'
-import { sqsName } from './sqs-message.ts'
-import { sqsRegion } from './sqs-url.ts'
+import { awsError } from '../../aws/errors.ts'
+import { sqsName } from './message.ts'
+import { sqsRegion } from './url.ts'
 
 /** A message as it was received: its handle names this one delivery of it. */
 export interface Received {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { toConveyorError } from '../errors.ts'
-import type { Received, SqsApi } from './sqs-api.ts'
-import { decodeMessage } from './sqs-message.ts'
+import { toConveyorError } from '../../core/errors.ts'
+import type { Received, SqsApi } from './api.ts'
+import { decodeMessage } from './message.ts'
 
 export interface SqsDeadLettersOptions {
   queue: SqsApi

@@ -1,7 +1,7 @@
-import { ConveyorError } from '../errors.ts'
-import type { Job } from './queue.ts'
-import type { Received, SqsApi } from './sqs-api.ts'
-import type { SqsMessage } from './sqs-message.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { Job } from '../queue.ts'
+import type { Received, SqsApi } from './api.ts'
+import type { SqsMessage } from './message.ts'
 
 /** SQS hides a message for so long, counted from when it was received. */
 const LONGEST_LEASE_MS = 12 * 3_600_000

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import type { BuildRequest } from '../build/build.ts'
-import { validRefName, validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
+import type { BuildRequest } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 
 /** What a message says. */
 export interface SqsMessage {

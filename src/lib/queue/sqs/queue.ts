@@ -1,13 +1,13 @@
 import type { Agent } from 'node:https'
 import type { SQSClientConfig } from '@aws-sdk/client-sqs'
-import { ConveyorError, toConveyorError } from '../errors.ts'
-import type { Job, Queue } from './queue.ts'
-import { LONGEST_WAIT, type Received, SqsApi, sqsClient } from './sqs-api.ts'
-import { SqsDeadLetters } from './sqs-dead-letters.ts'
-import { sqsJob } from './sqs-job.ts'
-import { decodeMessage, encodeMessage, type SqsMessage } from './sqs-message.ts'
-import { SqsReceivers } from './sqs-receivers.ts'
-import { sqsUrlOfArn } from './sqs-url.ts'
+import { ConveyorError, toConveyorError } from '../../core/errors.ts'
+import type { Job, Queue } from '../queue.ts'
+import { LONGEST_WAIT, type Received, SqsApi, sqsClient } from './api.ts'
+import { SqsDeadLetters } from './dead-letters.ts'
+import { sqsJob } from './job.ts'
+import { decodeMessage, encodeMessage, type SqsMessage } from './message.ts'
+import { SqsReceivers } from './receivers.ts'
+import { sqsUrlOfArn } from './url.ts'
 
 export interface SqsQueueOptions {
   /** URL of the queue, http or https; it may be a FIFO queue. */

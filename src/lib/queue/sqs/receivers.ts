@@ -1,4 +1,4 @@
-import type { Job } from './queue.ts'
+import type { Job } from '../queue.ts'
 
 interface Waiter {
   give(job: Job | null): void

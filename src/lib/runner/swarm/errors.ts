@@ -1,6 +1,6 @@
-import { ConveyorError } from '../errors.ts'
-import { engineMessage, gone, statusOf } from './image-errors.ts'
-import type { Task } from './swarm-api.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { engineMessage, gone, statusOf } from '../errors.ts'
+import type { Task } from './api.ts'
 
 /** What went wrong with a build on a Swarm, for people. */
 

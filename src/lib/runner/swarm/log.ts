@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { LogWriter } from '../logs/log-store.ts'
-import { demultiplex } from './container-logs.ts'
-import type { SwarmApi } from './swarm-api.ts'
+import { demultiplex } from '../../docker/container-logs.ts'
+import type { LogWriter } from '../../logs/log-store.ts'
+import type { SwarmApi } from './api.ts'
 
 /** Before a log that broke off is followed again. */
 const AGAIN_MS = 1000

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
-import type { ConveyorError } from '../errors.ts'
-import type { Node, SwarmApi, Task } from './swarm-api.ts'
-import { doesNotEnd, swarmError } from './swarm-errors.ts'
+import type { ConveyorError } from '../../core/errors.ts'
+import type { Node, SwarmApi, Task } from './api.ts'
+import { doesNotEnd, swarmError } from './errors.ts'
 
 /** How long a container has between SIGTERM and SIGKILL. */
 export const STOP_SECONDS = 10

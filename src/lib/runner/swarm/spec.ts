@@ -1,8 +1,8 @@
 import type Dockerode from 'dockerode'
-import type { ContainerBuild } from './build-container.ts'
-import { contractEnvironment } from './image-builder.ts'
-import type { SwarmBuilderOptions } from './swarm-builder.ts'
-import { STOP_SECONDS } from './swarm-service.ts'
+import { contractEnvironment } from '../docker.ts'
+import type { ContainerBuild } from '../runner.ts'
+import type { SwarmBuilderOptions } from './runner.ts'
+import { STOP_SECONDS } from './service.ts'
 
 /** Paths in the container by the names of the Swarm's secrets. */
 export type SwarmSecrets = Readonly<Record<string, string>>

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { ConveyorError } from '../errors.ts'
-import { linesTo } from '../one-line.ts'
-import type { ContainerBuild } from './build-container.ts'
-import type { BuilderIo } from './builder.ts'
-import type { Node, SwarmApi, Task } from './swarm-api.ts'
+import type { BuilderIo } from '../../builder/builder.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { linesTo } from '../../core/one-line.ts'
+import type { ContainerBuild } from '../runner.ts'
+import type { Node, SwarmApi, Task } from './api.ts'
 import {
   exited,
   exitStatus,
@@ -13,9 +13,9 @@ import {
   rejected,
   removedMeanwhile,
   swarmError,
-} from './swarm-errors.ts'
-import { TaskLog } from './swarm-log.ts'
-import { buildLabel, hasEnded, isLost, stopTask } from './swarm-service.ts'
+} from './errors.ts'
+import { TaskLog } from './log.ts'
+import { buildLabel, hasEnded, isLost, stopTask } from './service.ts'
 
 /** How an attempt ended that is no error. */
 export type Outcome =

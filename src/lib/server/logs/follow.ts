@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Build, isEnded } from '../build/build.ts'
-import { ConveyorError } from '../errors.ts'
-import type { LogStore } from '../logs/log-store.ts'
-import type { BuildStore } from '../store/build-store.ts'
-import { describeError } from './problems.ts'
-import { TimedIterator } from './timed-iterator.ts'
+import { type Build, isEnded } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { LogStore } from '../../logs/log-store.ts'
+import type { BuildStore } from '../../store/build-store.ts'
+import { TimedIterator } from '../../util/timed-iterator.ts'
+import { describeError } from '../problems.ts'
 
 /** One thing that happened to a build, as its followers see it. `end` is the last. */
 export type Happening =

@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { finished } from 'node:stream/promises'
 import type { FastifyReply } from 'fastify'
-import { atMost } from '../lifecycle.ts'
-import { describeError } from './problems.ts'
+import { atMost } from '../../util/lifecycle.ts'
+import { describeError } from '../problems.ts'
 
 /** How long the streams of a server that closes may take to their end. */
 const LAST_WORDS_MS = 2000

@@ -3,7 +3,7 @@ import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { errorCodes } from 'fastify'
-import { WebhookSignature } from '../forge/webhook-signature.ts'
+import { WebhookSignature } from '../../forge/github/webhook-signature.ts'
 import { Room } from './room.ts'
 
 const MiB = 1024 * 1024

@@ -1,6 +1,6 @@
-import type { BuildRequest } from '../build/build.ts'
-import { ConveyorError } from '../errors.ts'
-import type { ServerOptions } from './options.ts'
+import type { BuildRequest } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { ServerOptions } from '../options.ts'
 
 /**
  * What to build for a push that nobody has signed: anybody can have made it up, so that it only says where to

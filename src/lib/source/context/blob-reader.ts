@@ -1,4 +1,4 @@
-import { type Git, GitFailure, type GitProcess } from './git.ts'
+import { type Git, GitFailure, type GitProcess } from '../git/git.ts'
 
 /** Blobs up to this size go through a shared `git cat-file --batch`, whole; larger ones are streamed. */
 const SMALL = 512 * 1024

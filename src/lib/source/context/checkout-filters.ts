@@ -3,8 +3,8 @@ import { createReadStream } from 'node:fs'
 import { lstat, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import type { Git } from '../git/git.ts'
 import type { BlobReader } from './blob-reader.ts'
-import type { Git } from './git.ts'
 import type { TreeFile } from './git-tree.ts'
 
 /** A file whose bytes in a checkout differ from its blob's. */

@@ -1,8 +1,8 @@
-import { trimSpace } from '../dockerfile/text.ts'
-import { ConveyorError } from '../errors.ts'
-import { Pace } from '../pace.ts'
-import { compileGlob, type Glob } from '../util/glob.ts'
-import { type GroupedGlob, MAX_WORK, PatternSet } from '../util/pattern-set.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { trimSpace } from '../../dockerfile/text.ts'
+import { compileGlob, type Glob } from '../../util/glob/glob.ts'
+import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
+import { Pace } from '../../util/pace.ts'
 
 /**
  * .dockerignore by Docker's own rules, as BuildKit applies them to a build context. They differ from

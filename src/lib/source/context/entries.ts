@@ -1,8 +1,8 @@
-import type { Pace } from '../pace.ts'
+import type { Pace } from '../../util/pace.ts'
+import type { ContextEntry } from '../source.ts'
 import type { Converted } from './checkout-filters.ts'
 import type { Dockerignore, Verdict } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
-import type { ContextEntry } from './source.ts'
 
 /** Which files and directories of a tree belong to a context. */
 export interface Selection {

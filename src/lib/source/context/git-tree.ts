@@ -1,6 +1,6 @@
-import { ConveyorError } from '../errors.ts'
-import type { Pace } from '../pace.ts'
-import type { Git } from './git.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { Pace } from '../../util/pace.ts'
+import type { Git } from '../git/git.ts'
 
 /** A blob or submodule of a tree. */
 export interface TreeFile {

@@ -1,6 +1,6 @@
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
 import { GitFailure } from './git.ts'
-import type { Remote } from './git-remote.ts'
+import type { Remote } from './remote.ts'
 
 /** In the midst of a fetch: git found our own copy damaged, not the server or the request at fault. */
 const DAMAGED = [

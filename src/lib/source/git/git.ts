@@ -1,6 +1,6 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
 
 /** What git said when it failed. For our own use; people see what git-errors.ts makes of it. */
 export class GitFailure extends Error {

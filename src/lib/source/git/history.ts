@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import type { Ref } from '../build/build.ts'
-import { validRepository, validSha } from '../build/validate.ts'
-import { ConveyorError } from '../errors.ts'
-import { KeyedMutex } from '../keyed-mutex.ts'
+import type { Ref } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { validRepository, validSha } from '../../core/validate.ts'
+import { KeyedMutex } from '../../util/keyed-mutex.ts'
+import type { History } from '../source.ts'
+import { fetchError, said } from './errors.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
-import { fetchError, said } from './git-errors.ts'
-import { askRemote, type RemoteOptions, remoteOf } from './git-remote.ts'
 import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
-import type { History } from './source.ts'
+import { askRemote, type RemoteOptions, remoteOf } from './remote.ts'
 
 export interface GitHistoryOptions extends RemoteOptions {
   /** Folder for what is known of commits; made when needed. */

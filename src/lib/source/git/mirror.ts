@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { ConveyorError } from '../errors.ts'
+import { ConveyorError } from '../../core/errors.ts'
 import { type Git, GitFailure } from './git.ts'
-import { askRemote, type Remote } from './git-remote.ts'
 import type { MirrorLock } from './mirror-lock.ts'
+import { askRemote, type Remote } from './remote.ts'
 
 /** What git has to say about a commit that is there. */
 export interface CommitFacts {

@@ -1,5 +1,5 @@
-import { ConveyorError } from '../errors.ts'
-import { percentDecoded } from '../util/percent.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { percentDecoded } from '../../util/percent.ts'
 import { GitFailure } from './git.ts'
 import { sshHosts } from './ssh-hosts.ts'
 

@@ -1,7 +1,7 @@
 import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
+import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
-import type { BuildStore } from './build-store.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'

@@ -1,7 +1,7 @@
 import { sql, type Transaction } from 'kysely'
-import type { BuildRequest, Ref } from '../build/build.ts'
-import type { Push } from '../build/push-order.ts'
-import { isMergeQueue } from '../build/validate.ts'
+import type { BuildRequest, Ref } from '../../core/build.ts'
+import type { Push } from '../../core/push-order.ts'
+import { isMergeQueue } from '../../core/validate.ts'
 import { keyOf } from './rows.ts'
 import type { Queries, Schema } from './schema.ts'
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
-import type { Artifact, BaseImage, Build, Recipe, Withheld } from '../build/build.ts'
+import type { Artifact, BaseImage, Build, Recipe, Withheld } from '../../core/build.ts'
 import type { Queries, Schema } from './schema.ts'
 
 /**

@@ -1,7 +1,7 @@
 import type { Kysely, Transaction } from 'kysely'
 import { sql } from 'kysely'
-import type { BuildState, Ref } from '../build/build.ts'
-import type { ErrorKind } from '../errors.ts'
+import type { BuildState, Ref } from '../../core/build.ts'
+import type { ErrorKind } from '../../core/errors.ts'
 
 /**
  * The tables, in terms that SQLite and Postgres share: times are ISO 8601 text, yes and no are 1 and 0.

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { SyncRecords } from '../buildkit/file-times.ts'
+import type { SyncRecords } from '../../buildkit/session/file-times.ts'
 import type { StoreDialect } from './kysely-build-store.ts'
 
 /** A token that no sync has: what is there can be relied on. */

@@ -1,6 +1,6 @@
 import { sql, type Transaction } from 'kysely'
-import type { Ref } from '../build/build.ts'
-import type { TagMove } from './build-store.ts'
+import type { Ref } from '../../core/build.ts'
+import type { TagMove } from '../build-store.ts'
 import type { TagDatabase } from './move-tags.ts'
 import type { Queries, Schema } from './schema.ts'
 

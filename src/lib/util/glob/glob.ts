@@ -1,5 +1,5 @@
-import { nfaOf, wordsOf } from './glob-nfa.ts'
-import { type Fixed, GAP, type Steps, stepsOf } from './glob-steps.ts'
+import { nfaOf, wordsOf } from './nfa.ts'
+import { type Fixed, GAP, type Steps, stepsOf } from './steps.ts'
 
 /** A pattern of Docker's matcher. */
 export interface Glob {

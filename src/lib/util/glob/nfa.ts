@@ -1,4 +1,4 @@
-import { type Fixed, GAP } from './glob-steps.ts'
+import { type Fixed, GAP } from './steps.ts'
 
 const SLASH = 47
 /** Code points whose masks are kept: a path may have other ones every time. */

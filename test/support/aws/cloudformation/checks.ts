@@ -1,7 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are variables of Fn::Sub
 
 import { readFileSync } from 'node:fs'
-import { projectRoot } from '../processes.ts'
+import { projectRoot } from '../../processes.ts'
 import { checkReferences } from './references.ts'
 import { checkGrants, checkSecrets } from './security.ts'
 import { attributesOf, checkProperties } from './specification.ts'
