@@ -12,13 +12,19 @@ import { chart } from './chart.ts'
 import type { Results } from './results.ts'
 import { cellText, type Row, rowsOf, short, splitOf } from './summary.ts'
 
-/** Writes docs/benchmarks.md and its chart. */
+/** Writes docs/benchmarks.md, its chart, and the README's. */
 export async function writeReport(results: Results): Promise<void> {
   const docs = join(projectRoot, 'docs')
   await mkdir(docs, { recursive: true })
   await writeFile(join(docs, 'benchmarks.md'), report(results))
-  if (results.flows) await writeFile(join(docs, 'benchmarks.svg'), chart(rowsOf(results.flows)))
+  if (!results.flows) return
+  const rows = rowsOf(results.flows)
+  await writeFile(join(docs, 'benchmarks.svg'), chart(rows))
+  await writeFile(join(docs, 'speed.svg'), chart(rows.filter(({ scenario }) => README.has(scenario.id))))
 }
+
+/** The scenarios in the README's chart: a typical push, and one that changes nothing in the image. */
+const README = new Set(['S2', 'S7'])
 
 function report(results: Results): string {
   const { flows, limit, cacheExport, burst, memory, cli, runs, machine, date } = results
