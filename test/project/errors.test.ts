@@ -1,0 +1,44 @@
+import { globSync, readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { projectRoot } from '../support/processes.ts'
+
+const page = readFileSync(`${projectRoot}docs/errors.md`, 'utf8')
+const sources = globSync(['src/**/*.ts', 'bin/*.js'], { cwd: projectRoot })
+  .map((file) => readFileSync(`${projectRoot}${file}`, 'utf8'))
+  .join('\n')
+
+/** The entries of the page: the quoted text, and what is written about it. */
+const entries = page
+  .split(/^### /m)
+  .slice(1)
+  .map((entry) => ({ quoted: /^`([^`\n]+)`$/m.exec(entry)?.[1] ?? '', entry }))
+
+/** What of a quoted text is Conveyor's own: `…` stands for names and details. */
+function fixedParts(quoted: string): string[] {
+  return quoted
+    .split('…')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+}
+
+test('twenty errors have a cause and a remedy', () => {
+  expect(entries).toHaveLength(20)
+  for (const { quoted, entry } of entries) {
+    expect(quoted, entry).not.toBe('')
+    expect(entry).toMatch(/^- \*\*Cause\*\*: \S/m)
+    expect(entry).toMatch(/^- \*\*Remedy\*\*: \S/m)
+  }
+})
+
+describe('the program says what the page quotes', () => {
+  test.each(entries)('$quoted', ({ quoted }) => {
+    const parts = fixedParts(quoted)
+    expect(parts.length).toBeGreaterThan(0)
+    for (const part of parts) expect(sources).toContain(part)
+  })
+
+  test('a text that the program does not have would be noticed', () => {
+    expect(fixedParts('… is no such error, …')).toEqual(['is no such error,'])
+    expect(sources).not.toContain('is no such error,')
+  })
+})
