@@ -17,7 +17,7 @@ async function writeFigures(simulation: SimulationResults, affinity: AffinityRes
   const figures = {
     sizing: tableMarkdown(sizingTable(steps)),
     simulation: [
-      `Seen on ${cores} cores that the database, the queue and the simulated fleet share; ${history.toLocaleString('en')} builds stored before, each rate held for ${seconds} s.`,
+      `Measured on ${cores} cores shared by the database, the queue, and the simulated fleet, with ${history.toLocaleString('en')} builds stored beforehand; each rate was held for ${seconds} s.`,
       ...simulationTables(steps).map(tableMarkdown),
     ].join('\n\n'),
     affinity: tableMarkdown(affinityTable(affinity.cases)),
