@@ -1,9 +1,9 @@
-# Every target prepares what it needs (bin/setup.sh) on a machine where nothing was installed by hand.
+# Every target installs what it needs (bin/setup.sh), even on a fresh machine.
 # npm scripts run on the Node in node_modules, whatever the machine has.
 
 .PHONY: help setup-node setup setup-tests build bootstrap demo test check bench clean
 
-help: ## Show this list
+help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup-node:
@@ -18,20 +18,20 @@ setup-tests: setup
 build: setup-node ## Compile to dist/
 	@npm run -s build
 
-bootstrap: build ## Make ssh key, settings, builder image; ARGS="--help" lists its flags
+bootstrap: build ## Create the ssh key, settings, and builder image; ARGS="--help" lists its flags
 	@node_modules/.bin/node --disable-warning=ExperimentalWarning bin/run.js bootstrap $(ARGS)
 
-demo: setup build ## Watch a git push become an image
+demo: setup build ## Show a git push becoming an image
 	@npm run -s demo
 
 check: setup-node ## Lint and check types
 	@npm run -s check
 
-test: setup-tests build check ## Check, and run all tests on a real engine, registry and git server
+test: setup-tests build check ## Run all checks, and all tests against a real engine, registry, and git server
 	@npm test
 
-bench: setup-tests build ## Measure against other ways to build an image
+bench: setup-tests build ## Run the benchmarks against other image builders
 	@npm run -s bench
 
-clean: ## Remove what was built, with the private engine's images
+clean: ## Remove build output, and the private engine with its images
 	rm -rf --one-file-system dist oclif.manifest.json .conveyor

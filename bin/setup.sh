@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes this machine ready for the demo, or with `bin/setup.sh test` also for the tests and the benchmark; with
-# `bin/setup.sh node`, to build and run Conveyor and no more. Does nothing, quickly, when it is already.
+# Prepares this machine for the demo; with `bin/setup.sh test`, also for the tests and the benchmarks; with
+# `bin/setup.sh node`, only to build and run Conveyor. Returns quickly if everything is in place.
 #
-# 1. Node packages into node_modules, when package-lock.json is newer than what is there.
-# 2. Debian packages, on Debian as root, and only where no Docker Engine answers: a machine with its own
-#    Docker belongs to somebody, so there it only says what is missing.
-# 3. For the tests, once: Docker Compose where the machine has none; a newer Docker Engine and a buildkitd, which need
-#    root and debootstrap. All of them in .conveyor.
+# 1. Node packages in node_modules, if package-lock.json is newer.
+# 2. Debian packages, on Debian as root, and only if no Docker engine answers: on a machine with its own Docker, it
+#    only lists what is missing.
+# 3. For the tests, once: Docker Compose if the machine has none; a newer Docker engine and a buildkitd, which need
+#    root and debootstrap. All of them go to .conveyor.
 #
-# It installs, but starts nothing: tests and demo start a private engine themselves where none answers.
+# It installs but starts nothing: tests and demo start a private engine themselves if none answers.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 log=.conveyor/setup.log
@@ -25,12 +25,12 @@ esac
 say() { printf 'setup: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs a command with its output in the log; shows the end of that when it fails.
+# Runs a command with its output in the log, and shows the end of the log if it fails.
 quietly() {
   mkdir -p .conveyor
   if ! "$@" >"$log" 2>&1; then
     tail -n 60 "$log" >&2
-    say "\`$*\` failed; all of its output is in $log"
+    say "\`$*\` failed; its full output is in $log"
     exit 1
   fi
 }
@@ -40,17 +40,17 @@ install_node_packages() {
     say 'npm is missing. Install Node.js 20 or newer with npm first: https://nodejs.org'
     exit 1
   fi
-  # npm writes this file last, so an interrupted installation counts as none.
+  # npm writes this file last, so an interrupted installation does not count.
   local stamp=node_modules/.package-lock.json
   if [ "$stamp" -nt package-lock.json ]; then return; fi
-  # Not `npm ci`: it refuses a lock file without the optional packages of every other platform, and a
-  # registry that mirrors only some platforms leads to such a lock file. The versions are the lock's here too.
+  # Not `npm ci`: it rejects a lock file that lacks the optional packages of other platforms, which a registry
+  # that mirrors only some platforms leads to. `npm install` uses the locked versions, too.
   say 'installing Node packages'
   quietly npm install --no-save --no-audit --no-fund
   touch "$stamp"
 }
 
-# The same question, asked by the same code, as when tests and demo look for an engine.
+# Uses the same code as the tests and the demo to look for an engine.
 engine_answers() {
   local status=0
   node_modules/.bin/node --input-type=module -e \
@@ -59,12 +59,12 @@ engine_answers() {
   case $status in
     0) return 0 ;;
     3) return 1 ;;
-    *) exit 1 ;; # it has said why
+    *) exit 1 ;; # it has printed why
   esac
 }
 
-# Debian packages that are needed everywhere: real git, registry and base images; for the tests, a database
-# server, ssh keys and the init of our image.
+# Debian packages that are always needed: git, a registry, and the contents of base images; for the tests, a database
+# server, ssh keys, and the init of Conveyor's image.
 missing_tools() {
   have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
   have docker-registry || echo docker-registry
@@ -77,10 +77,10 @@ missing_tools() {
   fi
 }
 
-# Debian keeps the servers of each version beside the PATH.
+# Debian keeps the server programs of each version outside the PATH.
 have_postgres() { have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
-# Debian packages of private engines.
+# Debian packages for private engines.
 missing_engine() {
   have dockerd || echo docker.io
   have ip || echo iproute2
@@ -90,20 +90,20 @@ missing_engine() {
 
 apt_install() {
   local made=()
-  # Packages start their services when installed. Not here: not on a machine without an init system, where
-  # they would be orphans, nor a registry for everybody on port 5000 where there is one.
+  # Packages start their services on installation. Prevent that: without an init system they would be orphans, and
+  # with one, a registry would listen on port 5000 for everyone.
   local policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     made+=("$policy")
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
   fi
-  # Nor is a database made for everybody.
+  # Do not create a default database cluster either.
   local clusters=/etc/postgresql-common/createcluster.d/conveyor.conf
   made+=("$clusters")
   mkdir -p "$(dirname "$clusters")"
   echo 'create_main_cluster = false' >"$clusters"
-  # shellcheck disable=SC2064 # the names of now
+  # shellcheck disable=SC2064 # expand the names now
   trap "rm -f ${made[*]}" EXIT
 
   export DEBIAN_FRONTEND=noninteractive
@@ -114,16 +114,16 @@ apt_install() {
   esac
 }
 
-# The engine and the BuildKit of the tests that are not this Debian's.
+# The Docker engine and the BuildKit of the tests that this Debian does not package.
 make_newer_engine() {
   if [ "$(id -u)" -ne 0 ] || ! have debootstrap; then
-    say 'tests of the newer Docker Engine and of buildkitd will fail: they need root, and debootstrap installed'
+    say 'tests with the newer Docker engine and with buildkitd will fail: they need root and debootstrap'
     return
   fi
   local engine=.conveyor/trixie buildkitd=.conveyor/buildkitd
-  # A copy of the recipe says by which one it was made.
+  # A copy of the recipe shows which one it was built from.
   if ! cmp -s test/support/trixie-root.sh "$engine/recipe"; then
-    say 'making a newer Docker Engine for the tests, once (about a minute)'
+    say 'building a newer Docker engine for the tests, once (about a minute)'
     quietly test/support/trixie-root.sh "$PWD/$engine"
   fi
   if ! cmp -s test/support/engines/buildkitd-make.sh "$buildkitd/recipe"; then
@@ -138,18 +138,18 @@ install_packages() {
   engine=$(missing_engine | xargs)
   if [ -z "$tools$engine" ]; then return; fi
 
-  # What is for private engines alone is no reason to touch a machine that has its own.
+  # On a machine with its own engine, packages for private engines are not needed.
   if engine_answers; then
     if [ -z "$tools" ]; then return; fi
-    say "Docker answers here, so nothing is installed for you. Missing for tests and demo: $tools"
-    say "On Debian or Ubuntu: apt-get install --no-install-recommends $tools"
+    say "this machine has its own Docker, so nothing is installed automatically. Missing for tests and demo: $tools"
+    say "on Debian or Ubuntu, run: apt-get install --no-install-recommends $tools"
     exit 1
   fi
 
   wanted=$(echo "$tools $engine" | xargs)
   if [ "$(id -u)" -ne 0 ] || ! have apt-get; then
-    say "no Docker Engine answers at ${DOCKER_HOST:-/var/run/docker.sock}: start one, or set DOCKER_HOST"
-    say "or let this install one: run it as root on Debian, where it would install: $wanted"
+    say "no Docker engine answers at ${DOCKER_HOST:-/var/run/docker.sock}: start one, or set DOCKER_HOST"
+    say "or run this as root on Debian, where it installs: $wanted"
     exit 1
   fi
   say "installing Debian packages: $wanted"
@@ -161,6 +161,6 @@ install_node_packages
 if [ "$*" = node ]; then exit; fi
 install_packages
 if $for_tests; then
-  quietly bin/docker-compose.sh version # fetches it
+  quietly bin/docker-compose.sh version # downloads it if needed
   make_newer_engine
 fi

@@ -55,8 +55,8 @@ function newLogin(): string {
 }
 
 function loginText(basicAuth: string): string {
-  return `# Whoever asks the API, reads logs or opens pages gives this; \`conveyor build\` finds it here. Without it, only
-# this machine itself is answered, and what runs in docker compose answers nobody but GitHub.
+  return `# The login for the API, logs, and pages; \`conveyor build\` finds it here. Without it, only this machine can
+# connect, and a server in Docker Compose answers only GitHub.
 BASIC_AUTH=${basicAuth}
 `
 }
@@ -79,38 +79,38 @@ function secret(): string {
 
 /** The file's text; `.env.sample` is the same with empty values. */
 export function settingsText(values: SettingValues): string {
-  return `# Settings of Conveyor: for \`conveyor server\` and \`conveyor worker\` (set -a; . ./.env; set +a), and for
-# \`docker compose up\`. All of them: conveyor server --help. Only you should be able to read this file.
+  return `# Conveyor's settings, for \`conveyor server\` and \`conveyor worker\` (set -a; . ./.env; set +a), and for
+# \`docker compose up\`. To list all of them: conveyor server --help. Keep this file readable only for you.
 
-# GitHub signs its webhooks with this. Give it to GitHub as the webhook's secret.
+# The webhook secret: GitHub signs its webhooks with it. Enter it in the webhook's settings on GitHub.
 GITHUB_SECRET=${values.githubSecret}
 
-# A token of a bot account: sets commit statuses, and reads private repositories.
+# The token of a bot account, to set commit statuses and read private repositories.
 #GITHUB_TOKEN=
 
-# Fetch over ssh instead. With docker compose the key is /var/run/conveyor/.ssh/id_rsa.
+# To fetch over ssh instead of https. With Docker Compose, the key is /var/run/conveyor/.ssh/id_rsa.
 #GIT_URL=git@github.com:{repository}.git
 #GIT_SSH_KEY=${values.sshKey}
 
-# Where images go; log in with docker login. docker compose has a registry of its own for a start.
+# Where images are pushed; log in with docker login. Docker Compose brings its own registry to get started.
 #REGISTRY=ghcr.io/your-organization
 
-# How people and GitHub reach this server.
+# The URL under which people and GitHub reach this server.
 #BASE_URL=https://conveyor.example.com
 
 ${loginText(values.basicAuth)}
-# Which repositories may be built; all of them without it.
+# The repositories that may be built. Default: all.
 #ALLOW=your-organization/*
 
-# Build in containers of a builder image of your own, instead of in the engine itself.
+# To build in containers of your own builder image, instead of directly in the engine.
 #BUILDER_IMAGE=
 
-# The rest is for docker compose alone.
+# The rest is only for Docker Compose.
 
-# Of its database; any long text without spaces, $, @, : and /.
+# Its database's password: any long text without spaces, $, @, :, and /.
 POSTGRES_PASSWORD=${values.postgresPassword}
 
-# The engine's socket, and the group that may use it: stat -c %g /var/run/docker.sock; 0 with Docker Desktop.
+# The engine's socket and its group: stat -c %g /var/run/docker.sock; 0 with Docker Desktop.
 DOCKER_SOCKET=${values.dockerSocket}
 DOCKER_GID=${values.dockerGid}
 `
