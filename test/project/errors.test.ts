@@ -34,11 +34,11 @@ describe('the program says what the page quotes', () => {
   test.each(entries)('$quoted', ({ quoted }) => {
     const parts = fixedParts(quoted)
     expect(parts.length).toBeGreaterThan(0)
-    for (const part of parts) expect(sources).toContain(part)
+    expect(parts.filter((part) => !sources.includes(part))).toEqual([])
   })
 
-  test('a text that the program does not have would be noticed', () => {
-    expect(fixedParts('… is no such error, …')).toEqual(['is no such error,'])
-    expect(sources).not.toContain('is no such error,')
+  test('a text that the program does not say would be noticed', () => {
+    const missing = fixedParts('… is no such error, …').filter((part) => !sources.includes(part))
+    expect(missing).toEqual(['is no such error,'])
   })
 })
