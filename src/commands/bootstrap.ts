@@ -1,16 +1,26 @@
 import { isAbsolute, join } from 'node:path'
 import { Flags } from '@oclif/core'
+import { S3_FORM } from '../lib/aws/s3-url.ts'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
-import { ConveyorError } from '../lib/core/errors.ts'
+import { type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
+import { optionsOf } from '../lib/config/options.ts'
 
 const STATES = { made: 'made', changed: 'changed', there: 'there already', missing: 'MISSING' }
 
 export default class Bootstrap extends ConveyorCommand {
-  static override description =
-    `Prepare this machine: data directory, ssh key, settings, builder image, and the container with its secrets.
-
-What is there already is left as it is, so it can be run again at any time. Whatever cannot be made is named with
-what to do about it, everything else is made, and the exit code is 3.`
+  static override summary = 'Prepare this machine: data directory, SSH key, settings, and builder image'
+  static exitCodes: ExitCodes = {
+    0: 'everything is set up',
+    2: 'invalid flags',
+    3: 'something could not be created',
+  }
+  static override description = withExitCodes(
+    `Also creates the container with the secrets of the builder image. Existing files, images, and containers are left
+unchanged, so the command can be run again at any time. If something cannot be created, its line says how to fix that,
+and everything else is created.`,
+    Bootstrap.exitCodes,
+  )
+  static override usage = '<%= command.id %> [FLAGS]'
   static override examples = [
     '<%= config.bin %> <%= command.id %>',
     '<%= config.bin %> <%= command.id %> --bucket s3://acme-conveyor-keys',
@@ -20,28 +30,28 @@ what to do about it, everything else is made, and the exit code is 3.`
     settings: Flags.string({
       default: '.env',
       helpValue: '<file>',
-      description: 'where to write the settings',
+      description: 'File to write settings to',
     }),
     'ssh-dir': Flags.string({
       env: 'SSH_DIR',
       helpValue: '<dir>',
-      description: 'folder of the ssh key, id_rsa and id_rsa.pub [default: DATA_DIR/ssh]',
+      description: 'Directory of the SSH key pair, id_rsa and id_rsa.pub [default: DATA_DIR/ssh]',
     }),
     bucket: Flags.string({
       helpValue: '<url>',
-      description: 'upload the ssh key to s3://BUCKET[/PREFIX] too, where machines in AWS fetch it',
+      description: `Upload the SSH key to ${S3_FORM} for machines in AWS`,
     }),
     image: Flags.boolean({
       default: true,
       allowNo: true,
-      description: 'build the builder image; --no-image where all builds run in the engine itself',
+      description: 'Build the builder image; --no-image if all builds run in the engine itself',
     }),
     'build-arg': Flags.string({
       multiple: true,
       helpValue: '<name=value>',
-      description: "argument of the builder image's Dockerfile, such as NODE_IMAGE=IMAGE for its base",
+      description: "Build argument for the builder image's Dockerfile, such as NODE_IMAGE=IMAGE for its base",
     }),
-    ...configFlags(['builder.image', 'builder.data', 'build.network', 'data-dir']),
+    ...configFlags(optionsOf('bootstrap')),
   }
 
   async run(): Promise<void> {
@@ -52,7 +62,7 @@ what to do about it, everything else is made, and the exit code is 3.`
     ])
     const config = this.readConfig({ ...flags, builder: 'image' }, raw)
     const { builder } = config
-    if (builder.kind !== 'image') throw new ConveyorError('invalid', 'there is no builder image')
+    if (builder.kind !== 'image') throw new Error('--builder image has been ignored')
     const missing: string[] = []
     const keys = await bootstrap(
       {
@@ -80,8 +90,8 @@ what to do about it, everything else is made, and the exit code is 3.`
 
 function nextForKey(publicKey: string): string {
   return `
-To fetch over ssh, give GitHub this key: to a bot account that may read the repositories (Settings, SSH and GPG keys),
-or to a single repository (Settings, Deploy keys).
+To fetch over SSH, add this key on GitHub: to a bot account with read access to the repositories (Settings > SSH and
+GPG keys), or to a single repository (Settings > Deploy keys).
 
 ${publicKey.trim()}`
 }
@@ -90,6 +100,6 @@ function nextForServer(settings: string): string {
   return `
 Next:
   1. set -a; . ${isAbsolute(settings) ? '' : './'}${settings}; set +a; conveyor server      (or, in a checkout: docker compose up)
-  2. In GitHub, add a webhook to the repository or the organization: URL of this server, content type
+  2. On GitHub, add a webhook to the repository or organization: the URL of this server, content type
      application/json, the secret from ${settings}, just the push event.`
 }

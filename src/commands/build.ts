@@ -1,36 +1,25 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { outliveReaders, printResult } from '../lib/cli/standard-streams.ts'
-import { BUILD_OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { optionsOf } from '../lib/config/options.ts'
+import { hasPassword } from '../lib/config/passwords.ts'
 import { secretInFile } from '../lib/config/secret-files.ts'
-import { hasPassword } from '../lib/config/values.ts'
 import { proxiesOf } from '../lib/net/proxies.ts'
 
-const LOCAL: OptionName[] = [
-  'github.token',
-  'github.url',
-  ...BUILD_OPTIONS,
-  'git.ssh-key',
-  'git.known-hosts',
-  'dry',
-  'builder',
-  'buildkit.addr',
-  'buildkit.tls',
-  'build.ssh',
-  'build.secrets',
-  'timeout',
-  'retry.delays',
-  'data-dir',
-]
-
 export default class Build extends ConveyorCommand {
-  static override description = `Build a commit, or the head of a branch, and print the image.
-
-The log goes to stderr, the image (name@sha256:...) to stdout. A build that is under way is joined, one that has
-succeeded is answered at once.
-
-Exit codes: 0 built; 1 the build failed; 2 the request cannot be right; 3 the server, or another part that is
-needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build and leaves a server's to go on.`
+  static override summary = 'Build a commit, or the head of a branch, and print the image'
+  static exitCodes: ExitCodes = {
+    ...BUILD_EXIT_CODES,
+    130: 'interrupted (Ctrl-C): a local build is cancelled, a build on the server continues',
+    141: 'nothing reads the output any more (| head -1); a build on the server continues',
+  }
+  static override description = withExitCodes(
+    `The log is written to stderr, the image (name@sha256:...) to stdout. If the commit is already being built, the
+command follows that build; if it has been built before, the image is printed immediately.`,
+    Build.exitCodes,
+  )
+  static override usage = '<%= command.id %> TARGET [FLAGS]'
   static override examples = [
     'IMAGE=$(<%= config.bin %> <%= command.id %> acme/web:827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57)',
     '<%= config.bin %> <%= command.id %> acme/web:main --detach',
@@ -40,7 +29,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
     target: Args.string({
       required: true,
       description:
-        'what to build: OWNER/NAME:SHA, OWNER/NAME@SHA, OWNER/NAME:BRANCH, or a git tag in place of the branch',
+        'Commit to build: OWNER/NAME:SHA, OWNER/NAME@SHA, OWNER/NAME:BRANCH, or OWNER/NAME:TAG for a git tag',
     }),
   }
   static override flags = {
@@ -48,23 +37,23 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
       env: 'CONVEYOR_URL',
       default: 'http://localhost:8080',
       helpValue: '<url>',
-      description: 'the conveyor server',
+      description: 'URL of the Conveyor server',
     }),
     auth: Flags.string({
       env: 'CONVEYOR_AUTH',
       helpValue: '<user:pass>',
       description:
-        'credentials for the server [default: BASIC_AUTH, or that of ./.env for a server on this machine or at its BASE_URL]',
+        'Credentials for the server [default: BASIC_AUTH, or that in ./.env for a server on this machine or at its BASE_URL]',
     }),
     detach: Flags.boolean({
       char: 'd',
-      description: 'do not wait: print the id of the build',
+      description: 'Print the build ID and exit without waiting for the build',
       exclusive: ['local'],
     }),
-    json: Flags.boolean({ description: 'print the build as JSON' }),
-    'no-cache': Flags.boolean({ description: 'build every step anew' }),
-    local: Flags.boolean({ description: 'run the whole build in this process, without a server' }),
-    ...configFlags(LOCAL, 'LOCAL'),
+    json: Flags.boolean({ description: 'Output the build as JSON' }),
+    'no-cache': Flags.boolean({ description: 'Build without the cache' }),
+    local: Flags.boolean({ description: 'Run the build in this process, without a server' }),
+    ...configFlags(optionsOf('build'), 'LOCAL'),
   }
 
   async run(): Promise<void> {
@@ -75,7 +64,7 @@ needed, does not answer; 130 it was stopped (Ctrl-C), which ends a local build a
     const { env } = process
     const given = () =>
       flags.auth || secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
-    // Nobody else ends what runs here.
+    // A local build must not depend on a reader of its output.
     if (flags.local) outliveReaders()
     const { buildCommand } = await import('../lib/cli/build-command.ts')
     const options = {

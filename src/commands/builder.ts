@@ -1,51 +1,46 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { BUILD_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { outliveReaders } from '../lib/cli/standard-streams.ts'
-import { BUILD_OPTIONS } from '../lib/config/options.ts'
+import { optionsOf } from '../lib/config/options.ts'
 
 export default class Builder extends ConveyorCommand {
   static override hidden = true
-  static override description =
-    `Build what REPOSITORY, SHA and BRANCH say: the entrypoint of the builder image.
-
-A builder image of your own can begin with FROM this one, and run this command between its own steps.
-The log goes to stdout. Exit codes are those of conveyor build.`
+  static override summary = 'Run one build: the entrypoint of the builder image'
+  static exitCodes = BUILD_EXIT_CODES
+  static override description = withExitCodes(
+    `Configured through REPOSITORY, SHA, and BRANCH. A custom builder image can start FROM this one, and run this command
+between steps of its own. The log is written to stdout.`,
+    Builder.exitCodes,
+  )
+  static override usage = '<%= command.id %> [FLAGS]'
   static override flags = {
     repository: Flags.string({
       env: 'REPOSITORY',
       required: true,
       helpValue: '<owner/name>',
-      description: 'what to build',
+      description: 'Repository to build',
     }),
-    sha: Flags.string({ env: 'SHA', required: true, helpValue: '<sha>', description: 'the commit' }),
+    sha: Flags.string({ env: 'SHA', required: true, helpValue: '<sha>', description: 'Commit to build' }),
     branch: Flags.string({
       env: 'BRANCH',
       default: '',
       helpValue: '<name>',
-      description: 'its branch, for the tag and the cache; empty for none',
+      description: 'Branch of the commit, for the tag and the cache; may be empty',
     }),
     cache: Flags.string({
       env: 'CACHE',
       options: ['on', 'off'],
       default: 'on',
-      description: 'off builds every step anew',
+      description: 'Whether to use the build cache',
     }),
     'cache-namespace': Flags.string({
       env: 'BUILDKIT_CACHE_MOUNT_NS',
       default: '',
       helpValue: '<namespace>',
-      description: 'namespace of its cache mounts; empty for one that nothing else has',
+      description: 'Namespace of cache mounts; if empty, they are shared with no other build',
     }),
-    ...configFlags([
-      ...BUILD_OPTIONS,
-      'git.ssh-key',
-      'git.known-hosts',
-      'dry',
-      'build.secrets',
-      'timeout',
-      'retry.delays',
-      'data-dir',
-    ]),
+    ...configFlags(optionsOf('builder')),
   }
 
   async run(): Promise<void> {

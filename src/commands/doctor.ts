@@ -1,22 +1,29 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { printResult } from '../lib/cli/standard-streams.ts'
-import { OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { optionsOf } from '../lib/config/options.ts'
 
 export default class Doctor extends ConveyorCommand {
-  static override description =
-    `Ask every part that builds need, and say what to do about those that are broken.
-
-Takes the options of a server, changes nothing, and prints a line for each part.
-
-Exit codes: 0 nothing is broken; 1 something is; 2 the options cannot be right.`
+  static override summary = 'Check your setup: every service that builds need'
+  static exitCodes: ExitCodes = {
+    0: 'nothing is broken',
+    1: 'something is broken',
+    2: 'invalid configuration',
+  }
+  static override description = withExitCodes(
+    `Takes the options of a server, changes nothing, and prints one line per check, with advice on how to fix what is
+broken.`,
+    Doctor.exitCodes,
+  )
+  static override usage = '<%= command.id %> [FLAGS]'
   static override examples = [
     '<%= config.bin %> <%= command.id %> --registry ghcr.io/acme',
     'GITHUB_TOKEN=... <%= config.bin %> <%= command.id %> --json',
   ]
   static override flags = {
-    json: Flags.boolean({ description: 'print an array of {part, level, ok, found, advice}' }),
-    ...configFlags(Object.keys(OPTIONS) as OptionName[]),
+    json: Flags.boolean({ description: 'Output a JSON array of {part, level, ok, found, advice}' }),
+    ...configFlags(optionsOf('doctor')),
   }
 
   async run(): Promise<void> {

@@ -1,16 +1,25 @@
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { SERVICE_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { outliveReaders } from '../lib/cli/standard-streams.ts'
-import { OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { optionsOf } from '../lib/config/options.ts'
 import { untilShutDown } from '../lib/util/lifecycle.ts'
 
 export default class Server extends ConveyorCommand {
-  static override description =
-    'Build an image for every push: take GitHub webhooks, build, push, set commit statuses.'
+  static override summary = 'Start the server: receive GitHub webhooks, build and push images'
+  static exitCodes = SERVICE_EXIT_CODES
+  static override description = withExitCodes(
+    `Each push is built, pushed to the registry, and gets a commit status. The API and the logs are served on the same port.
+
+On SIGTERM the server stops accepting builds and finishes those in progress, for up to --drain. A second signal
+requeues them at once.`,
+    Server.exitCodes,
+  )
+  static override usage = '<%= command.id %> [FLAGS]'
   static override examples = [
     '<%= config.bin %> <%= command.id %> --registry ghcr.io/acme',
     'GITHUB_TOKEN=... GITHUB_SECRET=... <%= config.bin %> <%= command.id %> --port 80 --url https://conveyor.acme.dev',
   ]
-  static override flags = configFlags(Object.keys(OPTIONS) as OptionName[])
+  static override flags = configFlags(optionsOf('server'))
 
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Server)

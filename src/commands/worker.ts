@@ -1,22 +1,25 @@
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { SERVICE_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { outliveReaders } from '../lib/cli/standard-streams.ts'
-import { OPTIONS, type OptionName } from '../lib/config/options.ts'
+import { optionsOf } from '../lib/config/options.ts'
 import { untilShutDown } from '../lib/util/lifecycle.ts'
 
-const SERVER_ONLY = ['port', 'host', 'auth', 'allowed-hosts', 'allow', 'github.secret'] as const
-
 export default class Worker extends ConveyorCommand {
-  static override description =
-    `Build what servers have queued: takes jobs from the queue until it is stopped.
+  static override summary = 'Start a worker: run builds that servers have queued'
+  static exitCodes = SERVICE_EXIT_CODES
+  static override description = withExitCodes(
+    `Requires a --queue and a --db that servers and workers share.
 
-On SIGTERM it takes no more, and finishes what runs, within --drain; a second signal gives that back to the queue.`
+On SIGTERM the worker takes no more builds and finishes those in progress, for up to --drain. A second signal
+requeues them at once.`,
+    Worker.exitCodes,
+  )
+  static override usage = '<%= command.id %> [FLAGS]'
   static override examples = [
     'DATABASE_URL=postgres://conveyor:...@db.acme.dev/conveyor <%= config.bin %> <%= command.id %> --queue postgres://',
     '<%= config.bin %> <%= command.id %> --queue sqs://sqs.eu-west-1.amazonaws.com/123456789012/builds --workers 4',
   ]
-  static override flags = configFlags(
-    (Object.keys(OPTIONS) as OptionName[]).filter((name) => !SERVER_ONLY.some((other) => other === name)),
-  )
+  static override flags = configFlags(optionsOf('worker'))
 
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Worker)

@@ -38,7 +38,7 @@ describe('build secrets', () => {
     expect(await secretsOf('MIXED/other')).toEqual({ b: '2' })
   })
 
-  test('in two folders of one repository are refused: nobody knows which', async () => {
+  test('in two directories of one repository are refused as ambiguous', async () => {
     await put('Mixed/App/npm', '1')
     await put('mixed/app/npm', '2')
     await expect(secretsOf('mixed/APP')).rejects.toMatchObject({
@@ -58,7 +58,7 @@ describe('build secrets', () => {
     expect(await secretsOf('other/app')).toEqual({ acme: 'x', Other: 'y' })
   })
 
-  test('need no folder, but not a file in place of it', async () => {
+  test('are optional, but a file in place of their directory is refused', async () => {
     expect(await readBuildSecrets(join(dir.path, 'none'), 'acme/app')).toEqual({})
     await put('file', 'x')
     await expect(readBuildSecrets(join(dir.path, 'file'), 'acme/app')).rejects.toThrow('cannot be read')

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { cacheGroupOf, settingsFor } from '../../src/lib/config/build-options.ts'
+import { cacheGroupOf, settingsFor } from '../../src/lib/config/build-settings.ts'
 import { parseConfig, secretsOf } from '../../src/lib/config/config.ts'
 import { OPTIONS } from '../../src/lib/config/options.ts'
 import { NO_SETTINGS } from '../../src/lib/pipeline/recipe.ts'
@@ -22,13 +22,12 @@ describe('parseConfig', () => {
       dry: false,
       builder: { kind: 'engine' },
       packing: { compression: 'zstd', exportCache: true, maxCacheBytes: null },
-      buildNetwork: null,
       logger: { kind: 'stdout' },
       queue: { kind: 'memory' },
       timeoutMs: 20 * 60_000,
       retryDelays: [5, 30],
       dataDir: '/data',
-      secretsDir: join('/data', 'secrets'),
+      build: { network: null, secretsDir: join('/data', 'secrets') },
       db: { kind: 'sqlite', file: join('/data', 'conveyor.db') },
     })
     expect(config.workers).toBeGreaterThan(0)
@@ -57,7 +56,7 @@ describe('parseConfig', () => {
       url: 'https://conveyor.acme.dev',
       auth: { username: 'ci', password: 'a:b' },
       dry: true,
-      buildNetwork: 'host',
+      build: { network: 'host' },
       logger: { kind: 'file', dir: '/var/log/conveyor' },
       db: { kind: 'sqlite', file: '/srv/builds.db' },
       timeoutMs: 90_000,
@@ -76,7 +75,7 @@ describe('parseConfig', () => {
     const config = parseConfig({ 'github.url': api, 'github.token': 'ghp_x' })
     expect(config.git.url).toBe(git)
     // The builder image fetches over ssh, as it does from github.com.
-    expect(config.given).toEqual(ssh ? { GIT_URL: `${ssh}{repository}.git` } : {})
+    expect(config.inherited).toEqual(ssh ? { GIT_URL: `${ssh}{repository}.git` } : {})
   })
 
   test.each([
@@ -87,13 +86,13 @@ describe('parseConfig', () => {
     expect(parseConfig({ 'git.url': git, 'github.token': 'ghp_x' }).github.apiUrl).toBe(api)
   })
 
-  test('a server that cannot be told is asked for, lest a token of one goes to another', () => {
+  test('a URL that cannot be derived is required, so that no token is sent to another server', () => {
     expect(() => parseConfig({ 'github.url': 'https://proxy.acme.dev/github' })).toThrow(
       '--git.url (GIT_URL) is not given: expected it too, as --github.url (GITHUB_URL) is not https://HOST/api/v3 of',
     )
     for (const git of ['https://git.acme.dev/{repository}.git', 'git@git.acme.dev:{repository}.git']) {
       expect(() => parseConfig({ 'git.url': git, 'github.token': 'ghp_x' })).toThrow(
-        '--github.url (GITHUB_URL) is not given: expected it too, as --git.url (GIT_URL) is not that of github.com and the token is for one server: https://git.acme.dev/api/v3 for',
+        '--github.url (GITHUB_URL) is not given: expected it too, as --git.url (GIT_URL) is not on github.com and the token is valid for one server: https://git.acme.dev/api/v3 for',
       )
       expect(parseConfig({ 'git.url': git }).git.url).toBe(git)
       const both = { 'git.url': git, 'github.url': 'https://api.github.com', 'github.token': 'ghp_x' }
@@ -122,7 +121,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ 'allowed-hosts': host })).toThrow('--allowed-hosts (ALLOWED_HOSTS) is'),
   )
 
-  test('reads where registries are reached', () => {
+  test('reads addresses of registries', () => {
     const pairs = ['localhost:5000=registry:5000', 'r.acme.dev:443=[fd00::1]:8443']
     expect(parseConfig({ 'registry.address': pairs }).registryAddresses).toEqual(
       new Map([
@@ -140,7 +139,7 @@ describe('parseConfig', () => {
       ),
   )
 
-  test('reads where many machines share queue, builds and logs', () => {
+  test('reads how several machines share queue, builds, and logs', () => {
     const db = 'postgres://conveyor:p%40ss@db.acme.dev/conveyor'
     const shared = parseConfig({ db, queue: 'postgres://' })
     expect(shared).toMatchObject({
@@ -161,7 +160,7 @@ describe('parseConfig', () => {
     })
   })
 
-  test('the farm of buildkitd, and what is done with layers', () => {
+  test('a farm of buildkitd, and how layers are compressed and cached', () => {
     const config = parseConfig({
       builder: 'buildkit',
       'buildkit.addr': ['tcp://b1.lan', 'unix:///run/b2.sock'],
@@ -183,8 +182,9 @@ describe('parseConfig', () => {
     expect(config.packing).toEqual({ compression: 'gzip', exportCache: false, maxCacheBytes: 20e9 })
   })
 
-  test('what is set for builds, of all repositories and of one', () => {
+  test('build settings of all repositories, and of one', () => {
     const { build } = parseConfig({
+      'build.network': 'host',
       'build.arg': ['CI=1', 'MODE=a=b', 'acme/App:MODE=c', 'Acme/app:URL=http://x/y:z'],
       'build.target': 'acme/app:release',
       'build.add-host': 'db.lan=10.1.2.3,acme/app:v6.lan=fd00::1',
@@ -199,7 +199,7 @@ describe('parseConfig', () => {
       'build.ssh': 'acme/app:/run/agent.sock',
     })
     const all = { 'node:24': `docker-image://mirror.lan:5000/node:24@sha256:${'a'.repeat(64)}` }
-    expect(settingsFor(build, 'host', 'Acme/App')).toEqual({
+    expect(settingsFor(build, 'Acme/App')).toEqual({
       buildArgs: { CI: '1', MODE: 'c', URL: 'http://x/y:z' },
       network: 'host',
       target: 'release',
@@ -215,9 +215,9 @@ describe('parseConfig', () => {
       reproducible: false,
       ssh: '/run/agent.sock',
     })
-    expect(settingsFor(build, null, 'acme/other')).toEqual({
+    expect(settingsFor(build, 'acme/other')).toEqual({
       buildArgs: { CI: '1', MODE: 'a=b' },
-      network: null,
+      network: 'host',
       target: null,
       platforms: ['linux/amd64', 'linux/arm64'],
       hosts: { 'db.lan': '10.1.2.3' },
@@ -227,10 +227,10 @@ describe('parseConfig', () => {
       reproducible: false,
       ssh: null,
     })
-    expect(settingsFor(parseConfig({}).build, null, 'acme/app')).toEqual(NO_SETTINGS)
+    expect(settingsFor(parseConfig({}).build, 'acme/app')).toEqual(NO_SETTINGS)
   })
 
-  test('repositories share their cache mounts where that is asked for', () => {
+  test('repositories of a group share their cache mounts', () => {
     const { build } = parseConfig({ 'cache.share': ['acme/App:web', 'acme/site:web', 'acme/site:last'] })
     expect(['Acme/app', 'acme/site', 'acme/other'].map((name) => cacheGroupOf(build, name))).toEqual([
       'web',
@@ -243,7 +243,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ 'cache.share': ['acme/app:'] })).toThrow('--cache.share (CACHE_SHARE)')
   })
 
-  test('whoever names a builder image wants it used', () => {
+  test('a builder image that is given is used', () => {
     expect(parseConfig({ 'builder.image': 'acme/builder' }).builder).toEqual({
       kind: 'image',
       image: 'acme/builder',
@@ -258,12 +258,12 @@ describe('parseConfig', () => {
     })
   })
 
-  test("keeps what was given of a build for Conveyor's own builder image, as its environment", () => {
-    const { given } = parseConfig({ registry: 'ghcr.io/acme', compression: 'gzip', 'build.network': '' })
-    expect(given).toEqual({ REGISTRY: 'ghcr.io/acme', COMPRESSION: 'gzip' })
+  test("passes options that are given on to Conveyor's own builder image, as its environment", () => {
+    const { inherited } = parseConfig({ registry: 'ghcr.io/acme', compression: 'gzip', 'build.network': '' })
+    expect(inherited).toEqual({ REGISTRY: 'ghcr.io/acme', COMPRESSION: 'gzip' })
   })
 
-  test('takes lists from flags and, with commas, from the environment', () => {
+  test('reads lists from flags and, with commas, from the environment', () => {
     const mounts = ['/var/run/docker.sock:/var/run/docker.sock', 'mirrors:/var/lib/conveyor:ro']
     for (const given of [mounts, mounts.join(',')]) {
       const { builder } = parseConfig({
@@ -282,17 +282,20 @@ describe('parseConfig', () => {
     }
   })
 
-  test('an empty value counts as none, as docker-compose passes unset variables', () => {
+  test('an empty value counts as not given, as docker compose passes unset variables', () => {
     expect(parseConfig({ port: '', 'github.token': '', auth: '' })).toMatchObject({ port: 8080, auth: null })
   })
 
-  test('a build is not tried again with --retry.delays none', () => {
+  test('a build is not retried with --retry.delays none', () => {
     expect(parseConfig({ 'retry.delays': 'none' }).retryDelays).toEqual([])
   })
 
   test.each([
     [{ port: '80000' }, '--port (PORT) is "80000": expected a port number from 0 to 65535'],
-    [{ url: 'conveyor.dev' }, '--url (BASE_URL) is "conveyor.dev": expected an http:// or https:// URL'],
+    [
+      { url: 'conveyor.dev' },
+      '--url (BASE_URL) is "conveyor.dev": expected an http:// or https:// URL without login, query, or fragment',
+    ],
     ...['https://x.dev/?a=b', 'https://x.dev/#a', 'https://x.dev?', 'https://me:x@x.dev'].flatMap(
       (one): [Record<string, unknown>, string][] => [
         [{ url: one }, '--url (BASE_URL) is "https://'],
@@ -302,7 +305,7 @@ describe('parseConfig', () => {
     [{ latest: 'never' }, '--latest (LATEST) is "never": expected always or default-branch'],
     [
       { timeout: '20' },
-      '--timeout (TIMEOUT) is "20": expected a duration from 1s to 24h, such as 90s, 20m or 1h',
+      '--timeout (TIMEOUT) is "20": expected a duration from 1s to 24h, such as 90s, 20m, or 1h',
     ],
     [
       { 'retry.delays': '5s,2h' },
@@ -311,7 +314,7 @@ describe('parseConfig', () => {
     [{ 'retry.delays': '5' }, '--retry.delays (RETRY_DELAYS) is "5"'],
     [
       { logger: 'syslog://' },
-      '--logger (LOGGER) is "syslog://": expected stdout://, file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP or postgres://',
+      '--logger (LOGGER) is "syslog://": expected stdout://, file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP, or postgres://',
     ],
     [{ queue: 'redis://' }, '--queue (QUEUE) is "redis://": expected memory://'],
     [{ logger: 'postgres://' }, '--logger (LOGGER) is postgres://, the database of --db: expected --db'],
@@ -320,7 +323,7 @@ describe('parseConfig', () => {
       { queue: 'sqs://sqs.eu-west-1.amazonaws.com/1/builds' },
       '--queue (QUEUE) is sqs://, for workers on any machine: expected --db',
     ],
-    [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, buildkit, image or swarm'],
+    [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, buildkit, image, or swarm'],
     [
       { builder: 'image', 'builder.mount': 'a:b' },
       '--builder.mount (BUILDER_MOUNT) is "a:b": expected SOURCE',
@@ -332,19 +335,22 @@ describe('parseConfig', () => {
       '--buildkit.addr (BUILDKIT_ADDR) is "http://b1": expected tcp://HOST[:PORT] or unix:///PATH',
     ],
     [{ platform: 'arm64' }, '--platform (PLATFORM) is "arm64": expected a platform, such as linux/arm64'],
-    [{ 'build.arg': 'acme/app:1=2' }, '--build.arg (BUILD_ARG) is "acme/app:1=2": expected NAME=VALUE, with'],
+    [
+      { 'build.arg': 'acme/app:1=2' },
+      '--build.arg (BUILD_ARG) is "acme/app:1=2": expected NAME=VALUE, optionally prefixed with OWNER/NAME:',
+    ],
     ...['x=./folder', 'x=/srv/folder', 'X=docker-image://a', 'x=ftp://a/b', 'x', 'x=docker-image://a b'].map(
       (one): [Record<string, unknown>, string] => [
         { 'build.context': one },
-        `--build.context (BUILD_CONTEXT) is "${one}": expected NAME=docker-image://IMAGE or NAME=https://URL (no folders`,
+        `--build.context (BUILD_CONTEXT) is "${one}": expected NAME=docker-image://IMAGE or NAME=https://URL (no directories`,
       ],
     ),
     [{ attest: 'sbom,magic' }, '--attest (ATTEST) is "sbom,magic": expected provenance, sbom, or both'],
     [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
-    [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) chooses nodes of a Swarm'],
+    [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) selects nodes of a Swarm'],
     [
       { builder: 'swarm', 'builder.privileged': true },
-      '--builder.privileged (BUILDER_PRIVILEGED) expected --builder image too',
+      '--builder.privileged (BUILDER_PRIVILEGED) requires --builder image',
     ],
     [{ workers: '0' }, '--workers (WORKERS) is "0": expected a whole number from 1 to 1000'],
     [

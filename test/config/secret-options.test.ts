@@ -2,12 +2,13 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { parseConfig } from '../../src/lib/config/config.ts'
-import { SECRET_OPTIONS, withSecretFiles } from '../../src/lib/config/secret-files.ts'
+import { SECRET_OPTIONS } from '../../src/lib/config/options.ts'
+import { withSecretFiles } from '../../src/lib/config/secret-files.ts'
 import { basicEnv, runConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET } from '../support/world.ts'
 
-/** How secrets come to the program: files, variables and flags. */
+/** How secrets are given: files, variables, and flags. */
 
 async function folder(files: Record<string, string>): Promise<(name: string) => string> {
   const dir = await tempDir()
@@ -16,7 +17,7 @@ async function folder(files: Record<string, string>): Promise<(name: string) => 
   return (name) => join(dir.path, name)
 }
 
-test('every secret of a server may be in a file', async () => {
+test('every secret of a server can be in a file', async () => {
   const at = await folder({ token: `${GITHUB_TOKEN}\n`, secret: `${WEBHOOK_SECRET}\r\n`, auth: 'ci:hush\n' })
   await using world = await startWorld()
   await using server = await world.startServer({
@@ -40,11 +41,11 @@ test('every secret of a server may be in a file', async () => {
   const wrong = await runConveyor(asked, { env: { ...basicEnv(), CONVEYOR_AUTH_FILE: at('none') } })
   expect(wrong.code).toBe(2)
   expect(wrong.stderr.replace(/\s+(›\s+)?/g, ' ')).toMatch(
-    /CONVEYOR_AUTH_FILE is "\S+\/none", which is not there/,
+    /CONVEYOR_AUTH_FILE is "\S+\/none", which does not exist/,
   )
 })
 
-test('those that may have a password in a URL, too', async () => {
+test('and options that may have a password in their URL', async () => {
   const at = await folder({
     db: 'postgres://me:hush@db.lan/conveyor\n',
     queue: 'postgres://me:hush@q.lan/jobs\n',
@@ -60,7 +61,7 @@ test('those that may have a password in a URL, too', async () => {
   })
 })
 
-test('what is wrong with a file is told with all other problems, and no secret with it', async () => {
+test('problems with files are reported together with all others, and without secrets', async () => {
   const at = await folder({ empty: '\n', large: 'x'.repeat(70_000), full: 'of the file' })
   const given = {
     GITHUB_TOKEN_FILE: at('empty'),
@@ -77,13 +78,13 @@ test('what is wrong with a file is told with all other problems, and no secret w
     /--github\.token \(GITHUB_TOKEN_FILE\) is "\S+\/empty", which is empty: expected a file/,
   )
   expect(text).toMatch(/--github\.secret \(GITHUB_SECRET_FILE\) is "\S+\/large", which is larger than 64 KiB/)
-  expect(text).toContain('--auth (BASIC_AUTH_FILE) is the name of a file, which is not there')
-  expect(text).toContain('--db (DATABASE_URL_FILE) is given, and DATABASE_URL too: expected one of them')
-  expect(text).toMatch(/--queue \(QUEUE_FILE\) is "\S+", which is a folder/)
+  expect(text).toContain('--auth (BASIC_AUTH_FILE) is a file name, which does not exist')
+  expect(text).toContain('--db (DATABASE_URL_FILE) and DATABASE_URL are both given: expected one of them')
+  expect(text).toMatch(/--queue \(QUEUE_FILE\) is "\S+", which is a directory/)
   expect(text).not.toContain('hush')
 })
 
-test('a flag wins over a file, and is warned of; the value is not shown', async () => {
+test('a flag takes precedence over a file, with a warning that does not show the value', async () => {
   const at = await folder({ token: 'of-the-file' })
   const flags = [
     '--github.token',
@@ -97,31 +98,34 @@ test('a flag wins over a file, and is warned of; the value is not shown', async 
     env: { ...basicEnv(), GITHUB_TOKEN_FILE: at('token') },
   })
   const warnings = stderr.split('\n').filter((line) => line.startsWith('warning: '))
-  const where = 'stands in the command line, where everybody on this machine may have read it'
+  const why = 'on the command line is visible to every user of this machine'
   expect(warnings).toEqual([
-    `warning: --github.token ${where}: give it as GITHUB_TOKEN, or as the file GITHUB_TOKEN_FILE`,
-    `warning: --db ${where}: give it as DATABASE_URL, or as the file DATABASE_URL_FILE`,
+    `warning: --github.token ${why}: set GITHUB_TOKEN instead, or GITHUB_TOKEN_FILE to the path of a file`,
+    `warning: --db ${why}: set DATABASE_URL instead, or DATABASE_URL_FILE to the path of a file`,
   ])
   expect(stderr).not.toMatch(/hush|hu#sh/)
 })
 
 test.each([
-  [{ 'github.secret': '"hush"' }, '--github.secret (GITHUB_SECRET) begins and ends with quotes, which count'],
-  [{ auth: "'ci:hush'" }, '--auth (BASIC_AUTH) begins and ends with quotes, which count as part of it'],
+  [
+    { 'github.secret': '"hush"' },
+    '--github.secret (GITHUB_SECRET) begins and ends with quotes, which are part of',
+  ],
+  [{ auth: "'ci:hush'" }, '--auth (BASIC_AUTH) begins and ends with quotes, which are part of the value'],
   [
     { 'github.secret': 'hush\n' },
-    '--github.secret (GITHUB_SECRET) has line breaks, which count as part of it',
+    '--github.secret (GITHUB_SECRET) contains line breaks, which are part of the value',
   ],
   [{ 'github.secret': ' hush' }, '--github.secret (GITHUB_SECRET) begins or ends with spaces'],
-])('a secret is warned of that is hardly meant so: %j', (values, warning) => {
+])('a secret that is probably a mistake causes a warning: %j', (values, warning) => {
   const { warnings } = parseConfig(values)
   expect(warnings).toEqual([expect.stringContaining(warning)])
   expect(warnings.join()).not.toContain('hush')
 })
 
-test('where it cannot be used at all, that is said', () => {
+test('and if it cannot be used at all, the error mentions it', () => {
   expect(() => parseConfig({ 'github.token': 'ghp_x\n' })).toThrow(
-    '--github.token (GITHUB_TOKEN) is not usable: expected a token without spaces or line breaks; it has line breaks',
+    '--github.token (GITHUB_TOKEN) is not usable: expected a token without spaces or line breaks; it contains line breaks',
   )
   expect(() => parseConfig({ db: '"postgres://me:hush@db.lan/x"' })).toThrow(
     '; it begins and ends with quotes',

@@ -5,7 +5,7 @@ import { access, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { parseConfig } from '../../src/lib/config/config.ts'
-import { OPTIONS, type OptionName } from '../../src/lib/config/options.ts'
+import { OPTIONS } from '../../src/lib/config/options.ts'
 import {
   problemsOf,
   ownTemplate as template,
@@ -214,11 +214,13 @@ describe('user data', () => {
     const variables = variablesOf(files.get('/etc/conveyor/env') ?? '')
     const secrets = [...(files.get('/usr/local/sbin/conveyor-secrets') ?? '').matchAll(/"([A-Z_]+)=" \+/g)]
     const names = [...Object.keys(variables), ...secrets.map(([, name]) => name as string)]
-    const flags = Object.entries(OPTIONS).map(([flag, { env }]) => [env, flag as OptionName] as const)
-    const own = readFileSync(`${projectRoot}src/lib/config/config.ts`, 'utf8').matchAll(
-      /process\.env\.([A-Z_]+)/g,
-    )
-    const others = [...[...own].map(([, name]) => name), 'AWS_REGION']
+    const flags = Object.values(OPTIONS).map(({ env, flag }) => [env, flag] as const)
+    const own = ['config.ts', 'options/storage.ts'].flatMap((file) => [
+      ...readFileSync(`${projectRoot}src/lib/config/${file}`, 'utf8').matchAll(
+        /\benv(?:ironment)?\.([A-Z_]+)/g,
+      ),
+    ])
+    const others = [...own.map(([, name]) => name), 'AWS_REGION']
     const unknown = names.filter((name) => !others.includes(name) && !flags.some(([env]) => env === name))
     expect(unknown).toEqual([])
 

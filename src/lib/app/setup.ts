@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
-import { cacheGroupOf, settingsFor } from '../config/build-options.ts'
 import { readBuildSecrets } from '../config/build-secrets.ts'
+import { cacheGroupOf, settingsFor } from '../config/build-settings.ts'
 import type { Config } from '../config/config.ts'
 import { dockerProxies } from '../config/docker-proxies.ts'
 import { ConveyorError } from '../core/errors.ts'
@@ -95,13 +95,13 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     ...(container ? { container } : {}),
     names: { image: (repository) => imageName(config.registry, repository), tag: tagForRef },
     sourceUrl: (repository) => webUrl(config.git.url, repository),
-    secrets: (repository) => readBuildSecrets(config.secretsDir, repository),
+    secrets: (repository) => readBuildSecrets(config.build.secretsDir, repository),
     proxies,
     cacheNamespace: (repository) =>
       cacheNamespace(secret, repository, cacheGroupOf(config.build, repository)),
     latest: config.latest,
     dry: config.dry,
-    settings: (repository) => settingsFor(config.build, config.buildNetwork, repository),
+    settings: (repository) => settingsFor(config.build, repository),
   }
   return { queue, logs, forge, parts, builderAnswers: () => builderAnswers(config, docker) }
 }
@@ -241,14 +241,14 @@ function needed(postgres: Postgres | null): Postgres {
 
 /** What runs the builds instead of the engine, if a builder image does. It has the proxies that docker run gives. */
 function buildContainer(
-  { builder, given }: Config,
+  { builder, inherited }: Config,
   docker: Dockerode,
   credentials: Credentials,
   proxies: Record<string, string>,
 ): BuildContainer | null {
   if (builder.kind === 'engine' || builder.kind === 'buildkit') return null
   const { image, network, mounts: binds, data: dataContainer, privileged, constraints } = builder
-  const common = { docker, image, credentials, network, binds, environment: { ...proxies, ...given } }
+  const common = { docker, image, credentials, network, binds, environment: { ...proxies, ...inherited } }
   return builder.kind === 'swarm'
     ? swarmBuilder({ ...common, constraints })
     : imageBuilder({ ...common, dataContainer, privileged })

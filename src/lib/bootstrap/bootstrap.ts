@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Dockerode from 'dockerode'
+import type { S3Location } from '../aws/s3-url.ts'
 import type { Config } from '../config/config.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
@@ -13,10 +14,10 @@ import { dataDirectory, engine, git } from './machine.ts'
 import { settings, socketSettings } from './settings.ts'
 import { type KeyPair, keyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import { type Step, Steps } from './step.ts'
-import { type KeyBucket, uploadKeys } from './upload-keys.ts'
+import { uploadKeys } from './upload-keys.ts'
 
 export interface BootstrapOptions {
-  config: Pick<Config, 'dataDir' | 'buildNetwork' | 'dockerConfigDir' | 'proxies'>
+  config: Pick<Config, 'dataDir' | 'build' | 'dockerConfigDir' | 'proxies'>
   /** Name of the builder image; null makes none. */
   image: string | null
   /** Arguments of its Dockerfile. */
@@ -28,7 +29,7 @@ export interface BootstrapOptions {
   /** Folder of the ssh key pair. */
   sshDir: string
   /** Where to upload it; null: nowhere. */
-  bucket: KeyBucket | null
+  bucket: S3Location | null
 }
 
 export interface BootstrapIo {
@@ -85,7 +86,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
   }
   if (image !== null) {
     const login = logins && buildArgs.NODE_IMAGE ? loginFor(logins, buildArgs.NODE_IMAGE) : undefined
-    const { buildNetwork: network } = config
+    const { network } = config.build
     await inEngine('builder image', () =>
       builderImage({ docker, image, buildArgs, network, login, log: io.log }),
     )

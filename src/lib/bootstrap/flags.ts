@@ -1,15 +1,14 @@
+import { parseS3Url, S3_FORM, type S3Location } from '../aws/s3-url.ts'
 import { ConveyorError } from '../core/errors.ts'
-import type { KeyBucket } from './upload-keys.ts'
 
 /**
  * Reads `s3://BUCKET[/PREFIX]`.
  * @throws ConveyorError `invalid`
  */
-export function parseKeyBucket(text: string): KeyBucket {
-  const [, bucket, prefix = ''] =
-    /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*?))?\/*$/.exec(text) ?? []
-  if (bucket) return { bucket, prefix }
-  throw new ConveyorError('invalid', `--bucket is ${JSON.stringify(text)}: expected s3://BUCKET[/PREFIX]`)
+export function parseKeyBucket(text: string): S3Location {
+  const location = parseS3Url(text)
+  if (location) return location
+  throw new ConveyorError('invalid', `--bucket is ${JSON.stringify(text)}: expected ${S3_FORM}`)
 }
 
 /**

@@ -2,16 +2,10 @@ import type { Agent } from 'node:https'
 import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { awsError } from '../aws/errors.ts'
 import { s3Client } from '../aws/s3-client.ts'
+import type { S3Location } from '../aws/s3-url.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import type { Step } from './step.ts'
-
-/** Where machines fetch the keys from. */
-export interface KeyBucket {
-  bucket: string
-  /** Empty, or without slashes at its ends. */
-  prefix: string
-}
 
 /**
  * Uploads a key pair, encrypted at rest. No ACL is set, so it is private unless the bucket's policy is not.
@@ -20,7 +14,7 @@ export interface KeyBucket {
  * @throws ConveyorError `invalid` when another pair is there
  */
 export async function uploadKeys(
-  { bucket, prefix }: KeyBucket,
+  { bucket, prefix }: S3Location,
   keys: KeyPair,
   httpsAgent?: Agent,
 ): Promise<Step> {

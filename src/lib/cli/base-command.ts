@@ -1,8 +1,10 @@
 import { Command, Errors, Flags, type Interfaces } from '@oclif/core'
 import { type Config, parseConfig } from '../config/config.ts'
-import { OPTIONS, type Option, type OptionName, type OptionValues } from '../config/options.ts'
-import { fileVariable, SECRET_OPTIONS } from '../config/secret-files.ts'
-import { hasPassword } from '../config/values.ts'
+import { helpOf, type Option } from '../config/option.ts'
+import type { OptionValues } from '../config/option-reader.ts'
+import { SECRET_OPTIONS, TOPICS } from '../config/options.ts'
+import { hasPassword } from '../config/passwords.ts'
+import { fileVariable } from '../config/secret-files.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 
@@ -37,14 +39,13 @@ export abstract class ConveyorCommand extends Command {
    * @throws ConveyorError `invalid`
    */
   protected readConfig(flags: OptionValues, raw: CommandLine): Config {
-    const names = SECRET_OPTIONS.filter((name) => this.ctor.flags[name]?.env === OPTIONS[name].env)
-    for (const name of names) {
-      const { env, secret }: Option = OPTIONS[name]
-      const value = String(flags[name])
-      // `--auth none` is no secret.
-      if (secret === 'all' ? value !== 'none' : hasPassword(value)) this.warnOfFlag(name, env, raw)
+    const inFiles = SECRET_OPTIONS.filter(({ flag, env }) => this.ctor.flags[flag]?.env === env)
+    for (const { flag, env, secret } of inFiles) {
+      const value = String(flags[flag])
+      // `--auth none` is not a secret.
+      if (secret === 'all' ? value !== 'none' : hasPassword(value)) this.warnOfFlag(flag, env, raw)
     }
-    const config = parseConfig(flags, names)
+    const config = parseConfig(flags, inFiles)
     for (const warning of config.warnings) this.say(`warning: ${warning}`)
     return config
   }
@@ -53,7 +54,7 @@ export abstract class ConveyorCommand extends Command {
   protected warnOfFlag(name: string, variable: string, raw: CommandLine): void {
     if (!raw.some((token) => token.type === 'flag' && token.flag === name)) return
     this.say(
-      `warning: --${name} stands in the command line, where everybody on this machine may have read it: give it as ${variable}, or as the file ${fileVariable(variable)}`,
+      `warning: --${name} on the command line is visible to every user of this machine: set ${variable} instead, or ${fileVariable(variable)} to the path of a file`,
     )
   }
 
@@ -89,17 +90,19 @@ export function errorLines(text: string, mark = '›'): string {
     .join('\n')
 }
 
-/** The flags of config options, in the order of --help. */
-export function configFlags(names: readonly OptionName[], helpGroup?: string): Interfaces.FlagInput {
+/** The flags of options; in --help, below their topics or one heading. */
+export function configFlags(options: readonly Option[], helpGroup?: string): Interfaces.FlagInput {
   return Object.fromEntries(
-    names.map((name) => {
-      const option: Option = OPTIONS[name]
-      const common = { description: option.help, env: option.env, ...(helpGroup ? { helpGroup } : {}) }
-      if (!option.value) return [name, Flags.boolean(common)]
-      // parseConfig fills in defaults; --help shows them all the same.
-      const description = option.default ? `${option.help} [default: ${option.default}]` : option.help
-      const flag = { ...common, description, helpValue: `<${option.value}>` }
-      return [name, option.list ? Flags.string({ ...flag, multiple: true }) : Flags.string(flag)]
+    options.map((option) => {
+      const topic = TOPICS.find((one) => one.options.includes(option))?.title
+      const group = helpGroup ?? topic?.toUpperCase()
+      const common = { description: helpOf(option), env: option.env, ...(group && { helpGroup: group }) }
+      if (option.form === 'switch') return [option.flag, Flags.boolean(common)]
+      const flag = { ...common, helpValue: `<${option.value}>` }
+      return [
+        option.flag,
+        option.form === 'list' ? Flags.string({ ...flag, multiple: true }) : Flags.string(flag),
+      ]
     }),
   )
 }

@@ -1,40 +1,35 @@
 import { readFileSync } from 'node:fs'
 import { ConveyorError } from '../core/errors.ts'
-import { OPTIONS, type Option, type OptionName, type OptionValues } from './options.ts'
+import type { Option } from './option.ts'
+import type { OptionValues } from './option-reader.ts'
 
-/** More than any secret is, and than any file that is given by mistake should take. */
-const LARGEST = 64 * 1024
+/** No secret is larger; a larger file was given by mistake. */
+const MAX_BYTES = 64 * 1024
 
-/** Options that are secret, or may have a password in them. */
-export const SECRET_OPTIONS = (Object.keys(OPTIONS) as OptionName[]).filter(
-  (name) => (OPTIONS[name] as Option).secret !== undefined,
-)
-
-/** The variable that names the file of a secret, as those of docker's official images do. */
+/** The variable that names the file of a secret, as for docker's official images. */
 export const fileVariable = (variable: string): string => `${variable}_FILE`
 
 /**
- * Adds those secrets that are in files, as Docker and Kubernetes hand them out: `GITHUB_TOKEN_FILE=/run/secrets/x`.
- * @param names of the options that are meant; the others of SECRET_OPTIONS are left alone
- * @returns the values with them, and what is wrong, a line each
+ * Adds the secrets that are in files, as Docker and Kubernetes provide them: `GITHUB_TOKEN_FILE=/run/secrets/x`.
+ * @param options those that may be in files
+ * @returns the values with the secrets, and the problems, a line each
  */
 export function withSecretFiles(
   values: OptionValues,
-  names: readonly OptionName[],
+  options: readonly Option[],
   environment: NodeJS.ProcessEnv,
 ): { values: OptionValues; problems: string[] } {
   const problems: string[] = []
   const added: Record<string, string> = {}
-  for (const name of names) {
-    const { env } = OPTIONS[name]
+  for (const { flag, env } of options) {
     const file = environment[fileVariable(env)]
     if (!file) continue
-    const label = `--${name} (${fileVariable(env)})`
-    if (environment[env]) problems.push(`${label} is given, and ${env} too: expected one of them`)
-    // A flag wins over variables.
-    else if (!values[name]) {
+    const label = `--${flag} (${fileVariable(env)})`
+    if (environment[env]) problems.push(`${label} and ${env} are both given: expected one of them`)
+    // A flag takes precedence over variables.
+    else if (!values[flag]) {
       const read = readSecretFile(file)
-      if ('text' in read) added[name] = read.text
+      if ('text' in read) added[flag] = read.text
       else problems.push(`${label} is ${shown(file)}, ${read.problem}: expected a file with the secret`)
     }
   }
@@ -42,7 +37,7 @@ export function withSecretFiles(
 }
 
 /**
- * The secret in the file that the variable's own variable names; undefined where there is none.
+ * The secret of a variable in the file that its `_FILE` variable names; undefined without one.
  * @throws ConveyorError `invalid`
  */
 export function secretInFile(variable: string, environment: NodeJS.ProcessEnv): string | undefined {
@@ -53,12 +48,12 @@ export function secretInFile(variable: string, environment: NodeJS.ProcessEnv): 
   throw new ConveyorError('invalid', `${fileVariable(variable)} is ${shown(file)}, ${read.problem}`)
 }
 
-/** What is no path may be the secret itself, given by mistake. */
+/** Anything but a path may be the secret itself, given by mistake. */
 function shown(file: string): string {
-  return /^\.{0,2}\//.test(file) ? JSON.stringify(file) : 'the name of a file'
+  return /^\.{0,2}\//.test(file) ? JSON.stringify(file) : 'a file name'
 }
 
-/** The content of a file without the line breaks at its end; or what is wrong with it, which begins with "which". */
+/** The content of a file without trailing line breaks, or the problem with it, as a clause that begins with "which". */
 function readSecretFile(file: string): { text: string } | { problem: string } {
   let bytes: Buffer
   try {
@@ -66,13 +61,13 @@ function readSecretFile(file: string): { text: string } | { problem: string } {
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException
     const known: Record<string, string> = {
-      ENOENT: 'which is not there',
-      EACCES: 'which we may not read',
-      EISDIR: 'which is a folder',
+      ENOENT: 'which does not exist',
+      EACCES: 'which is not readable (permission denied)',
+      EISDIR: 'which is a directory',
     }
     return { problem: known[code] ?? `which cannot be read (${code})` }
   }
-  if (bytes.length > LARGEST) return { problem: 'which is larger than 64 KiB' }
+  if (bytes.length > MAX_BYTES) return { problem: 'which is larger than 64 KiB' }
   const text = bytes.toString('utf8').replace(/[\r\n]+$/, '')
   return text === '' ? { problem: 'which is empty' } : { text }
 }

@@ -1,159 +1,150 @@
 import { resolve } from 'node:path'
 import { ConveyorError } from '../core/errors.ts'
-import { postgresUrl } from '../db/postgres-url.ts'
-import { sqsUrl } from '../queue/sqs/url.ts'
 import { parseRegistryFlag } from '../registry/image-name.ts'
-import { percentDecoded } from '../util/percent.ts'
-import type { Config } from './config.ts'
+import type { ValueType } from './option.ts'
 
-/** The kinds of values that options have. Each gives what it reads, or undefined when that cannot be meant. */
+/** Kinds of values that several options have, and how to combine them. */
 
-export function wholeNumber(min: number, max: number): (text: string) => number | undefined {
-  return (text) => {
+/** A single value that `parse` reads; undefined means that it is not valid. */
+export function value<T>(accepts: string, parse: ValueType<T>['parse']): ValueType<T> {
+  return { accepts, parse, unset: null, form: 'value' }
+}
+
+/** A text of this form. */
+export function matching(accepts: string, form: RegExp): ValueType<string> {
+  return value(accepts, (text) => (form.test(text) ? text : undefined))
+}
+
+export const anyText = value('some text', (text) => text)
+
+/** A path; relative ones are resolved against the working directory. */
+export const directory = value('the path of a directory', (text) => resolve(text))
+
+/** A flag without a value; as a variable, `true` or `false`. */
+export const toggle: ValueType<boolean, boolean> = {
+  accepts: 'true or false',
+  parse: (text) => ({ true: true, false: false })[text],
+  unset: false,
+  form: 'switch',
+}
+
+export function oneOf<const Texts extends readonly string[]>(...texts: Texts): ValueType<Texts[number]> {
+  const list = new Intl.ListFormat('en-US', { type: 'disjunction' })
+  return value(list.format(texts), (text) => texts.find((one) => one === text))
+}
+
+/** Several values of a kind, with commas in between. */
+export function listOf<T>(type: ValueType<T>): ValueType<T[], T[]> {
+  const parse: ValueType<T[]>['parse'] = (text, environment) => {
+    const parsed = text.split(',').map((one) => type.parse(one.trim(), environment))
+    return parsed.every((one) => one !== undefined) ? parsed : undefined
+  }
+  return { accepts: type.accepts, parse, unset: [], form: 'list' }
+}
+
+type StringMap<T> = ReadonlyMap<string, T>
+
+/** A list of pairs, as a map. */
+export function mapOf<T>(type: ValueType<[string, T]>): ValueType<StringMap<T>, StringMap<T>> {
+  const list = listOf(type)
+  const parse: ValueType<StringMap<T>>['parse'] = (text, environment) => {
+    const pairs = list.parse(text, environment)
+    return pairs && new Map(pairs)
+  }
+  return { ...list, parse, unset: new Map() }
+}
+
+/** A value for one repository, `owner/name` in lower case, or for all (null). */
+export interface Scoped {
+  repository: string | null
+  value: string
+}
+
+const SCOPED = /^([\w.-]+\/[\w.-]+):(.*)$/s
+
+/** A list of values, any of them with `OWNER/NAME:` in front. */
+export function scoped(type: ValueType<string>): ValueType<Scoped[], Scoped[]> {
+  const one = value(`${type.accepts}, optionally prefixed with OWNER/NAME:`, (text, environment) => {
+    const [, repository = null, rest = text] = SCOPED.exec(text) ?? []
+    const parsed = type.parse(rest, environment)
+    return parsed === undefined ? undefined : { repository: repository?.toLowerCase() ?? null, value: parsed }
+  })
+  return listOf(one)
+}
+
+export function wholeNumber(min: number, max: number, what = 'a whole number'): ValueType<number> {
+  return value(`${what} from ${min} to ${max}`, (text) => {
     const number = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN
     return number >= min && number <= max ? number : undefined
-  }
+  })
 }
 
-export function httpUrl(text: string): string | undefined {
-  if (!URL.canParse(text)) return undefined
-  const { protocol, username, password } = new URL(text)
-  const ok = (protocol === 'http:' || protocol === 'https:') && username === '' && password === ''
-  return ok ? text.replace(/\/+$/, '') : undefined
+/** The name of a network or a container. */
+export function nameOf(what: string): ValueType<string> {
+  return matching(`the name of a ${what}`, /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/)
 }
 
-/** What other paths are put after: nothing may come between. */
-export function baseUrl(text: string): string | undefined {
-  return /[?#]/.test(text) ? undefined : httpUrl(text)
+export function isHttpUrl(text: string): boolean {
+  const url = URL.parse(text)
+  return /^https?:$/.test(url?.protocol ?? '') && url?.username === '' && url.password === ''
 }
 
-export function gitUrl(text: string): string | undefined {
-  if (!text.includes('{repository}') || /\s/.test(text)) return undefined
-  if (/^[\w.-]+@[\w.-]+:[^/]?/.test(text)) return text
-  if (!URL.canParse(text)) return undefined
-  const { protocol, username, password } = new URL(text)
-  if (protocol === 'file:') return text
-  if (protocol === 'ssh:') return password === '' ? text : undefined
-  return httpUrl(`${protocol}//x`) && username === '' && password === '' ? text : undefined
-}
+/** Other paths are appended to it, so a query or fragment cannot be part of it. Without slashes at its end. */
+export const baseUrl = value('an http:// or https:// URL without login, query, or fragment', (text) =>
+  !/[?#]/.test(text) && isHttpUrl(text) ? text.replace(/\/+$/, '') : undefined,
+)
 
-/** The name of a host, `*.` and a domain, or `*`. */
-export function isHostPattern(text: string): boolean {
-  return /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/.test(text)
-}
+export const registry = value(
+  'host[:port][/prefix], such as ghcr.io/acme or http://registry.lan:5000',
+  (text) => {
+    try {
+      parseRegistryFlag(text)
+      return text
+    } catch (error) {
+      if (error instanceof ConveyorError) return undefined
+      throw error
+    }
+  },
+)
 
-/** `NAME:PORT=HOST:PORT`. */
-export function isAddressPair(text: string): boolean {
-  return /^[\w-]+(\.[\w-]+)*:\d{1,5}=([\w-]+(\.[\w-]+)*|\[[\da-f:]+\]):\d{1,5}$/.test(text)
-}
-
-export function addressPairs(pairs: string[]): ReadonlyMap<string, string> {
-  return new Map(pairs.map((pair) => pair.split('=') as [string, string]))
-}
-
-/** `user:pass` taken apart; undefined when it is not of that form. */
-export function parseCredentials(text: string): { username: string; password: string } | undefined {
-  const colon = text.indexOf(':')
-  if (colon < 1 || colon === text.length - 1) return undefined
-  return { username: text.slice(0, colon), password: text.slice(colon + 1) }
-}
-
-export function registry(text: string): string | undefined {
-  try {
-    parseRegistryFlag(text)
-    return text
-  } catch (error) {
-    if (error instanceof ConveyorError) return undefined
-    throw error
-  }
-}
-
-export function logger(text: string): Config['logger'] | undefined {
-  const [, scheme, rest = ''] = /^([a-z0-9]+):\/\/(.*)$/.exec(text) ?? []
-  if (rest === '') return scheme === 'stdout' || scheme === 'postgres' ? { kind: scheme } : undefined
-  if (scheme === 'file') return { kind: 'file', dir: resolve(rest) }
-  if (scheme === 'cloudwatch') return GROUP.test(rest) ? { kind: 'cloudwatch', group: rest } : undefined
-  if (scheme !== 's3') return undefined
-  const [, bucket, prefix = ''] = /^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*?))?\/*$/.exec(rest) ?? []
-  return bucket ? { kind: 's3', bucket, prefix } : undefined
-}
-
-/** Names of log groups: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html */
-const GROUP = /^[\w./#-]{1,512}$/
-
-/** @param environmentUrl of a bare `sqs://` */
-export function queue(text: string, environmentUrl: string | undefined): Config['queue'] | undefined {
-  if (text === 'memory://') return { kind: 'memory' }
-  if (text === 'postgres://') return { kind: 'postgres', url: null }
-  if (text.startsWith('sqs://')) {
-    const url = sqsUrl(text, environmentUrl)
-    return url ? { kind: 'sqs', url } : undefined
-  }
-  return postgres(text)
-}
-
-export function database(text: string): Config['db'] | undefined {
-  const file = /^sqlite:\/\/(.+)$/.exec(text)?.[1]
-  return file ? { kind: 'sqlite', file: resolve(file) } : postgres(text)
-}
-
-function postgres(text: string): { kind: 'postgres'; url: string } | undefined {
-  const url = postgresUrl(text)
-  return url === undefined ? undefined : { kind: 'postgres', url }
-}
-
-/** Whether a text may be a URL with a password in it, however it is spelled. */
-export function hasPassword(text: string): boolean {
-  const login = text.slice(text.indexOf('://') + 3, Math.max(0, text.lastIndexOf('@')))
-  return (text.includes('://') && login.includes(':')) || /[?&]password=./.test(text)
-}
-
-/** The password of a URL, as it is written there and as it is meant; Postgres takes it as a parameter, too. */
-export function passwordsOf(url: string | null): string[] {
-  const { password = '', searchParams } = URL.parse(url ?? '') ?? {}
-  const all = [password, percentDecoded(password), searchParams?.get('password') ?? '']
-  return [...new Set(all)].filter((one) => one !== '')
-}
-
-/** As Dockerfiles name stages and images. */
-const CONTEXT_NAME = /^[a-z][a-z0-9._-]*(:\d+\/)?[a-z0-9._/-]*(:[\w.-]+)?$/
-const IMAGE_CONTEXT = /^docker-image:\/\/[a-z0-9][\w./-]*(:[\w./-]+)*(@sha256:[0-9a-f]{64})?$/
-
-/** `NAME=docker-image://IMAGE` or `NAME=https://...`, with the name as BuildKit looks it up: images in short. */
-export function namedContext(text: string): string | undefined {
-  const at = text.indexOf('=')
-  const [name, from] = [text.slice(0, at), text.slice(at + 1)]
-  const url = /^https?:\/\/\S+$/.test(from) && httpUrl(from) !== undefined
-  if (!CONTEXT_NAME.test(name) || !(url || IMAGE_CONTEXT.test(from))) return undefined
-  const short = name
-    .replace(/^docker\.io\//, '')
-    .replace(/^library\//, '')
-    .replace(/:latest$/, '')
-  return `${short}=${from}`
-}
-
-export const DAY_MS = 24 * 3_600_000
+const DAY_MS = 24 * 3_600_000
+const UNIT_MS = new Map([
+  ['s', 1000],
+  ['m', 60_000],
+  ['h', 3_600_000],
+])
 
 /** `90s`, `20m` or `1h` in milliseconds. */
-export function duration(minMs: number, maxMs: number): (text: string) => number | undefined {
-  return (text) => {
-    const match = /^(\d{1,6})(s|m|h)$/.exec(text)
-    if (!match) return undefined
-    const ms = Number(match[1]) * ({ s: 1000, m: 60_000, h: 3_600_000 }[match[2] as 's' | 'm' | 'h'] ?? 0)
-    return ms >= minMs && ms <= maxMs ? ms : undefined
-  }
+function milliseconds(text: string): number | undefined {
+  const [, number, unit = ''] = /^(\d{1,6})([smh])$/.exec(text) ?? []
+  const unitMs = UNIT_MS.get(unit)
+  return unitMs === undefined ? undefined : Number(number) * unitMs
+}
+
+/** A duration of at most a day, in milliseconds. */
+export function duration(minSeconds: number, examples: string): ValueType<number> {
+  return value(`a duration from ${minSeconds}s to 24h, such as ${examples}`, (text) => {
+    const ms = milliseconds(text) ?? Number.NaN
+    return ms >= minSeconds * 1000 && ms <= DAY_MS ? ms : undefined
+  })
 }
 
 /** `5s,30s` in seconds; `none` is an empty list. */
-export function retryDelays(text: string): number[] | undefined {
-  const delays = text === 'none' ? [] : text.split(',').map((one) => duration(0, 3_600_000)(one.trim()))
-  if (delays.length > 10 || delays.includes(undefined)) return undefined
-  return (delays as number[]).map((ms) => ms / 1000)
-}
+export const retryDelays = value('up to 10 durations of at most 1h, such as 5s,30s, or none', (text) => {
+  const delays = text === 'none' ? [] : text.split(',').map((one) => milliseconds(one.trim()) ?? Number.NaN)
+  const valid = delays.length <= 10 && delays.every((ms) => ms <= 3_600_000)
+  return valid ? delays.map((ms) => ms / 1000) : undefined
+})
+
+const UNIT_BYTES = new Map([
+  ['MB', 1e6],
+  ['GB', 1e9],
+  ['TB', 1e12],
+])
 
 /** `500MB`, `20GB` or `1TB` in bytes. */
-export function size(text: string): number | undefined {
-  const match = /^(\d{1,6})(MB|GB|TB)$/i.exec(text)
-  const unit = { MB: 1e6, GB: 1e9, TB: 1e12 }[(match?.[2] ?? '').toUpperCase()]
-  return unit && Number(match?.[1]) > 0 ? Number(match?.[1]) * unit : undefined
-}
+export const size = value('a size, such as 500MB or 20GB', (text) => {
+  const [, number, unit = ''] = /^(\d{1,6})(MB|GB|TB)$/i.exec(text) ?? []
+  const bytes = Number(number) * (UNIT_BYTES.get(unit.toUpperCase()) ?? 0)
+  return bytes > 0 ? bytes : undefined
+})

@@ -3,8 +3,8 @@ import type { Builder } from '../builder/builder.ts'
 import type { BuildkitAddress } from '../buildkit/address.ts'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
-import type { ImageConfig } from '../config/builder-options.ts'
 import type { Config } from '../config/config.ts'
+import type { ImageBuilderConfig } from '../config/rules.ts'
 import { engineDown } from '../docker/errors.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Registry } from '../registry/registry.ts'
@@ -72,7 +72,7 @@ async function engineVersion(docker: Dockerode): Promise<string> {
   return `Docker ${Version}`
 }
 
-async function swarm(docker: Dockerode, { constraints }: ImageConfig): Promise<Finding> {
+async function swarm(docker: Dockerode, { constraints }: ImageBuilderConfig): Promise<Finding> {
   const nodes = await docker.listNodes().catch((error) => {
     throw swarmError(error, 'builds cannot run on the Swarm')
   })

@@ -43,14 +43,14 @@ function api(config: Config): Finding {
 }
 
 /** Which steps of builds may have the loopback address of the machine that they run on; null if none. */
-function stepsHere({ builder, buildNetwork }: Config): string | null {
-  if (buildNetwork === 'host') return "build steps on the engine's host network (--build.network)"
+function stepsHere({ builder, build: { network } }: Config): string | null {
+  if (network === 'host') return "build steps on the engine's host network (--build.network)"
   if ('network' in builder && builder.network === 'host') {
     return "builds on the engine's host network (--builder.network)"
   }
   // One without CNI plugins has steps on its own network, and does not say so.
   const near = builder.kind === 'buildkit' && [...builder.addresses.values()].some(isNear)
-  return near && buildNetwork !== 'none' ? 'build steps of a buildkitd without a network for them' : null
+  return near && network !== 'none' ? 'build steps of a buildkitd without a network for them' : null
 }
 
 function isNear(address: BuildkitAddress): boolean {

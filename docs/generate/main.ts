@@ -1,0 +1,9 @@
+import { writeFileSync } from 'node:fs'
+import { cliPage } from './cli.ts'
+import { optionsPage } from './options.ts'
+
+/** Writes the pages that are generated: `npm run docs`. */
+const write = (file: string, text: string) => writeFileSync(new URL(`../${file}`, import.meta.url), text)
+
+write('options.md', optionsPage())
+write('cli.md', await cliPage())

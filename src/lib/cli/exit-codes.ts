@@ -1,0 +1,29 @@
+/** The exit codes of a command and their meanings, for --help and docs/cli.md. */
+export type ExitCodes = Readonly<Record<number, string>>
+
+/** Of commands that run until they are stopped. */
+export const SERVICE_EXIT_CODES: ExitCodes = {
+  0: 'stopped by SIGINT or SIGTERM',
+  2: 'invalid configuration',
+  3: 'a required service is unavailable',
+}
+
+/** Of commands that run a build. */
+export const BUILD_EXIT_CODES: ExitCodes = {
+  0: 'the build succeeded',
+  1: 'the build failed',
+  2: 'the request is invalid: arguments, unknown repository or branch, refused credentials',
+  3: 'the server, or another required service, is unavailable; retrying may help',
+  130: 'interrupted (Ctrl-C)',
+}
+
+/** A description with the exit codes below it. */
+export function withExitCodes(description: string, codes: ExitCodes): string {
+  return `${description}${exitCodesHelp(codes)}`
+}
+
+/** What `withExitCodes` adds. */
+export function exitCodesHelp(codes: ExitCodes): string {
+  const lines = Object.entries(codes).map(([code, meaning]) => `${code.padStart(5)}  ${meaning}`)
+  return `\n\nExit codes:\n${lines.join('\n')}`
+}

@@ -1,0 +1,41 @@
+import type { BuildSettings } from '../pipeline/recipe.ts'
+import type { Settings } from './options.ts'
+import type { Scoped } from './values.ts'
+
+/** The build settings of one repository: its own take precedence over those of all repositories. */
+export function settingsFor(build: Settings['build'], repository: string): BuildSettings {
+  const forAll = (all: Scoped[]) => valuesOf(all, null)
+  const forOne = (all: Scoped[]) => valuesOf(all, repository.toLowerCase())
+  const merged = (all: Scoped[]) => Object.fromEntries([...forAll(all), ...forOne(all)].map(pair))
+  const either = (all: Scoped[]) => (forOne(all).length > 0 ? forOne(all) : forAll(all))
+  return {
+    buildArgs: merged(build.args),
+    network: build.network,
+    target: either(build.targets).at(-1) ?? null,
+    platforms: either(build.platforms),
+    hosts: merged(build.hosts),
+    ulimits: merged(build.ulimits),
+    contexts: merged(build.contexts),
+    attest: build.attest,
+    reproducible: build.reproducible,
+    ssh: either(build.ssh).at(-1) ?? null,
+  }
+}
+
+/** The group that a repository shares its cache mounts with; null if it does not share them. */
+export function cacheGroupOf(
+  { cacheGroups }: Pick<Settings['build'], 'cacheGroups'>,
+  repository: string,
+): string | null {
+  const last = (whose: string | null) => valuesOf(cacheGroups, whose).at(-1)
+  return last(repository.toLowerCase()) ?? last(null) ?? null
+}
+
+function valuesOf(all: Scoped[], repository: string | null): string[] {
+  return all.filter((one) => one.repository === repository).map(({ value }) => value)
+}
+
+function pair(text: string): [string, string] {
+  const at = text.indexOf('=')
+  return [text.slice(0, at), text.slice(at + 1)]
+}

@@ -1,0 +1,47 @@
+import { EVERY_BUILD, option } from '../option.ts'
+import { anyText, isHttpUrl, value } from '../values.ts'
+
+const urlTemplate = value(
+  'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',
+  (text) => (isGitTemplate(text) ? text : undefined),
+)
+
+function isGitTemplate(text: string): boolean {
+  if (!text.includes('{repository}') || /\s/.test(text)) return false
+  if (/^[\w.-]+@[\w.-]+:[^/]?/.test(text)) return true
+  const url = URL.parse(text)
+  return url?.protocol === 'file:' || (url?.protocol === 'ssh:' && url.password === '') || isHttpUrl(text)
+}
+
+/** Where repositories are fetched from. */
+export const GIT = {
+  url: option({
+    flag: 'git.url',
+    env: 'GIT_URL',
+    help: 'URL template to fetch repositories from; for SSH: git@github.com:{repository}.git',
+    value: 'template',
+    type: urlTemplate,
+    default: 'https://github.com/{repository}.git',
+    defaultText: 'https://github.com/{repository}.git, or the same on the server of --github.url',
+    commands: EVERY_BUILD,
+    inherited: true,
+  }),
+  sshKey: option({
+    flag: 'git.ssh-key',
+    env: 'GIT_SSH_KEY',
+    help: 'Private key for fetching over SSH',
+    value: 'file',
+    type: anyText,
+    commands: EVERY_BUILD,
+  }),
+  knownHosts: option({
+    flag: 'git.known-hosts',
+    env: 'GIT_KNOWN_HOSTS',
+    help: 'File with the keys of SSH servers, as in ~/.ssh/known_hosts; accept-new trusts the first key of a server',
+    value: 'file|accept-new',
+    type: anyText,
+    defaultText:
+      "GitHub's published keys; for other servers, known_hosts next to the SSH key and that of the machine",
+    commands: EVERY_BUILD,
+  }),
+}

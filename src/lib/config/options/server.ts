@@ -1,0 +1,73 @@
+import { isRepositoryPattern } from '../../core/allowed-repositories.ts'
+import { option, SERVER_ONLY } from '../option.ts'
+import { parseCredentials } from '../passwords.ts'
+import { anyText, baseUrl, listOf, matching, value, wholeNumber } from '../values.ts'
+
+const credentials = value('user:pass, or none', (text) => (text === 'none' ? text : parseCredentials(text)))
+
+/** A host name, `*.` and a domain, or `*`. */
+const hostPattern = matching('host names without port', /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/)
+
+const repositoryPattern = value('OWNER/NAME with * for any characters, such as acme/*', (text) =>
+  isRepositoryPattern(text) ? text : undefined,
+)
+
+/** Where the server listens, and whom it answers. */
+export const SERVER = {
+  port: option({
+    flag: 'port',
+    env: 'PORT',
+    help: 'Port to listen on; 0 picks a free port',
+    value: 'number',
+    type: wholeNumber(0, 65_535, 'a port number'),
+    default: '8080',
+    commands: SERVER_ONLY,
+  }),
+  host: option({
+    flag: 'host',
+    env: 'HOST',
+    help: 'Address to listen on',
+    value: 'address',
+    type: anyText,
+    default: '0.0.0.0',
+    commands: SERVER_ONLY,
+  }),
+  /** Without a slash at its end. */
+  url: option({
+    flag: 'url',
+    env: 'BASE_URL',
+    help: 'Public base URL of the server, for links in commit statuses',
+    value: 'url',
+    type: baseUrl,
+    defaultText: 'http://localhost:PORT',
+  }),
+  /** `none` answers everybody; null answers this machine alone. */
+  auth: option({
+    flag: 'auth',
+    env: 'BASIC_AUTH',
+    help: 'Credentials required for the API, logs, and pages; none disables authentication',
+    value: 'user:pass|none',
+    type: credentials,
+    defaultText: 'only requests from this machine are allowed',
+    secret: 'all',
+    commands: SERVER_ONLY,
+  }),
+  allowedHosts: option({
+    flag: 'allowed-hosts',
+    env: 'ALLOWED_HOSTS',
+    help: 'Host names to accept besides that of --url, localhost, and IP addresses: conveyor.lan, *.example.com, or * for any',
+    value: 'name',
+    type: listOf(hostPattern),
+    commands: SERVER_ONLY,
+  }),
+  /** An empty list allows all. */
+  allow: option({
+    flag: 'allow',
+    env: 'ALLOW',
+    help: 'Repositories that may be built, such as acme/*',
+    value: 'owner/name',
+    type: listOf(repositoryPattern),
+    defaultText: 'all',
+    commands: SERVER_ONLY,
+  }),
+}

@@ -1,0 +1,26 @@
+import { percentDecoded } from '../util/percent.ts'
+
+/** Whether a text may be a URL with a password in it, however it is spelled. */
+export function hasPassword(text: string): boolean {
+  const login = text.slice(text.indexOf('://') + 3, Math.max(0, text.lastIndexOf('@')))
+  return (text.includes('://') && login.includes(':')) || /[?&]password=./.test(text)
+}
+
+/** The password of a URL, encoded and decoded; Postgres takes it as a parameter, too. */
+export function passwordsOf(url: string | null): string[] {
+  const { password = '', searchParams } = URL.parse(url ?? '') ?? {}
+  const all = [password, percentDecoded(password), searchParams?.get('password') ?? '']
+  return [...new Set(all)].filter((one) => one !== '')
+}
+
+/** A text without what may be the login of a URL. */
+export function withoutPassword(text: string): string {
+  return text.replace(/\/\/.*@/s, '//[redacted]@').replace(/([?&]password=)[^&]*/g, '$1[redacted]')
+}
+
+/** Splits `user:pass`; undefined when it does not have that form. */
+export function parseCredentials(text: string): { username: string; password: string } | undefined {
+  const colon = text.indexOf(':')
+  if (colon < 1 || colon === text.length - 1) return undefined
+  return { username: text.slice(0, colon), password: text.slice(colon + 1) }
+}

@@ -1,0 +1,88 @@
+import { join } from 'node:path'
+import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
+import { type GitHubUrls, githubUrls } from './github-urls.ts'
+import type { OptionReader } from './option-reader.ts'
+import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
+import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
+import { INHERITED_OPTIONS, type Settings } from './options.ts'
+
+/** What builds: the engine itself, standalone buildkitd, or containers of a builder image. */
+export type BuilderConfig =
+  | { kind: 'engine' }
+  | ({ kind: 'buildkit' } & Settings['buildkit'])
+  | ImageBuilderConfig
+
+export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builderImage']
+
+/** The settings that depend on several options. */
+export interface Resolved {
+  github: Settings['github']
+  /** `environment` is where git takes its PATH, proxies, and SSH agent from. */
+  git: Settings['git'] & { environment: NodeJS.ProcessEnv }
+  builder: BuilderConfig
+  build: Settings['build'] & { secretsDir: string }
+  db: DatabaseConfig
+  logger: LoggerConfig
+  /** The environment of Conveyor's own builder image: inherited options that are given, or follow from others. */
+  inherited: Record<string, string>
+}
+
+/** Every rule over several options: conflicts become problems, and values that depend on others are derived. */
+export function applyRules(settings: Settings, reader: OptionReader): Resolved {
+  const { dataDir, queue } = settings
+  const urls = githubUrls(settings, reader)
+  const db = settings.db ?? { kind: 'sqlite', file: join(dataDir, 'conveyor.db') }
+  const logger = settings.logger ?? { kind: db.kind === 'postgres' ? 'postgres' : 'stdout' }
+  const builder = builderOf(settings, reader)
+  if (queue.kind !== 'memory' && db.kind !== 'postgres') {
+    reader.reject(
+      STORAGE.queue,
+      `is ${queue.kind}://, for workers on any machine: expected --db postgres://... too, where they find the builds`,
+    )
+  }
+  if (logger.kind === 'postgres' && db.kind !== 'postgres') {
+    reader.reject(STORAGE.logger, 'is postgres://, the database of --db: expected --db postgres://... too')
+  }
+  return {
+    github: { ...settings.github, apiUrl: urls.apiUrl },
+    git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
+    builder,
+    build: { ...settings.build, secretsDir: settings.build.secretsDir ?? join(dataDir, 'secrets') },
+    db,
+    logger,
+    inherited: inheritedBy(settings, urls, reader),
+  }
+}
+
+/** An image that is given is meant to be used, even without --builder, as in the first Conveyor. */
+function builderOf({ builder, buildkit, builderImage }: Settings, reader: OptionReader): BuilderConfig {
+  const kind = builder.kind ?? (reader.isGiven(BUILDER_IMAGE.image) ? 'image' : 'engine')
+  if (buildkit.addresses.size > 0 && kind !== 'buildkit') {
+    reader.reject(BUILDKIT.addresses, 'is where buildkitd listens: expected --builder buildkit too')
+  }
+  if (buildkit.addresses.size === 0 && kind === 'buildkit') {
+    const { accepts } = BUILDKIT.addresses
+    reader.reject(BUILDKIT.addresses, `is not given: expected ${accepts}, as --builder is buildkit`)
+  }
+  if (builderImage.constraints.length > 0 && kind !== 'swarm') {
+    reader.reject(BUILDER_IMAGE.constraints, 'selects nodes of a Swarm: expected --builder swarm too')
+  }
+  if (builderImage.privileged && kind !== 'image') {
+    reader.reject(BUILDER_IMAGE.privileged, 'requires --builder image: a Swarm runs no privileged containers')
+  }
+  if (kind === 'engine') return { kind }
+  return kind === 'buildkit' ? { kind, ...buildkit } : { kind, ...builderImage }
+}
+
+function inheritedBy(
+  { git }: Settings,
+  { enterpriseSsh }: GitHubUrls,
+  reader: OptionReader,
+): Record<string, string> {
+  return {
+    ...reader.given(INHERITED_OPTIONS),
+    ...(enterpriseSsh && { GIT_URL: enterpriseSsh }),
+    // A file of this machine does not exist in the image.
+    ...(git.knownHosts === ACCEPT_NEW && { GIT_KNOWN_HOSTS: ACCEPT_NEW }),
+  }
+}
