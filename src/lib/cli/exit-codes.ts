@@ -17,13 +17,13 @@ export const BUILD_EXIT_CODES: ExitCodes = {
   130: 'interrupted (Ctrl-C)',
 }
 
-/** A description with the exit codes below it. */
+/** A description, whose paragraphs may be several lines of source, with the exit codes below it. */
 export function withExitCodes(description: string, codes: ExitCodes): string {
-  return `${description}${exitCodesHelp(codes)}`
+  return `${description.replace(/(?<!\n)\n(?!\n)/g, ' ')}${exitCodesHelp(codes)}`
 }
 
 /** What `withExitCodes` adds. */
 export function exitCodesHelp(codes: ExitCodes): string {
-  const lines = Object.entries(codes).map(([code, meaning]) => `${code.padStart(5)}  ${meaning}`)
+  const lines = Object.entries(codes).map(([code, meaning]) => `${code}  ${meaning}`)
   return `\n\nExit codes:\n${lines.join('\n')}`
 }

@@ -29,7 +29,7 @@ export const BUILD = {
     help: 'Network of RUN steps: host, none, or default',
     value: 'name',
     type: nameOf('network, such as host or none'),
-    defaultText: "the engine's default",
+    defaultText: 'as configured in the engine',
     commands: [...EVERY_BUILD, 'bootstrap'],
     inherited: true,
   }),

@@ -88,7 +88,7 @@ export const BUILDER_IMAGE = {
     help: 'Network of the containers of the builder image',
     value: 'name',
     type: nameOf('network, such as host or none'),
-    defaultText: "the engine's default",
+    defaultText: 'as configured in the engine',
   }),
   mounts: option({
     flag: 'builder.mount',

@@ -31,6 +31,6 @@ export const LAYERS = {
     help: 'Maximum size of the build cache of the engine, or of each buildkitd: 500MB, 20GB',
     value: 'size',
     type: size,
-    defaultText: 'the setting of the engine or buildkitd',
+    defaultText: 'as configured in the engine or buildkitd',
   }),
 }
