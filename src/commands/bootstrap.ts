@@ -1,6 +1,5 @@
 import { isAbsolute, join } from 'node:path'
 import { Flags } from '@oclif/core'
-import { S3_FORM } from '../lib/aws/s3-url.ts'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { optionsOf } from '../lib/config/options.ts'
@@ -39,7 +38,7 @@ and everything else is created.`,
     }),
     bucket: Flags.string({
       helpValue: '<url>',
-      description: `Upload the SSH key to ${S3_FORM} for machines in AWS`,
+      description: 'Upload the SSH key to s3://BUCKET[/PREFIX] for machines in AWS',
     }),
     image: Flags.boolean({
       default: true,

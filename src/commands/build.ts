@@ -2,10 +2,9 @@ import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { outliveReaders, printResult } from '../lib/cli/standard-streams.ts'
+import { loginInEnvironment, proxiesInEnvironment } from '../lib/config/client-environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { hasPassword } from '../lib/config/passwords.ts'
-import { secretInFile } from '../lib/config/secret-files.ts'
-import { proxiesOf } from '../lib/net/proxies.ts'
 
 export default class Build extends ConveyorCommand {
   static override summary = 'Build a commit, or the head of a branch, and print the image'
@@ -61,17 +60,14 @@ command follows that build; if it has been built before, the image is printed im
     this.hideArguments()
     if (flags.auth !== 'none') this.warnOfFlag('auth', 'CONVEYOR_AUTH', raw)
     if (hasPassword(flags.url)) this.warnOfFlag('url', 'CONVEYOR_AUTH', raw)
-    const { env } = process
-    const given = () =>
-      flags.auth || secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
     // A local build must not depend on a reader of its output.
     if (flags.local) outliveReaders()
     const { buildCommand } = await import('../lib/cli/build-command.ts')
     const options = {
       ...flags,
-      auth: flags.local ? undefined : given(),
+      auth: flags.local ? undefined : flags.auth || loginInEnvironment(),
       target: args.target,
-      proxies: proxiesOf(env),
+      proxies: proxiesInEnvironment(),
       cache: !flags['no-cache'],
       config: () => this.readConfig(flags, raw),
     }

@@ -98,10 +98,10 @@ test('a flag takes precedence over a file, with a warning that does not show the
     env: { ...basicEnv(), GITHUB_TOKEN_FILE: at('token') },
   })
   const warnings = stderr.split('\n').filter((line) => line.startsWith('warning: '))
-  const why = 'on the command line is visible to every user of this machine'
+  const where = 'on the command line is visible to everyone on this machine'
   expect(warnings).toEqual([
-    `warning: --github.token ${why}: set GITHUB_TOKEN instead, or GITHUB_TOKEN_FILE to the path of a file`,
-    `warning: --db ${why}: set DATABASE_URL instead, or DATABASE_URL_FILE to the path of a file`,
+    `warning: --github.token ${where}; use GITHUB_TOKEN, or a file in GITHUB_TOKEN_FILE`,
+    `warning: --db ${where}; use DATABASE_URL, or a file in DATABASE_URL_FILE`,
   ])
   expect(stderr).not.toMatch(/hush|hu#sh/)
 })

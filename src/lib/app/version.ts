@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-/** Conveyor's own version, from package.json (three folders up, from src/lib/app as from dist/lib/app). */
+/** Conveyor's own version, from package.json (src and dist have the same depth). */
 export const VERSION: string = JSON.parse(
   readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
 ).version

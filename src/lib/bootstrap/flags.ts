@@ -1,4 +1,4 @@
-import { parseS3Url, S3_FORM, type S3Location } from '../aws/s3-url.ts'
+import { parseS3Url, type S3Location } from '../aws/s3-url.ts'
 import { ConveyorError } from '../core/errors.ts'
 
 /**
@@ -8,7 +8,7 @@ import { ConveyorError } from '../core/errors.ts'
 export function parseKeyBucket(text: string): S3Location {
   const location = parseS3Url(text)
   if (location) return location
-  throw new ConveyorError('invalid', `--bucket is ${JSON.stringify(text)}: expected ${S3_FORM}`)
+  throw new ConveyorError('invalid', `--bucket is ${JSON.stringify(text)}: expected s3://BUCKET[/PREFIX]`)
 }
 
 /**

@@ -2,7 +2,7 @@ import type { Agent } from 'node:https'
 import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { awsError } from '../aws/errors.ts'
 import { s3Client } from '../aws/s3-client.ts'
-import type { S3Location } from '../aws/s3-url.ts'
+import { type S3Location, s3Url } from '../aws/s3-url.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import type { Step } from './step.ts'
@@ -18,7 +18,7 @@ export async function uploadKeys(
   keys: KeyPair,
   httpsAgent?: Agent,
 ): Promise<Step> {
-  const where = ['s3:/', bucket, ...(prefix ? [prefix] : [])].join('/')
+  const where = s3Url({ bucket, prefix })
   const key = (name: string) => (prefix ? `${prefix}/${name}` : name)
   const client = s3Client(httpsAgent ? { requestHandler: { httpsAgent } } : {})
   try {

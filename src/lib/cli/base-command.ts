@@ -54,7 +54,7 @@ export abstract class ConveyorCommand extends Command {
   protected warnOfFlag(name: string, variable: string, raw: CommandLine): void {
     if (!raw.some((token) => token.type === 'flag' && token.flag === name)) return
     this.say(
-      `warning: --${name} on the command line is visible to every user of this machine: set ${variable} instead, or ${fileVariable(variable)} to the path of a file`,
+      `warning: --${name} on the command line is visible to everyone on this machine; use ${variable}, or a file in ${fileVariable(variable)}`,
     )
   }
 

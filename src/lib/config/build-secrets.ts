@@ -3,16 +3,16 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConveyorError } from '../core/errors.ts'
 
-/** BuildKit takes no larger secret. */
-const LARGEST = 500 * 1024
+/** The limit of BuildKit. */
+const MAX_BYTES = 500 * 1024
 
 /**
  * The secrets that a Dockerfile may mount with `RUN --mount=type=secret,id=ID`: the files `DIR/ID`, for
- * every repository, and `DIR/OWNER/NAME/ID`, which win. OWNER and NAME may be spelled in any case, as on GitHub.
- * They are read anew for each build.
- * @returns content by id; empty where there is no such folder
- * @throws ConveyorError `unavailable` when a file cannot be read or is too large, or when two folders are those of
- * the repository
+ * every repository, and `DIR/OWNER/NAME/ID`, which take precedence. OWNER and NAME are not case-sensitive, as on
+ * GitHub. Each build reads them again.
+ * @returns content by id; empty without such a directory
+ * @throws ConveyorError `unavailable` when a file cannot be read or is too large, or when two directories match the
+ * repository
  */
 export async function readBuildSecrets(dir: string, repository: string): Promise<Record<string, Uint8Array>> {
   const secrets: Record<string, Uint8Array> = {}
@@ -22,20 +22,20 @@ export async function readBuildSecrets(dir: string, repository: string): Promise
       const content = await readFile(join(folder, id)).catch((error: Error) =>
         fail(folder, id, error.message),
       )
-      if (content.length > LARGEST) fail(folder, id, `it is larger than ${LARGEST / 1024} KiB`)
+      if (content.length > MAX_BYTES) fail(folder, id, `it is larger than ${MAX_BYTES / 1024} KiB`)
       secrets[id] = content
     }
   }
   return secrets
 }
 
-/** The folder of a repository, if there is one. */
+/** The directory of a repository, if it exists. */
 async function foldersOf(dir: string, repository: string): Promise<string[]> {
   let found = [dir]
   for (const part of repository.toLowerCase().split('/')) {
     const inside = await Promise.all(
       found.map(async (folder) => {
-        // A file may be called like an owner: a secret for all.
+        // A file with the name of an owner is a secret for all repositories.
         const names = (await entriesOf(folder, folder === dir ? ['ENOENT'] : ['ENOENT', 'ENOTDIR'])).map(
           ({ name }) => name,
         )
@@ -50,7 +50,7 @@ async function foldersOf(dir: string, repository: string): Promise<string[]> {
       `the build secrets of ${repository} are in ${found.join(' and ')}`,
       {
         retryable: false,
-        hint: 'Move them into one folder: GitHub does not tell repositories apart by case',
+        hint: 'Move them into one directory: repository names on GitHub are not case-sensitive',
       },
     )
   }
@@ -58,12 +58,12 @@ async function foldersOf(dir: string, repository: string): Promise<string[]> {
 }
 
 async function filesIn(folder: string): Promise<string[]> {
-  // Kubernetes and docker mount secrets as symlinks, next to folders whose names start with dots.
+  // Kubernetes and Docker mount secrets as symlinks, next to directories whose names start with dots.
   const entries = await entriesOf(folder, ['ENOENT', 'ENOTDIR'])
   return entries.filter((e) => !e.isDirectory() && !e.name.startsWith('.')).map((e) => e.name)
 }
 
-/** @param missing what the system may say of a folder that is not there */
+/** @param missing error codes that mean there is no such directory */
 async function entriesOf(folder: string, missing: string[]): Promise<Dirent[]> {
   try {
     return await readdir(folder, { withFileTypes: true })
@@ -76,6 +76,6 @@ async function entriesOf(folder: string, missing: string[]): Promise<Dirent[]> {
 function fail(folder: string, id: string, why: string): never {
   throw new ConveyorError('unavailable', `the build secret ${join(folder, id)} cannot be used: ${why}`, {
     retryable: false,
-    hint: 'Make it readable for the user that conveyor runs as, or remove it',
+    hint: 'Make it readable for the user that Conveyor runs as, or remove it',
   })
 }

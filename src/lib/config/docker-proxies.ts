@@ -3,7 +3,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { ConveyorError } from '../core/errors.ts'
 
-/** What docker's config.json calls them, and the variables that they become, in either case. */
+/** Keys of docker's config.json, and the variables that they become, in upper and lower case. */
 const VARIABLES = {
   httpProxy: 'HTTP_PROXY',
   httpsProxy: 'HTTPS_PROXY',
@@ -12,16 +12,16 @@ const VARIABLES = {
   allProxy: 'ALL_PROXY',
 }
 
-/** The engine that docker asks where it is told of none. */
+/** The engine that docker uses by default. */
 const LOCAL = 'unix:///var/run/docker.sock'
 
 /**
- * The proxies that docker would give to builds and containers: `proxies` in its config.json, of this engine or else
- * the `default`. https://docs.docker.com/engine/cli/proxy/
- * BuildKit hands build arguments of these names to steps, and keeps them out of images and cache keys.
+ * The proxies that docker passes to builds and containers: `proxies` in its config.json, for this engine or else the
+ * `default`. https://docs.docker.com/engine/cli/proxy/
+ * BuildKit passes build arguments of these names to steps, but keeps them out of images and cache keys.
  * @param configDir folder of config.json; null: ~/.docker
- * @returns values by variable; empty where there are none
- * @throws ConveyorError `invalid` naming the file, when it is broken
+ * @returns values by variable; empty without proxies
+ * @throws ConveyorError `invalid` that names the file, when it is not valid
  */
 export async function dockerProxies(
   configDir: string | null,
@@ -68,5 +68,5 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function broken(file: string, why: string): ConveyorError {
-  return new ConveyorError('invalid', `${file}: ${why}`, { hint: 'Correct the file' })
+  return new ConveyorError('invalid', `${file}: ${why}`, { hint: 'Fix the file' })
 }

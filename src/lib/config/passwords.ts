@@ -17,10 +17,3 @@ export function passwordsOf(url: string | null): string[] {
 export function withoutPassword(text: string): string {
   return text.replace(/\/\/.*@/s, '//[redacted]@').replace(/([?&]password=)[^&]*/g, '$1[redacted]')
 }
-
-/** Splits `user:pass`; undefined when it does not have that form. */
-export function parseCredentials(text: string): { username: string; password: string } | undefined {
-  const colon = text.indexOf(':')
-  if (colon < 1 || colon === text.length - 1) return undefined
-  return { username: text.slice(0, colon), password: text.slice(colon + 1) }
-}

@@ -7,10 +7,7 @@ import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/stora
 import { INHERITED_OPTIONS, type Settings } from './options.ts'
 
 /** What builds: the engine itself, standalone buildkitd, or containers of a builder image. */
-export type BuilderConfig =
-  | { kind: 'engine' }
-  | ({ kind: 'buildkit' } & Settings['buildkit'])
-  | ImageBuilderConfig
+type BuilderConfig = { kind: 'engine' } | ({ kind: 'buildkit' } & Settings['buildkit']) | ImageBuilderConfig
 
 export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builderImage']
 

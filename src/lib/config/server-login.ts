@@ -3,7 +3,7 @@ import { parseEnv } from 'node:util'
 import type { Credentials } from '../api/auth.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { isLoopback } from '../server/access.ts'
-import { parseCredentials } from './passwords.ts'
+import { parseCredentials } from './values.ts'
 
 /** What `conveyor bootstrap` writes. */
 const SETTINGS = '.env'

@@ -94,6 +94,13 @@ export const baseUrl = value('an http:// or https:// URL without login, query, o
   !/[?#]/.test(text) && isHttpUrl(text) ? text.replace(/\/+$/, '') : undefined,
 )
 
+/** Splits `user:pass`; undefined when it does not have that form. */
+export function parseCredentials(text: string): { username: string; password: string } | undefined {
+  const colon = text.indexOf(':')
+  if (colon < 1 || colon === text.length - 1) return undefined
+  return { username: text.slice(0, colon), password: text.slice(colon + 1) }
+}
+
 export const registry = value(
   'host[:port][/prefix], such as ghcr.io/acme or http://registry.lan:5000',
   (text) => {

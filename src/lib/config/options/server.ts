@@ -1,7 +1,6 @@
 import { isRepositoryPattern } from '../../core/allowed-repositories.ts'
 import { option, SERVER_ONLY } from '../option.ts'
-import { parseCredentials } from '../passwords.ts'
-import { anyText, baseUrl, listOf, matching, value, wholeNumber } from '../values.ts'
+import { anyText, baseUrl, listOf, matching, parseCredentials, value, wholeNumber } from '../values.ts'
 
 const credentials = value('user:pass, or none', (text) => (text === 'none' ? text : parseCredentials(text)))
 

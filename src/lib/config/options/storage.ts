@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { parseS3Url, S3_FORM } from '../../aws/s3-url.ts'
+import { parseS3Url } from '../../aws/s3-url.ts'
 import { POSTGRES_FORM, postgresUrl } from '../../db/postgres-url.ts'
 import { sqsUrl } from '../../queue/sqs/url.ts'
 import { EVERY_BUILD, option } from '../option.ts'
@@ -15,7 +15,7 @@ export type LoggerConfig =
   | { kind: 'postgres' }
 
 /** `url` of Postgres is null for the database of the builds. */
-export type QueueConfig =
+type QueueConfig =
   | { kind: 'memory' }
   | { kind: 'sqs'; url: string }
   | { kind: 'postgres'; url: string | null }
@@ -25,7 +25,10 @@ export type DatabaseConfig = { kind: 'sqlite'; file: string } | { kind: 'postgre
 /** Names of log groups: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html */
 const LOG_GROUP = /^[\w./#-]{1,512}$/
 
-const logger = value(`stdout://, file://DIR, ${S3_FORM}, cloudwatch://GROUP, or postgres://`, parseLogger)
+const logger = value(
+  'stdout://, file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP, or postgres://',
+  parseLogger,
+)
 
 function parseLogger(text: string): LoggerConfig | undefined {
   const [, scheme, rest = ''] = /^([a-z0-9]+):\/\/(.*)$/.exec(text) ?? []
@@ -64,7 +67,7 @@ export const STORAGE = {
   logger: option({
     flag: 'logger',
     env: 'LOGGER',
-    help: `Where build logs go: stdout:// (with a copy in the data directory), file://DIR, ${S3_FORM}, cloudwatch://GROUP, or postgres:// (the database of --db)`,
+    help: 'Where build logs go: stdout:// (with a copy in the data directory), file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP, or postgres:// (the database of --db)',
     value: 'url',
     type: logger,
     defaultText: 'postgres:// if --db is Postgres, otherwise stdout://',
