@@ -345,6 +345,11 @@ describe('parseConfig', () => {
         `--build.context (BUILD_CONTEXT) is "${one}": expected NAME=docker-image://IMAGE or NAME=https://URL (no directories`,
       ],
     ),
+    [{ dry: 'constructor' }, '--dry (DRY) is "constructor": expected true or false'],
+    [
+      { 'cache.export': 'constructor' },
+      '--cache.export (CACHE_EXPORT) is "constructor": expected registry or none',
+    ],
     [{ attest: 'sbom,magic' }, '--attest (ATTEST) is "sbom,magic": expected provenance, sbom, or both'],
     [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
     [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) selects nodes of a Swarm'],

@@ -23,7 +23,7 @@ export const directory = value('the path of a directory', (text) => resolve(text
 /** A flag without a value; as a variable, `true` or `false`. */
 export const toggle: ValueType<boolean, boolean> = {
   accepts: 'true or false',
-  parse: (text) => ({ true: true, false: false })[text],
+  parse: (text) => (text === 'true' || text === 'false' ? text === 'true' : undefined),
   unset: false,
   form: 'switch',
 }

@@ -1,7 +1,12 @@
 import { EVERY_BUILD, option } from '../option.ts'
 import { oneOf, size, value } from '../values.ts'
 
-const cacheExport = value('registry or none', (text) => ({ registry: true, none: false })[text])
+const destination = oneOf('registry', 'none')
+/** Whether the cache goes to the registry. */
+const cacheExport = value(destination.accepts, (text, environment) => {
+  const parsed = destination.parse(text, environment)
+  return parsed && parsed === 'registry'
+})
 
 /** How layers are compressed and cached. */
 export const LAYERS = {
