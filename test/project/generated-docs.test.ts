@@ -20,9 +20,3 @@ test('docs/options.md is what `npm run docs` generates, and has a row for every 
 test('docs/cli.md is what `npm run docs` generates', async () => {
   expect(committed('cli.md')).toBe(await cliPage())
 })
-
-test('the README links to both', () => {
-  const readme = readFileSync(`${projectRoot}README.md`, 'utf8')
-  expect(readme).toContain('](docs/options.md)')
-  expect(readme).toContain('](docs/cli.md)')
-})
