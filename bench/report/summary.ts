@@ -11,7 +11,7 @@ export interface Cell {
 }
 
 /** Conveyor beside the others in one scenario. Ratios are of medians: Conveyor's to that of another. */
-export interface Comparison {
+interface Comparison {
   ratios: Map<string, number>
   /** The quickest of the others. */
   best: { name: string; ratio: number } | null

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 
 /** How long builds take by the benchmark's scenarios, and how many of them there are in a team's day. */
-export const MIX = [
+const MIX = [
   { what: 'a commit or content that was built before', seconds: 0.1, share: 0.15 },
   { what: 'a line changed', seconds: 2.6, share: 0.65 },
   { what: 'a dependency changed', seconds: 5.3, share: 0.15 },

@@ -9,7 +9,7 @@ import { memoryContext } from '../../test/support/context/memory-context.ts'
 import { holdOf } from './mix.ts'
 
 /** A log is this much in so many pieces, spread over the build. */
-export const LOG = { pieces: 20, bytes: 20_000 }
+const LOG = { pieces: 20, bytes: 20_000 }
 /** How long other services take to answer. */
 const REGISTRY_MS = 10
 const GITHUB_MS = 100

@@ -18,7 +18,7 @@ export interface PushResult {
 }
 
 /** What Conveyor answers to a push that it takes. */
-export interface PushAnswer {
+interface PushAnswer {
   id: string
   log: string
   outcome: string

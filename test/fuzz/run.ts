@@ -16,7 +16,7 @@ export interface Plan {
 }
 
 /** Something that an input did and must not do. */
-export interface Finding {
+interface Finding {
   index: number
   what: string
   input: string

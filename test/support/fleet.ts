@@ -4,7 +4,7 @@ import { tempDir } from './temp.ts'
 import type { World } from './world.ts'
 
 /** One `conveyor worker` that is started again whenever it ends, as an init system does; on the same data. */
-export interface FleetWorker {
+interface FleetWorker {
   /** Ends the process that runs at the moment at once. */
   kill(): Promise<void>
   /** How often it was started. */

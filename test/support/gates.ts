@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 
 /** One who waits at a gate. */
-export interface Visit {
+interface Visit {
   /** Resolves once it has gone: let through, or because it does not exist any more. */
   gone: Promise<void>
 }
@@ -37,7 +37,7 @@ export async function startGate(): Promise<Gate> {
   }
 }
 
-export interface Held extends Visit {
+interface Held extends Visit {
   method: string
   url: string
 }

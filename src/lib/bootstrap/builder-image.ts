@@ -42,7 +42,7 @@ export const CONTEXT = [
 ]
 
 /** Whether the files are here that the image is made of. The npm package has only what runs. */
-export async function canBuildImage(): Promise<boolean> {
+async function canBuildImage(): Promise<boolean> {
   const found = await Promise.all(CONTEXT.map((path) => access(join(PACKAGE, path)).then(...ANSWER)))
   return !found.includes(false)
 }

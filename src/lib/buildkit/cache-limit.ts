@@ -28,7 +28,7 @@ export function cacheLimit(
 }
 
 /** Removes what is over the limit. @returns how many bytes that freed */
-export async function prune(endpoint: Endpoint, maxBytes: number): Promise<number> {
+async function prune(endpoint: Endpoint, maxBytes: number): Promise<number> {
   await using connection = new GrpcConnection(await endpoint.connect())
   const limit = BigInt(maxBytes)
   const request = { filter: [], all: true, keepDuration: 0n, keepBytes: limit, maxUsedSpace: limit }

@@ -13,7 +13,7 @@ export interface ReadSettings {
 }
 
 /** An image that a build takes something from. */
-export interface ImageUse {
+interface ImageUse {
   kind: Source['kind'] | 'syntax'
   /** As it is written, after substitution; null when it is not known. */
   name: string | null

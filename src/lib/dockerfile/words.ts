@@ -88,7 +88,7 @@ export function split(args: string): string[] {
 }
 
 /** The words of ARG and ENV, with their quotes and escapes. (parseWords) */
-export function quotedWords(args: string, escapeChar: string): string[] {
+function quotedWords(args: string, escapeChar: string): string[] {
   const words: string[] = []
   let word: string | null = null
   let quote = ''

@@ -1,5 +1,5 @@
 /** GitHub's four states of a commit status: `failure` is a build that said no, `error` a broken part. */
-export type StatusState = 'pending' | 'success' | 'failure' | 'error'
+type StatusState = 'pending' | 'success' | 'failure' | 'error'
 
 export interface CommitStatus {
   repository: string

@@ -15,7 +15,7 @@ export interface Job {
   release(delaySeconds: number): Promise<void>
 }
 
-export interface ReceiveOptions {
+interface ReceiveOptions {
   /**
    * Repositories whose layers the worker has already. A queue that can prefers their jobs, and leaves others
    * for a few seconds to a worker that waits and is warm for them.

@@ -14,7 +14,7 @@ const LINK_LOCAL = blockList('169.254.0.0/16', '64:ff9b::a9fe:0/112', 'fe80::/10
 const LOOPBACK = blockList('127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128')
 
 /** An address that is not asked. */
-export class RefusedAddress extends Error {
+class RefusedAddress extends Error {
   readonly code = 'ERR_REFUSED_ADDRESS'
 
   constructor(address: string) {

@@ -7,7 +7,6 @@ import type { ServerOptions } from './options.ts'
 import { describeError, isOurFault, sendError, sendProblem } from './problems.ts'
 import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
-export type { Credentials } from '../api/auth.ts'
 export type { ServerOptions } from './options.ts'
 
 declare module 'fastify' {

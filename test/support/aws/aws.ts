@@ -19,7 +19,7 @@ export interface TestQueueOptions {
   fifo?: boolean
 }
 
-export interface TestQueue {
+interface TestQueue {
   url: string
   /** Null unless asked for. */
   deadLetterUrl: string | null

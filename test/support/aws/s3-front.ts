@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 
-export interface S3Request {
+interface S3Request {
   /** `PUT /bucket/key?query` */
   line: string
   headers: IncomingMessage['headers']
@@ -15,7 +15,7 @@ export interface S3Request {
  * What becomes of a request: it is passed on; it is, but who asked is cut off before the answer; it is answered with an
  * error of S3; or it is held, until this resolves to one of those.
  */
-export type Fate = Outcome | Promise<Outcome>
+type Fate = Outcome | Promise<Outcome>
 type Outcome = 'pass' | 'lose the answer' | { status: number; code: string }
 
 /** Stands before S3, or SQS. */

@@ -13,7 +13,7 @@ export type FileContent =
 /** By path from the root; a Map, or pairs, where a name is not valid UTF-8 or the order matters. */
 export type Files = Record<string, FileContent> | Iterable<readonly [string | Uint8Array, FileContent]>
 
-export interface CommitOptions {
+interface CommitOptions {
   message?: string
   /** Default `main`. A branch that does not exist yet begins at `from`, or without history. */
   branch?: string

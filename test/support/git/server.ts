@@ -11,7 +11,7 @@ import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeO
 const GIT_PATH = /^\/\w[\w-]*\/[\w.-]+\.git(\/\w[\w.-]*)+(\?|$)/
 
 /** One request that the server got, with what went over the wire until now. */
-export interface GitRequest {
+interface GitRequest {
   method: string
   /** Path and query. */
   url: string

@@ -20,7 +20,7 @@ export interface RecordedStatus {
   at: number
 }
 
-export interface RecordedRequest {
+interface RecordedRequest {
   method: string
   /** As it was sent, still encoded, without the base path. */
   path: string
@@ -29,7 +29,7 @@ export interface RecordedRequest {
 }
 
 /** An HTTP status; or no answer at all: the request hangs, or its connection is cut. */
-export type FailureKind = number | 'hang' | 'reset'
+type FailureKind = number | 'hang' | 'reset'
 
 export interface FailureDetails {
   headers?: Record<string, string>
@@ -80,7 +80,7 @@ export interface GitHubDouble extends AsyncDisposable {
 type FileReader = (repository: string, sha: string, path: string) => Promise<string | null>
 
 /** @returns how `head` is to `base`, null when there is no such commit */
-export type Comparer = (
+type Comparer = (
   repository: string,
   base: string,
   head: string,

@@ -12,7 +12,7 @@ export interface StrangerRequest {
   body?: string
 }
 
-export interface StrangerAnswer {
+interface StrangerAnswer {
   status: number
   body: string
 }

@@ -95,7 +95,7 @@ export const ANSWERS: Record<string, PlannedAnswer> = {
 }
 
 /** The requests of which pushes and pulls are made. */
-export const REQUESTS = {
+const REQUESTS = {
   token: (method: string, path: string) => method !== 'HEAD' && path === '/token',
   ping: (_: string, path: string) => path === '/v2/',
   any: (_: string, path: string) => path.startsWith('/v2/') && path !== '/v2/',

@@ -80,7 +80,7 @@ export async function retried<T>(
 }
 
 /** What a failed push means. */
-export async function pushError(
+async function pushError(
   thrown: unknown,
   reference: string,
   registry: AskRegistry | undefined,

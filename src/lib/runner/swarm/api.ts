@@ -4,7 +4,7 @@ import type Dockerode from 'dockerode'
 /** The parts of the Docker API that Swarm is asked through: https://docs.docker.com/reference/api/engine/ */
 
 /** States of a task, in this order: https://docs.docker.com/engine/swarm/how-swarm-mode-works/swarm-task-states/ */
-export type TaskState =
+type TaskState =
   | 'new'
   | 'allocated'
   | 'pending'

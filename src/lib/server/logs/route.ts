@@ -9,7 +9,7 @@ import { type FollowParts, follow, type Happening } from './follow.ts'
 import type { Streams } from './streams.ts'
 
 export const TEXT = 'text/plain; charset=utf-8'
-export const EVENTS = 'text/event-stream'
+const EVENTS = 'text/event-stream'
 
 /** GET /logs/{id | owner/repo@sha} as text, GET /builds/{id | owner/repo@sha}/events as an event stream. */
 export async function logsRoute(

@@ -11,7 +11,7 @@ import { describeError, refusalStatus, sendError, sendProblem } from '../problem
 import { BodySpool, NoRoom, type SpooledBody } from './spooled-body.ts'
 import { asForgeHasIt } from './unsigned-push.ts'
 
-export const WEBHOOK_PATH = '/webhooks/github'
+const WEBHOOK_PATH = '/webhooks/github'
 
 const NO_ROOM = 'Too many webhooks are on their way here that have not come to their end'
 

@@ -24,7 +24,7 @@ export interface TreeLimits {
   depth: number
 }
 
-export const TREE_LIMITS: TreeLimits = { files: 500_000, pathBytes: 64 << 20, depth: 500 }
+const TREE_LIMITS: TreeLimits = { files: 500_000, pathBytes: 64 << 20, depth: 500 }
 /** As long as Linux takes it, and so as git checks it out. */
 const MAX_PATH = 4095
 /** What ls-tree writes of a file besides its path is less. */

@@ -4,7 +4,7 @@ export const GAP = { none: 0, star: 1, dirs: 2, any: 3 } as const
 /** One character: this one, or one that is accepted (`?`, `[...]`). */
 export type Fixed = { char: string } | Class
 
-export interface Class {
+interface Class {
   char?: undefined
   text: string
   accepts(codePoint: number): boolean

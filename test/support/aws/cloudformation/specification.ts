@@ -11,7 +11,7 @@ const database = loadAwsServiceSpecSync()
 const known = new Map<string, ResourceSpec | null>()
 
 /** What AWS publishes about a type of resource; null when there is none of that name. */
-export function specificationOf(type: string): ResourceSpec | null {
+function specificationOf(type: string): ResourceSpec | null {
   const cached = known.get(type)
   if (cached !== undefined) return cached
   const [found = null] = database.lookup('resource', 'cloudFormationType', 'equals', type)

@@ -10,7 +10,7 @@ export interface Template {
   [section: string]: unknown
 }
 
-export interface Parameter {
+interface Parameter {
   Type: string
   Default?: unknown
   NoEcho?: boolean
@@ -22,7 +22,7 @@ export interface Parameter {
   [attribute: string]: unknown
 }
 
-export interface Resource {
+interface Resource {
   Type: string
   Properties?: Record<string, unknown>
   Condition?: string
