@@ -1,0 +1,101 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { projectRoot } from '../support/processes.ts'
+import { cycles, forbiddenImports, forbiddenProcessUses, graphOf, importsBetween, isIn } from './check.ts'
+import { listFolders } from './folders.ts'
+import { folderGraph, LAYERS, withPicture } from './picture.ts'
+import { ALLOWED, APART, GENERATED, MAX_FILES, MAX_LINES, PROCESS_MEMBERS } from './rules.ts'
+import { readTree, type SourceFile } from './source-tree.ts'
+
+const files = readTree(projectRoot, ['src', 'test', 'bench'])
+const folders = listFolders(projectRoot, ['src', 'test', 'bench', 'docs'], [GENERATED])
+
+describe('imports, types included', () => {
+  test('form no cycle', () => {
+    expect(cycles(graphOf(files))).toEqual([])
+  })
+
+  test('go only where the layers allow', () => {
+    expect(forbiddenImports(files, ALLOWED)).toEqual([])
+  })
+
+  test('keep the implementations of one noun apart', () => {
+    expect(importsBetween(files, APART)).toEqual([])
+  })
+})
+
+describe('the rules', () => {
+  test('allow no cycle of folders', () => {
+    const graph = new Map<string, string[]>()
+    for (const [entry, targets] of Object.entries(ALLOWED)) {
+      const from = topFolder(entry)
+      graph.set(from, [...(graph.get(from) ?? []), ...targets.map(topFolder).filter((to) => to !== from)])
+    }
+    expect(cycles(graph)).toEqual([])
+  })
+
+  test('name only what exists', () => {
+    const named = [
+      ...Object.entries(ALLOWED).flat(2),
+      ...APART.flat(),
+      ...Object.values(PROCESS_MEMBERS).flat(),
+    ]
+    const missing = named.filter((entry) => !files.some(({ path }) => isIn(path, entry)))
+    expect([...new Set(missing)]).toEqual([])
+  })
+
+  test('cover every folder of src/lib', () => {
+    const entries = Object.keys(ALLOWED)
+    const uncovered = inSource(files).filter(({ path }) => !entries.some((entry) => isIn(path, entry)))
+    expect(uncovered.map(({ path }) => path)).toEqual([])
+  })
+})
+
+describe('the process', () => {
+  test('has its environment and its signals touched in one place each', () => {
+    expect(forbiddenProcessUses(inSource(files), PROCESS_MEMBERS)).toEqual([])
+  })
+})
+
+describe('sizes', () => {
+  test(`no folder has more than ${MAX_FILES} files`, () => {
+    expect(folders.filter((folder) => folder.files > MAX_FILES)).toEqual([])
+  })
+
+  test(`no file has more than ${MAX_LINES} lines`, () => {
+    const written = files.filter(({ path }) => !isIn(path, GENERATED))
+    expect(written.filter(({ lines }) => lines > MAX_LINES).map(({ path, lines }) => [path, lines])).toEqual(
+      [],
+    )
+  })
+
+  test('no file lies loose in src/lib', () => {
+    expect(folders.find(({ path }) => path === 'src/lib')).toEqual({ path: 'src/lib', files: 0 })
+  })
+})
+
+describe('docs/structure.md', async () => {
+  const page = await readFile(join(projectRoot, 'docs/structure.md'), 'utf8')
+  const inCode = [...folderGraph(files).keys()]
+
+  test('shows the imports as they are; `npm run structure` draws them', () => {
+    expect(withPicture(page, files)).toBe(page)
+  })
+
+  test('has a layer and a line for every folder', () => {
+    const described = [...page.matchAll(/^\| `([a-z]+)\/` \| /gm)].map(([, folder]) => folder)
+    expect(described.toSorted()).toEqual(inCode)
+    expect(Object.values(LAYERS).flat().sort()).toEqual(inCode)
+  })
+})
+
+function inSource(all: SourceFile[]): SourceFile[] {
+  return all.filter(({ path }) => isIn(path, 'src'))
+}
+
+/** `src/lib/core` for everything in it. */
+function topFolder(entry: string): string {
+  const [, top = entry] = /^(src\/lib\/[^/]+|[^/]+\/[^/]+)/.exec(entry) ?? []
+  return top
+}
