@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { postgresQueue } from '../src/lib/queue/postgres/queue.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { projectRoot } from '../test/support/processes.ts'
+import type { AffinityCase, AffinityOutcome, AffinityResults } from './report/affinity-results.ts'
 import { affinityTable } from './report/affinity-table.ts'
 import { tableLines } from './simulation/table.ts'
 import { say } from './support/run.ts'
@@ -23,14 +24,14 @@ affinity and without. All cases of a cache size run side by side.
 const WORKERS = 4
 const REPOSITORIES = 8
 const WARM_SECONDS = 0.26
-export const COLD_FACTOR = 5
+const COLD_FACTOR = 5
 /** Everything is a tenth of what it is in use. */
 const PACE = 10
 /** The queue's own settings, in use. */
 const QUEUE = { affinitySeconds: 3, headStartSeconds: 30 }
 
 /** Who pushes how often. */
-const SHARES = {
+const SHARES: Record<AffinityCase['arrivals'], number[]> = {
   uniform: Array.from({ length: REPOSITORIES }, () => 1),
   zipf: Array.from({ length: REPOSITORIES }, (_, rank) => 1 / (rank + 1)),
 }
@@ -39,25 +40,6 @@ interface Push {
   /** Seconds from the beginning. */
   at: number
   repository: string
-}
-
-export interface AffinityOutcome {
-  /** Share of the builds that a warm worker had. */
-  warm: number
-  /** Seconds from a push to the end of its build, at the pace of use. */
-  mean: number
-  p95: number
-}
-
-export interface AffinityCase {
-  arrivals: keyof typeof SHARES
-  /** Share of the workers' time that the builds take without affinity. */
-  load: number
-  /** For how many repositories a worker stays warm. */
-  cache: number
-  builds: number
-  without: AffinityOutcome
-  with: AffinityOutcome
 }
 
 /** The repositories that a worker has the layers of: those it built last. */
@@ -158,13 +140,6 @@ async function through(
     mean: seconds.reduce((sum, second) => sum + second, 0) / seconds.length,
     p95: sorted[Math.floor(sorted.length * 0.95)] ?? 0,
   }
-}
-
-/** All that a run of the benchmark found out. */
-export interface AffinityResults {
-  /** When it began, in ISO 8601. */
-  date: string
-  cases: AffinityCase[]
 }
 
 if (import.meta.main) {

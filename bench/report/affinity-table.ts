@@ -1,5 +1,5 @@
-import type { AffinityCase } from '../affinity.ts'
 import type { Table } from '../simulation/table.ts'
+import type { AffinityCase } from './affinity-results.ts'
 
 const HEAD = [
   'pushes',

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { projectRoot } from '../../test/support/processes.ts'
-import type { AffinityResults } from '../affinity.ts'
+import type { AffinityResults } from '../report/affinity-results.ts'
 import { affinityTable } from '../report/affinity-table.ts'
 import { say } from '../support/run.ts'
 import type { SimulationResults } from './run.ts'
