@@ -1,6 +1,6 @@
 // Watch a git push become an image. Everything is real (git, the Docker Engine, a registry, the Conveyor
-// server as you would run it); only GitHub's API is played by a double, which lives on this machine.
-// The demo checks what it shows: it ends with status 1 as soon as something is not as it says.
+// server as you would run it), except for GitHub's API, which a local test double stands in for.
+// The demo verifies what it shows, and exits with status 1 on the first mismatch.
 import assert from 'node:assert/strict'
 import type { Files } from '../support/git/repository.ts'
 import { NODE_IMAGE } from '../support/images/base-images.ts'
@@ -23,13 +23,13 @@ async function story(around: Surroundings, signal: AbortSignal): Promise<void> {
   const commit = async (files: Files, message: string) => {
     return { message, sha: await repository.commit(files, { message, date: new Date() }) }
   }
-  /** Sends the push of a commit and shows what comes of it; `live` shows its whole log, not the summary. */
+  /** Sends the push of a commit and shows its build; `live` shows the whole log instead of the summary. */
   const pushed = async ({ sha, message }: Commit, { branch = 'main', live = false } = {}) => {
     show.fact('push', `${sha.slice(0, 12)} "${message}" to ${branch}`)
     const result = await push(around, {
       ...{ repository: REPOSITORY, sha, branch, message, signal },
       onAnswer: ({ status, ms, body }) =>
-        show.fact('webhook', `answered ${status} in ${ms} ms: ${body.outcome} build ${body.id}`),
+        show.fact('webhook', `${status} in ${ms} ms: ${body.outcome} build ${body.id}`),
       onLog: (line) => live && show.logLine(line),
       onStatus: ({ state, description }) => show.status(state, description),
     })
@@ -37,36 +37,36 @@ async function story(around: Surroundings, signal: AbortSignal): Promise<void> {
     return result
   }
 
-  show.heading('2. A first push: a small web service, tested and compiled by its Dockerfile')
+  show.heading('2. The first push: a small web service that its Dockerfile tests and compiles')
   const files = await applicationFiles()
   const first = await pushed(await commit(files, 'Greet people'), { live: true })
   show.fact('image', first.image)
   show.fact('tags', (await checkTags(around, first, [first.sha, 'main', 'latest'])).join('\n'))
 
-  show.heading('3. The image runs')
+  show.heading('3. Run the image')
   await runs(around, first.image, 'Hello, Ada!')
 
-  show.heading('4. One line changes')
+  show.heading('4. Change one line')
   const source = String(files['src/greeting.ts']).replace('Hello,', 'Good morning,')
   const changed = await commit({ 'src/greeting.ts': source }, 'Greet by the time of day')
   show.diff(await changedLines(repository.git('diff', '--unified=0', first.sha, changed.sha)))
   const second = await pushed(changed)
   await checkTags(around, second, [second.sha, 'main', 'latest'])
-  assert.notEqual(second.image, first.image, 'the change is not in the new image')
+  assert.notEqual(second.image, first.image, 'the new image does not contain the change')
   await runs(around, second.image, 'Good morning, Ada!')
 
-  show.heading('5. Nothing changes that the image is made of')
+  show.heading('5. Change a file that is not part of the image')
   const readme = `${files['README.md']}\nIt speaks English, French and Icelandic.\n`
   const documented = await commit({ 'README.md': readme }, 'Say more in the README')
   const third = await pushed(documented)
   await checkTags(around, third, [third.sha, 'main', 'latest'])
 
-  show.heading('6. The same commit on another branch')
+  show.heading('6. Push the same commit to another branch')
   const fourth = await pushed(documented, { branch: 'release/1.0' })
   assert.equal(fourth.image, third.image, 'the commit was built twice')
   show.fact('tags', (await checkTags(around, fourth, ['release-1.0', 'latest'])).join('\n'))
 
-  show.heading('7. Seconds from the webhook to the last commit status, and where they went')
+  show.heading('7. Where the time went: seconds from the webhook to the final commit status')
   show.table([
     ['', 'seconds', 'fetch', 'build', 'push', 'tag', 'rest', 'steps cached'],
     figures('first push', first),
@@ -76,16 +76,16 @@ async function story(around: Surroundings, signal: AbortSignal): Promise<void> {
   ])
   const megabytes = Math.round((await docker.getImage(NODE_IMAGE).inspect()).Size / 1e6)
   show.paragraph(
-    `push of the first: the registry was empty, so the base image (${megabytes} MB) went there too`,
+    `the first push also uploaded the base image (${megabytes} MB), because the registry was empty`,
   )
-  show.paragraph('rest: the answer to the webhook, the queue, the commit statuses')
+  show.paragraph('rest: answering the webhook, queueing, commit statuses')
 
-  show.heading('8. The image of a commit, from a script')
+  show.heading('8. Get the image of a commit in a script')
   const target = `${REPOSITORY}:${second.sha}`
   show.paragraph(`$ IMAGE=$(conveyor build ${target})`)
   const asked = await runConveyor(['build', target, '--url', server.url])
-  assert.equal(asked.code, 0, `conveyor build ended with status ${asked.code}: ${asked.stderr}`)
-  assert.equal(asked.stdout, `${second.image}\n`, 'conveyor build printed another image')
+  assert.equal(asked.code, 0, `conveyor build exited with status ${asked.code}: ${asked.stderr}`)
+  assert.equal(asked.stdout, `${second.image}\n`, 'conveyor build printed a different image')
   show.paragraph(`$ echo $IMAGE\n${asked.stdout.trimEnd()}`)
 }
 
@@ -94,7 +94,7 @@ async function runs({ docker }: Surroundings, image: string, expected: string): 
   const { printed, answer } = await runImage(docker, image, '/Ada')
   show.fact('run', printed)
   show.fact('GET /Ada', answer)
-  assert.equal(answer, expected, `the image answers ${answer}, not ${expected}`)
+  assert.equal(answer, expected, `the image answered ${answer}, expected ${expected}`)
 }
 
 const MANIFEST_TYPES = [
@@ -103,7 +103,7 @@ const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
 ]
 
-/** Checks in the registry that tags point at the image. @returns their full names */
+/** Checks in the registry that tags point to the image. @returns their full names */
 async function checkTags(
   { registry }: Surroundings,
   { image }: PushResult,
@@ -114,14 +114,14 @@ async function checkTags(
     const url = `${registry.url}/v2/${REPOSITORY}/manifests/${tag}`
     const answer = await fetch(url, { method: 'HEAD', headers: { accept: MANIFEST_TYPES.join(', ') } })
     const found = answer.headers.get('docker-content-digest')
-    assert.equal(found, digest, `the tag ${tag} points at ${found}, not at ${digest}`)
+    assert.equal(found, digest, `the tag ${tag} points to ${found}, expected ${digest}`)
   }
   return tags.map((tag) => `${name}:${tag}`)
 }
 
 async function changedLines(diff: Promise<string>): Promise<string> {
   const lines = (await diff).split('\n').filter((line) => /^[+-](?![+-]{2})/.test(line))
-  assert.equal(lines.length, 2, 'more than one line has changed')
+  assert.equal(lines.length, 2, 'more than one line changed')
   return lines.join('\n')
 }
 
@@ -136,35 +136,35 @@ function figures(label: string, { seconds, summary }: PushResult): string[] {
 }
 
 function farewell(ownEngine = false): void {
-  show.heading('All that was started has ended; its images and temporary folders are gone.')
+  show.heading('Stopped everything, and removed the images and temporary folders.')
   show.paragraph(
     ownEngine
-      ? 'The base image and the build cache are kept in .conveyor/ for the next time; `make clean` removes them.'
-      : `Docker keeps the base image and its build cache: \`docker image rm ${NODE_IMAGE}\`, \`docker builder prune\`.`,
+      ? 'The base image and the build cache stay in .conveyor/ for the next run; `make clean` removes them.'
+      : `The base image and the build cache stay in Docker. To remove them: \`docker image rm ${NODE_IMAGE}\`, \`docker builder prune\`.`,
   )
-  show.heading('To look further')
+  show.heading('Next steps')
   show.paragraph('README.md                                         how it works, the API, every option')
-  show.paragraph('test/demo/demo.ts                                 what you have just seen')
+  show.paragraph('test/demo/demo.ts                                 the code of this demo')
   show.paragraph('node_modules/.bin/node bin/run.js server --help   options of `conveyor server`')
-  show.paragraph('make test                                         all tests, on the same real parts')
+  show.paragraph('make test                                         all tests, with the same real parts')
 }
 
 const stop = new AbortController()
-// Only the first counts: npm passes on a Ctrl-C that the terminal has sent to everybody already.
+// Only the first signal counts: npm forwards a Ctrl-C that the terminal has already sent to the whole group.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
-process.stdout.on('error', () => stop.abort()) // whoever read this has gone
+process.stdout.on('error', () => stop.abort()) // the reader of the output is gone
 
 const resources = new AsyncDisposableStack()
 let around: Surroundings | undefined
 let exitCode = 0
 try {
   show.title('Conveyor: a git push becomes an image')
-  show.heading('1. What it needs, all of it on this machine')
+  show.heading('1. Start everything it needs on this machine')
   around = await startSurroundings(resources, stop.signal)
   await story(around, stop.signal)
 } catch (error) {
   exitCode = stop.signal.aborted ? 130 : 1
-  if (stop.signal.aborted) show.failure('Interrupted: ending what was started.')
+  if (stop.signal.aborted) show.failure('Interrupted. Cleaning up.')
   else {
     show.failure(`The demo failed: ${(error as Error).message}`)
     if (around) show.fact('server', lastLines(around.server.stderr()))
@@ -174,8 +174,8 @@ try {
   await resources.disposeAsync()
 } catch (error) {
   exitCode ||= 1
-  show.failure(`Something may be left: ${(error as Error).message}`)
+  show.failure(`Cleanup failed, something may be left behind: ${(error as Error).message}`)
 }
 if (exitCode === 0) farewell(around?.engine.own)
-// Not by itself: after an interruption something may still be waited for.
+// Explicitly: after an interruption, something may still keep the process alive.
 process.exit(exitCode)

@@ -6,18 +6,18 @@ import { pushPayload, sendWebhook } from '../support/github/push.ts'
 import { lastLines } from '../support/processes.ts'
 import type { Surroundings } from './surroundings.ts'
 
-/** A push, from its webhook to the last commit status. */
+/** A push, from its webhook to the final commit status. */
 export interface PushResult {
   sha: string
-  /** From the webhook to the last commit status. */
+  /** From the webhook to the final commit status. */
   seconds: number
   /** `registry/owner/name@sha256:...` */
   image: string
-  /** Of the build's log: where the time went. */
+  /** Where the time went, from the build's log. */
   summary: string
 }
 
-/** What Conveyor answers to a push that it takes. */
+/** Conveyor's answer to a push that it accepts. */
 interface PushAnswer {
   id: string
   log: string
@@ -36,8 +36,8 @@ export interface PushOptions {
 }
 
 /**
- * Sends a signed push webhook as GitHub does, and follows what comes of it.
- * @throws Error when the webhook is not taken, or the commit's last status is not success
+ * Sends a signed push webhook as GitHub does, and follows the build.
+ * @throws Error if the webhook is not accepted, or the final commit status is not success
  */
 export async function push(around: Surroundings, options: PushOptions): Promise<PushResult> {
   const { server, github, webhookSecret } = around
@@ -59,21 +59,23 @@ export async function push(around: Surroundings, options: PushOptions): Promise<
   )
   options.onStatus(last)
   if (last.state !== 'success') {
-    throw new Error(`the commit's status is ${last.state}. The end of the log:\n${lastLines(log.join('\n'))}`)
+    throw new Error(
+      `the commit status is ${last.state}. Last lines of the log:\n${lastLines(log.join('\n'))}`,
+    )
   }
   if (github.violations.length > 0) {
-    throw new Error(`GitHub would have refused a request: ${github.violations.join('; ')}`)
+    throw new Error(`GitHub would have rejected a request: ${github.violations.join('; ')}`)
   }
   const summary = log.find((line) => / s in all$/.test(line))
   const image = log.find((line) => line.startsWith('image '))?.slice('image '.length)
-  if (!summary || !image) throw new Error('the log ends without its summary and the image')
+  if (!summary || !image) throw new Error('the log has no summary or no image')
   return { sha, seconds: (last.at - sent) / 1000, image, summary }
 }
 
 /** Shows the log while the build runs. @returns its lines */
 async function followLog({ server }: Surroundings, id: string, options: PushOptions): Promise<string[]> {
   const answer = await fetch(`${server.url}/logs/${id}`, { signal: options.signal })
-  if (!answer.ok || !answer.body) throw new Error(`the log was answered ${answer.status}`)
+  if (!answer.ok || !answer.body) throw new Error(`GET of the log answered ${answer.status}`)
   const lines: string[] = []
   try {
     for await (const line of createInterface({ input: Readable.fromWeb(answer.body as ReadableStream) })) {
@@ -82,12 +84,12 @@ async function followLog({ server }: Surroundings, id: string, options: PushOpti
       lines.push(text)
     }
   } catch (cause) {
-    throw new Error(`the server broke off the log: ${(cause as Error).message}`, { cause })
+    throw new Error(`the server closed the log early: ${(cause as Error).message}`, { cause })
   }
   return lines
 }
 
-/** Waits for the status that ends the build; shows those on the way to it. */
+/** Waits for the final status; shows those before it. */
 async function lastStatus(
   { github }: Surroundings,
   earlier: ReadonlySet<RecordedStatus>,

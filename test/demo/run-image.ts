@@ -4,7 +4,7 @@ import type Docker from 'dockerode'
 import { pulled } from '../support/images/pulled.ts'
 
 /**
- * Runs an image as a service, in a container without any network, and asks it from inside.
+ * Runs an image as a service in a container without a network, and sends it a request from inside.
  * @param path of the request to port 8080
  * @returns what the container printed and what it answered
  */
@@ -16,7 +16,7 @@ export async function runImage(
   await pulled(docker, image)
   const container = await docker.createContainer({
     Image: image,
-    Tty: true, // else the log comes in frames
+    Tty: true, // otherwise the log is multiplexed
     HostConfig: { NetworkMode: 'none' },
   })
   try {
@@ -36,7 +36,7 @@ async function waitForOutput(container: Docker.Container, pattern: RegExp): Prom
     const log = (await container.logs({ stdout: true, stderr: true })).toString().trimEnd()
     if (pattern.test(log)) return log
     if (!State.Running || performance.now() > deadline) {
-      throw new Error(`the container printed no ${pattern}, but: ${log || 'nothing'}`)
+      throw new Error(`the container did not print ${pattern}. Its output: ${log || 'none'}`)
     }
     await delay(20)
   }
@@ -46,6 +46,6 @@ async function execute(container: Docker.Container, command: string[]): Promise<
   const exec = await container.exec({ Cmd: command, AttachStdout: true, AttachStderr: true, Tty: true })
   const output = (await text(await exec.start({ Tty: true }))).trimEnd()
   const { ExitCode } = await exec.inspect()
-  if (ExitCode !== 0) throw new Error(`${command.join(' ')} ended with status ${ExitCode}: ${output}`)
+  if (ExitCode !== 0) throw new Error(`${command.join(' ')} exited with status ${ExitCode}: ${output}`)
   return output
 }

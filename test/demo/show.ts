@@ -1,6 +1,6 @@
 import { Chalk } from 'chalk'
 
-/** What the demo prints: headings, labelled facts, logs behind a bar. Plain text when nobody sees colours. */
+/** What the demo prints: headings, labelled facts, logs behind a bar. Plain text if the output has no colors. */
 
 const chalk = process.env.NO_COLOR ? new Chalk({ level: 0 }) : new Chalk()
 const LABEL_WIDTH = 10

@@ -12,7 +12,7 @@ import { startRegistry, type TestRegistry } from '../support/registry/registry.t
 import { tempDir } from '../support/temp.ts'
 import * as show from './show.ts'
 
-/** What Conveyor lives among, and Conveyor itself. Everything listens on this machine only. */
+/** Conveyor and everything that it needs. All of it listens on this machine only. */
 export interface Surroundings {
   engine: Engine
   docker: Docker
@@ -24,8 +24,8 @@ export interface Surroundings {
 }
 
 /**
- * Starts all of it, on free ports, and shows where it is.
- * @param resources ends it again; it has what was started until then when this fails or `stop` is aborted
+ * Starts everything on free ports, and shows the addresses.
+ * @param resources stops it again, including what was started before a failure or an abort of `stop`
  */
 export async function startSurroundings(
   resources: AsyncDisposableStack,
@@ -40,9 +40,9 @@ export async function startSurroundings(
   const webhookSecret = randomBytes(20).toString('hex')
 
   const engine = await start(startEngine())
-  show.fact('engine', `${engine.dockerHost} (${engine.own ? 'private, started now' : 'found here'})`)
+  show.fact('engine', `${engine.dockerHost} (${engine.own ? 'private, just started' : 'already running'})`)
   await ensureBaseImages(docker(engine))
-  show.fact('base', `${NODE_IMAGE} (made of files of this machine: nothing is downloaded)`)
+  show.fact('base', `${NODE_IMAGE} (assembled from files of this machine, no download)`)
   const registry = await start(startRegistry())
   show.fact('registry', registry.url)
   resources.defer(() => removeImages(docker(engine), registry.host))
@@ -50,7 +50,10 @@ export async function startSurroundings(
   show.fact('git', git.url)
   const github = await start(startGitHubDouble({ token }))
   github.serveFiles(git.fileOf)
-  show.fact('GitHub', `${github.url} (its API as a double, which checks requests against GitHub's OpenAPI)`)
+  show.fact(
+    'GitHub',
+    `${github.url} (a test double of its API that checks requests against GitHub's OpenAPI description)`,
+  )
   const data = await start(tempDir('conveyor-demo-'))
 
   const flags = [
@@ -60,7 +63,7 @@ export async function startSurroundings(
   ]
   const env = {
     DOCKER_HOST: engine.dockerHost,
-    DOCKER_CONFIG: data.path, // no logins of the person who runs this
+    DOCKER_CONFIG: data.path, // without your own logins
     GITHUB_TOKEN: token,
     GITHUB_SECRET: webhookSecret,
   }
@@ -69,7 +72,7 @@ export async function startSurroundings(
   return { engine, docker: docker(engine), registry, git, github, server, webhookSecret }
 }
 
-/** The files of the application. Its version is of this minute, so that no earlier run has left its layers. */
+/** The files of the application. A new version for each run keeps layers of earlier runs from being reused. */
 export async function applicationFiles(): Promise<Record<string, FileContent>> {
   const root = join(import.meta.dirname, 'app')
   const files: Record<string, FileContent> = {}
@@ -82,7 +85,7 @@ export async function applicationFiles(): Promise<Record<string, FileContent>> {
   return files
 }
 
-/** Removes from the engine what was built for a registry; the registry itself is gone by then. */
+/** Removes the images that were built for a registry from the engine. */
 async function removeImages(client: Docker, registryHost: string): Promise<void> {
   const images = await client.listImages({ filters: { reference: [`${registryHost}/*/*`] } })
   for (const name of images.flatMap(({ RepoTags }) => RepoTags ?? [])) {

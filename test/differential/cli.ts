@@ -4,19 +4,19 @@ import { BUILDERS } from './surroundings.ts'
 
 const HELP = `npm run differential -- [options]
 
-Builds generated commits with Conveyor and with docker from a fresh checkout, and compares the images. It goes
-on where the last run with the same seed has ended. Ends with 1 when images differ.
+Builds generated commits with Conveyor, and with docker from a fresh checkout, and compares the images. Continues
+where the last run with the same seed stopped. Exits with status 1 if images differ.
 
-  --cases N        commits to build on each builder, those of earlier runs included (default 100)
-  --builder NAME   ${BUILDERS.join(', ')}; repeat it (default: all, one after the other)
-  --seed N         which histories (default 1)
-  --from N         index of the first history, instead of where the last run has ended
-  --keep-going     look for further differences after the first
-  --shrink N       seconds to look for a smaller repository that differs, too (default 120)
-  --timeout N      seconds that a build of Conveyor's may take (default 60)
-  --src DIR        the src of another Conveyor, to test that
-  --mutants        put known faults into a copy of src, one after the other, and find each within --cases
-  --mutant NAME    only this fault; repeat it
+  --cases N        commits to build on each builder, including those of earlier runs (default 100)
+  --builder NAME   ${BUILDERS.join(', ')}; can be repeated (default: all, one after another)
+  --seed N         seed of the generated histories (default 1)
+  --from N         index of the first history (default: where the last run stopped)
+  --keep-going     continue after the first difference
+  --shrink N       seconds to spend on shrinking a repository that differs (default 120)
+  --timeout N      seconds that a Conveyor build may take (default 60)
+  --src DIR        test the code in this src folder instead
+  --mutants        inject known faults into a copy of src, one at a time, and check that each is found within --cases
+  --mutant NAME    inject only this fault; can be repeated
 `
 
 const { values } = parseArgs({
@@ -36,7 +36,7 @@ const { values } = parseArgs({
 })
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
-// What runs is brought to its end, so that nothing is left behind; the next run goes on after it.
+// The current case is finished, so that nothing is left behind; the next run continues after it.
 const stop = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort())
 

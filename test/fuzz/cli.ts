@@ -6,21 +6,21 @@ import type { Outcome } from './run.ts'
 
 const HELP = `npm run fuzz -- [options]
 
-Feeds Conveyor inputs as strangers could make them: webhooks, orders, Dockerfiles, ignore files, trees, answers of
-registries, streams of BuildKit. Each kind of input runs in a process of its own. Ends with 1 when an input crashes
-something, holds the event loop for over 250 ms, or takes over 400 MiB of memory; also when the inputs are ENOUGH or
-more and reach less than 90 % of a parser's lines.
+Feeds hostile input to Conveyor: webhooks, build requests, Dockerfiles, ignore files, trees, registry responses,
+BuildKit streams. Each kind of input runs in its own process. Exits with status 1 if an input causes a crash, blocks the
+event loop for more than 250 ms, or uses more than 400 MiB of memory. With ENOUGH inputs or more, it also fails if they
+cover less than 90% of the lines of a parser.
 
-  --inputs N     how many, of all kinds together (default 100000)
-  --seed N       which (default 1)
-  --kind NAME    only this kind; repeat it
-  --only N       only the input with this index, of one kind
-  --missed       tell the lines that no input reaches
+  --inputs N     number of inputs of all kinds together (default 100000)
+  --seed N       seed of the generator (default 1)
+  --kind NAME    run only this kind; can be repeated
+  --only N       run only the input with this index, of one kind
+  --missed       list the lines that no input covers
 `
-/** Fewer inputs need not reach as much. */
+/** With fewer inputs, coverage is not checked. */
 const ENOUGH = 3000
 
-/** Set in the environment of a process that tries one kind for another process. */
+/** Set in the environment of a child process that runs a single kind. */
 const OF_ONE_KIND = 'FUZZ_ONE_KIND'
 const isOfOneKind = process.env[OF_ONE_KIND] !== undefined
 
@@ -42,13 +42,13 @@ if (isOfOneKind) await ofOneKind(positionals)
 else if (values.help) say(HELP.replace('ENOUGH', String(ENOUGH)))
 else process.exitCode = (await fuzz()) ? 0 : 1
 
-/** What the process of one kind reports to its parent. */
+/** What the child process of a kind reports to its parent. */
 interface Report {
   outcome: Outcome
   reached: Reached[]
 }
 
-/** Whether all went well. */
+/** @returns whether everything passed */
 async function fuzz(): Promise<boolean> {
   const { KINDS } = await import('./kinds/index.ts')
   const names = values.kind.length > 0 ? values.kind : Object.keys(KINDS)
@@ -87,18 +87,18 @@ async function fuzz(): Promise<boolean> {
   say(
     `${tried} inputs in ${seconds} s, longest ${Math.round(longest)} ms, ${mib(memory)}, ${findings} findings`,
   )
-  for (const { file } of few) say(`too little of ${file} is reached`)
+  for (const { file } of few) say(`coverage of ${file} is too low`)
   return findings === 0 && few.length === 0
 }
 
-/** @throws Error when the process ends without a report */
+/** @throws Error if the process exits without a report */
 async function inItsProcess(args: string[]): Promise<Report> {
   const child = fork(import.meta.filename, args, { env: { ...process.env, [OF_ONE_KIND]: '1' } })
   const messages: Report[] = []
   child.on('message', (message) => void messages.push(message as Report))
   const [code, signal] = await once(child, 'exit')
   const [report] = messages
-  if (!report) throw new Error(`the process of ${args[0]} ended with ${signal ?? code} and without a report`)
+  if (!report) throw new Error(`the process for ${args[0]} exited with ${signal ?? code} without a report`)
   return report
 }
 
@@ -108,7 +108,7 @@ async function ofOneKind([name = '', seed, count, only]: string[]): Promise<void
   const { KINDS } = await import('./kinds/index.ts')
   const { runKind } = await import('./run.ts')
   const kind = KINDS[name]
-  if (!kind) throw new Error(`there is no kind ${name}`)
+  if (!kind) throw new Error(`unknown kind: ${name}`)
   const range = only ? { from: whole('only', only), count: 1 } : { from: 0, count: Number(count) }
   const outcome = await runKind(name, kind, { seed: Number(seed), ...range })
   const report: Report = { outcome, reached: await coverage.of(kind.parsers) }
