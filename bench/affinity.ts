@@ -12,25 +12,25 @@ import { say } from './support/run.ts'
 
 const HELP = `How many builds land on a worker that is warm for their repository, with affinity and without.
 
---builds N     of each case [300]
+--builds N     builds in each case [300]
 --caches A,B   for how many of the 8 repositories a worker stays warm [2,4]
---json FILE    where the results go [.conveyor/bench/affinity.json]
+--json FILE    results file [.conveyor/bench/affinity.json]
 
-4 workers share a queue in Postgres; a build takes 0.26 s on a warm worker and 1.3 s on a cold one. That is a tenth of
-what builds take, so the queue's times are a tenth, too. In each case the same pushes come at the same times with
-affinity and without. All cases of a cache size run side by side.
+4 workers share a queue in Postgres. A build takes 0.26 s on a warm worker and 1.3 s on a cold one. That is a tenth of
+real build times, so the times of the queue are scaled to a tenth, too. In each case, the same pushes arrive at the same
+times with affinity and without. All cases of a cache size run in parallel.
 `
 
 const WORKERS = 4
 const REPOSITORIES = 8
 const WARM_SECONDS = 0.26
 const COLD_FACTOR = 5
-/** Everything is a tenth of what it is in use. */
+/** All times are scaled down by this factor. */
 const PACE = 10
-/** The queue's own settings, in use. */
+/** The queue's default settings. */
 const QUEUE = { affinitySeconds: 3, headStartSeconds: 30 }
 
-/** Who pushes how often. */
+/** Relative number of pushes to each repository. */
 const SHARES: Record<AffinityCase['arrivals'], number[]> = {
   uniform: Array.from({ length: REPOSITORIES }, () => 1),
   zipf: Array.from({ length: REPOSITORIES }, (_, rank) => 1 / (rank + 1)),
@@ -42,7 +42,7 @@ interface Push {
   repository: string
 }
 
-/** The repositories that a worker has the layers of: those it built last. */
+/** The repositories whose layers a worker has: those that it built last. */
 class Cache {
   #names: string[] = []
   readonly #size: number
@@ -55,7 +55,7 @@ class Cache {
     return this.#names
   }
 
-  /** Whether it was there; it is from now on. */
+  /** @returns whether it was cached; it is from now on */
   use(repository: string): boolean {
     const warm = this.#names.includes(repository)
     this.#names = [repository, ...this.#names.filter((name) => name !== repository)].slice(0, this.#size)
@@ -72,7 +72,7 @@ function anyRepository(shares: number[]): string {
   return `acme/app-${index}`
 }
 
-/** How long a build takes on average when it goes to any worker: by trying it 20,000 times. */
+/** Mean build time without affinity, in seconds; simulated with 20,000 builds. */
 function meanWithout(shares: number[], cache: number): number {
   const workers = Array.from({ length: WORKERS }, () => new Cache(cache))
   const builds = Array.from({ length: 20_000 }, () => {
@@ -92,7 +92,7 @@ function pushesOf({ arrivals, load, cache, builds }: Omit<AffinityCase, 'with' |
   })
 }
 
-/** Runs the pushes through a queue of their own. */
+/** Runs the pushes through a new queue. */
 async function through(
   pushes: Push[],
   cache: number,
@@ -160,7 +160,7 @@ async function measure(builds: number, caches: number[], file: string): Promise<
   await using postgres = await startPostgres({ settings: { max_connections: '400' } })
   const results: AffinityResults = { date: new Date().toISOString(), cases: [] }
   for (const cache of caches) {
-    say(`workers that stay warm for ${cache} of ${REPOSITORIES} repositories`)
+    say(`measuring workers that stay warm for ${cache} of ${REPOSITORIES} repositories`)
     const cases = (['uniform', 'zipf'] as const).flatMap((arrivals) =>
       [0.5, 0.85].map((load) => ({ arrivals, load, cache, builds })),
     )
@@ -169,7 +169,7 @@ async function measure(builds: number, caches: number[], file: string): Promise<
       const [without, withIt] = await Promise.all(
         [false, true].map(async (affinity) => through(pushes, cache, affinity, await postgres.database())),
       )
-      if (!without || !withIt) throw new Error('two outcomes are wanted')
+      if (!without || !withIt) throw new Error('expected two outcomes')
       return { ...one, without, with: withIt }
     })
     results.cases.push(...(await Promise.all(measured)))

@@ -12,12 +12,12 @@ import { GITHUB_SECRET, startWorld, type World } from './support/world.ts'
 export interface BurstResult {
   webhooks: number
   connections: number
-  /** How many were answered 202. */
+  /** How many got 202. */
   accepted: number
-  /** How many of those the server still knew after it was killed and started again. */
+  /** How many of those the server still had after a SIGKILL and a restart. */
   kept: number
   perSecond: number
-  /** Milliseconds from a request to its answer. */
+  /** Milliseconds from a request to its response. */
   p50: number
   p99: number
   max: number
@@ -27,7 +27,7 @@ const WEBHOOKS = 1000
 const CONNECTIONS = 64
 const REPOSITORY = 'acme/burst'
 
-/** Sends many signed pushes at once to a server that is building, then kills it and counts what it kept. */
+/** Sends many signed pushes at once to a server that is building, kills it, and counts what it kept. */
 export async function measureBurst(world: World): Promise<BurstResult> {
   await using resources = new AsyncDisposableStack()
   const disk = resources.use(await world.newDisk('burst'))
@@ -82,10 +82,10 @@ export async function measureBurst(world: World): Promise<BurstResult> {
   }
 }
 
-/** Stands in the sample payload where the ids of commits go. */
+/** Placeholder for the commit ids in the sample payload. */
 const SAMPLE = 'f'.repeat(40)
 
-/** A build that keeps the only worker busy, and writes meanwhile. */
+/** Starts a build that keeps the only worker busy and keeps writing to its log. */
 async function beginLongBuild(world: World, server: ConveyorServer): Promise<void> {
   const git = await world.git.create(REPOSITORY)
   const sha = await git.commit({
@@ -98,7 +98,7 @@ async function beginLongBuild(world: World, server: ConveyorServer): Promise<voi
   await server.waitFor(/ line 10\n/, 120_000)
 }
 
-/** @returns the id of the build, null when the webhook was not accepted */
+/** @returns the id of the build, or null if the webhook was not accepted */
 function deliver(agent: Agent, url: string, body: string): Promise<string | null> {
   const signature = createHmac('sha256', GITHUB_SECRET).update(body).digest('hex')
   return new Promise((resolve, reject) => {
@@ -128,7 +128,7 @@ function deliver(agent: Agent, url: string, body: string): Promise<string | null
 export function burstLines(result: BurstResult): string[] {
   const { webhooks, accepted, kept, perSecond, p50, p99, max, connections } = result
   return [
-    `${webhooks} webhooks over ${connections} connections while a build runs: ${accepted} accepted, ${kept} known after SIGKILL`,
+    `${webhooks} webhooks over ${connections} connections while a build runs: ${accepted} accepted, ${kept} still there after SIGKILL`,
     `${perSecond.toFixed(0)} a second, p50 ${p50.toFixed(0)} ms, p99 ${p99.toFixed(0)} ms, max ${max.toFixed(0)} ms`,
   ]
 }

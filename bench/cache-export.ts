@@ -12,7 +12,7 @@ export interface CacheExportResult {
   off: Spread
 }
 
-/** Whether tags come later when the cache is written to the registry after them. */
+/** Measures whether exporting the cache after the tags delays them. */
 export async function measureCacheExport(
   world: World,
   options: { runs: number; logs: string; signal: AbortSignal },
@@ -26,12 +26,12 @@ export async function measureCacheExport(
     if (!seconds) throw new Error(`every run of ${name} failed: ${failures[0]}`)
     return seconds
   })
-  if (!on || !off) throw new Error('both have to be measured')
+  if (!on || !off) throw new Error('expected results with and without the cache export')
   return { on, off }
 }
 
 export function cacheExportLines({ on, off }: CacheExportResult): string[] {
   return [
-    `A dependency change (S5) on conveyor-buildkit: ${secondsText(on)} with the cache's export, ${secondsText(off)} without: ${(on.median / off.median).toFixed(2)}`,
+    `A dependency change (S5) on conveyor-buildkit: ${secondsText(on)} with cache export, ${secondsText(off)} without: ${(on.median / off.median).toFixed(2)}`,
   ]
 }

@@ -13,8 +13,8 @@ export interface CliResult {
 const ROUNDS = 20
 
 /**
- * Times `conveyor --help` and a `conveyor build` that has nothing to do (its target cannot be right), beside
- * a Node that runs an empty program; in turns.
+ * Times `conveyor --help`, a `conveyor build` that has nothing to do (its target is invalid), and, as the baseline,
+ * Node with an empty program; in turns.
  */
 export async function measureCli(): Promise<CliResult> {
   const run = join(projectRoot, 'bin/run.js')
@@ -30,7 +30,8 @@ export async function measureCli(): Promise<CliResult> {
       const program = await start(process.execPath, args, { env: basicEnv(), stdio: 'ignore' })
       const { code } = await program.exited
       const took = performance.now() - began
-      if (code !== expected) throw new Error(`node ${args.join(' ')} ended with ${code}, not ${expected}`)
+      if (code !== expected)
+        throw new Error(`node ${args.join(' ')} exited with ${code}, expected ${expected}`)
       if (round >= 0) times[name].push(took) // the first round fills Node's compile cache
     }
   }

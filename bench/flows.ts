@@ -20,12 +20,12 @@ export const CONTENDERS: Record<string, StartContender> = {
   buildctl,
 }
 
-/** Conveyor itself is there on each kind of engine; the others are what it is compared with. */
+/** Whether it is Conveyor, which runs on each kind of engine, and not one of its alternatives. */
 export function isOurs(name: string): boolean {
   return name.startsWith('conveyor')
 }
 
-/** A run that was counted: how long it took, or why it failed. */
+/** A measured run: how long it took, or why it failed. */
 export type Outcome = Omit<Flow, 'log'> | { failed: string }
 
 /** Outcomes by scenario and contender, in the order of the runs. */
@@ -41,8 +41,8 @@ export interface FlowOptions {
 }
 
 /**
- * Runs every scenario with every contender, in turns: in each round, each scenario goes through all
- * contenders, and another one begins. Only one of them works at a time.
+ * Runs every scenario with every contender, in turns: each round runs each scenario with all contenders, and each
+ * round starts with a different contender. Only one of them works at a time.
  */
 export async function measureFlows(world: World, options: FlowOptions): Promise<FlowResults> {
   await using resources = new AsyncDisposableStack()
@@ -68,7 +68,7 @@ export async function measureFlows(world: World, options: FlowOptions): Promise<
         await scenario.push(workload)
         for (const contender of order) {
           if (scenario.against && !isOurs(contender.name)) {
-            await course.one(contender, null, `beside ${scenario.id}`)
+            await course.one(contender, null, `not counted, ${scenario.id}`)
             continue
           }
           const title = `${scenario.id} ${round + 1}/${options.runs}`
@@ -80,7 +80,7 @@ export async function measureFlows(world: World, options: FlowOptions): Promise<
   return results
 }
 
-/** The way of all contenders through the pushes to one repository. */
+/** Takes all contenders through the pushes to one repository. */
 class Course {
   readonly #world: World
   readonly #workload: Workload
@@ -92,12 +92,12 @@ class Course {
     this.#options = options
   }
 
-  /** The head of the branch with every contender, not counted. */
+  /** Builds the head of the branch with every contender, without counting it. */
   async all(contenders: Contender[], title: string): Promise<void> {
     for (const contender of contenders) await this.one(contender, null, title)
   }
 
-  /** The head of the branch with one contender. A failure is an outcome, too. */
+  /** Builds the head of the branch with one contender. A failure is an outcome, too. */
   async one(contender: Contender, chill: Scenario['chill'], title: string): Promise<Outcome> {
     this.#options.signal.throwIfAborted()
     const { repository, head: sha } = this.#workload

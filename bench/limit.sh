@@ -1,5 +1,5 @@
 #!/bin/sh
-# The physical limit of a scenario: only the work that nobody can leave out, by hand, with nothing of any builder.
+# The physical limit of a scenario: only the unavoidable work, done by hand, without any builder.
 # S1  fetches one commit into a new mirror and checks it out, unpacks the base image meanwhile, runs both steps, packs the
 #     three new layers with zstd, uploads them, and puts three manifests
 # S2  brings a kept mirror and tree up to date, and packs and uploads what the last two layers hold

@@ -16,7 +16,7 @@ export interface MemoryResult {
   idle: number
   /** While a build writes a log that readers follow. */
   log: { peak: number; readers: number; logMB: number; readMB: number }
-  /** While a file lies in a context and no step copies it, and while one does. */
+  /** With a large file in the context that no step copies, and with one that a step copies. */
   context: { fileMB: number; notCopied: number; copied: number }
 }
 
@@ -24,9 +24,9 @@ const READERS = 50
 const LOG_BYTES = 200e6
 const FILE_BYTES = 2 * 2 ** 30
 
-/** Measures one server after another, so that none profits from memory that another build has left. */
+/** Measures each case with a new server, so that none is affected by the memory of an earlier build. */
 export async function measureMemory(world: World): Promise<MemoryResult> {
-  // An engine clips the output of a step at 2 MiB if it is not told otherwise. (Old ones take -1 for a limit.)
+  // By default, an engine clips the output of a step at 2 MiB. (Old ones treat -1 as a limit, too.)
   process.env.BUILDKIT_STEP_LOG_MAX_SIZE = '2000000000'
   process.env.BUILDKIT_STEP_LOG_MAX_SPEED = '2000000000'
   await using resources = new AsyncDisposableStack()
@@ -34,7 +34,7 @@ export async function measureMemory(world: World): Promise<MemoryResult> {
   const engine = resources.use(await startPrivateEngine(join(disk.path, 'engine')))
   const withServer = async <T>(name: string, use: (server: ConveyorServer) => Promise<T>) => {
     const dataDir = join(disk.path, name)
-    // The other logger would print 200 MB, which this process had to keep.
+    // The stdout logger would print 200 MB, which this process would have to keep.
     const flags = ['--logger', `file://${join(dataDir, 'logs')}`, '--timeout', '10m']
     const place = { ...inEngine(engine, ...flags), dataDir, prefix: 'memory' }
     await using server = await startServer(world, place)
@@ -70,7 +70,7 @@ async function followedLog(world: World, server: ConveyorServer): Promise<Memory
   return { peak: await memoryOf(server, 'VmHWM'), readers: READERS, logMB: shortest / 1e6, readMB }
 }
 
-/** Reads a response to its end, and resolves to its size. */
+/** Reads a whole response, and resolves to its size. */
 function readAll(url: string): Promise<number> {
   return new Promise((resolve, reject) => {
     get(url, { agent: false }, (answer) => {
@@ -84,7 +84,7 @@ function readAll(url: string): Promise<number> {
   })
 }
 
-/** A repository with one file that is larger than any memory it should take. */
+/** A repository with one file that must not be held in memory. */
 class HugeFile {
   readonly #world: World
   readonly #git: GitRepository
@@ -120,7 +120,7 @@ class HugeFile {
     return new HugeFile(world, git)
   }
 
-  /** Builds it with a copying step, and resolves to the server's peak. */
+  /** Builds it with this COPY step, and resolves to the server's peak. */
   async peak(server: ConveyorServer, copy: string): Promise<number> {
     const Dockerfile = `FROM ${this.#world.baseImage}\nWORKDIR /app\n${copy}\n`
     const sha = await this.#git.commit({ Dockerfile, small: copy })
@@ -136,7 +136,7 @@ async function push(server: ConveyorServer, repository: string, sha: string): Pr
     ...{ url: server.url, secret: GITHUB_SECRET },
     ...{ repository, ref: 'refs/heads/main', sha },
   })
-  if (answer.status !== 202) throw new Error(`the push was answered ${answer.status}: ${answer.body}`)
+  if (answer.status !== 202) throw new Error(`the push got ${answer.status}: ${answer.body}`)
   return (JSON.parse(answer.body) as { id: string }).id
 }
 

@@ -18,15 +18,16 @@ import { startWorld } from './support/world.ts'
 const PARTS = ['flows', 'limit', 'cache-export', 'burst', 'memory', 'cli']
 const ENOUGH_RUNS = 5
 
-const HELP = `Measures Conveyor beside other ways from a push to an image.
+const HELP = `Measures how long it takes from a push to an image, with Conveyor and with its alternatives.
 
---runs N           counted runs of each scenario and contender [5]
+--runs N           measured runs of each scenario and contender [5]
 --scenarios A,B    of ${SCENARIOS.map(({ id }) => id).join(', ')} [all]
 --contenders A,B   of ${Object.keys(CONTENDERS).join(', ')} [all]
 --parts A,B        of ${PARTS.join(', ')} [all]
---json FILE        where the results go [.conveyor/bench/results.json]
+--json FILE        results file [.conveyor/bench/results.json]
 
-A full run with at least ${ENOUGH_RUNS} runs also writes docs/benchmarks.md; node bench/report/report.ts does it for any other.
+A run of everything with at least ${ENOUGH_RUNS} runs also updates docs/benchmarks.md. After any other run, use
+node bench/report/report.ts.
 `
 
 const { values } = parseArgs({
@@ -44,17 +45,18 @@ else await main()
 
 async function main(): Promise<void> {
   const runs = Number(values.runs)
-  if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs ${values.runs}: a number from 1 is wanted`)
+  if (!Number.isInteger(runs) || runs < 1)
+    throw new Error(`--runs ${values.runs}: expected a positive whole number`)
   const all = SCENARIOS.map(({ id }) => id)
   const ids = choose('scenarios', values.scenarios, all)
   const names = choose('contenders', values.contenders, Object.keys(CONTENDERS))
   const parts = choose('parts', values.parts, PARTS)
 
-  // Everything that was started is stopped on the way out, and its disks are unmounted.
+  // Everything that was started is stopped on exit, and its disks are unmounted.
   const stop = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => {
-      say(`${name}: stopping after this run; once more ends it at once`)
+      say(`${name}: stopping after this run. Repeat it to stop immediately.`)
       stop.abort(new Error('the benchmark was interrupted'))
     })
   }
@@ -104,15 +106,15 @@ async function main(): Promise<void> {
   const complete = ids.length === all.length && names.length === Object.keys(CONTENDERS).length
   if (complete && parts.length === PARTS.length && runs >= ENOUGH_RUNS) {
     await writeReport(results)
-    say('docs/benchmarks.md is written')
+    say('updated docs/benchmarks.md')
   }
 }
 
-/** The names in a flag, in the order of all that there are; all of them when the flag is not given. */
+/** The names in a flag, in the order of `all`; all of them if the flag is missing. */
 function choose(flag: string, given: string | undefined, all: string[]): string[] {
   if (given === undefined) return all
   const names = given.split(',')
   const wrong = names.filter((name) => !all.includes(name))
-  if (wrong.length > 0) throw new Error(`--${flag} ${wrong.join(',')}: there are ${all.join(', ')}`)
+  if (wrong.length > 0) throw new Error(`--${flag} ${wrong.join(',')}: expected ${all.join(', ')}`)
   return all.filter((name) => names.includes(name))
 }

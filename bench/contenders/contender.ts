@@ -8,27 +8,26 @@ export interface Push {
   sha: string
 }
 
-/** What a contender says about one push that became an image. */
+/** One push that became an image, as a contender reports it. */
 export interface Flow {
   /** From the push (the webhook, or the start of the script) to the tags and the status. */
   seconds: number
-  /** Where the time went, in seconds, as far as the contender tells. */
+  /** Where the time went, in seconds, if the contender reports it. */
   split?: Record<string, number>
-  /** What the contender wrote meanwhile. */
+  /** The contender's output. */
   log: string
 }
 
 /**
- * What is left of a machine. `cold`: no engine data, clones or mirrors. `warmed`: the same, but the
- * contender had the time to make itself ready. `new`: what belongs to the service and not to the machine (its
- * list of builds) is gone, too.
+ * What a machine still has. `cold`: no engine data, clones or mirrors. `warmed`: the same, but the contender had
+ * time to warm up. `new`: the data of the service (its list of builds) is gone, too.
  */
 export type Chill = 'cold' | 'warmed' | 'new'
 
-/** One way from a push to an image with three tags and a commit status. */
+/** A tool that turns a push into an image with three tags and a commit status. */
 export interface Contender extends AsyncDisposable {
   readonly name: string
-  /** Everything that it writes is here. */
+  /** Everything that it writes. */
   readonly disk: Disk
   /** The image of a repository in the registry, without host and tag. */
   image(repository: string): string
@@ -38,5 +37,5 @@ export interface Contender extends AsyncDisposable {
   run(push: Push): Promise<Flow>
 }
 
-/** Starts a contender on an empty disk of its own. */
+/** Starts a contender on its own empty disk. */
 export type StartContender = (world: World) => Promise<Contender>

@@ -27,7 +27,7 @@ export const conveyorContainerd = conveyorOn('conveyor-containerd', async (dir) 
 /** On the same buildkitd as buildctl. */
 export const conveyorBuildkit = conveyorOn('conveyor-buildkit', (dir) => onBuildkitd(dir))
 
-/** The same, which writes no cache to the registry. */
+/** The same, but without exporting the cache to the registry. */
 export const conveyorWithoutCache = conveyorOn('conveyor-buildkit-no-cache', (dir) =>
   onBuildkitd(dir, '--cache.export', 'none'),
 )
@@ -38,14 +38,14 @@ async function onBuildkitd(dir: string, ...more: string[]): Promise<Machine> {
   return Object.assign(buildkitd, { settings: { flags: [...flags, ...more] } })
 }
 
-/** What builds, on a folder that may be emptied while it is stopped. */
+/** An engine or buildkitd, with a folder that may be emptied while it is stopped. */
 interface Machine extends AsyncDisposable {
   settings: Settings
   stop(): Promise<void>
   start(): Promise<void>
 }
 
-/** `conveyor server` with a machine of its own. */
+/** `conveyor server` with its own machine. */
 function conveyorOn(name: string, startMachine: (dir: string) => Promise<Machine>): StartContender {
   return (world) => start(world, name, startMachine)
 }
@@ -92,12 +92,12 @@ async function start(
 }
 
 /**
- * From the moment before the webhook is sent until the final status has arrived and the tags are there.
- * The log is followed meanwhile, as somebody who waits for the build would.
+ * From just before the webhook is sent until the final status has arrived and the tags exist. Follows the log
+ * meanwhile, as a user who waits for the build would.
  */
 async function measure(world: World, url: string, push: Push, image: string): Promise<Flow> {
   const tree = await world.git.treeOf(push.repository, push.sha)
-  // As GitHub says it: with the same second in all, each push would be compared with what the branch is at.
+  // As GitHub sends it. If all pushes had the same second, each would be compared with the head of the branch.
   const pushedAt = Math.floor(Date.now() / 1000)
   const payload = await pushPayload({ ...push, tree, ref: `refs/heads/${push.branch}`, pushedAt })
   const tags = [push.sha, push.branch, 'latest']
@@ -106,7 +106,7 @@ async function measure(world: World, url: string, push: Push, image: string): Pr
   const seconds = () => (performance.now() - began) / 1000
   const answer = await sendWebhook({ url, secret: GITHUB_SECRET, event: 'push', payload })
   const accepted = seconds()
-  if (answer.status !== 202) throw new Error(`the webhook was answered ${answer.status}: ${answer.body}`)
+  if (answer.status !== 202) throw new Error(`the webhook got ${answer.status}: ${answer.body}`)
   const { id } = JSON.parse(answer.body) as { id: string }
 
   let firstByte: number | undefined
@@ -120,7 +120,7 @@ async function measure(world: World, url: string, push: Push, image: string): Pr
     600_000,
   )
   let ended = seconds()
-  // The tags are published before the status is sent; if they were not, the clock would go on.
+  // The tags are published before the status is sent; otherwise, the clock keeps running.
   while (final.state === 'success' && !(await tagged(world, image, tags))) ended = seconds()
 
   const text = await log
@@ -132,7 +132,7 @@ async function measure(world: World, url: string, push: Push, image: string): Pr
       webhook: accepted,
       'first byte': (firstByte ?? Number.NaN) - accepted,
       ...phaseTimes(text),
-      // Of the phases above, what the engine did itself, as it says in tenths of seconds.
+      // The engine's own share of the phases above, which it reports in tenths of seconds.
       ...stepTimes(text),
       'status sent': ended - (summary ?? Number.NaN),
     },

@@ -10,10 +10,10 @@ import { GITHUB_TOKEN, type World } from '../support/world.ts'
 import type { Contender, Flow, Push, StartContender } from './contender.ts'
 import { markTimes, stepTimes } from './log-times.ts'
 
-/** Debian's own client where there is one: it is of the engine's version. */
+/** Debian's own client, if installed: its version matches the engine. */
 const DOCKER_BIN = existsSync('/usr/bin/docker') ? '/usr/bin:' : ''
 
-/** A script that works with a Docker Engine of its own. */
+/** A script with its own Docker Engine. */
 export function engineScript(name: string): StartContender {
   return async (world) => {
     await using resources = new AsyncDisposableStack()
@@ -36,7 +36,7 @@ export function engineScript(name: string): StartContender {
   }
 }
 
-/** A standalone buildkitd, and buildctl beside it. */
+/** buildctl with a standalone buildkitd. */
 export const buildctl: StartContender = async (world) => {
   await using resources = new AsyncDisposableStack()
   const name = 'buildctl'
@@ -106,7 +106,7 @@ async function runScript(world: World, { name, disk, push, env, inside = [] }: S
   const clone = join(disk.path, 'clone')
   const home = join(disk.path, 'home')
   await mkdir(join(home, 'tmp'), { recursive: true })
-  await rm(clone, { recursive: true, force: true }) // of a run that failed
+  await rm(clone, { recursive: true, force: true }) // left by a failed run
 
   const [command = 'sh', ...args] = [
     ...inside,

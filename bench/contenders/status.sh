@@ -4,7 +4,7 @@
 set -eu
 status_url=$1
 shift
-sh "$@" 2>&1 # BuildKit tells there what it does
+sh "$@" 2>&1 # BuildKit reports its progress on stderr
 printf 'header = "Authorization: token %s"\n' "$GITHUB_TOKEN" |
   curl --silent --show-error --fail --output /dev/null --config - --header 'Content-Type: application/json' \
     --data '{"state":"success","context":"container/docker"}' "$status_url"

@@ -7,7 +7,7 @@ export interface AffinityOutcome {
 }
 
 export interface AffinityCase {
-  /** How pushes spread over the repositories: all alike, or a few with most of them. */
+  /** How pushes spread over the repositories: evenly, or most of them to a few. */
   arrivals: 'uniform' | 'zipf'
   /** Share of the workers' time that the builds take without affinity. */
   load: number

@@ -15,7 +15,7 @@ const HEAD = [
   'ratio',
 ]
 
-/** With affinity, beside the same pushes without it in the same run. */
+/** Compares runs of the same pushes with and without affinity. */
 export function affinityTable(cases: AffinityCase[]): Table {
   const percent = (share: number) => `${(share * 100).toFixed(0)} %`
   const seconds = (number: number) => `${number.toFixed(1)} s`

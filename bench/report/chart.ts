@@ -7,8 +7,8 @@ const BAR = 16
 const GAP = 4
 const HEAD = 30
 
-/** Colours that can be told apart on white and on black; Conveyor's is the strong one. */
-const COLOURS: Record<string, string> = {
+/** Colors that are easy to distinguish on white and on black; Conveyor's are the strong ones. */
+const COLORS: Record<string, string> = {
   conveyor: '#2f81f7',
   'conveyor-containerd': '#1b6fdb',
   'conveyor-buildkit': '#0f5cc0',
@@ -30,7 +30,7 @@ export function chart(rows: Row[]): string {
       parts.push(text(0, y + BAR - 4, 'name', name))
       if (seconds) {
         const width = Math.max(1, (seconds.median / longest) * (WIDTH - LABEL - 80))
-        const fill = COLOURS[name] ?? '#888888'
+        const fill = COLORS[name] ?? '#888888'
         parts.push(
           `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR}" rx="2" fill="${fill}"/>`,
           text(LABEL + width + 6, y + BAR - 4, 'value', `${short(seconds.median)} s`),

@@ -8,12 +8,12 @@ import type { LimitResult } from '../limit.ts'
 import type { MemoryResult } from '../memory.ts'
 import { run } from '../support/run.ts'
 
-/** All that a run of the benchmark found out, as in its JSON file. Parts that were left out are missing. */
+/** The results of a run of the benchmark, as in its JSON file. Parts that did not run are missing. */
 export interface Results {
-  /** When it began, in ISO 8601. */
+  /** Start time, in ISO 8601. */
   date: string
   machine: Machine
-  /** Counted runs of each scenario and contender. */
+  /** Measured runs of each scenario and contender. */
   runs: number
   flows?: FlowResults
   /** The physical limits. */
@@ -24,7 +24,7 @@ export interface Results {
   cli?: CliResult
 }
 
-/** What the figures depend on, but nothing that says whose machine it was. */
+/** What the figures depend on, without anything that identifies the machine. */
 export interface Machine {
   cores: number
   memoryGiB: number

@@ -1,4 +1,4 @@
-/** What several measurements of the same thing come to. */
+/** Summary of repeated measurements. */
 export interface Spread {
   median: number
   min: number
@@ -22,6 +22,6 @@ export function percentile(numbers: number[], percent: number): number {
   const sorted = numbers.toSorted((a, b) => a - b)
   const at = ((sorted.length - 1) * percent) / 100
   const [low, high] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]]
-  if (low === undefined || high === undefined) throw new Error('there are no numbers')
+  if (low === undefined || high === undefined) throw new Error('expected at least one number')
   return low + (high - low) * (at - Math.floor(at))
 }

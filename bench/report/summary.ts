@@ -10,7 +10,7 @@ export interface Cell {
   failures: string[]
 }
 
-/** Conveyor beside the others in one scenario. Ratios are of medians: Conveyor's to that of another. */
+/** Conveyor compared with the others in one scenario. Ratios: Conveyor's median to that of another. */
 interface Comparison {
   ratios: Map<string, number>
   /** The quickest of the others. */

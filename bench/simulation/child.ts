@@ -20,7 +20,7 @@ type Command = 'start' | 'begin' | 'end'
 export class Child<Result> implements Disposable {
   readonly #process: ChildProcess
 
-  /** @param file beside this one; it calls `serveParent` */
+  /** @param file in this folder; it calls `serveParent` */
   constructor(file: string, order: unknown) {
     const path = fileURLToPath(new URL(file, import.meta.url))
     this.#process = fork(path, [JSON.stringify(order)], { env: basicEnv() })
@@ -49,7 +49,7 @@ export class Child<Result> implements Disposable {
  * The child's side. Ends with the parent.
  * @param start does what is to be done before anything is measured
  * @param begin forgets what was measured so far
- * @param end answers with what was measured, beside the figures of the process
+ * @param end returns what was measured, in addition to the figures of the process
  */
 export function serveParent(
   problems: string[],

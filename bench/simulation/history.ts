@@ -44,7 +44,7 @@ export async function makeHistories(server: TestPostgres, builds: number): Promi
   }
 }
 
-/** The rows that so many succeeded builds leave, without their logs. */
+/** The rows that this many succeeded builds leave, without their logs. */
 async function fill(url: string, builds: number): Promise<void> {
   const client = new pg.Client({ connectionString: url })
   await client.connect()

@@ -29,7 +29,7 @@ export interface Opened {
 /** Requests to SQS that this process made, by what they were. */
 export const sqsRequests: Record<string, number> = {}
 
-/** Opens everything as a process of its own would: with connections that it shares with nobody. */
+/** Opens everything as a separate process would, with connections that are not shared. */
 export async function openAll({ url, sqs, logs }: Place, log: (line: string) => void): Promise<Opened> {
   const postgres = new Postgres({ url })
   return {

@@ -8,7 +8,7 @@ import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { memoryContext } from '../../test/support/context/memory-context.ts'
 import { holdOf } from './mix.ts'
 
-/** A log is this much in so many pieces, spread over the build. */
+/** The size of a log, and the number of writes that are spread over the build. */
 const LOG = { pieces: 20, bytes: 20_000 }
 /** How long other services take to answer. */
 const REGISTRY_MS = 10
@@ -16,8 +16,8 @@ const GITHUB_MS = 100
 
 /**
  * What a build runs on where no image is built: everything takes the way of a real build, and the builder only
- * takes its time, which is in the commit id. Every content is new, so nothing is reused: each build asks the
- * store all that a build can ask.
+ * takes its time, which is in the commit id. All content is new, so nothing is reused, and each build makes every
+ * query that a build can make.
  */
 export function simulatedParts(store: BuildStore): BuildParts {
   return {
@@ -74,10 +74,10 @@ export function simulatedParts(store: BuildStore): BuildParts {
   }
 }
 
-/** GitHub, as far as statuses go. */
+/** GitHub's commit statuses. */
 export const simulatedForge = { setStatus: () => sleep(GITHUB_MS) }
 
-/** Logs that go somewhere else than into the database. What went wrong in a build is told. */
+/** Logs that are not stored in the database. Reports the errors of builds. */
 export function logsElsewhere(problem: (line: string) => void): LogStore {
   const write = async (chunk: Uint8Array | string) => {
     const [error] = /^error: .*/m.exec(Buffer.from(chunk as string).toString()) ?? []

@@ -7,7 +7,7 @@ import { anyRepository, newBuild, runningBuild, shaOf } from './mix.ts'
 import { openAll, type Place } from './opened.ts'
 import { simulatedForge } from './parts.ts'
 
-/** A process that accepts pushes as `conveyor server` does, and the people who push. */
+/** A process that accepts pushes as `conveyor server` does, and sends them. */
 export interface PushesOrder {
   place: Place
   perMinute: number
@@ -17,7 +17,7 @@ export interface PushesOrder {
 }
 
 export interface PushesFigures {
-  /** Milliseconds that each request took to be accepted: what a webhook waits for. */
+  /** Milliseconds until each request was accepted, which is what a webhook waits for. */
   acceptMs: number[]
 }
 
@@ -41,7 +41,7 @@ if (import.meta.main) {
     acceptMs.push(performance.now() - from)
   }
 
-  /** People do not wait for each other: pushes come at their times, however long the earlier ones take. */
+  /** Pushes arrive independently of how long earlier ones take. */
   const pushForEver = async () => {
     for (let due = performance.now(); ; ) {
       due += (-Math.log(1 - Math.random()) * 60_000) / perMinute

@@ -10,25 +10,25 @@ import { makeHistories } from './history.ts'
 import { type Fleet, processesOf, runStep, type Step, type StepFigures } from './step.ts'
 import { detailLines, kindOf, simulationTables, tableLines } from './table.ts'
 
-const HELP = `Simulates a fleet: real queue, store and workers, but builds that only take their time.
+const HELP = `Simulates a fleet with a real queue, store and workers, but with builds that only sleep.
 
 --queues A,B     of postgres, postgres+logs (build logs in the database, too), sqs [all]
---rates A,B      builds a minute; 0: the workers only wait [0,10,100,334,1000,3000,6000]
---workers N      [500]
---busy N         how many of them build, from 334 builds a minute on [350]
---seconds N      that each rate is measured for, after 25 s at that rate [60]
---history N      builds that are in the store already [100000]
---concurrency N  workers of each process, as with conveyor worker --workers [1]
---simulators N   real processes that stand for those of the fleet [4]
---json FILE      where the results go [.conveyor/bench/simulation.json]
---add            keep what the file has of other queues, fleets and rates
+--rates A,B      builds per minute; 0: idle workers [0,10,100,334,1000,3000,6000]
+--workers N      workers in the fleet [500]
+--busy N         workers that build, at 334 builds per minute and above [350]
+--seconds N      how long to measure each rate, after 25 s of warming up [60]
+--history N      builds that the store already contains [100000]
+--concurrency N  workers per process, as with conveyor worker --workers [1]
+--simulators N   real processes that simulate those of the fleet [4]
+--json FILE      results file [.conveyor/bench/simulation.json]
+--add            keep results in the file for other queues, fleets and rates
 
-A queue's rates go up until the median wait, of requests or of builds, is over 5 seconds.
+Rates of a queue are skipped once the median wait, of requests or of builds, exceeds 5 seconds.
 `
 
-/** All that a run of the simulation found out. */
+/** The results of one run of the simulation. */
 export interface SimulationResults {
-  /** When it began, in ISO 8601. */
+  /** Start time, in ISO 8601. */
   date: string
   cores: number
   fleet: Fleet
@@ -41,7 +41,7 @@ const QUEUES: Record<string, Pick<Step, 'queue' | 'logs'>> = {
   'postgres+logs': { queue: 'postgres', logs: 'database' },
   sqs: { queue: 'sqs', logs: 'elsewhere' },
 }
-/** A queue that is this far behind does not get better with more. */
+/** A queue that is this far behind does not recover at a higher rate. */
 const TOO_LONG_MS = 5000
 
 const { values } = parseArgs({
@@ -74,16 +74,16 @@ async function main(): Promise<void> {
   const rates = values.rates.split(',').map((rate) => asWhole('rates', rate))
   const kinds = values.queues.split(',').map((name) => {
     const kind = QUEUES[name]
-    if (!kind) throw new Error(`--queues ${name}: there are ${Object.keys(QUEUES).join(', ')}`)
+    if (!kind) throw new Error(`--queues ${name}: expected ${Object.keys(QUEUES).join(', ')}`)
     return kind
   })
   await using resources = new AsyncDisposableStack()
-  // Commits wait for the disk, as in use. Each process may have 11 connections, and more while it publishes.
+  // Commits wait for the disk, as in production. Each process may have 11 connections, and more while it publishes.
   const settings = { max_connections: '4000', shared_preload_libraries: 'pg_stat_statements' }
   const postgres = resources.use(await startPostgres({ fsync: true, settings }))
   const aws = resources.use(await startAws())
   const history = whole('history')
-  say(`making a store with ${history} builds`)
+  say(`creating a store with ${history} builds`)
   const histories = resources.use(await makeHistories(postgres, history))
 
   const earlier = values.add
@@ -119,6 +119,6 @@ function whole(flag: 'workers' | 'busy' | 'concurrency' | 'simulators' | 'second
 }
 
 function asWhole(flag: string, text: string): number {
-  if (!/^\d+$/.test(text)) throw new Error(`--${flag} ${text}: a whole number is wanted`)
+  if (!/^\d+$/.test(text)) throw new Error(`--${flag} ${text}: expected a whole number`)
   return Number(text)
 }

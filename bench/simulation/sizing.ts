@@ -2,11 +2,11 @@ import { MEAN_SECONDS } from './mix.ts'
 import type { StepFigures } from './step.ts'
 import { milliseconds, sqsDollars, type Table } from './table.ts'
 
-/** Share of the workers that build: with more, builds wait for each other. */
+/** Share of the workers that should be busy: above it, builds wait for each other. */
 const BUSY = 0.7
 const RATES = [10, 100, 1000]
 
-/** What to have for a rate, by what the largest fleet was seen to need. */
+/** Recommended sizes for each rate, based on the measurements of the largest fleet. */
 export function sizingTable(all: StepFigures[]): Table {
   const steps = all.toSorted((a, b) => b.processes - a.processes)
   const head = [

@@ -24,9 +24,9 @@ export interface Fleet {
   workers: number
   /** How many of them each process of the fleet has. */
   concurrency: number
-  /** How many of them are to build, at 20,000 builds an hour and above. */
+  /** How many of them build, at 20,000 builds per hour and above. */
   busy: number
-  /** How many real processes stand for those of the fleet. */
+  /** Number of real processes that simulate those of the fleet. */
   simulators: number
   /** Before the measurement. */
   settleSeconds: number
@@ -50,11 +50,11 @@ export interface StepFigures extends Step {
   ended: number
   /** Workers that were building at the end. */
   building: number
-  /** From when a request was accepted to when a worker had it; of those that none had, to the end. */
+  /** From the acceptance of a request until a worker took it, or until the end if none did. */
   waitMs: Percentiles | null
-  /** Accepted, and in no worker's hands at the end. */
+  /** Accepted, but not taken by a worker at the end. */
   waiting: number
-  /** Builds that more than one attempt was begun at. */
+  /** Builds with more than one attempt. */
   repeated: number
   acceptMs: Percentiles | null
   database: DatabaseFigures
@@ -64,7 +64,7 @@ export interface StepFigures extends Step {
   sqsCores: number | null
   /** The simulation itself: its CPU as a share of one core, and how late its timers came at worst (p99, ms). */
   simulator: { cores: number; loopDelayP99: number }
-  /** What went wrong, as Conveyor says it: how often, and the first few. */
+  /** Problems that Conveyor reported: how many, and the first few. */
   problems: { count: number; first: string[] }
 }
 
@@ -73,7 +73,7 @@ export function processesOf({ workers, concurrency }: Fleet): number {
   return Math.ceil(workers / concurrency)
 }
 
-/** Runs one step, on new databases and queues. What it started is gone when it resolves. */
+/** Runs one step on new databases and queues, and cleans up. */
 export async function runStep(
   step: Step,
   fleet: Fleet,
@@ -160,7 +160,7 @@ async function buildFigures(url: string, since: number) {
         (started_at === null ? now : Date.parse(started_at)) - Date.parse(created_at),
     )
     const counts = counted.rows[0]
-    if (!counts) throw new Error('an aggregate without a row')
+    if (!counts) throw new Error('the aggregate query returned no row')
     return { accepted: rows.length, waitMs: percentiles(waits), ...counts }
   } finally {
     await client.end()

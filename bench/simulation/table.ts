@@ -6,7 +6,7 @@ export interface Table {
   rows: string[][]
 }
 
-/** What the whole of a step costs, beside what Conveyor does in it. */
+/** The figures of each step: builds, database, and requests to SQS. */
 export function simulationTables(steps: StepFigures[]): Table[] {
   const kinds = Map.groupBy(steps, kindOf)
   return [...kinds].flatMap(([title, ofKind]) => {
@@ -22,7 +22,7 @@ export function simulationTables(steps: StepFigures[]): Table[] {
   })
 }
 
-/** What was simulated, apart from how many builds came. */
+/** What was simulated, apart from the rate of builds. */
 export function kindOf({ queue, logs, processes }: Step & { processes: number }): string {
   const name = queue === 'sqs' ? 'Queue on SQS' : 'Queue in Postgres'
   return `${name}${logs === 'database' ? ', build logs too' : ''}; ${processes} processes`
@@ -131,7 +131,7 @@ function sqsPerSecond({ sqsRequests, seconds, accepted, processes, building }: S
   return polls + (SendMessage + ChangeMessageVisibility + DeleteMessage + accepted) / seconds
 }
 
-/** What a month of that costs. */
+/** The cost of that for a month. */
 export function sqsDollars(step: StepFigures): number {
   return ((sqsPerSecond(step) * 30 * 24 * 3600) / 1e6) * DOLLARS_PER_MILLION
 }
@@ -141,7 +141,7 @@ function times(percentiles: Percentiles | null): string[] {
   return [percentiles.p50, percentiles.p95, percentiles.p99].map(milliseconds)
 }
 
-/** Milliseconds for people, with two digits that say something. */
+/** Milliseconds for people, with two significant digits. */
 export function milliseconds(ms: number): string {
   return ms < 1000 ? `${ms.toFixed(ms < 10 ? 1 : 0)} ms` : `${(ms / 1000).toFixed(1)} s`
 }

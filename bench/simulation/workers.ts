@@ -6,10 +6,10 @@ import { serveParent } from './child.ts'
 import { openAll, type Place } from './opened.ts'
 import { simulatedForge, simulatedParts } from './parts.ts'
 
-/** A process with many `conveyor worker` in it, each of which has all that it would have alone. */
+/** A process that runs many `conveyor worker` instances, each with its own connections. */
 export interface WorkersOrder {
   place: Place
-  /** How many of them. */
+  /** Number of instances. */
   processes: number
   /** Builds that each may run at a time, as with --workers. */
   concurrency: number

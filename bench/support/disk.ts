@@ -29,7 +29,7 @@ export async function freshDisk(folder: string, name: string): Promise<Disk> {
     await rm(image, { force: true })
     await writeFile(image, '')
     await truncate(image, SIZE)
-    // Nothing is initialised lazily, since that would go on in the background of what is measured.
+    // No lazy initialization, which would continue in the background of the measurements.
     await run('mkfs.ext4', ['-q', '-E', 'lazy_itable_init=1,lazy_journal_init=1', image])
     await run('mount', ['-o', 'loop,noatime,noinit_itable', image, mountPoint])
   }

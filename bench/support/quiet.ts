@@ -7,8 +7,8 @@ const LOOK_MS = 500
 const LONGEST_MS = 60_000
 
 /**
- * Waits until the machine has nothing to do, so that nobody pays for what another left to be done later, as
- * Conveyor does with the export of a cache. Gives up after a minute: somebody else works here.
+ * Waits until the machine is idle, so that no contender pays for deferred work of another, such as Conveyor's cache
+ * export. Gives up after a minute, as something else is running.
  */
 export async function quiet(): Promise<void> {
   const end = performance.now() + LONGEST_MS

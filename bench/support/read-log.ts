@@ -1,6 +1,6 @@
 /**
- * Follows a log to its end.
- * @param onPiece called with what the log holds by then, whenever it has grown; heartbeats are no part of it
+ * Follows a log until it ends.
+ * @param onPiece called with the log so far whenever it has grown, without heartbeats
  * @returns the log
  */
 export async function readLog(url: string, onPiece: (log: string) => void): Promise<string> {

@@ -7,7 +7,7 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program to its end and resolves to what it printed on stdout.
+ * Runs a program, and resolves to its stdout.
  * @throws Error with the end of its output when it fails
  */
 export async function run(command: string, args: string[], options: RunOptions = {}): Promise<string> {

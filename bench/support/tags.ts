@@ -10,7 +10,7 @@ export interface Manifest {
   layers: { digest: string }[]
 }
 
-/** The manifest that a tag points at, null when there is no such tag. */
+/** The manifest that a tag points to; null if there is no such tag. */
 export async function manifestOf(world: World, image: string, tag: string): Promise<Manifest | null> {
   const answer = await fetch(`${world.registry.url}/v2/${image}/manifests/${tag}`, {
     headers: { accept: MANIFESTS },

@@ -3,7 +3,7 @@ import { assetText, Dice, sourceText } from './content.ts'
 /** How large a repository is. */
 export interface Shape {
   repository: string
-  /** Files in the tree, besides the few that make it a Docker project. */
+  /** Files in the tree, apart from the few that make it a Docker project. */
   files: number
   /** How many of them are assets of 100 to 500 KB; the others are sources of up to `sourceSize` bytes. */
   assets: number
@@ -49,7 +49,7 @@ export function contentOf(shape: Shape, path: string, revision: number): string 
   return `// ${path}\nexport const revision = ${revision}\n${text}`
 }
 
-/** The list of dependencies. Any change to it makes the image's layer of dependencies anew. */
+/** The list of dependencies. Any change to it rebuilds the layer of dependencies. */
 export function depsLock(revision: number): string {
   const lines = Array.from({ length: 200 }, (_, i) => `package-${i} 1.${i % 10}.${i === 0 ? revision : 0}\n`)
   return lines.join('')
