@@ -99,7 +99,7 @@ describe('the double of GitHub', () => {
     expect(await coming).toMatchObject({ repository: 'octo/app', sha: SHA, context: 'default' })
     expect(await double.waitForStatus(({ description }) => description === 'Done')).toBe(await coming)
     await expect(double.waitForStatus(({ state }) => state === 'error', 10)).rejects.toThrow(
-      'no such status within 10 ms; there were: octo/app 6113728 success: Done',
+      'no matching status within 10 ms; received: octo/app 6113728 success: Done',
     )
   })
 })

@@ -1,12 +1,25 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { text as textOf } from 'node:stream/consumers'
+import {
+  type Answer,
+  checkAnswer,
+  denial,
+  type FailureDetails,
+  type FailureKind,
+  invalid,
+  problem,
+  problemsBeyondSchema,
+  problemsOfHeaders,
+  type RecordedRequest,
+  receive,
+  respond,
+} from './protocol.ts'
 import { sendPush } from './push.ts'
-import { type GitHubSchema, githubSchema, type Operation } from './schema.ts'
+import { githubSchema, type Operation } from './schema.ts'
 
 /**
- * GitHub's API over real HTTP, as far as Conveyor uses it. Every request and every answer is checked
- * against GitHub's published description, so what passes here has the form that GitHub takes.
+ * The part of GitHub's API that Conveyor uses, over real HTTP. Every request and every response is checked against
+ * GitHub's published description.
  */
 
 export interface RecordedStatus {
@@ -16,33 +29,16 @@ export interface RecordedStatus {
   context: string
   description: string | null
   target_url: string | null
-  /** When it came, in milliseconds since 1970. */
+  /** Time of arrival, in milliseconds since 1970. */
   at: number
 }
 
-interface RecordedRequest {
-  method: string
-  /** As it was sent, still encoded, without the base path. */
-  path: string
-  headers: IncomingMessage['headers']
-  body: unknown
-}
-
-/** An HTTP status; or no answer at all: the request hangs, or its connection is cut. */
-type FailureKind = number | 'hang' | 'reset'
-
-export interface FailureDetails {
-  headers?: Record<string, string>
-  /** A string is sent as HTML, anything else as JSON. */
-  body?: unknown
-}
-
 export interface GitHubDoubleOptions {
-  /** The only token that is accepted. Without it, none is asked for. */
+  /** The only token that is accepted. Without it, no token is required. */
   token?: string
-  /** Of the token, as a classic one has them. Default `repo, workflow`. */
+  /** Scopes of the token, as of a classic one. Default: `repo, workflow`. */
   scopes?: string
-  /** `/api/v3` makes it a GitHub Enterprise. */
+  /** `/api/v3` for GitHub Enterprise. */
   basePath?: string
   port?: number
 }
@@ -50,36 +46,36 @@ export interface GitHubDoubleOptions {
 export interface GitHubDouble extends AsyncDisposable {
   /** The base URL of the API. */
   readonly url: string
-  /** Every status that was set, oldest first. Statuses of any repository are taken. */
+  /** Every status that was set, oldest first. Statuses of any repository are accepted. */
   readonly statuses: RecordedStatus[]
   readonly requests: RecordedRequest[]
-  /** What was wrong with requests (or with an answer of ours): a test expects none. */
+  /** Problems of requests, or of the double's own responses: a test expects none. */
   readonly violations: string[]
-  /** Makes the branch, and the repository if need be. Its first branch is its default branch. */
+  /** Creates the branch, and the repository if needed. The first branch becomes the default branch. */
   setHead(repository: string, branch: string, sha: string): void
-  /** Null where there is no such branch. */
+  /** Null if there is no such branch. */
   headOf(repository: string, branch: string): string | null
-  /** Makes the repository if need be: one without any branch is an empty one. */
+  /** Creates the repository if needed. One without branches is empty. */
   setDefaultBranch(repository: string, branch: string): void
-  /** Makes a repository read-only, or no longer; and the repository if need be. */
+  /** Archives a repository or restores it; creates it if needed. */
   archive(repository: string, archived?: boolean): void
-  /** Where the files of commits come from; none are there until this is called. */
+  /** Where the files of commits come from; until this is called, there are none. */
   serveFiles(read: FileReader): void
-  /** How commits are compared; none are known until this is called. */
+  /** How commits are compared; until this is called, none is known. */
   serveComparisons(compare: Comparer): void
-  /** The next `count` requests fail, after failures that were asked for before; reading a file is none. */
+  /** The next `count` requests fail, after failures that were planned before. Reads of files do not count. */
   failNext(count: number, kind: FailureKind, details?: FailureDetails): void
   /** Every request fails until this is called with null. */
   failAlways(kind: FailureKind | null, details?: FailureDetails): void
-  /** The first status that fits, of those set before or from now on. */
+  /** The first status that fits, of those already set or set later. */
   waitForStatus(fits: (status: RecordedStatus) => boolean, timeoutMs?: number): Promise<RecordedStatus>
   sendPush: typeof sendPush
 }
 
-/** @returns the file's content, null when there is no such file */
+/** @returns the content of the file, or null if there is no such file */
 type FileReader = (repository: string, sha: string, path: string) => Promise<string | null>
 
-/** @returns how `head` is to `base`, null when there is no such commit */
+/** @returns how `head` relates to `base`, or null if there is no such commit */
 type Comparer = (
   repository: string,
   base: string,
@@ -87,25 +83,17 @@ type Comparer = (
 ) => Promise<'ahead' | 'behind' | 'identical' | 'diverged' | null>
 
 interface Repository {
-  /** As it is spelled. */
+  /** In its original case. */
   name: string
   defaultBranch: string | undefined
   heads: Map<string, string>
   archived: boolean
 }
 
-/** What goes back to the client; `kind` is not a number if nothing does. */
-interface Answer extends FailureDetails {
-  kind: FailureKind
-}
-
-/** At most so many statuses per sha and context: https://docs.github.com/rest/commits/statuses */
+/** Maximum number of statuses per sha and context: https://docs.github.com/rest/commits/statuses */
 const STATUS_LIMIT = 1000
-/** What is said of the rate limit where somebody asks who they are. */
+/** Rate limit headers of the responses about the token. */
 const RATE = { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '4987' }
-/** The only version that the description speaks of. */
-const API_VERSION = '2022-11-28'
-
 export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Promise<GitHubDouble> {
   const { token, basePath = '' } = options
   const schema = await githubSchema()
@@ -119,7 +107,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   let compareCommits: Comparer = async () => null
   const watchers = new Set<() => void>()
 
-  // GitHub does not mind the case of names.
+  // GitHub ignores the case of names.
   const repositoryOf = (name: string) => repositories.get(name.toLowerCase())
   const makeRepository = (name: string): Repository => {
     const repository = repositoryOf(name) ?? {
@@ -166,7 +154,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const getRepository: Serve = ({ repository }, _, example) => {
     const found = repositoryOf(repository)
     if (!found) return problem(404, 'Not Found')
-    // Of the example, what contradicts the description of the same version is left out or added.
+    // The example contradicts the description of the same version: drop and add fields.
     const { source: _source, parent: _parent, ...shown } = example(200)
     const name = found.name.split('/')[1]
     const facts = { full_name: found.name, name, fork: false, archived: found.archived }
@@ -215,7 +203,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       .map(([operation, serve]) => ({ operation, serve, params: operation.match(url.pathname) }))
       .find(({ params }) => params !== null)
     const problems = problemsOfHeaders(request)
-    if (!found?.params) problems.push('this double serves no such operation')
+    if (!found?.params) problems.push('the double does not implement this operation')
     else {
       const { operation, params } = found
       problems.push(...operation.checkRequest({ params, query: url.searchParams, body: request.body }))
@@ -223,11 +211,11 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     }
     violations.push(...problems.map((text) => `${request.method} ${request.path}: ${text}`))
 
-    // When that is read depends on what the worker has: no test plans for it.
+    // Reads of files depend on the worker's mirror, so no test can plan their failures.
     const planned = failing ?? (found?.operation === contents ? undefined : failures.shift())
     if (planned) return planned
-    const refused = refusal(request, token)
-    if (refused) return refused
+    const denied = denial(request, token)
+    if (denied) return denied
     if (!found?.params) return problem(404, 'Not Found')
     if (problems.length > 0) return invalid(problems.join('; '))
     const { operation, serve, params } = found
@@ -236,7 +224,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     const answer = await serve(about, request.body, (status) => operation.example(status))
     const wrong = checkAnswer(schema, operation, answer)
     if (wrong.length === 0) return answer
-    violations.push(...wrong.map((text) => `our answer to ${request.method} ${request.path}: ${text}`))
+    violations.push(
+      ...wrong.map((text) => `the double's response to ${request.method} ${request.path}: ${text}`),
+    )
     return problem(500, 'Server Error')
   }
 
@@ -297,7 +287,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
             (s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`,
           )
           const list = seen.join('; ') || 'none'
-          finish(() => reject(new Error(`no such status within ${timeoutMs} ms; there were: ${list}`)))
+          finish(() => reject(new Error(`no matching status within ${timeoutMs} ms; received: ${list}`)))
         }, timeoutMs)
         const finish = (settle: () => void) => {
           clearTimeout(timer)
@@ -317,87 +307,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   }
 }
 
-/** Serves one operation: what it is asked about, the request's body, GitHub's example of an answer. */
+/** Serves one operation. @param example GitHub's example of a response with that status */
 type Serve = (
   about: { repository: string; params: Record<string, string>; query: URLSearchParams },
   body: unknown,
   example: (status: number) => Record<string, unknown>,
 ) => Answer | Promise<Answer>
-
-async function receive(incoming: IncomingMessage, basePath: string): Promise<RecordedRequest> {
-  const { method = '', url = '', headers } = incoming
-  const content = await textOf(incoming)
-  if (!url.startsWith(`${basePath}/`)) throw new Error(`not under ${basePath}`)
-  const body: unknown = content === '' ? undefined : JSON.parse(content)
-  return { method, path: url.slice(basePath.length), headers, body }
-}
-
-function respond(response: ServerResponse, { kind, headers, body }: Answer): void {
-  if (kind === 'hang') return
-  if (kind === 'reset') {
-    response.socket?.resetAndDestroy()
-    return
-  }
-  const html = typeof body === 'string'
-  const standard = {
-    'content-type': html ? 'text/html; charset=utf-8' : 'application/json; charset=utf-8',
-    'x-github-media-type': 'github.v3; format=json',
-    'x-github-request-id': 'C0DE:1:2:3:4',
-  }
-  response.writeHead(kind, { ...standard, ...headers })
-  response.end(html ? body : JSON.stringify(body ?? problem(kind, 'Planned failure').body))
-}
-
-/** Rules that GitHub has for its headers, outside of the description of single operations. */
-function problemsOfHeaders({ headers, body }: RecordedRequest): string[] {
-  const problems: string[] = []
-  if (!headers['user-agent']) problems.push('the header User-Agent is missing')
-  if (!/json|\*\/\*/.test(headers.accept ?? '')) problems.push(`Accept is ${headers.accept}`)
-  const { 'x-github-api-version': version = API_VERSION } = headers
-  if (version !== API_VERSION) problems.push(`X-GitHub-Api-Version is ${version}`)
-  if (body !== undefined && !headers['content-type']?.startsWith('application/json')) {
-    problems.push(`Content-Type is ${headers['content-type']}`)
-  }
-  return problems
-}
-
-/** Limits that GitHub enforces, but that its description does not contain. */
-function problemsBeyondSchema(params: Record<string, string>, body: unknown): string[] {
-  const problems: string[] = []
-  const { description, target_url } = (body ?? {}) as { description?: unknown; target_url?: unknown }
-  if (typeof description === 'string' && [...description].length > 140) {
-    problems.push('description is too long (maximum is 140 characters)')
-  }
-  if (typeof target_url === 'string' && !/^https?:\/\//.test(target_url)) {
-    problems.push('target_url must use http(s) scheme')
-  }
-  if (params.sha !== undefined && !/^[0-9a-f]{40}$/.test(params.sha)) {
-    problems.push(`No commit found for SHA: ${params.sha}`)
-  }
-  return problems
-}
-
-/** Who may do what: anyone may read (the repositories are public ones), the token's owner may write. */
-function refusal({ method, headers }: RecordedRequest, token: string | undefined): Answer | null {
-  if (token === undefined) return null
-  const given = /^(?:token|bearer) (.+)$/i.exec(headers.authorization ?? '')?.[1]
-  if (given === token) return null
-  if (headers.authorization !== undefined) return problem(401, 'Bad credentials')
-  return method === 'GET' ? null : problem(401, 'Requires authentication')
-}
-
-function checkAnswer(schema: GitHubSchema, operation: Operation, { kind, body }: Answer): string[] {
-  if (typeof kind !== 'number') return []
-  if (kind < 300) return operation.checkAnswer(kind, body)
-  return schema.checkPayload(kind === 422 ? 'validation-error' : 'basic-error', body)
-}
-
-function problem(status: number, message: string): Answer & { kind: number } {
-  const documentation_url = 'https://docs.github.com/rest'
-  return { kind: status, body: { message, documentation_url, status: String(status) } }
-}
-
-function invalid(message: string): Answer {
-  const { kind, body } = problem(422, 'Validation Failed')
-  return { kind, body: { ...(body as object), errors: [{ resource: 'Status', code: 'custom', message }] } }
-}
