@@ -4,17 +4,17 @@ import type { History } from './generate/model.ts'
 import { type Run, runHistory } from './run.ts'
 import type { Surroundings } from './surroundings.ts'
 
-/** The outcome of one history that was generated. */
+/** The outcome of one generated history. */
 export interface Checked extends Run {
-  /** The smallest history found that still differs; null when none does. */
+  /** The smallest history found that still differs; null if there is no difference. */
   smallest: History | null
 }
 
 export interface CheckOptions {
-  /** Together with the index it says which history is generated. */
+  /** Selects the history, together with the index. */
   seed: number
   index: number
-  /** How long a smaller history is looked for, in milliseconds; 0 for not at all. */
+  /** How long to shrink a history, in milliseconds; 0 to skip it. */
   shrinkMs: number
 }
 
@@ -44,7 +44,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
     numRuns: 1,
     endOnFailure: shrinkMs === 0,
   })
-  if (!first) throw details.errorInstance ?? new Error('nothing was generated')
+  if (!first) throw details.errorInstance ?? new Error('no history was generated')
   const cases = (first as Run).cases
   const found = last as { run: Run; history: History } | null
   if (!found && details.failed) throw details.errorInstance
@@ -56,7 +56,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
   }
 }
 
-/** What sort of a difference it is: while a history shrinks it stays the same. */
+/** The kind of a difference, which stays the same while a history is shrunk. */
 function kindOf(difference: string): string {
   return /^(Conveyor \w+( with \w+)?)|is missing|is too much|of the config/.exec(difference)?.[0] ?? 'other'
 }

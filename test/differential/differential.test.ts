@@ -5,7 +5,7 @@ import { runHistory } from './run.ts'
 import { script } from './script.ts'
 import { BUILDERS, type Surroundings, surround } from './surroundings.ts'
 
-/** Commits of generated histories for each builder; `npm run differential` goes on from there. */
+/** Commits of generated histories for each builder; `npm run differential` continues after them. */
 const CASES = 10
 const SEED = 1
 

@@ -10,33 +10,33 @@ import { type BuilderName, type Surroundings, surround } from './surroundings.ts
 export interface Exploration {
   builder: BuilderName
   seed: number
-  /** Commits to build, with those of earlier runs that ended in between. */
+  /** Commits to build, including those of earlier, interrupted runs. */
   cases: number
-  /** Index of the first history; null: where the last run with this seed has ended. */
+  /** Index of the first history; null: where the last run with this seed stopped. */
   from: number | null
-  /** Whether to go on after the first difference. */
+  /** Whether to continue after the first difference. */
   keepGoing: boolean
   shrinkMs: number
   timeoutMs: number
-  /** The `src` of another Conveyor. */
+  /** The `src` folder of the code to test. */
   src: string | undefined
   say(line: string): void
   stop: AbortSignal
 }
 
-/** How far a seed has come on a builder. */
+/** Progress of a seed on a builder. */
 interface Progress {
   next: number
   cases: number
-  /** Of them, those that failed on both sides. */
+  /** How many of them failed on both sides. */
   failed: number
-  /** Of them, those in which an engine's own old client does otherwise than today's, and Conveyor as today's. */
+  /** How many of them an engine's own old client builds differently, while Conveyor agrees with a current one. */
   outdated: number
   /** Indexes of the histories that differ. */
   different: number[]
 }
 
-/** Goes through the histories of a seed; resolves to the number of those that differ. */
+/** Runs the histories of a seed; resolves to the number of those that differ. */
 export async function explore(exploration: Exploration): Promise<number> {
   const { builder, seed, say, stop } = exploration
   const file = join(projectRoot, `.conveyor/differential/${builder}-${seed}.json`)
@@ -59,14 +59,14 @@ export async function explore(exploration: Exploration): Promise<number> {
     await write(file, progress)
     const pace = (performance.now() - begun) / 1000 / Math.max(1, progress.cases - before)
     say(
-      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.outdated} only old clients build otherwise, ${progress.different.length} histories differ, ${pace.toFixed(2)} s a case`,
+      `${builder} seed ${seed}: history ${index}, ${progress.cases} cases, ${progress.failed} fail on both sides, ${progress.outdated} differ only with old clients, ${progress.different.length} histories differ, ${pace.toFixed(2)} s a case`,
     )
     if (found.smallest && !exploration.keepGoing) break
   }
   return progress.different.length
 }
 
-/** Puts each fault back, and looks for it; resolves to the number of those that were not found. */
+/** Injects each fault and searches for it; resolves to the number of faults that were not found. */
 export async function exploreMutants(exploration: Exploration, only: readonly string[]): Promise<number> {
   const { builder, seed, say, stop } = exploration
   const mutants = mutantsOf(builder).filter(({ name }) => only.length === 0 || only.includes(name))
@@ -83,7 +83,7 @@ export async function exploreMutants(exploration: Exploration, only: readonly st
   return missed
 }
 
-/** @param clean has no fault: what differs there, too, does not count */
+/** @param clean without the fault: differences there do not count */
 async function findMutant(
   mutant: Mutant,
   exploration: Exploration,

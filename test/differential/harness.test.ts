@@ -66,7 +66,7 @@ describe('what counts as a difference', () => {
     expect(difference(failed('build_failed'), { image: one }, rules)).toContain('the reference built it')
     expect(difference(ours(one), { error: 'no' }, rules)).toContain('the reference failed')
     for (const kind of ['timeout', 'unavailable']) {
-      expect(difference(failed(kind), { error: 'no' }, rules)).toContain(`ended with ${kind} after 60.0 s`)
+      expect(difference(failed(kind), { error: 'no' }, rules)).toContain(`failed with ${kind} after 60.0 s`)
     }
   })
 
@@ -180,7 +180,7 @@ describe('generated histories', () => {
     expect(some(3).map(text)).not.toEqual(some(4).map(text))
   })
 
-  test('shrinking comes to an end, with a Dockerfile in it', () => {
+  test('shrinking terminates, and keeps a Dockerfile', () => {
     for (const history of some(5, 5)) {
       let smallest = history
       let steps = 0

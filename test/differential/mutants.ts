@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import { projectRoot } from '../support/processes.ts'
 import { BUILDERS, type BuilderName } from './surroundings.ts'
 
-/** A fault that Conveyor once had, or nearly, put back into a copy of its source. */
+/** A fault that Conveyor once had, or almost had, injected into a copy of its source. */
 export interface Mutant {
   name: string
-  /** What goes wrong with it. */
+  /** Its effect. */
   fault: string
-  /** Where it shows; everywhere by default. */
+  /** The builders that show it; all by default. */
   builders?: readonly BuilderName[]
-  /** In files of src/lib: what is there, once, and what stands there instead. */
+  /** In files of src/lib: the original text, which occurs once, and its replacement. */
   changes: { file: string; from: string; to: string }[]
 }
 
@@ -20,7 +20,7 @@ const WANTED = 'buildkit/session/wanted-paths.ts'
 const SYNC = 'buildkit/session/file-sync.ts'
 const NEW: readonly BuilderName[] = ['containerd', 'buildkitd']
 const COMPILED = '    const glob = compileGlob(pattern)\n'
-/** Matches by what `expression` makes of `pattern`, `path` and what is right, `matches`. */
+/** Matches by an `expression` over `pattern`, `path` and the correct `matches`. */
 const compiled = (expression: string) =>
   `    const right = compileGlob(pattern)
     const matches = (path: string) => right?.matches(path) ?? false
@@ -30,7 +30,7 @@ const compiled = (expression: string) =>
 export const MUTANTS: readonly Mutant[] = [
   {
     name: 'one-old-time',
-    fault: 'all files carry one constant old time; what differs is told by the nanoseconds',
+    fault: 'all files have the same old time, and only their nanoseconds differ',
     changes: [
       {
         file: TIMES,
@@ -46,7 +46,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'time-of-content',
-    fault: 'a revert to an earlier content has the time that this had then',
+    fault: 'a revert to earlier content has the time of that content',
     changes: [
       {
         file: TIMES,
@@ -57,12 +57,12 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'same-after-dockerfile',
-    fault: 'a changed Dockerfile does not make files new',
+    fault: 'a changed Dockerfile does not give files a new time',
     changes: [{ file: TIMES, from: 'known && key?.equals(known.basis) ? known : null', to: 'known' }],
   },
   {
     name: 'same-on-another-base',
-    fault: 'a base image that has moved does not make files new',
+    fault: 'a moved base image does not give files a new time',
     changes: [
       {
         file: 'pipeline/cache/sync-basis.ts',
@@ -73,7 +73,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'dummies-stay',
-    fault: 'sources that are unchanged stay older than what a step before COPY made in their place',
+    fault: 'unchanged sources stay older than files that a step before COPY created in their place',
     changes: [
       {
         file: 'builder/sync.ts',
@@ -84,7 +84,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no-hidden-files',
-    fault: 'wildcards match no name that begins with a dot',
+    fault: 'wildcards do not match names that begin with a dot',
     changes: [
       {
         file: PATHS,
@@ -95,7 +95,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'parentheses',
-    fault: 'parentheses in a pattern are those of an extended glob',
+    fault: 'parentheses in a pattern are treated as an extended glob',
     changes: [
       {
         file: PATHS,
@@ -117,7 +117,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'not-unescaped',
-    fault: 'names outside ASCII are taken as they come, escaped',
+    fault: 'escaped names outside ASCII are not decoded',
     builders: NEW,
     changes: [
       {
@@ -129,7 +129,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'commas-split',
-    fault: 'a path with a comma in it is taken for two, and not found beside other paths',
+    fault: 'a path with a comma among other paths is split in two and not found',
     changes: [
       {
         file: WANTED,
@@ -140,7 +140,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'converted-hang',
-    fault: 'converted files are never sent: the build waits until its time is over',
+    fault: 'converted files are never sent, and the build waits until it times out',
     changes: [
       {
         file: SYNC,
@@ -151,7 +151,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'converted-number',
-    fault: 'the time of a converted file is no number',
+    fault: 'the time of a converted file is not a number',
     changes: [
       {
         file: SYNC,
@@ -167,8 +167,8 @@ export function mutantsOf(builder: BuilderName): Mutant[] {
 }
 
 /**
- * Makes a copy of this project's source with the fault in it; resolves to its `src`.
- * @throws Error when the source is not what the fault was made for
+ * Copies this project's source and injects the fault; resolves to the `src` of the copy.
+ * @throws Error if the source no longer contains the original text
  */
 export async function mutate({ name, changes }: Mutant, folder: string): Promise<string> {
   const src = join(folder, 'src')
@@ -180,7 +180,9 @@ export async function mutate({ name, changes }: Mutant, folder: string): Promise
     const path = join(src, 'lib', file)
     const text = await readFile(path, 'utf8')
     if (text.split(from).length !== 2)
-      throw new Error(`the fault ${name} does not fit src/lib/${file} any more: look for\n${from}`)
+      throw new Error(
+        `the fault ${name} no longer applies to src/lib/${file}, which does not contain\n${from}`,
+      )
     await writeFile(
       path,
       text.replace(from, () => to),

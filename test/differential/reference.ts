@@ -8,20 +8,20 @@ import { docker, type Engine } from '../support/engines/engine.ts'
 import { freePort, projectRoot } from '../support/processes.ts'
 import { type Image, registryImage, savedImage } from './image/image.ts'
 
-/** How a build by the reference ended. */
+/** The result of a build by the reference. */
 export type ReferenceOutcome = { image: Image } | { error: string } | typeof UNABLE
 
-/** The reference is none here: its client and its engine could not even speak with each other, or needed the internet. */
+/** The reference cannot build this: its client and engine could not communicate, or needed the internet. */
 export const UNABLE = 'unable'
 
-/** Docker's own client with an engine, or a BuildKit, that nobody else uses. */
+/** Docker's own client with a dedicated engine or BuildKit. */
 export interface Reference {
   /** Builds a folder with everything that is in it. */
   build(folder: string): Promise<ReferenceOutcome>
 }
 
 const run = promisify(execFile)
-/** A reference that hangs is no reference. */
+/** A reference build that takes longer is an error. */
 const LIMIT_MS = 120_000
 const BUILDCTL = join(projectRoot, '.conveyor/buildkitd/buildctl')
 
@@ -49,7 +49,7 @@ export function dockerReference(engine: Engine, client: string): Reference {
   }
 }
 
-/** Takes an image out of an engine. */
+/** Exports an image from an engine. */
 async function savedFrom(engine: Engine, name: string): Promise<Image> {
   const image = docker(engine).getImage(name)
   const saved = await buffer(await image.get())
@@ -58,8 +58,8 @@ async function savedFrom(engine: Engine, name: string): Promise<Image> {
 }
 
 /**
- * `buildctl build`, which is what `docker build` has become: the folder goes to BuildKit in the same way, and
- * the same Dockerfile frontend reads it.
+ * `buildctl build`, which does what current versions of `docker build` do: it sends the folder to BuildKit in the same
+ * way, and uses the same Dockerfile frontend.
  * @param address of the BuildKit, `unix:///...`
  * @param registry where images go, `127.0.0.1:PORT`
  */
@@ -86,7 +86,7 @@ export function buildctlEngineReference(engine: Engine, door: Door): Reference {
   }
 }
 
-/** Null when it was built. */
+/** Null if the build succeeded. */
 async function buildctl(
   address: string,
   folder: string,
@@ -106,37 +106,37 @@ async function buildctl(
   )
   if (failure === null) return null
   if (isUnable(failure)) return UNABLE
-  if (!failure.includes('failed to solve')) throw new Error(`the reference did not come to build: ${failure}`)
+  if (!failure.includes('failed to solve')) throw new Error(`the reference build did not start: ${failure}`)
   return { error: failure }
 }
 
-/** As `docker build` tells it (buildx, handleLowercaseDockerfile): it decides which ignore file is read, too. */
+/** As `docker build` does (buildx, handleLowercaseDockerfile); this also selects the ignore file. */
 async function dockerfileOf(folder: string): Promise<string[]> {
   const names = await readdir(folder)
   return names.includes('Dockerfile') || !names.includes('dockerfile') ? [] : ['--opt', 'filename=dockerfile']
 }
 
 /**
- * Paths with control characters break the headers that they travel in; errors that are no UTF-8 end the connection
- * instead of being told.
+ * Paths with control characters break the headers that contain them; errors that are not UTF-8 close the connection
+ * instead of being reported.
  */
 function isUnable(failure: string): boolean {
   return /terminated by RST_STREAM|contains value with non-printable|registry-1\.docker\.io/.test(failure)
 }
 
-/** Has a BuildKit forget all that it has cached. @param address `unix:///...` */
+/** Deletes the cache of a BuildKit. @param address `unix:///...` */
 export async function pruneBuildkit(address: string): Promise<void> {
   await run(BUILDCTL, ['--addr', address, 'prune', '--all'], { maxBuffer: 1 << 26 })
 }
 
-/** What a program printed when it failed; null when it did not. */
+/** The output of a program that failed; null if it succeeded. */
 async function failureOf(
   program: string,
   args: string[],
   folder: string,
   env: NodeJS.ProcessEnv = {},
 ): Promise<string | null> {
-  // Clients write files of their own there.
+  // Clients write files there.
   const path = { PATH: process.env.PATH, HOME: dirname(folder) }
   try {
     await run(program, args, { env: { ...path, ...env }, timeout: LIMIT_MS, maxBuffer: 1 << 24 })
@@ -154,7 +154,7 @@ export interface Door extends AsyncDisposable {
   readonly address: string
 }
 
-/** Opens a port on which the BuildKit of an engine speaks gRPC right away, as a standalone one does. */
+/** Opens a port that serves the gRPC API of an engine's BuildKit directly, as a standalone one does. */
 export async function openDoor(engine: Pick<Engine, 'dockerHost'>): Promise<Door> {
   const path = engine.dockerHost.replace(/^unix:\/\//, '')
   const open = new Set<Socket>()
@@ -180,7 +180,7 @@ export async function openDoor(engine: Pick<Engine, 'dockerHost'>): Promise<Door
       inside.off('data', onHead)
       client.write(head.subarray(end + 4))
       inside.pipe(client)
-      // Not before: what comes with the request is lost when the engine takes the connection over.
+      // Not earlier: bytes that arrive with the request are lost when the engine hijacks the connection.
       client.pipe(inside)
     }
     inside.on('data', onHead)
@@ -196,7 +196,7 @@ export async function openDoor(engine: Pick<Engine, 'dockerHost'>): Promise<Door
   }
 }
 
-/** A `docker` whose version is the engine's, major and minor: newer ones speak otherwise with BuildKit. */
+/** A `docker` with the engine's major and minor version: newer ones talk to BuildKit differently. */
 export async function clientOf(engine: Engine): Promise<string> {
   const { Version } = await docker(engine).version()
   const wanted = Version.split('.').slice(0, 2).join('.')
@@ -205,5 +205,7 @@ export async function clientOf(engine: Engine): Promise<string> {
     const { stdout } = await run(program, ['--version']).catch(() => ({ stdout: '' }))
     if (stdout.includes(` ${wanted}.`)) return program
   }
-  throw new Error(`no docker ${wanted} in PATH: the reference of an engine ${Version} needs a client like it`)
+  throw new Error(
+    `no docker ${wanted} in PATH: the reference needs a client of the version of its engine, ${Version}`,
+  )
 }

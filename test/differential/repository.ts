@@ -4,14 +4,14 @@ import { createGitRepository, type FileContent, gitEnv } from '../support/git/re
 import { start } from '../support/processes.ts'
 import { BASE, type Bytes, type Entry, RUN, same, type Tree, toBuffer } from './generate/model.ts'
 
-/** A bare repository that a history is written into, commit by commit. */
+/** A bare repository to which a history is written, commit by commit. */
 export interface TestRepository {
   readonly dir: string
-  /** Makes a commit that holds exactly this; resolves to its id. */
+  /** Creates a commit with exactly this content; resolves to its id. */
   commit(tree: Tree): Promise<string>
 }
 
-/** What is written in place of the words that stand for something else. */
+/** Values of the placeholders. */
 export interface Words {
   base: string
   run: string
@@ -39,12 +39,12 @@ function contentOf(entry: Entry, words: Words): FileContent {
   return { content: toBuffer(filled(entry.content, words)), mode: entry.executable ? 0o755 : 0o644 }
 }
 
-/** The content with its words filled in. */
+/** The content with its placeholders replaced. */
 export function filled(content: Bytes, { base, run }: Words): Bytes {
   return content.replaceAll(BASE, base).replaceAll(RUN, run)
 }
 
-/** What somebody has in a folder who clones a repository and checks the commit out, without its `.git`. */
+/** Clones a repository and checks out the commit, without `.git`. */
 export async function checkOut(repository: string, sha: string, folder: string): Promise<void> {
   // One shell, as its umask decides the modes.
   const script = `umask 022

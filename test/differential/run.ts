@@ -6,15 +6,15 @@ import { UNABLE } from './reference.ts'
 import { checkOut, createRepository } from './repository.ts'
 import type { Surroundings } from './surroundings.ts'
 
-/** What was found out about one history. */
+/** The results of one history. */
 export interface Run {
-  /** Commits that were built by both and compared. */
+  /** Commits that both sides built, and that were compared. */
   cases: number
-  /** Of them, those that failed on both sides. */
+  /** How many of them failed on both sides. */
   failed: number
-  /** Of them, those in which an engine's own old client does otherwise than today's, and Conveyor as today's. */
+  /** How many of them an engine's own old client builds differently, while Conveyor agrees with a current one. */
   outdated: number
-  /** How the last of them differs; null when none does. */
+  /** How the last of them differs; null if none does. */
   difference: string | null
 }
 
@@ -46,7 +46,7 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
           cases,
           failed,
           outdated,
-          difference: `Conveyor did not come to an end:\n${ours.failure.error}`,
+          difference: `Conveyor did not finish:\n${ours.failure.error}`,
         }
       }
       cases++
@@ -54,16 +54,16 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       const found = difference(ours, theirs, rules)
       if (found !== null) {
         const again = (await newer?.build(folder)) ?? UNABLE
-        // It builds without caches, as what the older one left there is of other files.
+        // Without caches, because the older client filled them from different files.
         if (again === UNABLE || difference(ours, again, { ...rules, timed: false }) !== null)
           return { cases, failed, outdated, difference: found }
         outdated++
       }
       if (ours.failure) {
         failed++
-        // What has failed twice fails until the Dockerfile is another one.
+        // After two failures, the build fails until the Dockerfile changes.
         if (++inRow === 2) break
-        // Which steps were cut off is a matter of chance, on both sides, and so is what they left in caches.
+        // Which steps were interrupted is random on both sides, and so is the content of their caches.
         timed = false
       } else inRow = 0
       since = ours.failure || ours.reused ? [...since, commit] : [commit]

@@ -10,8 +10,8 @@ import {
 } from './generate/model.ts'
 
 /**
- * A shell script that makes the commits of a history in a new repository, and builds each from a fresh checkout
- * with docker: what Conveyor's images are compared with.
+ * A shell script that creates the commits of a history in a new repository, and builds each with docker from a fresh
+ * checkout. Conveyor's images are compared with the results.
  */
 export function script({ commits }: History): string {
   const steps = commits.flatMap((commit, index) => commitSteps(commit, commits[index - 1], index + 1))

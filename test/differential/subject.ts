@@ -4,13 +4,13 @@ import type { Build } from '../../src/lib/core/build.ts'
 import { projectRoot } from '../support/processes.ts'
 import { type Image, registryImage } from './image/image.ts'
 
-/** How a build by Conveyor ended. */
+/** The result of a build by Conveyor. */
 export interface SubjectOutcome {
-  /** Null when it failed. */
+  /** Null if it failed. */
   image: Image | null
-  /** Null unless it failed: what kind of failure it was, and what the log says. */
+  /** The kind of failure, and the log; null if it succeeded. */
   failure: { kind: string; error: string } | null
-  /** Whether no step was built: the image was there already. */
+  /** Whether an earlier image was reused and no step ran. */
   reused: boolean
   ms: number
 }
@@ -22,17 +22,17 @@ export interface Subject extends AsyncDisposable {
 }
 
 export interface SubjectOptions {
-  /** Folder for all that it keeps. */
+  /** Folder for its data. */
   dir: string
   /** `repositories/{repository}.git` on this machine. */
   gitUrl: string
   /** `127.0.0.1:PORT` */
   registry: string
-  /** Options of `conveyor server` that say what builds. */
+  /** Options of `conveyor server` that select the builder. */
   builder: Record<string, string>
   /** DOCKER_HOST of its engine, if it has one. */
   dockerHost: string | null
-  /** The `src` whose Conveyor it is; by default this project's own. */
+  /** The `src` folder to run; by default this project's own. */
   src?: string | undefined
   timeoutMs: number
 }
@@ -45,7 +45,7 @@ type Lifecycle = typeof import('../../src/lib/util/lifecycle.ts')
 type Statuses = typeof import('../../src/lib/pipeline/status-reporter.ts')
 type Warm = typeof import('../../src/lib/pipeline/cache/warm.ts')
 
-/** Everything of Conveyor that is used here, from one `src`. */
+/** The parts of Conveyor that are used here, from one `src`. */
 async function load(src: string) {
   const from = async <T>(file: string) => (await import(pathToFileURL(join(src, 'lib', file)).href)) as T
   const [setup, config, worker, request, lifecycle, statuses, warm] = await Promise.all([
@@ -129,7 +129,7 @@ export async function startSubject(options: SubjectOptions): Promise<Subject> {
   }
 }
 
-/** The parts of a Conveyor, as `conveyor server` makes them of its options. */
+/** The parts of Conveyor, as `conveyor server` creates them from its options. */
 async function setUp(
   conveyor: Awaited<ReturnType<typeof load>>,
   { dir, gitUrl, registry, builder, dockerHost }: SubjectOptions,
@@ -146,7 +146,7 @@ async function setUp(
   if (dockerHost) process.env.DOCKER_HOST = dockerHost
   try {
     const adapters = await conveyor.setUp(config, { stdout: process.stdout, log }, releaser)
-    // There is no forge that could be asked for a Dockerfile before it is fetched.
+    // No forge can provide the Dockerfile before the commit is fetched.
     return { ...adapters, parts: { ...adapters.parts, readEarly: async () => null } }
   } finally {
     if (before === undefined) delete process.env.DOCKER_HOST

@@ -21,26 +21,26 @@ import { type Subject, type SubjectOptions, startSubject } from './subject.ts'
 export const BUILDERS = ['engine', 'containerd', 'buildkitd'] as const
 export type BuilderName = (typeof BUILDERS)[number]
 
-/** Conveyor and the reference, each with an engine of its own of the same version. */
+/** Conveyor and the reference, with separate engines of the same version. */
 export interface Surroundings extends AsyncDisposable {
   readonly builder: BuilderName
   readonly subject: Subject
   readonly reference: Reference
-  /** Today's client with the reference's engine, where that is of an older generation. */
+  /** A current client with the engine of the reference, if that engine is older. */
   readonly newer: Reference | null
   readonly bases: BaseImages
   /** Folder of the repositories, `OWNER/NAME.git`. */
   readonly repositories: string
-  /** Has both sides forget all that they have cached. */
+  /** Deletes the caches of both sides. */
   prune(): Promise<void>
-  /** A folder for what is not kept. */
+  /** A folder for temporary files. */
   readonly scratch: string
 }
 
 export interface SurroundingsOptions {
-  /** The `src` of another Conveyor than this one. */
+  /** The `src` folder of the code to test. */
   src?: string | undefined
-  /** What one build may take. */
+  /** Time limit of a build. */
   timeoutMs?: number
 }
 
@@ -73,12 +73,12 @@ export async function surround(
 }
 
 const MEMORY = '/dev/shm'
-/** More than any number of small images will ever need. */
+/** More than enough for any number of small images. */
 const ENOUGH_BYTES = 4 * 1024 ** 3
 
 /**
- * A temporary folder, in memory where there is room: BuildKit has every step wait for the disk, which is most of
- * what a small build takes.
+ * A temporary folder, in memory if there is room: in BuildKit, every step waits for the disk, which takes most of the
+ * time of a small build.
  */
 async function fastFolder(): Promise<TempDir> {
   const free = await statfs(MEMORY).then(
@@ -88,7 +88,7 @@ async function fastFolder(): Promise<TempDir> {
   return tempDir('conveyor-differential-', free > ENOUGH_BYTES ? MEMORY : undefined)
 }
 
-/** Two engines of a kind: what Conveyor is told of the first, and a reference with the second. */
+/** Two engines of the same kind: Conveyor's options for the first, and a reference with the second. */
 async function enginesOf(
   builder: BuilderName,
   resources: AsyncDisposableStack,

@@ -17,7 +17,7 @@ beforeAll(async () => {
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
-test('while trees of the fuzz are built, /healthz answers at once', async () => {
+test('/healthz answers immediately while fuzzed trees are built', async () => {
   const repository = await world.git.create('acme/fuzz')
   const objects = new ForgedObjects(repository.dir)
   const person = ['-c', 'user.name=x', '-c', 'user.email=x@y']
@@ -39,6 +39,6 @@ test('while trees of the fuzz are built, /healthz answers at once', async () => 
     states.push((await ending).build.state)
   }
   expect(longest).toBeLessThan(MOST_MS)
-  // Some of them are good trees.
+  // Some of the trees are valid.
   expect(new Set(states)).toEqual(new Set(['succeeded', 'failed']))
 })

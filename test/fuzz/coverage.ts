@@ -4,21 +4,21 @@ import { join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { projectRoot } from '../support/processes.ts'
 
-/** How many of a file's lines of code were reached. */
+/** How many lines of code of a file were covered. */
 export interface Reached {
-  /** From src/lib. */
+  /** Relative to src/lib. */
   file: string
   lines: number
   reached: number
-  /** The numbers of those that were not, from 1. */
+  /** Numbers of the uncovered lines, from 1. */
   missed: number[]
 }
 
 const LIB = join(projectRoot, 'src/lib')
 
 /**
- * Which lines run, by V8's own count of blocks. To be started before the parsers are imported: of what was compiled
- * before, V8 counts functions only. Node strips types so that every line stays where it is.
+ * Line coverage, from V8's counts of blocks. Start it before the parsers are imported: for code that was compiled
+ * earlier, V8 only counts functions. Node's type stripping keeps line numbers.
  */
 export async function startCoverage(): Promise<{ of(parsers: readonly string[]): Promise<Reached[]> }> {
   const session = new Session()
@@ -54,7 +54,7 @@ interface Range {
   count: number
 }
 
-/** Ranges lie in each other, and the innermost one counts. Of a file that never ran there is none. */
+/** Ranges are nested, and the innermost one counts. A file that never ran has no ranges. */
 function reachedOf(file: string, text: string, ranges: Range[]): Reached {
   const count = new Uint8Array(text.length)
   const outermostFirst = ranges.toSorted((a, b) => a.startOffset - b.startOffset || b.endOffset - a.endOffset)
@@ -75,7 +75,7 @@ function reachedOf(file: string, text: string, ranges: Range[]): Reached {
   return result
 }
 
-/** Which lines hold code that runs: not blanks, comments, types, imports, nor closing brackets alone. */
+/** Which lines contain executable code: not blanks, comments, types, imports, or lone closing brackets. */
 function codeLines(text: string): boolean[] {
   let within: 'comment' | 'type' | 'import' | null = null
   return text.split('\n').map((line) => {
@@ -106,7 +106,7 @@ function codeLines(text: string): boolean[] {
   })
 }
 
-/** What two processes reached together. */
+/** The combined coverage of two processes. */
 export function merged(some: readonly Reached[], others: readonly Reached[]): Reached[] {
   const byFile = new Map(some.map((one) => [one.file, one]))
   for (const other of others) {
@@ -119,16 +119,16 @@ export function merged(some: readonly Reached[], others: readonly Reached[]): Re
 
 const LEAST = 0.9
 
-/** Whether less than nine of ten lines were reached. */
+/** Whether less than 90% of the lines were covered. */
 export function isTooLittle({ lines, reached }: Reached): boolean {
   return reached < LEAST * lines
 }
 
-/** A table for people: files, and the share of their lines that were reached. */
+/** A table for people: the share of covered lines of each file. */
 export function tableOf(all: readonly Reached[], withMissed: boolean): string[] {
   return all.map(({ file, lines, reached, missed }) => {
     const share = `${Math.floor((100 * reached) / Math.max(1, lines))} %`.padStart(6)
-    const not = withMissed && missed.length > 0 ? `  not ${rangesOf(missed)}` : ''
+    const not = withMissed && missed.length > 0 ? `  missed: ${rangesOf(missed)}` : ''
     return `${share}  ${`${reached}/${lines}`.padStart(8)}  ${file}${not}`
   })
 }

@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
 import { projectRoot, start } from '../support/processes.ts'
 
-/** Of all kinds together; `npm run fuzz` tries as many as one likes. */
+/** Of all kinds together; `npm run fuzz` runs any number. */
 const INPUTS = 4000
 const SEED = 1
 
-test(`${INPUTS} inputs of strangers, of seed ${SEED}, crash nothing and hold up nobody`, async () => {
-  // In processes of their own, as vitest's has other lines than those of the sources, and memory of its own.
+test(`${INPUTS} hostile inputs with seed ${SEED} cause no crash and block nothing`, async () => {
+  // In separate processes: vitest transforms the sources, which changes their lines, and uses memory itself.
   const args = ['run', '--silent', 'fuzz', '--', '--inputs', `${INPUTS}`, '--seed', `${SEED}`]
   await using fuzz = await start('npm', args, { cwd: projectRoot })
   const { code } = await fuzz.exited

@@ -4,7 +4,7 @@ import { Chance } from './generate/chance.ts'
 import { type Kind, plain, type Subject, type Trial } from './kind.ts'
 import { runKind } from './run.ts'
 
-/** That the fuzz finds what it looks for. */
+/** Checks that the fuzzer finds problems. */
 
 const PLAN = { seed: 1, from: 0, count: 20 }
 
@@ -17,8 +17,8 @@ function kindOf(run: (input: number) => void | Promise<void>, more: Partial<Subj
   return { share: 1, least: 200, parsers: [], open }
 }
 
-describe('what an input must not do is told with the input', () => {
-  test('it throws', async () => {
+describe('a problem is reported with its input', () => {
+  test('an exception', async () => {
     const kind = kindOf((input) => {
       if (input === 7) throw new TypeError('seven')
     })
@@ -28,7 +28,7 @@ describe('what an input must not do is told with the input', () => {
     expect(inputs).toBe(20)
   })
 
-  test('it holds the event loop', async () => {
+  test('a blocked event loop', async () => {
     const hold = () => {
       const until = process.threadCpuUsage().user + 300_000
       while (process.threadCpuUsage().user < until);
@@ -38,23 +38,23 @@ describe('what an input must not do is told with the input', () => {
       if (input === 7) hold()
     })
     const { findings, longestMs } = await runKind('x', kind, PLAN)
-    expect(findings[0]).toMatchObject({ what: expect.stringMatching(/^held the event loop for \d+ ms$/) })
+    expect(findings[0]).toMatchObject({ what: expect.stringMatching(/^blocked the event loop for \d+ ms$/) })
     expect(longestMs).toBeGreaterThan(250)
   })
 
-  test('it takes memory', async () => {
+  test('too much memory', async () => {
     let peak = 100 * 2 ** 20
     const kind = kindOf((input) => {
       if (input === 7) peak = 401 * 2 ** 20
     })
     const { findings, memory } = await runKind('x', kind, PLAN, () => peak)
     expect(findings).toEqual([
-      { index: 19, what: expect.stringMatching(/took memory: 401 MiB$/), input: expect.anything() },
+      { index: 19, what: expect.stringMatching(/used too much memory: 401 MiB$/), input: expect.anything() },
     ])
     expect(memory).toBe(401 * 2 ** 20)
   })
 
-  test('its subject says that something is wrong', async () => {
+  test('a problem that the subject reports', async () => {
     const { findings } = await runKind(
       'x',
       kindOf(() => {}, { problem: async () => 'the server is gone' }),
@@ -64,13 +64,13 @@ describe('what an input must not do is told with the input', () => {
   })
 })
 
-test('the same name gives the same input, another one another', () => {
+test('the same name gives the same input, and another name another input', () => {
   const bytes = (name: string) => new Chance(name).bytes(32).toString('hex')
   expect(bytes('dockerfile 1 5')).toBe(bytes('dockerfile 1 5'))
   expect(new Set(['dockerfile 1 5', 'dockerfile 1 6', 'dockerfile 2 5', 'tree 1 5'].map(bytes)).size).toBe(4)
 })
 
-test('what several processes reached counts together, and less than 90 % of it is too little', () => {
+test('coverage of several processes is merged, and less than 90% is too little', () => {
   const reachedBut = (missed: number[]): Reached => ({
     file: 'a.ts',
     lines: 20,

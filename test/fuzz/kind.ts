@@ -1,20 +1,20 @@
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import type { Chance } from './generate/chance.ts'
 
-/** One input, and what is done with it. */
+/** One input, and how to run it. */
 export interface Trial {
-  /** The input, for whoever looks at what was found. */
+  /** The input, for the report of a finding. */
   shown: () => string
-  /** What it throws, and how long it holds the event loop, is what is looked at. */
+  /** Checked for exceptions, and for how long it blocks the event loop. */
   run(): Promise<void>
 }
 
-/** What inputs of a kind are tried on; closed when they are through. */
+/** The code under test for a kind of input; closed after the last one. */
 export interface Subject extends AsyncDisposable {
   draw(chance: Chance): Trial
-  /** What is wrong after all inputs, or after some of them; null for nothing. */
+  /** A problem after some or all of the inputs; null if there is none. */
   problem?(): Promise<string | null>
-  /** A line of figures of its own for the report. */
+  /** An additional line of figures for the report. */
   figures?(): string
 }
 
@@ -22,19 +22,19 @@ export interface Subject extends AsyncDisposable {
 export interface Kind {
   /** How many of a hundred inputs are of this kind. */
   share: number
-  /** How many inputs reach 90 % of the parsers' lines with any seed. */
+  /** How many inputs cover 90% of the parsers' lines with any seed. */
   least: number
   /** The parsers that these inputs are for: files and folders of src/lib. */
   parsers: readonly string[]
   open(): Promise<Subject>
 }
 
-/** A subject that needs nothing around it. */
+/** A subject without resources. */
 export function plain(draw: (chance: Chance) => Trial): () => Promise<Subject> {
   return async () => ({ draw, async [Symbol.asyncDispose]() {} })
 }
 
-/** Lets a refusal pass: a ConveyorError is one, everything else is a fault. */
+/** Ignores a ConveyorError, which rejects the input as intended; rethrows everything else. */
 export async function mayRefuse(work: () => unknown): Promise<void> {
   try {
     await work()
@@ -43,7 +43,7 @@ export async function mayRefuse(work: () => unknown): Promise<void> {
   }
 }
 
-/** As much of an input as is shown. */
+/** A readable excerpt of an input. */
 export function excerpt(value: unknown): string {
   const text = value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value)
   const shown = JSON.stringify(text.slice(0, 400))

@@ -3,48 +3,48 @@ import { longestTurn } from '../support/longest-turn.ts'
 import { Chance } from './generate/chance.ts'
 import type { Kind, Subject, Trial } from './kind.ts'
 
-/** The longest that an input may hold the event loop, in milliseconds of computing. */
+/** How long an input may block the event loop, in milliseconds of CPU time. */
 export const MOST_MS = 250
-/** The most memory that a process may have had, in bytes. */
+/** Limit of a process's peak memory, in bytes. */
 export const MOST_MEMORY = 400 * 2 ** 20
 
-/** Which inputs are tried. */
+/** Which inputs to run. */
 export interface Plan {
   seed: number
   from: number
   count: number
 }
 
-/** Something that an input did and must not do. */
+/** A problem that an input caused. */
 interface Finding {
   index: number
   what: string
   input: string
 }
 
-/** What became of the inputs of a kind. */
+/** The results of the inputs of a kind. */
 export interface Outcome {
   inputs: number
   seconds: number
   longestMs: number
-  /** Which input held the event loop longest. */
+  /** Index of the input that blocked the event loop longest. */
   longest: number
-  /** The most memory that the process had at the last look, in bytes. */
+  /** Peak memory of the process at the last check, in bytes. */
   memory: number
   findings: Finding[]
   figures: string
 }
 
-/** More of a kind say no more. */
+/** More findings of a kind add nothing. */
 const MOST_FINDINGS = 10
-/** In milliseconds, on a machine however busy. */
+/** In milliseconds; enough even on a busy machine. */
 const ENDLESS_MS = 60_000
-/** Inputs between two looks at memory and at what the subject has to say. */
+/** Number of inputs between two checks of memory and subject. */
 const BETWEEN_LOOKS = 250
 
 /**
- * Tries inputs one after the other; the same ones for the same name, seed and index.
- * @param memory the most that the process has had, in bytes
+ * Runs inputs one after another. The same name, seed and index give the same input.
+ * @param memory returns the peak memory of the process, in bytes
  */
 export async function runKind(
   name: string,
@@ -85,14 +85,14 @@ async function tried(trial: Trial): Promise<{ ms: number; problem: string | null
   }
   const ms = turn.ms()
   ended.abort()
-  return { ms, problem: ms > MOST_MS ? `held the event loop for ${Math.round(ms)} ms` : null }
+  return { ms, problem: ms > MOST_MS ? `blocked the event loop for ${Math.round(ms)} ms` : null }
 }
 
-/** Rejects when what is tried has no end. */
+/** Rejects if a trial never finishes. */
 async function tooLong(ended: AbortSignal): Promise<never> {
   await sleep(ENDLESS_MS, undefined, { signal: ended }).catch(() => {})
   if (ended.aborted) return new Promise(() => {})
-  throw new Error(`it has no end after ${ENDLESS_MS / 1000} s`)
+  throw new Error(`still running after ${ENDLESS_MS / 1000} s`)
 }
 
 async function look(subject: Subject, memory: () => number, outcome: Outcome): Promise<string | null> {
@@ -100,7 +100,7 @@ async function look(subject: Subject, memory: () => number, outcome: Outcome): P
   outcome.memory = memory()
   // Reported once: the peak never falls.
   if (outcome.memory > MOST_MEMORY && before <= MOST_MEMORY) {
-    return `this input or an earlier one took memory: ${Math.round(outcome.memory / 2 ** 20)} MiB`
+    return `this input or an earlier one used too much memory: ${Math.round(outcome.memory / 2 ** 20)} MiB`
   }
   return (await subject.problem?.()) ?? null
 }

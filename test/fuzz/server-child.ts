@@ -14,7 +14,7 @@ export interface Answer {
   body: string
 }
 
-/** `conveyor server` in a process of its own, with the store and queue that it has by default. */
+/** `conveyor server` in a separate process, with the default store and queue. */
 export class ServerChild implements AsyncDisposable {
   readonly #server: ConveyorServer
   readonly #resources: AsyncDisposableStack
@@ -31,8 +31,8 @@ export class ServerChild implements AsyncDisposable {
   static async start(): Promise<ServerChild> {
     await using resources = new AsyncDisposableStack()
     const { path } = resources.use(await tempDir('conveyor-fuzz-'))
-    // Nobody is where it looks for GitHub, git, a registry and an engine: builds fail, one after the other.
-    const nobody = 'http://127.0.0.1:1'
+    // No GitHub, git server, registry or engine is reachable, so every build fails.
+    const unreachable = 'http://127.0.0.1:1'
     const env = {
       ...{
         PORT: '0',
@@ -44,10 +44,10 @@ export class ServerChild implements AsyncDisposable {
       ...{
         GITHUB_SECRET: SECRET,
         GITHUB_TOKEN: 'none',
-        GITHUB_URL: nobody,
-        GIT_URL: `${nobody}/{repository}.git`,
+        GITHUB_URL: unreachable,
+        GIT_URL: `${unreachable}/{repository}.git`,
       },
-      ...{ REGISTRY: nobody, WORKERS: '1', ALLOW: 'acme/*' },
+      ...{ REGISTRY: unreachable, WORKERS: '1', ALLOW: 'acme/*' },
     }
     const server = await startConveyor(['server'], { env })
     resources.defer(async () => void (await server.kill()))
@@ -63,7 +63,7 @@ export class ServerChild implements AsyncDisposable {
     })
   }
 
-  /** @param cutAt where the body breaks off, and the connection with it */
+  /** @param cutAt offset in the body at which the connection is closed */
   ask(
     method: string,
     path: string,
@@ -87,7 +87,7 @@ export class ServerChild implements AsyncDisposable {
     return promise
   }
 
-  /** Whether it is well: others are answered at once, and an ordinary push is accepted. Null if so. */
+  /** Checks that other requests are answered quickly and an ordinary push is accepted. Null if so, else the problem. */
   async problem(): Promise<string | null> {
     const health = await this.timed(() => this.ask('GET', '/healthz', null, {}))
     if (health.status !== 200) return `/healthz answered ${health.status}`
@@ -96,15 +96,15 @@ export class ServerChild implements AsyncDisposable {
     const body = Buffer.from(JSON.stringify(push))
     const input = { event: 'push', delivery: randomUUID(), contentType: 'application/json', body }
     const answer = await this.timed(() => this.webhook(input))
-    if (answer.status !== 202) return `an ordinary webhook was answered ${answer.status}: ${answer.body}`
+    if (answer.status !== 202) return `an ordinary webhook got ${answer.status}: ${answer.body}`
     this.#accepted += 1
     const status = await readFile(`/proc/${this.#server.pid}/status`, 'utf8')
     this.#memory = Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
-    if (this.#memory > MOST_MEMORY) return `the server has had ${mib(this.#memory)} of memory`
-    return this.#longest > MOST_MS ? `somebody waited for ${Math.round(this.#longest)} ms` : null
+    if (this.#memory > MOST_MEMORY) return `the server used ${mib(this.#memory)} of memory`
+    return this.#longest > MOST_MS ? `a request waited for ${Math.round(this.#longest)} ms` : null
   }
 
-  /** Waits as others do. */
+  /** Runs a request of another client, and records how long it waited. */
   async timed<T>(work: () => Promise<T>): Promise<T> {
     const { result, ms } = await waited(this.#server.pid, work)
     this.#longest = Math.max(this.#longest, ms)
@@ -115,7 +115,7 @@ export class ServerChild implements AsyncDisposable {
     return `(server: ${this.#accepted} ordinary webhooks, longest wait ${Math.round(this.#longest)} ms, ${mib(this.#memory)})`
   }
 
-  /** What it says besides, which is nothing that nobody expected. */
+  /** Unexpected lines in the server's output. */
   complaints(): string[] {
     return this.#server
       .stderr()
@@ -130,8 +130,8 @@ export class ServerChild implements AsyncDisposable {
 }
 
 /**
- * How long something has to wait for a server's event loop, in milliseconds: no longer than it takes, and no longer
- * than the loop computes meanwhile. How long either process waits for a processor is the machine's matter.
+ * How long a request has to wait for a server's event loop, in milliseconds: at most its duration, and at most the CPU
+ * time of the loop meanwhile. Time in which a process waits for a CPU does not count.
  */
 export async function waited<T>(pid: number, work: () => Promise<T>): Promise<{ result: T; ms: number }> {
   const [begun, ours, theirs] = [performance.now(), await scheduled('self'), await scheduled(pid)]
@@ -141,7 +141,7 @@ export async function waited<T>(pid: number, work: () => Promise<T>): Promise<{ 
   return { result, ms: Math.min(wall, theirsNow.computed - theirs.computed) }
 }
 
-/** For how long a process' main thread has computed, and was ready to and had no processor; in milliseconds. */
+/** CPU time of a process's main thread, and the time that it waited for a CPU, in milliseconds. */
 async function scheduled(pid: number | 'self'): Promise<{ computed: number; queued: number }> {
   const text = await readFile(`/proc/${pid}/schedstat`, 'utf8')
   const [computed = 0, queued = 0] = text.split(' ').map((ns) => Number(ns) / 1e6)

@@ -78,7 +78,7 @@ test('every knot of cycles is reported once, by its shortest cycle', () => {
   expect(cycles(graph)).toEqual(['f -> f', 'a -> b -> a'])
 })
 
-test('imports that share targets are no cycle', () => {
+test('shared targets are not a cycle', () => {
   const graph = new Map([
     ['a', ['b', 'c']],
     ['b', ['d']],
@@ -88,7 +88,7 @@ test('imports that share targets are no cycle', () => {
   expect(cycles(graph)).toEqual([])
 })
 
-test('what only looks like an import is none', async () => {
+test('text that only looks like an import is ignored', async () => {
   const files = await read({
     'src/a.ts': `// import { T } from './b.ts'\nexport const text = "import('./b.ts')"\nimport 'node:fs'`,
     'src/b.ts': 'export const T = 1',
@@ -96,7 +96,7 @@ test('what only looks like an import is none', async () => {
   expect(files.flatMap(({ imports }) => imports)).toEqual([])
 })
 
-test('an import by a computed name, and text that does not parse, are errors', async () => {
+test('computed module names and syntax errors are rejected', async () => {
   await expect(read({ 'src/a.ts': 'export const load = (name: string) => import(name)' })).rejects.toThrow(
     'src/a.ts: imports a module whose name is computed',
   )

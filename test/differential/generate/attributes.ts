@@ -39,11 +39,11 @@ const ATTRIBUTES = [
   ],
 ]
 
-/** A .gitattributes that changes what a checkout writes, or tries to. */
+/** A .gitattributes that changes, or tries to change, what a checkout writes. */
 export function attributes(draw: Draw, tree: Tree): Entry {
   const lines = draw.times(1, 3, () => {
     const attribute = draw.one(ATTRIBUTES)
-    // Not of the Dockerfile, as a rule: it can be read in UTF-8 only.
+    // Usually not for the Dockerfile, which must be UTF-8.
     const one =
       /UTF-16/.test(attribute) && draw.chance(90)
         ? draw.one(['*.txt', 'src/*', 'lib/*', 'a*'])
@@ -82,7 +82,7 @@ function pattern(draw: Draw, tree: Tree): Bytes {
   ])()
 }
 
-/** As gitattributes(5) has it: in quotes, C style, where there are blanks or the like. */
+/** As in gitattributes(5): quoted in C style if it contains blanks or special characters. */
 function quoted(name: Bytes): Bytes {
   if (/^[\w./-]+$/.test(name)) return name
   return `"${name.replace(/[\\"]/g, '\\$&').replace(/[^\x20-\x7e]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`
@@ -141,11 +141,11 @@ const IGNORES = [
     '*.*',
   ],
 ]
-/** What is no pattern at all. */
+/** Invalid patterns. */
 const BROKEN = ['[', 'a[', '[]', '[a-', '\\', 'a\\', '[z-a]']
 
 /**
- * A .dockerignore. No pattern comes twice in it: docker sends an empty file for `a/y` after `a`, `!a/y`, `a`.
+ * A .dockerignore. No pattern is repeated: docker sends an empty file for `a/y` after `a`, `!a/y`, `a`.
  */
 export function ignores(draw: Draw, tree: Tree): Entry {
   const all = draw.times(1, 5, () =>
@@ -164,7 +164,7 @@ export function ignores(draw: Draw, tree: Tree): Entry {
   }
 }
 
-/** Of names that are UTF-8: others are compared by what they are shown as, and may be taken for each other. */
+/** Uses UTF-8 names only: others are compared by their displayed form, which may not be unique. */
 function literal(draw: Draw, tree: Tree): Bytes {
   const named = draw.one(
     [...tree.keys(), ...directories(tree), 'a'].filter((name) => isUtf8(Buffer.from(name, 'latin1'))),

@@ -32,7 +32,7 @@ export class Draw {
       left -= weight
       if (left <= 0) return option
     }
-    throw new Error('the weights are no whole numbers')
+    throw new Error('the weights are not whole numbers')
   }
 
   /** Between `min` and `max` times. */

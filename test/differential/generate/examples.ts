@@ -11,7 +11,7 @@ import {
 
 const START = `FROM ${BASE}\nENV RUN=${RUN}\n`
 
-/** A commit of text files; the names are given as people write them. */
+/** A commit of text files. The names are ordinary strings. */
 function commit(files: Record<string, string | Entry>, base: BaseVersion = 1): Commit {
   const entry = (one: string | Entry): Entry =>
     typeof one === 'string' ? { kind: 'file', content: utf8(one), executable: false } : one
@@ -21,12 +21,12 @@ function commit(files: Record<string, string | Entry>, base: BaseVersion = 1): C
 
 const link = (target: string): Entry => ({ kind: 'link', target: utf8(target) })
 
-/** Outputs beside the image that are made anew where their source is newer, as make does it. */
+/** Outputs outside the image that are rebuilt if their source is newer, like make does. */
 const MAKE = `${START}COPY src /src
 RUN --mount=type=cache,id=${RUN},target=/cache cd /src && for f in *; do \
 if [ ! -e "/cache/$f" ] || [ "$f" -nt "/cache/$f" ]; then { cat "$f" /etc/base; echo "$N"; } >"/cache/$f"; fi; done && cp -r /cache /out
 `
-/** What is made of stand-ins first, and of the sources once these are newer. */
+/** Outputs that are built from placeholders first, and from the sources once these are newer. */
 const DUMMIES = `${START}RUN mkdir -p /src /o && for f in a b; do echo dummy >/src/$f && cp /src/$f /o/$f; done
 COPY src /src
 RUN for f in a b; do if [ /src/$f -nt /o/$f ]; then cp /src/$f /o/$f; fi; done
@@ -35,31 +35,31 @@ const copy = (instruction: string, files: Record<string, string | Entry>): Histo
   commits: [commit({ Dockerfile: `${START}${instruction}\n`, ...files })],
 })
 
-/** What went wrong once, each in the shape in which it was found. */
+/** Earlier failures, each in the form in which it was found. */
 export const EXAMPLES: Record<string, History> = {
-  'a program that is made again only where its source is newer': {
+  'a program that is rebuilt only if its source is newer': {
     commits: ['1', '2', '3', '1', '4'].map((version) =>
       commit({ Dockerfile: MAKE, 'src/a': version, 'src/b': 'b' }),
     ),
   },
-  'a source that goes back while another one changes': {
+  'a source that is reverted while another one changes': {
     commits: [
       ['1', '1'],
       ['2', '1'],
       ['1', '2'],
     ].map(([a = '', b = '']) => commit({ Dockerfile: MAKE, 'src/a': a, 'src/b': b })),
   },
-  'stand-ins for sources': {
+  'placeholders for sources': {
     commits: ['1', '2', '3'].map((version) =>
       commit({ Dockerfile: DUMMIES, 'src/a': version, 'src/b': 'b' }),
     ),
   },
-  'a Dockerfile that changes, and with it what is built of the same files': {
+  'a Dockerfile that changes, and the outputs from the same files with it': {
     commits: ['', 'ENV N=1\n', '# more\n'].map((more) =>
       commit({ Dockerfile: MAKE.replace('COPY', `${more}COPY`), 'src/a': '1', 'src/b': 'b' }),
     ),
   },
-  'a base image that moves, and with it what is built of the same files': {
+  'a base image that moves, and the outputs from the same files with it': {
     commits: ([1, 2, 1] as const).map((base) =>
       commit({ Dockerfile: MAKE, 'src/a': '1', 'src/b': 'b' }, base),
     ),
@@ -76,7 +76,7 @@ export const EXAMPLES: Record<string, History> = {
     b: 'b',
   }),
   'a comma in a name': copy('COPY ["a, b", "/ctx/"]\nCOPY a b /other/', { 'a, b': '1', a: '2', b: '3' }),
-  'names that are no UTF-8': {
+  'names that are not UTF-8': {
     commits: [
       {
         tree: new Map<Bytes, Entry>([
@@ -87,7 +87,7 @@ export const EXAMPLES: Record<string, History> = {
       },
     ],
   },
-  'line ends that a checkout changes': {
+  'line endings that a checkout changes': {
     commits: ['*.bat text eol=crlf', '* text=auto eol=crlf'].map((line) =>
       commit({
         Dockerfile: `${START}COPY . /ctx/\n`,
@@ -102,18 +102,18 @@ export const EXAMPLES: Record<string, History> = {
     'x.txt': 'größe\n',
     'v.c': '$Id$\n',
   }),
-  'symlinks on the way to a source': copy('COPY current/app /app\nCOPY lib* /lib/', {
+  'symlinks in the path of a source': copy('COPY current/app /app\nCOPY lib* /lib/', {
     current: link('releases/2'),
     'releases/2/app': 'two',
     'lib.so': link('/releases/2/app'),
     loop: link('loop'),
   }),
-  'what an ignore file brings back': copy('COPY . /ctx/', {
+  'exceptions in an ignore file': copy('COPY . /ctx/', {
     '.dockerignore': '# all but\n*\n!keep\n!gone/*.md\nkeep/not\n',
     'keep/a': 'a',
     'keep/not': 'b',
     'gone/c': 'c',
     'gone/d.md': 'd',
   }),
-  'a source that is not there': copy('COPY none-such /ctx/', { a: 'a' }),
+  'a missing source': copy('COPY none-such /ctx/', { a: 'a' }),
 }

@@ -201,10 +201,10 @@ const DOCKERFILE: Step = (draw, tree, theme) => {
   const entry = at === undefined ? undefined : tree.get(at)
   if (at === undefined || entry?.kind !== 'file') return
   const lines = entry.content.split('\n')
-  const change = draw.one(['comment', 'comment', 'env', 'anew'])
+  const change = draw.one(['comment', 'comment', 'env', 'replace'])
   if (change === 'comment') lines.splice(2, 0, `# ${draw.whole(1, 9)}`)
   else if (change === 'env') lines.splice(2, 0, `ENV N=${draw.whole(1, 9)}`)
-  const text = change === 'anew' ? dockerfile(draw, tree, theme) : lines.join('\n')
+  const text = change === 'replace' ? dockerfile(draw, tree, theme) : lines.join('\n')
   tree.set(at, { ...entry, content: text })
 }
 const ATTRIBUTES: Step = (draw, tree, theme) => {
@@ -242,7 +242,7 @@ function isDockerfile(at: Bytes): boolean {
   return /^(dockerfile|build\/app\.df)$/i.test(at)
 }
 
-/** The path of an entry that is no Dockerfile; `none` when there is no other. */
+/** The path of an entry that is not a Dockerfile; `none` if there is no other. */
 function someFile(draw: Draw, tree: Tree): Bytes {
   const others = [...tree.keys()].filter((at) => !isDockerfile(at))
   return others.length > 0 ? draw.one(others) : 'none'

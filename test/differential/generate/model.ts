@@ -37,7 +37,7 @@ export function toBuffer(bytes: Bytes): Buffer {
   return Buffer.from(bytes, 'latin1')
 }
 
-/** Bytes as a person reads them: as UTF-8, what is none escaped. */
+/** Bytes for people: as UTF-8, with everything else escaped. */
 export function shown(bytes: Bytes): string {
   const buffer = toBuffer(bytes)
   const text = buffer.toString('utf8')

@@ -2,15 +2,15 @@ import { PROBES } from '../image/compare.ts'
 import type { Draw } from './draw.ts'
 import { type Bytes, RUN, type Tree } from './model.ts'
 
-/** The folder whose files the incremental steps build from. Its names are plain, and lie in no folder. */
+/** The folder of sources for incremental steps. It is flat, and its names are plain. */
 export const SOURCES = 'src'
 
-/** Outputs that are older than their source, or not there, are made anew, as make does it: of the source, the base image and the environment. */
+/** Rebuilds outputs that are missing or older than their source, like make: from the source, the base image and the environment. */
 const update = (from: string, to: string) =>
   `cd ${from} && for f in $(find . -type f); do mkdir -p "${to}/$(dirname "$f")"; ` +
   `if [ ! -e "${to}/$f" ] || [ "$f" -nt "${to}/$f" ]; then { cat "$f" /etc/base; echo "$N"; } >"${to}/$f"; fi; done`
 
-/** Steps that come out otherwise when files are older or newer. What they make is in /out, /o and /probe. */
+/** Steps whose results depend on the times of files. Their outputs are in /out, /o and /probe. */
 export function timedInstructions(draw: Draw, tree: Tree, isNew: boolean): Bytes[] {
   const sources = sourcesOf(tree)
   const names = namesOf(tree)
@@ -23,7 +23,7 @@ export function timedInstructions(draw: Draw, tree: Tree, isNew: boolean): Bytes
   ])()
 }
 
-/** Dependencies first, on sources that stand for the real ones, as with cargo. */
+/** Dependencies first, built with placeholder sources, as with cargo. */
 function dummies(draw: Draw, names: readonly Bytes[], isNew: boolean): Bytes[] {
   return [...makeDummies(draw, names), ...replaceDummies(draw, isNew)]
 }
@@ -52,7 +52,7 @@ function replaceDummies(draw: Draw, isNew: boolean): Bytes[] {
   return [`COPY ${link}${copy}`, `RUN ${update(`/${SOURCES}`, '/o')}`]
 }
 
-/** Stand-ins, and what is made of them, in a stage of their own: what belongs there, and what behind it. */
+/** Placeholder sources and their outputs in a separate stage: the steps of that stage, and those after it. */
 export function dummiesOfAnotherStage(
   draw: Draw,
   tree: Tree,
@@ -75,14 +75,14 @@ function namesOf(tree: Tree): Bytes[] {
   return sourcesOf(tree).map((path) => path.slice(SOURCES.length + 1))
 }
 
-/** What is copied before a step that it must run again for. */
+/** Files that are copied before a step, which must run again if they change. */
 function lockFile(draw: Draw): Bytes[] {
   return draw.chance(50)
     ? [draw.one(['COPY lock /lock', 'COPY loc[k] /lock', `COPY lock ${SOURCES}/a* /first/`])]
     : []
 }
 
-/** Outputs that stay from build to build beside the image. */
+/** Outputs that persist between builds outside the image. */
 function cacheMount(draw: Draw): Bytes[] {
   const id = `${draw.one(['one', 'two'])}-${RUN}`
   const mount = `--mount=type=cache,id=${id},target=/cache`
@@ -92,7 +92,7 @@ function cacheMount(draw: Draw): Bytes[] {
   ]
 }
 
-/** The same on files that are only mounted. */
+/** The same with files that are only mounted. */
 function boundCacheMount(draw: Draw): Bytes[] {
   const source = draw.one([SOURCES, SOURCES, '.'])
   return [
@@ -101,7 +101,7 @@ function boundCacheMount(draw: Draw): Bytes[] {
   ]
 }
 
-/** Notes for each file whether it is newer than what an earlier step has made. */
+/** Records for each file whether it is newer than a file that an earlier step created. */
 function probes(draw: Draw, sources: readonly Bytes[]): Bytes[] {
   const probe = (path: Bytes) => {
     const name = Buffer.from(path, 'latin1').toString('hex')

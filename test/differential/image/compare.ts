@@ -3,23 +3,23 @@ import type { ReferenceOutcome, UNABLE } from '../reference.ts'
 import type { SubjectOutcome } from '../subject.ts'
 import type { Image, ImageEntry } from './image.ts'
 
-/** Folder of an image whose files say what was newer than what: see `comparableProbes`. */
+/** Folder of an image whose files record which of two files was newer: see `comparableProbes`. */
 export const PROBES = 'probe/'
 /** Folders of an image that depend on times in any way. */
 const TIMED = /^(probe|out|o)(\/|$)/
 
-/** Where generated repositories have their Dockerfile, or the link to it and where that leads. */
+/** Where generated repositories have their Dockerfile, or a link to it and its target. */
 const DOCKERFILES = /^(dockerfile|build\/app\.df)$/i
 
-/** What of a commit's image can be compared. */
+/** Which parts of a commit's image can be compared. */
 export interface Rules {
-  /** Paths of context files whose probes must have come out the same. */
+  /** Paths of context files whose probes must be the same. */
   probes: ReadonlySet<Bytes>
-  /** Whether what steps made because something was newer is compared. */
+  /** Whether to compare files that steps created because something was newer. */
   timed: boolean
 }
 
-/** How the two outcomes differ, for people; null when they do not. */
+/** How the two results differ, for people; null if they do not. */
 export function difference(
   ours: SubjectOutcome,
   theirs: Exclude<ReferenceOutcome, typeof UNABLE>,
@@ -28,7 +28,7 @@ export function difference(
   const { failure, image } = ours
   if (failure && failure.kind !== 'build_failed') {
     const reference = 'error' in theirs ? `failed too:\n${theirs.error}` : 'built it'
-    return `Conveyor ended with ${failure.kind} after ${(ours.ms / 1000).toFixed(1)} s:\n${failure.error}\nthe reference ${reference}`
+    return `Conveyor failed with ${failure.kind} after ${(ours.ms / 1000).toFixed(1)} s:\n${failure.error}\nthe reference ${reference}`
   }
   if ('error' in theirs) return failure ? null : `Conveyor built it, the reference failed:\n${theirs.error}`
   if (!image) return `Conveyor failed, the reference built it:\n${failure?.error}`
@@ -42,7 +42,7 @@ function fileDifferences(ours: Image, theirs: Image, rules: Rules): string[] {
     if (!isCompared(path, rules)) continue
     const [one, other] = [ours.files.get(path), theirs.files.get(path)]
     if (!one) lines.push(`${shown(path)} is missing; the reference has ${described(other)}`)
-    else if (!other) lines.push(`${shown(path)} is too much: ${described(one)}`)
+    else if (!other) lines.push(`${shown(path)} is not in the reference: ${described(one)}`)
     else if (described(one) !== described(other) || !one.content.equals(other.content)) {
       lines.push(`${shown(path)} is ${described(one)}; in the reference ${described(other)}`)
     }
@@ -91,18 +91,18 @@ function withoutNothing(value: unknown): unknown {
 }
 
 /**
- * The one allowed difference to a checkout: a file that is the same as when this BuildKit last got the files of
- * the repository keeps the time that it had then, where a fresh checkout gives it a new one. So whether a file
- * is newer than something is compared only where it must come out the same: for files that differ, in content,
- * mode or kind, from every commit since the last that Conveyor built to its end (of which BuildKit may have got
- * files), and for all files in the first build, where the Dockerfile or the base image is another one, and where all
- * caches are empty. What steps then MAKE of the files is always compared.
+ * The only allowed difference from a checkout: a file that is unchanged since this BuildKit last received the files of
+ * the repository keeps its time, while a fresh checkout gives it a new one. So whether a file is newer than something
+ * is compared only if the result must be the same: for files that differ, in content, mode or kind, from every commit
+ * since the last completed Conveyor build (BuildKit may have received files of those), and for all files in the first
+ * build, after a change of the Dockerfile or the base image, and with empty caches. The OUTPUT of steps is always
+ * compared.
  * @param since the commits from that last one to the one before this, oldest first; empty for the first build
  */
 export function comparableProbes({ tree, base, pruned }: Commit, since: readonly Commit[]): Set<Bytes> {
   const all = [...tree.keys()]
   const dockerfile = (one: Tree) => JSON.stringify([...one].filter(([path]) => DOCKERFILES.test(path)).sort())
-  const anew = pruned || since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
+  const isNew = pruned || since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
   const differs = (path: Bytes) => since.every((one) => !same(one.tree.get(path), tree.get(path)))
-  return new Set(anew ? all : all.filter(differs))
+  return new Set(isNew ? all : all.filter(differs))
 }

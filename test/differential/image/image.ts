@@ -4,7 +4,7 @@ import { MANIFEST_TYPES } from '../../support/images/pushed-image.ts'
 import type { Bytes } from '../generate/model.ts'
 import { readTar, type TarItem } from './tar-reader.ts'
 
-/** What is at one path of an image. */
+/** A file or folder of an image. */
 export interface ImageEntry {
   type: TarItem['type']
   mode: number
@@ -21,7 +21,7 @@ export interface Image {
   config: Record<string, unknown>
 }
 
-/** What of a config says how an image behaves. */
+/** The parts of a config that determine how an image behaves. */
 const CONFIG = [
   'Env',
   'Cmd',
@@ -35,15 +35,15 @@ const CONFIG = [
   'OnBuild',
 ]
 
-/** Layers that most images begin with are read once. */
+/** Cache of the layers that most images start with. */
 const known = new Map<string, TarItem[]>()
 const MAX_KNOWN = 4
 
-/** Lays layers on each other, by the rules of the OCI image spec (layer.md). */
+/** Applies layers by the rules of the OCI image spec (layer.md). */
 export function imageOf(layers: readonly TarItem[][], config: object): Image {
   const files = new Map<Bytes, ImageEntry>()
   for (const layer of layers) {
-    // What a layer removes is of the layers below, wherever in it that stands.
+    // A whiteout applies to the layers below, wherever it is in its layer.
     for (const { path } of layer) removeAsSaid(files, path)
     for (const item of layer) add(files, item)
   }
@@ -66,7 +66,7 @@ function add(files: Map<Bytes, ImageEntry>, item: TarItem): void {
   if (there && (there.type === 'directory') !== (type === 'directory')) removeAll(files, path)
   if (type === 'hardlink') {
     const target = files.get(link.replace(/^(\.?\/)+/, ''))
-    if (!target) throw new Error(`a layer links ${path} to ${link}, which is nowhere`)
+    if (!target) throw new Error(`a layer links ${path} to ${link}, which does not exist`)
     files.set(path, target)
   } else files.set(path, { type, mode, uid, gid, link, content })
 }
@@ -80,7 +80,7 @@ function removeBelow(files: Map<Bytes, ImageEntry>, prefix: Bytes): void {
   for (const path of files.keys()) if (path.startsWith(prefix)) files.delete(path)
 }
 
-/** Reads an image of a registry without login. @param reference `host/repository:tag` or `@sha256:...` */
+/** Reads an image from a registry without login. @param reference `host/repository:tag` or `@sha256:...` */
 export async function registryImage(reference: string): Promise<Image> {
   const [, host = '', repository = '', tag = ''] =
     /^([^/]+)\/(.+?)[@:]((?:sha256:)?[^:/]+)$/.exec(reference) ?? []
@@ -114,7 +114,7 @@ function unpacked(bytes: Buffer, mediaType: string): Buffer {
   return mediaType.endsWith('zstd') ? zstdDecompressSync(bytes) : bytes
 }
 
-/** Reads what `docker save` writes: a tar of the config, the layers as tars, and a list of them. */
+/** Reads the output of `docker save`: a tar of the config, the layers as tars, and a list of them. */
 export function savedImage(bytes: Buffer): Image {
   const files = new Map([...readTar(bytes)].map((item) => [item.path, item]))
   const read = (path: string): Buffer => {

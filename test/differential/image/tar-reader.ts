@@ -2,7 +2,7 @@ import type { Bytes } from '../generate/model.ts'
 
 /** One entry of a layer. */
 export interface TarItem {
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   path: Bytes
   type: 'file' | 'directory' | 'symlink' | 'hardlink' | 'other'
   mode: number
@@ -56,7 +56,7 @@ function item(header: Buffer, type: TarItem['type'], content: Buffer, pax: Recor
   }
 }
 
-/** `<length> <key>=<value>\n`, any number of them; the length counts all of the record. */
+/** Records `<length> <key>=<value>\n`; the length is that of the whole record. */
 function paxRecords(bytes: Buffer): Record<string, Bytes> {
   const found: Record<string, Bytes> = {}
   for (let at = 0; at < bytes.length; ) {
@@ -69,7 +69,7 @@ function paxRecords(bytes: Buffer): Record<string, Bytes> {
   return found
 }
 
-/** Octal digits, or binary where the first bit says so. */
+/** Octal digits, or binary if the first bit is set. */
 function number(bytes: Buffer, at: number, length: number): number {
   if (((bytes[at] ?? 0) & 0x80) !== 0) return Number(bytes.readBigUInt64BE(at + length - 8))
   return Number.parseInt(text(bytes, at, length).trim() || '0', 8)

@@ -68,7 +68,7 @@ const OUTPUT = [
 /** In characters; BuildKit passes on what a step prints in pieces of 32 KiB at most. */
 const LONGEST_OUTPUT = 1 << 20
 
-/** Messages of a build's steps, as a BuildKit tells them, or hardly so. */
+/** Messages about the steps of a build, more or less as BuildKit sends them. */
 export function drawStatus(chance: Chance): StatusResponse {
   const digests = Array.from(
     { length: chance.percent(0.3) ? 3000 : chance.whole(1, 6) },

@@ -15,7 +15,7 @@ import type { Chance } from '../generate/chance.ts'
 import { mutatedBytes, pieces } from '../generate/mutate.ts'
 import { excerpt, type Kind, type Subject, type Trial } from '../kind.ts'
 
-/** What a BuildKit tells of a build, and what it asks for over a session; cut anywhere, or with other bytes. */
+/** BuildKit's progress messages and session requests, truncated or with changed bytes. */
 export const buildkitKind: Kind = {
   share: 7,
   least: 200,
@@ -48,8 +48,8 @@ const CONTEXT = memoryContext({
   big: 'x'.repeat(100_000),
 })
 
-/** Whatever is decoded is shown, and what is kept of it can be kept. */
-/** As a build's session renders it: in turns. */
+/** Everything that is decoded can be rendered, and everything that is stored can be stored. */
+/** Rendered in turns, as a session does it. */
 export async function rendered(progress: Progress, status: Parameters<Progress['render']>[0]): Promise<void> {
   const pace = new Pace()
   for (const piece of progress.render(status)) {
@@ -82,7 +82,7 @@ function progressTrial(chance: Chance): Trial {
   }
 }
 
-/** Null for what is no message: whoever gets it from a stream refuses it. */
+/** Null if the bytes are not a message, which a stream rejects. */
 function decoded(bytes: Buffer): StatusResponse | null {
   try {
     return StatusResponse.decode(bytes)
@@ -91,7 +91,7 @@ function decoded(bytes: Buffer): StatusResponse | null {
   }
 }
 
-/** How a server answers a call: with pieces of a stream, and then a status, or an end that comes too early. */
+/** How a server answers a call: with pieces of a stream, and then a status, or a premature end. */
 interface Plan {
   pieces: Buffer[]
   headers: Record<string, string | number>
@@ -133,7 +133,7 @@ function answer(stream: ServerHttp2Stream, { pieces: all, headers, trailers, end
 
 type Sockets = Awaited<ReturnType<typeof startPairing>>
 
-/** Makes connections of which both ends are here. */
+/** Creates connections with both ends in this process. */
 async function startPairing() {
   const server = createTcpServer()
   server.listen(0, '127.0.0.1')
@@ -199,7 +199,7 @@ const METHODS = [
   '/x/y',
 ]
 
-/** A session, and a BuildKit that asks anything over it; it goes on to answer others. */
+/** A session, and a BuildKit that sends arbitrary requests over it; the session keeps serving others. */
 function sessionTrial(chance: Chance, sockets: Sockets): Trial {
   const method = chance.percent(75) ? (METHODS[0] ?? '') : chance.one(METHODS)
   const packets = chance.times(0, 5, () => ({
@@ -239,7 +239,7 @@ function sessionTrial(chance: Chance, sockets: Sockets): Trial {
       if (end === 'end') call.end()
       else if (end === 'close') setImmediate(() => call.close(8))
       else setImmediate(() => theirs.destroy())
-      // Of half a message the other half is waited for, until the BuildKit that has sent it goes away.
+      // After half a message, the session waits for the other half until that BuildKit disconnects.
       const away = setTimeout(() => theirs.destroy(), 300)
       try {
         for await (const message of connection.messages(call, method)) void message.length
@@ -249,7 +249,7 @@ function sessionTrial(chance: Chance, sockets: Sockets): Trial {
         clearTimeout(away)
       }
       if (session.broken.aborted && !(session.broken.reason instanceof Error))
-        throw new Error('it broke for no reason')
+        throw new Error('the session failed without a reason')
     },
   }
 }

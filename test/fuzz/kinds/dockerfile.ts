@@ -6,7 +6,7 @@ import type { Chance } from '../generate/chance.ts'
 import { mutated, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, plain } from '../kind.ts'
 
-/** As much as a Dockerfile may have: see MAX_DOCKERFILE of git-context.ts. */
+/** The maximum size of a Dockerfile: see MAX_DOCKERFILE. */
 const LONGEST = 1 << 20
 
 const SUBSTITUTIONS = [
@@ -175,7 +175,7 @@ function pairs(chance: Chance, names: readonly string[], values: readonly string
   )
 }
 
-/** A Dockerfile as people have them, changed; words of Dockerfiles in any order; or a long one of a few lines. */
+/** A realistic Dockerfile with changes, words of Dockerfiles in any order, or one with a few very long lines. */
 export function drawDockerfile(chance: Chance): string {
   if (chance.percent(0.7)) return long(chance)
   if (chance.percent(15)) return textOf(chance, WORDS, chance.size(2000))

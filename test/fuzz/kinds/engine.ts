@@ -24,7 +24,7 @@ const NEVER = new AbortController().signal
 const IO = { signal: NEVER, log: { async write() {}, async flush() {}, async close() {}, async end() {} } }
 const NOBODY = { forHost: async () => null }
 
-/** What an engine streams as it builds, pulls and pushes, its logs of containers, and its words for failures. */
+/** The Docker engine's streams of builds, pulls and pushes, container logs, and error messages. */
 export const engineKind: Kind = {
   share: 14,
   least: 1500,
@@ -54,7 +54,7 @@ export const engineKind: Kind = {
 
 type FuzzedEngine = Awaited<ReturnType<typeof startEngine>>
 
-/** An engine that answers every question with the same pieces. */
+/** An engine that answers every request with the same pieces. */
 async function startEngine() {
   const state = { pieces: [] as Buffer[], isCutOff: false }
   const server = createServer((request, response) => {
@@ -124,7 +124,7 @@ function streamTrial(chance: Chance, engine: FuzzedEngine): Trial {
   }
 }
 
-/** What is not to be read is no result of the build. */
+/** An unreadable stream is not a result of the build. */
 async function explained(thrown: unknown, isCutOff: boolean): Promise<void> {
   const error = await buildError({ thrown, ours: undefined, failed: undefined })
   if (thrown instanceof SyntaxError || thrown instanceof TypeError || thrown instanceof RangeError)

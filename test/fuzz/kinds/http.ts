@@ -6,14 +6,14 @@ import { excerpt, type Kind, type Subject, type Trial } from '../kind.ts'
 import { ServerChild } from '../server-child.ts'
 import { drawOrder } from './order.ts'
 
-/** Webhooks, correctly signed, and orders to a server that runs: no answer is a failure of ours. */
+/** Correctly signed webhooks, and build requests, to a running server. A missing response is a failure. */
 export const httpKind: Kind = {
   share: 3,
   least: 200,
   parsers: [],
   async open(): Promise<Subject> {
     const server = await ServerChild.start()
-    // Of the one, pushes are accepted and built; of the other, they are read to their end.
+    // One accepts and builds pushes; the other only reads them.
     const bodies = [
       await WebhookBodies.of('acme/app'),
       ...(await Promise.all([1, 2, 3].map(() => WebhookBodies.of('fuzz/app')))),
@@ -31,10 +31,10 @@ export const httpKind: Kind = {
   },
 }
 
-/** Others do not wait while it is read, and it is refused, ignored or accepted. */
+/** It does not block other requests, and is rejected, ignored or accepted. */
 function webhookTrial(chance: Chance, server: ServerChild, bodies: WebhookBodies): Trial {
   const input = bodies.draw(chance)
-  // So that a second run of the same is no redelivery.
+  // A new id, so that running the same input twice is not a redelivery.
   if (input.delivery.startsWith('fuzz-')) input.delivery = `fuzz-${randomBytes(8).toString('hex')}`
   const cutAt = chance.percent(5) ? chance.whole(0, input.body.length) : undefined
   const withOthers = input.body.length > 100_000 || chance.percent(2)
@@ -56,10 +56,10 @@ function webhookTrial(chance: Chance, server: ServerChild, bodies: WebhookBodies
       })
       const health = () => server.timed(() => server.ask('GET', '/healthz', null, {}))
       while (withOthers && !isAnswered)
-        if ((await health()).status !== 200) throw new Error('/healthz is not well')
+        if ((await health()).status !== 200) throw new Error('/healthz reports a problem')
       const { status, body } = await done
       if (![200, 202, 400, 413].includes(status))
-        throw new Error(`the answer is ${status}: ${body.slice(0, 300)}`)
+        throw new Error(`the server answered ${status}: ${body.slice(0, 300)}`)
     },
   }
 }
@@ -86,7 +86,7 @@ function orderTrial(chance: Chance, server: ServerChild): Trial {
       // `/builds/..` is the index.
       const isIndex = status === 200 && new URL(path, 'http://x').pathname === '/'
       if (![400, 403, 404, 413, 431].includes(status) && !isIndex)
-        throw new Error(`the answer is ${status}: ${text.slice(0, 300)}`)
+        throw new Error(`the server answered ${status}: ${text.slice(0, 300)}`)
     },
   }
 }

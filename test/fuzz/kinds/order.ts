@@ -39,7 +39,7 @@ const HOSTS = [
   '',
 ]
 
-/** Orders of builds, with repositories, refs and ids of commits; and what images are called after them. */
+/** Build requests with repositories, refs and commit ids, and the image names for them. */
 export const orderKind: Kind = {
   share: 20,
   least: 200,
@@ -62,13 +62,13 @@ export const orderKind: Kind = {
   }),
 }
 
-/** Every name that a ref may have makes a tag that a registry takes. */
+/** Every valid name of a ref gives a tag that a registry accepts. */
 function checkTags(ref: string): void {
   for (const parsed of [parseRef(ref), { kind: 'tag' as const, name: validRefName(ref) }]) {
     if (!parsed) continue
     const tags = ([0, 1, 2] as const).map((spare) => tagForRef(parsed, spare))
     const wrong = tags.find((tag) => !/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(tag))
-    if (wrong !== undefined || new Set(tags).size < 2) throw new Error(`${ref} makes the tags ${tags}`)
+    if (wrong !== undefined || new Set(tags).size < 2) throw new Error(`${ref} gives the tags ${tags}`)
   }
 }
 

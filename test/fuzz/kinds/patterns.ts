@@ -9,9 +9,9 @@ import type { Chance } from '../generate/chance.ts'
 import { mutated, ODD, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, mayRefuse, plain } from '../kind.ts'
 
-/** As much as an ignore file may have: see MAX_IGNORE_FILE of git-context.ts. */
+/** The maximum size of an ignore file: see MAX_IGNORE_FILE. */
 const LONGEST = 1 << 20
-/** What gRPC takes of headers: see session.ts. Each counts for 32 bytes more than it is long. */
+/** gRPC's limit of headers: see session.ts. Each counts as its length plus 32 bytes. */
 const HEADER_BYTES = 1 << 20
 
 const NAMES = [
@@ -73,7 +73,7 @@ const PIECES = [
   ],
 ]
 
-/** Ignore files, and what COPY names, against trees. */
+/** Ignore files, and sources of COPY, against trees. */
 export const patternsKind: Kind = {
   share: 12,
   least: 200,
@@ -106,7 +106,7 @@ export const patternsKind: Kind = {
           const listed = await listEntries(files, dockerignore, pace)
           const kept = new Set(listed.files)
           const wrong = files.slice(0, 10).find((file) => dockerignore.excludes(file.path) === kept.has(file))
-          if (wrong) throw new Error(`the walk and the path alone differ in ${wrong.path}`)
+          if (wrong) throw new Error(`the walk and the single path disagree about ${wrong.path}`)
           const links = new Map(files.map((file) => [file, Buffer.from(file.oid)]))
           const entries = await listed.entries(new Map(), links)
           const all = await (await listEntries(files, undefined, pace)).entries(new Map(), links)
@@ -116,7 +116,7 @@ export const patternsKind: Kind = {
   }),
 }
 
-/** Files of a tree in the order of a walk; of a symlink, the id is where it leads. */
+/** Files of a tree in the order of a walk; the id of a symlink is its target. */
 function drawFiles(chance: Chance): TreeFile[] {
   const folders = ['', ...chance.times(0, 4, () => `${drawPath(chance)}/`)]
   const names = chance.percent(2)
@@ -127,7 +127,7 @@ function drawFiles(chance: Chance): TreeFile[] {
     for (let at = chance.whole(0, 2000); at > 0; at -= 1) paths.push(`${chance.one(folders)}f${at}`)
   const found = new Map<string, TreeFile>()
   for (const path of paths.map(within).filter((one) => one !== '')) {
-    // A file is no folder.
+    // A file cannot be a folder, too.
     if (
       [...found.keys()].some(
         (other) => paths.length < 100 && (other.startsWith(`${path}/`) || path.startsWith(`${other}/`)),
@@ -168,7 +168,7 @@ function drawIgnoreFile(chance: Chance): string {
   return chance.times(0, most, () => `${chance.percent(25) ? '!' : ''}${drawPattern(chance)}\n`).join('')
 }
 
-/** Very many patterns that differ, or one very long one. */
+/** Very many different patterns, or a very long one. */
 function filled(chance: Chance, bytes: number, line: (text: string) => string): string {
   const [before, after] = [chance.one(PIECES), chance.one(PIECES)]
   const one = chance.one([
@@ -191,7 +191,7 @@ function filled(chance: Chance, bytes: number, line: (text: string) => string): 
   return lines.join('').slice(0, bytes)
 }
 
-/** The headers in which BuildKit says what it wants of a context. */
+/** The headers in which BuildKit requests parts of a context. */
 function drawWanted(chance: Chance): Metadata {
   const metadata = new Metadata()
   for (const key of ['followpaths', 'include-patterns']) {

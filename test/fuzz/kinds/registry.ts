@@ -50,7 +50,7 @@ const STATUSES = [
   200, 200, 200, 201, 202, 204, 206, 301, 302, 303, 307, 308, 400, 401, 401, 401, 403, 404, 405, 409, 412,
   413, 415, 429, 500, 501, 502, 503, 507, 599, 100, 999, 0,
 ]
-/** Not between one second and the longest that is waited for. */
+/** None between one second and the longest wait that is honored. */
 const WAITS = [
   '0',
   '99999',
@@ -80,7 +80,7 @@ const WORDS = [
   ...ODD.filter((one) => /^[ -~]*$/.test(one)),
 ]
 
-/** Answers of registries and token servers, cut anywhere. */
+/** Responses of registries and token servers, truncated anywhere. */
 export const registryKind: Kind = {
   share: 2.5,
   least: 1500,
@@ -91,7 +91,7 @@ export const registryKind: Kind = {
     let number = 0
     return {
       draw(chance) {
-        // As many as are asked for at most: a challenge, a token, redirects, another try.
+        // The maximum number of requests: a challenge, a token, redirects, a retry.
         const answers = Array.from({ length: 8 }, () => drawAnswer(chance, host))
         const [what, digest, login] = [chance.whole(0, 3), chance.percent(30), chance.one(LOGINS)]
         const backoffMs = chance.one([[], [], [], [1], [1, 1]])
@@ -133,17 +133,17 @@ export const registryKind: Kind = {
 
 const LOGINS = [null, { username: 'ci', password: 'secret' }, { username: '<token>', password: 'refresh' }]
 
-/** Sends the next answer to whatever comes, and then ends the connection or lets it be used again. */
+/** Sends the next response to any request, and then closes the connection or keeps it open. */
 async function startAnswering() {
   const sockets = new Set<Socket>()
   const state = { host: '', answers: [] as Buffer[][] }
   const server = createServer((socket) => {
     sockets.add(socket)
     socket.setNoDelay(true)
-    // A client that has had enough may go away at any time.
+    // A client may disconnect at any time.
     socket.on('error', () => {}).on('close', () => sockets.delete(socket))
     socket.on('data', (bytes) => {
-      // The begin of TLS, which is not spoken here.
+      // A TLS handshake, which is not supported here.
       if (bytes[0] === 0x16) return void socket.end('no TLS')
       if (!bytes.includes('\r\n\r\n')) return
       for (const piece of state.answers.shift() ?? []) socket.write(piece)

@@ -88,7 +88,7 @@ const LINKS = [
 const LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n'
 const PATTERNS = ['*\n', '!src\n', 'a\n', '**/*.ts\n', '!**/a\n', '# x\n', '[\n', '!\n', 'b/\n']
 
-/** Trees of git as no program of git's makes them, opened as build contexts. */
+/** Git trees that git itself would never write, opened as build contexts. */
 export const treeKind: Kind = {
   share: 0.8,
   least: 200,
@@ -153,7 +153,7 @@ export const treeKind: Kind = {
   },
 }
 
-/** A tree, with all that is in it. @param shown told its entries */
+/** A tree with everything in it. @param shown receives a description of each entry */
 export async function drawTree(
   chance: Chance,
   objects: ForgedObjects,
@@ -170,7 +170,7 @@ export async function drawTree(
     : names) {
     lines.push(await drawLine(chance, objects, shown, { name, depth }))
   }
-  // As git sorts them: a folder as if it had a slash.
+  // In git's order, which sorts a folder as if its name ended in a slash.
   const key = ({ mode, name }: Line) => Buffer.concat([name, Buffer.from(/^0?4/.test(mode) ? '/' : '')])
   if (chance.percent(90)) lines.sort((a, b) => Buffer.compare(key(a), key(b)))
   return objects.tree(lines)

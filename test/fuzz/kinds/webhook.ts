@@ -5,7 +5,7 @@ import { WebhookSignature } from '../../../src/lib/forge/github/webhook-signatur
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse } from '../kind.ts'
 
-/** Bodies of webhooks, as they are read. */
+/** Bodies of webhooks. */
 export const webhookKind: Kind = {
   share: 8,
   least: 200,
@@ -26,7 +26,7 @@ export const webhookKind: Kind = {
           async run() {
             const hash = new WebhookSignature(chance.one(['', 'secret']))
             hash.update(body)
-            if (hash.matches(signature)) throw new Error('a made-up signature is taken')
+            if (hash.matches(signature)) throw new Error('accepted a forged signature')
             await mayRefuse(async () => parseWebhook(event, delivery, await webhookBody(contentType, body)))
             if (body.length < 1 << 16) await comparePicked(body.toString())
           },
@@ -39,7 +39,7 @@ export const webhookKind: Kind = {
 
 const WANTED = { ref: true, deleted: true, repository: { full_name: true, fork: true } } as const
 
-/** What is picked is what JSON.parse has, and nothing is picked of what is no JSON. */
+/** Picked values equal those of JSON.parse, and nothing is picked from invalid JSON. */
 async function comparePicked(text: string): Promise<void> {
   const parsed = await tried(() => JSON.parse(text) as unknown)
   const picked = await tried(() => pickedJson(text, WANTED))
