@@ -12,17 +12,17 @@ describe('the checks of cloudformation.json refuse', () => {
     [
       'a misspelt property',
       (_, of) => Object.assign(of('BuildQueue'), { VisibilityTimeOut: 1 }),
-      /BuildQueue.Properties: there is no property VisibilityTimeOut/,
+      /BuildQueue.Properties: no such property: VisibilityTimeOut/,
     ],
     [
       'a misspelt property further down',
       (_, of) => Object.assign(of('BuildQueue'), { Tags: [{ Key: 'a', Valeu: 'b' }] }),
-      /Tags.0: there is no property Valeu/,
+      /Tags.0: no such property: Valeu/,
     ],
     [
       'a misspelt type',
       ({ Resources }) => Object.assign(Resources.BuildQueue as object, { Type: 'AWS::SQS::Que' }),
-      /there is no type AWS::SQS::Que/,
+      /no such type: AWS::SQS::Que/,
     ],
     [
       'a text for a number',
@@ -77,27 +77,27 @@ describe('the checks of cloudformation.json refuse', () => {
     [
       'a Ref to nothing',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { Ref: 'Nothing' } }),
-      /no parameter or resource Nothing/,
+      /no such parameter or resource: Nothing/,
     ],
     [
       'a variable of nothing',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { 'Fn::Sub': '/${Nothing}/' } }),
-      /no parameter or resource Nothing/,
+      /no such parameter or resource: Nothing/,
     ],
     [
       'a pseudo parameter that is none',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { Ref: 'AWS::Account' } }),
-      /no parameter or resource AWS::Account/,
+      /no such parameter or resource: AWS::Account/,
     ],
     [
       'a function that is none',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { 'Fn::Concat': ['a'] } }),
-      /there is no function Fn::Concat/,
+      /no such function: Fn::Concat/,
     ],
     [
       'a condition that is none',
       (_, of) => Object.assign(of('ServerProfile'), { Path: { 'Fn::If': ['Always', '/a/', '/b/'] } }),
-      /there is no condition Always/,
+      /no such condition: Always/,
     ],
     [
       'a mapping without a value',
@@ -110,7 +110,7 @@ describe('the checks of cloudformation.json refuse', () => {
     [
       'DependsOn nothing',
       ({ Resources }) => Object.assign(Resources.WorkerGroup as object, { DependsOn: 'Nothing' }),
-      /DependsOn: there is no resource Nothing/,
+      /DependsOn: no such resource: Nothing/,
     ],
     [
       'resources that wait for each other',

@@ -3,9 +3,9 @@ import { type Running, spawnConveyor } from './processes.ts'
 import { tempDir } from './temp.ts'
 import type { World } from './world.ts'
 
-/** One `conveyor worker` that is started again whenever it ends, as an init system does; on the same data. */
+/** A `conveyor worker` that is restarted on the same data whenever it exits, as by an init system. */
 interface FleetWorker {
-  /** Ends the process that runs at the moment at once. */
+  /** Kills the current process. */
   kill(): Promise<void>
   /** How often it was started. */
   starts(): number
@@ -13,11 +13,11 @@ interface FleetWorker {
 
 export interface Fleet extends AsyncDisposable {
   workers: FleetWorker[]
-  /** What all of them have printed. */
+  /** The output of all its processes. */
   output(): string
 }
 
-/** Starts workers on one world, each as on a machine of its own: only the engine is shared. */
+/** Starts workers on one world, each as on a separate machine: only the engine is shared. */
 export async function startFleet(
   world: World,
   count: number,

@@ -4,19 +4,19 @@ import { createServer, type IncomingMessage, request, type ServerResponse } from
 import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 
-/** One who waits at a gate. */
+/** A step that waits at a gate. */
 interface Visit {
-  /** Resolves once it has gone: let through, or because it does not exist any more. */
+  /** Resolves when it stops waiting: it was let through, or its process is gone. */
   gone: Promise<void>
 }
 
-/** A place where RUN steps wait until a test lets them go on, so that no test has to guess how long. */
+/** A place where RUN steps wait until a test lets them continue, so that no test has to rely on timing. */
 export interface Gate extends AsyncDisposable {
-  /** A shell command that waits here, and fails if the gate closes for good. Never the same twice: no cache. */
+  /** A shell command that waits here, and fails if the gate is disposed. Unique each time, so never cached. */
   command(): string
   /** The next one that arrives; each is answered once. */
   arrival(): Promise<Visit>
-  /** Lets through everybody who waits, and who comes from now on. */
+  /** Lets through all that wait now or arrive later. */
   open(): void
 }
 
@@ -42,17 +42,17 @@ interface Held extends Visit {
   url: string
 }
 
-/** Stands before a registry and passes everything on, except what it holds or fails. */
+/** A proxy in front of a registry that can hold or fail requests. */
 export interface RegistryFront extends AsyncDisposable {
   /** `127.0.0.1:PORT`, for `--registry`. */
   readonly host: string
-  /** Every request until now, as `PUT /v2/acme/web/manifests/main`. */
+  /** Every request so far, as `PUT /v2/acme/web/manifests/main`. */
   readonly requests: string[]
-  /** Every tag that was moved until now, in order. */
+  /** Every tag that was moved so far, in order. */
   readonly tagged: { repository: string; tag: string; digest: string }[]
-  /** Holds each request that fits from now on. `arrival` resolves with the next one, `release` lets all go on. */
+  /** Holds every matching request from now on. `arrival` resolves with the next one, `release` lets all continue. */
   hold(pattern: RegExp): { arrival(): Promise<Held>; release(): void }
-  /** Answers each request that fits with this status, from now on; null ends it. */
+  /** Answers every matching request with this status from now on; null ends it. */
   fail(pattern: RegExp, status: number | null): void
 }
 
@@ -92,7 +92,7 @@ export async function startRegistryFront(registryHost: string): Promise<Registry
     response.writeHead(answer.statusCode ?? 502, answer.headers)
     await pipeline(answer, response)
   }
-  // A connection that breaks on one side is broken on the other: what a registry that dies looks like.
+  // A connection that breaks on one side is reset on the other, as when a registry dies.
   const server = createServer((incoming, response) => {
     handle(incoming, response).catch(() => response.destroy())
   })
@@ -121,7 +121,7 @@ export async function startRegistryFront(registryHost: string): Promise<Registry
   }
 }
 
-/** Values and those who wait for them, whichever comes first; each value goes to one of them. */
+/** A queue of values and of waiting receivers; each value goes to one receiver. */
 class Arrivals<T> {
   readonly #values: T[] = []
   readonly #waiting: ((value: T) => void)[] = []

@@ -23,7 +23,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return async () => engine[Symbol.asyncDispose]()
 }
 
-/** For tests: the engine that all test files share, so name images after your own test file. */
+/** The engine that all test files share; name images after your test file. */
 export function engine(): { docker: Docker; dockerHost: string; network: string | null } {
   const shared = inject('engine')
   return { docker: docker(shared), ...shared }

@@ -1,7 +1,6 @@
 /**
- * Watches the event loop of this thread, by the time that it computes: how busy the machine is otherwise makes no
- * difference.
- * @returns `ms`, which ends that: how long the loop was held at most, in milliseconds
+ * Watches the event loop of this thread by its CPU time, so that other load on the machine makes no difference.
+ * @returns `ms`, which stops watching and returns how long the loop was blocked at most, in milliseconds
  */
 export function longestTurn(): { ms(): number } {
   const computed = () => {

@@ -1,6 +1,6 @@
 import type { LogWriter } from '../../src/lib/logs/log-store.ts'
 
-/** A log to look at afterwards. */
+/** A log that is kept in memory. */
 export function memoryLog(): LogWriter & { text: string } {
   const log = {
     text: '',

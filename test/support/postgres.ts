@@ -7,39 +7,39 @@ import { basicEnv, freePort, type Running, start } from './processes.ts'
 import { tempDir } from './temp.ts'
 
 export interface PostgresOptions {
-  /** Waits for the disk at every commit, as a real server does. Off by default: tests cut no power. */
+  /** Waits for the disk at every commit, as a real server does. Off by default: tests do not cut the power. */
   fsync?: boolean
   /**
-   * Where its data is kept. Default: a temporary folder, removed when disposed. Made when missing;
-   * the server's user (postgres or nobody, where we are root) has to be able to get there.
+   * Folder of its data, created if missing. Default: a temporary folder, removed when disposed. The server's user
+   * (postgres or nobody, if we are root) needs access to it.
    */
   dir?: string
-  /** What it shows to clients that want TLS. */
+  /** Its certificate for TLS. */
   tls?: Pick<TlsFiles, 'cert' | 'key'>
-  /** Further settings of the server, as `postgres -c name=value` takes them. */
+  /** More settings of the server, as for `postgres -c name=value`. */
   settings?: Record<string, string>
 }
 
-/** A Postgres server of our own on this machine, on the same port over `stop` and `start`. */
+/** A private Postgres server on this machine that keeps its port across `stop` and `start`. */
 export interface TestPostgres extends AsyncDisposable {
   readonly port: number
   /** Of the main server process. */
   readonly pid: number
-  /** Makes a new empty database; answers its URL, login included. */
+  /** Creates an empty database; resolves to its URL, including the login. */
   database(): Promise<string>
   /**
-   * Ends it and waits until it is gone. SIGINT (default) ends every connection in order, SIGTERM waits for
-   * their clients to go, SIGQUIT is a crash: the next start recovers.
+   * Stops it and waits until it is gone. SIGINT (default) closes every connection in order, SIGTERM waits for the
+   * clients to disconnect, SIGQUIT is a crash: the next start recovers.
    */
   stop(signal?: 'SIGINT' | 'SIGTERM' | 'SIGQUIT'): Promise<void>
-  /** Again on the same port and data, and waits until it takes connections. */
+  /** Starts it again on the same port and data, and waits until it accepts connections. */
   start(): Promise<void>
 }
 
-/** Where Debian keeps the servers of each version. They are not on its PATH. */
+/** Where Debian installs the servers of each version; they are not on the PATH. */
 const DEBIAN = '/usr/lib/postgresql'
 
-/** Starts a new server that listens on 127.0.0.1, and waits until it takes connections. */
+/** Starts a new server on 127.0.0.1, and waits until it accepts connections. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<TestPostgres> {
   await using resources = new AsyncDisposableStack()
   const folder = resources.use(await tempDir('conveyor-postgres-'))
@@ -60,7 +60,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     { cwd: folder.path },
   )
   const { code } = await initdb.exited
-  if (code !== 0) throw new Error(`initdb ended with status ${code}: ${initdb.stderr()}`)
+  if (code !== 0) throw new Error(`initdb exited with status ${code}: ${initdb.stderr()}`)
 
   if (options.tls) await own(options.tls, folder.path, user)
   const port = await freePort()
@@ -70,7 +70,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     unix_socket_directories: '',
     max_connections: '200',
     log_min_messages: 'warning',
-    // A crash of the server alone loses nothing without these: what it wrote is the system's to keep.
+    // Without these, a crash of the server alone loses nothing: the system keeps what it wrote.
     ...(options.fsync !== true && { fsync: 'off', full_page_writes: 'off' }),
     ...(options.tls && {
       ...{
@@ -115,7 +115,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
   }
 }
 
-/** Copies for the server, which takes only a key of its own. */
+/** Copies for the server, which only accepts a key that it owns. */
 async function own({ cert, key }: Pick<TlsFiles, 'cert' | 'key'>, folder: string, user: User | null) {
   for (const [from, name] of [
     [cert, 'tls.pem'],
@@ -128,7 +128,7 @@ async function own({ cert, key }: Pick<TlsFiles, 'cert' | 'key'>, folder: string
 }
 
 async function launch(command: [string, string[]], cwd: string): Promise<Running> {
-  // In a group of its own: Ctrl-C in a terminal is for the test run, which then ends the server in order.
+  // In a separate group: Ctrl-C in a terminal goes to the test run, which then stops the server in order.
   const server = await start(...command, { env: { ...basicEnv(), LC_ALL: 'C' }, cwd, detached: true })
   try {
     await server.waitFor(/database system is ready to accept connections/)
@@ -144,16 +144,16 @@ interface User {
   gid: number
 }
 
-/** Postgres refuses to run as root. Null when we are somebody else already. */
+/** Postgres refuses to run as root. Null if we are not root. */
 async function unprivilegedUser(): Promise<User | null> {
   if (process.getuid?.() !== 0) return null
   const users = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'))
   const found = ['postgres', 'nobody'].map((name) => users.find((user) => user[0] === name)).find(Boolean)
-  if (!found) throw new Error('there is neither a user postgres nor nobody to run a Postgres server as')
+  if (!found) throw new Error('Postgres needs a user to run as: neither postgres nor nobody exists')
   return { uid: Number(found[2]), gid: Number(found[3]) }
 }
 
-/** The command as `user`; setpriv has the server end when this process is killed. */
+/** The command as `user`; setpriv stops the server when this process is killed. */
 function as(user: User | null, command: string[]): [string, string[]] {
   const identity = user ? ['--reuid', `${user.uid}`, '--regid', `${user.gid}`, '--clear-groups'] : []
   return ['setpriv', [...identity, '--pdeathsig', 'INT', ...command]]

@@ -7,7 +7,7 @@ import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
-/** Where package.json is; ends with a slash. */
+/** The folder of package.json, with a trailing slash. */
 export const projectRoot = fileURLToPath(new URL('../../', import.meta.url))
 
 export interface Exit {
@@ -16,33 +16,33 @@ export interface Exit {
 }
 
 export interface StartOptions {
-  /** The whole environment of the process: nothing is inherited that is not named. */
+  /** The whole environment of the process: nothing else is inherited. */
   env?: NodeJS.ProcessEnv
   cwd?: string
   /** Default: no input, and both outputs collected. */
   stdio?: StdioOptions
-  /** Starts a process group of its own, so that Ctrl-C in the terminal does not reach it. */
+  /** Starts a new process group, so that Ctrl-C in the terminal does not reach it. */
   detached?: boolean
 }
 
-/** A process that somebody has to stop. */
+/** A running process, which must be stopped. */
 export interface Running extends AsyncDisposable {
   readonly pid: number
   readonly child: ChildProcess
-  /** Resolves when the process ended and its output was read to the end. Never rejects. */
+  /** Resolves when the process has exited and all its output was read. Never rejects. */
   readonly exited: Promise<Exit>
-  /** What it printed until now. */
+  /** Its output so far. */
   stdout(): string
   stderr(): string
-  /** The first match in either output; rejects when the process ends or `timeoutMs` passes before. */
+  /** The first match in either output; rejects if the process exits or `timeoutMs` passes first. */
   waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpMatchArray>
-  /** Sends the signal and waits for the end; SIGKILL after `graceMs`. Does nothing when it has ended. */
+  /** Sends the signal and waits for the exit; SIGKILL after `graceMs`. Does nothing if it has already exited. */
   kill(signal?: NodeJS.Signals, graceMs?: number): Promise<Exit>
 }
 
 const running = new Set<Running>()
 
-// In a test file, a process that was started and not stopped is a failure of that file.
+// A test file fails if it leaves a process running.
 if (process.env.VITEST_POOL_ID) {
   const { afterAll } = await import('vitest')
   afterAll(async () => {
@@ -55,7 +55,7 @@ if (process.env.VITEST_POOL_ID) {
   })
 }
 
-/** Starts a program. Rejects when it cannot be started at all. */
+/** Starts a program. Rejects if it cannot be started. */
 export async function start(command: string, args: string[], options: StartOptions = {}): Promise<Running> {
   const { env = basicEnv(), stdio = ['ignore', 'pipe', 'pipe'], ...rest } = options
   const child = spawn(command, args, { env, stdio, ...rest })
@@ -67,7 +67,7 @@ export async function start(command: string, args: string[], options: StartOptio
   }
   const exited = new Promise<Exit>((resolve) => {
     child.once('exit', (code, signal) => {
-      // A grandchild may hold the pipes open; what the process itself wrote is in them by now.
+      // A grandchild may keep the pipes open; the output of the process itself has arrived by now.
       const timer = setTimeout(() => {
         child.stdout?.destroy()
         child.stderr?.destroy()
@@ -123,12 +123,12 @@ async function waitForOutput(one: Running, pattern: RegExp, timeoutMs: number): 
   }
 }
 
-/** The end of a log, for error messages. */
+/** The last lines of a log, for error messages. */
 export function lastLines(text: string, count = 20): string {
   return text.trimEnd().split('\n').slice(-count).join('\n')
 }
 
-/** What any program needs, and nothing that could change what it does: no tokens, no DOCKER_HOST. */
+/** Only what every program needs: no tokens, no DOCKER_HOST. */
 export function basicEnv(): NodeJS.ProcessEnv {
   const { PATH, HOME, TMPDIR } = process.env
   return { ...(PATH && { PATH }), ...(HOME && { HOME }), ...(TMPDIR && { TMPDIR }) }
@@ -146,9 +146,9 @@ export interface ConveyorServer extends Running {
 }
 
 /**
- * Starts a `conveyor` command that keeps running, and waits until it says where it listens.
+ * Starts a `conveyor` command that keeps running, and waits until it prints its address.
  * @param args the command and its flags, `['server', '--port', '0']`
- * @param options `ready`: what it prints then; its first group (or the whole match) becomes `url`
+ * @param options `ready`: matches that line; its first group (or the whole match) becomes `url`
  */
 export async function startConveyor(
   args: string[],
@@ -165,7 +165,7 @@ export async function startConveyor(
   }
 }
 
-/** Runs a `conveyor` command to its end. */
+/** Runs a `conveyor` command until it exits. */
 export async function runConveyor(
   args: string[],
   options: ConveyorOptions = {},
@@ -175,9 +175,9 @@ export async function runConveyor(
   return { ...exit, stdout: command.stdout(), stderr: command.stderr() }
 }
 
-/** Starts a `conveyor` command; the caller waits for its end, or stops it. */
+/** Starts a `conveyor` command; the caller waits for its exit, or stops it. */
 export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}): Promise<Running> {
-  // As a person starts it, by its first line; but on the Node that runs the tests.
+  // Through its shebang, as users start it, but with the Node that runs the tests.
   const base = basicEnv()
   const path = `${dirname(process.execPath)}:${base.PATH ?? ''}`
   return start(`${projectRoot}bin/run.js`, args, {
@@ -186,7 +186,7 @@ export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}
   })
 }
 
-/** Whether a process with this id runs (a zombie, which only waits for its parent, does not). Linux only. */
+/** Whether a process with this id is running (a zombie is not). Linux only. */
 export async function isRunning(pid: number): Promise<boolean> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
@@ -197,8 +197,7 @@ export async function isRunning(pid: number): Promise<boolean> {
 }
 
 /**
- * A port that nobody listens on. Below the range that systems hand out by themselves, so that a server
- * which is stopped for a while finds it free again.
+ * A free port, below the ephemeral range, so that a server that is stopped for a while finds it free again.
  */
 export async function freePort(): Promise<number> {
   for (;;) {

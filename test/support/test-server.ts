@@ -16,14 +16,14 @@ import { tempDir } from './temp.ts'
 
 export const IMAGE = `registry.example/acme/app@sha256:${'5'.repeat(64)}`
 
-/** The HTTP server on a real port with real stores. There is no worker: tests play its part. */
+/** The HTTP server on a real port with real stores. There is no worker: tests act as one. */
 export interface TestServer extends AsyncDisposable {
   readonly url: string
   store: BuildStore
   queue: Queue
   logs: LogStore
   github: GitHubDouble
-  /** What the server wrote to its own log. */
+  /** The server's own log. */
   lines: string[]
   /** How many logs are being read at this moment. */
   openReaders(): number
@@ -124,7 +124,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
         source: { kind: 'api' },
       })
       const claimed = await store.claim(build.id)
-      if (!claimed) throw new Error('the build has ended before it began')
+      if (!claimed) throw new Error('the build ended before it started')
       return claimed
     },
     succeed: (build) =>
@@ -155,7 +155,7 @@ export function sha(digit: string): string {
   return digit.repeat(40)
 }
 
-/** Waits until something is so; the test's own time limit says when it never will be. */
+/** Waits until a condition holds, up to the time limit of the test. */
 export async function until(isSo: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await isSo())) await new Promise((resolve) => setTimeout(resolve, 10))
 }

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Makes a Debian trixie with its Docker Engine (26.1) in a folder: the second engine of tests and benchmark,
-# beside the one of the machine's own Debian. Needs root and debootstrap; installs nothing outside the folder.
+# next to that of the machine's own Debian. Needs root and debootstrap; installs nothing outside the folder.
 # Does nothing, at once, when this very recipe has made what is there. Usage: trixie-root.sh FOLDER
 #
-# It is made beside the folder and renamed when complete, so what is there is always whole. Two runs at the
+# It is created next to the folder and renamed when complete, so the folder is always complete. Two runs at the
 # same time make it once: the second waits for the first. Everything runs in a mount namespace of its own,
 # so whatever ends it leaves no mounts behind.
 set -eu

@@ -6,7 +6,7 @@ import { type PrivateEngine, startPrivateEngine } from './engines/engine.ts'
 import { projectRoot } from './processes.ts'
 import { tempDir } from './temp.ts'
 
-/** How an engine keeps its images: in the graph driver of old, or in containerd, the default of new ones. */
+/** How an engine stores images: in its own graph driver, or in containerd, the default of new engines. */
 export type ImageStore = 'classic' | 'containerd'
 
 export interface TrixieEngineOptions {
@@ -15,7 +15,7 @@ export interface TrixieEngineOptions {
   dataDir?: string
 }
 
-/** What `bin/setup.sh test` has made with trixie-root.sh. */
+/** The root file system that `bin/setup.sh test` created with trixie-root.sh. */
 const ROOT = join(projectRoot, '.conveyor/trixie')
 
 /**
@@ -56,12 +56,12 @@ export function insideTrixie(folders: string[]): string[] {
 }
 
 /**
- * A Docker Engine 26.1, Debian trixie's, beside any other. It shares the network of this machine: a registry
+ * Docker Engine 26.1 of Debian trixie, next to any other engine. It shares the network of this machine: a registry
  * on 127.0.0.1 is reached without TLS, and RUN steps use the network `host`. Needs root.
  */
 export async function startTrixieEngine({ store, dataDir }: TrixieEngineOptions): Promise<PrivateEngine> {
   await access(join(ROOT, 'recipe')).catch(() => {
-    throw new Error(`${ROOT} is not there. \`bin/setup.sh test\` makes it, as root on Debian`)
+    throw new Error(`${ROOT} does not exist. Run \`bin/setup.sh test\` as root on Debian to create it`)
   })
   const temporary = dataDir === undefined ? await tempDir('conveyor-trixie-') : null
   const data = dataDir ?? temporary?.path ?? ''

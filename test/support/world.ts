@@ -27,10 +27,10 @@ export interface Push {
   branch?: string
   tag?: string
   message?: string
-  /** What the webhook says the commit's tree is; by default what it is. */
+  /** The tree of the commit in the webhook; by default the real one. */
   tree?: string
   delivery?: string
-  /** What the ref pointed at before; nothing by default. */
+  /** What the ref pointed to before; nothing by default. */
   before?: string
   /** Seconds since 1970; one later for each push by default. */
   pushedAt?: number
@@ -50,7 +50,7 @@ export interface World extends AsyncDisposable {
   startServer(more?: Pick<WorldOptions, 'flags' | 'env'>): Promise<ConveyorServer>
   /** Sends a signed push webhook; resolves to the id of its build. */
   push(server: ConveyorServer, push: Push): Promise<string>
-  /** What a tag of a repository points at, null when there is no such tag. */
+  /** The digest that a tag of a repository points to; null if there is no such tag. */
   digest(repository: string, tag: string): Promise<string | null>
 }
 
@@ -119,12 +119,12 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   }
 }
 
-/** What no run may write to its own log: warnings of Node, and errors that nobody expected. */
+/** What no run may write to its own log: Node's warnings, and unexpected errors. */
 export function complaints(stderr: string): string[] {
   return stderr.split('\n').filter((line) => /Warning:|\s+at \S.*:\d+:\d+|Unhandled|Uncaught/.test(line))
 }
 
-/** How a build that was pushed ended, as the three places that people look at say it. */
+/** The result of a pushed build in the three places that show it. */
 export interface Ending {
   status: RecordedStatus
   build: BuildJson

@@ -21,7 +21,7 @@ export interface TestQueueOptions {
 
 interface TestQueue {
   url: string
-  /** Null unless asked for. */
+  /** Null unless requested. */
   deadLetterUrl: string | null
 }
 

@@ -58,7 +58,7 @@ export async function startS3Front(target: string): Promise<S3Front> {
     )
     const onward = request(target + url, { method, headers: passed })
     const answered = once(onward, 'response') as Promise<[IncomingMessage]>
-    // A refusal may come before the request was read to its end.
+    // A rejection may come before the whole request was read.
     const source = whole ? Readable.from([await whole]) : incoming
     const [answer] = await Promise.race([answered, pipeline(source, onward).then(() => answered)])
     if (fate === 'lose the answer') throw new Error('lost')

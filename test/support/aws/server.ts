@@ -4,7 +4,7 @@ import { KeyedMutex } from '../../../src/lib/util/keyed-mutex.ts'
 
 /**
  * The process behind startAws: fauxqs, with four things that it lacks. It listens on loopback only; it
- * refuses conditional writes whose condition does not hold, as S3 does since 2024
+ * rejects conditional writes whose condition does not hold, as S3 does since 2024
  * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); it counts S3 requests; and
  * with its state in a folder, it keeps a message that is given back at once.
  *
@@ -24,7 +24,7 @@ http.createServer = ((options: http.ServerOptions, handle: RequestListener) => {
   return server
 }) as typeof http.createServer
 
-// It would write a count of null, which its own table refuses.
+// It would write a count of null, which its own table rejects.
 const { PersistenceManager } = await import(new URL('./persistence.js', import.meta.resolve('fauxqs')).href)
 PersistenceManager.prototype.updateMessageReady = function (this: { db: DatabaseSync }, id: string) {
   const giveBack =
@@ -62,7 +62,7 @@ async function front(request: IncomingMessage, response: ServerResponse, handle:
   })
 }
 
-/** The ETag of an object, or null when there is none. */
+/** The ETag of an object; null if there is none. */
 async function etagOf(path: string): Promise<string | null> {
   const response = await fetch(`http://127.0.0.1:${port}${path}`, {
     method: 'HEAD',

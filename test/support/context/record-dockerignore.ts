@@ -5,7 +5,7 @@
  *
  * Needs a docker CLI with BuildKit (DOCKER, default `docker`) and an engine. Each ignore file filters the
  * same small tree through `COPY . /`. The output has for each a `+` or `-` for every path, whether it arrived, or
- * null where Docker refused the file. Recorded with buildx 0.13; a CLI from before 2022 without buildx reads
+ * null if Docker rejected the file. Recorded with buildx 0.13; a CLI from before 2022 without buildx reads
  * `**` otherwise.
  */
 import { execFile } from 'node:child_process'
@@ -86,7 +86,7 @@ try {
   await rm(folder, { recursive: true })
 }
 
-/** Paths in the image, directories with a slash at the end; null when Docker refuses the ignore file. */
+/** Paths in the image, directories with a trailing slash; null if Docker rejects the ignore file. */
 async function arrived(context: string): Promise<string[] | null> {
   const archive = join(folder, 'out.tar')
   const args = ['build', '-q', '-f', join(folder, 'Dockerfile'), '-o', `type=tar,dest=${archive}`, context]

@@ -21,7 +21,7 @@ export interface BuildkitdOptions {
 
 /** A standalone BuildKit daemon. Its addresses stay the same over `stop` and `start`. */
 export interface TestBuildkitd extends AsyncDisposable {
-  /** `unix:///...`, which asks for no certificate. */
+  /** `unix:///...`, which requires no certificate. */
   readonly socket: string
   /** `tcp://127.0.0.1:PORT`, for clients that show a certificate of its authority. */
   readonly address: string

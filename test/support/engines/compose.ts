@@ -1,7 +1,7 @@
 import { projectRoot, start } from '../processes.ts'
 
 /**
- * Runs a command of Docker Compose on a project to its end.
+ * Runs a command of Docker Compose on a project.
  * @returns what it printed to stdout
  * @throws Error with what it printed to stderr when it fails
  */

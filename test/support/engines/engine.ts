@@ -27,13 +27,13 @@ export interface PrivateEngine extends Engine {
 }
 
 const DEFAULT_HOST = 'unix:///var/run/docker.sock'
-/** Exit status of flock(1) when somebody else uses the data folder. */
+/** Exit status of flock(1) if the data folder is in use. */
 const BUSY = 75
 
 /** A client of an engine. */
 export function docker(engine: Pick<Engine, 'dockerHost'>): Docker {
   const socketPath = /^unix:\/\/(.+)$/.exec(engine.dockerHost)?.[1]
-  // What is no socket came from DOCKER_HOST, and dockerode reads that with its TLS settings by itself.
+  // Anything but a socket came from DOCKER_HOST, which dockerode reads itself, including its TLS settings.
   return socketPath ? new Docker({ socketPath }) : new Docker()
 }
 
@@ -72,7 +72,7 @@ export interface PrivateEngineOptions {
 }
 
 /**
- * Starts an engine beside any other. It has no bridge network and touches no firewall rules.
+ * Starts an engine next to any other. It has no bridge network and touches no firewall rules.
  * @param dataDir kept by default; its layers belong to root
  */
 export async function startPrivateEngine(

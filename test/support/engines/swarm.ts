@@ -19,7 +19,7 @@ export interface SwarmNode {
   readonly docker: Docker
   /** Killed with `stop('SIGKILL')`; its network outlives it. */
   readonly engine: PrivateEngine
-  /** Takes its network cable out: nobody reaches it any more, and what runs on it runs on. */
+  /** Unplugs its network cable: it is unreachable, and what runs on it continues to run. */
   cutOff(): Promise<void>
   /** Puts the cable back. */
   reconnect(): Promise<void>
@@ -129,7 +129,7 @@ async function startMachine(
 
   const engine = await startPrivateEngine(join(dir, 'engine'), {
     removeData: true,
-    // Only the network and the name are its own: `ip netns exec` would mount /sys anew, without its cgroups.
+    // Only the network and the name are its own: `ip netns exec` would mount /sys again, without its cgroups.
     within: [
       ...['nsenter', `--net=${namespace}`, 'unshare', '--uts'],
       ...['sh', '-c', 'hostname "$0" && exec "$@"', name],
@@ -154,11 +154,11 @@ async function nodeOf(machine: Machine): Promise<SwarmNode> {
   return { ...machine, id: Swarm.NodeID }
 }
 
-/** Ends what an engine that was killed has left in its network: containers, and the shims that watch them. */
+/** Kills what a killed engine left in its network: containers, and their shims. */
 async function killInside(namespace: string): Promise<void> {
   const { ino } = await stat(namespace)
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {
-    // A process that ended in the meantime is in no network.
+    // A process that has exited in the meantime has no network.
     const its = await stat(`/proc/${pid}/ns/net`).catch(() => null)
     if (its?.ino !== ino) continue
     if (await isRunning(pid)) process.kill(pid, 'SIGKILL')

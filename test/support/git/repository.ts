@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { basicEnv, start } from '../processes.ts'
 
-/** What a path holds after a commit; null removes it. */
+/** The content of a path after a commit; null removes it. */
 export type FileContent =
   | string
   | Uint8Array
@@ -10,7 +10,7 @@ export type FileContent =
   | { submodule: string }
   | null
 
-/** By path from the root; a Map, or pairs, where a name is not valid UTF-8 or the order matters. */
+/** By path from the root; a Map, or pairs if a name is not valid UTF-8 or the order matters. */
 export type Files = Record<string, FileContent> | Iterable<readonly [string | Uint8Array, FileContent]>
 
 interface CommitOptions {
@@ -23,7 +23,7 @@ interface CommitOptions {
   date?: Date
 }
 
-/** A bare repository that commits are written into directly, as if they had been pushed. */
+/** A bare repository to which commits are written directly, as if they had been pushed. */
 export interface GitRepository {
   readonly dir: string
   /** Where the git server serves it. */
@@ -39,7 +39,7 @@ export interface GitRepository {
 const EPOCH = Date.UTC(2024, 0, 1)
 const WHO = 'Ada Example <ada@example.com>'
 
-/** The environment for git: nothing of the person's or machine's settings. */
+/** The environment for git, without settings of the user or the machine. */
 export function gitEnv(): NodeJS.ProcessEnv {
   return {
     ...basicEnv(),
@@ -50,7 +50,7 @@ export function gitEnv(): NodeJS.ProcessEnv {
   }
 }
 
-/** Makes an empty bare repository that can be asked for any commit, as GitHub's can. */
+/** Creates an empty bare repository that serves any commit by id, as GitHub does. */
 export async function createGitRepository(dir: string, url: string): Promise<GitRepository> {
   await mkdir(dir, { recursive: true })
   await git(dir, ['init', '--quiet', '--bare', '--initial-branch=main', '.'])
@@ -102,18 +102,18 @@ function data(content: string | Uint8Array): (string | Uint8Array)[] {
   return [`data ${Buffer.byteLength(content)}\n`, content, '\n']
 }
 
-/** Id of a commit's tree; undefined when the repository or the commit is not there. */
+/** Id of a commit's tree; undefined if the repository or the commit does not exist. */
 export async function treeOf(dir: string, sha: string): Promise<string | undefined> {
   const args = ['rev-parse', '--verify', '--quiet', '--end-of-options', `${sha}^{tree}`]
   return (await ask(dir, args))?.trimEnd()
 }
 
-/** Text of a file of a commit; null when there is none. */
+/** Text of a file of a commit; null if there is none. */
 export async function fileOf(dir: string, sha: string, path: string): Promise<string | null> {
   return (await ask(dir, ['cat-file', 'blob', `${sha}:${path}`])) ?? null
 }
 
-/** How `head` is to `base`, in GitHub's words; null when one of them is not there. */
+/** How `head` relates to `base`, in GitHub's terms; null if one of them does not exist. */
 export async function compare(
   dir: string,
   base: string,
@@ -126,7 +126,7 @@ export async function compare(
   return ahead > 0 ? 'ahead' : 'identical'
 }
 
-/** What git prints; undefined when it fails. */
+/** The output of git; undefined if it fails. */
 async function ask(dir: string, args: string[]): Promise<string | undefined> {
   const command = await start('git', ['--git-dir', dir, ...args], { env: gitEnv(), stdio: 'pipe' })
   const { code } = await command.exited

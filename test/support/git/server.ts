@@ -10,12 +10,12 @@ import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeO
 /** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
 const GIT_PATH = /^\/\w[\w-]*\/[\w.-]+\.git(\/\w[\w.-]*)+(\?|$)/
 
-/** One request that the server got, with what went over the wire until now. */
+/** A request to the server, with the traffic so far. */
 interface GitRequest {
   method: string
   /** Path and query. */
   url: string
-  /** Who asks, `user:password`; null when nobody says. */
+  /** The login, `user:password`; null without one. */
   login: string | null
   /** 0 until it is answered. */
   status: number
@@ -29,29 +29,29 @@ interface GitRequest {
 export interface GitServer extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string
-  /** The same, as `--git.url` wants it. */
+  /** The same, in the form of `--git.url`. */
   readonly urlTemplate: string
-  /** Every request since the start, oldest first. Empty it (`length = 0`) to count anew. */
+  /** Every request since the start, oldest first. Clear it (`length = 0`) to count again. */
   readonly requests: GitRequest[]
-  /** Makes an empty repository, served at `url/owner/name.git`. */
+  /** Creates an empty repository, served at `url/owner/name.git`. */
   create(repository: string): Promise<GitRepository>
-  /** Id of a commit's tree, as GitHub's webhooks tell it; undefined when there is no such commit. */
+  /** Id of a commit's tree, as in GitHub's webhooks; undefined if there is no such commit. */
   treeOf(repository: string, sha: string): Promise<string | undefined>
-  /** Text of a file of a commit, as GitHub's API tells it; null when there is none. */
+  /** Text of a file of a commit, as GitHub's API returns it; null if there is none. */
   fileOf(repository: string, sha: string, path: string): Promise<string | null>
-  /** How a commit is to another one, as GitHub's API tells it; null when one of them is not there. */
+  /** How a commit relates to another one, as GitHub's API returns it; null if one of them does not exist. */
   compare(repository: string, base: string, head: string): ReturnType<typeof compare>
-  /** Redirects whoever asks for a repository to another URL, which `.git` is put after. */
+  /** Redirects requests for a repository to another URL plus `.git`. */
   move(repository: string, to: string): void
   /** Answers the next `n` requests with this status instead. */
   failNext(n: number, status: number): void
-  /** Holds requests back from now on; `arrived` resolves with the first one, `release` lets all go on. */
+  /** Holds requests from now on; `arrived` resolves with the first one, `release` lets all continue. */
   hold(): { arrived: Promise<void>; release(): void }
 }
 
 /**
  * Starts the server with no repositories.
- * @param options `token`: ask for Basic auth with this password and any user name, as GitHub does
+ * @param options `token`: require Basic auth with this password and any user name, as GitHub does
  */
 export async function startGitServer(options: { token?: string } = {}): Promise<GitServer> {
   const root = await tempDir('conveyor-git-')
@@ -143,7 +143,7 @@ function answer(response: ServerResponse, status: number, headers: Record<string
   response.writeHead(status, { 'Content-Type': 'text/plain', ...headers }).end(`status ${status}\n`)
 }
 
-/** Lets `git http-backend` answer, by the rules of CGI (RFC 3875); bodies are streamed both ways. */
+/** Runs `git http-backend` through CGI (RFC 3875); bodies are streamed both ways. */
 async function httpBackend(
   root: string,
   entry: GitRequest,
@@ -165,7 +165,7 @@ async function httpBackend(
       CONTENT_TYPE: header('content-type'),
       HTTP_CONTENT_ENCODING: header('content-encoding'), // it unpacks gzip by itself
       GIT_PROTOCOL: header('git-protocol'),
-      // A body that comes in chunks has no length, and is then read to its end.
+      // A chunked body has no length, and is read completely.
       ...(request.headers['content-length'] && { CONTENT_LENGTH: header('content-length') }),
     },
   })
@@ -196,9 +196,9 @@ async function httpBackend(
       entry.bytesSent += body.length
       yield body
     }
-    if (head) throw new Error(`git http-backend gave no answer: ${entry.stderr}`)
+    if (head) throw new Error(`git http-backend sent no response: ${entry.stderr}`)
   }
-  // A backend that knows its answer may end without reading the whole body.
+  // A backend may exit without reading the whole body.
   const input = pipeline(received, backend.stdin).catch(() => {})
   try {
     await pipeline(sent, response)

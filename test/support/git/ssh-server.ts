@@ -8,14 +8,14 @@ import ssh2 from 'ssh2'
 import { tempDir } from '../temp.ts'
 import { gitEnv } from './repository.ts'
 
-/** An ssh server that lets anybody run `git upload-pack` on the repositories below a folder, and nothing else. */
+/** An ssh server that allows any key to run `git upload-pack` on the repositories below a folder, and nothing else. */
 export interface SshServer extends AsyncDisposable {
   readonly port: number
   /** `ssh://git@127.0.0.1:PORT/{repository}.git` */
   readonly urlTemplate: string
   /** Its line in known_hosts. */
   readonly knownHosts: string
-  /** How often somebody came as far as to say who they are, which comes after the host's key. */
+  /** How many clients reached authentication, which follows the check of the host key. */
   readonly logins: number
 }
 
@@ -29,7 +29,7 @@ export async function startSshServer(root: string): Promise<SshServer> {
   const [type, key] = (await readFile(`${keyFile}.pub`, 'utf8')).split(' ')
   let logins = 0
   const server = new ssh2.Server({ hostKeys: [await readFile(keyFile)] }, (client) => {
-    client.on('error', () => {}) // ssh hangs up on a key that it does not know
+    client.on('error', () => {}) // ssh closes the connection if it does not know the host key
     client.on('authentication', (context) => {
       logins++
       context.accept()

@@ -5,7 +5,7 @@ import formats from 'ajv-formats'
 
 /**
  * GitHub's published OpenAPI description (npm: @octokit/openapi) as checks of single requests, answers and
- * webhook payloads. The description is huge: it is read once, and only what is asked for is compiled.
+ * webhook payloads. The description is huge: it is read once, and only the schemas that are used are compiled.
  */
 
 type Json = Record<string, unknown>
@@ -50,7 +50,7 @@ export function githubSchema(): Promise<GitHubSchema> {
 async function load(): Promise<GitHubSchema> {
   const file = createRequire(import.meta.url).resolve('@octokit/openapi/generated/api.github.com.json')
   const document = JSON.parse(await readFile(file, 'utf8')) as Json
-  // Not strict: OpenAPI's own keywords (example, discriminator) are no JSON schema.
+  // Not strict: OpenAPI's own keywords (example, discriminator) are not JSON schema.
   const ajv = new Ajv({ strict: false, allErrors: true })
   formats.default(ajv)
 
@@ -62,7 +62,7 @@ async function load(): Promise<GitHubSchema> {
   }
   const resolve = (value: Json): Json => (typeof value.$ref === 'string' ? at(value.$ref) : value)
 
-  /** A schema with all that it refers to beside it, so that ajv never walks the whole description. */
+  /** A schema together with all that it refers to, so that ajv never walks the whole description. */
   const compile = (schema: Json): ValidateFunction => {
     const schemas: Json = {}
     const collect = (value: unknown): void => {
@@ -146,7 +146,7 @@ async function load(): Promise<GitHubSchema> {
   }
 }
 
-/** A parameter of the query by its type: what is no number stays a text, which is then wrong. */
+/** A query parameter by its type: if it is not a number, it stays a string, which the check rejects. */
 function queried({ name, schema }: Parameter, query: URLSearchParams): string | number | null {
   const text = query.get(name)
   return schema.type === 'integer' && text !== null && /^\d+$/.test(text) ? Number(text) : text
@@ -156,7 +156,7 @@ function contentOf(value: Json): Json | undefined {
   return (value.content as Record<string, Json> | undefined)?.['application/json']
 }
 
-/** ajv wants a type beside `nullable`; GitHub also puts it beside $ref, anyOf and oneOf. In place. */
+/** ajv requires a type next to `nullable`; GitHub also combines it with $ref, anyOf and oneOf. Changes it in place. */
 function allowNull(schema: Json): void {
   if (schema.nullable !== true || 'type' in schema) return
   const { nullable: _, ...rest } = schema

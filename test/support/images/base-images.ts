@@ -31,7 +31,7 @@ export async function ensureBusybox(docker: Docker): Promise<void> {
 
 /**
  * Puts the small one into a registry under its own name, for those who have no images but a registry's.
- * @param host `127.0.0.1:PORT`, which asks for no login
+ * @param host `127.0.0.1:PORT`, which requires no login
  */
 export async function publishBusybox(docker: Docker, host: string): Promise<void> {
   await ensureBusybox(docker)

@@ -18,7 +18,7 @@ export interface MachineOptions {
   withKey?: boolean
 }
 
-/** A machine for `conveyor bootstrap`, as far as it sees one: new for each test, but for its engine. */
+/** A machine for `conveyor bootstrap`: new for each test, except for its engine. */
 export function machines({ withKey = false }: MachineOptions = {}) {
   let folder: TempDir
   let data: string

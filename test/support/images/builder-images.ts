@@ -2,7 +2,7 @@ import type Docker from 'dockerode'
 import { BUSYBOX_IMAGE } from './base-images.ts'
 import { tar } from './tar.ts'
 
-/** What a builder image of the tests is made of, besides busybox. */
+/** The contents of a test's builder image, in addition to busybox. */
 export interface BuilderImage {
   /** Its entrypoint: a script for busybox's sh. */
   script: string

@@ -33,7 +33,7 @@ export async function conveyorImageArguments(docker: Docker): Promise<ConveyorIm
   return {
     NODE_IMAGE: await ensureLayer(docker, 'base', NODE_IMAGE, '/', base, ''),
     MODULES: await ensureLayer(docker, 'modules', 'scratch', projectRoot, productionPackages(lock), lock),
-    // Compiled anew for nearly every run: no use in keeping it.
+    // Recompiled for nearly every run, so not worth keeping.
     COMPILED: await ensureLayer(docker, 'code', 'scratch', projectRoot, ['dist', 'oclif.manifest.json']),
   }
 }

@@ -1,6 +1,6 @@
 import { splitReference } from '../../../src/lib/registry/image-name.ts'
 
-/** What a registry is asked for: either kind of manifest. */
+/** The accepted media types: either kind of manifest. */
 export const MANIFEST_TYPES =
   'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
 

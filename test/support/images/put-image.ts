@@ -9,7 +9,7 @@ const DOCKER = 'application/vnd.docker'
 /**
  * Puts an image of one layer under the tag `1` into an open registry. Nobody has seen it before: BuildKit keeps
  * what it has pulled.
- * @param files what is in it, besides a small file
+ * @param files what is in it, in addition to a small file
  * @param Env variables of its environment, `NAME=VALUE`
  * @returns the digest of its layer
  */

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 
-/** A TCP proxy that cuts each connection after some bytes of the answer. */
+/** A TCP proxy that closes each connection after some bytes of the response. */
 export async function cuttingProxy(target: () => string, bytesOf: (connection: number) => number) {
   let connections = 0
   const sockets = new Set<Socket>()

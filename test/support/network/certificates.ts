@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { start } from '../processes.ts'
 
-/** Paths of PEM files: what one side of a TLS connection shows, and whom it trusts. */
+/** Paths of PEM files: the certificate and key of one side of a TLS connection, and the authority that it trusts. */
 export interface TlsFiles {
   readonly ca: string
   readonly cert: string
@@ -17,8 +17,8 @@ export interface Certificates {
 }
 
 /**
- * Makes an authority with a certificate of a server and one of a client in the folder, all good for a day.
- * @param hosts names of the server, besides 127.0.0.1
+ * Creates an authority, and a server and a client certificate, in the folder, all valid for a day.
+ * @param hosts names of the server, in addition to 127.0.0.1
  */
 export async function makeCertificates(
   folder: string,

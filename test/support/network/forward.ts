@@ -2,14 +2,14 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
 /**
- * Passes what connects to an address of this machine, on a free port, on to a server on its loopback.
+ * Forwards a free port on an address of this machine to a server on its loopback.
  * @param target `127.0.0.1:PORT`
  * @returns `host`: `ADDRESS:PORT`
  */
 export async function forward(address: string, target: string): Promise<AsyncDisposable & { host: string }> {
   const [host = '', port] = target.split(':')
   const open = new Set<Socket>()
-  // Whoever has said all that it has to say still wants the answer.
+  // A client that has sent everything still needs the response.
   const server = createServer({ allowHalfOpen: true }, (client) => {
     const onward = connect({ host, port: Number(port), allowHalfOpen: true })
     client.pipe(onward).pipe(client)

@@ -6,13 +6,13 @@ import type { Duplex } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
 import type { TlsFiles } from './certificates.ts'
 
-/** An HTTP proxy on this machine, which alone knows where the names lead that tests make up. */
+/** An HTTP proxy on this machine that resolves the fictional names of tests. */
 export interface TestProxy extends AsyncDisposable {
   /** `127.0.0.1:PORT` */
   readonly host: string
-  /** What it was asked for: `GET http://registry.test/v2/`, `CONNECT github.test:443`. */
+  /** The requests to it: `GET http://registry.test/v2/`, `CONNECT github.test:443`. */
   readonly asked: string[]
-  /** Requests without the right login, where it wants one. */
+  /** Requests without the right login, if it requires one. */
   readonly refused: string[]
 }
 
@@ -75,7 +75,7 @@ export async function startProxy(hosts: Record<string, string>, login?: string):
   }
 }
 
-/** Has each of two connections get what the other sends, and end with it. */
+/** Connects two sockets with each other, including their ends. */
 function join(socket: Duplex, onward: Duplex, open: Set<Duplex>): void {
   for (const one of [socket, onward]) {
     open.add(one)
@@ -88,7 +88,7 @@ function join(socket: Duplex, onward: Duplex, open: Set<Duplex>): void {
   socket.pipe(onward).pipe(socket)
 }
 
-/** TLS in front of a server that has none. */
+/** TLS in front of a server without it. */
 export async function startTls(files: TlsFiles, behind: string): Promise<{ host: string } & AsyncDisposable> {
   const [host = '', port = ''] = behind.split(':')
   const sockets = new Set<Duplex>()

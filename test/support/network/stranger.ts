@@ -17,15 +17,15 @@ interface StrangerAnswer {
   body: string
 }
 
-/** Another machine, as far as the network shows: a namespace with a cable to this one. Needs root. */
+/** Another machine on the network: a namespace with a virtual cable to this one. Needs root. */
 export interface Stranger extends AsyncDisposable {
-  /** Of this machine in the network of the two. */
+  /** Address of this machine in their network. */
   readonly address: string
-  /** Asks a port of this machine, and sees the first 64 kB of each answer. */
+  /** Sends requests to a port of this machine, and returns the first 64 kB of each response. */
   ask(port: number, requests: StrangerRequest[]): Promise<StrangerAnswer[]>
 }
 
-/** Runs in the namespace: takes requests as JSON, and prints their answers. */
+/** Runs in the namespace: takes requests as JSON, and prints the responses. */
 const ASK = `
 const http = require('node:http')
 const [host, port, requests] = process.argv.slice(1)
@@ -50,7 +50,7 @@ all().then((answers) => process.stdout.write(JSON.stringify(answers)))
 export async function startStranger(): Promise<Stranger> {
   await using resources = new AsyncDisposableStack()
   const folder = resources.use(await tempDir('conveyor-stranger-'))
-  // The namespace lives as long as this mount of it, and takes the cable along when it goes.
+  // The namespace exists as long as this mount, and removes the cable when it goes.
   const namespace = join(folder.path, 'net')
   await writeFile(namespace, '')
   await run('unshare', `--net=${namespace}`, 'true')

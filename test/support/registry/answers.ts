@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { frontOf } from './doubles.ts'
 
-/** What registries, and proxies before them, answer when they do not do what they are asked. */
+/** Error responses of registries, and of proxies in front of them. */
 export interface PlannedAnswer {
   status: number
   headers?: Record<string, string>
@@ -138,7 +138,7 @@ interface Fault {
 }
 
 /**
- * Stands before a real registry, asks for a token, and refuses some request on some repositories.
+ * A proxy in front of a real registry that requires a token, and rejects some requests on some repositories.
  * @returns `faults`, by the first part of a repository's name
  */
 export async function faultyRegistry(real: string) {

@@ -30,12 +30,12 @@ export interface HttpDouble extends AsyncDisposable {
 
 type Handler = (req: IncomingMessage, res: ServerResponse, body: Buffer) => void
 
-/** An HTTP server that notes what it is asked. */
+/** An HTTP server that records its requests. */
 export async function httpDouble(handle: Handler): Promise<HttpDouble> {
   const seen: Seen[] = []
   const server = createServer(async (req, res) => {
     const body = await buffer(req).catch(() => null)
-    // The client is gone before it has asked: there is nothing to answer.
+    // The client disconnected before its request was complete.
     if (!body) return void res.destroy()
     const { method = '', url = '', headers } = req
     seen.push({ method, url, authorization: headers.authorization, body: body.toString() })
@@ -95,7 +95,7 @@ export async function pushBlob(
 
 export interface TokenRegistry extends AsyncDisposable {
   host: string
-  /** What the token server was asked. */
+  /** The requests to the token server. */
   tokens: Seen[]
   /** Seconds that a token says it lives. */
   life: number
@@ -211,12 +211,12 @@ async function answers(url: string): Promise<void> {
       () => 0,
     )
     if (status !== 0) return
-    if (tries > 500) throw new Error(`nobody answers at ${url}`)
+    if (tries > 500) throw new Error(`no response from ${url}`)
     await delay(20)
   }
 }
 
-/** A key and a certificate for it that nobody else signed. */
+/** A key and a self-signed certificate for it. */
 export async function selfSigned(dir: string, name: string): Promise<{ key: string; certificate: string }> {
   const [key, crt] = [join(dir, `${name}.key`), join(dir, `${name}.crt`)]
   const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
@@ -276,7 +276,7 @@ export function manifestOf(mediaType: string, part: { digest: string; size: numb
   return { mediaType, bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` }
 }
 
-/** What the work is refused with; a work that succeeds, or fails with anything but a ConveyorError, is a failed test. */
+/** The ConveyorError that the work rejects with; success or any other error fails the test. */
 export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
   const error = await work.then(
     () => new Error('it did not fail'),

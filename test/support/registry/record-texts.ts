@@ -1,5 +1,5 @@
 /**
- * Records what engines and BuildKit say when a registry does not do what they ask, and when a step fails:
+ * Records the error texts of engines and BuildKit when a registry rejects a request, or a step fails:
  *
  *     node test/support/registry/record-texts.ts [NAME...]
  *
@@ -35,7 +35,7 @@ import { startRegistry } from './registry.ts'
 export interface Recording {
   /** `push`; `pull` of a base image; `image pull` of an engine; or `step`. */
   phase: string
-  /** What was refused, or the step that fails. */
+  /** The rejected request, or the failing step. */
   request: string
   answer: string
   /** What the build or push ended with; null when it succeeded. */

@@ -65,7 +65,7 @@ export function checkReferences(
     if (PSEUDO.some((one) => `AWS::${one}` === name) || name in Parameters) return
     const condition = Resources[name]?.Condition
     if (!(name in Resources)) {
-      fail(path, `there is no parameter or resource ${name}`)
+      fail(path, `no such parameter or resource: ${name}`)
     } else if (path[0] === 'Conditions' || path[0] === 'Rules') {
       fail(path, `a condition cannot depend on resource ${name}`)
     } else if (condition !== undefined && !implied(Conditions, context, condition)) {
@@ -79,7 +79,7 @@ export function checkReferences(
     if (name === undefined || wanted === undefined) {
       fail(path, 'Fn::GetAtt takes a resource and an attribute')
     } else if (!resource) {
-      fail(path, `there is no resource ${name}`)
+      fail(path, `no such resource: ${name}`)
     } else {
       refer(name, path, context)
       const known = attributesOf(resource.Type)?.has(wanted) ?? true
@@ -89,7 +89,7 @@ export function checkReferences(
 
   function condition(name: unknown, path: Path): void {
     used.add(String(name))
-    if (typeof name !== 'string' || !(name in Conditions)) fail(path, `there is no condition ${String(name)}`)
+    if (typeof name !== 'string' || !(name in Conditions)) fail(path, `no such condition: ${String(name)}`)
   }
 
   function substitute(argument: unknown, path: Path, context: Context): void {
@@ -115,7 +115,7 @@ export function checkReferences(
     const [map, top, second] = Array.isArray(argument) ? argument : []
     used.add(String(map))
     const entries = Mappings[String(map)]
-    if (!entries) fail(path, `there is no mapping ${String(map)}`)
+    if (!entries) fail(path, `no such mapping: ${String(map)}`)
     // What a parameter may be has to be there for each of its values.
     const key = intrinsic(top)
     const keys = key ? (Parameters[String(key.argument)]?.AllowedValues ?? ['(any value)']) : [top]
@@ -132,7 +132,7 @@ export function checkReferences(
     if (!found) {
       const inside = isObject(value) || Array.isArray(value) ? Object.entries(value) : []
       for (const [key, one] of inside) {
-        if (key.startsWith('Fn::') || key === 'Ref') fail(path, `${key} stands beside other keys`)
+        if (key.startsWith('Fn::') || key === 'Ref') fail(path, `${key} must be the only key`)
         visit(one, [...path, key], context)
       }
       return
@@ -144,7 +144,7 @@ export function checkReferences(
     else if (name === 'Fn::If') choose(argument, path, context)
     else if (name === 'Fn::FindInMap') find(argument, path, context)
     else if (name === 'Condition' && typeof argument === 'string') condition(argument, path)
-    else if (name !== 'Condition' && !FUNCTIONS.includes(name)) fail(path, `there is no function ${name}`)
+    else if (name !== 'Condition' && !FUNCTIONS.includes(name)) fail(path, `no such function: ${name}`)
     else visit(argument, [...path, name], context)
   }
 
@@ -155,7 +155,7 @@ export function checkReferences(
     const context = resource.Condition === undefined ? [] : [{ name: resource.Condition, holds: true }]
     if (resource.Condition !== undefined) condition(resource.Condition, path)
     for (const other of [resource.DependsOn ?? []].flat()) {
-      if (!(other in Resources)) fail([...path, 'DependsOn'], `there is no resource ${other}`)
+      if (!(other in Resources)) fail([...path, 'DependsOn'], `no such resource: ${other}`)
       else refer(other, [...path, 'DependsOn'], context)
     }
     for (const part of ['Properties', 'Metadata', 'CreationPolicy', 'UpdatePolicy']) {

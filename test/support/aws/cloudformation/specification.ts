@@ -10,7 +10,7 @@ import { intrinsic, isObject, type Path, type Template } from './template.ts'
 const database = loadAwsServiceSpecSync()
 const known = new Map<string, ResourceSpec | null>()
 
-/** What AWS publishes about a type of resource; null when there is none of that name. */
+/** AWS's description of a resource type; null if there is no such type. */
 function specificationOf(type: string): ResourceSpec | null {
   const cached = known.get(type)
   if (cached !== undefined) return cached
@@ -19,7 +19,7 @@ function specificationOf(type: string): ResourceSpec | null {
   return found
 }
 
-/** What Fn::GetAtt can ask of a type; null when there is no such type. */
+/** The attributes of a type for Fn::GetAtt; null if there is no such type. */
 export function attributesOf(type: string): ReadonlySet<string> | null {
   const specification = specificationOf(type)
   return specification ? new Set(Object.keys(specification.attributes)) : null
@@ -42,7 +42,7 @@ export function checkProperties(template: Template): string[] {
     for (const [name, one] of Object.entries(value)) {
       const property = known[name]
       if (property) typed(one, property, [...path, name])
-      else fail(path, `there is no property ${name}`)
+      else fail(path, `no such property: ${name}`)
     }
     for (const [name, property] of Object.entries(known)) {
       const given = value[name]
@@ -148,12 +148,12 @@ export function checkProperties(template: Template): string[] {
     for (const name of ['DeletionPolicy', 'UpdateReplacePolicy']) {
       const policy = resource[name]
       if (policy !== undefined && !POLICIES.includes(String(policy)))
-        fail([...path, name], `${policy} is none`)
+        fail([...path, name], `${policy} is not a policy`)
     }
     const specification = specificationOf(resource.Type)
     if (specification)
       properties(resource.Properties ?? {}, specification.properties, [...path, 'Properties'])
-    else fail(path, `there is no type ${resource.Type}`)
+    else fail(path, `no such type: ${resource.Type}`)
   }
   return problems
 }
@@ -176,5 +176,5 @@ function allowed(value: unknown, type: PropertyType, wrong: (what: string) => st
   const values = 'allowedValues' in type ? type.allowedValues : undefined
   return !values || values.some((one) => one === value)
     ? []
-    : wrong(`${value} is none of ${values.join(', ')}`)
+    : wrong(`${value} is not one of ${values.join(', ')}`)
 }

@@ -1,4 +1,4 @@
-/** A CloudFormation template, as far as it is looked at. */
+/** The parts of a CloudFormation template that are checked. */
 export interface Template {
   Parameters?: Record<string, Parameter>
   Mappings?: Record<string, Record<string, Record<string, unknown>>>
