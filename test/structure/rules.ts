@@ -128,7 +128,7 @@ export const ALLOWED: Record<string, string[]> = {
   'src/lib/api': [CORE],
   'src/lib/builder': ['src/lib/buildkit', ...REGISTRY, SOURCE, ENGINE, ...SHARED],
   'src/lib/runner': [...REGISTRY, SOURCE, ENGINE, ...SHARED],
-  'src/lib/buildkit': [...REGISTRY, SOURCE, ...SHARED],
+  'src/lib/buildkit': [...REGISTRY, SOURCE, ENGINE, ...SHARED],
   'src/lib/forge': SHARED,
   'src/lib/store': SHARED,
   'src/lib/queue': SHARED,
@@ -141,12 +141,13 @@ export const ALLOWED: Record<string, string[]> = {
   'src/lib/aws': ['src/lib/net', 'src/lib/util', CORE],
   'src/lib/net': ['src/lib/util', CORE],
   'src/lib/util': [CORE],
-  // It reads text that anybody can push; it depends on nothing.
-  'src/lib/dockerfile': [],
+  'src/lib/dockerfile': ['src/lib/util'],
   [CORE]: [],
   bench: ['src', 'test/support'],
+  // Generates pages from the code.
+  docs: ['src'],
   'test/support': ['src'],
-  test: ['src', 'test/support', 'bench'],
+  test: ['src', 'test/support', 'bench', 'docs'],
 }
 
 /** Implementations of one noun, each in a folder of its own, that do not know each other. */
@@ -163,7 +164,7 @@ export const PROCESS_MEMBERS: Record<string, string[]> = {
   once: ['src/lib/util/lifecycle.ts'],
 }
 
-/** Generated files count for neither. */
+/** In folders of code; generated files count for neither. */
 export const MAX_FILES = 14
 export const MAX_LINES = 350
 export const GENERATED = 'src/lib/buildkit/gen'
