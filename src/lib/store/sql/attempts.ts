@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type RawBuilder, sql, type Transaction, type UpdateObject } from 'kysely'
 import { type Build, isEnded } from '../../core/build.ts'
 import type { BuildResult, BuildStore, Finish } from '../build-store.ts'
-import type { StoreDialect } from './kysely-build-store.ts'
+import type { StoreDialect } from './dialect.ts'
 import { isId, readBuild, recipeKey } from './rows.ts'
 import { inFlight, type Schema, storable } from './schema.ts'
 

@@ -1,29 +1,14 @@
-import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely'
+import { type Kysely, sql, type Transaction } from 'kysely'
 import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
+import type { StoreDialect } from './dialect.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
-
-/** What the databases do differently. */
-export interface StoreDialect {
-  /** Runs `work` in a transaction, durable when it resolves. May run it again when a first try failed. */
-  write<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
-  /** The same for work that begins by taking a sequence number, and so has to wait for others like it anyway. */
-  writeInOrder<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
-  /** Runs `work` while nobody else, in any process on this database, holds the lock of `imageName`. */
-  lockImage<T>(imageName: string, work: () => Promise<T>): Promise<T>
-  /**
-   * The moment at which a statement runs, moved by so many seconds, as ISO 8601 text: by the clock of the database,
-   * which is the same for all who share it. A process's own clock may be minutes off.
-   */
-  time(inSeconds?: number): RawBuilder<string>
-  close(): Promise<void>
-}
 
 /** GitHub offers a delivery for redelivery for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60

@@ -2,14 +2,10 @@ import type { Kysely, Transaction } from 'kysely'
 import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain, type Push } from '../../core/push-order.ts'
 import type { Settle, TagMove } from '../build-store.ts'
+import type { TagDatabase } from './dialect.ts'
 import { pushesBeside, readPushes } from './pushes.ts'
 import type { Schema } from './schema.ts'
 import { nameMoves } from './tag-owners.ts'
-
-export interface TagDatabase {
-  db: Kysely<Schema>
-  write<T>(work: (trx: Transaction<Schema>) => Promise<T>): Promise<T>
-}
 
 /** What is to be recorded of a tag. */
 interface Recording {

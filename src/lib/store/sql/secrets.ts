@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { StoreDialect } from './kysely-build-store.ts'
+import type { StoreDialect } from './dialect.ts'
 
 /** As long as the digests that are made with it. */
 const SECRET_BYTES = 32

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { SyncRecords } from '../../buildkit/session/file-times.ts'
-import type { StoreDialect } from './kysely-build-store.ts'
+import type { StoreDialect } from './dialect.ts'
 
 /** A token that no sync has: what is there can be relied on. */
 const SETTLED = ''

@@ -1,7 +1,7 @@
 import { sql, type Transaction } from 'kysely'
 import type { Ref } from '../../core/build.ts'
 import type { TagMove } from '../build-store.ts'
-import type { TagDatabase } from './move-tags.ts'
+import type { TagDatabase } from './dialect.ts'
 import type { Queries, Schema } from './schema.ts'
 
 /** Refs that an older version gave one docker tag: how many are looked at for the first of them. */
