@@ -1,4 +1,4 @@
-import type { SyncRecords } from '../buildkit/session/file-times.ts'
+import type { SyncRecords } from '../core/sync-records.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { BuildSettings } from '../pipeline/recipe.ts'
 import type { Context } from '../source/source.ts'

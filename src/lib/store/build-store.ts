@@ -1,7 +1,7 @@
-import type { SyncRecords } from '../buildkit/session/file-times.ts'
 import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../core/build.ts'
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
+import type { SyncRecords } from '../core/sync-records.ts'
 
 /**
  * What became of a request: a new build; the pending or building build of the same (repository, sha),

@@ -1,4 +1,4 @@
-import type { SyncRecords } from '../../../src/lib/buildkit/session/file-times.ts'
+import type { SyncRecords } from '../../../src/lib/core/sync-records.ts'
 
 /** Sync records of one process, for tests of builders that have no store. */
 export function memorySyncs(): SyncRecords {

@@ -2,26 +2,6 @@ import { hash, randomInt } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Context, ContextEntry } from '../../source/source.ts'
 
-/**
- * What each BuildKit last got of each repository: kept where every worker that builds on it looks. What is kept
- * is opaque (see FileTimes.encode).
- */
-export interface SyncRecords {
-  /**
-   * What the last sync left; null where there was none, where it did not end well, or where another one ran
-   * beside it. From here until `end` others get null.
-   * @param buildkit names the BuildKit: Endpoint.id
-   * @param token names this sync
-   */
-  begin(buildkit: string, repository: string, token: string): Promise<Uint8Array | null>
-  /**
-   * Notes what BuildKit has now. Keeps nothing when another sync began meanwhile: of the two, nobody knows which
-   * one wrote what last.
-   * @param files null: what it has, or has made of it, is not known for certain
-   */
-  end(buildkit: string, repository: string, token: string, files: Uint8Array | null): Promise<void>
-}
-
 /** Bytes that stand for one entry: as it is, with its path. */
 const ID_BYTES = 8
 const INDEX_BYTES = 4

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { SyncRecords } from '../../buildkit/session/file-times.ts'
+import type { SyncRecords } from '../../core/sync-records.ts'
 import type { StoreDialect } from './dialect.ts'
 
 /** A token that no sync has: what is there can be relied on. */
