@@ -41,7 +41,7 @@ export const NO_SETTINGS: BuildSettings = {
 }
 
 /** How it was made; which software is in it (a software bill of materials). */
-export type Attestation = 'provenance' | 'sbom'
+type Attestation = 'provenance' | 'sbom'
 
 /** The recipe of a context; see Recipe. Content counts by git's ids, so no file is read. */
 export async function recipeOf(context: Context, settings: BuildSettings): Promise<Recipe> {
