@@ -1,11 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toConveyorError } from '../core/errors.ts'
-
-/** Whether builds work, and which of the parts that they need does not. */
-export interface Readiness {
-  ready: boolean
-  parts: Record<string, 'ok' | 'unavailable'>
-}
+import type { Readiness } from '../server/options.ts'
 
 export interface ReadinessOptions {
   /** What builds need, by name. Each resolves when it works. @throws what is wrong */

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Credentials } from '../api/auth.ts'
+import type { BasicAuth } from '../api/basic-auth.ts'
 import type { BuildJson, EndEventJson, LogEventJson } from '../api/views.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
@@ -12,7 +12,7 @@ export type Target = { repository: string; sha: string } | { repository: string;
 export interface ClientOptions {
   /** Base URL of the server; a user name and password in it are used when `auth` is absent. */
   url: string
-  auth?: Credentials | null | undefined
+  auth?: BasicAuth | null | undefined
   request: Target & { cache?: boolean | undefined }
   /** On the way to the server; none by default. */
   proxies?: Proxies | undefined

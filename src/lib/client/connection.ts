@@ -1,11 +1,11 @@
 import type { Agent as HttpAgent, IncomingMessage } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
-import type { Credentials } from '../api/auth.ts'
+import { type BasicAuth, basicAuthHeader } from '../api/basic-auth.ts'
+import type { Problem } from '../api/problem.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { isUntrusted, TRUST_HINT } from '../net/certificates.ts'
 import { NO_PROXIES, type Proxies, proxyFor } from '../net/proxies.ts'
 import { proxyHeaders, tunnelAgent } from '../net/proxy-agent.ts'
-import type { Problem } from '../server/problems.ts'
 import { percentDecoded } from '../util/percent.ts'
 
 /** A connection that failed or broke: nothing is known to be wrong with the request itself. */
@@ -50,7 +50,7 @@ export class Connection implements AsyncDisposable {
 
   constructor(
     url: string,
-    auth: Credentials | null,
+    auth: BasicAuth | null,
     silenceMs: number,
     { signal, proxies = NO_PROXIES }: { signal?: AbortSignal | undefined; proxies?: Proxies | undefined },
   ) {
@@ -64,10 +64,7 @@ export class Connection implements AsyncDisposable {
     this.#base.username = this.#base.password = ''
     this.shownUrl = this.#base.href.replace(/\/$/, '')
     this.#headers = { 'user-agent': 'conveyor' }
-    if (credentials) {
-      const pair = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')
-      this.#headers.authorization = `Basic ${pair}`
-    }
+    if (credentials) this.#headers.authorization = basicAuthHeader(credentials)
     this.#silenceMs = silenceMs
     this.#signal = signal
   }
@@ -224,7 +221,7 @@ function parseBaseUrl(text: string): URL {
   return url
 }
 
-function credentialsOf(url: URL): Credentials | null {
+function credentialsOf(url: URL): BasicAuth | null {
   if (url.username === '' && url.password === '') return null
   return { username: percentDecoded(url.username), password: percentDecoded(url.password) }
 }

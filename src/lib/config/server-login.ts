@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
-import type { Credentials } from '../api/auth.ts'
+import type { BasicAuth } from '../api/basic-auth.ts'
 import { ConveyorError } from '../core/errors.ts'
-import { isLoopback } from '../server/access.ts'
+import { isLoopback } from '../net/loopback.ts'
 import { parseCredentials } from './values.ts'
 
 /** What `conveyor bootstrap` writes. */
@@ -17,18 +17,17 @@ const SETTINGS = '.env'
 export async function serverLogin(server: {
   url: string
   auth?: string | undefined
-}): Promise<Credentials | null> {
+}): Promise<BasicAuth | null> {
   if (server.auth) return credentials(server.auth, '--auth (CONVEYOR_AUTH, BASIC_AUTH)')
   const url = URL.parse(server.url)
   // What is wrong with it, the connection says.
   if (url?.username !== '') return null
   const { BASE_URL = '', BASIC_AUTH } = parseEnv(await settings())
-  const isIts =
-    isLoopback(url.hostname.replace(/^\[(.*)\]$/, '$1')) || URL.parse(BASE_URL)?.origin === url.origin
+  const isIts = isLoopback(url.hostname) || URL.parse(BASE_URL)?.origin === url.origin
   return BASIC_AUTH && isIts ? credentials(BASIC_AUTH, `BASIC_AUTH in ${SETTINGS}`) : null
 }
 
-function credentials(text: string, from: string): Credentials | null {
+function credentials(text: string, from: string): BasicAuth | null {
   if (text === 'none') return null
   const parsed = parseCredentials(text)
   if (!parsed) throw new ConveyorError('invalid', `${from} is not usable: expected user:pass`)

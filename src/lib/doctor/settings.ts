@@ -1,6 +1,6 @@
 import type { BuildkitAddress } from '../buildkit/address.ts'
 import type { Config } from '../config/config.ts'
-import { isLoopback } from '../server/access.ts'
+import { isLoopback } from '../net/loopback.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Settings of a server that nothing refuses, and that few people mean. */

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Dispatcher } from 'undici'
 import { ConveyorError } from '../core/errors.ts'
+import { isLoopback } from '../net/loopback.ts'
 import { NO_PROXIES, type Proxies } from '../net/proxies.ts'
 import { type Connections, connections } from '../net/proxy-dispatcher.ts'
 import { connectorTo, elsewhere } from './addresses.ts'
@@ -288,8 +289,4 @@ function mediaTypeOf(answer: HttpAnswer): string {
 function refused(target: Target, answer: HttpAnswer, verb: 'reading' | 'tagging'): ConveyorError {
   const asked = { image: target.name, action: verb === 'tagging' ? 'tag' : 'pull' } as const
   return answerError(registryAnswer(answer), asked, `${verb} ${target.name}`)
-}
-
-function isLoopback(host: string): boolean {
-  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/.test(host)
 }

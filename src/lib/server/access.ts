@@ -1,13 +1,14 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
-import { BlockList, isIP } from 'node:net'
-import { basicAuthMatches, type Credentials } from '../api/auth.ts'
+import { isIP } from 'node:net'
+import { type BasicAuth, basicAuthMatches } from '../api/basic-auth.ts'
+import { isLoopback } from '../net/loopback.ts'
 
 export interface AccessOptions {
   /**
    * Asked for on everything but webhooks, /healthz and /readyz. `none` asks nobody; null does not either, and answers
    * this machine alone.
    */
-  auth: Credentials | 'none' | null
+  auth: BasicAuth | 'none' | null
   /** Public base URL. */
   baseUrl: () => string
   /** More names that the server goes by: `conveyor.lan`, `*.example.com`, or `*` for any. */
@@ -26,10 +27,6 @@ const SET_AUTH =
 const SET_HOSTS =
   'Give the server the address that people open (--url, BASE_URL), or more of its names (--allowed-hosts, ALLOWED_HOSTS)'
 const OTHER_SITE = 'Requests from pages of other sites are not taken'
-
-const LOOPBACK = new BlockList()
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4')
-LOOPBACK.addAddress('::1', 'ipv6')
 
 /**
  * Whether a request may have what the API, the logs and the pages tell; null if so.
@@ -55,12 +52,6 @@ export function refusalOf(request: IncomingMessage, options: AccessOptions): Ref
   if (!isOwnPage(request, host, options)) return { status: 403, message: OTHER_SITE, hint: SET_HOSTS }
   if (auth === null || auth === 'none' || basicAuthMatches(request.headers.authorization, auth)) return null
   return { status: 401, message: 'A user name and password are needed here' }
-}
-
-/** Whether an address, or the name of a host, is that of the machine itself. */
-export function isLoopback(name: string): boolean {
-  const family = isIP(name)
-  return family === 0 ? name === 'localhost' : LOOPBACK.check(name, family === 6 ? 'ipv6' : 'ipv4')
 }
 
 /** What shows that a request is not from this machine itself; null when nothing does. */

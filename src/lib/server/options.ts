@@ -1,4 +1,3 @@
-import type { Readiness } from '../app/readiness.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { LatestPolicy } from '../pipeline/publish.ts'
@@ -7,6 +6,12 @@ import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { AccessOptions } from './access.ts'
+
+/** Response of /readyz: whether builds work, and the state of each component they need, by name. */
+export interface Readiness {
+  ready: boolean
+  parts: Record<string, 'ok' | 'unavailable'>
+}
 
 export interface ServerOptions extends AccessOptions {
   store: BuildStore

@@ -1,13 +1,7 @@
 import type { FastifyError, FastifyReply } from 'fastify'
+import type { Problem } from '../api/problem.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
-
-/** Every error answer of the API. `id` is for programs; `message` and `hint` are for people. */
-export interface Problem {
-  id: string
-  message: string
-  hint?: string
-}
 
 /**
  * How a failed part of Conveyor looks over HTTP. `unauthorized` is about Conveyor's own credentials at the
