@@ -94,7 +94,7 @@ export const treeKind: Kind = {
   least: 200,
   parsers: [
     'source/context/git-tree.ts',
-    'source/context/git-context.ts',
+    'source/context/context.ts',
     'source/context/tree-paths.ts',
     'source/context/checkout-filters.ts',
     'source/context/entries.ts',

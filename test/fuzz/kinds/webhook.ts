@@ -1,5 +1,5 @@
 import { deepEqual } from 'node:assert/strict'
-import { NotJson, pickedJson } from '../../../src/lib/forge/github/picked-json.ts'
+import { NotJson, pickedJson } from '../../../src/lib/forge/github/partial-json.ts'
 import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook.ts'
 import { WebhookSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
@@ -11,7 +11,7 @@ export const webhookKind: Kind = {
   least: 200,
   parsers: [
     'forge/github/webhook.ts',
-    'forge/github/picked-json.ts',
+    'forge/github/partial-json.ts',
     'forge/github/webhook-signature.ts',
     'core/validate.ts',
   ],

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import type { BuildRequest, PushFacts } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
-import { NotJson, pickedJson, type Wanted } from './picked-json.ts'
+import { NotJson, pickedJson, type Wanted } from './partial-json.ts'
 
 /**
  * How GitHub's webhooks are read. Nothing here acts: bytes and headers go in, values come out.

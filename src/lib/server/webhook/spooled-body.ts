@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { errorCodes } from 'fastify'
 import { WebhookSignature } from '../../forge/github/webhook-signature.ts'
-import { Room } from './room.ts'
+import { Room } from './byte-quota.ts'
 
 const MiB = 1024 * 1024
 
