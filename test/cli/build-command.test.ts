@@ -195,7 +195,7 @@ describe('what cannot be right is exit code 2', () => {
       expect(code).toBe(2)
       // Before it, a flag with a secret is warned of.
       expect(unwrapped(stderr)).toMatch(
-        /(^|; use CONVEYOR_AUTH, or a file in CONVEYOR_AUTH_FILE )Error: A user name and password are needed here\. Check the user name and password \(--auth\)$/,
+        /(^|; use CONVEYOR_AUTH, or a file in CONVEYOR_AUTH_FILE )Error: A user name and password are required\. Check the user name and password \(--auth\)$/,
       )
     }
     const { code, stderr } = await build([target, '--auth', 'wrong-horse'])

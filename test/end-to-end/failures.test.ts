@@ -51,7 +51,7 @@ describe('a webhook is refused', () => {
     expect(JSON.parse(answer.body)).toEqual({
       id: 'unauthorized',
       message: 'X-Hub-Signature-256 does not match the body',
-      hint: 'Give the webhook on GitHub the same secret as Conveyor (GITHUB_SECRET)',
+      hint: 'Set the same secret for the webhook on GitHub and for Conveyor (GITHUB_SECRET)',
     })
   })
 

@@ -114,7 +114,7 @@ describe('conveyor build', () => {
     }
     const { code, stderr } = await runConveyor(asked, { env })
     // Whom the server answers is another question: it was asked.
-    expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain('Only this machine is answered')
+    expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain('the server only accepts requests from this machine')
     expect(code).toBe(2)
     expect(proxy.asked).toEqual([scheme === 'https' ? 'CONNECT ci.test:443' : 'POST http://ci.test/builds'])
     const wrong = await runConveyor(asked, {

@@ -7,7 +7,7 @@ import type { ServerOptions } from '../../src/lib/server/server.ts'
 import { sendPush } from '../support/github/push.ts'
 import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
-/** Whom the API answers: asked from this machine, as a page in its browser or a proxy on it does. */
+/** Access to the API: from this machine, from pages in its browser, and through a proxy on it. */
 
 const LOGIN = { username: 'ci', password: 'correct-horse' }
 const AUTHORIZATION = `Basic ${Buffer.from('ci:correct-horse').toString('base64')}`
@@ -46,7 +46,7 @@ const nothingBuilt = async () => expect(await server.store.unfinished()).toEqual
 
 describe('without credentials', () => {
   test.each(['localhost', 'LOCALHOST', '127.0.0.1', '127.8.9.10', '[::1]', 'localhost.'])(
-    'who asks %s on this machine is answered',
+    'a request for %s from this machine is accepted',
     async (name) => {
       await start({ auth: null })
       expect((await order({ host: `${name}:${port()}` })).status).toBe(201)
@@ -62,7 +62,7 @@ describe('without credentials', () => {
     '[::]',
     'me@localhost',
     'localhost/x',
-  ])('a page whose name was made to point here is not: %j', async (name) => {
+  ])('a request for a rebound host name is refused: %j', async (name) => {
     await start({ auth: null })
     for (const path of ['/', '/builds/x', '/logs/x', '/artifacts/x', '/builds/x/events', '/nothing']) {
       expect((await ask('GET', path, { host: name })).status).toBe(403)
@@ -78,7 +78,7 @@ describe('without credentials', () => {
     ['x-forwarded', '1'],
     ['X-Real-IP', '10.1.2.3'],
     ['via', '1.1 proxy'],
-  ])('what came through a proxy is not: %s', async (name, value) => {
+  ])('a request that came through a proxy is refused: %s', async (name, value) => {
     await start({ auth: null })
     expect(await order({ [name]: value })).toMatchObject({
       status: 403,
@@ -87,7 +87,7 @@ describe('without credentials', () => {
     await nothingBuilt()
   })
 
-  test('behind a proxy on this machine nobody is answered, but GitHub is', async () => {
+  test('behind a proxy on this machine only webhooks are accepted', async () => {
     await start({ auth: null, githubSecret: 'hush' })
     // As a reverse proxy does: it asks by our own address, and says for whom.
     const proxy = createServer((incoming, outgoing) => {
@@ -111,24 +111,24 @@ describe('without credentials', () => {
     proxy.closeAllConnections()
   })
 
-  test('HTTP/1.0, which nginx asks with by default, is a proxy, too', async () => {
+  test('HTTP/1.0, the default of nginx, counts as a proxy', async () => {
     await start({ auth: null })
     expect(await raw(`GET / HTTP/1.0\r\nHost: localhost:${port()}\r\n\r\n`)).toMatch(
-      /^HTTP\/1\.1 403 [\s\S]*it has the version HTTP\/1\.0/,
+      /^HTTP\/1\.1 403 [\s\S]*it has the protocol version HTTP\/1\.0/,
     )
   })
 
   test.each(['Host:', 'Host: ', 'X: y'])(
-    'who does not say whom the request is for is not: %j',
+    'a request without a valid Host header is refused: %j',
     async (line) => {
       await start({ auth: null })
       expect(await raw(`GET / HTTP/1.0\r\n${line}\r\n\r\n`)).toMatch(
-        /^HTTP\/1\.1 403 [\s\S]*the request does not say whom it is for/,
+        /^HTTP\/1\.1 403 [\s\S]*this one has no valid Host header/,
       )
     },
   )
 
-  test('says what to set: as JSON to programs, as text to people', async () => {
+  test('names the options to set: in JSON for programs, in text for browsers', async () => {
     await start({ auth: null })
     const host = 'attacker.example'
     const json = await ask('GET', '/builds/x', { host })
@@ -136,12 +136,12 @@ describe('without credentials', () => {
     expect(JSON.parse(json.body)).toEqual({
       id: 'forbidden',
       message:
-        'Only this machine is answered, as the server has no credentials, and the request is for attacker.example',
+        'Without credentials, the server only accepts requests from this machine, and this one is for the host attacker.example',
       hint: expect.stringMatching(/--auth user:pass \(BASIC_AUTH\).*conveyor bootstrap.*--auth none/),
     })
     const page = await ask('GET', '/', { host, accept: 'text/html,application/xhtml+xml,*/*;q=0.8' })
     expect(page).toMatchObject({ status: 403, type: 'text/plain; charset=utf-8' })
-    expect(page.body).toMatch(/^Only this machine is answered.*\n.*--auth user:pass.*\n$/)
+    expect(page.body).toMatch(/^Without credentials, the server only accepts.*\n.*--auth user:pass.*\n$/)
   })
 })
 
@@ -149,7 +149,7 @@ describe.each([
   ['without credentials', null],
   ['with credentials', LOGIN],
   ['with --auth none', 'none'],
-] as const)('pages of other sites, %s', (_name, auth) => {
+] as const)('cross-site requests, %s', (_name, auth) => {
   const login = auth === LOGIN ? { authorization: AUTHORIZATION } : undefined
 
   test.each([
@@ -160,15 +160,15 @@ describe.each([
     'null',
     'file://',
     'not a URL',
-  ])('may neither order nor read: %s', async (origin) => {
+  ])('from the origin %s are refused', async (origin) => {
     await start({ auth })
     const form = { ...login, origin, 'content-type': 'text/plain' }
-    expect(await order(form)).toMatchObject({ status: 403, body: expect.stringContaining('other sites') })
+    expect(await order(form)).toMatchObject({ status: 403, body: expect.stringContaining('Cross-site') })
     expect((await ask('GET', '/builds/x/events', { ...login, origin })).status).toBe(403)
     await nothingBuilt()
   })
 
-  test.each(['cross-site', 'same-site'])('may not order: Sec-Fetch-Site %s', async (site) => {
+  test.each(['cross-site', 'same-site'])('with Sec-Fetch-Site %s may not start builds', async (site) => {
     await start({ auth })
     expect((await order({ ...login, 'sec-fetch-site': site })).status).toBe(403)
     await nothingBuilt()
@@ -176,7 +176,7 @@ describe.each([
     expect((await ask('GET', '/builds/x', { ...login, 'sec-fetch-site': site })).status).toBe(404)
   })
 
-  test('a page of its own may', async () => {
+  test('a page of the server itself may start builds', async () => {
     await start({ auth })
     const origin = `http://localhost:${port()}`
     expect((await order({ ...login, host: `localhost:${port()}`, origin })).status).toBe(201)
@@ -202,7 +202,7 @@ describe.each([
     'localhost:8080',
     '10.1.2.3:8080',
     '[fe80::1]:8080',
-  ])('%s is a name of the server', async (host) => {
+  ])('the host name %s is accepted', async (host) => {
     await start(known)
     expect((await order({ ...login, host, 'x-forwarded-for': '203.0.113.7' })).status).toBe(201)
   })
@@ -212,14 +212,14 @@ describe.each([
     'xconveyor.acme.dev',
     'conveyor.acme.dev.attacker.example',
     'inside.acme.dev',
-  ])('%s is none, and told so', async (host) => {
+  ])('the host name %s is refused', async (host) => {
     await start(known)
     for (const path of ['/', '/builds/x', '/logs/x', '/artifacts/x']) {
       const answer = await ask('GET', path, { ...login, host })
       expect(answer.status).toBe(403)
       expect(JSON.parse(answer.body)).toEqual({
         id: 'forbidden',
-        message: `${host} is not a name of this server`,
+        message: `${host} is not a known host name of this server`,
         hint: expect.stringContaining('--allowed-hosts'),
       })
     }
@@ -228,12 +228,12 @@ describe.each([
     expect((await ask('GET', '/healthz', { host })).status).toBe(200)
   })
 
-  test('* allows every name', async () => {
+  test('* allows every host name', async () => {
     await start({ ...known, allowedHosts: ['*'] })
     expect((await order({ ...login, host: 'any.example' })).status).toBe(201)
   })
 
-  test('its own pages may order where TLS ends at a proxy, under whatever name that asks', async () => {
+  test('its own pages may start builds when TLS ends at a proxy, whatever Host header that sends', async () => {
     await start(known)
     const origin = 'https://conveyor.acme.dev'
     for (const host of ['conveyor.acme.dev', 'conveyor.lan:8080']) {
@@ -244,7 +244,7 @@ describe.each([
     )
   })
 
-  test('webhooks come under any name', async () => {
+  test('webhooks are accepted for any host name', async () => {
     await start({ ...known, githubSecret: 'hush' })
     const headers = { host: 'hooks.example', origin: 'https://x.example', 'x-github-event': 'ping' }
     const answer = await ask('POST', '/', headers, '{}')
@@ -252,7 +252,7 @@ describe.each([
   })
 })
 
-test('with credentials, who gives none or wrong ones is asked for them', async () => {
+test('missing or wrong credentials get a 401', async () => {
   await start({ auth: LOGIN })
   for (const headers of [undefined, { authorization: `Basic ${Buffer.from('ci:x').toString('base64')}` }]) {
     expect((await order(headers)).status).toBe(401)

@@ -39,7 +39,7 @@ test.each(['/tools/conveyor', ''])('everything is served below "%s"', async (pat
 })
 
 test.each(['/tools/conveyorx/healthz', '/tools', '/tools/conveyor/tools/conveyor/healthz'])(
-  'there is nothing at %s',
+  'no server at %s',
   async (path) => expect((await fetch(`${server.url}${path}`)).status).toBe(404),
 )
 

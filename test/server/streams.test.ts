@@ -132,7 +132,7 @@ describe('GET /logs', () => {
     await server.fail(build, 'the worker died three times')
     for (const follow of [true, false]) {
       const text = await (await fetch(`${server.url}/logs/${build.id}?follow=${follow}`)).text()
-      expect(text).toBe('No log of this build is stored\n')
+      expect(text).toBe('This build has no stored log\n')
     }
   })
 
@@ -176,7 +176,7 @@ describe('GET /logs', () => {
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     await until(() => log.text() !== '')
-    expect(log.text()).toBe('The log of this build cannot be read at the moment\n')
+    expect(log.text()).toBe('The log of this build is currently unavailable\n')
     expect(log.answer.complete).toBe(false)
     await server.succeed(build)
     await ended(log)

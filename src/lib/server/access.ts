@@ -5,17 +5,17 @@ import { isLoopback } from '../net/loopback.ts'
 
 export interface AccessOptions {
   /**
-   * Asked for on everything but webhooks, /healthz and /readyz. `none` asks nobody; null does not either, and answers
-   * this machine alone.
+   * Credentials required for everything except webhooks, /healthz and /readyz. `none` serves everyone; null serves only
+   * requests from this machine.
    */
   auth: BasicAuth | 'none' | null
   /** Public base URL. */
   baseUrl: () => string
-  /** More names that the server goes by: `conveyor.lan`, `*.example.com`, or `*` for any. */
+  /** Additional host names of the server: `conveyor.lan`, `*.example.com`, or `*` for any. */
   allowedHosts?: readonly string[]
 }
 
-/** Why a request is not answered, and what is to be set where somebody means it to be. */
+/** Why a request is refused, and which option allows it. */
 export interface Refusal {
   status: 401 | 403
   message: string
@@ -23,58 +23,61 @@ export interface Refusal {
 }
 
 const SET_AUTH =
-  'To be answered from elsewhere, give the server credentials: --auth user:pass (BASIC_AUTH), which `conveyor bootstrap` writes into .env; --auth none opens it to all who reach it'
+  'To allow remote access, set credentials: --auth user:pass (BASIC_AUTH); `conveyor bootstrap` writes them to .env. --auth none disables authentication'
 const SET_HOSTS =
-  'Give the server the address that people open (--url, BASE_URL), or more of its names (--allowed-hosts, ALLOWED_HOSTS)'
-const OTHER_SITE = 'Requests from pages of other sites are not taken'
+  "Set the server's public URL (--url, BASE_URL), or allow more host names (--allowed-hosts, ALLOWED_HOSTS)"
+const CROSS_SITE = 'Cross-site requests are not allowed'
 
 /**
- * Whether a request may have what the API, the logs and the pages tell; null if so.
+ * Checks whether a request may use the API and read logs and pages.
  *
- * A page in somebody's browser reaches wherever the browser does. It can make its own name point here (DNS
- * rebinding), which the Host header gives away, or send us a form, which Origin does; `Sec-Fetch-Site` is sent
- * over https and to localhost only.
+ * A web page can reach every server that its visitor's browser can. It can point its own host name here (DNS
+ * rebinding), which the Host header reveals, or submit a form, which Origin reveals. Browsers send `Sec-Fetch-Site`
+ * only over https and to localhost.
+ * @returns why the request is refused, or null if it is allowed
  */
-export function refusalOf(request: IncomingMessage, options: AccessOptions): Refusal | null {
+export function checkAccess(request: IncomingMessage, options: AccessOptions): Refusal | null {
   const { auth } = options
   const host = parseHost(request.headers.host)
   if (auth === null) {
-    const foreign = whyForeign(request, host)
-    if (foreign !== null) {
-      const message = `Only this machine is answered, as the server has no credentials, and ${foreign}`
+    const remote = remoteSign(request, host)
+    if (remote !== null) {
+      const message = `Without credentials, the server only accepts requests from this machine, and ${remote}`
       return { status: 403, message, hint: SET_AUTH }
     }
-  } else if (host === null || !isKnown(host.name, options)) {
-    const what =
-      host === null ? 'Its own name is not in the request' : `${host.name} is not a name of this server`
-    return { status: 403, message: what, hint: SET_HOSTS }
+  } else if (host === null || !isKnownHost(host.name, options)) {
+    const message =
+      host === null
+        ? 'The request has no valid Host header'
+        : `${host.name} is not a known host name of this server`
+    return { status: 403, message, hint: SET_HOSTS }
   }
-  if (!isOwnPage(request, host, options)) return { status: 403, message: OTHER_SITE, hint: SET_HOSTS }
+  if (!isSameOrigin(request, host, options)) return { status: 403, message: CROSS_SITE, hint: SET_HOSTS }
   if (auth === null || auth === 'none' || basicAuthMatches(request.headers.authorization, auth)) return null
-  return { status: 401, message: 'A user name and password are needed here' }
+  return { status: 401, message: 'A user name and password are required' }
 }
 
-/** What shows that a request is not from this machine itself; null when nothing does. */
-function whyForeign({ headers, httpVersion, socket }: IncomingMessage, host: Host | null): string | null {
+/** What shows that a request did not originate on this machine, or null. */
+function remoteSign({ headers, httpVersion, socket }: IncomingMessage, host: Host | null): string | null {
   const peer = socket.remoteAddress
-  if (peer === undefined || !isLoopback(peer)) return `the request is from ${peer ?? 'elsewhere'}`
-  if (host === null) return 'the request does not say whom it is for'
-  if (!isLoopback(host.name)) return `the request is for ${host.name}`
+  if (peer === undefined || !isLoopback(peer)) return `this one is from ${peer ?? 'elsewhere'}`
+  if (host === null) return 'this one has no valid Host header'
+  if (!isLoopback(host.name)) return `this one is for the host ${host.name}`
   const sign = proxySign(headers, httpVersion)
-  return sign === null ? null : `the request came through a proxy: it has ${sign}`
+  return sign === null ? null : `this one came through a proxy: it has ${sign}`
 }
 
-/** A proxy on this machine brings requests from anywhere. nginx asks with HTTP/1.0, whatever else it is told. */
+/** A proxy on this machine forwards requests from anywhere. By default, nginx sends HTTP/1.0 and adds no header. */
 function proxySign(headers: IncomingHttpHeaders, httpVersion: string): string | null {
-  const name = Object.keys(headers).find((one) => /^(forwarded|via|x-real-ip|x-forwarded(-.*)?)$/.test(one))
+  const name = Object.keys(headers).find((key) => /^(forwarded|via|x-real-ip|x-forwarded(-.*)?)$/.test(key))
   if (name !== undefined) return `the header ${name.slice(0, 60)}`
-  return httpVersion === '1.0' ? 'the version HTTP/1.0' : null
+  return httpVersion === '1.0' ? 'the protocol version HTTP/1.0' : null
 }
 
 interface Host {
-  /** In lower case, without port and brackets. */
+  /** Lower case, without port and brackets. */
   name: string
-  /** As it was sent. */
+  /** As received. */
   header: string
 }
 
@@ -87,28 +90,34 @@ function bare(hostname: string): string {
   return hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
 }
 
-/** An address cannot be made to point elsewhere, so whoever asks for one has asked us. */
-function isKnown(name: string, { baseUrl, allowedHosts = [] }: AccessOptions): boolean {
+/** An IP address cannot be rebound by DNS, so any address is accepted. */
+function isKnownHost(name: string, { baseUrl, allowedHosts = [] }: AccessOptions): boolean {
   if (isLoopback(name) || isIP(name) !== 0 || name === bare(new URL(baseUrl()).hostname)) return true
   return allowedHosts.some((allowed) => {
-    const own = allowed.toLowerCase()
-    return own === '*' || own === name || (own.startsWith('*.') && name.endsWith(own.slice(1)))
+    const pattern = allowed.toLowerCase()
+    return (
+      pattern === '*' || pattern === name || (pattern.startsWith('*.') && name.endsWith(pattern.slice(1)))
+    )
   })
 }
 
-/** Whether a request is of no page, or of one that is under this server's own name and port. */
-function isOwnPage({ method, headers }: IncomingMessage, host: Host | null, options: AccessOptions): boolean {
+/** Whether a request does not come from a web page, or comes from one of this server. */
+function isSameOrigin(
+  { method, headers }: IncomingMessage,
+  host: Host | null,
+  options: AccessOptions,
+): boolean {
   const site = headers['sec-fetch-site']
   const reads = method === 'GET' || method === 'HEAD'
-  // Who follows a link to a log comes from another site.
+  // Links to logs may be on other sites, such as GitHub.
   if (!reads && (site === 'cross-site' || site === 'same-site')) return false
   const { origin } = headers
   if (origin === undefined) return true
   const page = URL.parse(origin)
   if (page === null) return false
-  // A proxy may ask with a name of its own.
+  // A proxy may have replaced the Host header.
   if (options.auth !== null && page.origin === new URL(options.baseUrl()).origin) return true
-  // With the page's scheme, as TLS may end at a proxy: that decides which port need not be named.
+  // With the page's scheme, because TLS may end at a proxy: it decides which port is the default.
   return (
     host !== null && page.host !== '' && URL.parse(`${page.protocol}//${host.header}`)?.host === page.host
   )

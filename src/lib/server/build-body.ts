@@ -2,8 +2,8 @@ import type { Ref } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
 
-/** What `POST /builds` was asked for; `sha` and `branch` are not both null. */
-export interface BuildOrder {
+/** Body of `POST /builds`; `sha` and `ref` are not both null. */
+export interface BuildBody {
   repository: string
   sha: string | null
   ref: Ref | null
@@ -13,7 +13,7 @@ export interface BuildOrder {
 const ACCEPTED =
   'Send a JSON object with `repository` ("owner/name"), `sha` and/or `branch`, and optionally `cache` (false) or `NoCache` (true)'
 
-/** Both spellings of each key: ours, and that of the first description of this API. */
+/** Both spellings of each key: lower case, and that of the original API description. */
 const KEYS: Record<string, 'repository' | 'sha' | 'branch' | 'cache' | 'NoCache'> = {
   repository: 'repository',
   Repository: 'repository',
@@ -25,18 +25,19 @@ const KEYS: Record<string, 'repository' | 'sha' | 'branch' | 'cache' | 'NoCache'
   NoCache: 'NoCache',
 }
 
-/** Reads the body of `POST /builds`. @throws ConveyorError `invalid`, naming what is accepted. */
-export function parseBuildBody(text: string): BuildOrder {
+/** Parses the body of `POST /builds`. @throws ConveyorError `invalid`, with a hint that lists the accepted keys. */
+export function parseBuildBody(text: string): BuildBody {
   const values = new Map<string, unknown>()
   const unknown: string[] = []
   for (const [key, value] of Object.entries(parseObject(text))) {
     const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined
     if (name === undefined) unknown.push(key)
-    else if (values.has(name)) throw invalid(`${name} is given twice, in both spellings`)
-    // The original sent an empty branch where it had none.
+    else if (values.has(name)) throw invalid(`${name} is given in both spellings`)
+    // Clients of the original API send an empty branch with a commit.
     else if (value !== null && value !== '') values.set(name, value)
   }
-  if (unknown.length > 0) throw invalid(`unknown key ${unknown.map(quote).join(', ')}`)
+  if (unknown.length > 0)
+    throw invalid(`unknown ${unknown.length === 1 ? 'key' : 'keys'} ${unknown.map(quote).join(', ')}`)
 
   if (!values.has('repository')) throw invalid('repository is missing')
   if (!values.has('sha') && !values.has('branch')) throw invalid('sha and branch are both missing')
@@ -66,7 +67,7 @@ function parseObject(text: string): object {
 
 function flag(values: Map<string, unknown>, name: string, absent: boolean): boolean {
   const value = values.get(name) ?? absent
-  if (typeof value !== 'boolean') throw invalid(`${name} is neither true nor false`)
+  if (typeof value !== 'boolean') throw invalid(`${name} must be true or false`)
   return value
 }
 

@@ -5,21 +5,21 @@ import { type Build, isEnded, shortName } from '../core/build.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { type PlacedOrder, placeOrder } from '../pipeline/place-request.ts'
 import type { Accepted } from '../store/build-store.ts'
-import { type BuildOrder, parseBuildBody } from './build-body.ts'
+import { type BuildBody, parseBuildBody } from './build-body.ts'
 import { type Format, preferredFormat } from './formats.ts'
-import { type Happening, imageOf } from './logs/follow.ts'
+import { type BuildEvent, imageOf } from './logs/follow.ts'
 import { type BuildParams, findArtifact, findBuild } from './lookup.ts'
 import type { ServerOptions } from './options.ts'
 import { sendProblem } from './problems.ts'
 
-/** `reused`: the commit was built before, and nothing is to be done. */
-type Outcome = Accepted['outcome'] | 'reused'
+/** `reused`: the commit was built before, and its tags are in place. */
+type SubmitOutcome = Accepted['outcome'] | 'reused'
 
-/** Answers with a build as it goes on; see logs-route.ts. */
+/** Streams a running or finished build as the response; see buildSender in logs/route.ts. */
 export type SendBuild = (
   reply: FastifyReply,
   format: 'text' | 'events',
-  source: Build | AsyncIterable<Happening>,
+  source: Build | AsyncIterable<BuildEvent>,
 ) => Promise<void>
 
 /** POST /builds, GET /builds/{id | owner/repo@sha}, GET /artifacts/{id | owner/repo@sha}. */
@@ -29,16 +29,16 @@ export async function buildsRoutes(
 ): Promise<void> {
   const { store } = options
   app.removeAllContentTypeParsers()
-  // `curl -d` says that its body is a form; whatever it says, it is read as JSON.
-  app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, body: string) => body)
+  // `curl -d` declares its body a form; it is parsed as JSON whatever its content type.
+  app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, text: string) => text)
 
   app.post('/builds', { bodyLimit: 64 * 1024 }, async (request, reply) => {
-    const order = parseBuildBody(typeof request.body === 'string' ? request.body : '')
-    if (options.isAllowed?.(order.repository) === false) {
-      return sendProblem(reply, 403, 'forbidden', notAllowed(order.repository))
+    const body = parseBuildBody(typeof request.body === 'string' ? request.body : '')
+    if (options.isAllowed?.(body.repository) === false) {
+      return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
     }
-    const { build, outcome } = await submit(order, options)
-    options.log(`api: ${shortName(build)} is build ${build.id} (${outcome})`)
+    const { build, outcome } = await submit(body, options)
+    options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`)
     for (const { tag, reason } of build.withheld ?? []) {
       options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`)
     }
@@ -50,7 +50,7 @@ export async function buildsRoutes(
     if (format === 'json') {
       return reply.code(outcome === 'created' ? 201 : 200).send(buildJson(build, image, base))
     }
-    await options.sendBuild(reply, format, outcome === 'reused' ? atOnce(build, image, format) : build)
+    await options.sendBuild(reply, format, outcome === 'reused' ? finishedBuild(build, image, format) : build)
     return reply
   })
 
@@ -69,31 +69,35 @@ export async function buildsRoutes(
   app.get('/artifacts/:owner/:name', getArtifact)
 }
 
-/** Finds or makes the build that answers an order. */
+/** Finds a build that satisfies the request, or accepts a new one. */
 async function submit(
-  { cache, ...order }: BuildOrder,
+  { cache, ...order }: BuildBody,
   options: ServerOptions,
-): Promise<{ build: Build; outcome: Outcome }> {
+): Promise<{ build: Build; outcome: SubmitOutcome }> {
   const placed = await placeOrder(order, options)
   const { repository, sha, withheld } = placed
   const newest = await options.store.newest(repository, sha)
-  if (cache && newest?.state === 'succeeded' && hasMoved(newest, placed)) {
+  if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
     return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }
   }
   return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options)
 }
 
-/** A build that was made for other refs only has not moved the tag of this one; nor `latest`, without a push. */
-function hasMoved(build: Build, { ref, within }: PlacedOrder): boolean {
+/** Whether a build moved the tags of this request: one for other refs only did not, nor `latest` without a push. */
+function hasMovedTags(build: Build, { ref, within }: PlacedOrder): boolean {
   if (ref === null) return !within || build.pushOrder > 0
   return build.refs.some(({ kind, name }) => kind === ref.kind && name === ref.name)
 }
 
-/** A build that had ended before it was asked for: its result, without the log of long ago. */
-async function* atOnce(build: Build, image: string | null, format: Format): AsyncGenerator<Happening> {
+/** Events of a build that finished before this request: its result, without its old log. */
+async function* finishedBuild(
+  build: Build,
+  image: string | null,
+  format: Format,
+): AsyncGenerator<BuildEvent> {
   if (!isEnded(build.state)) throw new Error(`build ${build.id} is still ${build.state}`)
   yield { kind: 'build', build, image }
-  // Who gets events has it with the build.
+  // Event streams have the withheld tags in the build itself.
   for (const { tag, reason } of format === 'text' ? (build.withheld ?? []) : []) {
     yield { kind: 'notice', text: `tag ${tag} is not moved: ${reason}` }
   }

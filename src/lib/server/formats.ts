@@ -1,16 +1,16 @@
 import { buildJson, type EndEventJson, type LogEventJson } from '../api/views.ts'
 import { oneLine } from '../core/one-line.ts'
-import type { Happening } from './logs/follow.ts'
+import type { BuildEvent } from './logs/follow.ts'
 
-/** Between the lines of a log, so that nobody in between takes a quiet connection for a dead one. */
+/** Heartbeat line in a log, so that proxies do not close an idle connection. */
 export const STILL_RUNNING = '-- still running --'
 
 /**
- * The log as plain text. With `result`, a last line follows that is the image, or `error: ...`.
- * A quiet time is marked with a line of its own, which is not part of the log: it counts in no offset.
+ * The log as plain text. With `result`, the last line is the image, or `error: ...`.
+ * Heartbeats are separate lines that are not part of the log and do not count in offsets.
  */
 export async function* asText(
-  happenings: AsyncIterable<Happening>,
+  events: AsyncIterable<BuildEvent>,
   { result }: { result: boolean },
 ): AsyncGenerator<Uint8Array | string> {
   let atLineStart = true
@@ -19,61 +19,61 @@ export async function* asText(
     atLineStart = true
     return whole
   }
-  for await (const happening of happenings) {
-    if (happening.kind === 'log' && happening.bytes.length > 0) {
-      atLineStart = happening.bytes.at(-1) === 0x0a
-      yield happening.bytes
-    } else if (happening.kind === 'quiet') {
+  for await (const event of events) {
+    if (event.kind === 'log' && event.bytes.length > 0) {
+      atLineStart = event.bytes.at(-1) === 0x0a
+      yield event.bytes
+    } else if (event.kind === 'heartbeat') {
       yield line(STILL_RUNNING)
-    } else if (happening.kind === 'notice') {
-      yield line(happening.text)
-    } else if (happening.kind === 'end' && result) {
-      yield line(happening.image ?? `error: ${happening.build.error ?? `the build ${happening.build.state}`}`)
+    } else if (event.kind === 'notice') {
+      yield line(event.text)
+    } else if (event.kind === 'end' && result) {
+      yield line(event.image ?? `error: ${event.build.error ?? `the build ${event.build.state}`}`)
     }
   }
 }
 
 /**
- * Server-sent events: `build` (BuildJson) at each change of state, `log` (LogEventJson, its id being the
- * offset after the piece), `notice` ({message}), and `end` (EndEventJson) as the last.
+ * Server-sent events: `build` (BuildJson) on each change of state, `log` (LogEventJson, whose id is the
+ * offset after its bytes), `notice` ({message}), and finally `end` (EndEventJson).
  */
 export async function* asEvents(
-  happenings: AsyncIterable<Happening>,
+  events: AsyncIterable<BuildEvent>,
   { baseUrl }: { baseUrl: string },
 ): AsyncGenerator<string> {
-  for await (const happening of happenings) {
-    switch (happening.kind) {
+  for await (const event of events) {
+    switch (event.kind) {
       case 'build':
-        yield event('build', buildJson(happening.build, happening.image, baseUrl))
+        yield sseEvent('build', buildJson(event.build, event.image, baseUrl))
         break
       case 'log': {
-        const { offset, bytes } = happening
+        const { offset, bytes } = event
         const data: LogEventJson = { offset, bytes: Buffer.from(bytes).toString('base64') }
-        yield event('log', data, offset + bytes.length)
+        yield sseEvent('log', data, offset + bytes.length)
         break
       }
       case 'notice':
-        yield event('notice', { message: happening.text })
+        yield sseEvent('notice', { message: event.text })
         break
-      case 'quiet':
+      case 'heartbeat':
         yield ': nothing new\n\n'
         break
       case 'end': {
-        const { build, image } = happening
+        const { build, image } = event
         const data: EndEventJson = {
           state: build.state,
           image,
           error: build.error,
           error_kind: build.errorKind,
         }
-        yield event('end', data)
+        yield sseEvent('end', data)
       }
     }
   }
 }
 
-/** JSON has no raw line breaks, so the data is always one line. */
-function event(name: string, data: unknown, id?: number): string {
+/** JSON has no raw line breaks, so the data is always a single line. */
+function sseEvent(name: string, data: unknown, id?: number): string {
   return `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 }
 
@@ -88,7 +88,7 @@ const FORMATS: Record<string, Format> = {
   'text/event-stream': 'events',
 }
 
-/** What an `Accept` header likes best of our formats; text when it names none of them. */
+/** The format that an `Accept` header prefers; text if it lists none of ours. */
 export function preferredFormat(accept: string | undefined): Format {
   let best: Format = 'text'
   let bestQuality = 0

@@ -4,12 +4,12 @@ import { validRepository, validSha } from '../core/validate.ts'
 import type { BuildStore } from '../store/build-store.ts'
 
 /**
- * How a path names a build: `/{id}`, or `/{owner}/{repo}@{sha}`, whose slash may come URL-encoded (then all
- * of it is the key).
+ * Path parameters that identify a build: `/{id}`, or `/{owner}/{repo}@{sha}`. If the slash of the latter is
+ * URL-encoded, all of it is the key.
  */
 export type BuildParams = { key: string } | { owner: string; name: string }
 
-/** @throws ConveyorError `not_found`, or `invalid` for a commit that is not spelled as one. */
+/** @throws ConveyorError `not_found`, or `invalid` for a malformed repository or sha */
 export async function findBuild(store: BuildStore, params: BuildParams): Promise<Build> {
   const wanted = parseKey(params)
   const found =
@@ -17,7 +17,7 @@ export async function findBuild(store: BuildStore, params: BuildParams): Promise
   return found ?? notFound('build', wanted)
 }
 
-/** By the artifact's own id, or the newest of a commit. @throws as findBuild. */
+/** By the artifact's id, or the newest of a commit. @throws as findBuild */
 export async function findArtifact(store: BuildStore, params: BuildParams): Promise<Artifact> {
   const wanted = parseKey(params)
   const found =
@@ -38,5 +38,5 @@ function parseKey(params: BuildParams): Wanted {
 
 function notFound(what: string, wanted: Wanted): never {
   const name = 'id' in wanted ? wanted.id.slice(0, 200) : `${wanted.repository}@${wanted.sha}`
-  throw new ConveyorError('not_found', `there is no ${what} ${name}`)
+  throw new ConveyorError('not_found', `${what} ${name} not found`)
 }

@@ -18,27 +18,27 @@ export interface ServerOptions extends AccessOptions {
   queue: Queue
   logs: LogStore
   forge: Pick<Forge, 'branchHead' | 'defaultBranch' | 'fullName'>
-  /** Asked whether a branch contains the commit that is to be built. */
+  /** Looks up whether a branch contains the commit to build. */
   history: History
   names: Pick<ImageNames, 'tag'>
   /** Which builds move `latest`. */
   latest: LatestPolicy
-  /** Shared secret of the webhooks; null takes unsigned ones as a hint: see unsigned-push.ts. */
+  /** Shared secret of the webhooks. With null, unsigned pushes are verified with the forge: see unsigned-push.ts. */
   githubSecret: string | null
-  /** Which repositories may be built; all by default. */
+  /** Whether a repository may be built; all may by default. */
   isAllowed?: (repository: string) => boolean
-  /** Public base URL without a trailing slash. A function, as the port may be known late. */
+  /** Public base URL without a trailing slash. A function, because the port may be known only after listening. */
   baseUrl: () => string
   /** The server's own log, one line at a time. */
   log: (line: string) => void
-  /** What /readyz says: whether builds work. Without, that they do. */
+  /** Readiness for /readyz; ready by default. */
   ready?: () => Promise<Readiness>
-  /** Said in /healthz and at `/`. */
+  /** Shown by /healthz and at `/`. */
   version?: string
-  /** Where large webhooks wait for their signature; the system's folder for such by default. */
+  /** Folder for large webhook bodies until their signature is verified; the system's temporary folder by default. */
   spoolDir?: string
-  /** How long a request may take to arrive; 30 s by default. */
+  /** Longest time for receiving a request; 30 s by default. */
   arrivalMs?: number
-  /** How long a stream may say nothing; 25 s by default, below the idle limit of common proxies. */
+  /** Interval of heartbeats in idle streams; 25 s by default, below the idle timeout of common proxies. */
   heartbeatMs?: number
 }

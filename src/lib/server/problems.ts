@@ -4,8 +4,8 @@ import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 
 /**
- * How a failed part of Conveyor looks over HTTP. `unauthorized` is about Conveyor's own credentials at the
- * forge, which are not the caller's fault, hence not 401.
+ * HTTP status and problem id of each kind of error. `unauthorized` is about Conveyor's own credentials at the
+ * forge, not the caller's, hence not 401.
  */
 const ANSWERS: Record<ErrorKind, { status: number; id: string }> = {
   invalid: { status: 400, id: 'invalid' },
@@ -17,8 +17,8 @@ const ANSWERS: Record<ErrorKind, { status: number; id: string }> = {
   cancelled: { status: 503, id: 'cancelled' },
 }
 
-/** The ids of what Fastify itself refuses. */
-const REFUSALS: Record<number, string> = {
+/** Problem ids for requests that Fastify rejects. */
+const REJECTIONS: Record<number, string> = {
   400: 'invalid',
   413: 'too_large',
   414: 'invalid',
@@ -30,33 +30,33 @@ export function sendProblem(reply: FastifyReply, status: number, id: string, mes
   return reply.code(status).type('application/json; charset=utf-8').send(problem)
 }
 
-/** Answers with what was thrown; only ConveyorErrors and Fastify's own refusals tell the caller why. */
+/** Responds with what was thrown. Only ConveyorErrors and Fastify's rejections tell the caller why. */
 export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   if (error instanceof ConveyorError) {
     const { status, id } = ANSWERS[error.kind]
     return sendProblem(reply, status, id, error.message, error.hint)
   }
-  const refusal = refusalStatus(error)
-  if (refusal !== null) {
-    return sendProblem(reply, refusal, REFUSALS[refusal] ?? 'invalid', (error as FastifyError).message)
+  const rejection = rejectionStatus(error)
+  if (rejection !== null) {
+    return sendProblem(reply, rejection, REJECTIONS[rejection] ?? 'invalid', (error as FastifyError).message)
   }
-  return sendProblem(reply, 500, 'internal', 'Something went wrong inside Conveyor; its log says what')
+  return sendProblem(reply, 500, 'internal', 'Internal error; see the log of the server')
 }
 
-/** The 4xx status with which Fastify refuses a request before any of our code saw it; null for the rest. */
-export function refusalStatus(error: unknown): number | null {
+/** The 4xx status with which Fastify rejects a request before our code runs; null for other errors. */
+export function rejectionStatus(error: unknown): number | null {
   const { code, statusCode } = error as Partial<FastifyError>
-  const refused = code?.startsWith('FST_ERR_') && statusCode !== undefined && statusCode < 500
-  return refused ? statusCode : null
+  const rejected = code?.startsWith('FST_ERR_') && statusCode !== undefined && statusCode < 500
+  return rejected ? statusCode : null
 }
 
-/** Whether an error belongs in the server's log: it is not about what the caller sent. */
-export function isOurFault(error: unknown): boolean {
+/** Whether an error is the server's fault and belongs in its log, rather than caused by the request. */
+export function isServerError(error: unknown): boolean {
   if (error instanceof ConveyorError) return ANSWERS[error.kind].status >= 500
-  return refusalStatus(error) === null
+  return rejectionStatus(error) === null
 }
 
-/** One line for the server's log; the stack only for what nobody expected. Never request bodies or headers. */
+/** One line for the server's log, with a stack only for unexpected errors. Never request bodies or headers. */
 export function describeError(error: unknown): string {
   if (error instanceof ConveyorError) return error.advice
   return oneLine(error instanceof Error ? (error.stack ?? error.message) : String(error))

@@ -1,17 +1,17 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
-import { type Refusal, refusalOf } from './access.ts'
+import { checkAccess, type Refusal } from './access.ts'
 import { buildsRoutes } from './builds-routes.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
 import type { ServerOptions } from './options.ts'
-import { describeError, isOurFault, sendError, sendProblem } from './problems.ts'
+import { describeError, isServerError, sendError, sendProblem } from './problems.ts'
 import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
 export type { ServerOptions } from './options.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** For everybody, under any name. */
+    /** Needs no credentials, and accepts any Host header. */
     public?: boolean
   }
 }
@@ -28,18 +28,18 @@ const SECURITY_HEADERS = {
 }
 
 /**
- * The HTTP server: webhooks, the API, logs. Call `listen` on it; `close` cuts every open stream, and
- * resolves when nothing reads from the stores for it any more.
+ * The HTTP server: webhooks, API, logs. Call `listen` on it; `close` cuts every open stream, and resolves
+ * once it has stopped reading from the stores.
  */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
   const { store, logs, log, arrivalMs = ARRIVAL_MS } = options
   const app = fastify({
-    rewriteUrl: (request) => rewriteWebhook(request) ?? belowBase(request.url ?? '/', options.baseUrl()),
+    rewriteUrl: (request) => rewriteWebhook(request) ?? stripBasePath(request.url ?? '/', options.baseUrl()),
     bodyLimit: 64 * 1024,
-    // For sending a request; answers may take hours. GitHub gives up after 10 s itself.
+    // For receiving a request; responses may take hours. GitHub itself gives up after 10 s.
     requestTimeout: arrivalMs,
     http: { connectionsCheckingInterval: 1000 },
-    // Longer than a load balancer keeps a connection, so that it is never us who closes first.
+    // Longer than the idle timeout of load balancers, which must be the ones to close connections.
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
     // owner/repo@sha with its slash encoded is one parameter
@@ -53,29 +53,25 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(SECURITY_HEADERS)
     if (request.routeOptions.config.public) return
-    const refusal = refusalOf(request.raw, options)
+    const refusal = checkAccess(request.raw, options)
     if (refusal !== null) return sendRefusal(request, reply, refusal)
   })
   app.setErrorHandler((error, request, reply) => {
-    if (isOurFault(error)) log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
+    if (isServerError(error))
+      log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
     return sendError(reply, error)
   })
   app.setNotFoundHandler((request, reply) =>
-    sendProblem(
-      reply,
-      404,
-      'not_found',
-      `there is nothing at ${request.method} ${request.url.slice(0, 200)}`,
-    ),
+    sendProblem(reply, 404, 'not_found', `no such route: ${request.method} ${request.url.slice(0, 200)}`),
   )
-  // Nothing is parsed unless a route asks for it.
+  // Bodies are parsed only by routes that need them.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', async () => undefined)
 
   const streams = new Streams(log)
   app.addHook('preClose', () => streams.close())
   const parts = { store, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
-  const refuseOtherMethods = watchMethods(app)
+  const rejectOtherMethods = trackMethods(app)
 
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
@@ -85,26 +81,23 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     version: options.version ?? null,
   }))
   app.get('/readyz', { config: { public: true } }, async (_request, reply) => {
-    const { ready, parts: asked } = (await options.ready?.()) ?? { ready: true, parts: {} }
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...asked })
+    const { ready, parts: components } = (await options.ready?.()) ?? { ready: true, parts: {} }
+    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...components })
   })
-  app.get('/', async (_request, reply) => reply.type(TEXT).send(welcome(options)))
-  refuseOtherMethods()
+  app.get('/', async (_request, reply) => reply.type(TEXT).send(indexPage(options)))
+  rejectOtherMethods()
   return app
 }
 
-/**
- * The path of a request below that of the base URL. A proxy before us may have taken that off already, so what is not
- * below it is taken as it is.
- */
-function belowBase(url: string, baseUrl: string): string {
+/** Removes the path of the base URL from a request's URL, unless a proxy in front of the server already did. */
+function stripBasePath(url: string, baseUrl: string): string {
   const base = (URL.parse(baseUrl)?.pathname ?? '').replace(/\/+$/, '')
   const rest = url.slice(base.length)
   if (base === '' || !url.startsWith(base) || !/^([/?]|$)/.test(rest)) return url
   return rest.startsWith('/') ? rest : `/${rest}`
 }
 
-/** As JSON, or as text for whoever opens the page in a browser. */
+/** As JSON, or as text in a browser. */
 function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): FastifyReply {
   const { status, message, hint } = refusal
   if (status === 401) reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
@@ -115,8 +108,8 @@ function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusal: Refu
   return reply.code(status).type(TEXT).send(`${text}\n`)
 }
 
-/** Notes which methods each path has, to answer the others with 405 instead of 404. */
-function watchMethods(app: FastifyInstance): () => void {
+/** Records the methods of each path, to respond to others with 405 instead of 404. */
+function trackMethods(app: FastifyInstance): () => void {
   const paths = new Map<string, Set<string>>()
   app.addHook('onRoute', ({ url, method }) => {
     const methods = paths.get(url) ?? new Set()
@@ -136,7 +129,7 @@ function watchMethods(app: FastifyInstance): () => void {
             reply,
             405,
             'method_not_allowed',
-            `${request.method} is not for ${url}; use ${allowed}`,
+            `${url} does not support ${request.method}; use ${allowed}`,
           )
         },
       })
@@ -144,16 +137,16 @@ function watchMethods(app: FastifyInstance): () => void {
   }
 }
 
-function welcome({ baseUrl, version }: ServerOptions): string {
+function indexPage({ baseUrl, version }: ServerOptions): string {
   const base = baseUrl()
   return `Conveyor${version ? ` ${version}` : ''} builds Docker images from GitHub pushes.
 
 GitHub webhook   POST ${base}/webhooks/github
 Build a commit   POST ${base}/builds  {"repository": "owner/name", "sha": "..."}
-A build          GET  ${base}/builds/{id}
-Its image        GET  ${base}/artifacts/{owner}/{name}@{sha}
-Its log          GET  ${base}/logs/{id}
-Alive            GET  ${base}/healthz
-Builds work      GET  ${base}/readyz
+Build status     GET  ${base}/builds/{id}
+Built image      GET  ${base}/artifacts/{owner}/{name}@{sha}
+Build log        GET  ${base}/logs/{id}
+Liveness         GET  ${base}/healthz
+Readiness        GET  ${base}/readyz
 `
 }

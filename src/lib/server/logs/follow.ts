@@ -6,14 +6,14 @@ import type { BuildStore } from '../../store/build-store.ts'
 import { TimedIterator } from '../../util/timed-iterator.ts'
 import { describeError } from '../problems.ts'
 
-/** One thing that happened to a build, as its followers see it. `end` is the last. */
-export type Happening =
+/** An event in the life of a build, as its followers see it. `end` is the last. */
+export type BuildEvent =
   | { kind: 'build'; build: Build; image: string | null }
   | { kind: 'log'; offset: number; bytes: Uint8Array }
-  /** A line from the server itself, which is not part of the log. */
+  /** A line from the server, not part of the log. */
   | { kind: 'notice'; text: string }
-  /** Nothing happened for a while: whoever passes this on writes something, so that no proxy hangs up. */
-  | { kind: 'quiet' }
+  /** Nothing happened for a while: something has to be written, or a proxy may close the connection. */
+  | { kind: 'heartbeat' }
   | { kind: 'end'; build: Build; image: string | null }
 
 export interface FollowParts {
@@ -21,33 +21,33 @@ export interface FollowParts {
   logs: LogStore
   /** The server's own log. */
   log: (line: string) => void
-  /** How long nothing may be written before a `quiet`. */
+  /** Time without output after which a `heartbeat` is due. */
   heartbeatMs: number
 }
 
 export interface FollowOptions {
-  /** First byte of the log wanted. */
+  /** Offset of the first log byte to send. */
   offset: number
   signal: AbortSignal
 }
 
-/** How often the state is looked up while a build runs. Its end is seen sooner: the log ends with it. */
+/** How often the state is polled while a build runs. Its end is noticed sooner: the log ends with it. */
 const POLL_MS = 500
 
-/** How long the log of an ended build may stay silent without an end of its own: its writer has died. */
+/** How long the log of a finished build may go without output or an end: its writer has died. */
 const GRACE_MS = 3_000
 
 const LOST: IteratorResult<Uint8Array> = { done: true, value: undefined }
 
 /**
- * Follows a build until it has ended and its log was passed on to the last byte. Reads no faster than it
- * is consumed. Ends without an `end` when `signal` is aborted.
+ * Follows a build until it is finished and its whole log has been yielded. Reads no faster than the consumer.
+ * Returns without an `end` when `signal` is aborted.
  */
 export async function* follow(
   parts: FollowParts,
   build: Build,
   { offset: start, signal }: FollowOptions,
-): AsyncGenerator<Happening> {
+): AsyncGenerator<BuildEvent> {
   let current = build
   let offset = start
   let unreadable = false
@@ -56,19 +56,19 @@ export async function* follow(
   let wroteAt = Date.now()
   const waitMs = Math.min(POLL_MS, parts.heartbeatMs)
 
-  /** The build when it changed since the last look. */
-  const change = async (): Promise<Happening | null> => {
+  /** The build, if it changed since the last poll. */
+  const change = async (): Promise<BuildEvent | null> => {
     polledAt = Date.now()
     const found = await parts.store.get(build.id)
-    if (found === null) throw new ConveyorError('not_found', `build ${build.id} is gone from the store`)
+    if (found === null) throw new ConveyorError('not_found', `build ${build.id} no longer exists`)
     const changed = found.state !== current.state || found.attempt !== current.attempt
     current = found
     return changed ? { kind: 'build', build: found, image: await imageOf(parts.store, found) } : null
   }
-  const quiet = (): Happening | null => {
+  const heartbeat = (): BuildEvent | null => {
     if (Date.now() - wroteAt < parts.heartbeatMs) return null
     wroteAt = Date.now()
-    return { kind: 'quiet' }
+    return { kind: 'heartbeat' }
   }
 
   yield { kind: 'build', build, image: await imageOf(parts.store, build) }
@@ -82,7 +82,7 @@ export async function* follow(
     while (!signal.aborted) {
       const piece = await pieces.next(waitMs).catch((error: unknown) => {
         unreadable = true
-        parts.log(`the log of build ${build.id} cannot be read: ${describeError(error)}`)
+        parts.log(`cannot read the log of build ${build.id}: ${describeError(error)}`)
         return LOST
       })
       if (signal.aborted || piece?.done) break
@@ -97,7 +97,7 @@ export async function* follow(
         loggedAt = Date.now() // the last lines of a log are written after the end is stored
       }
       if (piece) continue
-      const beat = quiet()
+      const beat = heartbeat()
       if (beat) yield beat
       if (isEnded(current.state) && Date.now() - loggedAt >= GRACE_MS) break
     }
@@ -107,17 +107,17 @@ export async function* follow(
     await pieces.close()
   }
 
-  // The build goes on without its log, and so does whoever waits for its end.
-  if (unreadable) yield { kind: 'notice', text: 'The log of this build cannot be read at the moment' }
+  // The build continues without its log, and its followers still get its result.
+  if (unreadable) yield { kind: 'notice', text: 'The log of this build is currently unavailable' }
 
   // The state is stored before the log is ended, so this rarely waits.
   while (!signal.aborted) {
     const event = await change()
     if (event) yield event
     if (isEnded(current.state)) break
-    const beat = quiet()
+    const beat = heartbeat()
     if (beat) yield beat
-    await sleep(waitMs, undefined, { signal }).catch(() => 'aborted, which the loop looks at itself')
+    await sleep(waitMs, undefined, { signal }).catch(() => 'aborted, which the loop checks itself')
   }
   if (signal.aborted) return
 
@@ -126,12 +126,12 @@ export async function* follow(
       yield { kind: 'log', offset, bytes }
       offset += bytes.length
     }
-    if (offset === 0) yield { kind: 'notice', text: 'No log of this build is stored' }
+    if (offset === 0) yield { kind: 'notice', text: 'This build has no stored log' }
   }
   if (!signal.aborted) yield { kind: 'end', build: current, image: await imageOf(parts.store, current) }
 }
 
-/** What a build published, or null. */
+/** The image that a build published, or null. */
 export async function imageOf(store: BuildStore, build: Build): Promise<string | null> {
   if (build.state !== 'succeeded') return null
   return (await store.artifactOf(build.id))?.image ?? null

@@ -5,7 +5,7 @@ import type { SendBuild } from '../builds-routes.ts'
 import { asEvents, asText } from '../formats.ts'
 import { type BuildParams, findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
-import { type FollowParts, follow, type Happening } from './follow.ts'
+import { type BuildEvent, type FollowParts, follow } from './follow.ts'
 import type { Streams } from './streams.ts'
 
 export const TEXT = 'text/plain; charset=utf-8'
@@ -22,14 +22,14 @@ export async function logsRoute(
     const build = await findBuild(parts.store, request.params as BuildParams)
     const offset = parseOffset(query(request, 'offset'), 'offset')
     const live = parseFollow(query(request, 'follow'))
-    const happenings = (signal: AbortSignal) =>
+    const events = (signal: AbortSignal) =>
       live ? follow(parts, build, { offset, signal }) : logNow(parts, build, { offset, signal })
-    await streams.send(reply, TEXT, (signal) => asText(happenings(signal), { result: false }))
+    await streams.send(reply, TEXT, (signal) => asText(events(signal), { result: false }))
     return reply
   }
   const getEvents = async (request: FastifyRequest, reply: FastifyReply) => {
     const build = await findBuild(parts.store, request.params as BuildParams)
-    // A browser that reconnects repeats the first URL, and says in the header how far it came.
+    // A browser that reconnects repeats the original URL, and sends its position in this header.
     const last = request.headers['last-event-id']
     const offset =
       typeof last === 'string'
@@ -48,29 +48,29 @@ export async function logsRoute(
   app.get('/builds/:owner/:name/events', stream, getEvents)
 }
 
-/** Answers with a build as it goes on: its log from the start and its result, or all of its events. */
+/** Makes the function that streams a build: as text, its log from the start and its result; or all of its events. */
 export function buildSender(options: ServerOptions, streams: Streams, parts: FollowParts): SendBuild {
   return (reply, format, source) => {
-    const happenings = (signal: AbortSignal) =>
+    const events = (signal: AbortSignal) =>
       'id' in source ? follow(parts, source, { offset: 0, signal }) : source
     return format === 'text'
-      ? streams.send(reply, TEXT, (signal) => asText(happenings(signal), { result: true }))
-      : streams.send(reply, EVENTS, (signal) => asEvents(happenings(signal), { baseUrl: options.baseUrl() }))
+      ? streams.send(reply, TEXT, (signal) => asText(events(signal), { result: true }))
+      : streams.send(reply, EVENTS, (signal) => asEvents(events(signal), { baseUrl: options.baseUrl() }))
   }
 }
 
-/** What the log holds now. */
+/** The log so far. */
 async function* logNow(
   { logs }: FollowParts,
   build: Build,
   { offset: start, signal }: { offset: number; signal: AbortSignal },
-): AsyncGenerator<Happening> {
+): AsyncGenerator<BuildEvent> {
   let offset = start
   for await (const bytes of logs.read(build.id, { offset, follow: false, signal })) {
     yield { kind: 'log', offset, bytes }
     offset += bytes.length
   }
-  if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'No log of this build is stored' }
+  if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'This build has no stored log' }
 }
 
 function query(request: FastifyRequest, name: string): string | undefined {
@@ -82,14 +82,14 @@ function query(request: FastifyRequest, name: string): string | undefined {
 function parseOffset(text: string | undefined, name: string): number {
   if (text === undefined || text === '') return 0
   if (!/^\d{1,15}$/.test(text)) {
-    throw new ConveyorError('invalid', `${name} is not a number of bytes, 0 or more`)
+    throw new ConveyorError('invalid', `${name} must be a byte offset, 0 or greater`)
   }
   return Number(text)
 }
 
 function parseFollow(text: string | undefined): boolean {
   if (text !== undefined && text !== 'true' && text !== 'false') {
-    throw new ConveyorError('invalid', 'follow is neither true nor false')
+    throw new ConveyorError('invalid', 'follow must be true or false')
   }
   return text !== 'false'
 }

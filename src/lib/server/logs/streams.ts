@@ -4,10 +4,10 @@ import type { FastifyReply } from 'fastify'
 import { atMost } from '../../util/lifecycle.ts'
 import { describeError } from '../problems.ts'
 
-/** How long the streams of a server that closes may take to their end. */
-const LAST_WORDS_MS = 2000
+/** How long open streams may take to finish when the server closes. */
+const DRAIN_MS = 2000
 
-/** The answers of this server that stream; they may stay open for hours. */
+/** The streaming responses of this server; they may stay open for hours. */
 export class Streams {
   readonly #open = new Map<FastifyReply['raw'], Promise<void>>()
   readonly #log: (line: string) => void
@@ -17,9 +17,9 @@ export class Streams {
   }
 
   /**
-   * Streams `source` as the answer, no faster than the client reads. The signal it is given is aborted
-   * when the client goes away. A stream that breaks off is cut without its proper end, so that no client
-   * takes it for whole.
+   * Streams `source` as the response, no faster than the client reads. The signal passed to it is aborted
+   * when the client disconnects. A stream that fails is cut without its final chunk, so that no client
+   * mistakes it for complete.
    */
   async send(
     reply: FastifyReply,
@@ -31,7 +31,7 @@ export class Streams {
       'cache-control': 'no-store, no-transform',
       'x-accel-buffering': 'no',
     })
-    // Fastify would send the headers with the first byte only, and a quiet build has none for minutes.
+    // Fastify would send the headers with the first byte, which a quiet build may not write for minutes.
     reply.hijack()
     const response = reply.raw
     const gone = new AbortController()
@@ -47,11 +47,11 @@ export class Streams {
   }
 
   /**
-   * Lets those end that are about to, as of builds that have just ended; cuts the others, and waits until
-   * nothing reads for them any more.
+   * Lets streams finish that are about to, such as those of builds that just finished. Cuts the others, and
+   * resolves once nothing reads on their behalf.
    */
   async close(): Promise<void> {
-    await atMost(LAST_WORDS_MS, this.#done())
+    await atMost(DRAIN_MS, this.#done())
     for (const response of this.#open.keys()) response.destroy()
     await this.#done()
   }
@@ -60,7 +60,7 @@ export class Streams {
     await Promise.all(this.#open.values())
   }
 
-  /** Never rejects; has let go of `source` when it resolves. */
+  /** Never rejects; `source` is released when it resolves. */
   async #write(
     response: FastifyReply['raw'],
     source: AsyncIterable<Uint8Array | string>,
@@ -73,7 +73,7 @@ export class Streams {
       response.end()
       await finished(response)
     } catch (error) {
-      if (!signal.aborted) this.#log(`a stream broke off: ${describeError(error)}`)
+      if (!signal.aborted) this.#log(`streaming a response failed: ${describeError(error)}`)
       response.destroy()
     }
   }

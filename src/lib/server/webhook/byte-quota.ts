@@ -1,26 +1,26 @@
-/** Bytes that are kept for others, with a limit for each address and for all together. */
-export class Room {
-  #taken = 0
-  readonly #by = new Map<string, number>()
-  readonly #limits: { inAll: number; perAddress: number }
+/** Counts bytes held for clients, with a limit per client address and a total limit. */
+export class ByteQuota {
+  #used = 0
+  readonly #byAddress = new Map<string, number>()
+  readonly #limits: { total: number; perAddress: number }
 
-  constructor(limits: { inAll: number; perAddress: number }) {
+  constructor(limits: { total: number; perAddress: number }) {
     this.#limits = limits
   }
 
-  /** Whether there was room; then it is taken. */
-  take(address: string, bytes: number): boolean {
-    const its = (this.#by.get(address) ?? 0) + bytes
-    if (its > this.#limits.perAddress || this.#taken + bytes > this.#limits.inAll) return false
-    this.#by.set(address, its)
-    this.#taken += bytes
+  /** Reserves bytes. Returns false, and reserves none, if that would exceed a limit. */
+  reserve(address: string, bytes: number): boolean {
+    const forAddress = (this.#byAddress.get(address) ?? 0) + bytes
+    if (forAddress > this.#limits.perAddress || this.#used + bytes > this.#limits.total) return false
+    this.#byAddress.set(address, forAddress)
+    this.#used += bytes
     return true
   }
 
-  give(address: string, bytes: number): void {
-    const its = (this.#by.get(address) ?? 0) - bytes
-    if (its > 0) this.#by.set(address, its)
-    else this.#by.delete(address)
-    this.#taken -= bytes
+  release(address: string, bytes: number): void {
+    const forAddress = (this.#byAddress.get(address) ?? 0) - bytes
+    if (forAddress > 0) this.#byAddress.set(address, forAddress)
+    else this.#byAddress.delete(address)
+    this.#used -= bytes
   }
 }

@@ -7,65 +7,59 @@ import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { parseWebhook, webhookBody } from '../../forge/github/webhook.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import type { ServerOptions } from '../options.ts'
-import { describeError, refusalStatus, sendError, sendProblem } from '../problems.ts'
-import { BodySpool, NoRoom, type SpooledBody } from './spooled-body.ts'
-import { asForgeHasIt } from './unsigned-push.ts'
+import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
+import { BodySpool, type SpooledBody, SpoolFull } from './spooled-body.ts'
+import { verifyUnsignedPush } from './unsigned-push.ts'
 
 const WEBHOOK_PATH = '/webhooks/github'
 
-const NO_ROOM = 'Too many webhooks are on their way here that have not come to their end'
+const TOO_MANY = 'Too many webhook deliveries are being received'
+const REDELIVER = 'Redeliver it from GitHub'
+const FIX_SECRET = 'Set the same secret for the webhook on GitHub and for Conveyor (GITHUB_SECRET)'
 
-const FIX_SECRET = 'Give the webhook on GitHub the same secret as Conveyor (GITHUB_SECRET)'
-
-/** People point hooks at any path of a server: whatever names a GitHub event is one. Null for what does not. */
+/** Routes any POST with an X-GitHub-Event header to the webhook, because hooks get pointed at any path. Null for others. */
 export function rewriteWebhook(request: IncomingMessage): string | null {
   const isWebhook = request.method === 'POST' && request.headers['x-github-event'] !== undefined
   return isWebhook ? WEBHOOK_PATH : null
 }
 
 /**
- * POST / and /webhooks/github (and any other path with an X-GitHub-Event header). Answers 202 with the
+ * POST / and /webhooks/github (and any other path with an X-GitHub-Event header). Responds 202 with the
  * build, 200 with the reason why a delivery is ignored, 401 for a bad signature, 400 for a bad payload,
  * 413 for one that is too large, and 503 when the build could not be accepted, so that GitHub lists the
- * delivery as failed and somebody can send it again.
+ * delivery as failed and it can be redelivered.
  */
 export async function webhookRoute(app: FastifyInstance, options: ServerOptions): Promise<void> {
   app.removeAllContentTypeParsers()
   const spool = new BodySpool({ secret: options.githubSecret, dir: options.spoolDir ?? tmpdir() })
-  // The body is read by the handler, as it needs the response, too.
+  // The handler reads the body itself, because that needs the response.
   app.addContentTypeParser('*', async () => undefined)
 
   app.setErrorHandler((error, request, reply) => {
-    // Nobody hears the answer.
+    // The client is gone.
     if (request.raw.destroyed && !request.raw.complete) return reply.code(400).send()
-    // The rest of the body is thrown away: most senders read the answer only when they have sent all.
+    // Discard the rest of the body: most clients read the response only after sending all of it.
     request.raw.resume()
-    if (error instanceof NoRoom) {
-      return sendProblem(reply, 503, 'unavailable', NO_ROOM, 'Redeliver it from GitHub')
+    if (error instanceof SpoolFull) {
+      return sendProblem(reply, 503, 'unavailable', TOO_MANY, REDELIVER)
     }
-    const refusal = refusalStatus(error)
-    if (refusal === 413) return sendError(reply, error)
-    if (refusal !== null) return sendProblem(reply, 400, 'invalid', (error as Error).message)
-    const problem = toConveyorError(error, 'the webhook could not be handled')
+    const rejection = rejectionStatus(error)
+    if (rejection === 413) return sendError(reply, error)
+    if (rejection !== null) return sendProblem(reply, 400, 'invalid', (error as Error).message)
+    const problem = toConveyorError(error, 'handling the webhook failed')
     if (problem.kind === 'invalid') return sendError(reply, problem)
     options.log(`webhook ${header(request, 'x-github-delivery') ?? ''}: ${describeError(error)}`)
-    return sendProblem(
-      reply,
-      503,
-      'unavailable',
-      'The build could not be accepted',
-      'Redeliver it from GitHub',
-    )
+    return sendProblem(reply, 503, 'unavailable', 'The build could not be accepted', REDELIVER)
   })
 
   const route = {
     config: { public: true },
-    // Before the body is read: who does not sign does not get 25 MB of memory.
+    // Before the body is read: unsigned requests must not cost 25 MB of memory.
     onRequest: async (request: FastifyRequest, reply: FastifyReply) => {
       if (options.githubSecret !== null && header(request, 'x-hub-signature-256') === undefined) {
-        const old = header(request, 'x-hub-signature') !== undefined
-        const message = old
-          ? 'the webhook is signed with SHA-1 only (X-Hub-Signature), which is not safe; X-Hub-Signature-256 is needed'
+        const isSha1 = header(request, 'x-hub-signature') !== undefined
+        const message = isSha1
+          ? 'the webhook is signed only with SHA-1 (X-Hub-Signature), which is insecure; X-Hub-Signature-256 is required'
           : 'the webhook is not signed: it has no X-Hub-Signature-256 header'
         return sendProblem(reply, 401, 'unauthorized', message, FIX_SECRET)
       }
@@ -99,10 +93,10 @@ async function handleDelivery(
   if (options.isAllowed?.(repository) === false)
     return reply.code(200).send({ ignored: notAllowed(repository) })
   const signed = options.githubSecret !== null
-  const wanted = signed ? parsed.request : await asForgeHasIt(parsed.request, options)
-  if ('ignored' in wanted) return reply.code(200).send(wanted)
-  const { build, outcome } = await requestBuild(wanted, options)
-  options.log(`webhook ${delivery}: ${shortName(build)} is build ${build.id} (${outcome})`)
+  const verified = signed ? parsed.request : await verifyUnsignedPush(parsed.request, options)
+  if ('ignored' in verified) return reply.code(200).send(verified)
+  const { build, outcome } = await requestBuild(verified, options)
+  options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`)
   const base = options.baseUrl()
   return reply.code(202).send({
     id: build.id,
@@ -116,7 +110,7 @@ function identifier(request: FastifyRequest, name: string): string {
   const value = header(request, name)
   if (value === undefined || !/^[\x21-\x7e]{1,200}$/.test(value)) {
     throw new ConveyorError('invalid', `the ${name} header is ${value ? 'malformed' : 'missing'}`, {
-      hint: 'Only GitHub webhooks are accepted here; the API is at /builds',
+      hint: 'This path accepts only GitHub webhooks; the API is at /builds',
     })
   }
   return value

@@ -4,47 +4,48 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { errorCodes } from 'fastify'
 import { WebhookSignature } from '../../forge/github/webhook-signature.ts'
-import { Room } from './byte-quota.ts'
+import { ByteQuota } from './byte-quota.ts'
 
 const MiB = 1024 * 1024
 
 /** GitHub sends at most 25 MB. */
 const LARGEST = 25 * MiB
-/** Nearly every push is smaller. What is larger waits for its signature on the disk. */
-const SMALL = 256 * 1024
+/** Nearly every push is smaller. Larger bodies are spooled to disk until their signature is verified. */
+const IN_MEMORY = 256 * 1024
 
-/** There are too many bodies that have not come to their end; or nobody is there any more for whom to keep this one. */
-export class NoRoom extends Error {}
+/** A quota is used up, or the client that sent the body is gone. */
+export class SpoolFull extends Error {}
 
-/** A body that has come to its end, and may still be anybody's. */
+/** A body that was received completely, and may be forged. */
 export interface SpooledBody {
-  /** Whether `X-Hub-Signature-256` is the signature of exactly these bytes. To be asked once. */
+  /** Whether `X-Hub-Signature-256` is the signature of exactly these bytes. May be called only once. */
   isSignedBy(signature: string | undefined): boolean
-  /** All of it, to make something of it that is smaller. Large ones are in memory one after another. To be called once. */
+  /** Passes the whole body to `use`. Large bodies are loaded into memory one at a time. May be called only once. */
   read<T>(use: (bytes: Buffer) => Promise<T>): Promise<T>
 }
 
 /**
- * Takes bodies of strangers: hashed as they come, and kept where they cost little until their signature is known.
- * Small ones have room of their own, so that large ones, which only need to be begun, keep nobody out.
+ * Receives bodies from unauthenticated clients: they are hashed as they arrive, and kept where they cost little until
+ * their signature is verified. Small ones have a quota of their own, so that large ones, which an attacker only needs
+ * to begin, cannot block them.
  */
 export class BodySpool {
   readonly #secret: string | null
   readonly #dir: string
-  readonly #memory = new Room({ inAll: 64 * MiB, perAddress: 32 * MiB })
-  readonly #disk = new Room({ inAll: 500 * MiB, perAddress: 125 * MiB })
-  /** Large bodies are read one after another. */
+  readonly #memory = new ByteQuota({ total: 64 * MiB, perAddress: 32 * MiB })
+  readonly #disk = new ByteQuota({ total: 500 * MiB, perAddress: 125 * MiB })
+  /** Settles when the last large body has been read: they are read one at a time. */
   #reading: Promise<unknown> = Promise.resolve()
 
-  /** @param dir where large bodies wait; made when it is needed */
+  /** @param dir folder for large bodies; created when needed */
   constructor({ secret, dir }: { secret: string | null; dir: string }) {
     this.#secret = secret
     this.#dir = dir
   }
 
   /**
-   * Reads a body to its end. What it takes is given back when the response is closed.
-   * @throws NoRoom, or Fastify's own error for a body that is too large
+   * Receives a body completely. Its memory or disk space is released when the response is closed.
+   * @throws SpoolFull, or Fastify's error for a body that is too large
    */
   async receive(request: IncomingMessage, response: ServerResponse): Promise<SpooledBody> {
     if (Number(request.headers['content-length'] ?? 0) > LARGEST)
@@ -57,7 +58,7 @@ export class BodySpool {
       void body.drop()
     })
     try {
-      // What is thrown here is still to be answered over the same connection.
+      // An error thrown here still has to be sent over the same connection.
       for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         hash?.update(piece)
         await body.add(piece)
@@ -80,7 +81,7 @@ export class BodySpool {
   }
 }
 
-/** One body on its way, and what it has taken. */
+/** A body that is being received, and what it has reserved. */
 class Body {
   #size = 0
   #pieces: Buffer[] = []
@@ -88,10 +89,10 @@ class Body {
   #dropped = false
   readonly #address: string
   readonly #dir: string
-  readonly #memory: Room
-  readonly #disk: Room
+  readonly #memory: ByteQuota
+  readonly #disk: ByteQuota
 
-  constructor(address: string, dir: string, memory: Room, disk: Room) {
+  constructor(address: string, dir: string, memory: ByteQuota, disk: ByteQuota) {
     this.#address = address
     this.#dir = dir
     this.#memory = memory
@@ -101,10 +102,10 @@ class Body {
   async add(piece: Buffer): Promise<void> {
     const size = this.#size + piece.length
     if (size > LARGEST) throw new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE()
-    if (this.#file === null && size > SMALL) await this.#moveToDisk()
-    if (this.#dropped) throw new NoRoom()
-    const room = this.#file === null ? this.#memory : this.#disk
-    if (!room.take(this.#address, piece.length)) throw new NoRoom()
+    if (this.#file === null && size > IN_MEMORY) await this.#moveToDisk()
+    if (this.#dropped) throw new SpoolFull()
+    const quota = this.#file === null ? this.#memory : this.#disk
+    if (!quota.reserve(this.#address, piece.length)) throw new SpoolFull()
     this.#size = size
     if (this.#file === null) this.#pieces.push(piece)
     else await this.#file.appendFile(piece)
@@ -115,45 +116,45 @@ class Body {
   }
 
   async bytes(): Promise<Buffer> {
-    if (this.#dropped) throw new NoRoom()
+    if (this.#dropped) throw new SpoolFull()
     if (this.#file === null) return Buffer.concat(this.#pieces)
     const bytes = Buffer.alloc(this.#size)
     for (let at = 0; at < bytes.length; ) {
       const { bytesRead } = await this.#file.read(bytes, at, bytes.length - at, at)
-      if (bytesRead === 0) throw new Error('a spooled body is cut short')
+      if (bytesRead === 0) throw new Error('a spooled body is truncated')
       at += bytesRead
     }
     return bytes
   }
 
-  /** Gives back all that it has taken. */
+  /** Releases everything that it has reserved. */
   async drop(): Promise<void> {
     if (this.#dropped) return
     this.#dropped = true
-    const room = this.#file === null ? this.#memory : this.#disk
-    room.give(this.#address, this.#size)
+    const quota = this.#file === null ? this.#memory : this.#disk
+    quota.release(this.#address, this.#size)
     this.#pieces = []
     await this.#file?.close()
   }
 
   async #moveToDisk(): Promise<void> {
-    if (!this.#disk.take(this.#address, this.#size)) throw new NoRoom()
-    const file = await namelessFile(this.#dir)
+    if (!this.#disk.reserve(this.#address, this.#size)) throw new SpoolFull()
+    const file = await unlinkedFile(this.#dir)
     // The connection may have been closed meanwhile.
     if (this.#dropped) {
-      this.#disk.give(this.#address, this.#size)
+      this.#disk.release(this.#address, this.#size)
       await file.close()
-      throw new NoRoom()
+      throw new SpoolFull()
     }
-    this.#memory.give(this.#address, this.#size)
+    this.#memory.release(this.#address, this.#size)
     this.#file = file
     for (const piece of this.#pieces) await file.appendFile(piece)
     this.#pieces = []
   }
 }
 
-/** A file that is gone when it is closed, or when the process ends in whatever way. */
-async function namelessFile(dir: string): Promise<FileHandle> {
+/** An unlinked file: it disappears when it is closed, or when the process ends for any reason. */
+async function unlinkedFile(dir: string): Promise<FileHandle> {
   await mkdir(dir, { recursive: true, mode: 0o700 })
   const path = join(dir, randomUUID())
   const file = await open(path, 'wx+', 0o600)

@@ -3,30 +3,32 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { ServerOptions } from '../options.ts'
 
 /**
- * What to build for a push that nobody has signed: anybody can have made it up, so that it only says where to
- * look. The forge says which commit the branch is at, and which branch is the default one.
- * @returns why nothing is built, or the request
- * @throws ConveyorError `unavailable`, `unauthorized` when the forge cannot be asked
+ * Turns an unsigned push into a request that can be trusted. Anyone can forge it, so only its repository and branch
+ * are used: the forge supplies the head of the branch, and the name of the default branch.
+ * @returns the request, or why the push is ignored
+ * @throws ConveyorError `unavailable`, `unauthorized` when the lookup fails
  */
-export async function asForgeHasIt(
+export async function verifyUnsignedPush(
   push: BuildRequest,
   { store, forge }: Pick<ServerOptions, 'store' | 'forge'>,
 ): Promise<{ ignored: string } | BuildRequest> {
   const { repository, ref, source } = push
   if (ref?.kind !== 'branch') {
-    return { ignored: 'not signed, and only branches are looked up: give server and webhook a secret' }
+    return {
+      ignored: 'unsigned pushes are accepted only for branches; set a secret for the server and the webhook',
+    }
   }
-  // Before the look-up, so that a push meanwhile counts as newer.
+  // Before the lookup, so that a push in the meantime counts as newer.
   const sequence = await store.reserveSequence()
   try {
     const [sha, defaultBranch] = await Promise.all([
       forge.branchHead(repository, ref.name),
       forge.defaultBranch(repository),
     ])
-    // The message was of another commit if the branch is elsewhere.
+    // If the branch has moved, the push's [docker nocache] belonged to another commit.
     return { repository, sha, ref, defaultBranch, cache: push.cache || sha !== push.sha, source, sequence }
   } catch (error) {
     if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
-    return { ignored: `not signed, and the forge does not know of it: ${error.message}` }
+    return { ignored: `the push is unsigned and could not be verified: ${error.message}` }
   }
 }
