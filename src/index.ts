@@ -1,19 +1,19 @@
 /**
- * Conveyor as a library: everything that its commands are made of. Run a server or one build in your own
- * process, or talk to a server.
+ * Conveyor as a library, with everything that its commands use: run a server or a single build in your own
+ * process, or use a server's API.
  */
 
-export { buildLocal, type LocalOutcome } from './lib/app/build-local.ts'
+export { buildLocal, type LocalBuildOptions, type LocalOutcome } from './lib/app/build-local.ts'
 export { serve } from './lib/app/serve.ts'
 export type { SetupIo } from './lib/app/setup.ts'
 export {
   type BuildOutcome,
+  type BuildTarget,
   type ClientOptions,
   type FollowOptions,
   followBuild,
   parseTarget,
   requestOnly,
-  type Target,
 } from './lib/client/client.ts'
 export { type Config, parseConfig } from './lib/config/config.ts'
 export { OPTIONS } from './lib/config/options.ts'

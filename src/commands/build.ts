@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { outliveReaders, printResult } from '../lib/cli/standard-streams.ts'
+import { ignoreClosedOutput, printResult } from '../lib/cli/standard-streams.ts'
 import { loginInEnvironment, proxiesInEnvironment } from '../lib/config/client-environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { hasPassword } from '../lib/config/passwords.ts'
@@ -61,7 +61,7 @@ command follows that build; if it has been built before, the image is printed im
     if (flags.auth !== 'none') this.warnOfFlag('auth', 'CONVEYOR_AUTH', raw)
     if (hasPassword(flags.url)) this.warnOfFlag('url', 'CONVEYOR_AUTH', raw)
     // A local build must not depend on a reader of its output.
-    if (flags.local) outliveReaders()
+    if (flags.local) ignoreClosedOutput()
     const { buildCommand } = await import('../lib/cli/build-command.ts')
     const options = {
       ...flags,

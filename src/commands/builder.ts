@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { outliveReaders } from '../lib/cli/standard-streams.ts'
+import { ignoreClosedOutput } from '../lib/cli/standard-streams.ts'
 import { optionsOf } from '../lib/config/options.ts'
 
 export default class Builder extends ConveyorCommand {
@@ -45,7 +45,7 @@ between steps of its own. The log is written to stdout.`,
 
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Builder)
-    outliveReaders()
+    ignoreClosedOutput()
     const { builderCommand } = await import('../lib/cli/builder-command.ts')
     const { repository, sha, branch, cache } = flags
     const options = {

@@ -1,6 +1,6 @@
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { SERVICE_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { outliveReaders } from '../lib/cli/standard-streams.ts'
+import { ignoreClosedOutput } from '../lib/cli/standard-streams.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { untilShutDown } from '../lib/util/lifecycle.ts'
 
@@ -24,7 +24,7 @@ requeues them at once.`,
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(Server)
     this.hideArguments()
-    outliveReaders()
+    ignoreClosedOutput()
     const config = this.readConfig(flags, raw)
     const { serve } = await import('../lib/app/serve.ts')
     await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())

@@ -39,8 +39,8 @@ test('names what does not work or does not answer, and says why once', async () 
   expect((await ready()).ready).toBe(true)
   expect(lines).toEqual([
     expect.stringMatching(/^not ready: store: .*the disk is full/),
-    expect.stringMatching(/^not ready: queue: .*no answer in 0.05 s/),
-    'ready: the store works again',
-    'ready: the queue works again',
+    expect.stringMatching(/^not ready: queue: .*no response within 0.05 s/),
+    'ready: store has recovered',
+    'ready: queue has recovered',
   ])
 })

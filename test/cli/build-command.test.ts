@@ -138,7 +138,7 @@ describe('conveyor build', () => {
     })
     await gate.arrival()
     expect(await waiting.kill('SIGINT')).toEqual({ code: 130, signal: null })
-    expect(waiting.stderr()).toMatch(/Error: stopped waiting for the build, which goes on without us\n$/)
+    expect(waiting.stderr()).toMatch(/Error: stopped following the build; it continues on the server\n$/)
     gate.open()
     expect((await build([`acme/cli-leaves:${sha}`])).code).toBe(0)
   })
@@ -152,7 +152,7 @@ describe('conveyor build', () => {
     await gate.arrival()
     await following.waitFor(/RUN wget/)
     await server.kill('SIGKILL')
-    await following.waitFor(/conveyor: the connection to http:\/\/127\.0\.0\.1:\d+ was lost .*; trying again/)
+    await following.waitFor(/conveyor: lost the connection to http:\/\/127\.0\.0\.1:\d+ .*; reconnecting/)
     gate.open()
     server = await world.startServer()
     expect(await following.exited).toMatchObject({ code: 0 })
@@ -164,7 +164,7 @@ describe('conveyor build', () => {
 
 describe('what cannot be right is exit code 2', () => {
   test.each([
-    ['acme', '"acme" does not say what to build. Write org/repo:sha, org/repo:branch or org/repo@sha'],
+    ['acme', '"acme" is not a valid build target. Use org/repo:sha, org/repo:branch or org/repo@sha'],
     ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],
     [
       'acme/cli:nope',
@@ -260,7 +260,7 @@ test('no server is exit code 3', async () => {
   const { code, stdout, stderr } = await build([`acme/web:${'a'.repeat(40)}`, '--url', 'http://127.0.0.1:1'])
   expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
   expect(unwrapped(stderr)).toBe(
-    'Error: no Conveyor server answers at http://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1. Check the URL of the server (--url or CONVEYOR_URL), and that `conveyor server` runs there',
+    'Error: cannot connect to the Conveyor server at http://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1. Check the server URL (--url or CONVEYOR_URL), and that `conveyor server` is running there',
   )
 })
 
@@ -302,7 +302,7 @@ describe('--local', () => {
     expect(await stopped.kill('SIGINT')).toEqual({ code: 130, signal: null })
     await step.gone
     expect(unwrapped(stopped.stderr())).toMatch(
-      /Error: the build was stopped\. Run the same command to go on$/,
+      /Error: the build was cancelled\. Run the same command again to continue$/,
     )
     expect(complaints(stopped.stderr())).toEqual([])
 

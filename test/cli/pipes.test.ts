@@ -83,7 +83,7 @@ describe('a disk that is full', () => {
   test.each(['--help', '--version', 'doctor', 'bootstrap --help'])('`%s` says so', async (args) => {
     expect(await bash(`conveyor ${args} > /dev/full`)).toMatchObject({
       code: 3,
-      stderr: ' ›   Error: standard output cannot be written: ENOSPC: no space left on device, write\n',
+      stderr: ' ›   Error: cannot write to standard output: ENOSPC: no space left on device, write\n',
     })
   })
 
@@ -92,14 +92,14 @@ describe('a disk that is full', () => {
     const sha = await commit(repository)
     const { code, stderr } = await bash(`conveyor build ${repository}:${sha} ${flag} > /dev/full`, world.env)
     expect(code).toBe(3)
-    expect(stderr).toMatch(/ › {3}Error: standard output cannot be written: ENOSPC: [^\n]+\n$/)
+    expect(stderr).toMatch(/ › {3}Error: cannot write to standard output: ENOSPC: [^\n]+\n$/)
   })
 })
 
 describe('an error', () => {
   test('is one line for programs, however long', async () => {
     const message =
-      'no Conveyor server answers at http://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1. Check the URL of the server (--url or CONVEYOR_URL), and that `conveyor server` runs there'
+      'cannot connect to the Conveyor server at http://127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1. Check the server URL (--url or CONVEYOR_URL), and that `conveyor server` is running there'
     expect(await bash('conveyor build a/b:c --url http://127.0.0.1:1')).toEqual({
       code: 3,
       stdout: '',

@@ -19,10 +19,10 @@ describe('parseTarget', () => {
   })
 
   it.each([
-    ['acme/app', /does not say what to build/],
-    ['acme/app:', /does not say what to build/],
-    ['', /does not say what to build/],
-    [':main', /does not say what to build/],
+    ['acme/app', /is not a valid build target/],
+    ['acme/app:', /is not a valid build target/],
+    ['', /is not a valid build target/],
+    [':main', /is not a valid build target/],
     ['acme:main', /owner\/name/],
     ['acme/app@main', /not a full commit id/],
     ['acme/app:a b', /not a valid branch/],
@@ -125,7 +125,7 @@ describe('a client', () => {
     expect((await following.outcome).image).toBe(IMAGE)
     expect(following.log().toString()).toBe('before é, during, after')
     expect(following.notices).toEqual([
-      expect.stringMatching(/^the connection to http:.* was lost \(.*\); trying again$/),
+      expect.stringMatching(/^lost the connection to http:.* \(.*\); reconnecting$/),
     ])
   })
 
@@ -234,7 +234,7 @@ describe('a client', () => {
       await expect(outcome).rejects.toMatchObject({
         kind: 'unavailable',
         message: expect.stringMatching(
-          /^no Conveyor server answers at http:\/\/127\.0\.0\.1:\d+: .*ECONNREFUSED/,
+          /^cannot connect to the Conveyor server at http:\/\/127\.0\.0\.1:\d+: .*ECONNREFUSED/,
         ),
         hint: expect.stringContaining('CONVEYOR_URL'),
       })
@@ -248,7 +248,7 @@ describe('a client', () => {
     await server.stop()
     await expect(outcome).rejects.toMatchObject({
       kind: 'unavailable',
-      message: expect.stringMatching(/was lost: /),
+      message: expect.stringMatching(/^lost the connection to the Conveyor server at /),
     })
   })
 
@@ -284,15 +284,15 @@ describe('a client', () => {
     [
       'a web site',
       (_: unknown, res) => res.end('<h1>Hello</h1>'),
-      /answers HTTP 200, not as a Conveyor server/,
+      /answered HTTP 200; is this a Conveyor server/,
     ],
-    ['a missing page', (_: unknown, res) => res.writeHead(404).end('no'), /answers HTTP 404, not as/],
+    ['a missing page', (_: unknown, res) => res.writeHead(404).end('no'), /answered HTTP 404; is this/],
     [
       'a redirect',
       (_: unknown, res) => res.writeHead(301, { location: 'https://ci.example' }).end(),
-      /HTTP 301 and points to https:\/\/ci\.example/,
+      /HTTP 301 with a redirect to https:\/\/ci\.example/,
     ],
-    ['a proxy without a server', (_: unknown, res) => res.writeHead(502).end(), /answers HTTP 502/],
+    ['a proxy without a server', (_: unknown, res) => res.writeHead(502).end(), /answered HTTP 502/],
   ] satisfies [string, RequestListener, RegExp][])('recognises %s', async (_name, answer, message) => {
     await using other = await stranger(answer)
     await expect(follow({ url: other.url }).outcome).rejects.toMatchObject({

@@ -181,12 +181,12 @@ test.each([
   [
     'an address of another machine',
     ['--host', '192.0.2.1'],
-    /Give an address of this machine as --host \(HOST\)/,
+    /Set --host \(HOST\) to an address of this machine/,
   ],
   [
     'a name without an address',
     ['--host', 'here.invalid'],
-    /Give an address of this machine as --host \(HOST\)/,
+    /Set --host \(HOST\) to an address of this machine/,
   ],
 ])('the server cannot listen on %s, which is not its port', async (_, flags, hint) => {
   const env = { DATA_DIR: join(scratch.path, 'data'), DOCKER_HOST: 'tcp://127.0.0.1:1' }
@@ -199,5 +199,7 @@ test('nor on a port that is taken', async () => {
   const env = { DATA_DIR: join(scratch.path, 'data'), DOCKER_HOST: 'tcp://127.0.0.1:1' }
   const flags = ['--host', '127.0.0.1', '--port', `${server.port}`]
   const { stderr } = await runConveyor(['server', ...flags], { env })
-  expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain('Give another --port (PORT), or stop what uses it')
+  expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain(
+    'Set another --port (PORT), or stop the program that uses this one',
+  )
 })

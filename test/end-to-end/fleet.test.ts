@@ -182,5 +182,5 @@ function report(where: string, pushed: Pushed[], kills: number, begun: number): 
 test('a worker says what it lacks', async () => {
   const lonely = await spawnConveyor(['worker'], { env: world.env })
   expect((await lonely.exited).code).toBe(2)
-  expect(lonely.stderr()).toContain('--queue (QUEUE) is memory://, which only its own process can read')
+  expect(lonely.stderr()).toContain('--queue (QUEUE) is memory://, which other processes cannot read')
 })

@@ -273,7 +273,7 @@ describe('SIGTERM lets the running build end', () => {
     const id = await world.push(before, { repository, sha })
     await gate.arrival()
     process.kill(before.pid, 'SIGTERM')
-    await before.waitFor(/stopping: running builds are finished first, for 600 s at most/)
+    await before.waitFor(/shutting down: waiting up to 600 s for running builds/)
     const later = await git.commit({ name: 'later' })
     const laterId = await world.push(before, { repository, sha: later })
     const log = buildLog(before, id)
@@ -295,7 +295,7 @@ describe('SIGTERM lets the running build end', () => {
     const id = await world.push(before, { repository, sha })
     const step = await gate.arrival()
     process.kill(before.pid, 'SIGTERM')
-    await before.waitFor(/stopping: /)
+    await before.waitFor(/shutting down: /)
     process.kill(before.pid, 'SIGTERM')
     expect(await before.exited).toEqual(stopped)
     await step.gone

@@ -166,7 +166,7 @@ describe('POST /builds', () => {
 
   const good = { repository: 'acme/app', sha: sha('a') }
   it.each([
-    ['an unknown key', { ...good, Dockerfile: 'x', '<b>': 1 }, /unknown key "Dockerfile", "<b>"/],
+    ['an unknown key', { ...good, Dockerfile: 'x', '<b>': 1 }, /unknown keys "Dockerfile", "<b>"/],
     [
       'a prototype',
       `{"__proto__": {"sha": "${sha('a')}"}, "repository": "acme/app"}`,

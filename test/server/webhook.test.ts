@@ -239,7 +239,11 @@ describe('webhooks without a secret', () => {
   })
 
   it.each([
-    ['a branch that is not there', { ref: 'refs/heads/gone' }, /^the push is unsigned .* has no branch "gone"/],
+    [
+      'a branch that is not there',
+      { ref: 'refs/heads/gone' },
+      /^the push is unsigned .* has no branch "gone"/,
+    ],
     [
       'a repository that is not there',
       { repository: 'acme/gone' },

@@ -5,21 +5,21 @@ import type { ErrorKind } from '../core/errors.ts'
 export interface BuildJson {
   id: string
   repository: string
-  /** The first branch that asked for this build. */
+  /** The first branch that this build was requested for. */
   branch: string | null
-  /** The first git tag that asked for this build. */
+  /** The first git tag that this build was requested for. */
   tag: string | null
-  /** Every branch and tag that asked for it, oldest first. */
+  /** All branches and git tags that it was requested for, oldest first. */
   refs: { kind: 'branch' | 'tag'; name: string }[]
   sha: string
   state: BuildState
   error: string | null
   error_kind: ErrorKind | null
-  /** `registry/repo@sha256:...` once it has succeeded. */
+  /** `registry/repo@sha256:...` once the build succeeded. */
   image: string | null
-  /** Tags that are not moved though the request named them, and why; absent where there are none. */
+  /** Requested tags that are not moved, and why; absent if all are. */
   withheld?: Withheld[]
-  /** Where its log is. */
+  /** URL of its log. */
   log: string
   created_at: string
   started_at: string | null
@@ -30,18 +30,18 @@ export interface ArtifactJson {
   id: string
   image: string
   tags: string[]
-  /** Every commit that this image was published for: commits with the same content share one. */
+  /** All commits that this image was published for: commits with the same content share an image. */
   shas: string[]
   build: { id: string }
 }
 
-/** Data of a `log` event: bytes from `offset` on, in base64. The event's id is the offset after them. */
+/** Data of a `log` event: the bytes at `offset`, in base64. The event's id is the offset after them. */
 export interface LogEventJson {
   offset: number
   bytes: string
 }
 
-/** Data of the `end` event, the last one. */
+/** Data of the final `end` event. */
 export interface EndEventJson {
   state: BuildState
   image: string | null

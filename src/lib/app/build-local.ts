@@ -1,47 +1,53 @@
 import { join } from 'node:path'
-import type { Target } from '../client/client.ts'
 import type { Config } from '../config/config.ts'
 import { type Build, isEnded } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import type { Forge } from '../forge/forge.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { WarmRepositories } from '../pipeline/cache/warm.ts'
-import { placeOrder } from '../pipeline/place-request.ts'
+import { type Order, placeOrder } from '../pipeline/place-request.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { Releaser } from '../util/lifecycle.ts'
 import { type SetupIo, setUp } from './setup.ts'
 
-/** How a local build ended. */
+/** Result of a local build. */
 export interface LocalOutcome {
   build: Build
   /** `repo@sha256:...`; null unless it succeeded. */
   image: string | null
-  /** The file that its log is in. */
+  /** File with its log. */
   logFile: string
 }
 
+export interface LocalBuildOptions {
+  /** Folder for the records of the build; by default `local` in the data directory. */
+  recordsDir?: string
+  /** The caller has already checked that the branch contains the commit. */
+  isVerified?: boolean
+  /** Namespace of the cache mounts; by default derived from a secret in the records. */
+  cacheNamespace?: string
+}
+
 /**
- * The whole pipeline in this process, without a server: fetch, build, push, tag. It keeps its mirrors and
- * records under `local` in the data directory. Sets no commit status, as nobody could open its log.
- * @param target with a `sha` and a `branch`, the commit is published as that branch
- * @param onLog gets the build's log as it grows
- * @param places `recordsDir`: where the records go instead; `told`: whoever asked has seen to it that the branch
- * contains the commit; `cacheNamespace`: of the cache mounts, else it comes from the records
+ * Runs the whole pipeline in this process, without a server: fetch, build, push, tag. Keeps mirrors and
+ * records under `local` in the data directory. Sets no commit status, because its log has no URL.
+ * @param order a `sha` together with a branch publishes the commit as that branch
+ * @param onLog receives the build's log as it grows
  * @throws ConveyorError `cancelled` once `stop` is aborted, and what setUp throws
  */
 export async function buildLocal(
   config: Config,
-  target: Target,
+  order: Order,
   cache: boolean,
   onLog: (bytes: Uint8Array) => Promise<void>,
   io: SetupIo,
   stop: AbortSignal,
-  places: { recordsDir?: string; told?: boolean; cacheNamespace?: string } = {},
+  options: LocalBuildOptions = {},
 ): Promise<LocalOutcome> {
   await using releaser = new Releaser(io.log)
   const dataDir = join(config.dataDir, 'local')
-  const { recordsDir = dataDir, cacheNamespace } = places
+  const { recordsDir = dataDir, cacheNamespace } = options
   const logDir = join(recordsDir, 'logs')
   const adapters = await setUp(
     {
@@ -56,13 +62,8 @@ export async function buildLocal(
   const parts = cacheNamespace ? { ...adapters.parts, cacheNamespace: () => cacheNamespace } : adapters.parts
   const { store } = parts
 
-  const order = {
-    repository: target.repository,
-    sha: 'sha' in target ? target.sha : null,
-    ref: 'branch' in target ? { kind: 'branch' as const, name: target.branch } : null,
-  }
   const placed =
-    places.told && order.sha !== null
+    options.isVerified && order.sha !== null
       ? { ...order, sha: order.sha }
       : await placeOrder(order, { ...adapters.parts, forge: adapters.forge, log: io.log })
   const { build } = await requestBuild(
@@ -71,7 +72,7 @@ export async function buildLocal(
   )
 
   const end = new AbortController()
-  const statuses = new StatusReporter({ forge: silent, store, logUrl: () => '', log: io.log })
+  const statuses = new StatusReporter({ forge: noStatuses, store, logUrl: () => '', log: io.log })
   const working = work(
     {
       ...adapters,
@@ -93,10 +94,12 @@ export async function buildLocal(
 
   const ended = await store.get(build.id)
   if (!ended || !isEnded(ended.state)) {
-    throw new ConveyorError('cancelled', 'the build was stopped', { hint: 'Run the same command to go on' })
+    throw new ConveyorError('cancelled', 'the build was cancelled', {
+      hint: 'Run the same command again to continue',
+    })
   }
   const artifact = await store.artifactOf(build.id)
   return { build: ended, image: artifact?.image ?? null, logFile: join(logDir, `${build.id}.log`) }
 }
 
-const silent: Pick<Forge, 'setStatus'> = { setStatus: async () => {} }
+const noStatuses: Pick<Forge, 'setStatus'> = { setStatus: async () => {} }

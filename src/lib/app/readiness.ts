@@ -3,17 +3,17 @@ import { toConveyorError } from '../core/errors.ts'
 import type { Readiness } from '../server/options.ts'
 
 export interface ReadinessOptions {
-  /** What builds need, by name. Each resolves when it works. @throws what is wrong */
+  /** Checks of the components that builds need, by name. Each resolves if the component works. @throws what is wrong */
   parts: Record<string, () => Promise<unknown>>
-  /** Told when a part fails, and when it works again, one line at a time. */
+  /** Receives a line when a component fails, and when it has recovered. */
   log: (line: string) => void
-  /** How long a part may take to answer, in milliseconds. */
+  /** Timeout of a check, in milliseconds. */
   limitMs?: number
-  /** For so long an answer is not asked for again, whoever wants to know it. */
+  /** How long a result is reused, in milliseconds. */
   freshMs?: number
 }
 
-/** Asks the parts side by side, once for all who want to know it at about the same time. Never rejects. */
+/** Checks the components in parallel; callers at about the same time share a result. Never rejects. */
 export function readiness({
   parts,
   log,
@@ -21,39 +21,39 @@ export function readiness({
   freshMs = 2000,
 }: ReadinessOptions): () => Promise<Readiness> {
   const failing = new Set<string>()
-  let asked: { at: number; answer: Promise<Readiness> } | undefined
+  let latest: { at: number; answer: Promise<Readiness> } | undefined
 
-  async function ask(name: string, works: () => Promise<unknown>): Promise<'ok' | 'unavailable'> {
+  async function check(name: string, works: () => Promise<unknown>): Promise<'ok' | 'unavailable'> {
     const over = new AbortController()
     const { signal } = over
     const late = sleep(limitMs, undefined, { signal }).then(() => {
-      throw new Error(`no answer in ${limitMs / 1000} s`)
+      throw new Error(`no response within ${limitMs / 1000} s`)
     })
     try {
       await Promise.race([works(), late])
-      if (failing.delete(name)) log(`ready: the ${name} works again`)
+      if (failing.delete(name)) log(`ready: ${name} has recovered`)
       return 'ok'
     } catch (error) {
-      if (!failing.has(name)) log(`not ready: ${name}: ${toConveyorError(error, 'it does not work').advice}`)
+      if (!failing.has(name)) log(`not ready: ${name}: ${toConveyorError(error, 'check failed').advice}`)
       failing.add(name)
       return 'unavailable'
     } finally {
       over.abort()
-      late.catch(() => {}) // aborted just now
+      late.catch(() => {}) // aborted by the line above
     }
   }
 
-  async function askAll(): Promise<Readiness> {
+  async function checkAll(): Promise<Readiness> {
     const answers = await Promise.all(
-      Object.entries(parts).map(async ([name, works]) => [name, await ask(name, works)] as const),
+      Object.entries(parts).map(async ([name, works]) => [name, await check(name, works)] as const),
     )
     return { ready: answers.every(([, answer]) => answer === 'ok'), parts: Object.fromEntries(answers) }
   }
 
   return () => {
-    if (!asked || performance.now() - asked.at > freshMs) {
-      asked = { at: performance.now(), answer: askAll() }
+    if (!latest || performance.now() - latest.at > freshMs) {
+      latest = { at: performance.now(), answer: checkAll() }
     }
-    return asked.answer
+    return latest.answer
   }
 }

@@ -2,16 +2,16 @@ import { toConveyorError } from '../core/errors.ts'
 import type { Releaser } from '../util/lifecycle.ts'
 import type { Adapters } from './setup.ts'
 
-/** How often a queue in memory is told of builds that another server accepted or left. */
-const AGAIN_MS = 10_000
+/** How often builds that another server accepted or abandoned are added to a queue in memory. */
+const RECOVER_MS = 10_000
 
 /**
- * For a queue in memory, takes up what an earlier process left: builds that were accepted but not ended go back
- * into the queue, those first that ran; and the logs of builds that ended just before it died are ended too.
+ * Recovers what an earlier process left unfinished, for a queue in memory. Unfinished builds go back into the queue,
+ * interrupted ones first. The logs of builds that finished just before the process died are ended.
  *
- * Where the builds are in a database that other servers may use at the same time, these may still have them: an
- * update starts the new server before the old one has ended. What they hold is theirs, as the store says (see
- * BuildStore.claimFor), and what they leave behind is found later.
+ * If the builds are in a shared database, other servers may still be running them: a rolling update starts the new
+ * server before the old one has exited. The store protects the builds that they hold (see BuildStore.claimFor), and
+ * what they abandon is recovered later.
  */
 export async function recover(
   { parts: { store }, queue, logs }: Pick<Adapters, 'parts' | 'queue' | 'logs'>,
@@ -20,9 +20,10 @@ export async function recover(
 ): Promise<void> {
   async function send(): Promise<void> {
     const unfinished = await store.unfinished()
-    const cutOff = unfinished.filter(({ state }) => state === 'building')
+    const interrupted = unfinished.filter(({ state }) => state === 'building')
     const others = unfinished.filter(({ state }) => state !== 'building')
-    for (const { id, repository } of [...cutOff, ...others]) await queue.send({ buildId: id, repository })
+    for (const { id, repository } of [...interrupted, ...others])
+      await queue.send({ buildId: id, repository })
   }
 
   async function endLogs(ids: string[]): Promise<void> {
@@ -35,18 +36,16 @@ export async function recover(
   if (!queue.duplicates) return endLogs(ended)
 
   let sending: Promise<void> | undefined
-  /** Nobody writes to these logs any more once it has passed. */
+  /** From this time on, no other server writes to these logs. */
   let endLogsAt = performance.now() + queue.leaseSeconds * 1000
   const timer = setInterval(() => {
     sending ??= again()
-      .catch((error) =>
-        log(`looking for builds of other servers: ${toConveyorError(error, 'it failed').advice}`),
-      )
+      .catch((error) => log(`recovering builds of other servers: ${toConveyorError(error, 'failed').advice}`))
       .finally(() => {
         sending = undefined
       })
-  }, AGAIN_MS)
-  releaser.add('look for builds of other servers', timer, (it) => {
+  }, RECOVER_MS)
+  releaser.add('recovery of builds', timer, (it) => {
     clearInterval(it)
     return sending
   })

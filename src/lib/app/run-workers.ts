@@ -9,17 +9,17 @@ import { atMost, Releaser, type Shutdown, within } from '../util/lifecycle.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
 
-/** How long an end may wait for statuses; the server sets those that were left. */
+/** How long shutdown waits for commit statuses; the server sets the remaining ones. */
 const LAST_STATUSES_MS = 5000
 
 /**
- * `conveyor worker`: builds what servers have queued, until it is shut down.
- * @throws ConveyorError when a part cannot be opened
+ * `conveyor worker`: runs queued builds until it is shut down.
+ * @throws ConveyorError if an adapter cannot be opened
  */
 export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   if (config.queue.kind === 'memory') {
-    throw new ConveyorError('invalid', '--queue (QUEUE) is memory://, which only its own process can read', {
-      hint: 'Give the queue of the server, postgres:// or sqs://...; or run `conveyor server` alone, which builds what it accepts',
+    throw new ConveyorError('invalid', '--queue (QUEUE) is memory://, which other processes cannot read', {
+      hint: 'Set the queue of the server, postgres:// or sqs://...; or run only `conveyor server`, which then runs the builds itself',
     })
   }
   await using releaser = new Releaser(io.log)
@@ -27,22 +27,22 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
   await checkLogs(adapters, io.log)
   const baseUrl = config.url ?? `http://localhost:${config.port}`
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
-  if (!config.url) io.log(`warning: no --url (BASE_URL): commit statuses link to ${baseUrl}`)
+  if (!config.url) io.log(`warning: --url (BASE_URL) is not set: commit statuses link to ${baseUrl}`)
   const working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   if (config.logger.kind === 'stdout')
-    io.log(
-      'build logs go to standard output here, and servers cannot show them: --logger (LOGGER) is stdout://',
-    )
-  io.log(`conveyor ${VERSION} worker takes jobs from ${config.queue.kind}://, ${config.workers} at a time`)
+    io.log('--logger (LOGGER) is stdout://: build logs go to standard output, and servers cannot show them')
+  io.log(
+    `conveyor ${VERSION} worker takes jobs from ${config.queue.kind}://, up to ${config.workers} at a time`,
+  )
   await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
 }
 
 /**
- * Looks whether logs are safe where they go, before anything is built. A place that does not answer now may do so when
- * the first log is written.
- * @throws ConveyorError `invalid` when they are not
+ * Checks that the log store is safe to write to, before anything is built. If it is unavailable now, that is only a
+ * warning: it may be back when the first log is written.
+ * @throws ConveyorError `invalid` if it is not safe
  */
 export async function checkLogs(
   { logs }: Pick<Adapters, 'logs'>,
@@ -51,15 +51,15 @@ export async function checkLogs(
   try {
     await logs.checkWrites?.({ trace: true })
   } catch (thrown) {
-    const error = toConveyorError(thrown, 'logs cannot be checked')
+    const error = toConveyorError(thrown, 'cannot check the log store')
     if (error.kind === 'invalid') throw error
     log(`warning: ${error.advice}`)
   }
 }
 
 /**
- * Takes jobs and builds, and makes the machine warm beside that. Asked to stop, it finishes what runs,
- * within `--drain`; then, or asked to do it now, it gives the rest back. Resolves when nothing runs.
+ * Takes jobs and runs builds, and warms up the machine in parallel. On shutdown it finishes running builds
+ * within `--drain`; after that, or on a second signal, it returns them to the queue. Resolves once nothing runs.
  */
 export async function runWorkers(
   config: Config,
@@ -73,10 +73,10 @@ export async function runWorkers(
   const failed = new AbortController()
   const ending = { stop: AbortSignal.any([stop, failed.signal]), now: AbortSignal.any([now, failed.signal]) }
   const warm = new WarmRepositories()
-  if (!adapters.parts.container) void sayBuilder(adapters.parts.builder, io.log)
+  if (!adapters.parts.container) void logBuilder(adapters.parts.builder, io.log)
   stop.addEventListener('abort', () => {
     io.log(
-      `stopping: running builds are finished first, for ${config.drainMs / 1000} s at most; signal again to give them back now`,
+      `shutting down: waiting up to ${config.drainMs / 1000} s for running builds; signal again to requeue them now`,
     )
   })
   const working = work(
@@ -92,7 +92,7 @@ export async function runWorkers(
     config.workers,
     ending,
   )
-  // When the caller fails, too.
+  // Also if the caller fails.
   releaser.add('workers', working, () => {
     failed.abort()
     return working
@@ -103,16 +103,16 @@ export async function runWorkers(
   await Promise.all([working, warming])
 }
 
-/** How builds are done here; an engine that is down now may be there when the first job comes. */
-async function sayBuilder(builder: Builder, log: (line: string) => void): Promise<void> {
+/** Logs how this process builds. An engine that is down now may be up when the first job arrives. */
+async function logBuilder(builder: Builder, log: (line: string) => void): Promise<void> {
   try {
     log(await builder.describe())
   } catch (error) {
-    log(`warning: ${toConveyorError(error, 'the builder cannot be asked').advice}`)
+    log(`warning: ${toConveyorError(error, 'cannot reach the builder').advice}`)
   }
 }
 
 function outcome(build: Build): string {
   const name = shortName(build)
-  return build.state === 'succeeded' ? `${name} is built` : `${name} ${build.state}: ${build.error}`
+  return build.state === 'succeeded' ? `${name} succeeded` : `${name} ${build.state}: ${build.error}`
 }

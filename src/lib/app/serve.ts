@@ -13,17 +13,17 @@ import { checkLogs, runWorkers } from './run-workers.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { VERSION } from './version.ts'
 
-/** How often builds are looked for that are not in the queue. */
+/** How often accepted builds that are missing from the queue are looked for. */
 const FEED_MS = 5000
-/** How often statuses that could not be set are tried again. */
+/** How often commit statuses that could not be set are retried. */
 const SWEEP_MS = 60_000
-/** How long an end may wait for statuses; the next start sets those that were left. */
+/** How long shutdown waits for commit statuses; the next start sets the remaining ones. */
 const LAST_STATUSES_MS = 5000
 
 /**
- * Runs the server until it is shut down: webhooks and the API come in, and what an earlier process left is
- * taken up again. With the queue in memory the builds run here, too.
- * @throws ConveyorError when a part cannot be opened, or the port is taken
+ * Runs the server until it is shut down: accepts webhooks and API requests, and recovers what an earlier process
+ * left unfinished. With the queue in memory, it also runs the builds.
+ * @throws ConveyorError if an adapter cannot be opened, or the port is in use
  */
 export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   await using releaser = new Releaser(io.log)
@@ -46,7 +46,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     isAllowed: repositoryFilter(config.allow),
     baseUrl: () => baseUrl,
     log: io.log,
-    ready: readiness({ parts: partsOf(adapters), log: io.log }),
+    ready: readiness({ parts: readinessChecks(adapters), log: io.log }),
     version: VERSION,
     spoolDir: join(config.dataDir, 'spool'),
   })
@@ -66,7 +66,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   baseUrl ||= `http://localhost:${port}`
   releaser.add('HTTP server', server, (it) => it.close())
 
-  // A queue in memory has no workers but ours; of any other, `conveyor worker` takes the jobs.
+  // Only this process can work on a queue in memory; other queues are for `conveyor worker`.
   const { queue } = adapters
   let working = Promise.resolve()
   if (queue.durable) await feed(adapters, io, releaser)
@@ -77,35 +77,34 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
-  if (queue.durable) io.log(`builds are queued on ${config.queue.kind}://, for \`conveyor worker\``)
-  for (const line of doorLines(config)) io.log(line)
+  if (queue.durable) io.log(`builds are queued on ${config.queue.kind}:// for \`conveyor worker\``)
+  for (const line of accessNotices(config)) io.log(line)
   await aborted(shutdown.stop)
-  // Until the last build has ended here, its log is read and new requests are accepted.
+  // Until the last build here is finished, logs can be read and new requests are accepted.
   await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
 }
 
-/** What to do where the server cannot listen. */
+/** What to do if the server cannot listen. */
 function listenHint(code: string | undefined): string {
-  if (code === 'EADDRINUSE') return 'Give another --port (PORT), or stop what uses it'
-  if (code === 'EACCES') return 'Give a --port (PORT) from 1024 on, or the right to use those below'
-  return 'Give an address of this machine as --host (HOST), or 0.0.0.0 for all of them'
+  if (code === 'EADDRINUSE') return 'Set another --port (PORT), or stop the program that uses this one'
+  if (code === 'EACCES') return 'Set --port (PORT) to 1024 or higher, or allow the user to bind lower ports'
+  return 'Set --host (HOST) to an address of this machine, or to 0.0.0.0 for all of them'
 }
 
-/** Sends what was accepted while the queue did not answer, or just before we died. */
+/** Queues builds that were accepted while the queue was unavailable, or just before the process died. */
 async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser): Promise<void> {
   let failing = false
   let sending: Promise<void> | undefined
   const send = async () => {
     try {
       const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
-      if (sent > 0)
-        io.log(`${sent === 1 ? 'a build that was' : `${sent} builds that were`} overdue: now queued`)
+      if (sent > 0) io.log(`queued ${sent} overdue ${sent === 1 ? 'build' : 'builds'}`)
       failing = false
     } catch (error) {
-      // Once is enough: the queue is asked every few seconds.
-      if (!failing) io.log(`queueing overdue builds: ${toConveyorError(error, 'it failed').advice}`)
+      // Logged once: this runs every few seconds.
+      if (!failing) io.log(`queueing overdue builds: ${toConveyorError(error, 'failed').advice}`)
       failing = true
     }
     sending = undefined
@@ -120,8 +119,8 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
   await send()
 }
 
-/** What builds need of a server: where it builds itself, what builds them, too. */
-function partsOf({ parts, queue, builderAnswers }: Adapters): ReadinessOptions['parts'] {
+/** The components that builds need: store and queue, and the engine if builds run in this process. */
+function readinessChecks({ parts, queue, builderAnswers }: Adapters): ReadinessOptions['parts'] {
   return {
     store: () => parts.store.check(),
     queue: async () => queue.depth?.(),
@@ -131,28 +130,28 @@ function partsOf({ parts, queue, builderAnswers }: Adapters): ReadinessOptions['
 
 function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   const sweep = () => {
-    statuses.sweep().catch((error: Error) => io.log(`looking for unset commit statuses: ${error.message}`))
+    statuses.sweep().catch((error: Error) => io.log(`retrying commit statuses: ${error.message}`))
   }
   sweep()
   return setInterval(sweep, SWEEP_MS)
 }
 
-/** What is to be known of whom this server answers. */
-function doorLines({ auth, allow, github }: Config): string[] {
+/** What operators should know about who can use this server. */
+function accessNotices({ auth, allow, github }: Config): string[] {
   const lines: string[] = []
   if (auth === 'none') {
     lines.push(
-      'warning: --auth none (BASIC_AUTH): whoever reaches this server may order builds and read all logs',
+      'warning: --auth (BASIC_AUTH) is none: anyone who can reach this server can start builds and read all logs',
     )
   }
   if (auth === null) {
     lines.push(
-      'no --auth (BASIC_AUTH): only this machine is answered, but for webhooks, /healthz and /readyz',
+      '--auth (BASIC_AUTH) is not set: only requests from this machine are accepted, except to webhooks, /healthz and /readyz',
     )
   }
   if (!github.secret) {
     lines.push(
-      'warning: no --github.secret (GITHUB_SECRET): anybody may send pushes. The head of their branch is asked of GitHub, and built',
+      'warning: --github.secret (GITHUB_SECRET) is not set: anyone can send pushes. Only the head of the branch, as GitHub reports it, is built',
     )
   }
   if (allow.length > 0) lines.push(`only these repositories are built: ${allow.join(', ')}`)

@@ -12,20 +12,20 @@ import { parseRegistryFlag } from '../registry/image-name.ts'
 import type { Credentials, Registry } from '../registry/registry.ts'
 
 /**
- * Makes the builder that a Config names, where Conveyor builds itself.
- * @param asked the registries, for what an engine does not say of them
- * @throws ConveyorError `invalid` when a certificate cannot be read
+ * Opens the builder of a Config, for builds that run in this process.
+ * @param registries for what the engine does not report about images in a registry
+ * @throws ConveyorError `invalid` if a certificate cannot be read
  */
 export async function openBuilder(
   { builder, packing, registry }: Config,
   docker: Dockerode,
   credentials: Credentials,
-  asked: Registry | undefined,
+  registries: Registry | undefined,
   log: (line: string) => void,
 ): Promise<Builder> {
   const { host, insecure } = parseRegistryFlag(registry)
-  const ask = asked ? { registry: asked } : {}
-  const options = { ...packing, ...ask, credentials, insecureHosts: insecure ? [host] : [], log }
+  const registryOption = registries ? { registry: registries } : {}
+  const options = { ...packing, ...registryOption, credentials, insecureHosts: insecure ? [host] : [], log }
   if (builder.kind === 'buildkit') {
     const [{ farmBuilder }, endpoints] = await Promise.all([
       import('../builder/farm.ts'),
@@ -38,7 +38,7 @@ export async function openBuilder(
 }
 
 /**
- * Resolves when what builds answers: the engine, or one of the buildkitd.
+ * Resolves if the builder responds: the engine, or at least one buildkitd.
  * @throws ConveyorError `unavailable`
  */
 export async function builderAnswers({ builder }: Config, docker: Dockerode): Promise<void> {
@@ -55,7 +55,7 @@ export async function builderAnswers({ builder }: Config, docker: Dockerode): Pr
   })
 }
 
-/** @param tls folder of certificates. @throws ConveyorError `invalid` when one cannot be read */
+/** @param tls folder of certificates. @throws ConveyorError `invalid` if one cannot be read */
 export async function openEndpoint(
   name: string,
   address: BuildkitAddress,
@@ -70,7 +70,7 @@ async function readCertificates(dir: string): Promise<BuildkitTls> {
     readFile(join(dir, name)).catch((error: Error) => {
       throw new ConveyorError('invalid', `--buildkit.tls (BUILDKIT_TLS): ${error.message}`, {
         cause: error,
-        hint: 'The folder holds ca.pem, cert.pem and key.pem, as `buildctl --tlsdir` wants them',
+        hint: 'The folder must contain ca.pem, cert.pem and key.pem, as for `buildctl --tlsdir`',
       })
     })
   const [ca, cert, key] = await Promise.all([read('ca.pem'), read('cert.pem'), read('key.pem')])

@@ -34,29 +34,29 @@ import { sqliteBuildStore } from '../store/sqlite/sqlite.ts'
 import type { Releaser } from '../util/lifecycle.ts'
 import { builderAnswers, openBuilder } from './setup-builder.ts'
 
-/** Every part of a running Conveyor, made from its Config. */
+/** All adapters of a running Conveyor, as its Config selects them. */
 export interface Adapters {
   queue: Queue
   logs: LogStore
   forge: Forge
   parts: BuildParts
-  /** Resolves when what builds answers: the engine; one buildkitd of several. @throws ConveyorError */
+  /** Resolves if the builder responds: the engine, or at least one buildkitd. @throws ConveyorError */
   builderAnswers: () => Promise<void>
 }
 
 export interface SetupIo {
   /** Build logs go here with `--logger stdout://`. */
   stdout: Writable
-  /** What the person who runs Conveyor should know, one line at a time. */
+  /** Receives lines for the operator. */
   log: (line: string) => void
 }
 
 /**
- * Makes the adapters that a Config names: the only place that does. `releaser` closes them.
- * @throws ConveyorError when one cannot be opened
+ * Opens the adapters that a Config selects; nothing else does. `releaser` closes them.
+ * @throws ConveyorError if one cannot be opened
  */
 export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Promise<Adapters> {
-  // One for the builds, their queue and logs, where these are in the same database.
+  // One pool for the builds, their queue and logs if these share a database.
   const postgres = await openDatabase(config)
   if (postgres) releaser.add('database', postgres, (it) => it.close())
   const store = releaser.add('build store', await openStore(config, postgres), (it) => it.close())
@@ -106,7 +106,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   return { queue, logs, forge, parts, builderAnswers: () => builderAnswers(config, docker) }
 }
 
-/** Asks the forge, which knows without a transfer; else, or where it does not know, the git server. */
+/** Queries the forge, which needs no transfer; if it does not know, the git server. */
 function containedBy(forge: Forge, git: History): History['contains'] {
   return async (repository, head, sha, signal) => {
     const known = await forge.contains(repository, head, sha, signal).catch((error: unknown) => {
@@ -118,7 +118,7 @@ function containedBy(forge: Forge, git: History): History['contains'] {
   }
 }
 
-/** Statuses of a server whose logs are under `baseUrl`. */
+/** Reporter of commit statuses that link to logs under `baseUrl`. */
 export function statusReporter(
   { forge, parts }: Adapters,
   baseUrl: () => string,
@@ -132,7 +132,7 @@ export function statusReporter(
   })
 }
 
-/** @param onSecret is told the secrets that are found */
+/** @param onSecret receives the secrets that are found */
 export function openCredentials(
   { dockerConfigDir }: Config,
   onSecret?: (secret: string) => void,
@@ -152,7 +152,7 @@ export function openRegistry(
   return registryClient({
     credentials,
     insecureHosts: insecure ? [host] : [],
-    mayBeLocal: (asked) => asked === host,
+    mayBeLocal: (name) => name === host,
     addresses: config.registryAddresses,
     proxies: config.proxies,
     ...options,
@@ -173,7 +173,7 @@ export function openForge(
   })
 }
 
-// What not everybody uses is loaded where it is used: the SDK of AWS takes as long as all the rest.
+// Optional adapters are loaded on use: the AWS SDK alone takes as long as everything else.
 
 async function openDatabase({ db }: Config): Promise<Postgres | null> {
   if (db.kind !== 'postgres') return null
@@ -184,7 +184,7 @@ async function openDatabase({ db }: Config): Promise<Postgres | null> {
 async function openStore({ db }: Config, postgres: Postgres | null): Promise<BuildStore> {
   if (db.kind === 'sqlite') return sqliteBuildStore({ file: db.file })
   const { postgresBuildStore } = await import('../store/postgres.ts')
-  return postgresBuildStore({ postgres: needed(postgres) })
+  return postgresBuildStore({ postgres: required(postgres) })
 }
 
 export async function openQueue(
@@ -198,7 +198,7 @@ export async function openQueue(
       return memoryQueue({ shared: postgres !== null })
     case 'postgres': {
       const { postgresQueue } = await import('../queue/postgres/queue.ts')
-      return postgresQueue(queue.url === null ? { postgres: needed(postgres) } : { url: queue.url })
+      return postgresQueue(queue.url === null ? { postgres: required(postgres) } : { url: queue.url })
     }
     case 'sqs': {
       const { sqsQueue } = await import('../queue/sqs/queue.ts')
@@ -221,7 +221,7 @@ export async function openLogs(
       return fileLogStore({ dir: logger.dir })
     case 'postgres': {
       const { postgresLogStore } = await import('../logs/postgres/log-store.ts')
-      return postgresLogStore({ postgres: needed(postgres) })
+      return postgresLogStore({ postgres: required(postgres) })
     }
     case 's3': {
       const { s3LogStore } = await import('../logs/s3/log-store.ts')
@@ -234,12 +234,12 @@ export async function openLogs(
   }
 }
 
-function needed(postgres: Postgres | null): Postgres {
-  if (!postgres) throw new Error('parseConfig lets nothing through that needs a database and names none')
+function required(postgres: Postgres | null): Postgres {
+  if (!postgres) throw new Error('parseConfig accepts no option that needs a database without one')
   return postgres
 }
 
-/** What runs the builds instead of the engine, if a builder image does. It has the proxies that docker run gives. */
+/** What runs builds in a builder image, if configured, with the same proxies as `docker run`; else null. */
 function buildContainer(
   { builder, inherited }: Config,
   docker: Dockerode,
@@ -254,7 +254,7 @@ function buildContainer(
     : imageBuilder({ ...common, dataContainer, privileged })
 }
 
-/** Where people see a repository: the git URL as a web address. */
+/** The web page of a repository, derived from the git URL. */
 function webUrl(template: string, repository: string): string {
   return template
     .replace(/^ssh:\/\/([^@/]*@)?/, 'https://')

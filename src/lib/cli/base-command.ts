@@ -9,9 +9,8 @@ import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 
 /**
- * What a command ends with. 0: done. 1: the build failed. 2: what was asked for cannot be right, or may not
- * be had. 3: a part that is needed does not answer; trying again may help. 130: it was stopped (Ctrl-C), as
- * shells have it.
+ * Exit codes of commands. 0: success. 1: the build failed. 2: the request is invalid or not permitted.
+ * 3: a required component is unavailable; retrying may help. 130: stopped with Ctrl-C, as in shells.
  */
 export const EXIT_CODES: Record<ErrorKind, number> = {
   build_failed: 1,
@@ -23,10 +22,10 @@ export const EXIT_CODES: Record<ErrorKind, number> = {
   unavailable: 3,
 }
 
-/** The arguments, as oclif has read them. */
+/** The arguments as parsed by oclif. */
 type CommandLine = Interfaces.ParserOutput['raw']
 
-/** What Conveyor's commands have in common: errors for people, results on stdout, the rest on stderr. */
+/** Base of Conveyor's commands: errors for people, results on stdout, everything else on stderr. */
 export abstract class ConveyorCommand extends Command {
   /** Hides the command line, which may hold a token, from `ps`. */
   protected hideArguments(): void {
@@ -34,8 +33,8 @@ export abstract class ConveyorCommand extends Command {
   }
 
   /**
-   * The config of the flags, and of the secrets in files. What it warns of is said.
-   * @param raw the command line, as oclif has read it
+   * Reads the Config from flags and from secrets in files, and prints its warnings.
+   * @param raw the arguments as parsed by oclif
    * @throws ConveyorError `invalid`
    */
   protected readConfig(flags: OptionValues, raw: CommandLine): Config {
@@ -50,7 +49,7 @@ export abstract class ConveyorCommand extends Command {
     return config
   }
 
-  /** Says of a secret in the command line that others may have read it. */
+  /** Warns about a secret on the command line, where others may have read it. */
   protected warnOfFlag(name: string, variable: string, raw: CommandLine): void {
     if (!raw.some((token) => token.type === 'flag' && token.flag === name)) return
     this.say(
@@ -58,7 +57,7 @@ export abstract class ConveyorCommand extends Command {
     )
   }
 
-  /** One line for the person at the terminal. */
+  /** Prints a line for the user. */
   protected say(line: string): void {
     process.stderr.write(`${oneLine(line)}\n`)
   }
@@ -68,13 +67,13 @@ export abstract class ConveyorCommand extends Command {
     if (text === null || (process.stderr.isTTY && !(error instanceof ConveyorError)))
       return super.catch(error)
     if (process.stderr.isTTY) this.error(text, { exit })
-    // For programs: oclif would break lines for a terminal of 80 columns.
+    // Not a terminal: oclif would wrap lines at 80 columns.
     process.stderr.write(`${errorLines(text)}\n`)
     this.exit(exit)
   }
 }
 
-/** What an error says, and the status to end with; null for what nobody expected, and for the end of a command. */
+/** The text of an error and its exit code; no text for unexpected errors and for oclif's ExitError. */
 function asShown(error: Error): { text: string | null; exit: number } {
   if (error instanceof ConveyorError) return { text: error.advice, exit: EXIT_CODES[error.kind] }
   const isUsage = error instanceof Errors.CLIError && !(error instanceof Errors.ExitError)
@@ -82,7 +81,7 @@ function asShown(error: Error): { text: string | null; exit: number } {
   return { text: isUsage ? error.message : null, exit }
 }
 
-/** An error as commands show it, each line marked. */
+/** An error as commands print it, with a mark on each line. */
 export function errorLines(text: string, mark = '›'): string {
   return `Error: ${text}`
     .split('\n')

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { chalkStderr } from 'chalk'
 import { type BuildJson, buildJson } from '../api/views.ts'
-import { followBuild, parseTarget, requestOnly } from '../client/client.ts'
+import { type BuildTarget, followBuild, parseTarget, requestOnly } from '../client/client.ts'
 import type { Config } from '../config/config.ts'
 import { serverLogin } from '../config/server-login.ts'
 import type { ErrorKind } from '../core/errors.ts'
@@ -11,7 +11,7 @@ import { untilStopped } from '../util/lifecycle.ts'
 import { EXIT_CODES, errorLines } from './base-command.ts'
 
 export interface BuildCommandOptions {
-  /** `owner/name:sha` and the like. */
+  /** See parseTarget. */
   target: string
   url: string
   auth?: string | undefined
@@ -19,13 +19,13 @@ export interface BuildCommandOptions {
   detach: boolean
   json: boolean
   local: boolean
-  /** On the way to the server. */
+  /** Proxies for reaching the server. */
   proxies: Proxies
-  /** Read only for a local build. @throws ConveyorError `invalid` */
+  /** Called only for local builds. @throws ConveyorError `invalid` */
   config: () => Config
 }
 
-/** What the command prints on stdout, and ends with. */
+/** The command's output on stdout, and its exit code. */
 export interface CommandResult {
   output: string
   exitCode: number
@@ -39,8 +39,8 @@ interface Ended {
 }
 
 /**
- * `conveyor build`: asks a server for a build and follows its log on `stderr`, or runs it here.
- * @throws ConveyorError when the build could not be asked for or followed; a build that fails is a result
+ * `conveyor build`: requests a build from a server and prints its log on `stderr`, or runs it locally.
+ * @throws ConveyorError if the build cannot be requested or followed; a failed build is a result
  */
 export async function buildCommand(options: BuildCommandOptions, stderr: Writable): Promise<CommandResult> {
   const request = { ...parseTarget(options.target), cache: options.cache }
@@ -51,7 +51,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
 
   if (options.detach) {
     const build = await requestOnly(client)
-    sayWithheld(build, stderr)
+    printWithheld(build, stderr)
     return { output: options.json ? json(build) : `${build.id}\n`, exitCode: 0 }
   }
 
@@ -68,7 +68,7 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Writabl
 
 function exitCodeOf({ build, errorKind }: Ended): number {
   if (build.state === 'succeeded') return 0
-  // It was not us who were stopped.
+  // Cancelled by somebody else, not by Ctrl-C.
   return build.state === 'cancelled' ? 1 : EXIT_CODES[errorKind ?? 'build_failed']
 }
 
@@ -78,10 +78,10 @@ async function remote(
   stderr: Writable,
 ): Promise<Ended> {
   const onNotice = (line: string) => say(line, stderr)
-  let said = false
+  let isFirst = true
   const onState = (build: BuildJson) => {
-    if (!said) sayWithheld(build, stderr)
-    said = true
+    if (isFirst) printWithheld(build, stderr)
+    isFirst = false
   }
   const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice, onState })
   return { build, image, error, errorKind: error_kind }
@@ -93,20 +93,27 @@ async function local(
   onLog: (bytes: Uint8Array) => Promise<void>,
   stderr: Writable,
 ): Promise<Ended> {
-  // Everything that builds is loaded only here: following a server's build starts in half the time.
+  // Loaded only here: without the builder, following a build on a server starts in half the time.
   const { buildLocal } = await import('../app/build-local.ts')
   const io = { stdout: stderr, log: (line: string) => say(line, stderr) }
-  const target = parseTarget(options.target)
-  const { build, image, logFile } = await buildLocal(options.config(), target, options.cache, onLog, io, stop)
+  const order = orderOf(parseTarget(options.target))
+  const { build, image, logFile } = await buildLocal(options.config(), order, options.cache, onLog, io, stop)
   const shown = { ...buildJson(build, image, ''), log: `file://${logFile}` }
   return { build: shown, image, error: build.error, errorKind: build.errorKind }
 }
 
-function sayWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
+function orderOf(target: BuildTarget) {
+  const { repository } = target
+  return 'sha' in target
+    ? { repository, sha: target.sha, ref: null }
+    : { repository, sha: null, ref: { kind: 'branch' as const, name: target.branch } }
+}
+
+function printWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
   for (const { tag, reason } of withheld) say(`tag ${tag} is not moved: ${reason}`, stderr)
 }
 
-/** A line about the build that is none of its log's. */
+/** Prints a line that is not part of the build's log. */
 function say(line: string, stderr: Writable): void {
   stderr.write(`conveyor: ${oneLine(line)}\n`)
 }
@@ -115,7 +122,7 @@ function json(build: BuildJson): string {
   return `${JSON.stringify(build, null, 2)}\n`
 }
 
-/** Resolves when there is room for more, and where nobody reads any more. */
+/** Resolves when more can be written, also after the reader has gone. */
 function drained(out: Writable, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve) => out.write(bytes, () => resolve()))
 }

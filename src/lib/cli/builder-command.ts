@@ -9,23 +9,23 @@ import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import { untilStopped } from '../util/lifecycle.ts'
 import { EXIT_CODES } from './base-command.ts'
 
-/** What a builder image is told: the contract of build-container.ts, from inside. */
+/** Settings of a build in a builder image: the contract of runner/runner.ts. */
 export interface BuilderCommandOptions {
   repository: string
   sha: string
   /** Empty for a commit without a branch. */
   branch: string
   cache: boolean
-  /** Of its cache mounts: the records that it could be derived from are the server's. Empty: one of its own. */
+  /** Namespace of the cache mounts, derived from a secret of the server. Empty: a namespace of its own. */
   cacheNamespace: string
 }
 
 /**
- * `conveyor builder`, the entrypoint of Conveyor's own builder image: fetches, builds, pushes and tags one
- * commit with the same core as the server, in the engine whose socket is mounted. Records of the build are
- * kept only while it runs, as the server has its own; mirrors stay in the data directory.
+ * `conveyor builder`, the entrypoint of Conveyor's builder image: fetches, builds, pushes and tags one commit
+ * with the same core as the server, in the engine whose socket is mounted. Records of the build are deleted
+ * afterwards, because the server keeps its own; mirrors stay in the data directory.
  * @returns the exit code
- * @throws ConveyorError what parsing the options and buildLocal throw; a build that fails is a result
+ * @throws ConveyorError as validate.ts and buildLocal; a failed build is a result
  */
 export async function builderCommand(
   options: BuilderCommandOptions,
@@ -33,22 +33,25 @@ export async function builderCommand(
   stdout: Writable,
 ): Promise<number> {
   const { branch, cacheNamespace } = options
-  const commit = { repository: validRepository(options.repository), sha: validSha(options.sha) }
-  const target = branch === '' ? commit : { ...commit, branch: validRefName(branch) }
+  const order = {
+    repository: validRepository(options.repository),
+    sha: validSha(options.sha),
+    ref: branch === '' ? null : { kind: 'branch' as const, name: validRefName(branch) },
+  }
   const stop = untilStopped()
-  const say = (line: string) => void stdout.write(`${oneLine(line)}\n`)
+  const log = (line: string) => void stdout.write(`${oneLine(line)}\n`)
   const onLog = (bytes: Uint8Array) =>
-    // A log that nobody reads ends no build.
+    // A closed stdout does not stop the build.
     new Promise<void>((resolve) => stdout.write(bytes, () => resolve()))
   const recordsDir = await mkdtemp(join(tmpdir(), 'conveyor-builder-'))
   try {
-    const io = { stdout, log: say }
-    const { build } = await buildLocal(config, target, options.cache, onLog, io, stop, {
+    const io = { stdout, log }
+    const { build } = await buildLocal(config, order, options.cache, onLog, io, stop, {
       recordsDir,
-      told: true,
+      isVerified: true,
       ...(cacheNamespace === '' ? {} : { cacheNamespace }),
     })
-    // The log has said what failed.
+    // The log already contains the error.
     return build.state === 'succeeded' ? 0 : EXIT_CODES[build.errorKind ?? 'build_failed']
   } finally {
     await rm(recordsDir, { recursive: true, force: true })

@@ -1,52 +1,52 @@
 import { fstatSync } from 'node:fs'
 
 /**
- * What becomes of a process whose output nobody takes: the reader of a pipe has gone (`| head -1`), or the disk of a
- * file is full. Imports nothing of ours, as every start of the CLI pays for it.
+ * Handles output that cannot be written: the reader of a pipe has exited (`| head -1`), or the disk is full. Imports
+ * no other module of Conveyor, because every start of the CLI loads this one.
  */
 
-/** As shells have it of a process that SIGPIPE ended. */
-const READER_GONE = 141
-/** A part that is needed does not do its work; see EXIT_CODES. */
-const NOT_WRITTEN = 3
+/** As shells report a process that was killed by SIGPIPE. */
+const SIGPIPE_EXIT = 141
+/** A required component is unavailable; see EXIT_CODES. */
+const WRITE_FAILED = 3
 
-let outlives = false
+let ignoresReaders = false
 
 /**
- * From now on, the reader of standard output that goes away ends the process, as it ends programs that do not look
- * after it themselves; and so does one of standard error, where that is the same pipe. A full disk is an error.
+ * Makes the process exit when the reader of standard output does, as SIGPIPE does for most programs; also for standard
+ * error if that is the same pipe. A full disk is an error.
  */
 export function watchStandardStreams(): void {
   process.stdout.on('error', (error) => {
-    if (!outlives) endFor(error)
+    if (!ignoresReaders) exitFor(error)
   })
   process.stderr.on('error', () => {
-    // With the log alone nobody loses the result.
-    if (!outlives && isSameFile()) process.exit(READER_GONE)
+    // If only the log is lost, the result can still be printed.
+    if (!ignoresReaders && isSameFile()) process.exit(SIGPIPE_EXIT)
   })
 }
 
-/** From now on, the process goes on without its readers. */
-export function outliveReaders(): void {
-  outlives = true
-  // oclif has a listener of its own, which throws.
+/** Makes the process continue when the readers of its output exit. */
+export function ignoreClosedOutput(): void {
+  ignoresReaders = true
+  // oclif's own listener throws.
   process.stdout.removeAllListeners('error')
   process.stdout.on('error', () => {})
 }
 
-/** Writes the result of a command. Ends the process where it cannot be written. */
+/** Prints the result of a command. Exits if it cannot be written. */
 export async function printResult(text: string): Promise<void> {
   const error = await new Promise<Error | null | undefined>((resolve) => process.stdout.write(text, resolve))
-  if (error) endFor(error)
+  if (error) exitFor(error)
 }
 
-function endFor(error: NodeJS.ErrnoException): never {
-  if (error.code === 'EPIPE') process.exit(READER_GONE)
-  process.stderr.write(` ›   Error: standard output cannot be written: ${error.message}\n`)
-  process.exit(NOT_WRITTEN)
+function exitFor(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE') process.exit(SIGPIPE_EXIT)
+  process.stderr.write(` ›   Error: cannot write to standard output: ${error.message}\n`)
+  process.exit(WRITE_FAILED)
 }
 
-/** Whether standard output and standard error go to the same place. */
+/** Whether standard output and standard error are the same file. */
 function isSameFile(): boolean {
   try {
     const [out, err] = [fstatSync(1), fstatSync(2)]

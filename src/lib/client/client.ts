@@ -6,46 +6,46 @@ import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import type { Proxies } from '../net/proxies.ts'
 import { Connection, Dropped, readEvents } from './connection.ts'
 
-/** What to build: a commit, or whatever is the head of a branch when the server gets to know of it. */
-export type Target = { repository: string; sha: string } | { repository: string; branch: string }
+/** What to build: a commit, or the head of a branch at the time the server accepts the request. */
+export type BuildTarget = { repository: string; sha: string } | { repository: string; branch: string }
 
 export interface ClientOptions {
-  /** Base URL of the server; a user name and password in it are used when `auth` is absent. */
+  /** Base URL of the server; credentials in it are used if `auth` is absent. */
   url: string
   auth?: BasicAuth | null | undefined
-  request: Target & { cache?: boolean | undefined }
-  /** On the way to the server; none by default. */
+  request: BuildTarget & { cache?: boolean | undefined }
+  /** Proxies for reaching the server; none by default. */
   proxies?: Proxies | undefined
   signal?: AbortSignal | undefined
 }
 
 export interface FollowOptions extends ClientOptions {
-  /** The next bytes of the build's log: each exactly once, in order. Awaited before more is read. */
+  /** Receives the bytes of the build's log, each exactly once, in order. Awaited before more is read. */
   onLog: (bytes: Uint8Array) => void | Promise<void>
-  /** The build, whenever its state has changed. */
+  /** Receives the build whenever its state has changed. */
   onState?: (build: BuildJson) => void
-  /** A line from the server, or about the connection to it, that is not part of the log. */
+  /** Receives lines that are not part of the log: from the server, or about the connection to it. */
   onNotice?: (line: string) => void
-  /** For how long a lost server is looked for before giving up. Default 5 minutes. */
+  /** How long to keep reconnecting to a lost server. Default 5 minutes. */
   patienceMs?: number
-  /** How long a connection may say nothing before it counts as lost. Default 75 s, three heartbeats. */
+  /** Silence after which a connection counts as lost. Default 75 s, three heartbeats. */
   silenceMs?: number
 }
 
-/** How a build ended. */
+/** Result of a finished build. */
 export interface BuildOutcome extends EndEventJson {
   build: BuildJson
 }
 
 /**
- * Parses `org/repo:sha`, `org/repo:branch` or `org/repo@sha`. A branch may have slashes; a full commit id is
- * never taken for a branch. @throws ConveyorError `invalid`.
+ * Parses `org/repo:sha`, `org/repo:branch` or `org/repo@sha`. Branch names may contain slashes; a full commit id is
+ * never a branch name. @throws ConveyorError `invalid`
  */
-export function parseTarget(text: string): Target {
+export function parseTarget(text: string): BuildTarget {
   const [, name, separator, rest] = /^([^:@]*)([:@])(.*)$/s.exec(text) ?? []
   if (!name || !separator || !rest) {
-    throw new ConveyorError('invalid', `${JSON.stringify(text.slice(0, 200))} does not say what to build`, {
-      hint: 'Write org/repo:sha, org/repo:branch or org/repo@sha',
+    throw new ConveyorError('invalid', `${JSON.stringify(text.slice(0, 200))} is not a valid build target`, {
+      hint: 'Use org/repo:sha, org/repo:branch or org/repo@sha',
     })
   }
   const repository = validRepository(name)
@@ -55,8 +55,8 @@ export function parseTarget(text: string): Target {
 }
 
 /**
- * Asks for a build and returns as soon as it is accepted.
- * @throws ConveyorError with the server's message, or `unavailable` when there is no server.
+ * Requests a build and returns as soon as it is accepted.
+ * @throws ConveyorError with the server's message, or `unavailable` if the server cannot be reached
  */
 export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
   const { url, auth = null, signal, proxies } = options
@@ -74,10 +74,10 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
 }
 
 /**
- * Asks for a build and follows it to its end. A connection that is lost is made again, and the log goes on
- * where it was; when the server never said which build it is, it is asked again and joins the same one.
- * @throws ConveyorError with the server's message; `unavailable` when there is no server, or it stayed away
- * for longer than `patienceMs`; `cancelled` once `signal` is aborted (the build itself goes on).
+ * Requests a build and follows it until it is finished. Reconnects when the connection is lost, and resumes the log
+ * where it stopped; if the build's id is not known yet, the request is repeated and joins the same build.
+ * @throws ConveyorError with the server's message; `unavailable` if the server cannot be reached, or is lost for
+ * longer than `patienceMs`; `cancelled` once `signal` is aborted (the build itself continues)
  */
 export async function followBuild(options: FollowOptions): Promise<BuildOutcome> {
   const { url, auth = null, signal, proxies, silenceMs = 75_000, patienceMs = 300_000 } = options
@@ -97,18 +97,16 @@ export async function followBuild(options: FollowOptions): Promise<BuildOutcome>
         : connection.send('POST', 'builds', EVENTS, options.request)
       const outcome = await consume(body, seen, options, connected)
       if (outcome) return outcome
-      throw new Dropped('the server ended it early', true)
+      throw new Dropped('the server closed it before the build finished', true)
     } catch (error) {
       if (signal?.aborted) throw stopped()
       if (!(error instanceof Dropped)) throw error
       reached ||= error.reached
       if (lostAt === null && reached) {
-        options.onNotice?.(
-          `the connection to ${connection.shownUrl} was lost (${error.message}); trying again`,
-        )
+        options.onNotice?.(`lost the connection to ${connection.shownUrl} (${error.message}); reconnecting`)
       }
       lostAt ??= Date.now()
-      const patience = seen.build ? patienceMs : Math.min(patienceMs, STRANGER_PATIENCE_MS)
+      const patience = seen.build ? patienceMs : Math.min(patienceMs, FIRST_EVENT_PATIENCE_MS)
       if (!reached || Date.now() - lostAt > patience) throw connection.unavailable(error)
     }
     const pause = Math.min(5_000, 200 * 2 ** attempt++)
@@ -119,21 +117,21 @@ export async function followBuild(options: FollowOptions): Promise<BuildOutcome>
 }
 
 function stopped(): ConveyorError {
-  return new ConveyorError('cancelled', 'stopped waiting for the build, which goes on without us')
+  return new ConveyorError('cancelled', 'stopped following the build; it continues on the server')
 }
 
 const EVENTS = 'text/event-stream'
 
-/** For a server that has never said a word of ours: it may be something else, which hangs up on us. */
-const STRANGER_PATIENCE_MS = 30_000
+/** Until the server has sent an event: it may not be a Conveyor server at all. */
+const FIRST_EVENT_PATIENCE_MS = 30_000
 
-/** What has been passed on so far. */
+/** Progress of following a build. */
 interface Seen {
   build: BuildJson | null
   offset: number
 }
 
-/** Passes on one event stream. Null when it ended before the build did. */
+/** Handles one event stream. Null if it ended before the build did. */
 async function consume(
   body: AsyncIterable<Uint8Array>,
   seen: Seen,
@@ -150,7 +148,7 @@ async function consume(
     } else if (event === 'log') {
       const { offset, bytes } = parseJson<LogEventJson>(data)
       const piece = Buffer.from(bytes, 'base64')
-      if (offset > seen.offset) throw new Dropped('part of the log did not arrive', true)
+      if (offset > seen.offset) throw new Dropped('part of the log is missing', true)
       const fresh = piece.subarray(seen.offset - offset)
       if (fresh.length > 0) await options.onLog(fresh)
       seen.offset += fresh.length
@@ -168,6 +166,6 @@ function parseJson<T>(data: string): T {
   try {
     return JSON.parse(data) as T
   } catch (cause) {
-    throw new ConveyorError('unavailable', 'the server sent what is not JSON', { cause })
+    throw new ConveyorError('unavailable', 'the server sent invalid JSON', { cause })
   }
 }

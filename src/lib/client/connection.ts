@@ -8,9 +8,9 @@ import { NO_PROXIES, type Proxies, proxyFor } from '../net/proxies.ts'
 import { proxyHeaders, tunnelAgent } from '../net/proxy-agent.ts'
 import { percentDecoded } from '../util/percent.ts'
 
-/** A connection that failed or broke: nothing is known to be wrong with the request itself. */
+/** The connection failed or was lost; the request itself may be fine. */
 export class Dropped extends Error {
-  /** Whether there was somebody at the other end. */
+  /** Whether a connection had been established. */
   readonly reached: boolean
 
   constructor(message: string, reached: boolean, cause?: unknown) {
@@ -19,25 +19,25 @@ export class Dropped extends Error {
   }
 }
 
-// Importing node:http as an ES module would load the whole of Node's fetch with it, for its WebSocket.
+// Importing node:http as an ES module would also load all of Node's fetch, for its WebSocket.
 const http = process.getBuiltinModule('node:http')
 const https = process.getBuiltinModule('node:https')
 
-/** The code of our own error when a server says nothing for too long. */
+/** Error code for a server that sends nothing for too long. */
 const SILENT = 'ERR_SILENT'
 const CONNECT_MS = 10_000
 
-/** What breaks a connection that stood; all other failures happen before there is one. */
+/** Codes of errors that break an established connection; all others occur before there is one. */
 const BREAKS = new Set(['ECONNRESET', 'EPIPE', SILENT])
 
-const CHECK_URL = 'Check the URL of the server (--url or CONVEYOR_URL), and that `conveyor server` runs there'
+const CHECK_URL = 'Check the server URL (--url or CONVEYOR_URL), and that `conveyor server` is running there'
 
 /**
- * One Conveyor server, as its client sees it. On Node's own HTTP client, because the CLI starts several
- * times faster without undici.
+ * A client's connection to a Conveyor server. Uses Node's HTTP client, because the CLI starts several times
+ * faster without undici.
  */
 export class Connection implements AsyncDisposable {
-  /** The server's URL without any password. */
+  /** The server's URL without credentials. */
   readonly shownUrl: string
   /** Whether the server has accepted a request before. */
   #answered = false
@@ -70,9 +70,9 @@ export class Connection implements AsyncDisposable {
   }
 
   /**
-   * Sends a request and returns the body of its answer, which is of type `accept`.
-   * @throws Dropped when the connection failed, or a proxy says that the server is away after it was there;
-   * ConveyorError with the server's message when it refuses.
+   * Sends a request and yields the body of its response, which has the content type `accept`.
+   * @throws Dropped if the connection failed, or if a proxy reports that a server that worked before is down;
+   * ConveyorError with the server's message if it rejects the request
    */
   async *send(
     method: 'GET' | 'POST',
@@ -93,12 +93,10 @@ export class Connection implements AsyncDisposable {
     }
   }
 
-  /** There is no server, or no more. */
+  /** Describes a connection that could not be established, or not again. */
   unavailable(dropped: Dropped): ConveyorError {
-    const what = dropped.reached ? 'the connection to the Conveyor server' : 'no Conveyor server answers'
-    const message = dropped.reached
-      ? `${what} at ${this.shownUrl} was lost: ${dropped.message}`
-      : `${what} at ${this.shownUrl}: ${dropped.message}`
+    const what = dropped.reached ? 'lost the connection to' : 'cannot connect to'
+    const message = `${what} the Conveyor server at ${this.shownUrl}: ${dropped.message}`
     return new ConveyorError('unavailable', message, {
       hint: isUntrusted(dropped) ? TRUST_HINT : CHECK_URL,
       cause: dropped,
@@ -119,7 +117,7 @@ export class Connection implements AsyncDisposable {
     const url = new URL(path, this.#base)
     const secure = url.protocol === 'https:'
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    // Over TLS, the agent asks the proxy for a tunnel.
+    // Over TLS, the agent opens a tunnel through the proxy.
     const proxy = secure ? null : proxyFor(url, this.#proxies)
     const first = proxy?.url ?? url
     const overTls = first.protocol === 'https:'
@@ -136,14 +134,14 @@ export class Connection implements AsyncDisposable {
       timeout: this.#silenceMs,
       ...(this.#signal ? { signal: this.#signal } : {}),
     })
-    const late = setTimeout(() => request.destroy(new Error('it does not accept the connection')), CONNECT_MS)
+    const late = setTimeout(() => request.destroy(new Error('connection timed out')), CONNECT_MS)
     const connected = () => clearTimeout(late)
     request.on('socket', (socket) => {
       if (!socket.connecting) connected()
       socket.once(overTls ? 'secureConnect' : 'connect', connected)
     })
     request.on('timeout', () => {
-      const silence = `nothing was heard for ${this.#silenceMs / 1000} s`
+      const silence = `no data received for ${this.#silenceMs / 1000} s`
       request.destroy(Object.assign(new Error(silence), { code: SILENT }))
     })
     request.on('close', connected)
@@ -165,10 +163,10 @@ export class Connection implements AsyncDisposable {
       const hint = statusCode === 401 ? 'Check the user name and password (--auth)' : problem.hint
       throw new ConveyorError(kindOf(statusCode), problem.message, hint === undefined ? {} : { hint })
     }
-    const place = headers.location ? ` and points to ${String(headers.location)}` : ''
+    const redirect = headers.location ? ` with a redirect to ${String(headers.location)}` : ''
     throw new ConveyorError(
       kindOf(statusCode),
-      `${this.shownUrl} answers HTTP ${statusCode}${place}, not as a Conveyor server does`,
+      `${this.shownUrl} answered HTTP ${statusCode}${redirect}; is this a Conveyor server?`,
       { hint: CHECK_URL },
     )
   }
@@ -179,10 +177,10 @@ export interface ServerSentEvent {
   data: string
 }
 
-/** No event of ours is near this long; a server that sends no line break must not fill our memory. */
+/** In characters. Events are far shorter; a server that never sends a line break must not fill the memory. */
 const LONGEST_EVENT = 16 * 1024 * 1024
 
-/** Parses an event stream as it arrives. Comments are skipped, and so is an event that was cut off. */
+/** Parses an event stream as it arrives. Skips comments, and a truncated event at the end. */
 export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const decoder = new TextDecoder()
   let rest = ''
@@ -192,7 +190,7 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
     const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n')
     rest = lines.pop() ?? ''
     if (rest.length > LONGEST_EVENT)
-      throw new ConveyorError('unavailable', 'the server sent an endless event')
+      throw new ConveyorError('unavailable', 'the server sent an event that never ends')
     for (const line of lines.map((text) => text.replace(/\r$/, ''))) {
       const [, field, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
       if (line === '') {
@@ -208,12 +206,12 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
 function parseBaseUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : null
   if ((url?.protocol !== 'http:' && url?.protocol !== 'https:') || /[?#]/.test(text)) {
-    // It may hold a password, so it is not repeated.
+    // The URL may contain a password, so the message does not repeat it.
     throw new ConveyorError(
       'invalid',
-      "the server's URL is not of the form http://host[/path] or https://host[/path]",
+      'the server URL must have the form http://host[/path] or https://host[/path]',
       {
-        hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080; a login with / ? or # in it goes into CONVEYOR_AUTH',
+        hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080. Credentials that contain /, ? or # go into CONVEYOR_AUTH',
       },
     )
   }

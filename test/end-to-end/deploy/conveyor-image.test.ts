@@ -181,7 +181,7 @@ describe('the builder image', () => {
     await expect.poll(() => log.text).toMatch(/ begun\n/)
     abort.abort(new Error('enough'))
     await ended
-    expect(log.text).toContain('Error: the build was stopped')
+    expect(log.text).toContain('Error: the build was cancelled')
     // The engine of this machine runs its steps as processes of this machine.
     await expect.poll(() => processesWith(sleeping)).toEqual([])
   })

@@ -201,11 +201,11 @@ describe.each([
     expect(taken?.status).toBe(202)
   })
 
-  test('says at its start whom it answers', () => {
+  test('logs at startup who can use it', () => {
     const lines = {
-      none: /^no --auth \(BASIC_AUTH\): only this machine is answered, but for webhooks, \/healthz and \/readyz$/m,
+      none: /^--auth \(BASIC_AUTH\) is not set: only requests from this machine are accepted, except to webhooks, \/healthz and \/readyz$/m,
       login: /listening/,
-      open: /^warning: --auth none \(BASIC_AUTH\): whoever reaches this server may order builds and read all logs$/m,
+      open: /^warning: --auth \(BASIC_AUTH\) is none: anyone who can reach this server can start builds and read all logs$/m,
     }
     expect(server.stderr()).toMatch(lines[mode])
     expect(server.stderr()).not.toContain(GITHUB_TOKEN)
