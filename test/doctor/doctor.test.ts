@@ -19,7 +19,7 @@ import { startRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { complaints, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
 
-/** `conveyor doctor` beside real parts: all of them well, and each of them broken. */
+/** `conveyor doctor` with real components: all of them healthy, and each of them broken. */
 
 const LOGIN = { username: 'robot', password: 'the-password-of-the-registry' }
 const BASIC_AUTH = 'ci:the-password-of-the-api'
@@ -69,13 +69,13 @@ async function doctor(env: NodeJS.ProcessEnv = {}, ...flags: string[]) {
   expect(code).toBe(parts.every((part) => part.ok) ? 0 : 1)
   const of = (name: string) => {
     const found = parts.find(({ part }) => part === name)
-    if (!found) throw new Error(`nothing is said of ${name}: ${stdout}`)
+    if (!found) throw new Error(`${name} is not reported: ${stdout}`)
     return `${found.level}: ${found.found}${found.advice ? ` -> ${found.advice}` : ''}`
   }
   return { parts, of, code }
 }
 
-test('all is well: a line for each part, and nothing is left behind', async () => {
+test('a healthy setup: a line for each component, and nothing is left behind', async () => {
   const before = { data: await readdir(world.dataDir), images: await readdir(images) }
   const env = { ...world.env, CACHE_MAX: '20GB' }
   const { code, stdout, stderr } = await runConveyor(['doctor'], { env })
@@ -83,15 +83,15 @@ test('all is well: a line for each part, and nothing is left behind', async () =
   const lines = [
     'ok       git           git version 2\\.\\d+\\.\\d+',
     `ok       repositories  ${world.git.urlTemplate.replaceAll(/[{}.]/g, '\\$&')}, with the GitHub token`,
-    'ok       engine        Docker \\d+\\.\\S+, BuildKit for linux/.*, cache ([\\d.]+ [GM]B|too large to be added up in 3 s) of 20 GB; builds go .*',
-    `ok       registry      ${host}, without TLS, takes the login of robot`,
-    `ok       github        ${world.github.url} as octocat, 4987 of 5000 requests left in this hour`,
-    'ok       webhooks      taken when they are signed with the secret',
+    'ok       engine        Docker \\d+\\.\\S+, BuildKit for linux/.*, cache ([\\d.]+ [GM]B|size not known within 3 s) of 20 GB; builds go .*',
+    `ok       registry      ${host}, without TLS, accepts the login of robot`,
+    `ok       github        ${world.github.url} as octocat, 4987 of 5000 requests left this hour`,
+    'ok       webhooks      accepted if signed with the secret',
     'ok       links         commit statuses link to https://conveyor\\.example\\.com',
-    'ok       api           asks for the login of ci',
+    'ok       api           requires the login of ci',
     `ok       data          ${world.dataDir}, [\\d.]+ GB free`,
     `ok       builds        SQLite, ${world.dataDir}/conveyor.db`,
-    'ok       queue         in memory: the server builds what it accepts',
+    'ok       queue         in memory: the server runs the builds itself',
     `ok       logs          standard output, and a copy in ${world.dataDir}/logs`,
   ]
   expect(stdout).toMatch(new RegExp(`^${lines.join('\\n')}\\n$`))
@@ -100,7 +100,7 @@ test('all is well: a line for each part, and nothing is left behind', async () =
   expect(world.github.requests.map(({ method, path }) => `${method} ${path}`)).toEqual(['GET /user'])
 })
 
-test('options that cannot be right are refused as a server does', async () => {
+test('invalid options are rejected as by the server', async () => {
   const { code, stdout, stderr } = await runConveyor(['doctor', '--port', 'x', '--workers', '0'], {
     env: world.env,
   })
@@ -108,7 +108,7 @@ test('options that cannot be right are refused as a server does', async () => {
   expect(stderr).toMatch(/2 problems:\s.*--port \(PORT\).*--workers \(WORKERS\)/s)
 })
 
-test('what is broken is said, with what to do, and the rest all the same', async () => {
+test('broken components are reported with advice, and the others as usual', async () => {
   const file = join(scratch.path, 'a-file')
   await writeFile(file, '')
   const { parts, of } = await doctor({
@@ -126,11 +126,11 @@ test('what is broken is said, with what to do, and the rest all the same', async
     /^broken: registry 127\.0\.0\.1:1 does not answer \(.*ECONNREFUSED.*\) .* -> Check that it runs/,
   )
   expect(of('github')).toMatch(
-    /^broken: cannot ask GitHub who we are: GitHub refused the token: 401 \(Bad credentials\) -> Set GITHUB_TOKEN to a valid token with /,
+    /^broken: cannot authenticate with GitHub: GitHub refused the token: 401 \(Bad credentials\) -> Set GITHUB_TOKEN to a valid token with /,
   )
   for (const part of ['data', 'builds', 'logs']) {
     expect(of(part)).toMatch(
-      /^broken: \/.*a-file\/\w+ cannot be written to: ENOTDIR.* -> Let the user that Conveyor runs as/,
+      /^broken: \/.*a-file\/\w+ is not writable: ENOTDIR.* -> Make \/.* writable for the user that Conveyor runs as/,
     )
   }
   expect(parts.filter((part) => part.ok).map(({ part }) => part)).toEqual([
@@ -138,7 +138,7 @@ test('what is broken is said, with what to do, and the rest all the same', async
   ])
 })
 
-test('a part that hangs is reported, and holds nobody up', async () => {
+test('a component that hangs is reported, and delays no other', async () => {
   const silent = createServer()
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
   const address = silent.address()
@@ -151,7 +151,7 @@ test('a part that hangs is reported, and holds nobody up', async () => {
       GITHUB_URL: `http://${host}`,
     })
     for (const part of ['engine', 'registry', 'github'])
-      expect(of(part)).toMatch(/^broken: no answer in 5 s -> Check that/)
+      expect(of(part)).toMatch(/^broken: no response within 5 s -> Check that/)
     expect(of('git')).toMatch(/^ok/)
   } finally {
     silent.close()
@@ -159,21 +159,21 @@ test('a part that hangs is reported, and holds nobody up', async () => {
 })
 
 describe('a check', () => {
-  const never: Check = { part: 'one', ask: () => new Promise(() => {}) }
+  const never: Check = { part: 'one', run: () => new Promise(() => {}) }
 
-  test('that is given up is told so, and its answer does not count', async () => {
+  test('that times out is aborted, and its result is ignored', async () => {
     let told = false
-    const ask = (signal: AbortSignal) =>
+    const run = (signal: AbortSignal) =>
       new Promise<never>((_, reject) => {
         signal.addEventListener('abort', () => {
           told = true
           reject(new Error('too late'))
         })
       })
-    const found = await diagnose([never, { part: 'two', ask }, { part: 'three', ask: () => ok('here') }], 20)
+    const found = await diagnose([never, { part: 'two', run }, { part: 'three', run: () => ok('here') }], 20)
     expect(found.map(({ part, level, found }) => `${part} ${level} ${found}`)).toEqual([
-      'one broken no answer in 0.02 s',
-      'two broken no answer in 0.02 s',
+      'one broken no response within 0.02 s',
+      'two broken no response within 0.02 s',
       'three ok here',
     ])
     expect(told).toBe(true)
@@ -181,7 +181,7 @@ describe('a check', () => {
 })
 
 describe('git', () => {
-  test('that is too old, or missing', async () => {
+  test('too old, or missing', async () => {
     const bin = join(scratch.path, 'bin')
     await mkdir(bin)
     const script = '#!/bin/sh\necho git version 2.30.2\n'
@@ -197,7 +197,7 @@ describe('git', () => {
     expect(none.of('repositories')).toMatch(/^broken: git is not installed/)
     const ssh = await doctor({ PATH: only, GIT_URL: 'git@github.com:{repository}.git' })
     expect(ssh.of('repositories')).toMatch(
-      /^broken: there is no ssh for git@github\.com:.* -> Install openssh-client/,
+      /^broken: ssh is not installed, but required for git@github\.com:.* -> Install openssh-client/,
     )
   })
 
@@ -217,13 +217,13 @@ describe('git', () => {
 
     const key = await make('good', '')
     expect(await ask(key)).toBe(`ok: ${url}, with the key ${key}`)
-    expect(await ask()).toBe(`ok: ${url}, with the keys that ssh finds itself`)
+    expect(await ask()).toBe(`ok: ${url}, with the default keys of ssh`)
     expect(await ask(join(folder, 'none'))).toMatch(
-      /^broken: --git\.ssh-key \(GIT_SSH_KEY\) .*none cannot be found/,
+      /^broken: --git\.ssh-key \(GIT_SSH_KEY\) .*none not found/,
     )
     expect(await ask(await make('locked', 'wrong-secret'))).toMatch(/^broken: .* has a passphrase/)
     await chmod(key, 0o644)
-    expect(await ask(key)).toMatch(/^broken: others may read .* -> Take that from them: chmod 600 /)
+    expect(await ask(key)).toMatch(/^broken: .* is readable by other users, .* -> Restrict it: chmod 600 /)
   })
 })
 
@@ -238,7 +238,7 @@ describe('the registry', () => {
     )
   })
 
-  test('that wants a login, and none is there', async () => {
+  test('that requires a login, but none is configured', async () => {
     const folder = join(scratch.path, 'no-login')
     await mkdir(folder)
     const { of } = await doctor({ DOCKER_CONFIG: folder })
@@ -247,14 +247,14 @@ describe('the registry', () => {
     )
   })
 
-  test('that asks for none', async () => {
+  test('that requires no login', async () => {
     await using open = await startRegistry()
     expect((await doctor({ REGISTRY: open.host })).of('registry')).toBe(
-      `ok: ${open.host}, without TLS, asks for no login`,
+      `ok: ${open.host}, without TLS, requires no login`,
     )
   })
 
-  test('with a token server, which gives a token to whom it does not know, too', async () => {
+  test('with a token server that also issues anonymous tokens', async () => {
     await using registry = await tokenRegistry({ [LOGIN.username]: LOGIN.password }, 'wrong-secret')
     const { host } = registry
     const config = async (name: string, password?: string) => {
@@ -264,7 +264,7 @@ describe('the registry', () => {
       return { REGISTRY: host, DOCKER_CONFIG: folder }
     }
     const known = await doctor(await config('known', LOGIN.password))
-    expect(known.of('registry')).toBe(`ok: ${host}, without TLS, takes the login of robot`)
+    expect(known.of('registry')).toBe(`ok: ${host}, without TLS, accepts the login of robot`)
     const unknown = await doctor(await config('unknown', 'wrong-secret'))
     expect(unknown.of('registry')).toMatch(
       /^broken: token server \S+ refuses the credentials for registry \S+ while /,
@@ -272,12 +272,12 @@ describe('the registry', () => {
     const nobody = await config('nobody')
     const anonymous = await doctor(nobody)
     expect(anonymous.of('registry')).toBe(
-      `warning: ${host}, without TLS, and no login: it will refuse what is pushed -> Run \`docker login ${host}\` as the user that Conveyor runs as`,
+      `warning: ${host}, without TLS, not logged in: pushes will be refused -> Run \`docker login ${host}\` as the user that Conveyor runs as`,
     )
     expect((await doctor(nobody, '--dry')).of('registry')).toMatch(/^ok: .* nothing is pushed \(--dry\)$/)
   })
 
-  test('that is none', async () => {
+  test('that is not a registry', async () => {
     await using other = await httpDouble((_, response) => response.writeHead(404).end('Not Found'))
     const { of } = await doctor({ REGISTRY: other.host, GITHUB_URL: `http://${other.host}` })
     expect(of('registry')).toMatch(
@@ -296,64 +296,64 @@ describe('GitHub', () => {
     )
   })
 
-  test('with the token of an app, which is nobody', async () => {
+  test('with the token of an app', async () => {
     world.github.failNext(1, 403, {
       body: { message: 'Resource not accessible by integration', documentation_url: '' },
     })
     expect((await doctor()).of('github')).toBe(`ok: ${world.github.url} as an app`)
   })
 
-  test('with a token that may not set statuses', async () => {
+  test('with a token that cannot set statuses', async () => {
     await using github = await startGitHubDouble({ token: GITHUB_TOKEN, scopes: 'read:org' })
     expect((await doctor({ GITHUB_URL: github.url })).of('github')).toMatch(
-      /^warning: .* as octocat, .*; the token may not set commit statuses -> Give the token in GITHUB_TOKEN the scope repo:status/,
+      /^warning: .* as octocat, .*; the token cannot set commit statuses -> Grant the token in GITHUB_TOKEN the scope repo:status/,
     )
     expect(github.violations).toEqual([])
   })
 })
 
-test('settings that few people mean are warnings: nothing is broken', async () => {
+test('settings that are rarely intended are warnings: nothing is broken', async () => {
   const { code, of } = await doctor({ GITHUB_SECRET: '', BASE_URL: '', BASIC_AUTH: 'none', HOST: '0.0.0.0' })
   expect(code).toBe(0)
   expect(of('webhooks')).toMatch(
-    /^warning: taken from anybody.* -> Give a secret .*--github\.secret \(GITHUB_SECRET\)/,
+    /^warning: no secret is set: .* -> Set the same secret .*--github\.secret \(GITHUB_SECRET\)/,
   )
   expect(of('links')).toMatch(
     /^warning: commit statuses link to http:\/\/localhost:PORT -> .*--url \(BASE_URL\)/,
   )
   expect(of('api')).toMatch(
-    /^warning: open to all who reach the server.* -> Set BASIC_AUTH=user:pass instead of none$/,
+    /^warning: API and logs are open to anyone.* -> Set BASIC_AUTH=user:pass instead of none$/,
   )
 })
 
 test.each([
-  ['as they are by default', { BUILD_NETWORK: '' }, /^ok: answers this machine only$/],
+  ['as they are by default', { BUILD_NETWORK: '' }, /^ok: accepts only this machine$/],
   [
     "on the engine's host network",
     { BUILD_NETWORK: 'host' },
-    /^warning: answers this machine only, which build steps on the engine's host network \(--build\.network\) count as, too -> Set BASIC_AUTH=user:pass/,
+    /^warning: accepts only this machine, but that includes build steps on the engine's host network \(--build\.network\) -> Set BASIC_AUTH=user:pass/,
   ],
   [
     'in a builder image on that network',
     { BUILD_NETWORK: '', BUILDER: 'image', BUILDER_NETWORK: 'host' },
-    /^warning: .*, which builds on the engine's host network \(--builder\.network\) count as, too/,
+    /^warning: .*, but that includes builds on the engine's host network \(--builder\.network\)/,
   ],
   [
     'of a buildkitd beside the server',
     { BUILD_NETWORK: '', BUILDER: 'buildkit', BUILDKIT_ADDR: 'tcp://127.0.0.1:1' },
-    /^warning: .*, which build steps of a buildkitd without a network for them count as, too/,
+    /^warning: .*, but that includes build steps of a buildkitd that has no separate network for them/,
   ],
   [
     'of a buildkitd elsewhere',
     { BUILD_NETWORK: '', BUILDER: 'buildkit', BUILDKIT_ADDR: 'tcp://192.0.2.1:1' },
-    /^ok: answers this machine only$/,
+    /^ok: accepts only this machine$/,
   ],
 ] as const)('without a login, build steps %s', async (_, env, api) => {
   expect((await doctor({ BASIC_AUTH: '', ...env })).of('api')).toMatch(api)
 })
 
-describe('what is kept elsewhere', () => {
-  test('Postgres, SQS and S3, in which nothing is changed', async () => {
+describe('remote storage', () => {
+  test('Postgres, SQS and S3 are left unchanged', async () => {
     await using postgres = await startPostgres()
     await using aws = await startAws()
     const [database, queue, bucket] = await Promise.all([postgres.database(), aws.queue(), aws.bucket()])
@@ -362,11 +362,11 @@ describe('what is kept elsewhere', () => {
     const fine = await doctor({ ...shared, QUEUE: 'sqs://', LOGGER: `s3://${bucket}` })
     expect(fine.of('builds')).toMatch(
       new RegExp(
-        `^ok: postgres://${host}${pathname}, Postgres [\\d.]+.*; tables are made at the first start$`,
+        `^ok: postgres://${host}${pathname}, Postgres [\\d.]+.*; tables will be created at the first start$`,
       ),
     )
-    expect(fine.of('queue')).toBe(`ok: ${queue.url}, 0 builds wait`)
-    expect(fine.of('logs')).toBe(`ok: s3://${bucket}, which answers`)
+    expect(fine.of('queue')).toBe(`ok: ${queue.url}, 0 builds waiting`)
+    expect(fine.of('logs')).toBe(`ok: s3://${bucket}, reachable`)
     // The PUT has a condition that does not hold.
     expect(await aws.requests()).toEqual({ 'PUT bucket': 1, LIST: 1, PUT: 1 })
     const { KeyCount } = await aws.s3.send(new ListObjectsV2Command({ Bucket: bucket }))
@@ -396,12 +396,15 @@ describe('what is kept elsewhere', () => {
     const guest = database.replace(/\/\/.*@/, '//guest:wrong-secret@')
     const denied = await doctor({ DATABASE_URL: guest, QUEUE: 'postgres://' })
     expect(denied.of('builds')).toMatch(
-      /^broken: .* has no tables, and its user may make none -> Make the user/,
+      /^broken: .* has no tables, and its user may not create any -> Make the user/,
     )
-    expect([denied.of('queue'), denied.of('logs')]).toEqual(['ok: with the builds', 'ok: with the builds'])
+    expect([denied.of('queue'), denied.of('logs')]).toEqual([
+      'ok: in the database of the builds',
+      'ok: in the database of the builds',
+    ])
   })
 
-  test('S3 where workers would overwrite what others wrote is refused, here and at the start', async () => {
+  test('S3 without conditional writes is refused, by doctor and by the server', async () => {
     await using aws = await startAws()
     await using front = await startS3Front(aws.url)
     front.ignored = ['if-match', 'if-none-match']
@@ -414,19 +417,21 @@ describe('what is kept elsewhere', () => {
     expect(stderr.replace(/[\s›]+/g, ' ')).toContain(said)
   })
 
-  test('S3 that only workers may write is well for a server', async () => {
+  test('S3 without write access is fine for a server', async () => {
     await using aws = await startAws()
     await using front = await startS3Front(aws.url)
     front.decide = (line) => (line.startsWith('PUT') ? { status: 403, code: 'AccessDenied' } : 'pass')
     const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${await aws.bucket()}` }
-    expect((await doctor(env)).of('logs')).toMatch(/^warning: whether bucket .* -> Workers need that/)
+    expect((await doctor(env)).of('logs')).toMatch(
+      /^warning: whether bucket .* -> Only workers need write access/,
+    )
   })
 
   test('CloudWatch', async () => {
     await using cloudwatch = await startCloudwatch()
     const group = await cloudwatch.group()
     const fine = await doctor({ ...cloudwatch.env, LOGGER: `cloudwatch://${group}` })
-    expect(fine.of('logs')).toBe(`ok: log group ${group}, which answers`)
+    expect(fine.of('logs')).toBe(`ok: log group ${group}, reachable`)
     expect(await cloudwatch.requests()).toEqual({ CreateLogGroup: 1, GetLogEvents: 1 })
     const gone = await doctor({ ...cloudwatch.env, LOGGER: 'cloudwatch:///none' })
     expect(gone.of('logs')).toMatch(
@@ -436,7 +441,7 @@ describe('what is kept elsewhere', () => {
 })
 
 describe('other builders', () => {
-  test('a builder image, and the container with its keys', async () => {
+  test('a builder image and its data container', async () => {
     const image = `conveyor-test/doctor:${process.pid}`
     const { docker } = engine()
     await makeBuilderImage(docker, image, { script: 'true' })
@@ -460,18 +465,18 @@ describe('other builders', () => {
       /^broken: the builder image \S+ is not there: .* -> Make it with `conveyor bootstrap`/,
     )
     expect(gone.of('data container')).toMatch(
-      /^broken: no-such-container: No such container.* -> Make it with `conveyor bootstrap`/,
+      /^broken: no-such-container: No such container.* -> Create it with `conveyor bootstrap`/,
     )
   })
 
-  test('an engine that is no manager of a Swarm', async () => {
+  test('an engine that is not a Swarm manager', async () => {
     const { of } = await doctor({}, '--builder', 'swarm')
     expect(of('swarm')).toMatch(
       /^broken: .* the Docker engine is not a manager of a Swarm -> Run `docker swarm init` there/,
     )
   })
 
-  test('a farm of buildkitd, of which one is down', async () => {
+  test('a farm of buildkitd with one node down', async () => {
     await using buildkitd = await startBuildkitd()
     const tls = join(scratch.path, 'tls')
     await mkdir(tls)
@@ -488,7 +493,7 @@ describe('other builders', () => {
     expect(nodes.map(({ level, found }) => `${level}: ${found}`)).toEqual([
       expect.stringMatching(
         new RegExp(
-          `^warning: ${buildkitd.address}, BuildKit v\\S+ for linux/amd64.*, cache 0 MB; RUN steps for linux/s390x`,
+          `^warning: ${buildkitd.address}, BuildKit v\\S+ for linux/amd64.*, cache 0 MB; cannot run RUN steps for linux/s390x`,
         ),
       ),
       expect.stringMatching(/^broken: buildkitd at tcp:\/\/127\.0\.0\.1:1 cannot be reached: .*ECONNREFUSED/),

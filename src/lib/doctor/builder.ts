@@ -14,30 +14,30 @@ import { isAtLeast } from '../util/versions.ts'
 import { buildkit } from './buildkit.ts'
 import { broken, type Check, type Finding, ok, warning } from './check.ts'
 
-/** The oldest engine with a BuildKit. */
+/** The oldest engine whose BuildKit is supported. */
 const OLDEST = '20.10'
 
-/** Whom the checks of a builder ask. */
+/** Clients for the checks of a builder. */
 export interface BuilderClients {
   docker: Dockerode
-  /** Of the engine; made when it is needed. */
+  /** Opens the engine's builder. */
   builder: () => Promise<Builder>
-  /** Of a buildkitd. */
+  /** Opens the endpoint of a buildkitd. */
   endpoint: (name: string, address: BuildkitAddress, tls: string | null) => Promise<Endpoint>
   registry: Registry
 }
 
-/** What builds: the engine, each buildkitd, or what runs containers of a builder image. */
+/** Checks what builds: the engine, each buildkitd, or whatever runs a builder image. */
 export function builderChecks(config: Config, clients: BuilderClients): Check[] {
   const { docker, builder, registry } = clients
   const kind = config.builder
   if (kind.kind === 'engine') {
-    return [{ part: 'engine', ask: (signal) => engine(config, docker, builder, signal) }]
+    return [{ part: 'engine', run: (signal) => engine(config, docker, builder, signal) }]
   }
   if (kind.kind === 'buildkit') {
     return [...kind.addresses].map(([name, address]) => ({
       part: 'buildkitd',
-      async ask(signal) {
+      async run(signal) {
         const finding = await buildkit(await clients.endpoint(name, address, kind.tls), config, signal)
         return { ...finding, found: `${name}, ${finding.found}` }
       },
@@ -47,10 +47,10 @@ export function builderChecks(config: Config, clients: BuilderClients): Check[] 
   const onSwarm = kind.kind === 'swarm'
   return [
     onSwarm
-      ? { part: 'swarm', ask: () => swarm(docker, kind) }
-      : { part: 'engine', ask: async () => ok(await engineVersion(docker)) },
-    { part: 'builder image', ask: (signal) => builderImage(docker, registry, image, onSwarm, signal) },
-    ...(onSwarm || data === null ? [] : [{ part: 'data container', ask: () => dataContainer(docker, data) }]),
+      ? { part: 'swarm', run: () => swarm(docker, kind) }
+      : { part: 'engine', run: async () => ok(await engineVersion(docker)) },
+    { part: 'builder image', run: (signal) => builderImage(docker, registry, image, onSwarm, signal) },
+    ...(onSwarm || data === null ? [] : [{ part: 'data container', run: () => dataContainer(docker, data) }]),
   ]
 }
 
@@ -62,9 +62,9 @@ async function engine(
 ): Promise<Finding> {
   const version = await engineVersion(docker)
   if (!isAtLeast(OLDEST, version)) return broken(`${version} is too old`, `Install Docker ${OLDEST} or newer`)
-  const way = await (await builder()).describe()
+  const description = await (await builder()).describe()
   const finding = await buildkit(engineEndpoint(docker), config, signal)
-  return { ...finding, found: `${version}, ${finding.found}; ${way}` }
+  return { ...finding, found: `${version}, ${finding.found}; ${description}` }
 }
 
 async function engineVersion(docker: Dockerode): Promise<string> {
@@ -79,13 +79,14 @@ async function swarm(docker: Dockerode, { constraints }: ImageBuilderConfig): Pr
   const ready = nodes.filter(
     ({ Status, Spec }) => Status?.State === 'ready' && Spec?.Availability === 'active',
   )
-  const placed = constraints.length > 0 ? `, before the constraints ${constraints.join(', ')}` : ''
-  const found = `${ready.length} of ${nodes.length} nodes take builds${placed}`
-  if (ready.length === 0) return broken(found, 'See `docker node ls`: a node has to be ready and active')
+  const placed = constraints.length > 0 ? `, not counting the constraints ${constraints.join(', ')}` : ''
+  const found = `${ready.length} of ${nodes.length} nodes can run builds${placed}`
+  if (ready.length === 0)
+    return broken(found, 'See `docker node ls`: at least one node must be ready and active')
   return ready.length < nodes.length ? warning(found, 'See `docker node ls`') : ok(found)
 }
 
-/** In the engine, or where it is pulled from at the first build. */
+/** The builder image, in the engine or in the registry that the first build pulls it from. */
 async function builderImage(
   docker: Dockerode,
   registry: Registry,
@@ -102,7 +103,7 @@ async function builderImage(
   const found = await registry.head(`${host}/${path}`, digest ?? tag ?? 'latest', signal)
   if (found) return ok(`${image}, in its registry`)
   if (!local) throw noImage(image, 'neither in the engine nor in its registry', undefined)
-  return warning(`${image} is in this engine only`, 'Push it to a registry that every node can reach')
+  return warning(`${image} is only in this engine`, 'Push it to a registry that every node can reach')
 }
 
 async function dataContainer(docker: Dockerode, name: string): Promise<Finding> {
@@ -113,7 +114,7 @@ async function dataContainer(docker: Dockerode, name: string): Promise<Finding> 
     if (statusOf(error) === undefined) engineDown(error)
     return broken(
       `${name}: ${engineMessage(error)}`,
-      'Make it with `conveyor bootstrap`: the builder image finds its ssh key and logins there; or give --builder.data none',
+      'Create it with `conveyor bootstrap`: it holds the ssh key and registry logins of the builder image. Or set --builder.data none',
     )
   }
 }

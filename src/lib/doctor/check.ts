@@ -1,28 +1,28 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toConveyorError } from '../core/errors.ts'
 
-/** `warning`: builds work, but not all is as it should be. `broken`: without this, none does. */
+/** `warning`: builds work, but something should be fixed. `broken`: no build works until this is fixed. */
 export type Level = 'ok' | 'warning' | 'broken'
 
-/** What was found of a part, and what to do about it: null where nothing has to be done. */
+/** Result of a check, and what to do about it; null if nothing needs to be done. */
 export interface Finding {
   level: Level
   found: string
   advice: string | null
 }
 
-/** One part that a build needs, and how it is asked. A check changes nothing; what it throws is broken. */
+/** Checks a component that builds need. A check changes nothing; if it throws, the component is broken. */
 export interface Check {
   part: string
-  /** @param signal aborted when nobody waits for the answer any more */
-  ask(signal: AbortSignal): Finding | Promise<Finding>
+  /** @param signal aborted when the result is no longer needed */
+  run(signal: AbortSignal): Finding | Promise<Finding>
 }
 
 export interface Diagnosis extends Finding {
   part: string
 }
 
-/** How long a part may take to answer, in milliseconds. */
+/** Timeout of a check, in milliseconds. */
 const LIMIT_MS = 5000
 
 export function ok(found: string): Finding {
@@ -37,22 +37,22 @@ export function broken(found: string, advice: string): Finding {
   return { level: 'broken', found, advice }
 }
 
-/** Asks every part, side by side; the answers are in the order of the checks. Never rejects. */
+/** Runs all checks in parallel; the results are in the order of the checks. Never rejects. */
 export function diagnose(checks: readonly Check[], limitMs = LIMIT_MS): Promise<Diagnosis[]> {
-  return Promise.all(checks.map(async (check) => ({ part: check.part, ...(await ask(check, limitMs)) })))
+  return Promise.all(checks.map(async (check) => ({ part: check.part, ...(await run(check, limitMs)) })))
 }
 
-async function ask(check: Check, limitMs: number): Promise<Finding> {
+async function run(check: Check, limitMs: number): Promise<Finding> {
   const over = new AbortController()
   const { signal } = over
   const late = broken(
-    `no answer in ${limitMs / 1000} s`,
-    'Check that it runs, and that nothing between here and there drops what is sent',
+    `no response within ${limitMs / 1000} s`,
+    'Check that it is running, and that no firewall drops the connection',
   )
   try {
-    return await Promise.race([check.ask(signal), sleep(limitMs, late, { signal })])
+    return await Promise.race([check.run(signal), sleep(limitMs, late, { signal })])
   } catch (thrown) {
-    const { message, hint = null } = toConveyorError(thrown, 'it cannot be asked')
+    const { message, hint = null } = toConveyorError(thrown, 'check failed')
     return { level: 'broken', found: message, advice: hint }
   } finally {
     over.abort()

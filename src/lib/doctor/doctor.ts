@@ -12,16 +12,15 @@ import { serviceChecks } from './services.ts'
 import { settingChecks } from './settings.ts'
 import { storageChecks } from './storage.ts'
 
-/** What the command prints on stdout, and ends with: 1 when something is broken. */
+/** The command's output on stdout, and its exit code: 1 if something is broken. */
 export interface DoctorResult {
   output: string
   exitCode: 0 | 1
 }
 
 /**
- * `conveyor doctor`: asks each part that a build needs, as a server with the same options would use it, and
- * changes none of them. A part that does not answer in time is broken; what is still open then ends with the
- * process.
+ * `conveyor doctor`: checks every component that builds need, with the options of a server, and changes nothing.
+ * A component that does not respond in time is broken; connections that are still open then end with the process.
  */
 export async function doctor(config: Config, { json }: { json: boolean }): Promise<DoctorResult> {
   const redactor = new Redactor()
@@ -40,7 +39,7 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
   const quiet = () => {}
   const docker = new Dockerode()
   const credentials = openCredentials(config, (secret) => redactor.add(secret))
-  // One try each: what passes in a minute is worth knowing, too.
+  // No retries: temporary failures should be reported, too.
   const registry = openRegistry(config, credentials, { backoffMs: [] })
   const forge = openForge(config, quiet, { retryDelaysMs: [] })
   return [
@@ -52,7 +51,7 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
       endpoint: openEndpoint,
     }),
     ...serviceChecks(config, {
-      greetRegistry: (host, signal) => registry.greet(host, signal),
+      pingRegistry: (host, signal) => registry.greet(host, signal),
       account: (signal) => forge.account(signal),
     }),
     ...settingChecks(config),

@@ -1,17 +1,17 @@
 import { mkdtemp, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { broken, type Finding, ok, warning } from './check.ts'
-import { shownSize } from './size.ts'
+import { formatSize } from './size.ts'
 
-/** Less than this is soon full. */
-const LITTLE = 1e9
+/** Less free space than this is a warning. */
+const LOW_SPACE_BYTES = 1e9
 
 /**
- * Whether files can be written to a folder, and how much. One is, and is removed again; where the folder is not
- * there yet, to the one that it will be made in.
+ * Whether a folder is writable, and its free space. Writes a file and removes it again; if the folder does not exist
+ * yet, in the folder that it will be created in.
  */
 export async function folder(dir: string): Promise<Finding> {
-  const there = await nearest(dir)
+  const there = await nearestExisting(dir)
   try {
     const probe = await mkdtemp(join(there, '.conveyor-doctor-'))
     try {
@@ -21,21 +21,21 @@ export async function folder(dir: string): Promise<Finding> {
     }
   } catch (error) {
     return broken(
-      `${dir} cannot be written to: ${(error as Error).message}`,
-      `Let the user that Conveyor runs as (${process.getuid?.()}) write to ${there}, or give another folder`,
+      `${dir} is not writable: ${(error as Error).message}`,
+      `Make ${there} writable for the user that Conveyor runs as (${process.getuid?.()}), or use another folder`,
     )
   }
   const { bavail, bsize } = await statfs(there)
   const free = bavail * bsize
-  const found = `${dir}${there === dir ? '' : ' (made at the start)'}, ${shownSize(free)} free`
-  return free < LITTLE ? warning(found, 'Make room on its disk') : ok(found)
+  const found = `${dir}${there === dir ? '' : ' (will be created)'}, ${formatSize(free)} free`
+  return free < LOW_SPACE_BYTES ? warning(found, 'Free up space on its disk') : ok(found)
 }
 
-/** The folder itself, or the nearest one above it that is there. */
-async function nearest(dir: string): Promise<string> {
-  const isThere = await stat(dir).then(
+/** The folder itself, or its nearest ancestor that exists. */
+async function nearestExisting(dir: string): Promise<string> {
+  const exists = await stat(dir).then(
     () => true,
     () => false,
   )
-  return isThere || dir === dirname(dir) ? dir : nearest(dirname(dir))
+  return exists || dir === dirname(dir) ? dir : nearestExisting(dirname(dir))
 }

@@ -3,20 +3,20 @@ import type { Config } from '../config/config.ts'
 import { isLoopback } from '../net/loopback.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
-/** Settings of a server that nothing refuses, and that few people mean. */
+/** Settings of a server that are valid, but rarely intended. */
 export function settingChecks(config: Config): Check[] {
   return [
-    { part: 'webhooks', ask: () => webhooks(config) },
-    { part: 'links', ask: () => links(config) },
-    { part: 'api', ask: () => api(config) },
+    { part: 'webhooks', run: () => webhooks(config) },
+    { part: 'links', run: () => links(config) },
+    { part: 'api', run: () => api(config) },
   ]
 }
 
 function webhooks({ github: { secret } }: Config): Finding {
-  if (secret !== null) return ok('taken when they are signed with the secret')
+  if (secret !== null) return ok('accepted if signed with the secret')
   return warning(
-    'taken from anybody, as no secret is set: the head of the branch is asked of GitHub, and built',
-    'Give a secret to the webhook at GitHub, and the same here: --github.secret (GITHUB_SECRET)',
+    'no secret is set: pushes are accepted from anyone; only the head of the branch, as GitHub reports it, is built',
+    'Set the same secret for the webhook on GitHub and here: --github.secret (GITHUB_SECRET)',
   )
 }
 
@@ -24,7 +24,7 @@ function links({ url, port }: Config): Finding {
   if (url !== null) return ok(`commit statuses link to ${url}`)
   return warning(
     `commit statuses link to http://localhost:${port || 'PORT'}`,
-    'Give the address that people open: --url (BASE_URL)',
+    "Set the server's public URL: --url (BASE_URL)",
   )
 }
 
@@ -33,26 +33,28 @@ const SET_AUTH = 'Set BASIC_AUTH=user:pass'
 function api(config: Config): Finding {
   const { auth, host } = config
   if (auth === 'none') {
-    const found = 'open to all who reach the server, as the logs are'
+    const found = 'API and logs are open to anyone who can reach the server'
     return isLoopback(host) ? ok(`open, on ${host} only`) : warning(found, `${SET_AUTH} instead of none`)
   }
-  if (auth !== null) return ok(`asks for the login of ${auth.username}`)
-  const steps = stepsHere(config)
-  if (steps === null) return ok('answers this machine only')
-  return warning(`answers this machine only, which ${steps} count as, too`, SET_AUTH)
+  if (auth !== null) return ok(`requires the login of ${auth.username}`)
+  const steps = localSteps(config)
+  if (steps === null) return ok('accepts only this machine')
+  return warning(`accepts only this machine, but that includes ${steps}`, SET_AUTH)
 }
 
-/** Which steps of builds may have the loopback address of the machine that they run on; null if none. */
-function stepsHere({ builder, build: { network } }: Config): string | null {
+/** Describes build steps that can reach the loopback interface of their machine; null if none can. */
+function localSteps({ builder, build: { network } }: Config): string | null {
   if (network === 'host') return "build steps on the engine's host network (--build.network)"
   if ('network' in builder && builder.network === 'host') {
     return "builds on the engine's host network (--builder.network)"
   }
-  // One without CNI plugins has steps on its own network, and does not say so.
-  const near = builder.kind === 'buildkit' && [...builder.addresses.values()].some(isNear)
-  return near && network !== 'none' ? 'build steps of a buildkitd without a network for them' : null
+  // A buildkitd without CNI plugins runs steps on its own network, and does not report that.
+  const isNear = builder.kind === 'buildkit' && [...builder.addresses.values()].some(isLocal)
+  return isNear && network !== 'none'
+    ? 'build steps of a buildkitd that has no separate network for them'
+    : null
 }
 
-function isNear(address: BuildkitAddress): boolean {
+function isLocal(address: BuildkitAddress): boolean {
   return 'path' in address || isLoopback(address.host)
 }

@@ -1,5 +1,5 @@
-/** `2.1 GB`, `340 MB`, as `--cache.max` takes it. */
-export function shownSize(bytes: number): string {
+/** `2.1 GB`, `340 MB`: the format of `--cache.max`. */
+export function formatSize(bytes: number): string {
   if (bytes >= 1e9) return `${Math.round(bytes / 1e8) / 10} GB`
   return `${Math.round(bytes / 1e6)} MB`
 }

@@ -8,9 +8,9 @@ import type { Queue } from '../queue/queue.ts'
 import { broken, type Check, type Finding, ok, warning } from './check.ts'
 import { folder } from './folder.ts'
 
-/** How the parts are opened that are elsewhere: SQS; S3 and CloudWatch. */
+/** Opens remote storage: SQS; S3 and CloudWatch. */
 export interface Openers {
-  /** @param warn told what is not as it should be */
+  /** @param warn receives warnings about the queue */
   queue(warn: (line: string) => void): Promise<Queue>
   logs(): Promise<LogStore>
 }
@@ -20,13 +20,13 @@ const TABLES = `
     to_regclass('builds') is not null as there,
     coalesce(has_schema_privilege(current_schema(), 'create'), false) as may`
 
-/** Where builds, their queue and their logs are kept. Nothing is made there: that is the server's to do. */
+/** Checks where builds, their queue and their logs are stored. Creates nothing there; the server does. */
 export function storageChecks(config: Config, openers: Openers): Check[] {
   return [
-    { part: 'data', ask: () => folder(config.dataDir) },
-    { part: 'builds', ask: () => builds(config) },
-    { part: 'queue', ask: () => queue(config, openers) },
-    { part: 'logs', ask: () => logs(config, openers) },
+    { part: 'data', run: () => folder(config.dataDir) },
+    { part: 'builds', run: () => builds(config) },
+    { part: 'queue', run: () => queue(config, openers) },
+    { part: 'logs', run: () => logs(config, openers) },
   ]
 }
 
@@ -37,13 +37,14 @@ async function builds({ db, dataDir }: Config): Promise<Finding> {
 }
 
 async function queue({ queue }: Config, openers: Openers): Promise<Finding> {
-  if (queue.kind === 'memory') return ok('in memory: the server builds what it accepts')
-  if (queue.kind === 'postgres') return queue.url === null ? ok('with the builds') : postgres(queue.url)
+  if (queue.kind === 'memory') return ok('in memory: the server runs the builds itself')
+  if (queue.kind === 'postgres')
+    return queue.url === null ? ok('in the database of the builds') : postgres(queue.url)
   const warnings: string[] = []
   const opened = await openers.queue((line) => warnings.push(line))
   try {
     const depth = await opened.depth?.()
-    const found = `${queue.url}, ${depth?.ready ?? 0} builds wait`
+    const found = `${queue.url}, ${depth?.ready ?? 0} builds waiting`
     return warnings.length === 0 ? ok(found) : warning(found, warnings.join('. '))
   } finally {
     await opened.close()
@@ -57,7 +58,7 @@ async function logs({ logger, dataDir }: Config, openers: Openers): Promise<Find
     case 'file':
       return folder(logger.dir)
     case 'postgres':
-      return ok('with the builds')
+      return ok('in the database of the builds')
     case 's3':
       return readable(`s3://${logger.bucket}`, openers)
     case 'cloudwatch':
@@ -65,27 +66,27 @@ async function logs({ logger, dataDir }: Config, openers: Openers): Promise<Find
   }
 }
 
-/** Reads the log of a build that there is not: who may not, or from where there is nothing, gets another answer. */
+/** Reads the log of a build that does not exist: missing permissions or storage give another error than that. */
 async function readable(where: string, openers: Openers): Promise<Finding> {
   const store = await openers.logs()
   try {
     for await (const _ of store.read(randomUUID(), { follow: false })) break
-    return (await whetherSafe(store)) ?? ok(`${where}, which answers`)
+    return (await writeProblem(store)) ?? ok(`${where}, reachable`)
   } finally {
     await store.close()
   }
 }
 
-/** What is wrong with writing there, if anything is. */
-async function whetherSafe(store: LogStore): Promise<Finding | null> {
+/** What prevents writing logs, or null. */
+async function writeProblem(store: LogStore): Promise<Finding | null> {
   try {
     await store.checkWrites?.({ trace: false })
     return null
   } catch (thrown) {
-    const error = toConveyorError(thrown, 'it cannot be written')
-    // Servers only read there.
+    const error = toConveyorError(thrown, 'not writable')
+    // Servers only read logs.
     if (error.kind === 'unauthorized') {
-      return warning(error.message, 'Workers need that, servers do not: see docs/deploy.md')
+      return warning(error.message, 'Only workers need write access: see docs/deploy.md')
     }
     throw error
   }
@@ -98,13 +99,12 @@ async function postgres(url: string): Promise<Finding> {
       TABLES,
     )
     const found = `${database.where}, Postgres ${row?.version}`
-    if (row?.standby)
-      return broken(`${found}, is a standby that takes no writes`, 'Give the address of the primary')
+    if (row?.standby) return broken(`${found}, is a read-only standby`, 'Use the address of the primary')
     if (row?.there) return ok(found)
-    if (row?.may) return ok(`${found}; tables are made at the first start`)
+    if (row?.may) return ok(`${found}; tables will be created at the first start`)
     return broken(
-      `${found}, has no tables, and its user may make none`,
-      'Make the user of its URL the owner of the database, or grant it the right to create tables',
+      `${found}, has no tables, and its user may not create any`,
+      'Make the user in its URL the owner of the database, or grant it CREATE on the schema',
     )
   } finally {
     await database.close()

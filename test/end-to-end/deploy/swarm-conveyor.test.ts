@@ -169,10 +169,10 @@ test('conveyor doctor counts the nodes that take builds', async () => {
     const { stdout } = await runConveyor(['doctor', '--json'], { env })
     return (JSON.parse(stdout) as { part: string }[]).find(({ part }) => part === 'swarm')
   }
-  expect(await said()).toMatchObject({ level: 'ok', found: '2 of 2 nodes take builds' })
+  expect(await said()).toMatchObject({ level: 'ok', found: '2 of 2 nodes can run builds' })
   await swarm.change(swarm.worker, { Availability: 'drain' })
   try {
-    expect(await said()).toMatchObject({ level: 'warning', found: '1 of 2 nodes take builds' })
+    expect(await said()).toMatchObject({ level: 'warning', found: '1 of 2 nodes can run builds' })
   } finally {
     await swarm.change(swarm.worker, { Availability: 'active' })
   }
