@@ -4,7 +4,7 @@ import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { optionsOf } from '../lib/config/options.ts'
 
-const STATES = { made: 'made', changed: 'changed', there: 'there already', missing: 'MISSING' }
+const STATES = { created: 'created', updated: 'updated', ok: 'ok', missing: 'MISSING' }
 
 export default class Bootstrap extends ConveyorCommand {
   static override summary = 'Prepare this machine: data directory, SSH key, settings, and builder image'
@@ -74,8 +74,8 @@ and everything else is created.`,
         bucket: flags.bucket === undefined ? null : parseKeyBucket(flags.bucket),
       },
       {
-        tell: ({ state, text }) => {
-          this.log(`${STATES[state].padEnd(13)}  ${text}`)
+        report: ({ state, text }) => {
+          this.log(`${STATES[state].padEnd(7)}  ${text}`)
           if (state === 'missing') missing.push(text)
         },
         log: (text) => void process.stderr.write(text),

@@ -12,12 +12,12 @@ const run = promisify(execFile)
 const { path, data, bootstrap, file, modeOf, inside } = machines()
 
 describe('conveyor bootstrap', () => {
-  test('makes everything once, and leaves it as it is the second time', async () => {
+  test('creates everything once, and changes nothing the second time', async () => {
     const first = await bootstrap()
     expect(first.stderr).toBe('')
     expect(first.code).toBe(0)
     for (const what of ['data directory', 'ssh key', 'settings', 'container']) {
-      expect(stateOf(first.stdout, what)).toBe('made')
+      expect(stateOf(first.stdout, what)).toBe('created')
     }
     const kept = async () =>
       Promise.all([file('.env'), file('data/ssh/id_rsa'), file('data/ssh/id_rsa.pub'), contentId()])
@@ -34,9 +34,9 @@ describe('conveyor bootstrap', () => {
       'settings',
       'container',
     ]) {
-      expect(stateOf(second.stdout, what)).toBe('there already')
+      expect(stateOf(second.stdout, what)).toBe('ok')
     }
-    expect(second.stdout).not.toMatch(/^(made|changed|MISSING)/m)
+    expect(second.stdout).not.toMatch(/^(created|updated|MISSING)/m)
     expect(await kept()).toEqual(before)
   })
 
@@ -85,7 +85,7 @@ describe('conveyor bootstrap', () => {
     await writeFile(path('.env'), old)
     await chmod(path('.env'), 0o644)
     const again = await bootstrap()
-    expect(stateOf(again.stdout, 'settings')).toBe('changed')
+    expect(stateOf(again.stdout, 'settings')).toBe('updated')
     expect(again.stdout).not.toMatch(/[0-9a-f]{64}/)
     const added = await file('.env')
     expect(added.startsWith(old)).toBe(true)
@@ -99,7 +99,7 @@ describe('conveyor bootstrap', () => {
     ['that leave it out on purpose', 'GITHUB_SECRET=x\nBASIC_AUTH=\n'],
   ])('settings %s stay as they are', async (_, text) => {
     await writeFile(path('.env'), text)
-    expect(stateOf((await bootstrap()).stdout, 'settings')).toBe('there already')
+    expect(stateOf((await bootstrap()).stdout, 'settings')).toBe('ok')
     expect(await file('.env')).toBe(text)
   })
 
@@ -112,7 +112,7 @@ describe('conveyor bootstrap', () => {
     await chmod(key, 0o644)
     const { stdout, code } = await bootstrap(['--no-image', '--ssh-dir', 'keys'])
     expect(code).toBe(0)
-    expect(stdout).toMatch(/^changed +ssh key .*now for its owner only$/m)
+    expect(stdout).toMatch(/^updated +ssh key .*now readable only by its owner$/m)
     expect(await modeOf('keys/id_rsa')).toBe(0o600)
     expect((await file('keys/id_rsa.pub')).split(' ')[1]).toBe(publicKey.split(' ')[1])
   })
@@ -122,7 +122,7 @@ describe('conveyor bootstrap', () => {
     [
       'a public half of another',
       ['-N', ''],
-      /id_rsa\.pub is not the public half .*Remove the one that is wrong/,
+      /id_rsa\.pub does not belong to the private key .*Remove the wrong one/,
     ],
   ])('a key with %s is not used, and the rest is made', async (name, args, reason) => {
     const dir = path('data/ssh')
@@ -132,18 +132,18 @@ describe('conveyor bootstrap', () => {
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
     expect(stdout).toMatch(new RegExp(`^MISSING +ssh key: .*${reason.source}`, 'm'))
-    expect(stateOf(stdout, 'settings')).toBe('made')
-    expect(stateOf(stdout, 'container')).toBe('made')
+    expect(stateOf(stdout, 'settings')).toBe('created')
+    expect(stateOf(stdout, 'container')).toBe('created')
     expect(await inside('ls -A /var/run/conveyor')).toBe('.docker\n')
   })
 
   test('without an engine everything else is made, and it says what to do', async () => {
     const { stdout, code } = await bootstrap([], { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
     expect(code).toBe(3)
-    expect(stdout).toMatch(/^MISSING +Docker engine: no answer .*Start it, or set DOCKER_HOST$/m)
-    expect(stdout).toMatch(/^MISSING +builder image: not made without an engine$/m)
-    expect(stateOf(stdout, 'ssh key')).toBe('made')
-    expect(stateOf(stdout, 'settings')).toBe('made')
+    expect(stdout).toMatch(/^MISSING +Docker engine: not reachable .*Start it, or set DOCKER_HOST$/m)
+    expect(stdout).toMatch(/^MISSING +builder image: requires a Docker engine$/m)
+    expect(stateOf(stdout, 'ssh key')).toBe('created')
+    expect(stateOf(stdout, 'settings')).toBe('created')
     expect(stdout).toContain('ssh-rsa ')
   })
 
@@ -151,7 +151,7 @@ describe('conveyor bootstrap', () => {
     const { stdout, code } = await bootstrap(['--no-image', '--settings', 'no/such/folder/.env'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +settings: .*--settings$/m)
-    expect(stateOf(stdout, 'container')).toBe('made')
+    expect(stateOf(stdout, 'container')).toBe('created')
   })
 
   test.each([

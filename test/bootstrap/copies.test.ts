@@ -44,7 +44,7 @@ describe('the data container', () => {
     await bootstrap()
     await dockerConfig({ auths: { 'registry.example.com': { auth: 'cm9ib3Q6c2VjcmV0' } } })
     const { stdout } = await bootstrap()
-    expect(stdout).toMatch(new RegExp(`^changed +container ${data()}: new \\.docker/config\\.json$`, 'm'))
+    expect(stdout).toMatch(new RegExp(`^updated +container ${data()}: new \\.docker/config\\.json$`, 'm'))
     expect(await inside('cat /var/run/conveyor/.docker/config.json')).toContain('cm9ib3Q6c2VjcmV0')
     expect(await inside('cat /var/run/conveyor/.ssh/id_rsa')).toBe(await file('data/ssh/id_rsa'))
   })
@@ -58,7 +58,7 @@ describe('the data container', () => {
     await inside('cd /var/run/conveyor; mkdir .ssh; echo theirs > .ssh/id_rsa', { write: true })
     const { stdout, code } = await bootstrap()
     expect(code).toBe(0)
-    expect(stdout).toMatch(/^changed +container .*not made by bootstrap, so it keeps its own \.ssh\/id_rsa$/m)
+    expect(stdout).toMatch(/^updated +container .*not created by bootstrap, so its \.ssh\/id_rsa was kept$/m)
     expect(await inside('cat /var/run/conveyor/.ssh/id_rsa')).toBe('theirs\n')
     expect(await inside('cat /var/run/conveyor/.docker/config.json')).toContain('auths')
   })
@@ -153,15 +153,13 @@ describe('--bucket', () => {
     const args = ['--no-image', '--bucket', `s3://${bucket}${given}`]
     const first = await bootstrap(args, aws.env)
     expect(first.code).toBe(0)
-    expect(stateOf(first.stdout, 'id_rsa and id_rsa.pub in s3://')).toBe('made')
+    expect(stateOf(first.stdout, 'id_rsa and id_rsa.pub in s3://')).toBe('created')
     for (const name of ['id_rsa', 'id_rsa.pub']) {
       expect(await object(bucket, `${prefix}${name}`)).toBe(await file('data/ssh', name))
       const head = await aws.s3.send(new HeadObjectCommand({ Bucket: bucket, Key: `${prefix}${name}` }))
       expect(head.ContentType).toBe('text/plain')
     }
-    expect(stateOf((await bootstrap(args, aws.env)).stdout, 'id_rsa and id_rsa.pub in s3://')).toBe(
-      'there already',
-    )
+    expect(stateOf((await bootstrap(args, aws.env)).stdout, 'id_rsa and id_rsa.pub in s3://')).toBe('ok')
   })
 
   test('asks for encryption, and for no access of anybody else', async () => {
@@ -209,7 +207,7 @@ describe('--bucket', () => {
     const { stdout, code } = await bootstrap(args, env)
     expect(code).toBe(3)
     expect(stdout).toMatch(
-      /^MISSING +keys in the bucket: s3:\/\/.* has another id_rsa already\. Remove it there/m,
+      /^MISSING +keys in the bucket: s3:\/\/.* already has another id_rsa\. Remove it there/m,
     )
     expect(await object(bucket, 'id_rsa')).toBe(there)
   })
@@ -218,6 +216,6 @@ describe('--bucket', () => {
     const { stdout, code } = await bootstrap(['--no-image', '--bucket', 's3://no-such-bucket'], aws.env)
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +keys in the bucket: .*s3:\/\/no-such-bucket.*Create the bucket/m)
-    expect(stateOf(stdout, 'container')).toBe('made')
+    expect(stateOf(stdout, 'container')).toBe('created')
   })
 })

@@ -38,22 +38,22 @@ describe('the builder image of conveyor bootstrap', () => {
     const { stdout, code } = await bootstrap(['--build-arg', 'NODE_IMAGE=127.0.0.1:1/node:24'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +builder image: .*127\.0\.0\.1:1.*--build-arg NODE_IMAGE=IMAGE/m)
-    expect(stateOf(stdout, 'container')).toBe('made')
-    expect(stateOf(stdout, 'settings')).toBe('made')
+    expect(stateOf(stdout, 'container')).toBe('created')
+    expect(stateOf(stdout, 'settings')).toBe('created')
   })
 
   test('is built once, and anew with other arguments', async () => {
     const first = await bootstrap()
     expect(first.code, first.stderr).toBe(0)
-    expect(stateOf(first.stdout, 'builder image')).toBe('made')
+    expect(stateOf(first.stdout, 'builder image')).toBe('created')
     const { Id, Config } = await imageOf(IMAGE).inspect()
     made.add(Id)
     expect(Config.Entrypoint).toEqual(['tini', '--', 'conveyor', 'builder'])
 
-    expect(stateOf((await bootstrap()).stdout, 'builder image')).toBe('there already')
+    expect(stateOf((await bootstrap()).stdout, 'builder image')).toBe('ok')
     expect((await imageOf(IMAGE).inspect()).Id).toBe(Id)
     const other = await bootstrap([...args, '--build-arg', 'OTHER=1'])
-    expect(other.stdout).toMatch(/^changed +builder image .*, from newer files$/m)
+    expect(other.stdout).toMatch(/^updated +builder image .*, rebuilt from newer files$/m)
   })
 
   test('builds for a server, with the logins and in the place that bootstrap has prepared', async () => {
@@ -95,7 +95,7 @@ describe('the builder image of conveyor bootstrap', () => {
     const [repo = '', tag = ''] = IMAGE.split(':')
     await imageOf(BUSYBOX_IMAGE).tag({ repo, tag })
     const { stdout, code } = await bootstrap()
-    expect(stdout).toMatch(/^there already +builder image .*leaves as it is$/m)
+    expect(stdout).toMatch(/^ok +builder image .*left unchanged$/m)
     expect(code).toBe(0)
     expect((await imageOf(IMAGE).inspect()).Id).toBe((await imageOf(BUSYBOX_IMAGE).inspect()).Id)
   })

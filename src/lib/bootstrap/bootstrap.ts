@@ -18,40 +18,40 @@ import { uploadKeys } from './upload-keys.ts'
 
 export interface BootstrapOptions {
   config: Pick<Config, 'dataDir' | 'build' | 'dockerConfigDir' | 'proxies'>
-  /** Name of the builder image; null makes none. */
+  /** Name of the builder image; null for none. */
   image: string | null
-  /** Arguments of its Dockerfile. */
+  /** Build arguments of its Dockerfile. */
   buildArgs: Record<string, string>
-  /** Name of the container with its secrets; null makes none. */
+  /** Name of the container with its secrets; null for none. */
   data: string | null
-  /** Where to write the settings. */
+  /** File for the settings. */
   settings: string
   /** Folder of the ssh key pair. */
   sshDir: string
-  /** Where to upload it; null: nowhere. */
+  /** Bucket to upload it to; null for none. */
   bucket: S3Location | null
 }
 
 export interface BootstrapIo {
-  /** Told of each thing as soon as it stands. */
-  tell: (step: Step) => void
-  /** Progress of the image's build, in whole lines. */
+  /** Receives each step as soon as it is finished. */
+  report: (step: Step) => void
+  /** Receives the progress of the image build, in whole lines. */
   log: (text: string) => void
 }
 
 /**
  * Prepares a machine for Conveyor: data directory, ssh key, settings, builder image, and the container with that
- * image's secrets. What is there stays as it is, and what cannot be made keeps nothing else from being made.
- * @returns the ssh key for GitHub; null when there is none
+ * image's secrets. Keeps what already exists. A step that fails does not stop the others.
+ * @returns the ssh key for GitHub; null if it could not be created
  */
 export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Promise<KeyPair | null> {
   const { config, data, image, bucket, buildArgs } = options
   const docker = new Dockerode()
-  const steps = new Steps(io.tell)
+  const steps = new Steps(io.report)
   await steps.run('data directory', () => dataDirectory(config.dataDir))
   await steps.run('git', git)
-  const answers = await steps.run('Docker engine', () => engine(docker))
-  const keys = await steps.take(
+  const hasEngine = await steps.run('Docker engine', () => engine(docker))
+  const keys = await steps.perform(
     'ssh key',
     () => keyPair(options.sshDir),
     (pair) => pair.step,
@@ -63,17 +63,17 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
       ...(await socketSettings((docker.modem as { socketPath?: string }).socketPath)),
     }),
   )
-  const logins = await steps.take(
+  const logins = await steps.perform(
     'docker logins',
     () => plainLogins(config.dockerConfigDir ?? undefined),
     loginsStep,
   )
 
-  /** A step that needs the engine; it has said already why it does not answer. */
-  const inEngine = (what: string, make: () => Promise<Step>) =>
+  /** A step that needs the engine; why that is missing has been reported already. */
+  const inEngine = (what: string, action: () => Promise<Step>) =>
     steps.run(what, async () => {
-      if (answers) return make()
-      throw new ConveyorError('unavailable', 'not made without an engine')
+      if (hasEngine) return action()
+      throw new ConveyorError('unavailable', 'requires a Docker engine')
     })
   if (data !== null) {
     const knownHosts = await readFile(join(options.sshDir, 'known_hosts'), 'utf8').catch(() => null)
@@ -95,17 +95,17 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
 }
 
 function loginsStep({ hosts, unsupported }: PlainLogins): Step {
-  const carried = hosts.length > 0 ? hosts.join(', ') : 'none yet'
-  if (unsupported.length === 0) return { state: 'there', text: `docker logins: ${carried}` }
-  const hint = 'Builds in the engine use them all the same; for a builder image, docker login with a token'
-  return { state: 'missing', text: `docker logins: ${carried}, but not ${unsupported.join('; ')}. ${hint}` }
+  const usable = hosts.length > 0 ? hosts.join(', ') : 'none yet'
+  if (unsupported.length === 0) return { state: 'ok', text: `docker logins: ${usable}` }
+  const hint = 'Builds in the engine can use them; for a builder image, run docker login with a token'
+  return { state: 'missing', text: `docker logins: ${usable}, but not ${unsupported.join('; ')}. ${hint}` }
 }
 
 function loginFor(logins: PlainLogins, image: string): Dockerode.AuthConfig | undefined {
   const { host } = splitReference(image)
   const found = logins.forHost(host)
   if (!found) return undefined
-  // Dockerode hands these to BuildKit, to which a password without a user name is an identity token.
+  // Dockerode passes these to BuildKit, which takes a password without a user name for an identity token.
   const username = isIdentityToken(found) ? '' : found.username
   return { username, password: found.password, serveraddress: host }
 }

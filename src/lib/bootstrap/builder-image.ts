@@ -13,25 +13,25 @@ import { type TarFile, tarOf } from './tar.ts'
 
 export interface BuilderImageOptions {
   docker: Dockerode
-  /** Name of the image that is made. */
+  /** Name of the image to build. */
   image: string
   /** Target in the Dockerfile; `builder` by default. */
   target?: string
-  /** Arguments of the Dockerfile, such as NODE_IMAGE. */
+  /** Build arguments, such as NODE_IMAGE. */
   buildArgs?: Record<string, string>
-  /** Network of RUN steps; null leaves it to the engine. */
+  /** Network of RUN steps; null for the engine's default. */
   network: string | null
   /** Login for the registry of the base image. */
   login?: Dockerode.AuthConfig | undefined
-  /** Told of the progress, in whole lines. */
+  /** Receives the progress, in whole lines. */
   log: (text: string) => void
 }
 
-/** Label with a hash of what an image was made from. */
+/** Label with a hash of what an image was built from. */
 const RECIPE = 'conveyor.recipe'
-/** Where package.json is: two folders up in the source as in dist. */
+/** Folder of package.json: three levels up, in src as in dist. */
 const PACKAGE = fileURLToPath(new URL('../../../', import.meta.url))
-/** What the Dockerfile copies; the same as .dockerignore leaves. */
+/** What the Dockerfile copies; the same files that .dockerignore keeps. */
 export const CONTEXT = [
   'Dockerfile',
   'package.json',
@@ -41,7 +41,7 @@ export const CONTEXT = [
   'src',
 ]
 
-/** Whether the files are here that the image is made of. The npm package has only what runs. */
+/** Whether the files for the image are present: the npm package contains only what runs. */
 async function canBuildImage(): Promise<boolean> {
   const found = await Promise.all(CONTEXT.map((path) => access(join(PACKAGE, path)).then(...ANSWER)))
   return !found.includes(false)
@@ -49,22 +49,24 @@ async function canBuildImage(): Promise<boolean> {
 
 const ANSWER = [() => true, () => false] as const
 
-/** Has Conveyor's builder image in the engine: one that was made from these files, or that somebody else made. */
+/** Makes sure that the engine has a builder image, built from these files or not by bootstrap at all. */
 export async function builderImage(options: BuilderImageOptions): Promise<Step> {
   const what = `builder image ${options.image}`
   const labels = await labelsOf(options.docker, options.image)
   if (labels && labels[RECIPE] === undefined) {
-    return { state: 'there', text: `${what}, which bootstrap has not made and leaves as it is` }
+    return { state: 'ok', text: `${what}, not built by bootstrap and left unchanged` }
   }
   if (!(await canBuildImage())) {
-    if (labels) return { state: 'there', text: what }
-    throw new ConveyorError('invalid', `${what} can only be made in a checkout of Conveyor`, {
-      hint: 'Run make bootstrap there, or leave it out with --no-image: only --builder image and swarm need it',
+    if (labels) return { state: 'ok', text: what }
+    throw new ConveyorError('invalid', `${what} can only be built in a checkout of Conveyor`, {
+      hint: 'Run make bootstrap there, or skip it with --no-image: only --builder image and swarm need it',
     })
   }
-  if (labels?.[RECIPE] === (await recipeOf(options)).hash) return { state: 'there', text: what }
+  if (labels?.[RECIPE] === (await recipeOf(options)).hash) return { state: 'ok', text: what }
   await buildConveyorImage(options)
-  return labels ? { state: 'changed', text: `${what}, from newer files` } : { state: 'made', text: what }
+  return labels
+    ? { state: 'updated', text: `${what}, rebuilt from newer files` }
+    : { state: 'created', text: what }
 }
 
 async function labelsOf(docker: Dockerode, image: string): Promise<Record<string, string> | null> {
@@ -72,11 +74,11 @@ async function labelsOf(docker: Dockerode, image: string): Promise<Record<string
     return (await docker.getImage(image).inspect()).Config.Labels ?? {}
   } catch (error) {
     if ((error as { statusCode?: number }).statusCode === 404) return null
-    throw engineError(`the image ${image} cannot be looked up`, error)
+    throw engineError(`cannot inspect the image ${image}`, error)
   }
 }
 
-/** What an image is made of, and a hash of it. */
+/** The context of an image, and a hash of everything it is built from. */
 async function recipeOf({ target = 'builder', buildArgs = {} }: BuilderImageOptions) {
   const context = tarOf((await Promise.all(CONTEXT.map(filesAt))).flat())
   const hash = createHash('sha256')
@@ -86,20 +88,20 @@ async function recipeOf({ target = 'builder', buildArgs = {} }: BuilderImageOpti
 }
 
 /**
- * Builds Conveyor's own image, from the Dockerfile beside package.json, in the engine.
+ * Builds Conveyor's own image in the engine, from the Dockerfile next to package.json.
  * @returns its id, `sha256:...`
- * @throws ConveyorError with what the engine says
+ * @throws ConveyorError with the engine's error
  */
 export async function buildConveyorImage(options: BuilderImageOptions): Promise<string> {
   const { docker, image, target = 'builder', buildArgs = {}, network, login, log } = options
   const { context, hash } = await recipeOf(options)
   const progress = new Progress()
   const failed = (why: string, cause?: unknown) =>
-    new ConveyorError('unavailable', `the image ${image} could not be built: ${why}`, {
+    new ConveyorError('unavailable', `building the image ${image} failed: ${why}`, {
       cause,
       hint: PULL.test(why)
-        ? 'If the base image cannot be pulled here, name one that can, or load it into the engine: --build-arg NODE_IMAGE=IMAGE (Node 24 on Debian)'
-        : 'Look at the last step above',
+        ? 'If the base image cannot be pulled, load it into the engine, or set another one: --build-arg NODE_IMAGE=IMAGE (Node 24 on Debian)'
+        : 'See the last step above',
     })
   const stream = await docker
     .buildImage(context as unknown as NodeJS.ReadableStream, {
@@ -123,17 +125,17 @@ export async function buildConveyorImage(options: BuilderImageOptions): Promise<
       for (const text of progress.render(status)) log(text.toString())
     }
   }
-  if (!id) throw failed('the engine ended the build without a result')
+  if (!id) throw failed('the engine returned no image')
   return id
 }
 
-/** How the engine says that a FROM could not be had. */
+/** Matches errors about pulling the base image. */
 const PULL = /pull|resolve|manifest|registry|docker\.io|failed to do request/i
 
 interface BuildLine {
   error?: string
   id?: string
-  /** The image's id, or a trace in base64. */
+  /** The image's id, or a BuildKit status in base64. */
   aux?: { ID?: string }
 }
 

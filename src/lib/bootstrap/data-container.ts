@@ -12,28 +12,28 @@ export interface DataContainerOptions {
   files: Record<string, string>
 }
 
-/** Where builder images find their secrets, in a volume of the data container. */
+/** Folder of the secrets for builder images, in a volume of the data container. */
 const FOLDER = '/var/run/conveyor'
-/** Marks what bootstrap made, and may bring up to date. */
+/** Marks a container that bootstrap created and may update. */
 const LABEL = 'conveyor.bootstrap'
-/** An image without a file: the container never runs, and needs no other. */
+/** An image without files: the container never runs. */
 const EMPTY_IMAGE = 'conveyor-data:empty'
 /**
- * Who owns the files. The user of the server's image can read them, and so can root in a builder image; ssh
- * takes a key of root's only from root, but one of somebody else from anybody who can read it.
+ * Owner of the files: the user of the server's image. Root in a builder image can read them, too: ssh checks the
+ * mode of a key only if the current user owns it.
  */
 const OWNER = 1000
 
 /**
- * The container whose volumes builder images mount (`--volumes-from`). One that bootstrap made before is brought
- * up to date; one that somebody else made gets the files that it lacks, and keeps what it has.
+ * Creates the container whose volumes builder images mount (`--volumes-from`), or updates one that bootstrap created
+ * before. A container that was created otherwise gets only the files that it lacks.
  */
 export async function dataContainer({ docker, name, files }: DataContainerOptions): Promise<Step> {
   const what = `container ${name}`
   try {
     const found = await inspect(docker, name)
     if (found && !found.Mounts.some(({ Destination }) => FOLDER.startsWith(Destination))) {
-      throw new ConveyorError('invalid', `${what} is somebody else's: it has no volume at ${FOLDER}`, {
+      throw new ConveyorError('invalid', `${what} exists, but has no volume at ${FOLDER}`, {
         hint: 'Choose another name with --builder.data (BUILDER_DATA)',
       })
     }
@@ -43,20 +43,23 @@ export async function dataContainer({ docker, name, files }: DataContainerOption
     const changed: string[] = []
     const kept: string[] = []
     for (const [path, content] of Object.entries(files)) {
-      const there = await readFile(container, posix.join(FOLDER, path))
-      if (there === content) continue
-      ;(there === null || ours ? changed : kept).push(path)
+      const current = await readFile(container, posix.join(FOLDER, path))
+      if (current === content) continue
+      ;(current === null || ours ? changed : kept).push(path)
     }
     if (changed.length > 0) {
       await container.putArchive(tarOf(entries(changed, files)), { path: FOLDER })
     }
-    if (!found) return { state: 'made', text: `${what} with ${changed.join(', ')} in ${FOLDER}` }
-    const left = kept.length > 0 ? `; not made by bootstrap, so it keeps its own ${kept.join(', ')}` : ''
+    if (!found) return { state: 'created', text: `${what} with ${changed.join(', ')} in ${FOLDER}` }
+    const left =
+      kept.length > 0
+        ? `; not created by bootstrap, so its ${kept.join(', ')} ${kept.length === 1 ? 'was' : 'were'} kept`
+        : ''
     return changed.length > 0
-      ? { state: 'changed', text: `${what}: new ${changed.join(', ')}${left}` }
-      : { state: 'there', text: `${what}${left}` }
+      ? { state: 'updated', text: `${what}: new ${changed.join(', ')}${left}` }
+      : { state: 'ok', text: `${what}${left}` }
   } catch (error) {
-    throw engineError(`the container ${name} could not be made`, error)
+    throw engineError(`cannot create the container ${name}`, error)
   }
 }
 
@@ -71,7 +74,7 @@ async function inspect(docker: Dockerode, name: string): Promise<Dockerode.Conta
 
 async function create(docker: Dockerode, name: string): Promise<void> {
   const [repo, tag] = EMPTY_IMAGE.split(':')
-  // The same bytes give the same image, so there is one of these.
+  // The same bytes give the same image, so there is only one.
   const progress = await docker.importImage(Buffer.from(tarOf([])) as unknown as string, { repo, tag })
   await buffer(progress)
   await docker.createContainer({
@@ -83,7 +86,7 @@ async function create(docker: Dockerode, name: string): Promise<void> {
   })
 }
 
-/** A file of the container; null when there is none. */
+/** A file of the container; null if it does not exist. */
 async function readFile(container: Dockerode.Container, path: string): Promise<string | null> {
   try {
     const archive = await container.getArchive({ path })

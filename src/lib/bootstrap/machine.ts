@@ -5,37 +5,37 @@ import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
 import type { Step } from './step.ts'
 
-/** Makes the data directory, for its owner only. */
+/** Creates the data directory, accessible only to its owner. */
 export async function dataDirectory(dir: string): Promise<Step> {
   try {
     const made = await mkdir(dir, { recursive: true, mode: 0o700 })
-    return { state: made ? 'made' : 'there', text: `data directory ${dir}` }
+    return { state: made ? 'created' : 'ok', text: `data directory ${dir}` }
   } catch (error) {
-    const hint = 'Give another one with --data-dir (DATA_DIR)'
-    throw new ConveyorError('invalid', `cannot make ${dir}: ${(error as Error).message}`, { hint })
+    const hint = 'Set another one with --data-dir (DATA_DIR)'
+    throw new ConveyorError('invalid', `cannot create ${dir}: ${(error as Error).message}`, { hint })
   }
 }
 
-/** Git, as Conveyor will find it. */
+/** Checks that git is on the PATH. */
 export async function git(): Promise<Step> {
   try {
     const { stdout } = await promisify(execFile)('git', ['--version'])
-    return { state: 'there', text: stdout.trim() }
+    return { state: 'ok', text: stdout.trim() }
   } catch (cause) {
     throw new ConveyorError('unavailable', 'not found', { hint: 'Install it (apt-get install git)', cause })
   }
 }
 
-/** An engine that is new enough. */
+/** Checks that the engine is new enough. */
 export async function engine(docker: Dockerode): Promise<Step> {
   const version = await docker.version().catch((cause: Error) => {
     const hint = 'Start it, or set DOCKER_HOST'
-    throw new ConveyorError('unavailable', `no answer (${cause.message})`, { hint, cause })
+    throw new ConveyorError('unavailable', `not reachable (${cause.message})`, { hint, cause })
   })
   if (Number(version.ApiVersion) < 1.41) {
     throw new ConveyorError('invalid', `${version.Version} is too old`, {
-      hint: 'Conveyor needs 20.10 or newer',
+      hint: 'Install Docker 20.10 or newer',
     })
   }
-  return { state: 'there', text: `Docker engine ${version.Version}` }
+  return { state: 'ok', text: `Docker engine ${version.Version}` }
 }

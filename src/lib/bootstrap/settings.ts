@@ -3,21 +3,21 @@ import { appendFile, chmod, readFile, stat, writeFile } from 'node:fs/promises'
 import { ConveyorError } from '../core/errors.ts'
 import type { Step } from './step.ts'
 
-/** What of the settings is different on each machine; empty in `.env.sample`. */
+/** Settings that differ between machines; empty in `.env.sample`. */
 export interface SettingValues {
   githubSecret: string
   /** `user:password` of the API. */
   basicAuth: string
   postgresPassword: string
-  /** The engine's socket on this machine, and the group that may use it. */
+  /** The engine's socket on this machine, and the group that may access it. */
   dockerSocket: string
   dockerGid: string
   sshKey: string
 }
 
 /**
- * Writes the settings with fresh secrets, for their owner only. Those that are there are left as they are; only
- * credentials of the API are added where they are of a time that had none.
+ * Writes the settings with new secrets, readable only by their owner. An existing file is kept, except that
+ * credentials for the API are added if it comes from an earlier version without them.
  */
 export async function settings(
   file: string,
@@ -26,28 +26,31 @@ export async function settings(
   const secrets = { githubSecret: secret(), basicAuth: newLogin(), postgresPassword: secret() }
   try {
     await writeFile(file, settingsText({ ...values, ...secrets }), { mode: 0o600, flag: 'wx' })
-    return { state: 'made', text: `settings ${file}, with a new GITHUB_SECRET and BASIC_AUTH` } satisfies Step
+    return {
+      state: 'created',
+      text: `settings ${file}, with a new GITHUB_SECRET and BASIC_AUTH`,
+    } satisfies Step
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EEXIST') return withLogin(file)
     throw new ConveyorError('invalid', `cannot write ${file}: ${message}`, {
-      hint: 'Give another file with --settings',
+      hint: 'Set another file with --settings',
     })
   }
 }
 
 async function withLogin(file: string): Promise<Step> {
   const text = await readFile(file, 'utf8')
-  // Other programs have files of this name.
+  // It may be the .env file of another program.
   if (!lineOf('GITHUB_SECRET').test(text) || lineOf('BASIC_AUTH').test(text)) {
-    return { state: 'there', text: `settings ${file}` }
+    return { state: 'ok', text: `settings ${file}` }
   }
   await appendFile(file, `${text.endsWith('\n') ? '' : '\n'}\n${loginText(newLogin())}`)
   await chmod(file, 0o600)
-  return { state: 'changed', text: `settings ${file}, now with a BASIC_AUTH` }
+  return { state: 'updated', text: `settings ${file}, added a BASIC_AUTH` }
 }
 
-/** A line that sets it, be it to nothing. */
+/** A line that sets a variable, even to an empty value. */
 const lineOf = (name: string) => new RegExp(`^(export )?${name}=`, 'm')
 
 function newLogin(): string {
@@ -61,12 +64,12 @@ BASIC_AUTH=${basicAuth}
 `
 }
 
-/** What is to be known of the engine's socket; empty for an engine that is reached in another way. */
+/** The engine's socket and its group; empty for an engine that is not reached through a socket. */
 export async function socketSettings(
   path: string | undefined,
 ): Promise<Pick<SettingValues, 'dockerSocket' | 'dockerGid'>> {
   if (!path) return { dockerSocket: '', dockerGid: '' }
-  // Elsewhere the engine is in a virtual machine, where the socket is root's.
+  // On other systems, the engine runs in a virtual machine, in which root owns the socket.
   if (process.platform !== 'linux') return { dockerSocket: path, dockerGid: '0' }
   return { dockerSocket: path, dockerGid: await stat(path).then(groupOf, () => '') }
 }

@@ -8,23 +8,23 @@ import type { Step } from './step.ts'
 
 const run = promisify(execFile)
 
-/** Names of the two files, in the folder of the keys, in the bucket and in the data container alike. */
+/** File names in the key folder, in the bucket and in the data container. */
 export const PRIVATE_KEY = 'id_rsa'
 export const PUBLIC_KEY = 'id_rsa.pub'
 
 export interface KeyPair {
   step: Step
-  /** The private key's file; its public half is beside it, with `.pub`. */
+  /** File of the private key; the public key is in the same folder, with `.pub`. */
   file: string
   privateKey: string
-  /** One line, with a line break: what GitHub is given. */
+  /** A line with a line break, for GitHub. */
   publicKey: string
 }
 
 /**
- * The ssh key pair in `dir`, made when it is not there: RSA with 4096 bits and no passphrase, as nobody is there
- * to type it. A pair that was put there by hand is kept, with a mode that ssh accepts.
- * @throws ConveyorError `invalid` when the two files are not a pair, or the key cannot be used unattended
+ * The ssh key pair in `dir`, generated if it does not exist: RSA with 4096 bits, without a passphrase, for unattended
+ * use. An existing pair is kept, with a mode that ssh accepts.
+ * @throws ConveyorError `invalid` if the two files are not a pair, or the key has a passphrase
  */
 export async function keyPair(dir: string): Promise<KeyPair> {
   const file = join(dir, PRIVATE_KEY)
@@ -35,18 +35,18 @@ export async function keyPair(dir: string): Promise<KeyPair> {
     const opened = await restrict(file)
     const publicHalf = await keygen(file, ['-y', '-P', ''])
     const publicKey = await publicFile(`${file}.pub`, publicHalf)
-    const state = made ? 'made' : opened ? 'changed' : 'there'
-    const text = `ssh key ${file}${opened ? ', now for its owner only' : ''}`
+    const state = made ? 'created' : opened ? 'updated' : 'ok'
+    const text = `ssh key ${file}${opened ? ', now readable only by its owner' : ''}`
     return { step: { state, text }, file, privateKey: await readFile(file, 'utf8'), publicKey }
   } catch (error) {
     if (error instanceof ConveyorError) throw error
-    throw new ConveyorError('invalid', `${file} cannot be used: ${(error as Error).message}`, {
+    throw new ConveyorError('invalid', `cannot use ${file}: ${(error as Error).message}`, {
       cause: error,
     })
   }
 }
 
-/** Takes a key away from others than its owner: ssh refuses it otherwise. */
+/** Makes a key readable only by its owner, as ssh requires. */
 async function restrict(file: string): Promise<boolean> {
   const { mode } = await stat(file)
   if ((mode & 0o077) === 0) return false
@@ -54,19 +54,19 @@ async function restrict(file: string): Promise<boolean> {
   return true
 }
 
-/** What is in the public key's file, which is written when it is not there. */
+/** Content of the public key file, which is written if it does not exist. */
 async function publicFile(file: string, publicHalf: string): Promise<string> {
   if (!(await exists(file))) await writeFile(file, publicHalf, { mode: 0o644 })
   const text = await readFile(file, 'utf8')
   if (keyOf(text) !== keyOf(publicHalf)) {
-    throw new ConveyorError('invalid', `${file} is not the public half of the key beside it`, {
-      hint: 'Remove the one that is wrong',
+    throw new ConveyorError('invalid', `${file} does not belong to the private key next to it`, {
+      hint: 'Remove the wrong one',
     })
   }
   return text
 }
 
-/** Kind and key, without the comment. */
+/** Type and key, without the comment. */
 function keyOf(line: string): string {
   return line.trim().split(/\s+/, 2).join(' ')
 }
@@ -77,13 +77,13 @@ async function keygen(file: string, args: string[]): Promise<string> {
   } catch (error) {
     const { code, stderr = '' } = error as { code?: unknown; stderr?: string }
     if (code === 'ENOENT') {
-      throw new ConveyorError('unavailable', 'ssh-keygen was not found', {
-        hint: 'Install it (apt-get install openssh-client), or put a key pair there yourself',
+      throw new ConveyorError('unavailable', 'ssh-keygen not found', {
+        hint: 'Install it (apt-get install openssh-client), or provide a key pair',
       })
     }
     const hint = /passphrase/i.test(stderr)
-      ? 'Put a key without a passphrase there: nobody is there to type it'
-      : 'Remove the file for a new key, or correct it'
+      ? 'Use a key without a passphrase'
+      : 'Correct the file, or remove it to generate a new key'
     throw new ConveyorError('invalid', `ssh-keygen cannot use ${file}: ${stderr.trim()}`, { hint })
   }
 }
@@ -95,6 +95,6 @@ async function exists(file: string): Promise<boolean> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
     const why = (error as Error).message
-    throw new ConveyorError('invalid', `${file} cannot be read: ${why}`, { cause: error })
+    throw new ConveyorError('invalid', `cannot read ${file}: ${why}`, { cause: error })
   }
 }

@@ -1,45 +1,45 @@
 import { ConveyorError } from '../core/errors.ts'
 
-/** One thing of a machine, and what bootstrap did about it. */
+/** Result of one step of bootstrap. */
 export interface Step {
-  /** `changed`: it was there, and is brought up to date. `missing`: it cannot be had, or only in part. */
-  state: 'made' | 'changed' | 'there' | 'missing'
-  /** For the terminal: what it is and how it stands; of a missing one, why and what to do. */
+  /** `ok`: it existed already, and is unchanged. `missing`: the step failed, at least in part. */
+  state: 'created' | 'updated' | 'ok' | 'missing'
+  /** Description for the terminal; for a missing one, why and what to do. */
   text: string
 }
 
-/** Tells of things as they come to stand. */
+/** Runs steps and reports their results. */
 export class Steps {
-  readonly #tell: (step: Step) => void
+  readonly #report: (step: Step) => void
 
-  constructor(tell: (step: Step) => void) {
-    this.#tell = tell
+  constructor(report: (step: Step) => void) {
+    this.#report = report
   }
 
   /**
-   * Makes a thing and tells how it stands. A ConveyorError is told as well, as other things do not depend on it;
-   * anything else is a defect, and is thrown.
-   * @returns the thing; null when it could not be made
+   * Runs a step and reports its result. A ConveyorError is reported and not thrown, so that the other steps still run;
+   * any other error is a defect, and is thrown.
+   * @returns what the step created; null if it failed
    */
-  async take<T>(what: string, make: () => Promise<T>, stepOf: (made: T) => Step): Promise<T | null> {
+  async perform<T>(what: string, action: () => Promise<T>, stepOf: (result: T) => Step): Promise<T | null> {
     try {
-      const made = await make()
-      this.#tell(stepOf(made))
-      return made
+      const result = await action()
+      this.#report(stepOf(result))
+      return result
     } catch (error) {
       if (!(error instanceof ConveyorError)) throw error
-      this.#tell({ state: 'missing', text: `${what}: ${error.advice}` })
+      this.#report({ state: 'missing', text: `${what}: ${error.advice}` })
       return null
     }
   }
 
-  /** Takes a thing that nothing else needs to know more of than how it stands. */
-  async run(what: string, make: () => Promise<Step>): Promise<Step | null> {
-    return this.take(what, make, (step) => step)
+  /** The same for a step that returns only its result. */
+  async run(what: string, action: () => Promise<Step>): Promise<Step | null> {
+    return this.perform(what, action, (step) => step)
   }
 }
 
-/** What the engine, or a socket to it, said. */
+/** Turns an error of the engine, or of the connection to it, into a ConveyorError. */
 export function engineError(failed: string, thrown: unknown): ConveyorError {
   if (thrown instanceof ConveyorError) return thrown
   return new ConveyorError('unavailable', `${failed}: ${(thrown as Error).message}`, { cause: thrown })

@@ -11,7 +11,7 @@ export interface TarFile {
 
 const BLOCK = 512
 
-/** Small files as a tar (ustar, POSIX.1-1988), the same for the same files: all are from 1970. */
+/** A tar of small files (ustar, POSIX.1-1988). Deterministic: all files are from 1970. */
 export function tarOf(files: TarFile[]): Buffer {
   const blocks = files.flatMap(({ path, content = '', mode, owner = 0 }) => {
     const bytes = Buffer.from(content)
@@ -22,7 +22,7 @@ export function tarOf(files: TarFile[]): Buffer {
   return Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)])
 }
 
-/** Content of the first file in a tar; null when there is none. */
+/** Content of the first file in a tar; null if it has none. */
 export function firstFile(tar: Uint8Array): Buffer | null {
   const bytes = Buffer.from(tar.buffer, tar.byteOffset, tar.byteLength)
   for (let at = 0; at + BLOCK <= bytes.length && bytes[at] !== 0; ) {
@@ -45,7 +45,7 @@ function header(path: string, mode: number, owner: number, size: number): Buffer
   block.write(octal(owner, 7), 116)
   block.write(octal(size, 11), 124)
   block.write(octal(0, 11), 136)
-  block.write(`        ${path.endsWith('/') ? '5' : '0'}`, 148) // the checksum counts its own field as blanks
+  block.write(`        ${path.endsWith('/') ? '5' : '0'}`, 148) // for the checksum, its own field counts as blanks
   block.write('ustar\x0000', 257)
   const sum = block.reduce((total, byte) => total + byte, 0)
   block.write(`${octal(sum, 6)} `, 148)

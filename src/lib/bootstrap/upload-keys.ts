@@ -8,10 +8,10 @@ import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
 import type { Step } from './step.ts'
 
 /**
- * Uploads a key pair, encrypted at rest. No ACL is set, so it is private unless the bucket's policy is not.
- * Objects that are there are never overwritten.
- * @param httpsAgent its connections, e.g. through a proxy
- * @throws ConveyorError `invalid` when another pair is there
+ * Uploads a key pair, encrypted at rest. Sets no ACL, so it is private unless the bucket's policy makes it public.
+ * Never overwrites an object.
+ * @param httpsAgent for connections, e.g. through a proxy
+ * @throws ConveyorError `invalid` if the bucket has another pair
  */
 export async function uploadKeys(
   { bucket, prefix }: S3Location,
@@ -23,23 +23,23 @@ export async function uploadKeys(
   const client = s3Client(httpsAgent ? { requestHandler: { httpsAgent } } : {})
   try {
     let uploaded = 0
-    // The public one last: where it is, the pair is complete.
+    // The public key last: if it exists, the pair is complete.
     for (const [name, content] of [
       [PRIVATE_KEY, keys.privateKey],
       [PUBLIC_KEY, keys.publicKey],
     ] as const) {
-      const there = await find(client, bucket, key(name))
-      if (there === null && (await put(client, bucket, key(name), content))) uploaded++
-      else if ((there ?? (await get(client, bucket, key(name)))) !== content) {
-        throw new ConveyorError('invalid', `${where} has another ${name} already`, {
-          hint: 'Remove it there, choose another prefix, or put that pair into the folder of --ssh-dir',
+      const found = await find(client, bucket, key(name))
+      if (found === null && (await put(client, bucket, key(name), content))) uploaded++
+      else if ((found ?? (await get(client, bucket, key(name)))) !== content) {
+        throw new ConveyorError('invalid', `${where} already has another ${name}`, {
+          hint: 'Remove it there, use another prefix, or put that pair into the folder of --ssh-dir',
         })
       }
     }
-    return { state: uploaded > 0 ? 'made' : 'there', text: `${PRIVATE_KEY} and ${PUBLIC_KEY} in ${where}` }
+    return { state: uploaded > 0 ? 'created' : 'ok', text: `${PRIVATE_KEY} and ${PUBLIC_KEY} in ${where}` }
   } catch (error) {
     throw awsError(error, {
-      failed: `the keys could not be uploaded to ${where}`,
+      failed: `uploading the keys to ${where} failed`,
       thing: 'bucket',
       permissions: 's3:PutObject and s3:GetObject',
     })
@@ -48,7 +48,7 @@ export async function uploadKeys(
   }
 }
 
-/** @returns whether it was written; false when there is an object of that name */
+/** @returns whether the object was written; false if it already exists */
 async function put(client: S3Client, Bucket: string, Key: string, Body: string): Promise<boolean> {
   try {
     await client.send(
@@ -65,8 +65,8 @@ async function put(client: S3Client, Bucket: string, Key: string, Body: string):
 }
 
 /**
- * What is there; a server that does not know the condition of `put` would overwrite it. Null when nothing is, or when
- * one is not told without the right to list the bucket: then `put` decides.
+ * The current content, because a server that ignores the condition of `put` would overwrite it. Null if the object does
+ * not exist, or if without the permission to list the bucket S3 does not tell: then `put` decides.
  */
 async function find(client: S3Client, bucket: string, key: string): Promise<string | null> {
   try {

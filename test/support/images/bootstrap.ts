@@ -90,5 +90,5 @@ export function machines({ withKey = false }: MachineOptions = {}) {
 
 /** How a thing stands, by the beginning of its line. */
 export function stateOf(output: string, what: string): string | undefined {
-  return new RegExp(`^(made|changed|there already|MISSING) +${what}`, 'm').exec(output)?.[1]
+  return new RegExp(`^(created|updated|ok|MISSING) +${what}`, 'm').exec(output)?.[1]
 }
