@@ -168,7 +168,7 @@ describe('what cannot be right is exit code 2', () => {
     ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],
     [
       'acme/cli:nope',
-      'acme/cli has no branch "nope". Check the branch\'s name; the default branch is "main"',
+      'acme/cli has no branch "nope". Check the name of the branch; the default branch is "main"',
     ],
     ['acme/gone:main', 'cannot look up the branch "main" of acme/gone: GitHub answered 404 (Not Found)'],
   ])('%s', async (target, message) => {

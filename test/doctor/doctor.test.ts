@@ -284,7 +284,7 @@ describe('the registry', () => {
       /^broken: 127\.0\.0\.1:\d+ answers as no registry does \(HTTP 404\) -> Check --registry/,
     )
     expect(of('github')).toMatch(
-      /^broken: .* the answer is not one of GitHub's -> Check that the base URL is that of/,
+      /^broken: .* the response is not from GitHub -> Check that the base URL is that of/,
     )
   })
 })

@@ -174,7 +174,7 @@ describe('GitHub', () => {
     const id = await world.push(server, { repository, sha })
     expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
     await server.waitFor(
-      /cannot set the commit status of acme\/flaky-github@\w{7}: GitHub answered 500 \(Planned failure\); trying again in 1 s/,
+      /cannot set the commit status of acme\/flaky-github@\w{7}: GitHub answered 500 \(Planned failure\); retrying in 1 s/,
     )
     expect(world.github.statuses.filter((one) => one.sha === sha)).toEqual([])
 
@@ -216,7 +216,7 @@ describe('GitHub', () => {
     await server.waitFor(/commit status "success"/)
     world.github.failAlways(null)
     const said = (state: string) =>
-      `commit status "${state}": cannot set the commit status of acme/forbidden@${sha.slice(0, 7)}: GitHub does not allow it: 403 (Planned failure). Give the token in GITHUB_TOKEN the scope repo:status (classic) or the permission "Commit statuses: write" for this repository\n`
+      `commit status "${state}": cannot set the commit status of acme/forbidden@${sha.slice(0, 7)}: GitHub denied permission: 403 (Planned failure). Grant the token in GITHUB_TOKEN the scope repo:status (classic) or the permission "Commit statuses: write" for this repository\n`
     expect(server.stderr()).toContain(said('pending'))
     expect(server.stderr()).toContain(said('success'))
     expect(world.github.statuses.filter((one) => one.sha === sha)).toEqual([])

@@ -70,7 +70,7 @@ describe('a webhook is refused', () => {
     expect(answer.status).toBe(400)
     expect(await answer.json()).toMatchObject({
       id: 'invalid',
-      message: 'the body is not JSON: it ends too early, at position 27 of 27 characters',
+      message: 'the body is not JSON: unexpected end at position 27 of 27 characters',
     })
   })
 })

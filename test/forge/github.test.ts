@@ -159,7 +159,7 @@ describe('setStatus', () => {
     await mute.setStatus(STATUS)
     await mute.setStatus({ ...STATUS, state: 'success' })
     expect(double.requests).toEqual([])
-    expect(lines).toEqual(['no GITHUB_TOKEN: commit statuses are off'])
+    expect(lines).toEqual(['GITHUB_TOKEN is not set: commit statuses are disabled'])
   })
 
   test('500 twice, then it works', async () => {
@@ -168,7 +168,7 @@ describe('setStatus', () => {
     expect(double.statuses).toHaveLength(1)
     expect(waits).toEqual([1_000, 3_000])
     const said = 'cannot set the commit status of octo/app@6113728: GitHub answered 500 (Planned failure)'
-    expect(lines).toEqual([`${said}; trying again in 1 s`, `${said}; trying again in 3 s`])
+    expect(lines).toEqual([`${said}; retrying in 1 s`, `${said}; retrying in 3 s`])
   })
 
   test('a connection that is cut, then it works', async () => {
@@ -212,8 +212,8 @@ describe('setStatus', () => {
       {
         kind: 'unauthorized',
         message:
-          'cannot set the commit status of octo/app@6113728: GitHub does not allow it: 403 (Resource not accessible by personal access token)',
-        hint: 'Give the token in GITHUB_TOKEN the scope repo:status (classic) or the permission "Commit statuses: write" for this repository',
+          'cannot set the commit status of octo/app@6113728: GitHub denied permission: 403 (Resource not accessible by personal access token)',
+        hint: 'Grant the token in GITHUB_TOKEN the scope repo:status (classic) or the permission "Commit statuses: write" for this repository',
       },
     ],
     [
@@ -223,8 +223,8 @@ describe('setStatus', () => {
       {
         kind: 'not_found',
         message:
-          'cannot set the commit status of octo/app@6113728: GitHub answered 404 (Not Found), as it also does when the token may not see the repository',
-        hint: 'Check the repository\'s name, and that the token in GITHUB_TOKEN has the scope repo:status (classic) or the permission "Commit statuses: write"',
+          'cannot set the commit status of octo/app@6113728: GitHub answered 404 (Not Found), which may also mean that the token has no access to the repository',
+        hint: 'Check the name of the repository, and that the token in GITHUB_TOKEN has the scope repo:status (classic) or the permission "Commit statuses: write"',
       },
     ],
     [
@@ -262,7 +262,7 @@ describe('setStatus', () => {
     await one.setStatus(STATUS)
     await one.setStatus({ ...STATUS, state: 'success' })
     expect(double.statuses).toEqual([])
-    expect(lines).toEqual(['octo/app is archived at GitHub, where it gets no commit statuses'])
+    expect(lines).toEqual(['octo/app is archived on GitHub and accepts no commit statuses'])
     double.archive('octo/app', false)
     await one.setStatus({ ...STATUS, state: 'success' })
     expect(double.statuses).toMatchObject([{ state: 'success' }])
@@ -290,7 +290,7 @@ describe('setStatus', () => {
     await closed[Symbol.asyncDispose]()
     const error = await errorOf(forge({ baseUrl: closed.url }).setStatus(STATUS))
     expect(error.message).toBe(
-      `cannot set the commit status of octo/app@6113728: GitHub cannot be reached: connect ECONNREFUSED ${new URL(closed.url).host}`,
+      `cannot set the commit status of octo/app@6113728: cannot reach GitHub: connect ECONNREFUSED ${new URL(closed.url).host}`,
     )
     expect(error.hint).toBe(`Check that ${closed.url} can be reached from this machine`)
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
@@ -302,7 +302,7 @@ describe('setStatus', () => {
     const quick = forge({ requestTimeoutMs: 100, retryDelaysMs: [1] })
     const error = await errorOf(quick.setStatus(STATUS))
     expect(error.message).toBe(
-      'cannot set the commit status of octo/app@6113728: GitHub cannot be reached: no answer within 0.1 s',
+      'cannot set the commit status of octo/app@6113728: cannot reach GitHub: no response within 0.1 s',
     )
     expect(error.kind).toBe('unavailable')
     expect(double.requests).toHaveLength(2)
@@ -312,7 +312,7 @@ describe('setStatus', () => {
     double.failAlways(200, { body: '<html>Welcome!</html>' })
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe(
-      "cannot set the commit status of octo/app@6113728: the answer is not one of GitHub's",
+      'cannot set the commit status of octo/app@6113728: the response is not from GitHub',
     )
     expect(error.hint).toMatch(/^Check that the base URL is that of GitHub's API/)
   })
@@ -355,7 +355,7 @@ describe('rate limits', () => {
     double.failAlways(403, limit(secondary, { 'retry-after': '61' }))
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe(
-      "cannot set the commit status of octo/app@6113728: GitHub's rate limit is used up for another 61 s",
+      "cannot set the commit status of octo/app@6113728: GitHub's rate limit is exceeded for another 61 s",
     )
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true, hint: undefined })
     expect(waits).toEqual([])
@@ -371,7 +371,7 @@ describe('rate limits', () => {
     const headers = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '9999999999' }
     double.failAlways(403, limit('API rate limit exceeded', headers))
     const error = await errorOf(forge({ token: '' }).branchHead('octo/app', 'main'))
-    expect(error.hint).toBe('Set GITHUB_TOKEN: the limit is far higher with a token')
+    expect(error.hint).toBe('Set GITHUB_TOKEN: with a token, the limit is much higher')
   })
 })
 
@@ -436,7 +436,7 @@ describe('branchHead and defaultBranch', () => {
     const error = await errorOf(forge().branchHead('octo/app', 'feature/y'))
     expect(error.kind).toBe('not_found')
     expect(error.message).toBe('octo/app has no branch "feature/y"')
-    expect(error.hint).toBe('Check the branch\'s name; the default branch is "main"')
+    expect(error.hint).toBe('Check the name of the branch; the default branch is "main"')
   })
 
   test('a repository without commits', async () => {
@@ -449,10 +449,10 @@ describe('branchHead and defaultBranch', () => {
     const head = await errorOf(forge().branchHead('octo/secret', 'main'))
     expect(head.kind).toBe('not_found')
     expect(head.message).toBe(
-      'cannot look up the branch "main" of octo/secret: GitHub answered 404 (Not Found), as it also does when the token may not see the repository',
+      'cannot look up the branch "main" of octo/secret: GitHub answered 404 (Not Found), which may also mean that the token has no access to the repository',
     )
     expect(head.hint).toBe(
-      'Check the repository\'s name, and that the token in GITHUB_TOKEN has the scope repo (classic) or the permission "Contents: read"',
+      'Check the name of the repository, and that the token in GITHUB_TOKEN has the scope repo (classic) or the permission "Contents: read"',
     )
     const main = await errorOf(forge().defaultBranch('octo/secret'))
     expect(main.message).toMatch(/^cannot look up the default branch of octo\/secret: GitHub answered 404/)
@@ -475,7 +475,7 @@ describe('branchHead and defaultBranch', () => {
     double.failNext(1, 403, { body: { message: 'Forbidden' } })
     expect(await errorOf(forge().branchHead('octo/app', 'main'))).toMatchObject({
       kind: 'unauthorized',
-      message: 'cannot look up the branch "main" of octo/app: GitHub does not allow it: 403 (Forbidden)',
+      message: 'cannot look up the branch "main" of octo/app: GitHub denied permission: 403 (Forbidden)',
     })
     double.failNext(4, 500)
     expect(await errorOf(forge().branchHead('octo/app', 'main'))).toMatchObject({

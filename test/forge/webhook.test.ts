@@ -63,7 +63,7 @@ describe('parseWebhook on the published examples', () => {
     })
     const deletion = {
       kind: 'ignored',
-      reason: '"refs/tags/simple-tag" was deleted: there is nothing to build',
+      reason: '"refs/tags/simple-tag" was deleted: nothing to build',
     }
     const branch = build({ kind: 'branch', name: 'master' })
     expect(read).toEqual([
@@ -147,7 +147,7 @@ describe('parseWebhook on pushes', () => {
 
   test.each<[string, Partial<PushFacts>, string]>([
     ['a fork', { fork: true }, 'the repository is a fork: forks are never built'],
-    ['a deletion', { deleted: true }, '"refs/heads/main" was deleted: there is nothing to build'],
+    ['a deletion', { deleted: true }, '"refs/heads/main" was deleted: nothing to build'],
     ['notes', { ref: 'refs/notes/commits' }, '"refs/notes/commits" is neither a branch nor a tag'],
     ['a pull request', { ref: 'refs/pull/1/head' }, '"refs/pull/1/head" is neither a branch nor a tag'],
   ])('%s is ignored', async (_, facts, reason) => {
@@ -156,7 +156,7 @@ describe('parseWebhook on pushes', () => {
 
   test('a push without a head commit is ignored', async () => {
     const payload = { ...(await pushPayload({ ...FACTS, ref: 'refs/tags/blob' })), head_commit: null }
-    const reason = '"refs/tags/blob" has no head commit: there is nothing to build'
+    const reason = '"refs/tags/blob" has no head commit: nothing to build'
     expect(parseWebhook('push', DELIVERY, payload)).toEqual({ kind: 'ignored', reason })
   })
 
@@ -321,40 +321,37 @@ describe('webhookBody', () => {
   })
 
   test.each<[string | undefined, string]>([
-    [undefined, 'the content type (none) is not one that GitHub sends'],
-    ['', 'the content type (none) is not one that GitHub sends'],
-    ['text/plain', 'the content type "text/plain" is not one that GitHub sends'],
-    [
-      'multipart/form-data; boundary=x',
-      'the content type "multipart/form-data" is not one that GitHub sends',
-    ],
+    [undefined, 'unsupported content type (none)'],
+    ['', 'unsupported content type (none)'],
+    ['text/plain', 'unsupported content type "text/plain"'],
+    ['multipart/form-data; boundary=x', 'unsupported content type "multipart/form-data"'],
   ])('the content type %s', async (type, message) => {
     const error = await failureOf(webhookBody(type, json))
     expect(error.message).toBe(message)
-    expect(error.hint).toBe('Choose application/json as the content type in the settings of the webhook')
+    expect(error.hint).toBe('Set the content type of the webhook to application/json')
   })
 
   test.each([
-    ['', 'it ends too early, at position 0 of 0 characters'],
-    ['  ', 'it ends too early, at position 2 of 2 characters'],
-    ['{"a": [1, {}', 'it ends too early, at position 12 of 12 characters'],
-    ['{"a": "x', 'it ends too early, at position 8 of 8 characters'],
-    ['\ufeff{}', 'it goes wrong at position 0 of 3 characters'],
-    ['hello', 'it goes wrong at position 0 of 5 characters'],
-    ['payload=%7B%7D', 'it goes wrong at position 0 of 14 characters'],
-    ['{"a": hello}', 'it goes wrong at position 6 of 12 characters'],
-    ['{"a": tru}', 'it goes wrong at position 6 of 10 characters'],
-    ['{"a" "b"}', 'it goes wrong at position 5 of 9 characters'],
-    ['{"a": }', 'it goes wrong at position 6 of 7 characters'],
-    ['{"a": [}', 'it goes wrong at position 7 of 8 characters'],
-    ['{"a": [],, "b": 1}', 'it goes wrong at position 9 of 18 characters'],
-    ['["]}\\"", [], {}, -1.5e3, null, true,\n ]', 'it goes wrong at position 38 of 39 characters'],
-    ['["\\\\", , 1]', 'it goes wrong at position 7 of 11 characters'],
-    ['{"a": 1} x', 'it goes wrong at position 9 of 10 characters'],
-    ["{'a': 1}", 'it goes wrong at position 1 of 8 characters'],
-    ['{"a": 01}', 'it goes wrong at position 7 of 9 characters'],
-    ['{"token": "at position 99", x}', 'it goes wrong at position 28 of 30 characters'],
-    ['{"token": "at position 99", "y": x}', 'it goes wrong at position 33 of 35 characters'],
+    ['', 'unexpected end at position 0 of 0 characters'],
+    ['  ', 'unexpected end at position 2 of 2 characters'],
+    ['{"a": [1, {}', 'unexpected end at position 12 of 12 characters'],
+    ['{"a": "x', 'unexpected end at position 8 of 8 characters'],
+    ['\ufeff{}', 'syntax error at position 0 of 3 characters'],
+    ['hello', 'syntax error at position 0 of 5 characters'],
+    ['payload=%7B%7D', 'syntax error at position 0 of 14 characters'],
+    ['{"a": hello}', 'syntax error at position 6 of 12 characters'],
+    ['{"a": tru}', 'syntax error at position 6 of 10 characters'],
+    ['{"a" "b"}', 'syntax error at position 5 of 9 characters'],
+    ['{"a": }', 'syntax error at position 6 of 7 characters'],
+    ['{"a": [}', 'syntax error at position 7 of 8 characters'],
+    ['{"a": [],, "b": 1}', 'syntax error at position 9 of 18 characters'],
+    ['["]}\\"", [], {}, -1.5e3, null, true,\n ]', 'syntax error at position 38 of 39 characters'],
+    ['["\\\\", , 1]', 'syntax error at position 7 of 11 characters'],
+    ['{"a": 1} x', 'syntax error at position 9 of 10 characters'],
+    ["{'a': 1}", 'syntax error at position 1 of 8 characters'],
+    ['{"a": 01}', 'syntax error at position 7 of 9 characters'],
+    ['{"token": "at position 99", x}', 'syntax error at position 28 of 30 characters'],
+    ['{"token": "at position 99", "y": x}', 'syntax error at position 33 of 35 characters'],
   ])('%j is not JSON', async (body, where) => {
     expect((await failureOf(webhookBody('application/json', body))).message).toBe(
       `the body is not JSON: ${where}`,
@@ -396,11 +393,11 @@ describe('webhookBody', () => {
     })
     const cut = body.slice(0, -1)
     expect((await failureOf(webhookBody('application/json', cut))).message).toBe(
-      `the body is not JSON: it ends too early, at position ${cut.length} of ${cut.length} characters`,
+      `the body is not JSON: unexpected end at position ${cut.length} of ${cut.length} characters`,
     )
     const broken = `[${body}, ]`
     expect((await failureOf(webhookBody('application/json', broken))).message).toBe(
-      `the body is not JSON: it goes wrong at position ${broken.length - 1} of ${broken.length} characters`,
+      `the body is not JSON: syntax error at position ${broken.length - 1} of ${broken.length} characters`,
     )
   })
 

@@ -1,5 +1,5 @@
 /**
- * Codes of errors for a certificate that nobody we know has signed:
+ * Error codes for certificates without a trusted issuer:
  * https://nodejs.org/api/tls.html#x509-certificate-error-codes
  */
 const UNTRUSTED = new Set([
@@ -10,7 +10,7 @@ const UNTRUSTED = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ])
 
-/** Whether an error, or one that it comes from, says that a certificate is not trusted. */
+/** Whether an error, or one of its causes, is an untrusted certificate. */
 export function isUntrusted(thrown: unknown): boolean {
   for (let error = thrown; error instanceof Error; error = error.cause) {
     if (UNTRUSTED.has((error as NodeJS.ErrnoException).code ?? '')) return true
@@ -19,6 +19,6 @@ export function isUntrusted(thrown: unknown): boolean {
   return false
 }
 
-/** What to do then, where Node's own list of authorities counts. */
+/** What to do about it, for connections that use Node's list of authorities. */
 export const TRUST_HINT =
-  'Its certificate is not trusted: point NODE_EXTRA_CA_CERTS at that of its authority, or at its own if it is self-signed'
+  'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the certificate of its authority, or to its own if it is self-signed'

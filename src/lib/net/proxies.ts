@@ -1,28 +1,28 @@
 import { BlockList, isIP } from 'node:net'
 import { encodedLogin, percentDecoded } from '../util/percent.ts'
 
-/** The proxies of this machine, as curl, Go and Docker take them from the environment. */
+/** The proxies from the environment, by the same rules as curl, Go and Docker. */
 export interface Proxies {
   http: HttpProxy | null
   https: HttpProxy | null
-  /** Names that need none, as NO_PROXY has them. */
+  /** Hosts to connect to directly, in the format of NO_PROXY. */
   no: string
-  /** Variables that are set to what only git can use, such as SOCKS. */
+  /** Variables with proxies that only git supports, such as SOCKS. */
   unusable: string[]
 }
 
 export interface HttpProxy {
-  /** Without the login. */
+  /** Without credentials. */
   url: URL
-  /** Of `Proxy-Authorization`. */
+  /** Value of `Proxy-Authorization`. */
   authorization: string | null
-  /** What no log may show. */
+  /** Texts that must not appear in logs. */
   secrets: string[]
 }
 
 export const NO_PROXIES: Proxies = { http: null, https: null, no: '', unusable: [] }
 
-/** Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; in lower case they go first. */
+/** Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; lower-case names take precedence. */
 export function proxiesOf(environment: NodeJS.ProcessEnv): Proxies {
   const unusable: string[] = []
   const read = (...names: string[]): HttpProxy | null => {
@@ -58,21 +58,21 @@ export function parseProxy(text: string): HttpProxy | null {
 }
 
 /**
- * What is never asked of a proxy: this machine, and where clouds tell machines who they are. Who may not be asked from
- * here (addresses.ts of the registry) is not to be asked by way of a proxy either; where a name leads, it decides.
+ * Never reached through a proxy: this machine, and the metadata services of clouds. A proxy must not give access to
+ * addresses that are blocked for direct connections (registry/addresses.ts); names are resolved by the proxy.
  */
-const NEAR = new BlockList()
-for (const network of ['127.0.0.0/8', '0.0.0.0/8', '169.254.0.0/16']) add(NEAR, network)
+const NEVER_PROXIED = new BlockList()
+for (const network of ['127.0.0.0/8', '0.0.0.0/8', '169.254.0.0/16']) add(NEVER_PROXIED, network)
 for (const network of ['::1/128', '::/128', 'fe80::/10', '64:ff9b::a9fe:0/112', 'fd00:ec2::254/128'])
-  add(NEAR, network)
+  add(NEVER_PROXIED, network)
 
-/** The proxy that leads to a URL; null where none does. */
+/** The proxy for a URL; null for a direct connection. */
 export function proxyFor(url: URL, proxies: Proxies): HttpProxy | null {
   const proxy = url.protocol === 'https:' ? proxies.https : proxies.http
   if (proxy === null) return null
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
   if (host === 'localhost' || host.endsWith('.localhost')) return null
-  if (isIP(host) !== 0 && NEAR.check(host, kindOf(host))) return null
+  if (isIP(host) !== 0 && NEVER_PROXIED.check(host, kindOf(host))) return null
   const port = url.port || (url.protocol === 'https:' ? '443' : '80')
   const exempt = proxies.no
     .split(/[\s,]+/)
@@ -80,7 +80,7 @@ export function proxyFor(url: URL, proxies: Proxies): HttpProxy | null {
   return exempt ? null : proxy
 }
 
-/** `*`, a domain with all below it, a host with a port, an address, or a network such as 10.0.0.0/8. */
+/** Matches `*`, a domain and its subdomains, a host with a port, an address, or a network such as 10.0.0.0/8. */
 function covers(entry: string, host: string, port: string): boolean {
   if (entry === '*') return true
   if (entry.includes('/')) return isIn(entry, host)

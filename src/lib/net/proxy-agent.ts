@@ -2,19 +2,19 @@ import type { Agent, AgentOptions } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { type HttpProxy, type Proxies, proxyFor } from './proxies.ts'
 
-// Not imported, as client-connection.ts says.
+// Not imported, for the reason in client/connection.ts.
 const http = process.getBuiltinModule('node:http')
 const https = process.getBuiltinModule('node:https')
 const tls = process.getBuiltinModule('node:tls')
 
 const CONNECT_MS = 10_000
 
-/** Connections over TLS for Node's own HTTP client, through the proxies of this machine. */
+/** TLS connections for Node's HTTP client, through proxies. */
 export function tunnelAgent(proxies: Proxies, options: AgentOptions): Agent {
   return new TunnelAgent(proxies, options)
 }
 
-/** For the SDK of AWS, which speaks TLS to all but this machine and its roles; undefined without a proxy. */
+/** For the AWS SDK, which uses TLS for all but local services and instance roles; undefined without a proxy. */
 export function awsAgent({ proxies }: { proxies: Proxies }): Agent | undefined {
   return proxies.https ? tunnelAgent(proxies, { keepAlive: true, maxSockets: 200 }) : undefined
 }
@@ -43,7 +43,7 @@ class TunnelAgent extends https.Agent {
   }
 }
 
-/** Asks the proxy for a connection to `HOST:PORT`: https://www.rfc-editor.org/rfc/rfc9110#CONNECT */
+/** Opens a connection to `HOST:PORT` through the proxy: https://www.rfc-editor.org/rfc/rfc9110#CONNECT */
 function tunnel(proxy: HttpProxy, target: string): Promise<Duplex> {
   const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
   const request = (proxy.url.protocol === 'https:' ? https : http).request(proxy.url, {
@@ -53,9 +53,9 @@ function tunnel(proxy: HttpProxy, target: string): Promise<Duplex> {
     headers: { host: target, ...proxyHeaders(proxy) },
     timeout: CONNECT_MS,
   })
-  request.on('timeout', () => request.destroy(new Error(`proxy ${proxy.url.host} says nothing`)))
+  request.on('timeout', () => request.destroy(new Error(`proxy ${proxy.url.host} does not respond`)))
   request.on('error', reject)
-  // An answer that is not to CONNECT, and one that is.
+  // Proxies that do not support CONNECT emit `response`, all others `connect`.
   request.on('response', (answer) => reject(refused(proxy, answer.statusCode)))
   request.on('connect', (answer, socket) => {
     if (answer.statusCode === 200) return resolve(socket)
@@ -66,11 +66,13 @@ function tunnel(proxy: HttpProxy, target: string): Promise<Duplex> {
   return promise
 }
 
-/** What a proxy is told besides the request. */
+/** Additional headers for a proxy. */
 export function proxyHeaders({ authorization }: HttpProxy): Record<string, string> {
   return authorization === null ? {} : { 'proxy-authorization': authorization }
 }
 
 function refused({ url }: HttpProxy, status = 0): Error {
-  return new Error(`proxy ${url.host} answers HTTP ${status}${status === 407 ? ': it wants a login' : ''}`)
+  return new Error(
+    `proxy ${url.host} answered HTTP ${status}${status === 407 ? ': it requires a login' : ''}`,
+  )
 }

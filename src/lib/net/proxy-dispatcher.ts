@@ -3,14 +3,14 @@ import { type HttpProxy, type Proxies, proxyFor } from './proxies.ts'
 
 const CONNECT_MS = 10_000
 
-/** Connections for undici, some of them through proxies. */
+/** Connections for undici, through proxies where configured. */
 export interface Connections {
   dispatcher: Dispatcher
-  /** Ends all of them at once. */
+  /** Closes all of them immediately. */
   destroy(): Promise<void>
 }
 
-/** @param options of all connections; its `connect` is for those that need no proxy */
+/** @param options for all connections; its `connect` is only for direct ones */
 export function connections(proxies: Proxies, options: Agent.Options): Connections {
   const { connect = { timeout: CONNECT_MS }, ...rest } = options
   const direct = new Agent({ ...rest, connect })
@@ -35,7 +35,7 @@ export function connections(proxies: Proxies, options: Agent.Options): Connectio
   }
 }
 
-/** `fetch` for those who bring their own; undefined without proxies, where Node's will do. */
+/** `fetch` through proxies; undefined without proxies, because Node's own suffices. */
 export function proxyingFetch(proxies: Proxies): typeof globalThis.fetch | undefined {
   if (!proxies.http && !proxies.https) return undefined
   const { dispatcher } = connections(proxies, {})

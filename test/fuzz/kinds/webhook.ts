@@ -1,5 +1,5 @@
 import { deepEqual } from 'node:assert/strict'
-import { NotJson, pickedJson } from '../../../src/lib/forge/github/partial-json.ts'
+import { JsonSyntaxError, parsePartialJson } from '../../../src/lib/forge/github/partial-json.ts'
 import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook.ts'
 import { WebhookSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
@@ -42,7 +42,7 @@ const WANTED = { ref: true, deleted: true, repository: { full_name: true, fork: 
 /** Picked values equal those of JSON.parse, and nothing is picked from invalid JSON. */
 async function comparePicked(text: string): Promise<void> {
   const parsed = await tried(() => JSON.parse(text) as unknown)
-  const picked = await tried(() => pickedJson(text, WANTED))
+  const picked = await tried(() => parsePartialJson(text, WANTED))
   deepEqual(picked, 'value' in parsed ? { value: only(parsed.value, WANTED) } : {})
 }
 
@@ -50,7 +50,7 @@ async function tried(read: () => unknown): Promise<{ value?: unknown }> {
   try {
     return { value: await read() }
   } catch (error) {
-    if (error instanceof NotJson || error instanceof SyntaxError) return {}
+    if (error instanceof JsonSyntaxError || error instanceof SyntaxError) return {}
     throw error
   }
 }

@@ -1,44 +1,44 @@
 import type { Octokit } from '@octokit/rest'
 
-/** Whom GitHub takes us for. */
+/** The account that a token belongs to. */
 export interface Account {
-  /** Null without a token, and for that of an app, which is nobody. */
+  /** Null without a token, and for the token of an app. */
   login: string | null
-  /** Of a classic token; null for the others, whose permissions cannot be asked for. */
+  /** Of a classic token; null for other tokens, whose permissions cannot be queried. */
   scopes: string[] | null
-  /** Requests per hour; null where the server sets no limit. */
+  /** Requests per hour; null if the server has no limit. */
   rate: { remaining: number; limit: number } | null
 }
 
-interface Answer {
+interface ApiResponse {
   headers: Record<string, unknown>
   data: unknown
 }
 
-/** Asks whose the token is; without one, only whether GitHub is there, and what it lets nobody do. */
-export async function askAccount(
+/** Fetches the account of the token; without one, only checks that GitHub responds, and the anonymous rate limit. */
+export async function fetchAccount(
   api: Octokit,
   hasToken: boolean,
   request: { signal: AbortSignal },
 ): Promise<Account> {
-  const answer: Answer = hasToken
-    ? await api.users.getAuthenticated({ request }).catch(answerToApp)
+  const response: ApiResponse = hasToken
+    ? await api.users.getAuthenticated({ request }).catch(responseToApp)
     : await api.meta.root({ request })
-  const { login } = answer.data as { login?: unknown }
-  const scopes = answer.headers['x-oauth-scopes']
-  const limit = answer.headers['x-ratelimit-limit']
+  const { login } = response.data as { login?: unknown }
+  const scopes = response.headers['x-oauth-scopes']
+  const limit = response.headers['x-ratelimit-limit']
   return {
     login: typeof login === 'string' ? login : null,
     scopes: typeof scopes === 'string' ? scopes.split(/[\s,]+/).filter(Boolean) : null,
     rate:
       limit === undefined
         ? null
-        : { remaining: Number(answer.headers['x-ratelimit-remaining']), limit: Number(limit) },
+        : { remaining: Number(response.headers['x-ratelimit-remaining']), limit: Number(limit) },
   }
 }
 
-/** The token of an app is valid, and no user's: the answer says so. */
-function answerToApp(error: Error & { response?: Answer }): Answer {
+/** The token of an app is valid, but belongs to no user; GitHub reports that with this error. */
+function responseToApp(error: Error & { response?: ApiResponse }): ApiResponse {
   if (error.response && /not accessible by integration/i.test(error.message)) return error.response
   throw error
 }

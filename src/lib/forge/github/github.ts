@@ -4,28 +4,28 @@ import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
-import { type Account, askAccount } from './account.ts'
+import { type Account, fetchAccount } from './account.ts'
 import { explainFailure, seconds } from './errors.ts'
 
 export interface GitHubOptions {
   /** Base URL of the REST API: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise. */
   baseUrl: string
-  /** Without one, statuses are not set and only public repositories can be looked up. */
+  /** Without a token, no statuses are set, and only public repositories are visible. */
   token?: string
   userAgent?: string
   /** Sends the requests, e.g. through a proxy; by default Node's own. */
   fetch?: typeof globalThis.fetch
-  /** Longest time for one request, in milliseconds; 10,000 by default. */
+  /** Timeout of a request, in milliseconds; 10,000 by default. */
   requestTimeoutMs?: number
-  /** Waits between tries, in milliseconds; one try more than there are waits. */
+  /** Waits before each retry, in milliseconds. */
   retryDelaysMs?: readonly number[]
-  /** Waits; tests put their own here. */
+  /** Replaced in tests. */
   sleep?: (ms: number, signal?: AbortSignal) => Promise<unknown>
-  /** Gets one line for each thing that the operator should know. */
+  /** Receives lines for the operator. */
   log?: (line: string) => void
 }
 
-/** GitHub, of which can also be asked who we are to it. */
+/** A Forge that can also look up its own account. */
 export interface GitHub extends Forge {
   /** @throws ConveyorError `unauthorized` when the token is not valid, `unavailable` */
   account(signal?: AbortSignal): Promise<Account>
@@ -34,18 +34,18 @@ export interface GitHub extends Forge {
 const CONTEXT = 'container/docker'
 /** GitHub's limit. */
 const DESCRIPTION_LENGTH = 140
-/** The version whose answers are read here: https://docs.github.com/rest/about-the-rest-api/api-versions */
+/** API version: https://docs.github.com/rest/about-the-rest-api/api-versions */
 const API_VERSION = '2022-11-28'
-/** In all tries of one call together. A rate limit that lasts longer is an error at once. */
+/** Longest total wait of a call. A rate limit that lasts longer fails immediately. */
 const LONGEST_WAIT_MS = 60_000
 
-const MAY_SET_STATUS = 'the scope repo:status (classic) or the permission "Commit statuses: write"'
-const MAY_READ = 'the scope repo (classic) or the permission "Contents: read"'
+const STATUS_SCOPE = 'the scope repo:status (classic) or the permission "Commit statuses: write"'
+const READ_SCOPE = 'the scope repo (classic) or the permission "Contents: read"'
 
 /**
  * GitHub, or GitHub Enterprise, as a Forge. Every request has a timeout; network errors, 5xx answers and
- * rate limits are tried again. No error that leaves here carries the token.
- * @throws ConveyorError `invalid` if the base URL or the token cannot be right.
+ * rate limits are retried. No error contains the token.
+ * @throws ConveyorError `invalid` if the base URL or the token is malformed
  */
 export function github(options: GitHubOptions): GitHub {
   const { log = () => {} } = options
@@ -64,38 +64,38 @@ export function github(options: GitHubOptions): GitHub {
   })
   const call = caller({ ...options, baseUrl, token })
   const once = caller({ ...options, baseUrl, token, retryDelaysMs: [] })
-  let saidOff = false
-  /** Repositories that are said to be archived. */
+  let loggedDisabled = false
+  /** Repositories that have been logged as archived. */
   const archived = new Set<string>()
 
-  /** Whether a repository can only be read; false also where GitHub does not say. */
+  /** Whether a repository is archived, and so read-only; false also if GitHub does not tell. */
   async function isArchived(repository: string, signal: AbortSignal | undefined): Promise<boolean> {
-    const action = `ask whether ${repository} is archived`
-    const asking = once({ action, scope: MAY_READ, signal }, async (request) => {
-      const { data } = await api.repos.get({ ...ownerAndName(repository), request })
+    const action = `check whether ${repository} is archived`
+    const request = once({ action, scope: READ_SCOPE, signal }, async (options) => {
+      const { data } = await api.repos.get({ ...ownerAndName(repository), request: options })
       return data.archived === true
     })
-    return asking.catch((error: ConveyorError) => {
+    return request.catch((error: ConveyorError) => {
       if (error.kind === 'cancelled') throw error
-      return false // why the status is not taken says more
+      return false // the error about the status says more
     })
   }
 
   const forge: GitHub = {
     account(signal) {
-      const action = 'ask GitHub who we are'
-      const asking = call({ action, scope: MAY_SET_STATUS, signal }, (request) =>
-        askAccount(api, token !== undefined, request),
+      const action = 'authenticate with GitHub'
+      const account = call({ action, scope: STATUS_SCOPE, signal }, (request) =>
+        fetchAccount(api, token !== undefined, request),
       )
-      return asking.catch((error: ConveyorError) => {
+      return account.catch((error: ConveyorError) => {
         throw error.kind === 'not_found' ? notGitHub(action) : error
       })
     },
 
     async setStatus({ repository, sha, state, description, targetUrl }: CommitStatus, signal) {
       if (token === undefined) {
-        if (!saidOff) log('no GITHUB_TOKEN: commit statuses are off')
-        saidOff = true
+        if (!loggedDisabled) log('GITHUB_TOKEN is not set: commit statuses are disabled')
+        loggedDisabled = true
         return
       }
       const status = {
@@ -108,7 +108,7 @@ export function github(options: GitHubOptions): GitHub {
       }
       const action = `set the commit status of ${shortName({ repository, sha })}`
       try {
-        await call({ action, scope: MAY_SET_STATUS, signal }, async (request) => {
+        await call({ action, scope: STATUS_SCOPE, signal }, async (request) => {
           const answer = await api.repos.createCommitStatus({ ...status, request })
           if (answer.data.state !== state) throw notGitHub(action)
         })
@@ -117,7 +117,7 @@ export function github(options: GitHubOptions): GitHub {
         if (!(error instanceof ConveyorError && error.kind === 'unauthorized')) throw error
         if (!(await isArchived(repository, signal))) throw error
         if (!archived.has(repository))
-          log(`${repository} is archived at GitHub, where it gets no commit statuses`)
+          log(`${repository} is archived on GitHub and accepts no commit statuses`)
         archived.add(repository)
       }
     },
@@ -127,13 +127,13 @@ export function github(options: GitHubOptions): GitHub {
       const at = ownerAndName(repository)
       const action = `look up the branch "${name}" of ${repository}`
       try {
-        return await call({ action, scope: MAY_READ }, async (request) => {
+        return await call({ action, scope: READ_SCOPE }, async (request) => {
           const answer = await api.git.getRef({ ...at, ref: `heads/${name}`, request })
           return readable(action, () => validSha(answer.data.object.sha))
         })
       } catch (error) {
         if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
-        // GitHub does not say which of the two is unknown to it: ask, and else leave it at its 404.
+        // The 404 may be about the repository or the branch: look up which, or else keep the original error.
         const main = await forge.defaultBranch(repository).catch(() => {
           throw error
         })
@@ -142,7 +142,7 @@ export function github(options: GitHubOptions): GitHub {
               hint: 'Push a commit first',
             })
           : new ConveyorError('not_found', `${repository} has no branch "${name}"`, {
-              hint: `Check the branch's name; the default branch is "${main}"`,
+              hint: `Check the name of the branch; the default branch is "${main}"`,
             })
       }
     },
@@ -150,7 +150,7 @@ export function github(options: GitHubOptions): GitHub {
     async defaultBranch(repository) {
       const at = ownerAndName(repository)
       const action = `look up the default branch of ${repository}`
-      return call({ action, scope: MAY_READ }, async (request) => {
+      return call({ action, scope: READ_SCOPE }, async (request) => {
         const answer = await api.repos.get({ ...at, request })
         return readable(action, () => validRefName(answer.data.default_branch))
       })
@@ -158,22 +158,22 @@ export function github(options: GitHubOptions): GitHub {
 
     async fullName(repository) {
       const at = ownerAndName(repository)
-      const action = `look up how ${repository} is spelled`
-      return once({ action, scope: MAY_READ }, async (request) => {
+      const action = `look up the full name of ${repository}`
+      return once({ action, scope: READ_SCOPE }, async (request) => {
         const answer = await api.repos.get({ ...at, request })
         return readable(action, () => validRepository(answer.data.full_name))
       })
     },
 
     async contains(repository, head, sha, signal) {
-      // Without a token, 60 requests an hour are for what nobody else can tell.
+      // Without a token, the 60 requests per hour are reserved for what git cannot tell.
       if (token === undefined) return null
       const basehead = `${validSha(sha)}...${validSha(head)}`
-      // The second page has neither files nor, most often, commits.
-      const asked = { ...ownerAndName(repository), basehead, per_page: 1, page: 2 }
+      // The second page has no files and, in most cases, no commits.
+      const parameters = { ...ownerAndName(repository), basehead, per_page: 1, page: 2 }
       const action = `compare ${shortName({ repository, sha })} with ${head.slice(0, 7)}`
-      return call({ action, scope: MAY_READ, signal }, async (request) => {
-        const answer = await api.repos.compareCommitsWithBasehead({ ...asked, request })
+      return call({ action, scope: READ_SCOPE, signal }, async (request) => {
+        const answer = await api.repos.compareCommitsWithBasehead({ ...parameters, request })
         const { status } = answer.data
         if (!['ahead', 'behind', 'diverged', 'identical'].includes(status)) throw notGitHub(action)
         return status === 'ahead' || status === 'identical'
@@ -181,11 +181,11 @@ export function github(options: GitHubOptions): GitHub {
     },
 
     async file(repository, sha, path, signal) {
-      // Without a token, 60 requests an hour are for all that matters more.
+      // Without a token, the 60 requests per hour are reserved for what matters more.
       if (token === undefined) return null
       const at = { ...ownerAndName(repository), ref: validSha(sha), path }
       const action = `read ${path} of ${shortName({ repository, sha })}`
-      return once({ action, scope: MAY_READ, signal }, async (request) => {
+      return once({ action, scope: READ_SCOPE, signal }, async (request) => {
         const { data } = await api.repos.getContent({ ...at, request })
         if (Array.isArray(data) || data.type !== 'file' || !data.content) return null
         return Buffer.from(data.content, 'base64').toString('utf8')
@@ -195,9 +195,9 @@ export function github(options: GitHubOptions): GitHub {
   return forge
 }
 
-/** On one line, without control characters, and not longer than GitHub takes it. */
+/** A description on one line, without control characters, truncated to GitHub's limit. */
 export function statusDescription(text: string): string {
-  // The whole of a huge text need not be looked at.
+  // The rest of a huge text is not needed.
   const line = text.slice(0, 10_000).replace(/[\s\p{Cc}]+/gu, ' ')
   const points = [...line.toWellFormed().trim()]
   if (points.length <= DESCRIPTION_LENGTH) return points.join('')
@@ -207,16 +207,16 @@ export function statusDescription(text: string): string {
     .trimEnd()}…`
 }
 
-/** What one call is about, for its errors. */
+/** Describes a call, for its errors. */
 interface Call {
   /** Completes "cannot ...". */
   action: string
-  /** What the token needs to be allowed to do. */
+  /** The scope or permission that the token needs. */
   scope: string
   signal?: AbortSignal | undefined
 }
 
-/** Makes the function that sends one request, with its timeout and retries. */
+/** Makes the function that sends a request with timeout and retries. */
 function caller(options: Omit<GitHubOptions, 'token'> & { token: string | undefined }) {
   const {
     token,
@@ -246,7 +246,7 @@ function caller(options: Omit<GitHubOptions, 'token'> & { token: string | undefi
         const wait = Math.max(waitMs ?? 0, retryDelaysMs[tries] ?? 0)
         if (!error.retryable || tries >= retryDelaysMs.length || waited + wait > LONGEST_WAIT_MS) throw error
         waited += wait
-        log(`${error.message}; trying again in ${seconds(wait)}`)
+        log(`${error.message}; retrying in ${seconds(wait)}`)
         await sleep(wait, signal).catch((reason: unknown) => {
           throw signal?.aborted ? cancelled(action) : reason
         })
@@ -259,7 +259,7 @@ function cancelled(action: string): ConveyorError {
   return new ConveyorError('cancelled', `cannot ${action}: cancelled`)
 }
 
-/** Reads an answer that came with the status of success. */
+/** Reads a response with a success status. */
 function readable<T>(action: string, read: () => T): T {
   try {
     return read()
@@ -268,9 +268,9 @@ function readable<T>(action: string, read: () => T): T {
   }
 }
 
-/** Worth a retry: an answer that was cut off looks like this, too. */
+/** Retryable: a truncated response looks like this, too. */
 function notGitHub(action: string): ConveyorError {
-  return new ConveyorError('unavailable', `cannot ${action}: the answer is not one of GitHub's`, {
+  return new ConveyorError('unavailable', `cannot ${action}: the response is not from GitHub`, {
     hint: "Check that the base URL is that of GitHub's API (https://HOST/api/v3 for GitHub Enterprise)",
   })
 }
@@ -280,7 +280,7 @@ function ownerAndName(repository: string): { owner: string; repo: string } {
   return { owner, repo }
 }
 
-/** A header with other characters would be refused later, by an error that quotes the token. */
+/** Other characters would be rejected later, when setting the header, by an error that quotes the token. */
 function validToken(token: string | undefined): string | undefined {
   if (token === undefined || token === '') return undefined
   if (/^[\x21-\x7e]+$/.test(token)) return token
@@ -288,7 +288,7 @@ function validToken(token: string | undefined): string | undefined {
     'invalid',
     'the GitHub token contains a space, a line break or a special character',
     {
-      hint: 'Set GITHUB_TOKEN to the token alone',
+      hint: 'Set GITHUB_TOKEN to only the token',
     },
   )
 }

@@ -1,63 +1,67 @@
 import { Pace } from '../../util/pace.ts'
 
-/** Names of fields, and for those of objects which of their fields. */
-export interface Wanted {
-  [name: string]: Wanted | true
+/** Names of fields to keep, and for objects, which of their fields. */
+export interface FieldSelection {
+  [name: string]: FieldSelection | true
 }
 
-/** A text is not JSON, or is deeper than anybody's. */
-export class NotJson extends Error {
-  /** Where it goes wrong, in characters. */
+/** A text is not JSON, or is nested too deeply. */
+export class JsonSyntaxError extends Error {
+  /** Position of the error, in characters. */
   readonly position: number
 
   constructor(position: number) {
-    super(`it is not JSON at ${position}`)
+    super(`invalid JSON at position ${position}`)
     this.position = position
   }
 }
 
-/** Longer strings, in characters, are given as they are written, with their escapes. */
-const LONGEST_STRING = 1 << 20
-/** Objects and arrays in each other; webhooks have five. */
-const DEEPEST = 1000
-/** Longer numbers are nobody's. */
-const LONGEST_NUMBER = 1000
+/** Longer strings, in characters, are returned raw, with their escapes. */
+const MAX_STRING = 1 << 20
+/** Nesting of objects and arrays; webhooks have five levels. */
+const MAX_DEPTH = 1000
+/** In characters; real numbers are shorter. */
+const MAX_NUMBER = 1000
 
-/** An object or array that is not at its end. */
+/** An object or array that has not ended yet. */
 interface Open {
   isArray: boolean
-  wanted: Wanted
+  selection: FieldSelection
   fields: Record<string, unknown>
-  /** The wanted field whose value is at hand. */
+  /** The selected field whose value is being parsed. */
   name: string | null
 }
 
-const BEGINS = Symbol('an object or array begins')
+const BEGIN = Symbol('an object or array begins')
 
 /**
- * What JSON.parse gives, but of objects only the fields that are wanted, and arrays empty: in turns of the event loop,
- * and with no memory for all the rest, of which 25 MB can come to over a gigabyte.
- * @throws NotJson, or the reason of the pace's signal
+ * JSON.parse for only the selected fields of objects, with empty arrays. Yields to the event loop, and needs no memory
+ * for the rest: 25 MB of JSON can take over a gigabyte when parsed.
+ * @throws JsonSyntaxError, or the reason of the pace's signal
  */
-export async function pickedJson(text: string, wanted: Wanted, pace: Pace = new Pace()): Promise<unknown> {
-  // The text was just made, which takes some time, too.
+export async function parsePartialJson(
+  text: string,
+  selection: FieldSelection,
+  pace: Pace = new Pace(),
+): Promise<unknown> {
+  // Decoding the text has just taken some time, too.
   await pace.rest()
   const scan = new Scan(text)
   const open: Open[] = []
-  let due: Wanted | true | null = wanted
+  let due: FieldSelection | true | null = selection
   for (let count = 1; ; count += 1) {
     if (count % 1024 === 0 && pace.isDue) await pace.rest()
     let value = scan.value(due !== null)
-    if (value === BEGINS) {
+    if (value === BEGIN) {
       const one: Open = {
         ...scan.begin(),
-        wanted: due === null || due === true ? {} : due,
+        selection: due === null || due === true ? {} : due,
         fields: {},
         name: null,
       }
       open.push(one)
-      if (open.length > DEEPEST) throw scan.wrong()
-      if (!scan.takes(one.isArray ? ']' : '}')) {
+      if (open.length > MAX_DEPTH) throw scan.error()
+      if (!scan.skip(one.isArray ? ']' : '}')) {
         due = scan.next(one)
         continue
       }
@@ -70,18 +74,18 @@ export async function pickedJson(text: string, wanted: Wanted, pace: Pace = new 
         return value
       }
       if (around.name !== null) around.fields[around.name] = value
-      if (scan.takes(',')) {
+      if (scan.skip(',')) {
         due = scan.next(around)
         break
       }
-      if (!scan.takes(around.isArray ? ']' : '}')) throw scan.wrong()
+      if (!scan.skip(around.isArray ? ']' : '}')) throw scan.error()
       open.pop()
       value = around.isArray ? [] : around.fields
     }
   }
 }
 
-/** Goes through a JSON text, token by token. */
+/** Scans a JSON text token by token. */
 class Scan {
   readonly #text: string
   #at = 0
@@ -90,12 +94,12 @@ class Scan {
     this.#text = text
   }
 
-  wrong(): NotJson {
-    return new NotJson(Math.min(this.#at, this.#text.length))
+  error(): JsonSyntaxError {
+    return new JsonSyntaxError(Math.min(this.#at, this.#text.length))
   }
 
-  /** Passes over blanks, and then over this character if it is there. */
-  takes(char: string): boolean {
+  /** Skips whitespace, and then this character if it is next. Returns whether it was. */
+  skip(char: string): boolean {
     this.#blanks()
     if (this.#text.charAt(this.#at) !== char) return false
     this.#at += 1
@@ -104,14 +108,14 @@ class Scan {
 
   end(): void {
     this.#blanks()
-    if (this.#at < this.#text.length) throw this.wrong()
+    if (this.#at < this.#text.length) throw this.error()
   }
 
-  /** The value at hand, null where it is not kept; BEGINS, without passing over it, for an object or array. */
+  /** Reads the next value; null if it is not kept. For an object or array, returns BEGIN and does not move. */
   value(isKept: boolean): unknown {
     this.#blanks()
     const char = this.#text.charAt(this.#at)
-    if (char === '{' || char === '[') return BEGINS
+    if (char === '{' || char === '[') return BEGIN
     const value = char === '"' ? this.#string(isKept) : this.#literal()
     return isKept ? value : null
   }
@@ -121,15 +125,15 @@ class Scan {
     return { isArray: this.#text.charAt(this.#at - 1) === '[' }
   }
 
-  /** Up to the next value of what is open: what is wanted of it, null for nothing. */
-  next(open: Open): Wanted | true | null {
+  /** Moves to the next value in an object or array. Returns what is selected of it, null for nothing. */
+  next(open: Open): FieldSelection | true | null {
     if (open.isArray) return null
     this.#blanks()
-    if (this.#text.charAt(this.#at) !== '"') throw this.wrong()
+    if (this.#text.charAt(this.#at) !== '"') throw this.error()
     const name = this.#string(true)
-    if (!this.takes(':')) throw this.wrong()
-    open.name = Object.hasOwn(open.wanted, name) ? name : null
-    return open.name === null ? null : (open.wanted[name] ?? null)
+    if (!this.skip(':')) throw this.error()
+    open.name = Object.hasOwn(open.selection, name) ? name : null
+    return open.name === null ? null : (open.selection[name] ?? null)
   }
 
   #blanks(): void {
@@ -146,23 +150,23 @@ class Scan {
     let hasEscapes = false
     do {
       end = this.#text.indexOf('"', end + 1)
-      if (end < 0) throw new NotJson(this.#text.length)
+      if (end < 0) throw new JsonSyntaxError(this.#text.length)
       hasEscapes ||= this.#text.charCodeAt(end - 1) === BACKSLASH
     } while (this.#isEscaped(end))
     this.#at = end + 1
     if (end === start + 1) return ''
     const inner = this.#text.slice(start + 1, end)
-    if (inner.length > LONGEST_STRING) return inner
+    if (inner.length > MAX_STRING) return inner
     if (!hasEscapes && !SPECIAL.test(inner)) return inner
     try {
       const value = JSON.parse(this.#text.slice(start, end + 1)) as string
       return isKept ? value : ''
     } catch {
-      throw new NotJson(start)
+      throw new JsonSyntaxError(start)
     }
   }
 
-  /** Whether an odd number of backslashes is before it; strings begin with a quote. */
+  /** Whether an odd number of backslashes precedes it; strings begin with a quote. */
   #isEscaped(at: number): boolean {
     let from = at
     while (this.#text.endsWith(RUN, from)) from -= RUN.length
@@ -173,21 +177,21 @@ class Scan {
   #literal(): unknown {
     const start = this.#at
     let end = start
-    while (end - start < LONGEST_NUMBER && LITERAL.test(this.#text.charAt(end))) end += 1
+    while (end - start < MAX_NUMBER && LITERAL.test(this.#text.charAt(end))) end += 1
     try {
       const value: unknown = JSON.parse(this.#text.slice(start, end))
       this.#at = end
       return value
     } catch {
-      throw this.wrong()
+      throw this.error()
     }
   }
 }
 
 const BACKSLASH = 0x5c
-/** So many of them at a time. */
+/** Backslashes are skipped this many at a time. */
 const RUN = '\\'.repeat(1024)
-/** What may not be in a string as it is. */
+/** Characters that must be escaped in strings. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these
 const SPECIAL = /[\x00-\x1f\\]/
 const LITERAL = /[-+.\w]/

@@ -1,7 +1,7 @@
 import { createHmac, type Hmac, timingSafeEqual } from 'node:crypto'
 
 /**
- * The header X-Hub-Signature-256 of a body that comes piece by piece.
+ * Verifies the header X-Hub-Signature-256 of a body that arrives in pieces.
  * (https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries)
  */
 export class WebhookSignature {
@@ -18,8 +18,8 @@ export class WebhookSignature {
   }
 
   /**
-   * Whether it is GitHub's signature of exactly the bytes so far; the last thing that can be asked. A missing or
-   * ill-formed header is false; nothing is thrown for what a sender can get wrong.
+   * Whether it is GitHub's signature of exactly the bytes so far. May be called only once. A missing or malformed
+   * header is false; never throws for anything that the client sends.
    */
   matches(signature256: string | undefined): boolean {
     const digest = this.#hmac.digest()

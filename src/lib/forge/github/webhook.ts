@@ -2,31 +2,31 @@ import { isUtf8 } from 'node:buffer'
 import type { BuildRequest, PushFacts } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
-import { NotJson, pickedJson, type Wanted } from './partial-json.ts'
+import { type FieldSelection, JsonSyntaxError, parsePartialJson } from './partial-json.ts'
 
 /**
- * How GitHub's webhooks are read. Nothing here acts: bytes and headers go in, values come out.
- * Only the few fields that a build needs are looked at, each by name and with its type checked, so a
- * payload of thousands of commits costs no more than a small one.
+ * Parses GitHub's webhooks, without side effects: bytes and headers go in, values come out. Reads only the few
+ * fields that a build needs, each by name and with its type checked, so a payload with thousands of commits
+ * costs no more than a small one.
  */
 
-/** What a webhook asks for: a build, or nothing, and then why (a sentence for GitHub's delivery log). */
+/** What a webhook requests: a build, or nothing, with the reason (for GitHub's delivery log). */
 export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
 
-/** Anywhere in the head commit's message, this builds without any cache. */
+/** Anywhere in the head commit's message, this disables the cache. */
 const NO_CACHE = '[docker nocache]'
 
-/** What is read of a push; see parseWebhook. */
-const READ: Wanted = {
+/** Fields of a push that parseWebhook reads. */
+const PUSH_FIELDS: FieldSelection = {
   ...{ ref: true, before: true, after: true, deleted: true },
   head_commit: { id: true, tree_id: true, message: true },
   repository: { full_name: true, fork: true, default_branch: true, pushed_at: true },
 }
 
 /**
- * The payload in a webhook's body: JSON itself, or a form with the JSON in its field `payload`. Of long ones there is
- * only what is read of them.
- * @throws ConveyorError `invalid` saying what is wrong, and where, without repeating the body.
+ * The payload in a webhook's body: JSON, or a form with JSON in its field `payload`. Long payloads contain only
+ * PUSH_FIELDS.
+ * @throws ConveyorError `invalid` with the position of the error, without quoting the body
  */
 export async function webhookBody(
   contentType: string | undefined,
@@ -34,11 +34,9 @@ export async function webhookBody(
 ): Promise<unknown> {
   const type = contentType?.split(';')[0]?.trim().toLowerCase()
   if (type !== 'application/json' && type !== 'application/x-www-form-urlencoded') {
-    throw new ConveyorError(
-      'invalid',
-      `the content type ${type ? show(type) : '(none)'} is not one that GitHub sends`,
-      { hint: 'Choose application/json as the content type in the settings of the webhook' },
-    )
+    throw new ConveyorError('invalid', `unsupported content type ${type ? show(type) : '(none)'}`, {
+      hint: 'Set the content type of the webhook to application/json',
+    })
   }
   if (typeof rawBody !== 'string' && !isUtf8(rawBody)) {
     throw new ConveyorError('invalid', 'the body is not valid UTF-8')
@@ -46,24 +44,24 @@ export async function webhookBody(
   const text = typeof rawBody === 'string' ? rawBody : bufferOf(rawBody).toString('utf8')
   const isForm = type !== 'application/json'
   const [json, what] = isForm ? [payloadField(text), 'the form field "payload"'] : [text, 'the body']
-  return json.length > LONGEST_PARSED ? pick(json, what) : parseJson(json, what)
+  return json.length > MAX_PARSED_AT_ONCE ? pick(json, what) : parseJson(json, what)
 }
 
-/** Longer texts are read in turns; the parser takes some milliseconds for this one, whatever it is. */
-const LONGEST_PARSED = 256 * 1024
+/** Longer texts are parsed in pieces; JSON.parse takes at most some milliseconds for this one. */
+const MAX_PARSED_AT_ONCE = 256 * 1024
 
 async function pick(text: string, what: string): Promise<unknown> {
   try {
-    return await pickedJson(text, READ)
+    return await parsePartialJson(text, PUSH_FIELDS)
   } catch (error) {
-    if (error instanceof NotJson) throw notJson(text, what, error.position)
+    if (error instanceof JsonSyntaxError) throw notJson(text, what, error.position)
     throw error
   }
 }
 
 /**
- * What a webhook asks for. `event` and `delivery` are the headers X-GitHub-Event and X-GitHub-Delivery.
- * @throws ConveyorError `invalid` naming the field of the payload that is missing or wrong.
+ * Parses a webhook. `event` and `delivery` are the headers X-GitHub-Event and X-GitHub-Delivery.
+ * @throws ConveyorError `invalid` naming the field of the payload that is missing or invalid
  */
 export function parseWebhook(event: string, delivery: string, payload: unknown): Webhook {
   if (event === 'ping') return ignored('ping: pong')
@@ -72,12 +70,12 @@ export function parseWebhook(event: string, delivery: string, payload: unknown):
   const push = asObject(payload, '')
   const ref = push.text('ref')
   const repository = push.object('repository')
-  if (push.flag('deleted')) return ignored(`${show(ref)} was deleted: there is nothing to build`)
+  if (push.flag('deleted')) return ignored(`${show(ref)} was deleted: nothing to build`)
   if (repository.flag('fork')) return ignored('the repository is a fork: forks are never built')
   const parsed = checked('ref', ref, parseRef)
   if (!parsed) return ignored(`${show(ref)} is neither a branch nor a tag`)
   const head = push.objectOrNull('head_commit')
-  if (!head) return ignored(`${show(ref)} has no head commit: there is nothing to build`)
+  if (!head) return ignored(`${show(ref)} has no head commit: nothing to build`)
 
   return {
     kind: 'build',
@@ -96,15 +94,15 @@ export function parseWebhook(event: string, delivery: string, payload: unknown):
 }
 
 /**
- * Not needed to build, so a sender that leaves it out is none the worse. Believed of branches only: GitHub's own
- * example of a pushed tag has another tree than that commit has.
+ * Optional. Trusted only for branches: in GitHub's own example of a pushed tag, the tree is not that of the
+ * commit.
  */
 function treeOf(commit: Fields): { tree?: string } {
   const tree = commit.textOrNull('tree_id')
   return tree === null ? {} : { tree: checked('head_commit.tree_id', tree, validSha) }
 }
 
-/** What places the push among others. Whoever leaves it out has it placed by its arrival, or by the git server. */
+/** What orders the push among others. Without it, the order is decided by arrival, or by the git server. */
 function factsOf(push: Fields, repository: Fields): { push?: PushFacts } {
   const before = push.textOrNull('before')
   const after = push.textOrNull('after')
@@ -122,10 +120,10 @@ function ignored(reason: string): Webhook {
 /** Reads fields of one JSON object by name; an error names the whole path, as in `repository.fork`. */
 interface Fields {
   text(name: string): string
-  /** Null also where there is no such field. */
+  /** Null also if the field is missing. */
   textOrNull(name: string): string | null
   flag(name: string): boolean
-  /** Seconds since 1970, which GitHub gives as a number in pushes and as a date elsewhere. */
+  /** Seconds since 1970, which GitHub sends as a number in pushes and as a date elsewhere. */
   secondsOrNull(name: string): number | null
   object(name: string): Fields
   objectOrNull(name: string): Fields | null
@@ -164,7 +162,7 @@ function asObject(value: unknown, path: string): Fields {
   }
 }
 
-/** Runs a check of validate.ts on a field, and adds to its error which field it was. */
+/** Runs a check of validate.ts on a field, and adds the field's path to its error. */
 function checked<T>(path: string, value: string, check: (value: string) => T): T {
   try {
     return check(value)
@@ -200,7 +198,7 @@ function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
-/** The decoded field `payload` of a form. Not by URLSearchParams, which makes objects of all other fields. */
+/** The decoded field `payload` of a form. URLSearchParams would also create objects for all other fields. */
 function payloadField(form: string): string {
   const field = /(?:^|&)payload=/g
   if (!field.test(form)) throw new ConveyorError('invalid', 'the form has no field "payload"')
@@ -224,14 +222,14 @@ function parseJson(text: string, what: string): unknown {
 }
 
 function notJson(text: string, what: string, at: number): ConveyorError {
-  const problem = at === text.length ? 'it ends too early,' : 'it goes wrong'
+  const problem = at === text.length ? 'unexpected end' : 'syntax error'
   return new ConveyorError(
     'invalid',
     `${what} is not JSON: ${problem} at position ${at} of ${text.length} characters`,
   )
 }
 
-/** The position that V8 found, and nothing else of its message: that may quote the body. */
+/** The position in V8's message; the rest of the message is dropped, because it may quote the body. */
 function errorPosition(message: string, text: string): number {
   const named = / at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1]
   if (named !== undefined) return Number(named)
@@ -240,8 +238,8 @@ function errorPosition(message: string, text: string): number {
 }
 
 /**
- * The position of the first token that stands where another JSON value is due: the one mistake for which V8
- * names no position. All before it is well-formed.
+ * The position of the first token where another JSON value is expected: the one error for which V8 reports no
+ * position. Everything before it is well-formed.
  */
 function misplacedToken(text: string): number {
   const token = /[ \t\r\n]*(true|false|null|[-\d][-+.\deE]*|["[\]{},:])/y
@@ -262,7 +260,7 @@ function misplacedToken(text: string): number {
   }
 }
 
-/** The position behind the quote that ends the string whose first character is at `start`. */
+/** The position after the closing quote of the string whose first character is at `start`. */
 function endOfString(text: string, start: number): number {
   let end = text.indexOf('"', start)
   for (; end !== -1; end = text.indexOf('"', end + 1)) {
