@@ -1,6 +1,6 @@
+import { trimLeft, trimRight, trimTabs } from '../util/go-text.ts'
 import { Refused, Unreadable } from './refused.ts'
 import { wordsOf } from './shell-word.ts'
-import { trimLeft, trimRight, trimTabs } from './text.ts'
 import { jsonStrings, type Split, splitLine } from './words.ts'
 
 /** One instruction, on as many lines as it was written. */

@@ -1,8 +1,8 @@
 import { posix } from 'node:path'
-import { trimSpace } from '../../dockerfile/text.ts'
 import type { ContextEntry } from '../../source/source.ts'
 import { compileGlob } from '../../util/glob/glob.ts'
 import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
+import { trimSpace } from '../../util/go-text.ts'
 import { Pace } from '../../util/pace.ts'
 
 /** What BuildKit wants of a context. Null, as none at all, is everything. */

@@ -1,7 +1,7 @@
 import { ConveyorError } from '../../core/errors.ts'
-import { trimSpace } from '../../dockerfile/text.ts'
 import { compileGlob, type Glob } from '../../util/glob/glob.ts'
 import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
+import { trimSpace } from '../../util/go-text.ts'
 import { Pace } from '../../util/pace.ts'
 
 /**
