@@ -78,13 +78,13 @@ describe('a webhook is refused', () => {
 describe('the commit cannot be had', () => {
   test('of an unknown repository', async () => {
     const host = new URL(world.git.url).host
-    const error = `${host} has no repository acme/nowhere. Check the name and that the credentials may read it: GitHub hides private repositories from those who may not read them`
+    const error = `${host} has no repository acme/nowhere. Check the name, and that the credentials have access to it: GitHub hides private repositories from users without access`
     await expectFailure('acme/nowhere', 'a'.repeat(40), error, 'not_found')
   })
 
   test('of a sha that was never pushed', async () => {
     await commit('acme/rewritten', { Dockerfile: DOCKERFILE })
-    const error = `${new URL(world.git.url).host} has no commit bbbbbbb in acme/rewritten. Check the sha and that it was pushed; a force push may have removed it`
+    const error = `${new URL(world.git.url).host} has no commit bbbbbbb in acme/rewritten. Check the sha, and that it was pushed; a force push may have removed it`
     await expectFailure('acme/rewritten', 'b'.repeat(40), error, 'not_found')
   })
 
@@ -94,7 +94,7 @@ describe('the commit cannot be had', () => {
     await using other = await startWorld({ env: { GIT_URL: world.git.urlTemplate, GITHUB_TOKEN: 'ghp_old' } })
     await using refused = await other.startServer()
     const id = await other.push(refused, { repository, sha })
-    const error = `${new URL(world.git.url).host} refused our credentials for acme/private. Set GITHUB_TOKEN to a valid token that may read the repository`
+    const error = `${new URL(world.git.url).host} refused the credentials for acme/private. Set GITHUB_TOKEN to a valid token with access to the repository`
     expect(await buildLog(refused, id)).toMatch(new RegExp(`\nerror: ${error}\n$`))
     const build = (await (await fetch(`${refused.url}/builds/${id}`)).json()) as BuildJson
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
@@ -161,7 +161,7 @@ describe('the commit cannot be built', () => {
       'acme/sub',
       { Dockerfile: DOCKERFILE, lib: { submodule: 'c'.repeat(40) } },
       (sha) =>
-        `acme/sub@${short(sha)} has a submodule at lib. Submodules are not fetched: exclude it in .dockerignore, or add its files to the repository`,
+        `acme/sub@${short(sha)} has a submodule at lib. Submodules are not supported: exclude it in .dockerignore, or add its files to the repository`,
     ],
     [
       'a file in Git LFS',
@@ -172,7 +172,7 @@ describe('the commit cannot be built', () => {
         'a.bin': 'version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n',
       },
       (sha) =>
-        `acme/lfs@${short(sha)} keeps files in Git LFS: a.bin. Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves`,
+        `acme/lfs@${short(sha)} has files in Git LFS: a.bin. Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves`,
     ],
   ])('%s', async (_, repository, files, error) => {
     const sha = await commit(repository, files)

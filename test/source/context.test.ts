@@ -220,7 +220,7 @@ describe('the Dockerfile', () => {
     async (target) => {
       const error = await refused({ Dockerfile: { symlink: target }, other: '' })
       expect(error.kind).toBe('build_failed')
-      expect(error.message).toMatch(/^Dockerfile in .* is a symlink that leads to no file$/)
+      expect(error.message).toMatch(/^Dockerfile in .* is a symlink that does not point to a file$/)
     },
   )
 
@@ -259,7 +259,7 @@ describe('what git objects alone cannot give', () => {
     }
     const error = await refused(files)
     expect(error.kind).toBe('build_failed')
-    expect(error.message).toMatch(/ keeps files in Git LFS: a\.bin, b\.bin, c\/d\.bin and 2 more$/)
+    expect(error.message).toMatch(/ has files in Git LFS: a\.bin, b\.bin, c\/d\.bin and 2 more$/)
     expect(paths((await contextOf({ ...files, '.dockerignore': '**/*.bin\n' })).entries)).toContain('c/')
   })
 

@@ -82,7 +82,7 @@ describe('a fetch', () => {
     const other = gitMirrors({ dir, url: server.urlTemplate, environment: basicEnv() })
     expect(await other.fetch('ACME/APP', sha)).toEqual({ ...commit, repository: 'ACME/APP' })
     expect(server.requests).toEqual([])
-    expect(log).toEqual([`Acme/app@${sha.slice(0, 7)} is in the mirror already`])
+    expect(log).toEqual([`Acme/app@${sha.slice(0, 7)} is already in the mirror`])
     expect(await readdir(dir)).toEqual(expect.arrayContaining(['acme']))
     expect((await readdir(join(dir, 'acme'))).sort()).toEqual(['app.git', 'app.lock'])
     await source.close()
@@ -177,7 +177,7 @@ describe('what can go wrong', () => {
     const error = await failure(fetch('acme/app', NO_SHA))
     expect(error).toMatchObject({ kind: 'not_found', retryable: false })
     expect(error.advice).toBe(
-      `${new URL(server.url).host} has no commit 0123456 in acme/app. Check the sha and that it was pushed; a force push may have removed it`,
+      `${new URL(server.url).host} has no commit 0123456 in acme/app. Check the sha, and that it was pushed; a force push may have removed it`,
     )
   })
 
@@ -208,8 +208,8 @@ describe('what can go wrong', () => {
   })
 
   test.each([
-    ['no token', undefined, /wants credentials for acme\/app$/],
-    ['a wrong token', 'ghp_wrong_token', /refused our credentials for acme\/app$/],
+    ['no token', undefined, /requires credentials for acme\/app$/],
+    ['a wrong token', 'ghp_wrong_token', /refused the credentials for acme\/app$/],
   ])('%s', async (_, token, message) => {
     const { server, fetch } = await setUp({ serverToken: 's3cret', ...(token && { token }) })
     const sha = await (await server.create('acme/app')).commit({ a: '1' })
@@ -432,7 +432,7 @@ describe('ssh', () => {
     ['Host key verification failed.', 'unauthorized', /GIT_KNOWN_HOSTS/],
     ['No user exists for uid 12345', 'unavailable', /over https/],
     ['ERROR: Repository not found.', 'not_found', /private/],
-    ['ssh: Could not resolve hostname git.example: Name or service not known', 'unavailable', /name server/],
+    ['ssh: Could not resolve hostname git.example: Name or service not known', 'unavailable', /DNS settings/],
     ['ssh: connect to host git.example port 22: Connection timed out', 'unavailable', /^$/],
   ])('%s', async (message, kind, hint) => {
     const { environment } = await withSsh(`echo '${message}' >&2; exit 255`)
@@ -480,7 +480,7 @@ describe('after a crash', () => {
     gate.release()
     expect((await fetching).sha).toBe(sha)
     // Whether that git came to its end or died on its broken pipes.
-    expect(log.at(-1)).toMatch(/is in the mirror already$|^Fetched \d+ objects/)
+    expect(log.at(-1)).toMatch(/is already in the mirror$|^Fetched \d+ objects/)
   })
 
   test('of Conveyor and git in the middle of the transfer: the next fetch starts clean', async () => {
@@ -551,7 +551,7 @@ describe('a damaged mirror', () => {
     ['HEAD', 'garbage'],
     ['config', '[core'],
     ['objects', null],
-  ])('with a broken %s is made anew during the fetch', async (name, content) => {
+  ])('with a corrupt %s is recreated during the fetch', async (name, content) => {
     const { server, fetch, log } = await setUp()
     const repository = await server.create('acme/app')
     const { gitDir } = await fetch('acme/app', await repository.commit({ a: '1' }))
@@ -561,10 +561,10 @@ describe('a damaged mirror', () => {
     const sha = await repository.commit({ a: '2' })
     log.length = 0
     expect((await fetch('acme/app', sha)).sha).toBe(sha)
-    expect(log).toContain('The mirror of acme/app is damaged and is made anew')
+    expect(log).toContain('The mirror of acme/app is corrupt; recreating it')
   })
 
-  test('with a ref whose commit is gone is made anew for that commit too', async () => {
+  test('with a ref whose commit is missing is recreated for that commit, too', async () => {
     const { server, fetch, source } = await setUp()
     const repository = await server.create('acme/app')
     const sha = await repository.commit({ Dockerfile: 'FROM scratch\n' })
@@ -575,7 +575,7 @@ describe('a damaged mirror', () => {
     await context.close()
   })
 
-  test('that shows only when the tree is read fails once, and is made anew by the next fetch', async () => {
+  test('that shows only when the tree is read fails once, and the next fetch recreates the mirror', async () => {
     const { server, fetch, source } = await setUp()
     const repository = await server.create('acme/app')
     const sha = await repository.commit({ Dockerfile: 'FROM scratch\n', ...someFiles() })
@@ -597,7 +597,7 @@ describe('a damaged mirror', () => {
     }
     const error = await failure(read())
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-    expect(error.message).toMatch(/^the local mirror of acme\/app is damaged: /)
+    expect(error.message).toMatch(/^the local mirror of acme\/app is corrupt: /)
     await fetch('acme/app', sha)
     await read()
   })

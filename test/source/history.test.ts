@@ -83,7 +83,7 @@ describe('a server that does not', () => {
     const missing = open('missing').head('acme/none', null)
     await expect(missing).rejects.toMatchObject({
       kind: 'not_found',
-      message: expect.stringMatching(/^cannot ask 127\.0\.0\.1:\d+ where HEAD is of acme\/none: /),
+      message: expect.stringMatching(/^cannot look up HEAD of acme\/none from 127\.0\.0\.1:\d+: /),
     })
     const refused = open('refused', { token: 'wrong' }).head(REPOSITORY, branch('main'))
     await expect(refused).rejects.toMatchObject({ kind: 'unauthorized' })

@@ -94,11 +94,11 @@ describe('limits', () => {
     const turn = longestTurn()
     const error = await refusal(source.context(commit))
     expect(turn.ms()).toBeLessThan(TURN_MS)
-    expect(error.message).toBe('the commit has more than 500000 files: such large trees are not built')
+    expect(error.message).toBe('the commit has more than 500000 files, which exceeds the limit')
     expect((process.memoryUsage().rss - before) / 2 ** 20).toBeLessThan(200)
   })
 
-  test('directories in each other, and the length of one path', async () => {
+  test('nested directories, and the length of one path', async () => {
     const chain = (depth: number, name: string) =>
       commitOf(({ blob, tree }) => {
         const dockerfile = blob('FROM scratch\n')
@@ -110,9 +110,7 @@ describe('limits', () => {
         ])
       })
     const deep = await refusal(source.context(await chain(600, 'a')))
-    expect(deep.message).toBe(
-      'the commit has more than 500 directories in each other: such large trees are not built',
-    )
+    expect(deep.message).toBe('the commit has more than 500 nested directories, which exceeds the limit')
     const long = await refusal(source.context(await chain(30, 'n'.repeat(200))))
     expect(long.message).toMatch(/^the commit has a path of more than 4095 bytes: "deep\/n+\.\.\."$/)
     const name = await commitOf(({ blob, tree }) => {
@@ -141,7 +139,7 @@ describe('limits', () => {
       ])
     })
     expect((await refusal(source.context(commit))).message).toBe(
-      'the commit has paths of more than 64 MiB together: such large trees are not built',
+      'the commit has more than 64 MiB of paths, which exceeds the limit',
     )
   })
 

@@ -54,46 +54,46 @@ async function file(content: string, name = 'known_hosts'): Promise<string> {
   return join(dir.path, name)
 }
 
-/** A key that is somebody else's. */
+/** The key of another server. */
 async function strangeKey(): Promise<string> {
   const key = join(dirname(await file('')), 'key')
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
   return (await readFile(`${key}.pub`, 'utf8')).split(' ').slice(0, 2).join(' ')
 }
 
-test('a key that nobody has vouched for is not believed, and we say nothing to its server', async () => {
+test('an unknown host key is refused, before any login', async () => {
   const { fetched, loggedIn } = await fetchWith({})
   expect(fetched).toEqual({
     kind: 'unauthorized',
-    message: 'the ssh host key of 127.0.0.1 is not known, for acme/app',
-    hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan -p ${server.port} 127.0.0.1 shows it, and the people of 127.0.0.1 whether it is right. accept-new takes the first one that is seen`,
+    message: 'unknown ssh host key of 127.0.0.1, while fetching acme/app',
+    hint: `Add it to the file of --git.known-hosts (GIT_KNOWN_HOSTS): get it with ssh-keyscan -p ${server.port} 127.0.0.1, and verify it with the operators of 127.0.0.1. Or set accept-new to trust the first key`,
   })
   expect(loggedIn).toBe(false)
 })
 
-test('one that is in the file is believed', async () => {
+test('a host key in the file is accepted', async () => {
   const { fetched } = await fetchWith({ knownHosts: await file(server.knownHosts) })
   expect(fetched).toBe(sha)
 })
 
-test('so is one in the file beside our own key, where builder images have theirs', async () => {
+test('so is one in the known_hosts next to the private key, as in builder images', async () => {
   const sshKey = join(dirname(await file(server.knownHosts)), 'id_ed25519')
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', sshKey])
   expect((await fetchWith({ sshKey })).fetched).toBe(sha)
 })
 
-test('another one than that in the file is not', async () => {
+test('a host key that differs from the file is refused', async () => {
   const knownHosts = await file(`[127.0.0.1]:${server.port} ${await strangeKey()}\n`)
   const { fetched, loggedIn } = await fetchWith({ knownHosts })
   expect(fetched).toMatchObject({
     kind: 'unauthorized',
     message:
-      'the ssh host key of 127.0.0.1 is not the one known for acme/app: somebody else may be answering',
+      'the ssh host key of 127.0.0.1 has changed, while fetching acme/app; this may be a man-in-the-middle attack',
   })
   expect(loggedIn).toBe(false)
 })
 
-test('accept-new takes the first one, and remembers it', async () => {
+test('accept-new trusts the first key, and remembers it', async () => {
   const { fetched, dir } = await fetchWith({ knownHosts: 'accept-new' })
   expect(fetched).toBe(sha)
   // Debian's ssh hashes the names.
@@ -103,8 +103,8 @@ test('accept-new takes the first one, and remembers it', async () => {
   expect(stdout).toContain(server.knownHosts.trim().split(' ')[2])
 })
 
-test('who answers as github.com has to have a key that GitHub has published', async () => {
-  // Leads ssh to our server, as whoever controls the network would.
+test('github.com must have a host key that GitHub has published', async () => {
+  // Redirects ssh to our server, as an attacker on the network could.
   const ssh = await file(
     `#!/bin/sh\nexec /usr/bin/ssh -o HostName=127.0.0.1 -o Port=${server.port} -o HostKeyAlias=github.com "$@"\n`,
     'ssh',
@@ -115,7 +115,7 @@ test('who answers as github.com has to have a key that GitHub has published', as
   const { fetched, loggedIn, dir } = await fetchWith({ url, environment: { ...basicEnv(), PATH } })
   expect(fetched).toMatchObject({
     kind: 'unauthorized',
-    message: expect.stringContaining('somebody else may'),
+    message: expect.stringContaining('has changed'),
   })
   expect(loggedIn).toBe(false)
 

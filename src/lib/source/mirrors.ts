@@ -10,33 +10,33 @@ import { Git, GitFailure } from './git/git.ts'
 import { Mirror, type MirrorLimits, statOrNull } from './git/mirror.ts'
 import { lockMirror } from './git/mirror-lock.ts'
 import { type RemoteOptions, remoteOf } from './git/remote.ts'
-import type { Change, Commit, Context, FetchOptions, Source } from './source.ts'
+import type { Commit, Context, FetchOptions, FileChange, Source } from './source.ts'
 
 export interface GitMirrorsOptions extends RemoteOptions {
-  /** Folder for the mirrors; made when needed. */
+  /** Folder for the mirrors; created when needed. */
   dir: string
-  /** Environment to take PATH, proxy and certificate settings from; nothing else of it reaches git. */
+  /** Environment for PATH, proxy and certificate settings; nothing else of it is passed to git. */
   environment?: Record<string, string | undefined>
-  /** Told about trouble that harms no build: failed maintenance of a mirror. */
+  /** Receives warnings about problems that affect no build: failed maintenance of a mirror. */
   warn?: (message: string) => void
-  /** A fetch that shows no sign of life for this long has failed. Default 2 minutes. */
+  /** A fetch without any output for this long has failed. Default 2 minutes. */
   silenceMs?: number
   limits?: Partial<MirrorLimits>
 }
 
-/** A Source that holds processes in the background. */
+/** A Source with background processes. */
 export interface GitMirrors extends Source {
-  /** Ends the maintenance of mirrors, if any runs. */
+  /** Stops maintenance of the mirrors. */
   close(): Promise<void>
 }
 
 const DEFAULT_LIMITS: MirrorLimits = { keepCommits: 200, maxPacks: 25, pruneEveryMs: 24 * 3600 * 1000 }
-/** Half-made mirrors and the like of a Conveyor that was killed are removed after this time. */
+/** Incomplete mirrors and other temporary files of a killed process are removed after this time. */
 const TEMPORARY_KEPT_MS = 24 * 3600 * 1000
 
 /**
- * Commits from a git server, through one bare mirror per repository at `dir/owner/name.git`.
- * @throws ConveyorError `invalid` when the URL template cannot be used.
+ * Commits from a git server, through a bare mirror per repository at `dir/owner/name.git`.
+ * @throws ConveyorError `invalid` if the URL template is malformed
  */
 export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const dir = resolve(options.dir)
@@ -47,11 +47,11 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const silenceMs = options.silenceMs ?? 120_000
   const warn = options.warn ?? (() => {})
   const mutex = new KeyedMutex()
-  /** Maintenance by repository, waiting or under way: a fetch ends it rather than wait for it. */
+  /** Maintenance by repository, waiting or running: a fetch aborts it instead of waiting. */
   const maintenance = new Map<string, { abort: AbortController; ended: Promise<void> }>()
   let swept = false
 
-  // GitHub's names ignore case, so one repository has one mirror however its name was spelt.
+  // Repository names are case-insensitive on GitHub, so a repository has one mirror in any spelling.
   const keyOf = (repository: string) => validRepository(repository).toLowerCase()
   const mirrorOf = (key: string) => new Mirror(git, join(dir, `${key}.git`))
 
@@ -60,7 +60,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     validSha(sha)
     const mirror = mirrorOf(key)
     try {
-      const commit = await present(mirror, repository, sha, log)
+      const commit = await findCommit(mirror, repository, sha, log)
       if (commit) return commit
       maintenance.get(key)?.abort.abort()
       const fetched = await mutex.run(key, () => fetchLocked(key, repository, sha, { signal, log }), signal)
@@ -73,15 +73,15 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     }
   }
 
-  async function present(mirror: Mirror, repository: string, sha: string, log: FetchOptions['log']) {
+  async function findCommit(mirror: Mirror, repository: string, sha: string, log: FetchOptions['log']) {
     try {
       const facts = await mirror.find(sha)
       if (!facts) return null
-      log?.(`${shortName({ repository, sha })} is in the mirror already`)
+      log?.(`${shortName({ repository, sha })} is already in the mirror`)
       return { repository, sha, gitDir: mirror.gitDir, ...facts }
     } catch (error) {
       if (!isReadDamage(error)) throw error
-      // The ref is there and the commit cannot be read.
+      // The ref exists, but the commit cannot be read.
       await mirror.markDamaged()
       return null
     }
@@ -97,8 +97,8 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     await prepareFolders()
     await mkdir(dirname(join(dir, key)), { recursive: true })
     await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
-    // Whoever had the lock before us may have brought the same commit.
-    const found = await present(mirror, repository, sha, log)
+    // The previous holder of the lock may have fetched the same commit.
+    const found = await findCommit(mirror, repository, sha, log)
     if (found) return found
 
     log?.(`Fetching ${shortName({ repository, sha })} from ${remote.host}`)
@@ -116,7 +116,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
         if (!isDamage(error)) throw fetchError(error, { repository, sha, remote })
         await mirror.markDamaged()
         if (attempt === 2) throw readError(error, repository)
-        log?.(`The mirror of ${repository} is damaged and is made anew`)
+        log?.(`The mirror of ${repository} is corrupt; recreating it`)
       }
     }
   }
@@ -176,7 +176,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   async function changes(
     commit: Commit,
     earlier: { sha: string; tree: string | null },
-  ): Promise<Change[] | null> {
+  ): Promise<FileChange[] | null> {
     const { gitDir } = commit
     const there = await new Mirror(git, gitDir).find(validSha(earlier.sha))
     const tree = there?.tree ?? (earlier.tree && (await hasTree(gitDir, validSha(earlier.tree))))
@@ -184,14 +184,14 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', tree, commit.tree]
     const fields = (await git.run(args, { gitDir })).toString('utf8').split('\0')
     const kinds = { A: 'added', D: 'removed' } as const
-    const found: Change[] = []
+    const found: FileChange[] = []
     for (let at = 0; at + 1 < fields.length; at += 2) {
       found.push({ kind: kinds[fields[at] as 'A' | 'D'] ?? 'changed', path: fields[at + 1] ?? '' })
     }
     return found
   }
 
-  /** The tree, if the mirror has it: by another commit than the one that it is asked for. */
+  /** The tree, if the mirror has it through another commit. */
   async function hasTree(gitDir: string, tree: string): Promise<string | null> {
     try {
       await git.run(['cat-file', '-e', `${tree}^{tree}`], { gitDir })
@@ -211,7 +211,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   return { fetch, context, changes, close }
 }
 
-/** Reads from git's progress how much came over the network. */
+/** Parses git's progress output, for how much was transferred. */
 function transferReport() {
   let objects = '0'
   let size = ''

@@ -2,20 +2,20 @@ import { type Git, GitFailure, type GitProcess } from '../git/git.ts'
 
 /** Blobs up to this size go through a shared `git cat-file --batch`, whole; larger ones are streamed. */
 const SMALL = 512 * 1024
-/** Processes that share the small blobs; reading is mostly inflating, so two use two cores. */
+/** Number of processes for small blobs; reading is mostly decompression, so two use two cores. */
 const BATCHES = 2
-/** Bytes of small blobs that are asked for and not yet there, per process. */
+/** Bytes of small blobs that are requested ahead, per process. */
 const WINDOW = 4 * 1024 * 1024
-/** Large blobs that are read at the same time, each by a process of its own. */
+/** Number of large blobs that are read concurrently, each by its own process. */
 const LARGE_AT_ONCE = 4
 
-/** Reads blobs of one repository; nothing is held in memory but small blobs on their way to a reader. */
+/** Reads blobs of a repository; holds only small blobs in memory, until they are read. */
 export class BlobReader {
   readonly #git: Git
   readonly #gitDir: string
   readonly #abort = new AbortController()
   readonly #batches: Batch[] = []
-  readonly #large = new Slots(LARGE_AT_ONCE)
+  readonly #large = new Semaphore(LARGE_AT_ONCE)
   readonly #running = new Set<GitProcess>()
 
   constructor(git: Git, gitDir: string) {
@@ -25,7 +25,7 @@ export class BlobReader {
 
   /**
    * The bytes of a blob of known size, in pieces. Calls may overlap, and a reader may stop early.
-   * @throws GitFailure when git does not have it, or the reason that `close` was given.
+   * @throws GitFailure if git does not have it, or the reason passed to `close`
    */
   async *read(oid: string, size: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     if (size > SMALL) {
@@ -35,7 +35,7 @@ export class BlobReader {
     }
   }
 
-  /** A blob as a whole: for those known to be small. */
+  /** A whole blob; only for small ones. */
   async readSmall(oid: string, size: number, signal?: AbortSignal): Promise<Buffer> {
     this.#abort.signal.throwIfAborted()
     while (this.#batches.length < BATCHES) {
@@ -62,9 +62,9 @@ export class BlobReader {
       }
       await git.ended
       if (seen !== size)
-        throw new GitFailure('cat-file', `gave ${seen} bytes of ${size}`, `bad object ${oid}`)
+        throw new GitFailure('cat-file', `printed ${seen} bytes of ${size}`, `bad object ${oid}`)
     } catch (error) {
-      // The pipe that breaks says less than the reason for it.
+      // The reason is more useful than the error about a broken pipe.
       ending.throwIfAborted()
       throw error
     } finally {
@@ -74,7 +74,7 @@ export class BlobReader {
     }
   }
 
-  /** Ends all processes; reads under way fail with `reason`. Resolves when the processes are gone. */
+  /** Stops all processes; pending reads fail with `reason`. Resolves when the processes have exited. */
   async close(reason: unknown = new Error('the context was closed')): Promise<void> {
     const processes = [...this.#running]
     this.#abort.abort(reason)
@@ -85,40 +85,40 @@ export class BlobReader {
   }
 }
 
-interface Request {
+interface BlobRequest {
   oid: string
   size: number
   resolve(content: Buffer): void
   reject(reason: unknown): void
-  /** The reader does not want it any more; what is on its way is dropped. */
+  /** The reader was aborted; the response is discarded. */
   dropped: boolean
 }
 
 /**
  * One `git cat-file --batch`: names go in, `<oid> blob <size>\n<content>\n` comes out in the same order.
- * Requests are written ahead of the answers, as many as fit into the window.
+ * Requests are pipelined, as many as fit into the window.
  */
 class Batch {
   readonly #git: GitProcess
-  readonly #waiting: Request[] = []
-  readonly #sent: Request[] = []
+  readonly #waiting: BlobRequest[] = []
+  readonly #sent: BlobRequest[] = []
   #load = 0
-  /** The part of it that git was asked for. */
+  /** The part of it that has been sent to git. */
   #inFlight = 0
   #failure: { reason: unknown } | undefined
-  /** Bytes of a header that is not complete yet. */
+  /** Start of an incomplete header. */
   #header = ''
   #sending: NodeJS.Immediate | undefined
-  /** The content that is being filled; its last byte is the newline after it. */
+  /** The content being received; its last byte is the newline after it. */
   #content: Buffer | undefined
   #filled = 0
 
   constructor(git: GitProcess) {
     this.#git = git
     git.stdout.on('data', (chunk: Buffer) => this.#receive(chunk))
-    git.stdin.on('error', () => {}) // `ended` tells why.
+    git.stdin.on('error', () => {}) // `ended` has the reason.
     git.ended.then(
-      () => this.#fail(new GitFailure('cat-file', 'ended by itself', '')),
+      () => this.#fail(new GitFailure('cat-file', 'exited unexpectedly', '')),
       (error) => this.#fail(error),
     )
   }
@@ -135,7 +135,7 @@ class Batch {
       reject(this.#failure.reason)
       return promise
     }
-    const request: Request = { oid, size, resolve, reject, dropped: false }
+    const request: BlobRequest = { oid, size, resolve, reject, dropped: false }
     this.#waiting.push(request)
     this.#load += size
     this.#sendSoon()
@@ -154,7 +154,7 @@ class Batch {
     await this.#git.ended
   }
 
-  /** A write wakes git up, which costs more than reading a small blob: requests go out together. */
+  /** Batches requests: each write wakes up git, which costs more than reading a small blob. */
   #sendSoon(): void {
     this.#sending ??= setImmediate(() => {
       this.#sending = undefined
@@ -168,7 +168,7 @@ class Batch {
       this.#waiting[0] &&
       (this.#sent.length === 0 || this.#inFlight + this.#waiting[0].size <= WINDOW)
     ) {
-      const request = this.#waiting.shift() as Request
+      const request = this.#waiting.shift() as BlobRequest
       if (request.dropped) {
         this.#load -= request.size
         continue
@@ -194,7 +194,7 @@ class Batch {
     if (newline < 0) return end
     const request = this.#sent[0]
     if (!request || this.#header !== `${request.oid} blob ${request.size}`) {
-      this.#fail(new GitFailure('cat-file', 'gave an unexpected answer', `bad object: ${this.#header}`))
+      this.#fail(new GitFailure('cat-file', 'printed an unexpected header', `bad object: ${this.#header}`))
       this.#git.stop()
       return chunk.length
     }
@@ -208,7 +208,7 @@ class Batch {
     const copied = chunk.copy(content, this.#filled, at)
     this.#filled += copied
     if (this.#filled === content.length) {
-      const request = this.#sent.shift() as Request
+      const request = this.#sent.shift() as BlobRequest
       this.#content = undefined
       this.#inFlight -= request.size
       this.#load -= request.size
@@ -224,8 +224,8 @@ class Batch {
   }
 }
 
-/** Lets only so many go on at once; the others wait in line. */
-class Slots {
+/** Limits concurrency; waiters are served in order. */
+class Semaphore {
   #free: number
   readonly #line: (() => void)[] = []
 

@@ -7,31 +7,31 @@ import type { Git } from '../git/git.ts'
 import type { BlobReader } from './blob-reader.ts'
 import type { TreeFile } from './git-tree.ts'
 
-/** A file whose bytes in a checkout differ from its blob's. */
+/** A file whose content in a checkout differs from its blob. */
 export interface Converted {
-  /** Where the converted bytes are. */
+  /** Path of the converted content. */
   spool: Buffer
   size: number
-  /** `sha256:` and the hash of the converted bytes. */
+  /** `sha256:` and the hash of the converted content. */
   contentId: string
 }
 
-/** What .gitattributes make of the files of a tree. */
+/** How .gitattributes affect the files of a tree. */
 export interface Attributes {
-  /** Files that `git checkout` writes otherwise than the blob has them. */
+  /** Files that `git checkout` converts. */
   convert: TreeFile[]
-  /** Files that are given to Git LFS. */
+  /** Files that are stored in Git LFS. */
   lfs: TreeFile[]
 }
 
-/** Words without which no .gitattributes can change a byte of a checkout on Linux. */
-const WORDS = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
-/** Files whose attributes are asked for in one go: their answer is held in memory. */
+/** A .gitattributes without a match cannot change the content of a checkout on Linux. */
+const RELEVANT = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
+/** Number of files per `git check-attr`, whose output is held in memory. */
 const AT_ONCE = 10_000
-/** Larger attribute files are not searched but taken as relevant. */
+/** Larger attribute files are not searched but considered relevant. */
 const MAX_SEARCHED = 256 * 1024
 
-/** Whether some attributes file of the tree matters for a build at all; most trees have none that does. */
+/** Whether any attributes file of the tree is relevant for a build; in most trees none is. */
 export async function attributesMatter(
   files: readonly TreeFile[],
   reader: BlobReader,
@@ -42,15 +42,15 @@ export async function attributesMatter(
   const answers = await Promise.all(
     Array.from(unique, async ({ oid, size }) => {
       if (size > MAX_SEARCHED) return true
-      return WORDS.test((await reader.readSmall(oid, size, signal)).toString('latin1'))
+      return RELEVANT.test((await reader.readSmall(oid, size, signal)).toString('latin1'))
     }),
   )
   return answers.includes(true)
 }
 
 /**
- * git's own attribute and conversion code, on a tree that is not checked out: it needs an index, which is
- * made in a folder of ours, and a work tree, which stays empty.
+ * Runs git's own attribute and conversion code without a checkout: it needs an index, which is created in a
+ * temporary folder, and a work tree, which stays empty.
  */
 export class CheckoutFilters {
   readonly #git: Git
@@ -62,7 +62,7 @@ export class CheckoutFilters {
     signal: AbortSignal | undefined
   }
 
-  /** @param folder does not exist yet; `remove` removes it. */
+  /** @param folder must not exist yet; deleted by `remove` */
   constructor(git: Git, gitDir: string, folder: string, signal?: AbortSignal) {
     this.#git = git
     this.#folder = folder
@@ -95,7 +95,7 @@ export class CheckoutFilters {
       'filter',
     ]
     const output = await this.#git.run(args, { ...this.#options, input: paths(files) })
-    // path, attribute, value, ...: four of them for each file, in the order asked.
+    // path, attribute, value, ...: four triples for each file, in the order of the arguments.
     const fields = output.toString('latin1').split('\0')
     for (const [index, file] of files.entries()) {
       const [eol, ident, encoding = '', filter] = [2, 5, 8, 11].map((at) => fields[index * 12 + at])
@@ -125,7 +125,7 @@ export class CheckoutFilters {
 
 async function describe(spool: Buffer): Promise<Converted> {
   const stats = await lstat(spool)
-  if (!stats.isFile()) throw new Error(`git has written ${spool} as something else than a file`)
+  if (!stats.isFile()) throw new Error(`git wrote ${spool} as something other than a file`)
   const { size } = stats
   const hash = createHash('sha256')
   await pipeline(createReadStream(spool), hash)

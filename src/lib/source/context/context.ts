@@ -22,17 +22,17 @@ export interface OpenOptions {
   signal: AbortSignal | undefined
   /** Folder for converted files. */
   tempDir: string
-  /** Told when git cannot read what must be in the mirror. */
+  /** Called when git cannot read an object that must be in the mirror. */
   onDamage(): Promise<void>
 }
 
 const MAX_IGNORE_FILE = 1024 * 1024
 const MAX_DOCKERFILE = 1024 * 1024
-/** What a context may have at most, in bytes: one small object may stand for any number of large files. */
+/** Size limit of a context, in bytes: a few small objects can produce any number of large files. */
 const MAX_CONTENT = 64 * 1024 ** 3
-/** Symlinks that are read at a time. */
+/** Number of symlinks that are read concurrently. */
 const LINKS_AT_ONCE = 1000
-/** Linux has no longer symlinks. */
+/** Limit of Linux. */
 const MAX_LINK_TARGET = 4095
 const LFS_POINTER = /^version https:\/\/(git-lfs\.github\.com\/spec|hawser\.github\.com\/spec)\//
 
@@ -56,7 +56,7 @@ export async function openContext(options: OpenOptions): Promise<Context> {
   }
 }
 
-/** The steps from a commit to its context; lives only while the context is opened. */
+/** Opens the context of a commit. */
 class Opening {
   readonly #options: OpenOptions
   readonly #reader: BlobReader
@@ -85,17 +85,17 @@ class Opening {
     const root = await this.#resolve('.dockerignore')
     const ignore = await this.#readIgnore(dockerfile, own, root)
     const { file, links } = await this.#resolve(dockerfile)
-    if (file) this.#refuseLongDockerfile(dockerfile, file)
+    if (file) this.#rejectLongDockerfile(dockerfile, file)
 
     const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
     const kept = await listEntries(files, ignore, pace)
-    const forIt: TreeFile[] = []
+    const dockerfileFiles: TreeFile[] = []
     await pace.forEach(files, (one) => {
-      if (forDockerfile.has(one)) forIt.push(one)
+      if (forDockerfile.has(one)) dockerfileFiles.push(one)
     })
-    const needed = await listEntries(forIt, undefined, pace)
-    this.#refuseSubmodules(kept.files)
-    this.#refuseHuge(kept.files)
+    const needed = await listEntries(dockerfileFiles, undefined, pace)
+    this.#rejectSubmodules(kept.files)
+    this.#rejectHuge(kept.files)
     const wanted = new Set(kept.files)
     for (const one of needed.files) wanted.add(one)
     const all = [...wanted]
@@ -110,29 +110,29 @@ class Opening {
     }
   }
 
-  /** `Dockerfile`, or as Docker has it `dockerfile`, when no other was asked for. */
+  /** The Dockerfile's path. Like Docker, falls back to `dockerfile` if no other path was configured. */
   async #findDockerfile(): Promise<string> {
-    const asked = validDockerfile(this.#options.dockerfile)
-    const { file, links } = await this.#resolve(asked)
-    if (file && file.kind !== 'submodule') return asked
-    if (asked === 'Dockerfile' && links.length === 0) {
+    const path = validDockerfile(this.#options.dockerfile)
+    const { file, links } = await this.#resolve(path)
+    if (file && file.kind !== 'submodule') return path
+    if (path === 'Dockerfile' && links.length === 0) {
       const lower = await this.#resolve('dockerfile')
       if (lower.file && lower.file.kind !== 'submodule') return 'dockerfile'
     }
     if (links.length > 0) {
       throw new ConveyorError(
         'build_failed',
-        `${asked} in ${this.#name} is a symlink that leads to no file`,
+        `${path} in ${this.#name} is a symlink that does not point to a file`,
         {
           hint: 'Point it at a Dockerfile inside the repository',
         },
       )
     }
-    throw asked === 'Dockerfile'
+    throw path === 'Dockerfile'
       ? new ConveyorError('build_failed', `no Dockerfile in the root of ${this.#name}`, {
           hint: 'Add a file named Dockerfile to the root of the repository and push it',
         })
-      : new ConveyorError('build_failed', `no ${asked} in ${this.#name}`, {
+      : new ConveyorError('build_failed', `no ${path} in ${this.#name}`, {
           hint: 'Check the path: it is relative to the root of the repository',
         })
   }
@@ -141,7 +141,7 @@ class Opening {
     return resolveInTree(this.#byPath, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
   }
 
-  /** The file beside the Dockerfile wins, even an empty one. */
+  /** The file next to the Dockerfile takes precedence, even if it is empty. */
   async #readIgnore(dockerfile: string, own: Resolved, root: Resolved): Promise<Dockerignore | undefined> {
     const [name, file] = own.file ? [`${dockerfile}.dockerignore`, own.file] : ['.dockerignore', root.file]
     if (!file || file.kind === 'submodule') return undefined
@@ -152,29 +152,29 @@ class Opening {
     return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`, this.#pace)
   }
 
-  #refuseLongDockerfile(path: string, { size }: TreeFile): void {
+  #rejectLongDockerfile(path: string, { size }: TreeFile): void {
     if (size <= MAX_DOCKERFILE) return
     throw new ConveyorError('build_failed', `${path} in ${this.#name} is larger than 1 MiB`, {
-      hint: 'Put what is long in it into files of their own, and COPY these',
+      hint: 'Move long parts into separate files, and COPY them',
     })
   }
 
-  #refuseHuge(files: readonly TreeFile[]): void {
+  #rejectHuge(files: readonly TreeFile[]): void {
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     if (bytes <= MAX_CONTENT) return
     const gib = (size: number) => Math.ceil(size / 1024 ** 3)
     throw new ConveyorError(
       'build_failed',
-      `the files of ${this.#name} have ${gib(bytes)} GiB, and ${gib(MAX_CONTENT)} GiB is the most that is built`,
-      { hint: 'Exclude what the image does not need in .dockerignore' },
+      `the build context of ${this.#name} has ${gib(bytes)} GiB; the limit is ${gib(MAX_CONTENT)} GiB`,
+      { hint: 'Exclude files that the image does not need in .dockerignore' },
     )
   }
 
-  #refuseSubmodules(files: readonly TreeFile[]): void {
+  #rejectSubmodules(files: readonly TreeFile[]): void {
     const submodules = files.filter(({ kind }) => kind === 'submodule')
     if (submodules.length === 0) return
-    throw new ConveyorError('build_failed', `${this.#name} has a submodule at ${some(submodules)}`, {
-      hint: 'Submodules are not fetched: exclude it in .dockerignore, or add its files to the repository',
+    throw new ConveyorError('build_failed', `${this.#name} has a submodule at ${listPaths(submodules)}`, {
+      hint: 'Submodules are not supported: exclude it in .dockerignore, or add its files to the repository',
     })
   }
 
@@ -186,21 +186,21 @@ class Opening {
     const { commit, signal } = this.#options
     if (!(await attributesMatter(files, this.#reader, signal))) return new Map()
     const { convert, lfs } = await this.#filters.attributes(commit.tree, wanted)
-    await this.#refuseLfs(lfs.filter((file) => kept.has(file)))
+    await this.#rejectLfs(lfs.filter((file) => kept.has(file)))
     return convert.length > 0 ? this.#filters.convert(convert) : new Map()
   }
 
-  async #refuseLfs(files: readonly TreeFile[]): Promise<void> {
+  async #rejectLfs(files: readonly TreeFile[]): Promise<void> {
     const small = files.filter(({ size }) => size < 1024)
     const heads = await Promise.all(small.map(({ oid, size }) => this.#reader.readSmall(oid, size)))
     const pointers = small.filter((_, i) => LFS_POINTER.test(heads[i]?.toString('latin1') ?? ''))
     if (pointers.length === 0) return
-    throw new ConveyorError('build_failed', `${this.#name} keeps files in Git LFS: ${some(pointers)}`, {
+    throw new ConveyorError('build_failed', `${this.#name} has files in Git LFS: ${listPaths(pointers)}`, {
       hint: 'Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves',
     })
   }
 
-  /** One read for all that point to the same place. */
+  /** Symlinks with the same target are read only once. */
   async #readLinks(files: readonly TreeFile[]): Promise<ReadonlyMap<TreeFile, Buffer>> {
     const links = files.filter(({ kind }) => kind === 'symlink')
     const unique = [...new Map(links.map((link) => [link.oid, link])).values()]
@@ -230,7 +230,7 @@ class Opening {
     const reader = this.#reader
     const { commit, onDamage } = this.#options
     return async function* read(entry: ContextEntry, signal?: AbortSignal) {
-      if (entry.kind !== 'file') throw new TypeError(`${entry.path} is a ${entry.kind}, it has no content`)
+      if (entry.kind !== 'file') throw new TypeError(`${entry.path} is a ${entry.kind} and has no content`)
       const spool = spools.get(entry.contentId)
       if (spool) {
         yield* createReadStream(spool, { signal })
@@ -250,17 +250,13 @@ class Opening {
 function validDockerfile(path: string): string {
   const normal = posix.normalize(path)
   if (path !== '' && !/^\/|^\.\.?(\/|$)|\/$|[\0\n]/.test(normal)) return normal
-  throw new ConveyorError(
-    'invalid',
-    `Dockerfile path ${JSON.stringify(path)} does not lie in the repository`,
-    {
-      hint: 'Give a path relative to the root of the repository, such as docker/app.Dockerfile',
-    },
-  )
+  throw new ConveyorError('invalid', `Dockerfile path ${JSON.stringify(path)} is outside of the repository`, {
+    hint: 'Use a path relative to the root of the repository, such as docker/app.Dockerfile',
+  })
 }
 
 /** The first few paths, for an error message. */
-function some(files: readonly TreeFile[]): string {
+function listPaths(files: readonly TreeFile[]): string {
   const more = files.length > 3 ? ` and ${files.length - 3} more` : ''
   return `${files
     .slice(0, 3)

@@ -5,41 +5,41 @@ import { trimSpace } from '../../util/go-text.ts'
 import { Pace } from '../../util/pace.ts'
 
 /**
- * .dockerignore by Docker's own rules, as BuildKit applies them to a build context. They differ from
- * .gitignore: a pattern is anchored at the root, and a `!` can bring back a file of an excluded directory.
+ * Matches paths by the rules of .dockerignore, as BuildKit applies them to a build context. They differ from
+ * .gitignore: patterns are anchored at the root, and `!` can re-include a file in an excluded directory.
  * https://docs.docker.com/build/concepts/context/#dockerignore-files
  */
 export interface Dockerignore {
-  /** Whether a path (`a/b`, `/` between parts) is left out of the context, by itself or with a parent. */
+  /** Whether a path (`a/b`) is excluded from the context, by itself or with a parent. */
   excludes(path: string): boolean
   /**
-   * The same for a walk from the root downwards, where the parent's verdict is known: much cheaper.
-   * @param parent verdict of the directory that holds `path`; absent for what is in the root.
+   * The same for a walk from the root, given the parent's verdict: much cheaper.
+   * @param parent verdict of the parent directory; absent in the root
    */
-  judge(path: string, parent?: Verdict): Verdict
+  judge(path: string, parent?: IgnoreVerdict): IgnoreVerdict
 }
 
-export interface Verdict {
+export interface IgnoreVerdict {
   excluded: boolean
-  /** Nothing below this directory can come back: it need not be looked at. */
+  /** Nothing below this directory can be re-included: it need not be walked. */
   final: boolean
-  /** Which runs of patterns matched, a bit each, for the verdicts of what is below. */
+  /** Bit set of the runs of patterns that matched, for verdicts below this directory. */
   matched: Uint32Array
 }
 
 interface Pattern {
   /** Cleaned, without the `!`. */
   text: string
-  /** `!`: brings back what an earlier pattern excluded. */
+  /** `!`: re-includes what an earlier pattern excluded. */
   exception: boolean
   glob: Glob
 }
 
 /**
- * Reads the text of an ignore file.
- * @param name how errors call the file.
- * @throws ConveyorError `build_failed` naming file, line and pattern when a pattern is malformed; as do `excludes` and
- * `judge` when a path would take too long.
+ * Parses an ignore file.
+ * @param name of the file in errors
+ * @throws ConveyorError `build_failed` naming file, line and pattern if a pattern is malformed; `excludes` and `judge`
+ * throw it if matching a path would take too long
  */
 export async function parseDockerignore(
   text: string,
@@ -47,14 +47,14 @@ export async function parseDockerignore(
   pace: Pace = new Pace(),
 ): Promise<Dockerignore> {
   const patterns: Pattern[] = []
-  /** A line that follows itself, however often, changes nothing. */
+  /** Repeated lines have no effect. */
   let last: string | undefined
   let [number, work, switches] = [0, 0, 0]
   for (const whole of linesOf(text.replace(/^\uFEFF/, ''))) {
     if (pace.isDue) await pace.rest()
     number += 1
     if (whole.length > MAX_LINE || Buffer.byteLength(whole) > MAX_LINE) throw tooLong(name, number)
-    // Only a # in the very first column makes a comment.
+    // Only a # in the first column starts a comment.
     const line = whole.startsWith('#') ? '' : trimSpace(whole)
     if (line === '' || line === last) continue
     last = line
@@ -80,18 +80,18 @@ function tooLong(name: string, number: number): ConveyorError {
 
 function tooMuch(name: string): ConveyorError {
   return new ConveyorError('build_failed', `${name} has too many patterns with several wildcards`, {
-    hint: 'Name folders, or what files begin or end with',
+    hint: 'Use names of folders, prefixes or suffixes instead',
   })
 }
 
-/** From patterns to exceptions and back: each may change the verdict on every path once more. */
+/** Limit of switches between patterns and exceptions: each can change the verdict on every path. */
 const MAX_SWITCHES = 20_000
 
 function tooMixed(name: string): ConveyorError {
   return new ConveyorError(
     'build_failed',
     `${name} switches between patterns and exceptions (!) more than ${MAX_SWITCHES} times`,
-    { hint: 'Put exceptions together, after the patterns that they are for' },
+    { hint: 'Group exceptions after the patterns that they apply to' },
   )
 }
 
@@ -104,17 +104,17 @@ function* linesOf(text: string): Generator<string> {
   yield text.slice(start)
 }
 
-/** As much of a line as an error shows. */
+/** In characters; errors quote no more of a line. */
 const SHOWN = 200
 
 function malformed(name: string, number: number, line: string): ConveyorError {
   const shown = JSON.stringify(line.length > SHOWN ? `${line.slice(0, SHOWN)}...` : line)
   return new ConveyorError('build_failed', `${name}, line ${number}: ${shown} is not a valid pattern`, {
-    hint: 'Close every [, put a character after every \\ and a path after every !',
+    hint: 'Close every [, and add a character after every \\ and a path after every !',
   })
 }
 
-/** A line as the reader of ignore files leaves it, and then the matcher: both trim and clean it; '' is no pattern. */
+/** Normalizes a line as Docker's parser and then its matcher do: both trim and clean it; '' is not a pattern. */
 function cleanPattern(line: string): string {
   const marked = line.startsWith('!')
   let path = marked ? trimSpace(line.slice(1)) : line
@@ -133,8 +133,8 @@ function parsePattern(cleaned: string): Pattern | null {
 }
 
 /**
- * The shortest equal path: no `.`, no `a/..`, no `//`, no trailing slash. In one pass: posix.normalize goes back to
- * the start for every `..`.
+ * The shortest equivalent path: no `.`, no `a/..`, no `//`, no trailing slash. In one pass: posix.normalize is
+ * quadratic in `..`.
  */
 function clean(path: string): string {
   const rooted = path.startsWith('/')
@@ -149,11 +149,11 @@ function clean(path: string): string {
 }
 
 /**
- * Patterns of one kind that follow each other are a run. Within one it makes no difference which of them matches: a
- * directory that one of them matched is excluded, or brought back, with all that is in it.
+ * Consecutive patterns, or consecutive exceptions, form a run. Within a run, it makes no difference which of them
+ * matches: a matching directory is excluded, or re-included, with everything in it.
  */
 async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pace): Promise<Dockerignore> {
-  /** Whether the run is one of exceptions. */
+  /** For each run, whether it consists of exceptions. */
   const runs: boolean[] = []
   const inRuns: GroupedGlob[] = []
   await pace.forEach(patterns, ({ exception, glob }) => {
@@ -167,7 +167,7 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
   )
   const nothing = new Uint32Array((runs.length + 31) >>> 5)
 
-  function judge(path: string, parent?: Verdict): Verdict {
+  function judge(path: string, parent?: IgnoreVerdict): IgnoreVerdict {
     const above = parent?.matched ?? nothing
     let matched = above
     let excluded = false
@@ -175,10 +175,10 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
     for (let run = 0; run < runs.length; run++) {
       const exception = runs[run] ?? false
       const bit = 1 << (run & 31)
-      // What matched the directory holds for all that is in it.
+      // A match of the directory applies to everything in it.
       if (((above[run >>> 5] ?? 0) & bit) !== 0) excluded = !exception
-      // A pattern that would change nothing is not tried; that it is then also not remembered for
-      // what lies below is how Docker does it.
+      // A pattern that would change nothing is not tried, and then not remembered for paths below
+      // either, as in Docker.
       else if (exception === excluded && matching.has(run)) {
         if (matched === above) matched = above.slice()
         matched[run >>> 5] = (matched[run >>> 5] ?? 0) | bit
@@ -189,7 +189,7 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
   }
 
   function excludes(path: string): boolean {
-    let verdict: Verdict | undefined
+    let verdict: IgnoreVerdict | undefined
     for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
       verdict = judge(path.slice(0, slash), verdict)
     }
@@ -199,7 +199,7 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
   return { excludes, judge }
 }
 
-/** Whether some exception may match below a directory; may say yes needlessly, never no wrongly. */
+/** Whether an exception may match below a directory; false positives are possible, false negatives are not. */
 async function belowTest(
   exceptions: readonly Pattern[],
   pace: Pace,

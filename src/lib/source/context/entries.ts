@@ -1,13 +1,13 @@
 import type { Pace } from '../../util/pace.ts'
 import type { ContextEntry } from '../source.ts'
 import type { Converted } from './checkout-filters.ts'
-import type { Dockerignore, Verdict } from './dockerignore.ts'
+import type { Dockerignore, IgnoreVerdict } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
 
 /** Which files and directories of a tree belong to a context. */
 export interface Selection {
   files: TreeFile[]
-  /** The entries, in order, once it is known what conversions and symlinks make of them. */
+  /** The entries, in order, given conversions and targets of symlinks. */
   entries(
     converted: ReadonlyMap<TreeFile, Converted>,
     linkTargets: ReadonlyMap<TreeFile, Uint8Array>,
@@ -17,15 +17,15 @@ export interface Selection {
 interface Directory {
   path: string
   rawPath: Buffer
-  verdict: Verdict | undefined
+  verdict: IgnoreVerdict | undefined
   listed: boolean
 }
 
 const NOTHING = new Uint8Array()
 
 /**
- * Walks the sorted files of a tree. A directory is listed when it is not excluded itself (and is then
- * perhaps empty), or when an exception brings back something below it.
+ * Walks the sorted files of a tree. A directory is listed if it is not excluded itself (it may then be
+ * empty), or if an exception re-includes something below it.
  */
 export async function listEntries(
   files: readonly TreeFile[],
@@ -33,10 +33,10 @@ export async function listEntries(
   pace: Pace,
 ): Promise<Selection> {
   const listed: (TreeFile | Directory)[] = []
-  /** The directories from the root to the file at hand. */
+  /** The directories from the root to the current file. */
   const stack: Directory[] = []
 
-  /** Lists the directories of the stack: those above a listed one are listed already. */
+  /** Lists the directories of the stack; the parents of a listed one are already listed. */
   function listStack(): void {
     let from = stack.length
     while (from > 0 && !stack[from - 1]?.listed) from--
@@ -46,7 +46,7 @@ export async function listEntries(
     }
   }
 
-  /** Brings the stack to the directories of `file`. False when it is in one that nothing comes back from. */
+  /** Sets the stack to the directories of `file`. False if it is in a directory with a final verdict. */
   function enter({ rawPath }: TreeFile): boolean {
     for (;;) {
       const parent = stack.at(-1)
@@ -91,7 +91,7 @@ export async function listEntries(
   }
 }
 
-/** By bytes: two names that are not valid UTF-8 may read the same. */
+/** By bytes: two names that are not valid UTF-8 may decode to the same text. */
 function holds(directory: Buffer, path: Buffer): boolean {
   const { length } = directory
   return path[length] === 47 && directory.compare(path, 0, length) === 0

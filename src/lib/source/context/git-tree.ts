@@ -12,31 +12,30 @@ export interface TreeFile {
   size: number
 }
 
-/** Names that git itself never checks out: only a forged tree has them. */
+/** Names that git refuses to check out; only a forged tree has them. */
 const FORGED = /(?:^|\/)(?:\.{1,2}|\.git)?(?:\/|$)/i
 
-/** Larger trees are refused, with what is too much of them. The defaults are far beyond real monorepos. */
+/** Limits of a tree. The defaults are far beyond real monorepos. */
 export interface TreeLimits {
   files: number
-  /** All paths together, in bytes, those of directories too. */
+  /** Total length of all paths in bytes, including directories. */
   pathBytes: number
-  /** Directories in each other. */
+  /** Nesting of directories. */
   depth: number
 }
 
 const TREE_LIMITS: TreeLimits = { files: 500_000, pathBytes: 64 << 20, depth: 500 }
-/** As long as Linux takes it, and so as git checks it out. */
+/** Limit of Linux, and so of git's checkout. */
 const MAX_PATH = 4095
-/** What ls-tree writes of a file besides its path is less. */
+/** Upper limit for an entry of ls-tree without its path. */
 const LINE_BYTES = 128
-/** What follows these is only counted until it is known that it is not too much. */
+/** Files after these are only counted, until the whole tree is known to be within the limits. */
 const PARSED_AT_ONCE = 50_000
 
 /**
- * Every file of a tree, sorted so that `/` comes before every other byte: the order in which a walk that
- * goes into each directory meets them. git is ended as soon as there is too much of something: a few kilobytes of
- * objects can make millions of paths.
- * @throws ConveyorError `build_failed` for what git would not check out, and beyond the limits
+ * Every file of a tree, sorted so that `/` comes before every other byte: the order of a depth-first walk. git is
+ * stopped as soon as a limit is exceeded: a few kilobytes of objects can expand to millions of paths.
+ * @throws ConveyorError `build_failed` for paths that git would not check out, and beyond the limits
  */
 export async function readTree(
   git: Git,
@@ -48,7 +47,7 @@ export async function readTree(
   const args = ['ls-tree', '-r', '-l', '-z', '--full-tree', '--end-of-options', treeish]
   const list = git.start(args, { gitDir, signal })
   list.stdin.end()
-  const tree = new Reading(limits)
+  const tree = new TreeParser(limits)
   const later: Buffer[] = []
   let [files, bytes] = [0, 0]
   try {
@@ -66,14 +65,14 @@ export async function readTree(
   }
   await list.ended
   await pace.forEach(later, (chunk) => tree.take(chunk))
-  // git's own order is nearly this one.
+  // git's own order is almost this one.
   const found = await pace.sorted(tree.found, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
-  await refuseDoubles(found, pace)
+  await rejectDuplicates(found, pace)
   return found.map(({ file }) => file)
 }
 
 interface Keyed {
-  /** The path, one character per byte, with a zero for each `/`: sorting these sorts the files. */
+  /** Sort key: the path, one character per byte, with a zero for each `/`. */
   key: string
   file: TreeFile
 }
@@ -84,8 +83,8 @@ function countZeros(chunk: Buffer): number {
   return count
 }
 
-/** The output of ls-tree, piece by piece. */
-class Reading {
+/** Parses the output of ls-tree incrementally. */
+class TreeParser {
   readonly found: Keyed[] = []
   readonly #limits: TreeLimits
   #rest: Buffer = Buffer.alloc(0)
@@ -99,15 +98,15 @@ class Reading {
   take(chunk: Buffer): void {
     const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
     this.#rest = bytes.subarray(this.#parse(bytes))
-    if (this.#rest.length > MAX_PATH + LINE_BYTES) refuseLong(this.#rest.toString('latin1'))
+    if (this.#rest.length > MAX_PATH + LINE_BYTES) rejectLong(this.#rest.toString('latin1'))
   }
 
   /**
-   * Reads the complete entries in `bytes`, each `100644 blob <oid> <size, padded>\t<path>\0`; the size of a
-   * submodule is `-`. Returns where the incomplete one begins.
+   * Parses the complete entries in `bytes`, each `100644 blob <oid> <size, padded>\t<path>\0`; the size of a
+   * submodule is `-`. Returns the offset of the incomplete entry at the end.
    */
   #parse(bytes: Buffer): number {
-    // One conversion for all: cutting a string into pieces is much cheaper than converting each piece.
+    // One conversion for all: slicing a string is much cheaper than decoding each piece.
     const text = bytes.toString('latin1')
     const ascii = !/[\x80-\xff]/.test(text)
     let start = 0
@@ -116,8 +115,8 @@ class Reading {
       const oidStart = text.indexOf(' ', start + 7) + 1
       const oidEnd = text.indexOf(' ', oidStart)
       const path = ascii ? text.slice(tab + 1, end) : bytes.toString('utf8', tab + 1, end)
-      if (end - tab > MAX_PATH + 1) refuseLong(path)
-      if (suspicious(path)) refuse(path)
+      if (end - tab > MAX_PATH + 1) rejectLong(path)
+      if (suspicious(path)) rejectPath(path)
       const key = text.slice(tab + 1, end).replaceAll('/', '\0')
       this.#count(key)
       this.found.push({
@@ -135,7 +134,7 @@ class Reading {
     return start
   }
 
-  /** Counts a file, and the directories that it is the first one of: they are in the order of a walk, too. */
+  /** Counts a file, and the directories whose first file it is: the entries are in the order of a walk, too. */
   #count(key: string): void {
     const last = this.#last
     this.#last = key
@@ -143,26 +142,26 @@ class Reading {
     let depth = 0
     let common = true
     let start = 0
-    // Nearly always it is one more in the same directory.
-    const isBeside = last.startsWith(key.slice(0, key.lastIndexOf('\0') + 1))
-    for (let end = isBeside ? -1 : key.indexOf('\0'); end >= 0; end = key.indexOf('\0', start)) {
+    // Nearly always it is in the same directory as the last one.
+    const isSibling = last.startsWith(key.slice(0, key.lastIndexOf('\0') + 1))
+    for (let end = isSibling ? -1 : key.indexOf('\0'); end >= 0; end = key.indexOf('\0', start)) {
       depth += 1
       common &&= last.startsWith(key.slice(start, end + 1), start)
       if (!common) this.#pathBytes += end
       start = end + 1
     }
-    if (depth > this.#limits.depth) throw tooMuch(`more than ${this.#limits.depth} directories in each other`)
+    if (depth > this.#limits.depth) throw tooMuch(`more than ${this.#limits.depth} nested directories`)
     if (this.#pathBytes > this.#limits.pathBytes) throw tooLongPaths(this.#limits)
   }
 }
 
 function tooLongPaths({ pathBytes }: TreeLimits): ConveyorError {
-  return tooMuch(`paths of more than ${pathBytes / (1 << 20)} MiB together`)
+  return tooMuch(`more than ${pathBytes / (1 << 20)} MiB of paths`)
 }
 
 function tooMuch(what: string): ConveyorError {
-  return new ConveyorError('build_failed', `the commit has ${what}: such large trees are not built`, {
-    hint: 'If that is not what was meant, look at what was added last; else split the repository',
+  return new ConveyorError('build_failed', `the commit has ${what}, which exceeds the limit`, {
+    hint: 'Check what was added last; if it is intended, split the repository',
   })
 }
 
@@ -170,41 +169,41 @@ function kindOf(mode: string): TreeFile['kind'] {
   if (mode === '100644') return 'file'
   if (mode === '120000') return 'symlink'
   if (mode === '160000') return 'submodule'
-  // Old repositories have modes such as 100664: git checks out by the owner's x bit alone.
+  // Old repositories have modes such as 100664: git uses only the owner's x bit.
   return (Number.parseInt(mode, 8) & 0o100) !== 0 ? 'executable' : 'file'
 }
 
-/** Quick to say no for the paths of real life. */
+/** Fast for real paths. */
 function suspicious(path: string): boolean {
   return (path.startsWith('.') || path.includes('/.') || path.includes('//')) && FORGED.test(path)
 }
 
 /**
- * Only a forged tree has a path twice, or a file where it has a folder, too. What git would make of the one, its
- * own conversions may take for the other.
+ * Only a forged tree has a path twice, or a file and a folder of the same name. git's checkout and its conversions
+ * may then take different ones.
  */
-async function refuseDoubles(sorted: readonly Keyed[], pace: Pace): Promise<void> {
+async function rejectDuplicates(sorted: readonly Keyed[], pace: Pace): Promise<void> {
   let last: Keyed | undefined
   await pace.forEach(sorted, (one) => {
     const length = last?.key.length ?? 0
     if (last && one.key.startsWith(last.key) && (one.key.length === length || one.key[length] === '\0')) {
       const path = JSON.stringify(last.file.path)
       throw new ConveyorError('build_failed', `the commit has two entries for the path ${path}`, {
-        hint: 'No git program makes such a commit: make it anew, and push that',
+        hint: 'git never creates such a commit: recreate it, and push it again',
       })
     }
     last = one
   })
 }
 
-function refuse(path: string): never {
+function rejectPath(path: string): never {
   const message = `the commit has a path that git refuses to check out: ${JSON.stringify(path)}`
   throw new ConveyorError('build_failed', message)
 }
 
-function refuseLong(path: string): never {
+function rejectLong(path: string): never {
   const shown = JSON.stringify(`${path.slice(path.lastIndexOf('\t') + 1).slice(0, 80)}...`)
   throw new ConveyorError('build_failed', `the commit has a path of more than ${MAX_PATH} bytes: ${shown}`, {
-    hint: 'git itself cannot check it out: shorten it',
+    hint: 'git itself cannot check it out: shorten the path',
   })
 }

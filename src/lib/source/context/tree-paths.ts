@@ -1,21 +1,21 @@
 import type { TreeFile } from './git-tree.ts'
 
-/** As many symlinks as Linux follows in one path before it gives up. */
+/** Limit of symlinks in a path, as in Linux. */
 const MAX_LINKS = 40
 
-/** Where a path leads when symlinks are followed inside the tree. */
+/** Result of resolving a path and its symlinks in a tree. */
 export interface Resolved {
-  /** What is there; null when nothing is, or a directory. */
+  /** Null if the path does not exist, or is a directory. */
   file: TreeFile | null
-  /** The symlinks on the way. */
+  /** The symlinks that were followed. */
   links: TreeFile[]
 }
 
 /**
- * Follows a path through a tree as BuildKit does: `/` and a `..` too many are the tree's root, so nothing
- * leads out of it.
+ * Resolves a path in a tree as BuildKit does: `/`, and `..` in the root, are the tree's root, so no path leads out
+ * of the tree.
  * @param byPath the files of the tree
- * @param targetOf reads where a symlink points.
+ * @param targetOf reads the target of a symlink
  */
 export async function resolveInTree(
   byPath: ReadonlyMap<string, TreeFile>,

@@ -2,8 +2,8 @@ import { ConveyorError } from '../../core/errors.ts'
 import { GitFailure } from './git.ts'
 import type { Remote } from './remote.ts'
 
-/** In the midst of a fetch: git found our own copy damaged, not the server or the request at fault. */
-const DAMAGED = [
+/** Errors of a fetch that mean a corrupt mirror, not a problem with the server or the request. */
+const CORRUPT = [
   /not a git repository:? |bad config|bad numeric config|invalid gitfile/i,
   /bad object|is corrupt|object file .* is empty|not a tree object|broken (ref|link)|reference broken/i,
   /(packfile|index file|GIT packfile|pack) .*(is corrupt|too small|cannot be accessed|does not match|is invalid)/i,
@@ -11,54 +11,51 @@ const DAMAGED = [
   /missing (blob|tree|commit)|did not send all necessary objects|shallow file has changed/i,
 ]
 
-/** The machine is at its limits; that says nothing about the mirror. */
+/** The machine is out of resources; the mirror may be fine. */
 const EXHAUSTED =
   /No space left|Disk quota exceeded|out of memory|Cannot allocate|Too many open files|Resource temporarily/i
 
-/** Whether a failed fetch speaks of damage in the mirror, so that making it anew can help. */
+/** Whether a fetch failed because the mirror is corrupt, so that recreating it can help. */
 export function isDamage(thrown: unknown): thrown is GitFailure {
   if (!(thrown instanceof GitFailure)) return false
-  const ours = thrown.stderr.split('\n').filter((line) => !line.startsWith('remote: '))
-  return DAMAGED.some((pattern) => ours.some((line) => pattern.test(line)))
+  const local = thrown.stderr.split('\n').filter((line) => !line.startsWith('remote: '))
+  return CORRUPT.some((pattern) => local.some((line) => pattern.test(line)))
 }
 
-/**
- * The same for a command that only reads the mirror. There nothing else can be at fault, if git had time
- * to say something at all.
- */
+/** The same for a command that only reads the mirror. Any error output of git means that the mirror is corrupt. */
 export function isReadDamage(thrown: unknown): thrown is GitFailure {
   return thrown instanceof GitFailure && thrown.stderr !== '' && !EXHAUSTED.test(thrown.stderr)
 }
 
 interface Rule {
   pattern: RegExp
-  /** Only for what happened where a redirect led to. */
+  /** Only for errors after a redirect. */
   redirected?: boolean
-  error(what: What): ConveyorError
+  error(context: FetchContext): ConveyorError
 }
 
-interface What {
+interface FetchContext {
   repository: string
   /** Short commit id. */
   short: string
   host: string
-  /** Empty for the usual one. */
+  /** Empty for the default port. */
   port: string
   authenticated: boolean
-  /** git's own words, one line. */
+  /** git's error message, one line. */
   said: string
   cause: unknown
 }
 
 const REFUSED = /Authentication failed|could not read (Username|Password)|error: (401|403)/i
 
-/** First match wins. */
+/** The first match wins. */
 const RULES: Rule[] = [
   {
     pattern: /No space left on device|Disk quota exceeded/i,
     error: ({ repository, short, cause }) =>
       new ConveyorError('unavailable', `no disk space left to fetch ${repository}@${short}`, {
-        hint: 'Free space in the data directory of this worker',
+        hint: 'Free up space in the data directory of this worker',
         cause,
       }),
   },
@@ -66,7 +63,7 @@ const RULES: Rule[] = [
     pattern: /not our ref|no such remote ref|couldn't find remote ref|unadvertised object/i,
     error: ({ repository, short, host, cause }) =>
       new ConveyorError('not_found', `${host} has no commit ${short} in ${repository}`, {
-        hint: 'Check the sha and that it was pushed; a force push may have removed it',
+        hint: 'Check the sha, and that it was pushed; a force push may have removed it',
         cause,
       }),
   },
@@ -75,9 +72,9 @@ const RULES: Rule[] = [
     error: ({ repository, host, cause }) =>
       new ConveyorError(
         'unauthorized',
-        `the ssh host key of ${host} is not the one known for ${repository}: somebody else may be answering`,
+        `the ssh host key of ${host} has changed, while fetching ${repository}; this may be a man-in-the-middle attack`,
         {
-          hint: `If the change is right, put the new key into the file of --git.known-hosts (GIT_KNOWN_HOSTS), or where it was known`,
+          hint: 'If the change is legitimate, replace the key in the file of --git.known-hosts (GIT_KNOWN_HOSTS), or in ~/.ssh/known_hosts',
           cause,
         },
       ),
@@ -85,16 +82,16 @@ const RULES: Rule[] = [
   {
     pattern: /Host key verification failed/i,
     error: ({ repository, host, port, cause }) =>
-      new ConveyorError('unauthorized', `the ssh host key of ${host} is not known, for ${repository}`, {
-        hint: `Give a file that has it, --git.known-hosts (GIT_KNOWN_HOSTS): ssh-keyscan ${port === '' ? '' : `-p ${port} `}${host} shows it, and the people of ${host} whether it is right. accept-new takes the first one that is seen`,
+      new ConveyorError('unauthorized', `unknown ssh host key of ${host}, while fetching ${repository}`, {
+        hint: `Add it to the file of --git.known-hosts (GIT_KNOWN_HOSTS): get it with ssh-keyscan ${port === '' ? '' : `-p ${port} `}${host}, and verify it with the operators of ${host}. Or set accept-new to trust the first key`,
         cause,
       }),
   },
   {
     pattern: /No user exists for uid/,
     error: ({ cause }) =>
-      new ConveyorError('unavailable', 'ssh does not run as a user that /etc/passwd does not know', {
-        hint: 'Fetch over https (--git.url), or run Conveyor as a user who is there',
+      new ConveyorError('unavailable', 'ssh cannot run as a user that is not in /etc/passwd', {
+        hint: 'Fetch over https (--git.url), or run Conveyor as a user in /etc/passwd',
         retryable: false,
         cause,
       }),
@@ -102,8 +99,8 @@ const RULES: Rule[] = [
   {
     pattern: /Permission denied \(|no supported authentication methods/i,
     error: ({ repository, host, cause }) =>
-      new ConveyorError('unauthorized', `${host} refused our ssh key for ${repository}`, {
-        hint: 'Add the public key to the repository as a deploy key, or to a user who may read it',
+      new ConveyorError('unauthorized', `${host} refused the ssh key for ${repository}`, {
+        hint: 'Add the public key to the repository as a deploy key, or to a user with access to it',
         cause,
       }),
   },
@@ -113,33 +110,33 @@ const RULES: Rule[] = [
       new ConveyorError('not_found', `${host} has no repository ${repository}`, {
         hint: `Check the name${
           authenticated
-            ? ' and that the credentials may read it'
-            : ', and set GITHUB_TOKEN if it is a private one'
-        }: GitHub hides private repositories from those who may not read them`,
+            ? ', and that the credentials have access to it'
+            : ', and set GITHUB_TOKEN if it is private'
+        }: GitHub hides private repositories from users without access`,
         cause,
       }),
   },
   {
-    // Credentials are for one origin: whatever a redirect leads to has to do without.
+    // Credentials are for one origin, and never sent to another after a redirect.
     pattern: REFUSED,
     redirected: true,
     error: ({ repository, host, cause }) =>
       new ConveyorError(
         'unauthorized',
-        `${host} redirects to another server for ${repository}, which asks for a login and is not given that of ${host}`,
-        { hint: 'If that server is to be trusted with it, give its address as --git.url (GIT_URL)', cause },
+        `${host} redirects to another server for ${repository}, which requires a login; that of ${host} is not sent there`,
+        { hint: 'If you trust that server with it, set --git.url (GIT_URL) to its address', cause },
       ),
   },
   {
     pattern: REFUSED,
     error: ({ repository, host, authenticated, cause }) =>
       authenticated
-        ? new ConveyorError('unauthorized', `${host} refused our credentials for ${repository}`, {
-            hint: 'Set GITHUB_TOKEN to a valid token that may read the repository',
+        ? new ConveyorError('unauthorized', `${host} refused the credentials for ${repository}`, {
+            hint: 'Set GITHUB_TOKEN to a valid token with access to the repository',
             cause,
           })
-        : new ConveyorError('unauthorized', `${host} wants credentials for ${repository}`, {
-            hint: 'Set GITHUB_TOKEN for a private repository; GitHub asks for it too when there is no such repository',
+        : new ConveyorError('unauthorized', `${host} requires credentials for ${repository}`, {
+            hint: 'Set GITHUB_TOKEN for a private repository; GitHub also requires credentials if the repository does not exist',
             cause,
           }),
   },
@@ -148,7 +145,7 @@ const RULES: Rule[] = [
     pattern: /SSL certificate problem|server certificate verification failed/i,
     error: ({ repository, host, said, cause }) =>
       new ConveyorError('unavailable', `could not fetch ${repository} from ${host}: ${said}`, {
-        hint: 'Point GIT_SSL_CAINFO at the certificate of its authority, or at its own if it is self-signed',
+        hint: 'Set GIT_SSL_CAINFO to the certificate of its authority, or to its own if it is self-signed',
         retryable: false,
         cause,
       }),
@@ -156,8 +153,8 @@ const RULES: Rule[] = [
   {
     pattern: /Could not resolve host|Could not resolve hostname|Temporary failure in name resolution/i,
     error: ({ repository, host, cause }) =>
-      new ConveyorError('unavailable', `no address found for ${host} while fetching ${repository}`, {
-        hint: 'Check the name in the git URL and the name server of this machine',
+      new ConveyorError('unavailable', `cannot resolve ${host} while fetching ${repository}`, {
+        hint: 'Check the host name in the git URL, and the DNS settings of this machine',
         cause,
       }),
   },
@@ -170,13 +167,13 @@ const RULES: Rule[] = [
     pattern: /./s,
     error: ({ repository, short, host, said, cause }) =>
       new ConveyorError('unavailable', `could not fetch ${repository}@${short} from ${host}: ${said}`, {
-        hint: 'Check that the git server answers',
+        hint: 'Check that the git server is reachable',
         cause,
       }),
   },
 ]
 
-/** What a failed `git fetch` means for the person who asked for the build. */
+/** Turns a failed `git fetch` into an error for the person who requested the build. */
 export function fetchError(
   thrown: unknown,
   { repository, sha, remote }: { repository: string; sha: string; remote: Remote },
@@ -186,13 +183,13 @@ export function fetchError(
     ({ pattern, redirected }) =>
       pattern.test(thrown.stderr || thrown.message) && (!redirected || thrown.redirected),
   )
-  const what = { repository, short: sha.slice(0, 7), cause: thrown, said: said(thrown) }
+  const context = { repository, short: sha.slice(0, 7), cause: thrown, said: gitMessage(thrown) }
   const port = URL.parse(remote.url(repository))?.port ?? ''
-  return rule?.error({ ...what, host: remote.host, port, authenticated: remote.authenticated })
+  return rule?.error({ ...context, host: remote.host, port, authenticated: remote.authenticated })
 }
 
-/** The line of git's that says most: its first `fatal:`, else `error:`, else the last line. */
-export function said(failure: GitFailure): string {
+/** The most informative line of git's output: the first `fatal:`, else `error:`, else the last line. */
+export function gitMessage(failure: GitFailure): string {
   const lines = failure.stderr.split('\n').filter((line) => line.trim() !== '')
   const best =
     lines.find((line) => /^(fatal|remote: fatal): /.test(line)) ??
@@ -201,13 +198,13 @@ export function said(failure: GitFailure): string {
   return (best ?? failure.message).replace(/^(fatal|error): /, '')
 }
 
-/** What to throw when reading the mirror failed. A damaged one is made anew, so trying again helps. */
+/** The error for a failed read of the mirror. A corrupt mirror is recreated, so a retry helps. */
 export function readError(failure: GitFailure, repository: string): ConveyorError {
   const hint = isReadDamage(failure)
-    ? 'Try again: the mirror will be made anew'
+    ? 'Retry: the mirror will be recreated'
     : 'Check the memory and the disk of this worker'
   const message = isReadDamage(failure)
-    ? `the local mirror of ${repository} is damaged: ${said(failure)}`
-    : `git could not read the local mirror of ${repository}: ${said(failure)}`
+    ? `the local mirror of ${repository} is corrupt: ${gitMessage(failure)}`
+    : `cannot read the local mirror of ${repository}: ${gitMessage(failure)}`
   return new ConveyorError('unavailable', message, { hint, cause: failure })
 }

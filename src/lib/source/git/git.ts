@@ -2,12 +2,12 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { ConveyorError } from '../../core/errors.ts'
 
-/** What git said when it failed. For our own use; people see what git-errors.ts makes of it. */
+/** A failed git command. For internal use; errors.ts turns it into an error for people. */
 export class GitFailure extends Error {
   override readonly name = 'GitFailure'
   /** The end of git's stderr, without progress lines and secrets. */
   readonly stderr: string
-  /** Whether the server had answered with a redirect before, and git then went where it led. */
+  /** Whether git had followed a redirect of the server. */
   redirected = false
 
   constructor(command: string, why: string, stderr: string) {
@@ -20,32 +20,32 @@ export interface GitOptions {
   /** Bare repository. */
   gitDir?: string
   cwd?: string
-  /** Settings for this command, passed through the environment: nobody sees them in `ps`. */
+  /** Settings for this command, passed through the environment to hide them from `ps`. */
   config?: readonly (readonly [key: string, value: string])[]
   env?: Record<string, string>
   input?: string | Uint8Array
   signal?: AbortSignal | undefined
-  /** Ends the command when its stderr is silent for so long. */
+  /** Stops the command when it has written nothing to stderr for this long. */
   silenceMs?: number
-  /** Open file that the command and its children keep open, for a lock on it to outlive us. */
+  /** Open file that the command and its children inherit, so that a lock on it outlives this process. */
   holdFd?: number
-  /** Texts that must not appear in what we keep of stderr. */
+  /** Texts to redact in stderr. */
   secrets?: readonly string[]
-  /** Told every line of stderr, progress too. */
+  /** Receives every line of stderr, including progress. */
   onStderr?: (line: string) => void
 }
 
-/** A git command that runs. */
+/** A running git command. */
 export interface GitProcess {
   stdin: Writable
   stdout: Readable
-  /** Ends it and all its children; `ended` tells when that is done. */
+  /** Stops it and all its children; `ended` settles when that is done. */
   stop(): void
-  /** Resolves when git ended well. Rejects with GitFailure, or with the signal's reason. */
+  /** Resolves when git exits with status 0. Rejects with GitFailure, or with the signal's reason. */
   ended: Promise<void>
 }
 
-/** The variables that git or ssh need from ours. Everything else, secrets above all, stays behind. */
+/** Variables that git and ssh need. Everything else, above all secrets, is not passed on. */
 const PASSED_ON =
   /^(PATH|TMPDIR|SSH_AUTH_SOCK|SSL_CERT_(FILE|DIR)|GIT_SSL_(CAINFO|CAPATH)|(https?|all|no)_proxy|(HTTPS?|ALL|NO)_PROXY)$/
 
@@ -53,10 +53,10 @@ const ALWAYS_CONFIGURED: [string, string][] = [
   ['core.hooksPath', '/dev/null'],
   ['core.attributesFile', '/dev/null'],
   ['core.safecrlf', 'false'],
-  // Larger blobs are streamed by git; smaller ones it holds in memory.
+  // git streams larger blobs, and holds smaller ones in memory.
   ['core.bigFileThreshold', '32m'],
   ['credential.helper', ''],
-  ['gc.auto', '0'], // Ours to decide: see Mirror.maintain.
+  ['gc.auto', '0'], // Mirror.maintain decides.
   ['init.defaultRefFormat', 'files'],
 ]
 
@@ -64,13 +64,13 @@ const STDERR_KEPT = 16 * 1024
 const KILL_AFTER_MS = 3_000
 const STDOUT_LIMIT = 64 * 1024 * 1024
 
-/** Runs git so that only our own settings count: not the machine's, the person's or a template's. */
+/** Runs git with only Conveyor's settings, not those of the machine, the user or a template. */
 export class Git {
   readonly #environment: Record<string, string>
 
   /**
-   * @param environment what to take PATH, proxies and the like from.
-   * @param home a folder without settings: keeps git and curl away from ~/.gitconfig and ~/.netrc.
+   * @param environment source of PATH, proxies and certificates
+   * @param home a folder without settings, instead of ~/.gitconfig and ~/.netrc
    */
   constructor(environment: Record<string, string | undefined>, home: string) {
     const passed = Object.entries(environment).filter(([name, value]) => value && PASSED_ON.test(name))
@@ -86,7 +86,7 @@ export class Git {
     }
   }
 
-  /** Runs git to its end; resolves to its stdout, which must be small. */
+  /** Runs a git command; resolves to its stdout, which must be small. */
   async run(args: readonly string[], options: GitOptions = {}): Promise<Buffer> {
     const git = this.start(args, options)
     const chunks: Buffer[] = []
@@ -96,7 +96,7 @@ export class Git {
       size += chunk.length
       if (size > STDOUT_LIMIT) git.stop()
     })
-    // git may end without reading all of it, and says why in its own words.
+    // git may exit without reading all of its input; `ended` has the reason.
     git.stdin.on('error', () => {})
     git.stdin.end(options.input)
     await git.ended
@@ -110,7 +110,7 @@ export class Git {
     const command = args[0] ?? ''
     const stderr = keepStderr(child.stderr, options)
     const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
-    ended.catch(() => {}) // A reader that stopped early may never look at it.
+    ended.catch(() => {}) // Readers that stop early do not await it.
 
     let failure: unknown
     let killTimer: NodeJS.Timeout | undefined
@@ -119,13 +119,13 @@ export class Git {
       failure = why
       signalGroup(child.pid, 'SIGTERM')
       killTimer = setTimeout(() => signalGroup(child.pid, 'SIGKILL'), KILL_AFTER_MS)
-      // Not read to the end by anybody now, and `close` waits for that.
+      // `close` is emitted only after stdout has ended, which nobody reads any more.
       child.stdout.destroy()
     }
     const onAbort = () => stop(options.signal?.reason)
     options.signal?.addEventListener('abort', onAbort)
     const silence = watchSilence(child.stderr, options.silenceMs, (seconds) =>
-      stop(new GitFailure(command, 'was stopped', `timed out: no sign of life for ${seconds} s`)),
+      stop(new GitFailure(command, 'was stopped', `timed out: no output for ${seconds} s`)),
     )
     child.once('error', (error: NodeJS.ErrnoException) => {
       failure ??= error.code === 'ENOENT' ? noGit(error) : error
@@ -141,7 +141,7 @@ export class Git {
     return { stdin: child.stdin, stdout: child.stdout, ended, stop: () => stop() }
   }
 
-  /** Starts a program in git's environment, as a process group of its own so that it dies as a whole. */
+  /** Starts a program in git's environment, in its own process group, so that it can be killed with its children. */
   spawn(
     program: string,
     args: readonly string[],
@@ -169,7 +169,7 @@ export class Git {
 
 function noGit(cause: Error): ConveyorError {
   return new ConveyorError('unavailable', 'git is not installed on this machine', {
-    hint: 'Install git 2.39 or newer, and see that it is on the PATH',
+    hint: 'Install git 2.39 or newer, and make sure that it is on the PATH',
     cause,
   })
 }
@@ -179,19 +179,19 @@ function signalGroup(pid: number | undefined, signal: NodeJS.Signals): void {
   try {
     process.kill(-pid, signal)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // ESRCH: all of it ended already.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // ESRCH: the group has exited already.
   }
 }
 
 /**
- * Collects the end of stderr, without progress lines: those that end in a carriage return alone. Lines of ssh end
- * in one and a line feed.
+ * Collects the end of stderr, without progress lines, which end in a lone carriage return. Lines of ssh end in
+ * CR LF.
  */
 function keepStderr(stream: Readable, { secrets = [], onStderr }: GitOptions): () => string {
   let kept = ''
   let line = ''
   stream.setEncoding('utf8').on('data', (text: string) => {
-    // A carriage return at the end may be the first half of a line's end.
+    // A carriage return at the end may be the first half of CR LF.
     const pieces = (line + text).split(/(?<=\n|\r(?!\n|$))/)
     line = pieces.at(-1)?.endsWith('\n') ? '' : (pieces.pop() ?? '').slice(-STDERR_KEPT)
     for (const piece of pieces) {

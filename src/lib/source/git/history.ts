@@ -6,27 +6,27 @@ import { ConveyorError } from '../../core/errors.ts'
 import { validRepository, validSha } from '../../core/validate.ts'
 import { KeyedMutex } from '../../util/keyed-mutex.ts'
 import type { History } from '../source.ts'
-import { fetchError, said } from './errors.ts'
+import { fetchError, gitMessage } from './errors.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
 import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
-import { askRemote, type RemoteOptions, remoteOf } from './remote.ts'
+import { type RemoteOptions, remoteOf, withRemote } from './remote.ts'
 
 export interface GitHistoryOptions extends RemoteOptions {
-  /** Folder for what is known of commits; made when needed. */
+  /** Folder for the commit history; created when needed. */
   dir: string
-  /** Environment to take PATH, proxy and certificate settings from. */
+  /** Environment for PATH, proxy and certificate settings. */
   environment?: Record<string, string | undefined>
-  /** Longest time for one question, in milliseconds. Default 20 s for refs, a minute for commits. */
+  /** Timeouts of a query, in milliseconds. Default 20 s for refs, a minute for commits. */
   limitsMs?: { refs: number; commits: number }
 }
 
-/** Reading what is here must never fetch what is not: it is a partial clone. */
+/** The repository is a partial clone: reading it must never fetch missing objects. */
 const OFFLINE = { GIT_NO_LAZY_FETCH: '1', GIT_ALLOW_PROTOCOL: 'none' }
 
 /**
- * What a git server says of refs (`git ls-remote`) and of commits: these are fetched without their trees and
- * files into a bare repository of their own, as mirrors have single commits and know nothing of what was before.
+ * Queries a git server for refs (`git ls-remote`) and for commits, which are fetched without trees and files into a
+ * separate bare repository, because the mirrors are shallow.
  */
 export function gitHistory(options: GitHistoryOptions): History {
   const dir = resolve(options.dir)
@@ -35,29 +35,32 @@ export function gitHistory(options: GitHistoryOptions): History {
   const limits = options.limitsMs ?? { refs: 20_000, commits: 60_000 }
   const mutex = new KeyedMutex()
 
-  /** Runs git against the server. `question` completes "cannot ask HOST ...". */
-  async function ask(
+  /** Runs git against the server. `action` completes "cannot ...". */
+  async function query(
     args: string[],
     { signal, limitMs, ...more }: GitOptions & { limitMs: number },
-    { repository, question }: { repository: string; question: string },
+    { repository, action }: { repository: string; action: string },
   ): Promise<string> {
     const timeout = AbortSignal.timeout(limitMs)
     const limited = signal ? AbortSignal.any([signal, timeout]) : timeout
     await mkdir(dir, { recursive: true, mode: 0o700 })
     try {
-      const answer = await askRemote(remote, ({ config, env }) =>
+      const output = await withRemote(remote, ({ config, env }) =>
         git.run(args, { ...more, config, env, secrets: remote.secrets, signal: limited }),
       )
-      return answer.toString('utf8')
+      return output.toString('utf8')
     } catch (error) {
       signal?.throwIfAborted()
-      const asked = `cannot ask ${remote.host} ${question} of ${repository}`
-      if (timeout.aborted) throw new ConveyorError('unavailable', `${asked}: it took too long`)
+      const failed = `cannot ${action} of ${repository} from ${remote.host}`
+      if (timeout.aborted) throw new ConveyorError('unavailable', `${failed}: timed out`)
       if (!(error instanceof GitFailure)) throw error
       const known = fetchError(error, { repository, sha: '', remote })
       const { kind, hint } =
         known instanceof ConveyorError ? known : { kind: 'unavailable' as const, hint: undefined }
-      throw new ConveyorError(kind, `${asked}: ${said(error)}`, { ...(hint && { hint }), cause: error })
+      throw new ConveyorError(kind, `${failed}: ${gitMessage(error)}`, {
+        ...(hint && { hint }),
+        cause: error,
+      })
     }
   }
 
@@ -68,10 +71,10 @@ export function gitHistory(options: GitHistoryOptions): History {
   ): Promise<{ ref: Ref; sha: string } | null> {
     const full = ref === null ? 'HEAD' : `refs/${ref.kind === 'branch' ? 'heads' : 'tags'}/${ref.name}`
     const url = remote.url(validRepository(repository))
-    // An annotated tag comes with the commit that it is for, under its name and ^{}.
+    // For an annotated tag, `NAME^{}` is the commit that it points to.
     const args = ['ls-remote', '--symref', '--', url, full, `${full}^{}`]
-    const about = { repository, question: `where ${full} is` }
-    const lines = (await ask(args, { signal, limitMs: limits.refs }, about)).split('\n')
+    const about = { repository, action: `look up ${full}` }
+    const lines = (await query(args, { signal, limitMs: limits.refs }, about)).split('\n')
     const shaOf = (name: string) =>
       lines.find((line) => /^[0-9a-f]+\t/.test(line) && line.endsWith(`\t${name}`))
     const [sha] = (shaOf(`${full}^{}`) ?? shaOf(full))?.split('\t') ?? []
@@ -104,8 +107,8 @@ export function gitHistory(options: GitHistoryOptions): History {
             '--no-auto-maintenance',
           ]
           const what = ['--end-of-options', remote.url(repository), `+${descendant}:${from}`]
-          const about = { repository, question: `for the commits before ${descendant.slice(0, 7)}` }
-          await ask([...args, ...what], { gitDir, signal, limitMs: limits.commits, holdFd: lock.fd }, about)
+          const about = { repository, action: `fetch the history of ${descendant.slice(0, 7)}` }
+          await query([...args, ...what], { gitDir, signal, limitMs: limits.commits, holdFd: lock.fd }, about)
         }
         if (!(await has(gitDir, sha, signal))) return false
         const outside = ['rev-list', '--max-count=1', sha, `^${descendant}`]
@@ -116,8 +119,8 @@ export function gitHistory(options: GitHistoryOptions): History {
   }
 
   /**
-   * Runs git on what is here. What cannot be read is removed, to be fetched anew.
-   * @throws ConveyorError `unavailable` then
+   * Runs git on the local repository. If it cannot be read, it is removed, and fetched again later.
+   * @throws ConveyorError `unavailable` in that case
    */
   async function read(gitDir: string, args: string[], more: GitOptions): Promise<string> {
     try {
@@ -125,12 +128,15 @@ export function gitHistory(options: GitHistoryOptions): History {
     } catch (error) {
       if (!(error instanceof GitFailure)) throw error
       await rm(gitDir, { recursive: true, force: true })
-      const message = `what is known of commits in ${gitDir} cannot be read: ${said(error)}`
-      throw new ConveyorError('unavailable', message, { hint: 'Try again: it is fetched anew', cause: error })
+      const message = `cannot read the commit history in ${gitDir}: ${gitMessage(error)}`
+      throw new ConveyorError('unavailable', message, {
+        hint: 'Retry: it will be fetched again',
+        cause: error,
+      })
     }
   }
 
-  /** Makes the repository, under another name first, so that there is a whole one or none. */
+  /** Creates the repository under a temporary name and renames it, so that it is never incomplete. */
   async function prepare(gitDir: string, sha: string): Promise<void> {
     if (await statOrNull(gitDir)) return
     const temporary = join(dir, '.tmp', randomUUID())
@@ -140,16 +146,16 @@ export function gitHistory(options: GitHistoryOptions): History {
     await rename(temporary, gitDir)
   }
 
-  /** Whether a commit is here; then all before it is. */
+  /** Whether a commit is in the local repository, and with it all of its history. */
   async function has(gitDir: string, sha: string, signal: AbortSignal | undefined): Promise<boolean> {
-    const answer = await read(gitDir, ['cat-file', '--batch-check'], { input: `${sha}^{commit}\n`, signal })
-    return !answer.includes(' missing')
+    const output = await read(gitDir, ['cat-file', '--batch-check'], { input: `${sha}^{commit}\n`, signal })
+    return !output.includes(' missing')
   }
 
   return { head, contains }
 }
 
-/** Of the answer for HEAD, which says `ref: refs/heads/main` where the server tells it. */
+/** The default branch, from the line `ref: refs/heads/main HEAD`, if the server sends it. */
 function branchOf(lines: string[]): Ref | null {
   const name = lines.map((line) => /^ref: refs\/heads\/(.+)\tHEAD$/.exec(line)?.[1]).find(Boolean)
   return name === undefined ? null : { kind: 'branch', name }

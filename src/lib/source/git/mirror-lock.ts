@@ -2,19 +2,19 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import type { Git } from './git.ts'
 
-/** A lock that is held; `fd` is to be passed on to every process that writes under it. */
+/** A lock that is held; `fd` must be passed to every process that writes to the mirror. */
 export interface MirrorLock extends AsyncDisposable {
   fd: number
-  /** False where the system has no flock(1): then nothing is known about other processes. */
+  /** False if the system has no flock(1): then other processes may hold the lock, too. */
   exclusive: boolean
 }
 
 /**
- * Locks a file against other Conveyor processes on this machine; waits as long as it takes.
+ * Locks a file against other Conveyor processes on this machine; waits for as long as needed.
  *
- * The lock is the kernel's (flock on an open file), and git inherits the open file. So when Conveyor is
- * killed while git runs, the lock stays held exactly until that git ends, and is never left behind:
- * whoever holds it may remove every `*.lock` file that git left in the mirror.
+ * The lock belongs to the open file (flock(2)), which git inherits. So if Conveyor is killed while git runs, the
+ * lock is held exactly until that git exits, and never becomes stale: its holder may remove every `*.lock` file
+ * that git left in the mirror.
  */
 export async function lockMirror(git: Git, path: string, signal?: AbortSignal): Promise<MirrorLock> {
   const file = await open(path, 'a')
@@ -27,7 +27,7 @@ export async function lockMirror(git: Git, path: string, signal?: AbortSignal): 
   }
 }
 
-/** Node has no flock(2). The program locks the open file that it shares with us, and ends. */
+/** Node has no flock(2): flock(1) locks the open file that it shares with this process, and exits. */
 async function flock(git: Git, fd: number, signal?: AbortSignal): Promise<boolean> {
   signal?.throwIfAborted()
   const child = git.spawn('flock', ['-x', '3'], { holdFd: fd })

@@ -4,30 +4,30 @@ import { dirname, join } from 'node:path'
 import { ConveyorError } from '../../core/errors.ts'
 import { type Git, GitFailure } from './git.ts'
 import type { MirrorLock } from './mirror-lock.ts'
-import { askRemote, type Remote } from './remote.ts'
+import { type Remote, withRemote } from './remote.ts'
 
-/** What git has to say about a commit that is there. */
+/** Data of a commit in the mirror. */
 export interface CommitFacts {
   tree: string
-  /** ISO 8601, UTC; years 1970 to 9999, whatever the commit says. */
+  /** ISO 8601, UTC; clamped to the years 1970 to 9999. */
   committedAt: string
 }
 
 export interface MirrorLimits {
-  /** Commits kept for later fetches to build on; those used longest ago go first. */
+  /** Number of commits kept as the base of later fetches; the least recently used ones are dropped. */
   keepCommits: number
-  /** Packs (one per fetch) from which on the small ones are put together. */
+  /** Number of packs (one per fetch) above which small ones are repacked. */
   maxPacks: number
-  /** How often objects that no kept commit needs are looked for. */
+  /** Interval of pruning objects that no kept commit needs. */
   pruneEveryMs: number
 }
 
 const REFS = 'refs/conveyor'
-/** In a mirror: git found it damaged; and when it was last pruned. */
+/** Marker files in a mirror: it is corrupt; and the time of the last pruning. */
 const DAMAGED_MARK = 'conveyor-damaged'
 const PRUNED_MARK = 'conveyor-pruned'
 
-/** What a git that was killed leaves behind; a `.keep` would save its pack from every repack. */
+/** Files that a killed git leaves behind; a `.keep` would exclude its pack from every repack. */
 const LEFTOVERS: [folder: string, name: RegExp][] = [
   ['.', /\.lock$|^gc\.pid$/],
   [REFS, /\.lock$/],
@@ -37,9 +37,9 @@ const LEFTOVERS: [folder: string, name: RegExp][] = [
 ]
 
 /**
- * One bare repository, with a ref for every commit that was fetched completely: git writes the ref last,
- * after it has checked that nothing is missing. So the ref, not the commit object, says "it is here".
- * Everything that writes needs the repository's lock.
+ * A bare repository with a ref for every completely fetched commit: git writes the ref last, after checking
+ * that no object is missing. So it is the ref, not the commit object, that marks a commit as complete.
+ * Writing requires the repository's lock.
  */
 export class Mirror {
   readonly gitDir: string
@@ -50,13 +50,13 @@ export class Mirror {
     this.gitDir = gitDir
   }
 
-  /** The commit, when all of it is here; else null. Needs no lock and no network. */
+  /** The commit, if it is complete; else null. Needs neither lock nor network. */
   async find(sha: string): Promise<CommitFacts | null> {
     const ref = join(this.gitDir, REFS, sha)
     const now = new Date()
     try {
       if (await statOrNull(join(this.gitDir, DAMAGED_MARK))) return null
-      await utimes(ref, now, now) // The time of the last use, for `forget`.
+      await utimes(ref, now, now) // Time of the last use, for `forget`.
     } catch (error) {
       if (isNotFound(error)) return null
       throw error
@@ -65,13 +65,13 @@ export class Mirror {
       return parseCommit(await this.#git.run(['cat-file', 'commit', sha], { gitDir: this.gitDir }))
     } catch (error) {
       if (!(error instanceof GitFailure && error.stderr.endsWith('bad file'))) throw error
-      // Another kind of object; unless it is not there, which makes this one fail too.
+      // Another type of object, or a missing one, for which this fails, too.
       await this.#git.run(['cat-file', '-t', sha], { gitDir: this.gitDir })
-      throw new ConveyorError('not_found', `${sha.slice(0, 7)} is not a commit but a file or a folder`)
+      throw new ConveyorError('not_found', `${sha.slice(0, 7)} is not a commit but a blob or a tree`)
     }
   }
 
-  /** Makes it when it is not there or damaged, and removes what a killed git left in it. */
+  /** Creates the mirror if it is missing or corrupt, and removes what a killed git left in it. */
   async prepare(sha: string, tempDir: string, lock: MirrorLock): Promise<void> {
     if (await statOrNull(join(this.gitDir, DAMAGED_MARK))) await this.discard(tempDir)
     if (!(await statOrNull(this.gitDir))) return this.#create(sha, tempDir)
@@ -83,7 +83,7 @@ export class Mirror {
     }
   }
 
-  /** Under another name first, so that there is a whole mirror or none. */
+  /** Created under a temporary name and renamed, so that a mirror is never incomplete. */
   async #create(sha: string, tempDir: string): Promise<void> {
     const temporary = join(tempDir, randomUUID())
     const format = sha.length === 64 ? 'sha256' : 'sha1'
@@ -93,7 +93,7 @@ export class Mirror {
     await rename(temporary, this.gitDir)
   }
 
-  /** Brings one commit here, and of it only what no earlier commit brought already. */
+  /** Fetches a commit, without the objects that the mirror already has. */
   async fetch(
     repository: string,
     sha: string,
@@ -111,11 +111,11 @@ export class Mirror {
       ...['--no-recurse-submodules', '--progress', '--end-of-options'],
       ...[remote.url(repository), `+${sha}:${REFS}/${sha}`],
     ]
-    await askRemote(remote, ({ config, env }) =>
+    await withRemote(remote, ({ config, env }) =>
       this.#git.run(args, {
         ...rest,
         gitDir: this.gitDir,
-        // A pack appears as a whole or not at all; loose objects would come one by one.
+        // A pack appears atomically; loose objects would appear one by one.
         config: [...config, ['fetch.unpackLimit', '1'], ['transfer.unpackLimit', '1']],
         env,
         secrets: remote.secrets,
@@ -124,21 +124,21 @@ export class Mirror {
     )
   }
 
-  /** Says that git found damage: nothing is found here any more, and the next `prepare` begins anew. */
+  /** Marks the mirror as corrupt: `find` returns null from now on, and the next `prepare` recreates it. */
   async markDamaged(): Promise<void> {
     await writeFile(join(this.gitDir, DAMAGED_MARK), '').catch((error) => {
-      if (!isNotFound(error)) throw error // Somebody discarded it already.
+      if (!isNotFound(error)) throw error // It has been discarded already.
     })
   }
 
-  /** Takes the mirror away; in two steps, so that nobody sees half of one. */
+  /** Removes the mirror; renamed first, so that it is never seen incomplete. */
   async discard(tempDir: string): Promise<void> {
     const doomed = join(tempDir, randomUUID())
     await rename(this.gitDir, doomed)
     await rm(doomed, { recursive: true, force: true })
   }
 
-  /** Whether `maintain` has something to do; a matter of microseconds. */
+  /** Whether `maintain` has anything to do; takes microseconds. */
   async needsMaintenance(limits: MirrorLimits): Promise<boolean> {
     const due = await this.#due(limits)
     return due.forget || due.repack || due.prune
@@ -157,8 +157,8 @@ export class Mirror {
   }
 
   /**
-   * What keeps a mirror small and quick: forgets old commits, puts small packs together, and now and
-   * then drops what no kept commit needs. May be aborted at any time.
+   * Keeps the mirror small and fast: forgets old commits, repacks small packs, and periodically prunes
+   * unreachable objects. May be aborted at any time.
    */
   async maintain(limits: MirrorLimits, lock: MirrorLock, signal: AbortSignal): Promise<void> {
     const options = { gitDir: this.gitDir, signal, holdFd: lock.fd }
@@ -167,11 +167,11 @@ export class Mirror {
     if (due.repack) await this.#git.run(['repack', '--geometric=2', '-d', '-q'], options)
     if (due.prune) {
       const config: [string, string][] = [
-        // `forget` reads the refs' files, so they are not to be packed away.
+        // `forget` needs refs as single files.
         ['gc.packRefs', 'false'],
         ['gc.cruftPacks', 'true'],
       ]
-      // A day's grace: a build may be reading a commit that was forgotten a moment ago.
+      // A day's grace: a build may still be reading a commit that was just forgotten.
       await this.#git.run(['gc', '--quiet', '--prune=1.day.ago'], { ...options, config })
       await writeFile(join(this.gitDir, PRUNED_MARK), '')
     }
@@ -192,7 +192,7 @@ export class Mirror {
 }
 
 function parseCommit(object: Buffer): CommitFacts {
-  // The header ends at the first empty line; what follows is anybody's text in any encoding.
+  // The header ends at the first empty line; the message after it may have any encoding.
   const header = object.subarray(0, object.indexOf('\n\n') + 1).toString('latin1')
   const tree = /^tree ([0-9a-f]+)$/m.exec(header)?.[1]
   const seconds = /^committer .* (-?\d+) [+-]\d+$/m.exec(header)?.[1]
@@ -200,10 +200,10 @@ function parseCommit(object: Buffer): CommitFacts {
   return { tree, committedAt: dateOf(Number(seconds)) }
 }
 
-/** The last second that images and the formats of dates have room for: 9999-12-31T23:59:59Z. */
+/** The last second that date formats and image configs can represent: 9999-12-31T23:59:59Z. */
 const MAX_SECONDS = 253_402_300_799
 
-/** Whoever makes a commit may give it any date. */
+/** Clamped: a commit can have any date. */
 function dateOf(seconds: number): string {
   return new Date(Math.min(Math.max(seconds, 0), MAX_SECONDS) * 1000).toISOString()
 }
@@ -215,7 +215,7 @@ async function list(folder: string): Promise<string[]> {
   })
 }
 
-/** What is at a path, null when nothing is. */
+/** Stats of a path; null if it does not exist. */
 export async function statOrNull(path: string) {
   return stat(path).catch((error) => {
     if (isNotFound(error)) return null

@@ -4,52 +4,53 @@ import { GitFailure } from './git.ts'
 import { sshHosts } from './ssh-hosts.ts'
 
 export interface RemoteOptions {
-  /** Address of any repository, with `{repository}` in it: https://, http://, ssh://, file:// or user@host:path. */
+  /** URL template with `{repository}`: https://, http://, ssh://, file:// or user@host:path. */
   url: string
-  /** GitHub token (or another server's password) for http and https; sent to that one server only. */
+  /** GitHub token (or password of another server) for http and https; sent only to that server. */
   token?: string | undefined
-  /** Private key file for ssh; ssh's own choice otherwise. */
+  /** Private key file for ssh; by default ssh's own. */
   sshKey?: string | undefined
-  /** File with the keys of ssh servers, or `accept-new`; else see ssh-hosts.ts. */
+  /** File with ssh host keys, or `accept-new`; for the default see ssh-hosts.ts. */
   knownHosts?: string | undefined
 }
 
-/** How to reach the git server: everything that a `git fetch` needs besides what to fetch. */
+/** How to connect to the git server: URL, settings and environment for `git fetch`. */
 export interface Remote {
-  /** Host for people, `github.com`. */
+  /** Host name for messages, `github.com`. */
   host: string
   url(repository: string): string
   config: [string, string][]
   env: Record<string, string>
-  /** How to reach it where it answers with a redirect; null where that is no question. */
+  /** For a retry that follows redirects; null if the first attempt does already. */
   redirected: Pick<Remote, 'config' | 'env'> | null
-  /** To be done before it is asked. */
+  /** Must be called before connecting. */
   prepare?: () => Promise<void>
-  /** What must never be shown. */
+  /** Texts to redact. */
   secrets: string[]
-  /** Whether credentials are sent that could be wrong. */
+  /** Whether credentials are sent, which may be wrong. */
   authenticated: boolean
 }
 
 const PLACEHOLDER = '{repository}'
-/** A server that sends less than 1000 bytes/s for this long is given up. */
+/** A transfer below 1000 bytes/s for this long is aborted. */
 const STALLED_SECONDS = 30
 
 /**
- * @param dir where files for ssh are kept.
- * @throws ConveyorError `invalid` when the template cannot be used.
+ * @param dir folder for files of ssh
+ * @throws ConveyorError `invalid` if the template is malformed
  */
 export function remoteOf({ url: template, token, ...ssh }: RemoteOptions, dir: string): Remote {
-  const form = /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
-  if (!template.includes(PLACEHOLDER) || !form) throw badTemplate(template)
-  if (form === 'http' || form === 'https') return httpRemote(template, token)
-  if (form === 'ssh' || form === 'scp') return sshRemote(template, ssh, dir)
-  if (form === 'file') return { ...base(template, 'this machine'), env: { GIT_ALLOW_PROTOCOL: 'file' } }
+  const scheme =
+    /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
+  if (!template.includes(PLACEHOLDER) || !scheme) throw badTemplate(template)
+  if (scheme === 'http' || scheme === 'https') return httpRemote(template, token)
+  if (scheme === 'ssh' || scheme === 'scp') return sshRemote(template, ssh, dir)
+  if (scheme === 'file') return { ...base(template, 'this machine'), env: { GIT_ALLOW_PROTOCOL: 'file' } }
   throw badTemplate(template)
 }
 
-/** Runs git against a server, twice where it answers with a redirect. */
-export async function askRemote<T>(
+/** Runs git against a server, and again if the server responds with a redirect. */
+export async function withRemote<T>(
   remote: Remote,
   run: (how: Pick<Remote, 'config' | 'env'>) => Promise<T>,
 ): Promise<T> {
@@ -65,7 +66,7 @@ export async function askRemote<T>(
   }
 }
 
-/** What git says of a redirect that it is not to follow: https://github.com/git/git/blob/v2.39.0/http.c#L1746 */
+/** git's error for a redirect that it does not follow: https://github.com/git/git/blob/v2.39.0/http.c#L1746 */
 function isRedirect(thrown: unknown): boolean {
   return thrown instanceof GitFailure && /^fatal: .*error: 30[12378]$/m.test(thrown.stderr)
 }
@@ -83,14 +84,14 @@ function base(template: string, host: string): Remote {
 }
 
 /**
- * The credentials become a header for this one server, given to git in its environment: argv is public. git and
- * curl would send a header of ours wherever a redirect leads, so none is followed with it. A server that answers
- * with one (GitHub does for a renamed repository) is asked again, now with the credentials only when it asks for
- * them: git binds such credentials to the origin that they are for, and drops them on the way to another.
+ * Sends credentials in a header for this one server, passed to git in its environment, because argv is public. git
+ * and curl would also send the header to the target of a redirect, so redirects are not followed with it. If the
+ * server redirects (GitHub does for a renamed repository), the command is repeated with a credential helper instead:
+ * git binds such credentials to their origin, and does not send them to another.
  */
 function httpRemote(template: string, token: string | undefined): Remote {
   const { origin, host, protocol, username, password } = parse(template)
-  // Credentials in the address would end in argv.
+  // Credentials in the URL would be visible in argv.
   const bare = template.replace(/^(https?:\/\/)[^/@]*@/, '$1')
   const login = loginOf(token, username, password)
   const basic = login ? Buffer.from(`${login.username}:${login.password}`).toString('base64') : ''
@@ -153,7 +154,7 @@ function sshRemote(
     env: {
       GIT_ALLOW_PROTOCOL: 'ssh',
       GIT_SSH_VARIANT: 'ssh',
-      // git gives this line to a shell, hence the quotes.
+      // git passes this to a shell, hence the quotes.
       GIT_SSH_COMMAND: ['ssh', ...options.flatMap((option) => ['-o', quote(option)])].join(' '),
     },
     authenticated: true,
@@ -164,7 +165,7 @@ const quote = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
 
 function badTemplate(template: string): ConveyorError {
   const shown = template.replace(/\/\/[^/@]*@/, '//[redacted]@')
-  return new ConveyorError('invalid', `git URL ${JSON.stringify(shown)} cannot be used`, {
-    hint: 'Give one like https://github.com/{repository}.git or git@github.com:{repository}.git',
+  return new ConveyorError('invalid', `invalid git URL ${JSON.stringify(shown)}`, {
+    hint: 'Use a URL like https://github.com/{repository}.git or git@github.com:{repository}.git',
   })
 }
