@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
-import { WebhookSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { GitHubSignature } from '../../src/lib/forge/github/webhook-signature.ts'
 import { type PushFacts, pushPayload, webhookExamples } from '../support/github/push.ts'
 import { longestTurn } from '../support/longest-turn.ts'
 
@@ -247,13 +247,13 @@ describe('parseWebhook on malformed pushes', () => {
 /** In two pieces, as a large one comes. */
 function isSigned(secret: string, body: string | Uint8Array, signature: string | undefined): boolean {
   const bytes = Buffer.from(body)
-  const hash = new WebhookSignature(secret)
+  const hash = new GitHubSignature(secret)
   hash.update(bytes.subarray(0, 3))
   hash.update(bytes.subarray(3))
   return hash.matches(signature)
 }
 
-describe('WebhookSignature', () => {
+describe('GitHubSignature', () => {
   const secret = "It's a Secret to Everybody"
   const sign = (body: string | Uint8Array, key = secret) =>
     `sha256=${createHmac('sha256', key).update(body).digest('hex')}`

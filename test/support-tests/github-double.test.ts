@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
-import { WebhookSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { GitHubSignature } from '../../src/lib/forge/github/webhook-signature.ts'
 import { startGitHubDouble } from '../support/github/double.ts'
 import { sendPush } from '../support/github/push.ts'
 
@@ -137,7 +137,7 @@ describe('sendPush', () => {
       ['shh', true],
       ['other', false],
     ] as const) {
-      const hash = new WebhookSignature(secret)
+      const hash = new GitHubSignature(secret)
       hash.update(body)
       expect(hash.matches(header('x-hub-signature-256'))).toBe(isRight)
     }

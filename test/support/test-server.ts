@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Build } from '../../src/lib/core/build.ts'
 import { github } from '../../src/lib/forge/github/github.ts'
+import { githubWebhooks } from '../../src/lib/forge/github/webhook.ts'
 import { fileLogStore } from '../../src/lib/logs/file.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
 import { memoryQueue } from '../../src/lib/queue/memory.ts'
@@ -80,6 +81,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
       queue,
       logs,
       forge,
+      webhooks: githubWebhooks,
       history,
       names: { tag: tagForRef },
       latest: 'always',

@@ -37,6 +37,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     queue: adapters.queue,
     logs: adapters.logs,
     forge: adapters.forge,
+    webhooks: adapters.webhooks,
     history: adapters.parts.history,
     names: adapters.parts.names,
     latest: adapters.parts.latest,

@@ -7,8 +7,9 @@ import type { Config } from '../config/config.ts'
 import { dockerProxies } from '../config/docker-proxies.ts'
 import { ConveyorError } from '../core/errors.ts'
 import type { Postgres } from '../db/postgres.ts'
-import type { Forge } from '../forge/forge.ts'
+import type { Forge, WebhookParser } from '../forge/forge.ts'
 import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'
+import { githubWebhooks } from '../forge/github/webhook.ts'
 import { fileLogStore } from '../logs/file.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import { stdoutLogStore } from '../logs/stdout.ts'
@@ -39,6 +40,7 @@ export interface Adapters {
   queue: Queue
   logs: LogStore
   forge: Forge
+  webhooks: WebhookParser
   parts: BuildParts
   /** Resolves if the builder responds: the engine, or at least one buildkitd. @throws ConveyorError */
   builderAnswers: () => Promise<void>
@@ -103,7 +105,14 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     dry: config.dry,
     settings: (repository) => settingsFor(config.build, repository),
   }
-  return { queue, logs, forge, parts, builderAnswers: () => builderAnswers(config, docker) }
+  return {
+    queue,
+    logs,
+    forge,
+    webhooks: githubWebhooks,
+    parts,
+    builderAnswers: () => builderAnswers(config, docker),
+  }
 }
 
 /** Queries the forge, which needs no transfer; if it does not know, the git server. */

@@ -1,3 +1,5 @@
+import type { BuildRequest } from '../core/build.ts'
+
 /** GitHub's four states of a commit status: `failure` is a failed build, `error` a failure of Conveyor or its environment. */
 type StatusState = 'pending' | 'success' | 'failure' | 'error'
 
@@ -11,7 +13,7 @@ export interface CommitStatus {
   targetUrl: string
 }
 
-/** The code host: commit statuses, branch heads, single files. (For its webhooks, see github/webhook.ts.) */
+/** The code host: commit statuses, branch heads, single files. */
 export interface Forge {
   /**
    * Sets a commit status with the context `container/docker`, and retries temporary failures. Archived repositories
@@ -36,4 +38,26 @@ export interface Forge {
    * Never retried. @throws ConveyorError as branchHead, and `not_found` if the path does not exist.
    */
   file(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
+}
+
+/** What a webhook requests: a build, or nothing, with the reason (for the forge's delivery log). */
+export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
+
+/** Parses the webhooks of a forge, without side effects: bytes and headers go in, values come out. */
+export interface WebhookParser {
+  /** Verifies the signature of a body that arrives in pieces. */
+  signature(secret: string): WebhookSignature
+  /** The payload in a body. @throws ConveyorError `invalid` with the position of the error, without quoting the body */
+  payload(contentType: string | undefined, body: Uint8Array): Promise<unknown>
+  /** @throws ConveyorError `invalid` naming the field of the payload that is missing or invalid */
+  parse(event: string, delivery: string, payload: unknown): Webhook
+}
+
+export interface WebhookSignature {
+  update(piece: Uint8Array): void
+  /**
+   * Whether a header is the forge's signature of exactly the bytes so far. May be called only once. A missing or
+   * malformed header is false; never throws for anything that the client sends.
+   */
+  matches(header: string | undefined): boolean
 }

@@ -1,4 +1,4 @@
-import type { Forge } from '../forge/forge.ts'
+import type { Forge, WebhookParser } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { LatestPolicy } from '../pipeline/publish.ts'
 import type { Queue } from '../queue/queue.ts'
@@ -18,6 +18,8 @@ export interface ServerOptions extends AccessOptions {
   queue: Queue
   logs: LogStore
   forge: Pick<Forge, 'branchHead' | 'defaultBranch' | 'fullName'>
+  /** Parser of the forge's webhooks. */
+  webhooks: WebhookParser
   /** Looks up whether a branch contains the commit to build. */
   history: History
   names: Pick<ImageNames, 'tag'>

@@ -1,7 +1,7 @@
 import { deepEqual } from 'node:assert/strict'
 import { JsonSyntaxError, parsePartialJson } from '../../../src/lib/forge/github/partial-json.ts'
 import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook.ts'
-import { WebhookSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
+import { GitHubSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse } from '../kind.ts'
 
@@ -24,7 +24,7 @@ export const webhookKind: Kind = {
         return {
           shown: () => `${event} ${contentType} ${excerpt(body)}`,
           async run() {
-            const hash = new WebhookSignature(chance.one(['', 'secret']))
+            const hash = new GitHubSignature(chance.one(['', 'secret']))
             hash.update(body)
             if (hash.matches(signature)) throw new Error('accepted a forged signature')
             await mayRefuse(async () => parseWebhook(event, delivery, await webhookBody(contentType, body)))

@@ -1,10 +1,11 @@
 import { createHmac, type Hmac, timingSafeEqual } from 'node:crypto'
+import type { WebhookSignature } from '../forge.ts'
 
 /**
  * Verifies the header X-Hub-Signature-256 of a body that arrives in pieces.
  * (https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries)
  */
-export class WebhookSignature {
+export class GitHubSignature implements WebhookSignature {
   readonly #hmac: Hmac
   readonly #usable: boolean
 
@@ -17,10 +18,6 @@ export class WebhookSignature {
     this.#hmac.update(piece)
   }
 
-  /**
-   * Whether it is GitHub's signature of exactly the bytes so far. May be called only once. A missing or malformed
-   * header is false; never throws for anything that the client sends.
-   */
   matches(signature256: string | undefined): boolean {
     const digest = this.#hmac.digest()
     if (typeof signature256 !== 'string' || !this.#usable) return false

@@ -1,8 +1,10 @@
 import { isUtf8 } from 'node:buffer'
-import type { BuildRequest, PushFacts } from '../../core/build.ts'
+import type { PushFacts } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
+import type { Webhook, WebhookParser } from '../forge.ts'
 import { type FieldSelection, JsonSyntaxError, parsePartialJson } from './partial-json.ts'
+import { GitHubSignature } from './webhook-signature.ts'
 
 /**
  * Parses GitHub's webhooks, without side effects: bytes and headers go in, values come out. Reads only the few
@@ -10,8 +12,11 @@ import { type FieldSelection, JsonSyntaxError, parsePartialJson } from './partia
  * costs no more than a small one.
  */
 
-/** What a webhook requests: a build, or nothing, with the reason (for GitHub's delivery log). */
-export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
+export const githubWebhooks: WebhookParser = {
+  signature: (secret) => new GitHubSignature(secret),
+  payload: webhookBody,
+  parse: parseWebhook,
+}
 
 /** Anywhere in the head commit's message, this disables the cache. */
 const NO_CACHE = '[docker nocache]'

@@ -4,7 +4,6 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
-import { parseWebhook, webhookBody } from '../../forge/github/webhook.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import type { ServerOptions } from '../options.ts'
 import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
@@ -31,7 +30,9 @@ export function rewriteWebhook(request: IncomingMessage): string | null {
  */
 export async function webhookRoute(app: FastifyInstance, options: ServerOptions): Promise<void> {
   app.removeAllContentTypeParsers()
-  const spool = new BodySpool({ secret: options.githubSecret, dir: options.spoolDir ?? tmpdir() })
+  const { githubSecret: secret, webhooks } = options
+  const signature = secret === null ? null : () => webhooks.signature(secret)
+  const spool = new BodySpool({ signature, dir: options.spoolDir ?? tmpdir() })
   // The handler reads the body itself, because that needs the response.
   app.addContentTypeParser('*', async () => undefined)
 
@@ -85,8 +86,8 @@ async function handleDelivery(
 ): Promise<FastifyReply> {
   const event = identifier(request, 'x-github-event')
   const delivery = identifier(request, 'x-github-delivery')
-  const payload = await body.read((bytes) => webhookBody(header(request, 'content-type'), bytes))
-  const parsed = parseWebhook(event, delivery, payload)
+  const payload = await body.read((bytes) => options.webhooks.payload(header(request, 'content-type'), bytes))
+  const parsed = options.webhooks.parse(event, delivery, payload)
   if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
 
   const { repository } = parsed.request

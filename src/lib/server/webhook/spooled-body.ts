@@ -3,7 +3,7 @@ import { type FileHandle, mkdir, open, unlink } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { errorCodes } from 'fastify'
-import { WebhookSignature } from '../../forge/github/webhook-signature.ts'
+import type { WebhookSignature } from '../../forge/forge.ts'
 import { ByteQuota } from './byte-quota.ts'
 
 const MiB = 1024 * 1024
@@ -30,16 +30,19 @@ export interface SpooledBody {
  * to begin, cannot block them.
  */
 export class BodySpool {
-  readonly #secret: string | null
+  readonly #signature: (() => WebhookSignature) | null
   readonly #dir: string
   readonly #memory = new ByteQuota({ total: 64 * MiB, perAddress: 32 * MiB })
   readonly #disk = new ByteQuota({ total: 500 * MiB, perAddress: 125 * MiB })
   /** Settles when the last large body has been read: they are read one at a time. */
   #reading: Promise<unknown> = Promise.resolve()
 
-  /** @param dir folder for large bodies; created when needed */
-  constructor({ secret, dir }: { secret: string | null; dir: string }) {
-    this.#secret = secret
+  /**
+   * @param signature makes the verifier of a body; null if bodies are not signed
+   * @param dir folder for large bodies; created when needed
+   */
+  constructor({ signature, dir }: { signature: (() => WebhookSignature) | null; dir: string }) {
+    this.#signature = signature
     this.#dir = dir
   }
 
@@ -50,7 +53,7 @@ export class BodySpool {
   async receive(request: IncomingMessage, response: ServerResponse): Promise<SpooledBody> {
     if (Number(request.headers['content-length'] ?? 0) > LARGEST)
       throw new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE()
-    const hash = this.#secret === null ? null : new WebhookSignature(this.#secret)
+    const hash = this.#signature?.() ?? null
     const body = new Body(request.socket.remoteAddress ?? '', this.#dir, this.#memory, this.#disk)
     let closed = response.destroyed
     response.once('close', () => {
