@@ -115,9 +115,6 @@ export const ALLOWED: Record<string, string[]> = {
     'src/lib/pipeline',
     'src/lib/api',
     ...INTERFACES,
-    // Pure: verify a signature, parse a payload.
-    'src/lib/forge/github/webhook.ts',
-    'src/lib/forge/github/webhook-signature.ts',
     'src/lib/net',
     'src/lib/util',
     CORE,
