@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Ref } from '../../src/lib/core/build.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { compare, compareByArrival, compareByChain, leads, type Push } from '../../src/lib/core/push-order.ts'
-import { settleBy } from '../../src/lib/pipeline/settle.ts'
+import { settleBy } from '../../src/lib/pipeline/tags/tie-breaker.ts'
 import type { History } from '../../src/lib/source/source.ts'
 
 const MAIN: Ref = { kind: 'branch', name: 'main' }

@@ -65,7 +65,7 @@ export const MUTANTS: readonly Mutant[] = [
     fault: 'a moved base image does not give files a new time',
     changes: [
       {
-        file: 'pipeline/cache/sync-basis.ts',
+        file: 'pipeline/cache/inputs-key.ts',
         from: 'settingsKey(settings), digests])',
         to: 'settingsKey(settings), digests.length])',
       },

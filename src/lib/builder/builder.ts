@@ -1,6 +1,6 @@
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { LogWriter } from '../logs/log-store.ts'
-import type { BuildSettings } from '../pipeline/recipe.ts'
+import type { BuildSettings } from '../pipeline/reuse/recipe.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the files' times are told; see FileTimes. */
@@ -24,7 +24,7 @@ export interface BuildInput extends BuildSettings {
   push: boolean
   /** A name for what stays the same from build to build of a repository: lets the engine sync only changes. */
   cacheKey: string
-  /** Namespace of its cache mounts; null: that of builds which have none. See cache-namespace.ts. */
+  /** Namespace of its cache mounts; null: that of builds which have none. See pipeline/cache/namespace.ts. */
   cacheNamespace: string | null
   /** Lets files that did not change keep their time, so that they need not be sent again; null: all are new. */
   sync: ContextSync | null

@@ -9,16 +9,16 @@ import type { ImageNames, Registry } from '../registry/registry.ts'
 import type { BuildContainer } from '../runner/runner.ts'
 import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import { baseImages, imagesNamedOutsideOfFrom, namingOf } from './base-images.ts'
-import { CacheImport } from './cache/cache-import.ts'
+import { Stopwatch } from '../util/stopwatch.ts'
+import { CacheImport } from './cache/import.ts'
+import { syncBasis } from './cache/inputs-key.ts'
 import type { EarlyParts } from './cache/prefetch-bases.ts'
-import { syncBasis } from './cache/sync-basis.ts'
-import { finish, publish } from './finish.ts'
-import type { LatestPolicy } from './publish.ts'
-import { dockerfileText, recipeOf } from './recipe.ts'
-import { askedOnce, type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse.ts'
+import { finish, publish } from './publish.ts'
+import { baseImages, imagesNamedOutsideOfFrom, namingOf } from './reuse/base-images.ts'
+import { askedOnce, type EarlierImage, findImage, findSameTree, type KnownImage } from './reuse/find-image.ts'
+import { dockerfileText, recipeOf } from './reuse/recipe.ts'
 import { runInImage } from './run-in-container.ts'
-import { Stopwatch } from './stopwatch.ts'
+import type { LatestPolicy } from './tags/wanted.ts'
 
 /** The parts that a build runs on. */
 export interface BuildParts extends EarlyParts {
@@ -36,7 +36,7 @@ export interface BuildParts extends EarlyParts {
   secrets(repository: string): Promise<Record<string, Uint8Array>>
   /** Proxies for the steps of builds, by variable: `HTTP_PROXY` and the like. No part of what an image is made of. */
   proxies(): Promise<Record<string, string>>
-  /** Namespace of a repository's cache mounts; see cache-namespace.ts. */
+  /** Namespace of a repository's cache mounts; see pipeline/cache/namespace.ts. */
   cacheNamespace(repository: string): string
   latest: LatestPolicy
   /** Build, but push nothing. */

@@ -3,12 +3,12 @@ import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { isMergeQueue } from '../core/validate.ts'
 import type { BuildContainer, ContainerBuild } from '../runner/runner.ts'
-import { finish, publish } from './finish.ts'
-import { wantedTags } from './publish.ts'
-import { restoreTags } from './restore-tags.ts'
+import { Stopwatch } from '../util/stopwatch.ts'
+import { finish, publish } from './publish.ts'
 import type { BuildIo, BuildParts } from './run-build.ts'
-import { provenRefs } from './settle.ts'
-import { Stopwatch } from './stopwatch.ts'
+import { restoreTags } from './tags/restore.ts'
+import { provenRefs } from './tags/tie-breaker.ts'
+import { wantedTags } from './tags/wanted.ts'
 
 /** What a build in a container runs on. */
 export type ImageParts = Pick<

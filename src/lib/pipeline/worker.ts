@@ -10,7 +10,7 @@ import type { Shutdown } from '../util/lifecycle.ts'
 import { SideBySide } from '../util/side-by-side.ts'
 import { requestBuild } from './accept.ts'
 import type { WarmRepositories } from './cache/warm.ts'
-import { placeCommit } from './place-request.ts'
+import { placeCommit } from './resolve-request.ts'
 import { type BuildParts, runBuild } from './run-build.ts'
 import type { StatusReporter } from './status-reporter.ts'
 

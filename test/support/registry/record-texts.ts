@@ -20,7 +20,7 @@ import { throughBuild } from '../../../src/lib/builder/engine/build-transport.ts
 import { inSession } from '../../../src/lib/builder/session.ts'
 import { solve } from '../../../src/lib/buildkit/solve.ts'
 import { jsonLines } from '../../../src/lib/docker/json-lines.ts'
-import { NO_SETTINGS } from '../../../src/lib/pipeline/recipe.ts'
+import { NO_SETTINGS } from '../../../src/lib/pipeline/reuse/recipe.ts'
 import { memoryContext } from '../context/memory-context.ts'
 import { type Files, failingSteps } from '../images/failing-steps.ts'
 import { putImage } from '../images/put-image.ts'

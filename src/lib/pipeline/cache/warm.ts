@@ -1,7 +1,7 @@
 import { type Artifact, shortName } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { NO_LOG } from '../../logs/no-log.ts'
-import { digestUnder } from '../reuse.ts'
+import { digestUnder } from '../reuse/find-image.ts'
 import { type BuildParts, buildInput } from '../run-build.ts'
 
 /** How many repositories a worker says that it is warm for; more are hardly all in its engine's cache. */

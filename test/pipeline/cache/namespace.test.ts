@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { cacheNamespace } from '../../src/lib/pipeline/cache/cache-namespace.ts'
+import { cacheNamespace } from '../../../src/lib/pipeline/cache/namespace.ts'
 
 const SECRET = Buffer.alloc(32, 7)
 

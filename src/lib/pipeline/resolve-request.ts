@@ -5,8 +5,8 @@ import type { Forge } from '../forge/forge.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import type { LatestPolicy } from './publish.ts'
-import { whereIs } from './settle.ts'
+import { whereIs } from './tags/tie-breaker.ts'
+import type { LatestPolicy } from './tags/wanted.ts'
 
 /** What a person asked for: `sha` and `ref` are not both null. */
 export interface Order {

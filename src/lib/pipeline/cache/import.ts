@@ -1,8 +1,8 @@
 import type { Build } from '../../core/build.ts'
 import { linesTo } from '../../core/one-line.ts'
 import type { ImageNames, Registry } from '../../registry/registry.ts'
-import { wantedTags } from '../publish.ts'
 import type { BuildIo } from '../run-build.ts'
+import { wantedTags } from '../tags/wanted.ts'
 import { type EarlyParts, fetchBasesEarly } from './prefetch-bases.ts'
 
 interface Parts extends EarlyParts {

@@ -3,8 +3,8 @@ import { externalImages } from '../../dockerfile/external-images.ts'
 import { splitDigest } from '../../dockerfile/image-names.ts'
 import type { Registry } from '../../registry/registry.ts'
 import type { Context } from '../../source/source.ts'
-import { fewAtATime, inRegistry } from '../base-images.ts'
-import { type BuildSettings, dockerfileKey, settingsKey } from '../recipe.ts'
+import { fewAtATime, inRegistry } from '../reuse/base-images.ts'
+import { type BuildSettings, dockerfileKey, settingsKey } from '../reuse/recipe.ts'
 
 /** As files wait for it before they go to BuildKit, it has a time limit of its own, in milliseconds. */
 const LIMIT_MS = 3000

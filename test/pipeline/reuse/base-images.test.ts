@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import type { Builder } from '../../src/lib/builder/builder.ts'
-import { baseImages, namingOf } from '../../src/lib/pipeline/base-images.ts'
-import { askedOnce } from '../../src/lib/pipeline/reuse.ts'
-import type { Registry } from '../../src/lib/registry/registry.ts'
+import type { Builder } from '../../../src/lib/builder/builder.ts'
+import { baseImages, namingOf } from '../../../src/lib/pipeline/reuse/base-images.ts'
+import { askedOnce } from '../../../src/lib/pipeline/reuse/find-image.ts'
+import type { Registry } from '../../../src/lib/registry/registry.ts'
 
 const DIGEST = `sha256:${'1'.repeat(64)}`
 const NODE = `docker.io/library/node:24`

@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto'
-import type { Recipe } from '../core/build.ts'
-import type { Context, ContextEntry } from '../source/source.ts'
-import { Pace } from '../util/pace.ts'
+import type { Recipe } from '../../core/build.ts'
+import type { Context, ContextEntry } from '../../source/source.ts'
+import { Pace } from '../../util/pace.ts'
 
 /** What is set outside of the repository and can change an image. */
 export interface BuildSettings {

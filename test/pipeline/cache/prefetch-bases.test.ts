@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { basesOf } from '../../src/lib/pipeline/cache/prefetch-bases.ts'
+import { basesOf } from '../../../src/lib/pipeline/cache/prefetch-bases.ts'
 
 const bases = (dockerfile: string, buildArgs: Record<string, string> = {}, target: string | null = null) =>
   basesOf(dockerfile, { buildArgs, target, contexts: {} })

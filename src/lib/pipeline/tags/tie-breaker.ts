@@ -1,8 +1,8 @@
-import type { Build, BuildRef, Ref } from '../core/build.ts'
-import { ConveyorError } from '../core/errors.ts'
-import { compareByArrival, compareByChain, type Push } from '../core/push-order.ts'
-import type { History } from '../source/source.ts'
-import type { Settle } from '../store/build-store.ts'
+import type { Build, BuildRef, Ref } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { compareByArrival, compareByChain, type Push } from '../../core/push-order.ts'
+import type { History } from '../../source/source.ts'
+import type { Settle } from '../../store/build-store.ts'
 
 /** The answers of the git server are waited for so long, in all, while other tags of the image wait. */
 const LIMIT_MS = 60_000

@@ -1,8 +1,8 @@
-import type { Build } from '../core/build.ts'
-import { linesTo } from '../core/one-line.ts'
-import type { TagMove } from '../store/build-store.ts'
-import { wantedTags } from './publish.ts'
-import type { BuildIo, BuildParts } from './run-build.ts'
+import type { Build } from '../../core/build.ts'
+import { linesTo } from '../../core/one-line.ts'
+import type { TagMove } from '../../store/build-store.ts'
+import type { BuildIo, BuildParts } from '../run-build.ts'
+import { wantedTags } from './wanted.ts'
 
 type Parts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest'>
 
