@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { cacheGroupOf, settingsFor } from '../../src/lib/config/build-settings.ts'
 import { parseConfig, secretsOf } from '../../src/lib/config/config.ts'
 import { OPTIONS } from '../../src/lib/config/options.ts'
-import { NO_SETTINGS } from '../../src/lib/pipeline/reuse/recipe.ts'
+import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 
 describe('parseConfig', () => {
   test('has the documented defaults', () => {

@@ -1,6 +1,6 @@
+import type { BuildSettings } from '../core/settings.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { LogWriter } from '../logs/log-store.ts'
-import type { BuildSettings } from '../pipeline/reuse/recipe.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the files' times are told; see FileTimes. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { NO_SETTINGS } from '../pipeline/reuse/recipe.ts'
+import { NO_SETTINGS } from '../core/settings.ts'
 import type { Context, ContextEntry } from '../source/source.ts'
 import type { BuildInput } from './builder.ts'
 

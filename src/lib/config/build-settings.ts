@@ -1,4 +1,4 @@
-import type { BuildSettings } from '../pipeline/reuse/recipe.ts'
+import type { BuildSettings } from '../core/settings.ts'
 import type { Settings } from './options.ts'
 import type { Scoped } from './values.ts'
 

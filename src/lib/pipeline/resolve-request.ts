@@ -1,12 +1,12 @@
 import type { BuildRequest, Ref, Withheld } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import type { LatestPolicy } from '../core/settings.ts'
 import { isMergeQueue } from '../core/validate.ts'
 import type { Forge } from '../forge/forge.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { whereIs } from './tags/tie-breaker.ts'
-import type { LatestPolicy } from './tags/wanted.ts'
 
 /** What a person asked for: `sha` and `ref` are not both null. */
 export interface Order {

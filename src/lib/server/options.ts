@@ -1,6 +1,6 @@
+import type { LatestPolicy } from '../core/settings.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
-import type { LatestPolicy } from '../pipeline/tags/wanted.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'

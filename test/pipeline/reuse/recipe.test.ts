@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { type BuildSettings, NO_SETTINGS, settingsKey } from '../../../src/lib/pipeline/reuse/recipe.ts'
+import { type BuildSettings, NO_SETTINGS } from '../../../src/lib/core/settings.ts'
+import { settingsKey } from '../../../src/lib/pipeline/reuse/recipe.ts'
 
 test('every setting is a part of the recipe, and what is not set changes nothing', () => {
   const variants: Partial<BuildSettings>[] = [

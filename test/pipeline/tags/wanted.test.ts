@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { Build, BuildRef } from '../../../src/lib/core/build.ts'
+import type { LatestPolicy } from '../../../src/lib/core/settings.ts'
 import { commitStatus, duration } from '../../../src/lib/pipeline/status-reporter.ts'
-import { type LatestPolicy, tagNotes, wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
+import { tagNotes, wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
 import { tagForRef } from '../../../src/lib/registry/image-name.ts'
 
 const names = {

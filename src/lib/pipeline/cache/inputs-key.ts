@@ -1,10 +1,11 @@
 import type { Builder } from '../../builder/builder.ts'
+import type { BuildSettings } from '../../core/settings.ts'
 import { externalImages } from '../../dockerfile/external-images.ts'
 import { splitDigest } from '../../dockerfile/image-names.ts'
 import type { Registry } from '../../registry/registry.ts'
 import type { Context } from '../../source/source.ts'
 import { fewAtATime, inRegistry } from '../reuse/base-images.ts'
-import { type BuildSettings, dockerfileKey, settingsKey } from '../reuse/recipe.ts'
+import { dockerfileKey, settingsKey } from '../reuse/recipe.ts'
 
 /** As files wait for it before they go to BuildKit, it has a time limit of its own, in milliseconds. */
 const LIMIT_MS = 3000

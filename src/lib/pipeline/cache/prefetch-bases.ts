@@ -1,8 +1,8 @@
 import type { Builder } from '../../builder/builder.ts'
 import type { Build } from '../../core/build.ts'
+import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, readImages } from '../../dockerfile/external-images.ts'
 import { fewAtATime } from '../reuse/base-images.ts'
-import type { BuildSettings } from '../reuse/recipe.ts'
 
 export interface EarlyParts {
   builder: Builder

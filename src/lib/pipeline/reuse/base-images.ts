@@ -1,9 +1,9 @@
 import type { Builder, BuiltFrom } from '../../builder/builder.ts'
 import type { BaseImage } from '../../core/build.ts'
+import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, type Reading, readImages } from '../../dockerfile/external-images.ts'
 import { fullName, splitDigest } from '../../dockerfile/image-names.ts'
 import type { Registry } from '../../registry/registry.ts'
-import type { BuildSettings } from './recipe.ts'
 
 interface Parts {
   builder: Builder

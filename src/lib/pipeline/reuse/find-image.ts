@@ -2,12 +2,13 @@ import type { Builder } from '../../builder/builder.ts'
 import type { Artifact, BaseImage, Build, Recipe } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
+import type { BuildSettings } from '../../core/settings.ts'
 import type { Registry } from '../../registry/registry.ts'
 import type { Source } from '../../source/source.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 import type { BuildIo, BuildOrder } from '../run-build.ts'
 import { changedBase } from './base-images.ts'
-import { type BuildSettings, settingsKey } from './recipe.ts'
+import { settingsKey } from './recipe.ts'
 
 /** An image that need not be built. */
 export interface KnownImage {

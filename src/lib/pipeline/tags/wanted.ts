@@ -1,10 +1,8 @@
 import type { Build, BuildRef } from '../../core/build.ts'
+import type { LatestPolicy } from '../../core/settings.ts'
 import { isMergeQueue } from '../../core/validate.ts'
 import type { ImageNames, Registry } from '../../registry/registry.ts'
 import type { BuildStore, Settle, TagMove } from '../../store/build-store.ts'
-
-/** Which builds move `latest`: every one, or only those of the repository's default branch. */
-export type LatestPolicy = 'always' | 'default-branch'
 
 /**
  * The docker tags that a build wants besides its sha: one a ref that people push, and `latest` by the order of
