@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Ref } from '../../src/lib/core/build.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { compare, compareByArrival, compareByChain, leads, type Push } from '../../src/lib/core/push-order.ts'
-import { settleBy } from '../../src/lib/pipeline/tags/tie-breaker.ts'
+import { tieBreaker } from '../../src/lib/pipeline/tags/tie-breaker.ts'
 import type { History } from '../../src/lib/source/source.ts'
 
 const MAIN: Ref = { kind: 'branch', name: 'main' }
@@ -118,7 +118,7 @@ describe('doubt', () => {
   ])('%s', async (_name, history, candidate, recorded, newer) => {
     const lines: string[] = []
     const say = async (line: string) => void lines.push(line)
-    const settle = settleBy('acme/app', { history, say }, new AbortController().signal)
+    const settle = tieBreaker('acme/app', { history, say }, new AbortController().signal)
     expect(await settle(candidate, recorded, [])).toBe(newer)
     expect(lines.length > 0).toBe(history.head === broken)
   })

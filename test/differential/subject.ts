@@ -147,7 +147,7 @@ async function setUp(
   try {
     const adapters = await conveyor.setUp(config, { stdout: process.stdout, log }, releaser)
     // No forge can provide the Dockerfile before the commit is fetched.
-    return { ...adapters, parts: { ...adapters.parts, readEarly: async () => null } }
+    return { ...adapters, parts: { ...adapters.parts, readFromForge: async () => null } }
   } finally {
     if (before === undefined) delete process.env.DOCKER_HOST
     else process.env.DOCKER_HOST = before

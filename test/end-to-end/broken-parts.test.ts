@@ -193,7 +193,7 @@ describe('GitHub', () => {
     const id = await world.push(server, { repository, sha })
     expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
     await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
-    expect(server.stderr()).toMatch(/No commit found for SHA: \w+\); trying again for minutes/)
+    expect(server.stderr()).toMatch(/No commit found for SHA: \w+\); retrying for several minutes/)
   })
 
   test('is told of the beginning of a build also where that ends at once', async () => {

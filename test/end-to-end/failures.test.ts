@@ -201,7 +201,7 @@ describe('the commit cannot be built', () => {
       await server.kill()
       server = await world.startServer({ flags: ['--timeout', `${seconds}s`, '--build.network', 'host'] })
       const sha = await git.commit({ Dockerfile: `${DOCKERFILE}RUN ${gate.command()}\n` })
-      const error = `building acme/slow@${short(sha)} took longer than ${seconds} s. Look in the log for the step that took so long, or raise --timeout (TIMEOUT)`
+      const error = `building acme/slow@${short(sha)} took longer than ${seconds} s. Find the slow step in the log, or raise --timeout (TIMEOUT)`
       const ending = expectFailure('acme/slow', sha, error, 'timeout')
       const step = await Promise.race([gate.arrival(), ending.then(() => null)])
       if (!step) continue

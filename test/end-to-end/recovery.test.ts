@@ -210,7 +210,7 @@ describe('what was accepted survives a SIGKILL', () => {
 
     await using after = await start()
     const status = await world.github.waitForStatus((one) => one.sha === sha && one.state !== 'pending')
-    const error = `building ${repository}@${sha.slice(0, 7)} was given up after 3 attempts: the last was cut off with the process that ran it`
+    const error = `gave up building ${repository}@${sha.slice(0, 7)} after 3 attempts: the process that ran the last one died`
     expect(status).toMatchObject({ state: 'error', description: expect.stringContaining(error) })
     const build = (await (await fetch(`${after.url}/builds/${id}`)).json()) as BuildJson
     expect(build).toMatchObject({ state: 'failed', error: expect.stringContaining(error) })
@@ -237,7 +237,7 @@ describe('what was accepted survives a SIGKILL', () => {
     harmless.open()
     await using after = await start('--workers', '2')
     const status = await world.github.waitForStatus((one) => one.sha === bad.sha && one.state !== 'pending')
-    expect(status.description).toContain('was given up after 3 attempts')
+    expect(status.description).toMatch(/^gave up building .* after 3 attempts/)
     const log = await expectWhole(after, { id, ...good })
     expect(log).not.toContain('attempt 2')
     await expectNothingLeft(after)
@@ -320,7 +320,7 @@ describe('SIGTERM gives the running build back when its time is over', () => {
     gate.open()
     await using after = await start()
     const log = await expectWhole(after, { id, repository, sha })
-    expect(log).toContain('\nthe worker is shutting down: the build is given back, and will be tried again\n')
+    expect(log).toContain('\nthe worker is shutting down; the build was requeued and will be retried\n')
     expect(log).not.toContain('attempt 2')
     await expectNothingLeft(after)
   })

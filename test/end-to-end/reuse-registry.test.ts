@@ -58,7 +58,7 @@ test.each([401, 403, 500])('a registry that answers the look-up with %d is built
   for (const built of [await again(), await onBranch('other')]) {
     expect(built.build).toMatchObject({ state: 'succeeded', error: null })
     expect(built.log).toMatch(
-      /^building: the registry does not say whether it still has the image of the build of /m,
+      /^building: the registry did not say whether it still has the image of the build of /m,
     )
     expect(built.log).toMatch(status === 401 ? /wants a login/ : new RegExp(`HTTP ${status}`))
     expect(built.log.match(/^building: /gm)).toHaveLength(1)
@@ -87,6 +87,6 @@ test.each([401, 403, 429, 500])(
     refused = { status, name: 'base/busybox' }
     const built = await again()
     // The engine asks for it in its own way, and meets the same refusal.
-    expect(built.log).toContain(`building: base image ${base} may have changed, as it cannot be looked up (`)
+    expect(built.log).toContain(`building: base image ${base} may have changed (it could not be looked up: `)
   },
 )

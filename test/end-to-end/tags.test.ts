@@ -121,9 +121,7 @@ describe('a docker tag is that of the ref that had it first', () => {
     await pushed({ repository, sha: old, tag: 'v1.2', pushedAt: SECOND })
     await pushed({ repository, sha: head, pushedAt: SECOND + 1 })
     const log = await pushed({ repository, sha: old, tag: 'main', pushedAt: SECOND + 2 })
-    expect(log).toContain(
-      `tag main is another ref's, which had it first: the git tag main gets ${hashed('main')}`,
-    )
+    expect(log).toContain(`tag main already belongs to another ref; the git tag main gets ${hashed('main')}`)
     expect(await tagsOf(repository, head, ['main', 'latest'])).toEqual(['main', 'latest'])
     expect(await tagsOf(repository, old, [hashed('main'), 'v1.2'])).toHaveLength(2)
 
@@ -162,7 +160,7 @@ test('a commit of a merge queue gets its sha alone, and the other tags when it i
   const sha = await commit(git, { branch, from: 'main' })
   const log = await pushed({ repository, sha, branch, pushedAt: SECOND + 1 })
   expect(log).toContain(`tags ${sha}\n`)
-  expect(log).toContain(`branch ${branch} is a merge queue's: it gets no tag but the sha's`)
+  expect(log).toContain(`branch ${branch} belongs to a merge queue: only the sha tag is set`)
   expect(await world.github.waitForStatus((s) => s.sha === sha && s.state === 'success')).toBeTruthy()
   expect(await tagsOf(repository, base, ['main', 'latest'])).toEqual(['main', 'latest'])
   const { tags } = (await (await fetch(`${world.registry.url}/v2/acme/queue/tags/list`)).json()) as {

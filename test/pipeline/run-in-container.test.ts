@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Build, BuildRequest } from '../../src/lib/core/build.ts'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
 import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
-import { type BuildParts, runBuild } from '../../src/lib/pipeline/run-build.ts'
+import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
+import { runBuild } from '../../src/lib/pipeline/run-build.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
 import { tagForRef } from '../../src/lib/registry/image-name.ts'
 import type { Credentials } from '../../src/lib/registry/registry.ts'
@@ -169,7 +170,7 @@ describe('a build in a builder image', () => {
   test('pushes nothing on a dry run', async () => {
     const build = await begun('acme/dry')
     const { log } = await run(build, parts('good', { dry: true }))
-    expect(log).toContain('dry run: nothing was pushed')
+    expect(log).toContain(`dry run: built ${registry.host}/acme/dry:${build.sha}, nothing was pushed`)
     expect(await tagged(build, 'latest')).toBeNull()
     expect(await store.get(build.id)).toMatchObject({ state: 'succeeded' })
   })
@@ -178,7 +179,7 @@ describe('a build in a builder image', () => {
     const build = await begun('acme/mute')
     const error = await failure(run(build, parts('mute')))
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-    expect(error.advice).toContain(`has not pushed ${registry.host}/acme/mute:${build.sha}`)
+    expect(error.advice).toContain(`did not push ${registry.host}/acme/mute:${build.sha}`)
     expect(error.advice).toContain('--registry')
   })
 })
@@ -191,7 +192,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     const last = await run(older)
     expect(last.image).not.toBe(image)
     expect(last.log).toContain('tag main stays where it is: it points at a newer push\n')
-    expect(last.log).toContain('tag latest had been moved by a builder image: it is at sha256:')
+    expect(last.log).toContain('tag latest was moved by a builder image; it is back at sha256:')
     expect(await tagged(older, older.sha)).toBe(digestOf(last.image))
     expect(await tagged(older, 'main')).toBe(digestOf(image))
     expect(await tagged(older, 'latest')).toBe(digestOf(image))
@@ -212,8 +213,8 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     const { image, log } = await run(newer, parts('good', { store: slow }))
     // The older one cannot know where the tags belong yet; the newer one finds out.
     expect(lastOutput).toContain('tag latest stays where it is')
-    expect(lastOutput).not.toContain('had been moved')
-    expect(log).toContain('tag latest had been moved by a builder image')
+    expect(lastOutput).not.toContain('was moved by a builder image')
+    expect(log).toContain('tag latest was moved by a builder image')
     for (const tag of ['main', 'latest']) expect(await tagged(older, tag)).toBe(digestOf(image))
   })
 
@@ -246,7 +247,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
       },
     }
     const { log } = await run(older, parts('good', { registry: broken }))
-    expect(log).toContain('warning: tag latest may point at an older push, and could not be checked: ')
+    expect(log).toContain('warning: tag latest could not be checked and may point at an older push: ')
     expect(await store.get(older.id)).toMatchObject({ state: 'succeeded' })
   })
 })

@@ -65,7 +65,7 @@ test('a commit that GitHub does not know yet is waited for', async () => {
   await statuses.idle()
   expect(states()).toEqual(['pending'])
   expect(lines).toEqual([
-    expect.stringMatching(/^commit status "pending": .* answered 404 .*; trying again for minutes$/),
+    expect.stringMatching(/^commit status "pending": .* answered 404 .*; retrying for several minutes$/),
   ])
 })
 

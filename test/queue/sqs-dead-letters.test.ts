@@ -9,7 +9,7 @@ import type { Build } from '../../src/lib/core/build.ts'
 import type { CommitStatus } from '../../src/lib/forge/forge.ts'
 import { fileLogStore } from '../../src/lib/logs/file.ts'
 import { WarmRepositories } from '../../src/lib/pipeline/cache/warm.ts'
-import type { BuildParts } from '../../src/lib/pipeline/run-build.ts'
+import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import { StatusReporter } from '../../src/lib/pipeline/status-reporter.ts'
 import { work } from '../../src/lib/pipeline/worker.ts'
 import type { Queue } from '../../src/lib/queue/queue.ts'
@@ -187,7 +187,7 @@ describe('SQS dead letters', () => {
       { stop: stop.signal, now: new AbortController().signal },
     )
     expect(ends).toMatchObject([{ id: build.id, state: 'failed', attempt: 3 }])
-    expect(ends[0]?.error).toContain('was given up after 2 attempts')
+    expect(ends[0]?.error).toMatch(/^gave up building .* after 2 attempts/)
     await expect.poll(() => statuses.map(({ state }) => state)).toEqual(['error'])
     expect(await messagesIn(aws, url)).toEqual([0, 0])
     expect(await messagesIn(aws, deadLetters)).toEqual([0, 0])

@@ -184,7 +184,7 @@ describe('webhooks', () => {
     const unqueued = await sendPush({ ...PUSH, url: server.url })
     expect(unqueued.status).toBe(202)
     expect((await server.store.unqueued(0)).map((build) => build.sha)).toEqual([sha('a')])
-    expect(server.lines.join()).toContain('is accepted, and queued as soon as that works')
+    expect(server.lines.join()).toContain('was accepted but could not be queued yet; retrying')
   })
 
   it('answers 503 when the store cannot take it, and says nothing of why', async () => {

@@ -5,7 +5,7 @@ import { ConveyorError } from '../core/errors.ts'
 import type { Forge } from '../forge/forge.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { WarmRepositories } from '../pipeline/cache/warm.ts'
-import { type Order, placeOrder } from '../pipeline/resolve-request.ts'
+import { type Order, resolveRequest } from '../pipeline/resolve-request.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { Releaser } from '../util/lifecycle.ts'
@@ -65,7 +65,7 @@ export async function buildLocal(
   const placed =
     options.isVerified && order.sha !== null
       ? { ...order, sha: order.sha }
-      : await placeOrder(order, { ...adapters.parts, forge: adapters.forge, log: io.log })
+      : await resolveRequest(order, { ...adapters.parts, forge: adapters.forge, log: io.log })
   const { build } = await requestBuild(
     { ...placed, defaultBranch: null, cache, source: { kind: 'cli' } },
     { store, queue: adapters.queue, log: io.log },

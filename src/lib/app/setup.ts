@@ -16,7 +16,7 @@ import { stdoutLogStore } from '../logs/stdout.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
 import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import { cacheNamespace } from '../pipeline/cache/namespace.ts'
-import type { BuildParts } from '../pipeline/run-build.ts'
+import type { BuildParts } from '../pipeline/parts.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { memoryQueue } from '../queue/memory.ts'
 import type { Queue } from '../queue/queue.ts'
@@ -91,7 +91,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     store,
     source,
     history: { head: git.head, contains: containedBy(forge, git) },
-    readEarly: (...args) => forge.file(...args),
+    readFromForge: (...args) => forge.file(...args),
     registry,
     builder,
     ...(container ? { container } : {}),

@@ -6,17 +6,16 @@ import type { Accepted, BuildStore } from '../store/build-store.ts'
 interface Parts {
   store: BuildStore
   queue: Queue
-  /** Told what the person who runs the server should know, one line at a time. */
+  /** The server's own log, one line at a time. */
   log: (line: string) => void
 }
 
-/** A build that is this old, in seconds, and not in the queue is not just on its way there. */
+/** A pending build of this age, in seconds, that is not in the queue is overdue. */
 const OVERDUE_SECONDS = 5
 
 /**
- * Accepts a request: stored first, then queued, so that nothing accepted is lost. A build that the queue
- * did not take, because it does not answer or because we crashed before we asked, is left to sendOverdue.
- * One that it has already is not sent again.
+ * Accepts a request: stores it, then queues it, so that nothing accepted is lost. If the queue does not take the build, or
+ * the process crashes in between, sendOverdue queues it later. A build that the queue already has is not sent again.
  *
  * @throws what the store throws: nothing was accepted then.
  */
@@ -26,16 +25,16 @@ export async function requestBuild(request: BuildRequest, parts: Parts): Promise
   if (build.state === 'pending' && !queued) {
     await send(build, parts).catch((error: unknown) => {
       const { advice } = toConveyorError(error, 'queueing failed')
-      parts.log(`${shortName(build)} is accepted, and queued as soon as that works: ${advice}`)
+      parts.log(`${shortName(build)} was accepted but could not be queued yet; retrying: ${advice}`)
     })
   }
   return accepted
 }
 
 /**
- * Queues what was accepted and is not in the queue.
- * @returns how many builds that were.
- * @throws what the queue throws, or the store.
+ * Queues accepted builds that are not in the queue.
+ * @returns how many there were
+ * @throws what the queue or the store throws
  */
 export async function sendOverdue(parts: Parts): Promise<number> {
   const builds = await parts.store.unqueued(OVERDUE_SECONDS)
@@ -46,8 +45,8 @@ export async function sendOverdue(parts: Parts): Promise<number> {
 async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
   await queue.send({ buildId: build.id, repository: build.repository })
   if (!queue.durable) return
-  // Whoever asked need not wait for it: without the note the build is sent twice, which harms nothing.
+  // Not awaited: without the mark, the build is only sent a second time, which is harmless.
   store
     .markQueued(build.id)
-    .catch((error: Error) => log(`noting that ${shortName(build)} is queued: ${error.message}`))
+    .catch((error: Error) => log(`could not record that ${shortName(build)} is queued: ${error.message}`))
 }

@@ -1,79 +1,105 @@
-import { type Build, type Recipe, shortName } from '../core/build.ts'
+import { type Build, shortName } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { isMergeQueue } from '../core/validate.ts'
-import type { Stopwatch } from '../util/stopwatch.ts'
-import type { KnownImage } from './reuse/find-image.ts'
-import type { BuildIo, BuildParts } from './run-build.ts'
-import { provenRefs, settleBy } from './tags/tie-breaker.ts'
-import { publishTags, tagNotes, wantedTags } from './tags/wanted.ts'
+import type { BuildResult } from '../store/build-store.ts'
+import type { LocalImage, RegistryImage } from './image.ts'
+import type { BuildParts, StepIo } from './parts.ts'
+import { verifiedRefs } from './tags/containing-ref.ts'
+import { moveTags } from './tags/move.ts'
+import { restoreTags } from './tags/restore.ts'
+import { tieBreaker } from './tags/tie-breaker.ts'
+import { tagNotes, wantedTags } from './tags/wanted.ts'
 
-/** An image in the registry, the build that publishes it, and what it was made from where that is known. */
-export interface Publication extends KnownImage {
-  build: Build
-  imageName: string
-  recipe: Recipe | null
-  tree: string | null
-  /** Whether the image is there under its sha already. */
-  pushed: boolean
+export type PublishParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'history'>
+
+/**
+ * Points the tags of a build at its image, and stores the success: in this order, so that a build that is stored as
+ * succeeded has its tags. A worker that dies in between leaves the build to be tried again.
+ * @returns the image, `repo@sha256:...`
+ * @throws ConveyorError of the registry, the store or the git server; `cancelled` if another worker has taken over
+ * the build
+ */
+export async function publishAndStore(
+  build: Build,
+  imageName: string,
+  image: RegistryImage | LocalImage,
+  parts: PublishParts,
+  step: StepIo,
+): Promise<string> {
+  const { id, attempt } = build
+  for (;;) {
+    const current = await parts.store.get(id)
+    if (!current || current.attempt !== attempt) throw takenOver(build)
+    const success = await publish(current, imageName, image, parts, step)
+    const outcome = await parts.store.finish(id, attempt, current.refs.length, success)
+    if (outcome === 'finished') return success.image
+    if (outcome === 'superseded') throw takenOver(build)
+    // `refs_added`: another ref joined the build while its tags were moved. Publish that one, too.
+  }
+}
+
+export function takenOver(build: Build): ConveyorError {
+  return new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
+}
+
+type Success = Extract<BuildResult, { state: 'succeeded' }>
+
+/** Publishes an image for the refs that its build has now. @returns the result to store */
+async function publish(
+  build: Build,
+  imageName: string,
+  image: RegistryImage | LocalImage,
+  parts: PublishParts,
+  step: StepIo,
+): Promise<Success> {
+  const say = linesTo(step.log)
+  if (image.origin === 'dry-run') {
+    const local = `${imageName}:${build.sha}`
+    await say('', `${step.watch}`, `dry run: built ${local}, nothing was pushed`)
+    return { state: 'succeeded', image: local, tags: [] }
+  }
+  const { origin, digest, ...from } = image
+  const reference = `${imageName}@${digest}`
+  const { moved, unmoved } = await publishTags(build, imageName, image, parts, step)
+  if (origin === 'builder-image') await restoreTags(build, imageName, unmoved, parts, step)
+  const tags = [...new Set([build.sha, ...moved])]
+  // Flushed before the success is stored, so that the log of a succeeded build has these lines even after a crash.
+  await say('', `${step.watch}`, `tags ${tags.join(', ')}`, `image ${reference}`)
+  await step.log.flush()
+  return { state: 'succeeded', image: reference, tags: tags.map((tag) => `${imageName}:${tag}`), ...from }
 }
 
 /**
- * Points the build's tags at its image, and stores the success.
- * @param stays told of the tags that did not move, as they point at a newer push
- * @returns the image, `repo@sha256:...`
+ * Moves the tags that a build may move, and logs why others stay.
+ * @returns the tags that point at the image now, and those of the build's refs that do not
  */
-export function publish(
-  { build, imageName, digest, pushed, ...made }: Publication,
-  parts: Pick<BuildParts, 'store' | 'registry' | 'names' | 'latest' | 'history'>,
-  io: BuildIo,
-  watch: Stopwatch,
-  stays?: (tags: string[]) => Promise<void>,
-): Promise<string> {
-  const say = linesTo(io.log)
-  const image = `${imageName}@${digest}`
-  return finish(build, parts, { image, ...made }, async (current) => {
-    const { refs, withheld } = await provenRefs(current, parts.history, io.signal)
-    const all = wantedTags(current, parts.latest, parts.names)
-    const wanted = withheld.length > 0 ? wantedTags({ ...current, refs }, parts.latest, parts.names) : all
-    // The engine has pushed a new image by its sha; one that is reused has yet to be called so.
-    const moves = pushed ? wanted : [{ tag: build.sha, sequence: current.sequence }, ...wanted]
-    const settle = settleBy(build.repository, { history: parts.history, say }, io.signal)
-    const moved = await watch.measure('tag', publishTags(parts, imageName, digest, moves, settle, io.signal))
-    for (const line of tagNotes(wanted, moved)) await say(line)
-    for (const { ref, reason } of withheld) await say(`tag ${parts.names.tag(ref)} is not moved: ${reason}`)
-    for (const { tag, reason } of current.withheld ?? []) {
-      if (!moved.includes(tag)) await say(`tag ${tag} is not moved: ${reason}`)
-    }
-    for (const { name } of current.refs.filter(isMergeQueue)) {
-      await say(`branch ${name} is a merge queue's: it gets no tag but the sha's`)
-    }
-    const behind = [...new Set(all.map(({ tag }) => tag))].filter((tag) => !moved.includes(tag))
-    await stays?.(behind)
-    const tags = [...new Set([build.sha, ...moved])]
-    // Before the end is stored, so that no crash leaves the log of a succeeded build without it.
-    await say('', `${watch}`, `tags ${tags.join(', ')}`, `image ${image}`)
-    await io.log.flush()
-    return tags.map((tag) => `${imageName}:${tag}`)
-  })
-}
-
-/** Publishes for every ref that the build has by then, and stores the success. */
-export async function finish(
+async function publishTags(
   build: Build,
-  parts: Pick<BuildParts, 'store'>,
-  made: { image: string } & Partial<Pick<Publication, 'recipe' | 'bases' | 'tree'>>,
-  publish: (current: Build) => Promise<string[]>,
-): Promise<string> {
-  for (;;) {
-    const current = await parts.store.get(build.id)
-    if (!current || current.attempt !== build.attempt) break
-    const tags = await publish(current)
-    const result = { state: 'succeeded', tags, ...made } as const
-    const answer = await parts.store.finish(build.id, build.attempt, current.refs.length, result)
-    if (answer === 'finished') return made.image
-    if (answer === 'superseded') break
-    // Another ref joined while we published: publish that one too.
+  imageName: string,
+  { origin, digest }: RegistryImage,
+  parts: PublishParts,
+  { log, signal, watch }: StepIo,
+): Promise<{ moved: string[]; unmoved: string[] }> {
+  const { history, latest, names } = parts
+  const say = linesTo(log)
+  const { refs, withheld } = await verifiedRefs(build, history, signal)
+  const all = wantedTags(build, latest, names)
+  const wanted = withheld.length > 0 ? wantedTags({ ...build, refs }, latest, names) : all
+  // A new image was pushed under its sha; a reused one does not have this tag yet.
+  const shaTag = { tag: build.sha, sequence: build.sequence }
+  const moves = origin === 'reused' ? [shaTag, ...wanted] : wanted
+  const settle = tieBreaker(build.repository, { history, say }, signal)
+  const moved = await watch.measure('tag', moveTags(parts, imageName, digest, moves, settle, signal))
+
+  for (const line of tagNotes(wanted, moved)) await say(line)
+  for (const { ref, reason } of withheld) await say(`tag ${names.tag(ref)} is not moved: ${reason}`)
+  for (const { tag, reason } of build.withheld ?? []) {
+    if (!moved.includes(tag)) await say(`tag ${tag} is not moved: ${reason}`)
   }
-  throw new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
+  for (const { name } of build.refs.filter(isMergeQueue)) {
+    await say(`branch ${name} belongs to a merge queue: only the sha tag is set`)
+  }
+  const unmoved = [...new Set(all.map(({ tag }) => tag))].filter((tag) => !moved.includes(tag))
+  return { moved, unmoved }
 }

@@ -6,26 +6,26 @@ import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
 
 /**
- * Waits before further tries, in milliseconds, while the forge says that there is no such commit or repository: for
- * some seconds after a push, GitHub says so of what is there.
+ * Delays between tries, in milliseconds, while the forge answers that there is no such commit or repository: GitHub
+ * does so for some seconds after a push.
  */
 const WAITS_MS = [1, 2, 4, 8, 15, 30, 60, 60, 60].map((seconds) => seconds * 1000)
-/** How long a report that is on its way is waited for, before the next one takes its place. */
+/** How long to wait for a request that is in flight before the next report replaces it. */
 const ARRIVAL_MS = 2000
 
 /** A report under way. */
 interface Report {
-  /** Resolves to whether the forge has answered for good. */
+  /** Resolves to whether the forge has given its final answer. */
   done: Promise<boolean>
-  /** Gives it up. */
+  /** Aborts it. */
   abort: AbortController
-  /** There is a newer one: it is not tried again. */
+  /** Aborted when there is a newer report: this one is not retried. */
   replaced: AbortController
 }
 
 /**
- * Tells the forge how builds go, beside the builds: a status that cannot be set never delays or fails
- * one. What could not be told stays in the store as unreported, and is told by `sweep`.
+ * Sets commit statuses, concurrently with the builds: a status that cannot be set never delays or fails a build. It stays
+ * in the store as unreported, and `sweep` tries again.
  */
 export class StatusReporter {
   readonly #forge: Pick<Forge, 'setStatus'>
@@ -41,7 +41,7 @@ export class StatusReporter {
     store: BuildStore
     /** Where the status links to. */
     logUrl: (build: Build) => string
-    /** Told what could not be reported, one line at a time. */
+    /** Receives what could not be reported, one line at a time. */
     log: (line: string) => void
     /** See WAITS_MS. */
     waitsMs?: readonly number[]
@@ -53,18 +53,18 @@ export class StatusReporter {
     this.#waitsMs = options.waitsMs ?? WAITS_MS
   }
 
-  /** Reports where a build stands now, in place of what is still to be tried again of an earlier report. */
+  /** Reports the current state of a build, and cancels the retries of an earlier report. */
   report(build: Build): void {
     void this.#begin(build, this.#waitsMs)
   }
 
-  /** Resolves to whether the forge has answered for good. */
+  /** Resolves to whether the forge has given its final answer. */
   #begin(build: Build, waitsMs: readonly number[]): Promise<boolean> {
     const before = this.#active.get(build.id)
     const abort = new AbortController()
     const replaced = new AbortController()
     const done = replace(before)
-      .then(() => this.#tell(build, { abort: abort.signal, replaced: replaced.signal }, waitsMs))
+      .then(() => this.#report(build, { abort: abort.signal, replaced: replaced.signal }, waitsMs))
       .finally(() => {
         if (this.#active.get(build.id)?.abort === abort) this.#active.delete(build.id)
       })
@@ -73,8 +73,8 @@ export class StatusReporter {
   }
 
   /**
-   * Reports ended builds whose status is not set yet: after a crash, once the forge is back, or its token
-   * is a better one. Of each repository one after the other, until one fails: so do the rest, most likely.
+   * Reports ended builds whose status is not set yet: after a crash, an outage of the forge, or with a new token. The
+   * builds of a repository are reported one after the other, until one fails: the rest would most likely fail, too.
    */
   async sweep(): Promise<void> {
     const left = (await this.#store.unreported()).filter(({ id }) => !this.#active.has(id))
@@ -86,21 +86,21 @@ export class StatusReporter {
     )
   }
 
-  /** Resolves when nothing is being reported. */
+  /** Resolves once nothing is being reported. */
   async idle(): Promise<void> {
     while (this.#active.size > 0) await Promise.all([...this.#active.values()].map(({ done }) => done))
   }
 
-  /** Gives up what is under way; a later sweep tells it. */
+  /** Aborts all reports; a later sweep makes up for them. */
   async close(): Promise<void> {
     for (const { abort } of this.#active.values()) abort.abort()
     await this.idle()
   }
 
-  async #tell(build: Build, ends: Ends, waitsMs: readonly number[]): Promise<boolean> {
+  async #report(build: Build, ends: Ends, waitsMs: readonly number[]): Promise<boolean> {
     const status = commitStatus(build, this.#logUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
-    if (error === 'given up') return false
+    if (error === 'aborted') return false
     if (error) {
       this.#log(`commit status "${status.state}": ${error.advice}`)
       if (!isFinal(error, build)) return false
@@ -109,28 +109,28 @@ export class StatusReporter {
     return true
   }
 
-  /** Null when the forge has taken it; else why it does not, after the last try. */
+  /** Null if the forge has accepted the status, otherwise the error of the last try. */
   async #try(
     status: CommitStatus,
     build: Build,
     { abort, replaced }: Ends,
     waitsMs: readonly number[],
-  ): Promise<ConveyorError | 'given up' | null> {
+  ): Promise<ConveyorError | 'aborted' | null> {
     for (let tries = 0; ; tries++) {
-      if (abort.aborted) return 'given up'
+      if (abort.aborted) return 'aborted'
       try {
         await this.#forge.setStatus(status, abort)
         return null
       } catch (thrown) {
-        if (abort.aborted) return 'given up'
+        if (abort.aborted) return 'aborted'
         const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
         const wait = waitsMs[tries]
         if (error.kind !== 'not_found' || wait === undefined) return error
         if (tries === 0)
-          this.#log(`commit status "${status.state}": ${error.message}; trying again for minutes`)
+          this.#log(`commit status "${status.state}": ${error.message}; retrying for several minutes`)
         const woken = AbortSignal.any([abort, replaced])
-        await sleep(wait, undefined, { signal: woken }).catch(() => {}) // aborted, which is looked at below
-        if (woken.aborted) return 'given up'
+        await sleep(wait, undefined, { signal: woken }).catch(() => {}) // aborted, which is checked below
+        if (woken.aborted) return 'aborted'
       }
     }
   }
@@ -139,18 +139,20 @@ export class StatusReporter {
     try {
       await this.#store.markReported(build.id)
     } catch (error) {
-      this.#log(`noting that the commit status of ${shortName(build)} is set: ${(error as Error).message}`)
+      this.#log(
+        `could not record that the commit status of ${shortName(build)} is set: ${(error as Error).message}`,
+      )
     }
   }
 }
 
-/** What ends the tries of a report. */
+/** What ends the retries of a report. */
 interface Ends {
   abort: AbortSignal
   replaced: AbortSignal
 }
 
-/** Ends a report for the next one: what is on its way arrives first. */
+/** Ends a report for the next one; a request that is in flight gets the time to arrive first. */
 async function replace(before: Report | undefined): Promise<void> {
   if (!before) return
   before.replaced.abort()
@@ -160,10 +162,10 @@ async function replace(before: Report | undefined): Promise<void> {
   await done
 }
 
-/** For so long a better token may still come, or one that may see the repository. */
+/** How long somebody may take to configure a better token, or to grant it access to the repository. */
 const TOKEN_PATIENCE_MS = 24 * 3600 * 1000
 
-/** Whether the forge will never take the status of this build. */
+/** Whether the forge will never accept the status of this build. */
 function isFinal({ retryable, kind }: ConveyorError, { completedAt }: Build): boolean {
   const endedAgo = completedAt === null ? 0 : Date.now() - Date.parse(completedAt)
   const mayPass = kind === 'unauthorized' || kind === 'not_found'
@@ -181,14 +183,14 @@ export function commitStatus(build: Build, targetUrl: string): CommitStatus {
       return { ...common, state: 'success', description: `Image built in ${duration(build)}.` }
     case 'failed':
     case 'cancelled': {
-      // GitHub's `failure` is the build's own result; `error` is a part that broke around it.
+      // For GitHub, `failure` is the result of the build itself, and `error` a problem around it.
       const broken = build.errorKind === 'unavailable' || build.errorKind === 'unauthorized'
       return { ...common, state: broken ? 'error' : 'failure', description: build.error ?? build.state }
     }
   }
 }
 
-/** `0.6s`, `42s`, `3m 5s`: from the start of the first attempt to the end. */
+/** `0.6s`, `42s`, `3m 5s`: from the beginning of the first attempt to the end. */
 export function duration(build: Build): string {
   const ms = Date.parse(build.completedAt ?? '') - Date.parse(build.startedAt ?? build.createdAt)
   if (ms < 10_000) return `${(ms / 1000).toFixed(1)}s`

@@ -3,7 +3,7 @@ import { artifactJson, buildJson } from '../api/views.ts'
 import { notAllowed } from '../core/allowed-repositories.ts'
 import { type Build, isEnded, shortName } from '../core/build.ts'
 import { requestBuild } from '../pipeline/accept.ts'
-import { type PlacedOrder, placeOrder } from '../pipeline/resolve-request.ts'
+import { type ResolvedRequest, resolveRequest } from '../pipeline/resolve-request.ts'
 import type { Accepted } from '../store/build-store.ts'
 import { type BuildBody, parseBuildBody } from './build-body.ts'
 import { type Format, preferredFormat } from './formats.ts'
@@ -74,7 +74,7 @@ async function submit(
   { cache, ...order }: BuildBody,
   options: ServerOptions,
 ): Promise<{ build: Build; outcome: SubmitOutcome }> {
-  const placed = await placeOrder(order, options)
+  const placed = await resolveRequest(order, options)
   const { repository, sha, withheld } = placed
   const newest = await options.store.newest(repository, sha)
   if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
@@ -84,7 +84,7 @@ async function submit(
 }
 
 /** Whether a build moved the tags of this request: one for other refs only did not, nor `latest` without a push. */
-function hasMovedTags(build: Build, { ref, within }: PlacedOrder): boolean {
+function hasMovedTags(build: Build, { ref, within }: ResolvedRequest): boolean {
   if (ref === null) return !within || build.pushOrder > 0
   return build.refs.some(({ kind, name }) => kind === ref.kind && name === ref.name)
 }

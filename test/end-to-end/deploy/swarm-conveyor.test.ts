@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { buildConveyorImage } from '../../../src/lib/bootstrap/builder-image.ts'
 import type { BuildRequest } from '../../../src/lib/core/build.ts'
-import { runInImage } from '../../../src/lib/pipeline/run-in-container.ts'
+import { runInContainer } from '../../../src/lib/pipeline/run-in-container.ts'
 import { registryClient } from '../../../src/lib/registry/client.ts'
 import { tagForRef } from '../../../src/lib/registry/image-name.ts'
 import type { Credentials } from '../../../src/lib/registry/registry.ts'
@@ -222,7 +222,7 @@ test('a build whose node is cut off in the middle is published and stored once, 
       ...{ environment: { REGISTRY: front.host }, constraints: ['node.labels.builder==true'] },
     }),
   }
-  const running = runInImage(build, parts, { log, signal: new AbortController().signal })
+  const running = runInContainer(build, parts, { log, signal: new AbortController().signal })
   running.catch(() => {}) // awaited below
   await expect.poll(() => log.text).toContain(swarm.worker.name)
   await swarm.change(swarm.manager, { Labels: { builder: 'true' } })

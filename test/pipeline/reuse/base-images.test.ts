@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Builder } from '../../../src/lib/builder/builder.ts'
-import { baseImages, namingOf } from '../../../src/lib/pipeline/reuse/base-images.ts'
-import { askedOnce } from '../../../src/lib/pipeline/reuse/find-image.ts'
+import { baseImages, imageReferences } from '../../../src/lib/pipeline/reuse/base-images.ts'
+import { withCachedHeads } from '../../../src/lib/pipeline/reuse/find-image.ts'
 import type { Registry } from '../../../src/lib/registry/registry.ts'
 
 const DIGEST = `sha256:${'1'.repeat(64)}`
@@ -11,7 +11,7 @@ const NODE = `docker.io/library/node:24`
 const bases = (dockerfile: string, contexts: Record<string, string> = {}, remoteFiles = false) =>
   baseImages(
     { images: [{ name: NODE, digest: DIGEST }], remoteFiles },
-    namingOf(dockerfile, { buildArgs: {}, target: null, contexts }),
+    imageReferences(dockerfile, { buildArgs: {}, target: null, contexts }),
     new Map(),
     { builder: {} as Builder, registry: {} as Registry },
     new AbortController().signal,
@@ -65,7 +65,7 @@ test('the look-ups of a build ask for each image once', async () => {
       return reference === 'gone' ? null : DIGEST
     },
   } as unknown as Registry
-  const once = askedOnce(registry)
+  const once = withCachedHeads(registry)
   const names = ['24', 'gone', '24', 'gone', '24']
   const answers = await Promise.all(names.map((tag) => once.head('docker.io/library/node', tag)))
   expect(answers).toEqual([DIGEST, null, DIGEST, null, DIGEST])

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { parseWebhook } from '../../../src/lib/forge/github/webhook.ts'
-import { settleBy } from '../../../src/lib/pipeline/tags/tie-breaker.ts'
-import { publishTags, wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
+import { moveTags } from '../../../src/lib/pipeline/tags/move.ts'
+import { tieBreaker } from '../../../src/lib/pipeline/tags/tie-breaker.ts'
+import { wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
 import { tagForRef } from '../../../src/lib/registry/image-name.ts'
 import type { Registry } from '../../../src/lib/registry/registry.ts'
 import { gitHistory } from '../../../src/lib/source/git/history.ts'
@@ -151,8 +152,8 @@ class World {
     }
     const wanted = wantedTags(claimed, 'always', names)
     const parts = { history: this.#history, say: async (line: string) => expect(line).toBe('') }
-    const settle = settleBy(REPOSITORY, parts, new AbortController().signal)
-    const moved = await publishTags(
+    const settle = tieBreaker(REPOSITORY, parts, new AbortController().signal)
+    const moved = await moveTags(
       { store: this.#store, registry },
       'registry.test/acme/app',
       sha,

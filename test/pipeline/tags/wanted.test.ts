@@ -96,7 +96,7 @@ describe('tagNotes', () => {
     const spare = tagForRef({ kind: 'tag', name: 'v1' }, 1)
     expect(tagNotes(moves, [spare])).toEqual([
       'tag main stays where it is: it points at a newer push',
-      `tag v1 is another ref's, which had it first: the git tag v1 gets ${spare}`,
+      `tag v1 already belongs to another ref; the git tag v1 gets ${spare}`,
       'tag latest stays where it is: it points at a newer push',
     ])
   })

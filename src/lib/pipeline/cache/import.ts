@@ -1,14 +1,10 @@
 import type { Build } from '../../core/build.ts'
 import { linesTo } from '../../core/one-line.ts'
-import type { ImageNames, Registry } from '../../registry/registry.ts'
-import type { BuildIo } from '../run-build.ts'
+import type { BuildIo, BuildParts } from '../parts.ts'
 import { wantedTags } from '../tags/wanted.ts'
-import { type EarlyParts, fetchBasesEarly } from './prefetch-bases.ts'
+import { type PrefetchParts, prefetchBases } from './prefetch-bases.ts'
 
-interface Parts extends EarlyParts {
-  registry: Registry
-  names: ImageNames
-}
+type Parts = PrefetchParts & Pick<BuildParts, 'registry' | 'names'>
 
 /** Something in the registry that layers can be imported from. */
 interface CacheSource {
@@ -19,14 +15,14 @@ interface CacheSource {
 interface Found {
   /** Best first. */
   sources: CacheSource[]
-  /** The newest image, whose layers are likely to be needed. */
+  /** The newest image, whose layers will probably be needed. */
   image: CacheSource | undefined
 }
 
 /**
- * The layers of earlier images, for an engine that has none of this repository; where it has, importing
- * costs more than it gives. Their transfer, or that of the base images where there is no earlier image, begins
- * at once, while the commit is still on its way, and is cut off when this is disposed of.
+ * Imports the layers of earlier images into an engine that has none of this repository; where it has some, an import
+ * costs more than it saves. The transfer of these layers, or of the base images if there is no earlier image, begins at
+ * once, while the commit is being fetched, and is aborted when this is disposed of.
  */
 export class CacheImport implements AsyncDisposable {
   /** References of what can be imported, best first. */
@@ -39,11 +35,11 @@ export class CacheImport implements AsyncDisposable {
     const found = cacheSources(build, imageName, parts, io)
     this.sources = found.then((it) => it?.sources.map(({ reference }) => reference) ?? [])
     this.sources.catch(() => {}) // awaited by the build, if there is one
-    // What could not be fetched early is fetched by the build, which then says what is wrong.
+    // The build fetches what could not be prefetched, and reports what is wrong.
     this.#prefetched = found
       .then((it) => {
         if (it?.image) return parts.builder.prefetch(imageName, it.image.digest, io.signal)
-        return it ? fetchBasesEarly(build, imageName, parts, io.signal) : undefined
+        return it ? prefetchBases(build, imageName, parts, io.signal) : undefined
       })
       .catch(() => {})
   }
@@ -54,7 +50,7 @@ export class CacheImport implements AsyncDisposable {
   }
 }
 
-/** What exists, of where the layers of this build are to be expected; null when the builder needs none. */
+/** What the registry has that probably shares layers with this build; null if the builder needs no import. */
 async function cacheSources(
   build: Build,
   imageName: string,
@@ -75,7 +71,7 @@ async function cacheSources(
         return digest && { digest, reference: `${imageName}:${tag}` }
       } catch (error) {
         signal.throwIfAborted()
-        // The push will meet the same registry, and say so if it is truly broken.
+        // The push will meet the same registry, and fail if it is really broken.
         await linesTo(log)(`no cache from ${imageName}:${tag}: ${(error as Error).message}`)
         return null
       }
@@ -83,6 +79,6 @@ async function cacheSources(
   )
   const byDigest = new Map(found.flatMap((source) => (source ? [[source.digest, source]] : [])))
   const images = [...byDigest.values()]
-  // What the builder keeps beside the images has all that they have, and more.
+  // The exported cache has all layers of the images, and more.
   return { sources: cache ? [cache] : images, image: images[0] }
 }

@@ -1,44 +1,51 @@
-import type { Builder } from '../../builder/builder.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { externalImages } from '../../dockerfile/external-images.ts'
 import { splitDigest } from '../../dockerfile/image-names.ts'
-import type { Registry } from '../../registry/registry.ts'
 import type { Context } from '../../source/source.ts'
-import { fewAtATime, inRegistry } from '../reuse/base-images.ts'
+import { mapConcurrently } from '../../util/map-concurrently.ts'
+import type { BuildParts } from '../parts.ts'
+import { inRegistry, LOOKUPS } from '../reuse/base-images.ts'
 import { dockerfileKey, settingsKey } from '../reuse/recipe.ts'
 
-/** As files wait for it before they go to BuildKit, it has a time limit of its own, in milliseconds. */
+/** Has its own time limit, in milliseconds, as no files are sent to BuildKit before this is known. */
 const LIMIT_MS = 3000
 
+interface Parts {
+  builder: Pick<BuildParts['builder'], 'localImage'>
+  registry: BuildParts['registry']
+}
+
 /**
- * What a context's files are built with: Dockerfile, settings, and what the images are at this moment that it takes
- * something from. Null when that is not known for certain.
+ * A key of everything that a context's files are built with: Dockerfile, settings, and the current digests of the images
+ * that it refers to. Files keep their times only while this is unchanged. Null if it is not known for certain.
  */
-export async function syncBasis(
+export async function inputsKey(
   context: Context,
   dockerfile: Promise<string | null>,
   settings: BuildSettings,
-  parts: { builder: Pick<Builder, 'localImage'>; registry: Registry },
+  parts: Parts,
   signal: AbortSignal,
 ): Promise<string | null> {
   const { images, unknown, remoteFiles } = externalImages(await dockerfile, settings)
-  // An image of a URL or a branch may be another one at any time.
+  // A context from a URL or a branch may change at any time.
   const moves = Object.values(settings.contexts).some((from) => !from.startsWith('docker-image://'))
   if (unknown || remoteFiles || moves) return null
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)])
-  const digests = await fewAtATime(images, (name) => digestNow(name, parts, limited)).catch(() => {
-    // The build, which needs them too, will say what is wrong.
-    signal.throwIfAborted()
-    return [null]
-  })
+  const digests = await mapConcurrently(images, LOOKUPS, (name) => currentDigest(name, parts, limited)).catch(
+    () => {
+      // The build needs the images, too, and will report the error.
+      signal.throwIfAborted()
+      return [null]
+    },
+  )
   if (digests.includes(null)) return null
   return JSON.stringify([dockerfileKey(context), settingsKey(settings), digests])
 }
 
-/** Null when nobody has the image. @throws ConveyorError when its registry does not say */
-async function digestNow(
+/** Null if neither the engine nor the registry has the image. @throws ConveyorError if the registry does not answer */
+async function currentDigest(
   image: string,
-  { builder, registry }: Parameters<typeof syncBasis>[3],
+  { builder, registry }: Parts,
   signal: AbortSignal,
 ): Promise<string | null> {
   const { name, digest } = splitDigest(image)

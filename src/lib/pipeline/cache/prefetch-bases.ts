@@ -1,38 +1,29 @@
-import type { Builder } from '../../builder/builder.ts'
 import type { Build } from '../../core/build.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, readImages } from '../../dockerfile/external-images.ts'
-import { fewAtATime } from '../reuse/base-images.ts'
+import { mapConcurrently } from '../../util/map-concurrently.ts'
+import type { BuildParts } from '../parts.ts'
+import { LOOKUPS } from '../reuse/base-images.ts'
 
-export interface EarlyParts {
-  builder: Builder
-  /** Reads a file of a commit by a way that is shorter than git's, where there is one; null when there is not. */
-  readEarly?(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
-  /** What is set for the builds of a repository. */
-  settings(repository: string): BuildSettings
-}
+export type PrefetchParts = Pick<BuildParts, 'builder' | 'settings' | 'readFromForge'>
 
-/**
- * Has the layers of a build's base images fetched while its commit is still on its way, where its Dockerfile
- * can be read without it.
- */
-export async function fetchBasesEarly(
+/** Fetches the layers of a build's base images while its commit is being fetched, if the forge has its Dockerfile. */
+export async function prefetchBases(
   build: Build,
   imageName: string,
-  parts: EarlyParts,
+  parts: PrefetchParts,
   signal: AbortSignal,
 ): Promise<void> {
   const { repository, sha } = build
-  const text = await parts.readEarly?.(repository, sha, 'Dockerfile', signal)
+  const text = await parts.readFromForge?.(repository, sha, 'Dockerfile', signal)
   if (!text) return
   const bases = basesOf(text, parts.settings(repository))
-  await fewAtATime(bases, (name) => parts.builder.prefetchBase(imageName, name, signal))
+  await mapConcurrently(bases, LOOKUPS, (name) => parts.builder.prefetchBase(imageName, name, signal))
 }
 
 /**
- * The images that the target of a Dockerfile, or its last stage, is made from, as it names them: by FROM,
- * COPY --from and --mount=from, through all the stages that it needs. What is not certain is left out, and what is
- * for a platform of its own.
+ * The images that the target of a Dockerfile, or its last stage, is built from, as it names them: in FROM, COPY --from
+ * and --mount=from, through all stages that it needs. Without those that are not certain or for another platform.
  */
 export function basesOf(
   dockerfile: string,

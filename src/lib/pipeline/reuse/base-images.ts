@@ -1,39 +1,38 @@
-import type { Builder, BuiltFrom } from '../../builder/builder.ts'
+import type { BuiltFrom } from '../../builder/builder.ts'
 import type { BaseImage } from '../../core/build.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, type Reading, readImages } from '../../dockerfile/external-images.ts'
 import { fullName, splitDigest } from '../../dockerfile/image-names.ts'
 import type { Registry } from '../../registry/registry.ts'
+import { mapConcurrently } from '../../util/map-concurrently.ts'
+import type { BuildParts } from '../parts.ts'
 
-interface Parts {
-  builder: Builder
-  registry: Registry
-}
+type Parts = Pick<BuildParts, 'builder' | 'registry'>
 
-/** Where a build names what it takes from outside. */
-export interface Naming {
+/** The images that a build refers to: those of the Dockerfile, and named contexts. */
+export interface ImageReferences {
   reading: Reading
   contexts: BuildSettings['contexts']
 }
 
-/** How many requests for images go to their registries at a time. */
-const AT_ONCE = 4
+/** How many images are looked up in their registries at a time. */
+export const LOOKUPS = 4
 
-/** @param dockerfile its text; null when that could not be had */
-export function namingOf(
+/** @param dockerfile its text; null if it could not be read */
+export function imageReferences(
   dockerfile: string | null,
   settings: Pick<BuildSettings, 'buildArgs' | 'target' | 'contexts'>,
-): Naming {
+): ImageReferences {
   return { reading: readImages(dockerfile, settings), contexts: settings.contexts }
 }
 
 /**
- * Digests of the images that are named outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`, named
- * contexts), as they are before the build: not every BuildKit tells to what it resolved these. Asked again
- * after the build, an equal answer means that the image did not move in between.
+ * Digests, before the build, of the images that are named outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`,
+ * named contexts): not every BuildKit reports which digests these resolved to. If they are the same after the build, the
+ * build used them.
  */
-export async function imagesNamedOutsideOfFrom(
-  { reading, contexts }: Naming,
+export async function resolveOutsideFrom(
+  { reading, contexts }: ImageReferences,
   parts: Parts,
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
@@ -43,15 +42,16 @@ export async function imagesNamedOutsideOfFrom(
   const names = new Set(
     [...used, ...(contextImages(contexts) ?? [])].filter(({ digest }) => !digest).map(({ name }) => name),
   )
-  // Such a build is not reused anyway.
+  // Such a build is never reused.
   if (reading.unreadable || reading.remoteFiles || names.size > MOST_IMAGES) return new Map()
-  const found = await fewAtATime(
+  const found = await mapConcurrently(
     [...names],
+    LOOKUPS,
     async (name): Promise<[string, string | null]> => [
       name,
       await inRegistry(name, parts.registry, signal).catch(() => {
         signal.throwIfAborted()
-        // The build, which needs it too, will say why.
+        // The build needs the image, too, and will report the error.
         return null
       }),
     ],
@@ -60,58 +60,63 @@ export async function imagesNamedOutsideOfFrom(
 }
 
 /**
- * The base images of a build that has just ended, or null when one of them, or something else that came
- * from outside, cannot be pinned down: such a build is not reused.
- * @param before what imagesNamedOutsideOfFrom found before the build
+ * The base images of a build that has just finished, or null if one of them, or another external input, cannot be pinned
+ * to a digest: such a build is never reused.
+ * @param before the answer of resolveOutsideFrom before the build
  */
 export async function baseImages(
   from: BuiltFrom,
-  naming: Naming,
+  references: ImageReferences,
   before: Map<string, string>,
   parts: Parts,
   signal: AbortSignal,
 ): Promise<BaseImage[] | null> {
-  const { reading, contexts } = naming
-  // All contexts count: that a Dockerfile uses one is not told for certain.
+  const { reading, contexts } = references
+  // All named contexts count, as it is not certain which of them the Dockerfile uses.
   const named = contextImages(contexts)
   if (from.remoteFiles || reading.remoteFiles || reading.unreadable || !named) return null
   const images = imagesOf(from, named, reading)
   if (images.length > MOST_IMAGES) return null
-  const bases = await fewAtATime(images, async ({ name, digest }): Promise<BaseImage | null> => {
-    if (digest) return { name, digest, resolved: isPinned(name, digest, naming) ? 'pinned' : 'registry' }
-    const local = await parts.builder.localImage(name)
-    if (local) {
-      // Of what a context stands for, BuildKit takes the engine's image or the registry's.
-      return named.some((one) => one.name === name) ? null : { name, digest: local, resolved: 'engine' }
-    }
-    const known = before.get(name)
-    if (known === undefined) return null
-    const now = await inRegistry(name, parts.registry, signal).catch(() => {
-      signal.throwIfAborted()
-      return null
-    })
-    return now === known ? { name, digest: now, resolved: 'registry' } : null
-  })
+  const bases = await mapConcurrently(
+    images,
+    LOOKUPS,
+    async ({ name, digest }): Promise<BaseImage | null> => {
+      if (digest)
+        return { name, digest, resolved: isPinned(name, digest, references) ? 'pinned' : 'registry' }
+      const local = await parts.builder.localImage(name)
+      if (local) {
+        // For a named context, BuildKit may take either the engine's image or the registry's.
+        return named.some((one) => one.name === name) ? null : { name, digest: local, resolved: 'engine' }
+      }
+      const known = before.get(name)
+      if (known === undefined) return null
+      const now = await inRegistry(name, parts.registry, signal).catch(() => {
+        signal.throwIfAborted()
+        return null
+      })
+      return now === known ? { name, digest: now, resolved: 'registry' } : null
+    },
+  )
   return bases.every((base) => base !== null) ? bases : null
 }
 
 type Image = BuiltFrom['images'][number]
 
 /**
- * What BuildKit told, and the images of the Dockerfile of which it told nothing, as of those without a layer.
+ * The images that BuildKit reported, and those of the Dockerfile that it did not report, such as images without layers.
  * By full names without digests.
  */
 function imagesOf(from: BuiltFrom, named: Image[], { uses }: Reading): Image[] {
-  const told = [...from.images.map(({ name, digest }) => ({ name: fullName(name), digest })), ...named]
-  const names = new Set(told.map(({ name }) => name))
-  const untold = uses
+  const reported = [...from.images.map(({ name, digest }) => ({ name: fullName(name), digest })), ...named]
+  const names = new Set(reported.map(({ name }) => name))
+  const unreported = uses
     .flatMap(({ name, certain }) => (name !== null && certain ? [splitDigest(name)] : []))
     .filter(({ name }) => !names.has(name))
-  const images = new Map([...told, ...untold].map((one) => [`${one.name}@${one.digest}`, one]))
+  const images = new Map([...reported, ...unreported].map((one) => [`${one.name}@${one.digest}`, one]))
   return [...images.values()]
 }
 
-/** The images that named contexts stand for; null when one stands for what may change unseen: a URL, a branch. */
+/** The images of named contexts; null if a context is anything else that can change unnoticed: a URL, a branch. */
 function contextImages(contexts: BuildSettings['contexts']): Image[] | null {
   const moving = Object.values(contexts).filter((from) => !COMMIT.test(from))
   const images = moving.map((from) => {
@@ -121,15 +126,15 @@ function contextImages(contexts: BuildSettings['contexts']): Image[] | null {
   return images.every((image) => image !== null) ? images : null
 }
 
-/** Without .git in it, a URL is a file's to BuildKit, which pays no heed to what follows `#`. */
+/** BuildKit takes a URL without `.git` for that of a file, and ignores what follows `#`. */
 const COMMIT = /^https?:\/\/[^?#]+\.git#([0-9a-f]{40}|[0-9a-f]{64})(:.*)?$/
 
 /**
  * Whether an image is named by this digest (`FROM name@sha256:...`) wherever the Dockerfile names it, so that no
- * registry can change what it is.
+ * registry can change it.
  */
-function isPinned(name: string, digest: string, { reading, contexts }: Naming): boolean {
-  // Whether a name that a context stands for means the context is up to the frontend.
+function isPinned(name: string, digest: string, { reading, contexts }: ImageReferences): boolean {
+  // Whether a named context replaces an image of the same name is up to the frontend.
   const replaced = reading.replaced.map((one) => splitDigest(one))
   const inFile = reading.uses.map((use) => (use.name === null ? null : splitDigest(use.name)))
   const uses = [...inFile, ...replaced, ...(contextImages(contexts) ?? [])]
@@ -137,46 +142,49 @@ function isPinned(name: string, digest: string, { reading, contexts }: Naming): 
   return same.length > 0 && same.every((use) => use?.digest === digest)
 }
 
-/** Why a build now may find other base images than they were; null when it would find them all unchanged. */
+/** Why a build may use other base images now than before; null if all are unchanged. */
 export async function changedBase(
   bases: BaseImage[],
   parts: Parts,
   signal: AbortSignal,
-): Promise<Change | null> {
-  const changes = await fewAtATime(bases, (base) => changeOf(base, parts, signal))
+): Promise<BaseChange | null> {
+  const changes = await mapConcurrently(bases, LOOKUPS, (base) => changeOf(base, parts, signal))
   return changes.find((change) => change !== null) ?? null
 }
 
-/** Why a base image may be another now. */
-export interface Change {
-  /** In words that come before "since the build of ...". */
+/** Why a base image may differ now. */
+interface BaseChange {
+  /** A clause that is followed by "since the build of ...". */
   why: string
-  /** Its registry does not answer, or refuses to say. */
-  silent: boolean
+  /** Its registry did not answer, or refused to. */
+  noAnswer: boolean
 }
 
 async function changeOf(
   { name, resolved, digest }: BaseImage,
   parts: Parts,
   signal: AbortSignal,
-): Promise<Change | null> {
+): Promise<BaseChange | null> {
   if (resolved === 'pinned') return null
   try {
-    // The engine takes an image of its own first, whatever the registry has.
+    // The engine prefers an image of its own to the registry's.
     const [local, remote] = await Promise.all([
       parts.builder.localImage(name),
       resolved === 'registry' ? inRegistry(name, parts.registry, signal) : null,
     ])
     const same = resolved === 'engine' ? local === digest : local === null && remote === digest
-    return same ? null : { why: `base image ${name} has changed`, silent: false }
+    return same ? null : { why: `base image ${name} has changed`, noAnswer: false }
   } catch (error) {
     signal.throwIfAborted()
-    const said = (error as Error).message
-    return { why: `base image ${name} may have changed, as it cannot be looked up (${said}),`, silent: true }
+    const { message } = error as Error
+    return {
+      why: `base image ${name} may have changed (it could not be looked up: ${message})`,
+      noAnswer: true,
+    }
   }
 }
 
-/** Null when the registry does not have it. @throws ConveyorError when it does not say */
+/** Digest of an image, null if its registry does not have it. @throws ConveyorError if the registry does not answer */
 export async function inRegistry(
   name: string,
   registry: Registry,
@@ -184,14 +192,4 @@ export async function inRegistry(
 ): Promise<string | null> {
   const colon = name.lastIndexOf(':')
   return registry.head(name.slice(0, colon), name.slice(colon + 1), signal)
-}
-
-export async function fewAtATime<T, R>(items: T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  const queue = items.entries()
-  const lanes = Array.from({ length: AT_ONCE }, async () => {
-    for (const [index, item] of queue) results[index] = await work(item)
-  })
-  await Promise.all(lanes)
-  return results
 }

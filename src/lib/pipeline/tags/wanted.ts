@@ -1,12 +1,12 @@
 import type { Build, BuildRef } from '../../core/build.ts'
 import type { LatestPolicy } from '../../core/settings.ts'
 import { isMergeQueue } from '../../core/validate.ts'
-import type { ImageNames, Registry } from '../../registry/registry.ts'
-import type { BuildStore, Settle, TagMove } from '../../store/build-store.ts'
+import type { ImageNames } from '../../registry/registry.ts'
+import type { TagMove } from '../../store/build-store.ts'
 
 /**
- * The docker tags that a build wants besides its sha: one a ref that people push, and `latest` by the order of
- * those pushes, the newest first.
+ * The docker tags that a build wants besides its sha: one per ref that people push, and `latest` once per such push, the
+ * newest first.
  */
 export function wantedTags(
   build: Pick<Build, 'refs' | 'defaultBranch' | 'pushOrder'>,
@@ -38,27 +38,7 @@ function ownMove(ref: BuildRef, names: ImageNames): TagMove {
   return { tag, sequence, owner: { ref: { kind, name }, others: [...new Set(others)] } }
 }
 
-/**
- * Points the wanted tags at an image that is in the registry already: one manifest, PUT once a tag, side
- * by side. Tags that point at a newer push stay there.
- * @returns the tags that now point at the image
- * @throws ConveyorError of the registry
- */
-export async function publishTags(
-  parts: { store: BuildStore; registry: Registry },
-  imageName: string,
-  digest: string,
-  moves: TagMove[],
-  settle: Settle,
-  signal?: AbortSignal,
-): Promise<string[]> {
-  const { store, registry } = parts
-  const manifest = await registry.manifest(imageName, digest, signal)
-  const put = (tag: string) => registry.putManifest(imageName, tag, manifest, signal)
-  return store.moveTags(imageName, moves, put, settle)
-}
-
-/** What became of the tags that a build wanted, one line each that says why a tag did not move as it is called. */
+/** A line for each wanted tag that did not move, or moved under another name, saying why. */
 export function tagNotes(wanted: TagMove[], moved: string[]): string[] {
   const notes = wanted.flatMap(({ tag, owner }) => {
     if (!owner || moved.includes(tag)) return []
@@ -66,7 +46,7 @@ export function tagNotes(wanted: TagMove[], moved: string[]): string[] {
     if (instead === undefined) return [stays(tag)]
     const { kind, name } = owner.ref
     const called = kind === 'tag' ? 'git tag' : 'branch'
-    return [`tag ${tag} is another ref's, which had it first: the ${called} ${name} gets ${instead}`]
+    return [`tag ${tag} already belongs to another ref; the ${called} ${name} gets ${instead}`]
   })
   if (wanted.some(({ tag }) => tag === 'latest') && !moved.includes('latest')) notes.push(stays('latest'))
   return notes

@@ -1,0 +1,41 @@
+import type { BuiltImage } from '../builder/builder.ts'
+import { linesTo } from '../core/one-line.ts'
+import { dockerfileText } from '../dockerfile/read.ts'
+import { buildInput } from './build-input.ts'
+import type { LocalImage, RegistryImage } from './image.ts'
+import type { BuildParts, PreparedBuild, StepIo } from './parts.ts'
+import { baseImages, imageReferences, resolveOutsideFrom } from './reuse/base-images.ts'
+
+/**
+ * Builds an image and pushes it under its sha; a dry run pushes nothing.
+ * @param cacheFrom images to import the cache from, best first
+ */
+export async function buildImage(
+  prepared: PreparedBuild,
+  cacheFrom: Promise<string[]>,
+  parts: BuildParts,
+  { log, signal, watch }: StepIo,
+): Promise<Pick<BuiltImage, 'steps'> & { image: RegistryImage | LocalImage }> {
+  const { imageName, commit, context, recipe, build } = prepared
+  const dockerfile = dockerfileText(context, signal)
+  const references = imageReferences(await dockerfile, parts.settings(build.repository))
+  const before = resolveOutsideFrom(references, parts, signal)
+  before.catch(() => {}) // awaited below, unless the build fails first
+  const input = await buildInput(prepared, parts, {
+    ...{ cacheFrom: await cacheFrom, push: !parts.dry },
+    ...{ signal, dockerfile },
+  })
+  const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
+    await linesTo(log)(`warning: images of older builds could not be removed: ${error.message}`)
+  })
+  const built = await watch.measure('build', parts.builder.build(input, { log, signal }))
+  const { steps, transfer, digest } = built
+  const sent = `${transfer.files} ${transfer.files === 1 ? 'file' : 'files'} sent`
+  watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${sent}`)
+  if (digest === null) return { image: { origin: 'dry-run' }, steps }
+
+  watch.split('build', 'push', built.pushMs)
+  const bases = await baseImages(built.from, references, await before, parts, signal)
+  await tidied
+  return { image: { origin: 'built', digest, recipe, tree: commit.tree, bases }, steps }
+}

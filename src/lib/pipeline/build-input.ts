@@ -1,0 +1,82 @@
+import type { BuildInput } from '../builder/builder.ts'
+import type { Build } from '../core/build.ts'
+import { isMergeQueue } from '../core/validate.ts'
+import { copiedEarly } from '../dockerfile/copied-early.ts'
+import { dockerfileText } from '../dockerfile/read.ts'
+import type { Commit } from '../source/source.ts'
+import { inputsKey } from './cache/inputs-key.ts'
+import type { BuildParts, PreparedBuild } from './parts.ts'
+
+/** A commit to build, and what its image's labels and caches are named after. */
+export interface Buildable extends Pick<PreparedBuild, 'imageName' | 'commit' | 'context'> {
+  build: Pick<Build, 'repository' | 'sha' | 'refs' | 'cache'>
+}
+
+export interface BuildInputOptions {
+  /** Images to import the cache from, best first. */
+  cacheFrom: string[]
+  push: boolean
+  signal: AbortSignal
+  /** Text of the Dockerfile, if it is being read already; null if it has none. */
+  dockerfile?: Promise<string | null>
+}
+
+/** Everything that the builder needs to build a commit. */
+export async function buildInput(
+  { build, imageName, commit, context }: Buildable,
+  parts: BuildParts,
+  { cacheFrom, push, signal, dockerfile = dockerfileText(context, signal) }: BuildInputOptions,
+): Promise<BuildInput> {
+  const { repository, sha } = build
+  const settings = parts.settings(repository)
+  // Without the cache, any step may produce something else from the same files.
+  const basis = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : Promise.resolve(null)
+  const early = dockerfile.then(copiedEarly)
+  for (const pending of [basis, early]) pending.catch(() => {}) // awaited once BuildKit asks for the files
+  return {
+    context,
+    reference: `${imageName}:${sha}`,
+    push,
+    cacheKey: repository.toLowerCase(),
+    cacheNamespace: parts.cacheNamespace(repository),
+    sync: { records: parts.store.syncs, basis, early },
+    cache: build.cache,
+    cacheFrom,
+    labels: labels(build, commit, parts.sourceUrl(repository)),
+    ...settings,
+    buildArgs: { ...(await parts.proxies()), ...settings.buildArgs },
+    secrets: await parts.secrets(repository),
+    epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
+  }
+}
+
+/**
+ * The build whose layers the builder exports to the registry, for workers that have no cache of the repository: that of
+ * the default branch, from which most builds can import. Null for other branches, unless the registry has no cache yet.
+ */
+export async function cacheInput(prepared: PreparedBuild, parts: BuildParts): Promise<BuildInput | null> {
+  const { build, imageName, commit } = prepared
+  const { builder, registry, source } = parts
+  const main = build.defaultBranch
+  if (main && !build.refs.some(({ kind, name }) => kind === 'branch' && name === main)) {
+    const tag = await builder.cacheTag()
+    if (tag && (await registry.head(imageName, tag)) !== null) return null
+  }
+  const { signal } = new AbortController()
+  const context = await source.context(commit)
+  const input = await buildInput({ ...prepared, context }, parts, { cacheFrom: [], push: false, signal })
+  // BuildKit keeps a separate copy of its files, so that the next build does not wait until they are released.
+  return { ...input, cacheKey: `${input.cacheKey}#cache` }
+}
+
+/** Labels of the OCI image spec (annotations.md). They depend on the commit alone: same sha, same labels. */
+function labels(build: Pick<Build, 'sha' | 'refs'>, commit: Commit, source: string): Record<string, string> {
+  // The branch of a merge queue is gone by the time its image serves the branch that it was merged into.
+  const ref = build.refs.find((one) => !isMergeQueue(one))
+  return {
+    'org.opencontainers.image.source': source,
+    'org.opencontainers.image.revision': build.sha,
+    'org.opencontainers.image.created': commit.committedAt,
+    ...(ref ? { 'org.opencontainers.image.ref.name': ref.name } : {}),
+  }
+}

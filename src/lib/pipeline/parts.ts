@@ -1,0 +1,62 @@
+import type { Builder } from '../builder/builder.ts'
+import type { Build, Recipe } from '../core/build.ts'
+import type { BuildSettings, LatestPolicy } from '../core/settings.ts'
+import type { LogWriter } from '../logs/log-store.ts'
+import type { ImageNames, Registry } from '../registry/registry.ts'
+import type { BuildContainer } from '../runner/runner.ts'
+import type { Commit, Context, History, Source } from '../source/source.ts'
+import type { BuildStore } from '../store/build-store.ts'
+import type { Stopwatch } from '../util/stopwatch.ts'
+
+/** The adapters and settings that a build runs with. */
+export interface BuildParts {
+  store: BuildStore
+  source: Source
+  builder: Builder
+  /** Runs the builds in place of `source` and `builder`, if configured. */
+  container?: BuildContainer
+  /** Decides which of two pushes is newer when they do not say so themselves. */
+  history: History
+  registry: Registry
+  names: ImageNames
+  /** What is configured for the builds of a repository. */
+  settings(repository: string): BuildSettings
+  /**
+   * Reads a file of a commit from the forge, which is faster than fetching the commit; null if the forge does not
+   * have it or cannot be reached. Absent if there is no such forge.
+   */
+  readFromForge?(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
+  /** Web address of a repository, for the image's labels. */
+  sourceUrl(repository: string): string
+  /** Values for `RUN --mount=type=secret` of a repository; the log never shows them. */
+  secrets(repository: string): Promise<Record<string, Uint8Array>>
+  /** Proxies for RUN steps, by variable (`HTTP_PROXY` and so on). They are not part of the recipe. */
+  proxies(): Promise<Record<string, string>>
+  /** Namespace of a repository's cache mounts; see cache/namespace.ts. */
+  cacheNamespace(repository: string): string
+  latest: LatestPolicy
+  /** Build, but push nothing. */
+  dry: boolean
+}
+
+/** The log of a build, and the signal that aborts it. */
+export interface BuildIo {
+  log: LogWriter
+  signal: AbortSignal
+  /** Called once it is clear that no earlier image is reused right away, so that the build will take a while. */
+  onBegin?: () => void
+}
+
+/** What the steps of a build share, with the stopwatch of the summary at the end of the log. */
+export interface StepIo extends BuildIo {
+  watch: Stopwatch
+}
+
+/** A build whose commit has been fetched and whose context has been read. */
+export interface PreparedBuild {
+  build: Build
+  imageName: string
+  commit: Commit
+  context: Context
+  recipe: Recipe
+}
