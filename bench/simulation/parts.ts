@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
-import { NO_LOG } from '../../src/lib/logs/no-log.ts'
+import { NULL_LOG } from '../../src/lib/logs/log-store.ts'
 import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { memoryContext } from '../../test/support/context/memory-context.ts'
@@ -66,7 +66,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
     names: { image: (repository) => `registry.example/${repository}`, tag: ({ name }) => name },
     sourceUrl: (repository) => `https://github.com/${repository}`,
     secrets: async () => ({}),
-    proxies: async () => ({}),
+    proxies: async () => ({ variables: {}, secrets: [] }),
     cacheNamespace: (repository) => repository,
     latest: 'always',
     dry: false,
@@ -84,7 +84,7 @@ export function logsElsewhere(problem: (line: string) => void): LogStore {
     if (error) problem(error)
   }
   return {
-    open: async () => ({ ...NO_LOG, write }),
+    open: async () => ({ ...NULL_LOG, write }),
     async *read() {},
     close: async () => {},
   }

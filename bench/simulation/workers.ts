@@ -26,7 +26,7 @@ if (import.meta.main) {
     const statuses = new StatusReporter({ forge: simulatedForge, store, logUrl: ({ id }) => id, log })
     const options = {
       ...{ queue, logs, statuses, log, parts: simulatedParts(store) },
-      ...{ redactor: new Redactor(), warm: new WarmRepositories() },
+      ...{ newRedactor: () => new Redactor(), warm: new WarmRepositories() },
       ...{ timeoutMs: 3_600_000, retryDelays: [5, 15, 60] },
     }
     void work(options, concurrency, { stop: never, now: never })

@@ -78,7 +78,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
     settings: () => NO_SETTINGS,
     sourceUrl: () => '',
     secrets: async () => ({}),
-    proxies: async () => ({}),
+    proxies: async () => ({ variables: {}, secrets: [] }),
     // A build in a container needs neither, and fails here if it asks.
     source: nothing(),
     builder: nothing(),

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { Build } from '../../src/lib/core/build.ts'
 import type { CommitStatus } from '../../src/lib/forge/forge.ts'
 import { fileLogStore } from '../../src/lib/logs/file.ts'
+import { Redactor } from '../../src/lib/logs/redact.ts'
 import { WarmRepositories } from '../../src/lib/pipeline/cache/warm.ts'
 import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import { StatusReporter } from '../../src/lib/pipeline/status-reporter.ts'
@@ -174,6 +175,7 @@ describe('SQS dead letters', () => {
         statuses: new StatusReporter({ forge, store, logUrl: () => 'http://logs', log: complain }),
         // Nothing else is needed: this build does not begin any more.
         parts: { store } as BuildParts,
+        newRedactor: () => new Redactor(),
         warm: new WarmRepositories(),
         timeoutMs: 60_000,
         retryDelays: [0],

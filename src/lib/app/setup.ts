@@ -12,11 +12,13 @@ import { type GitHub, type GitHubOptions, github } from '../forge/github/github.
 import { githubWebhooks } from '../forge/github/webhook.ts'
 import { fileLogStore } from '../logs/file.ts'
 import type { LogStore } from '../logs/log-store.ts'
+import { Redactor } from '../logs/redact.ts'
 import { stdoutLogStore } from '../logs/stdout.ts'
+import { parseProxy } from '../net/proxies.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
 import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import { cacheNamespace } from '../pipeline/cache/namespace.ts'
-import type { BuildParts } from '../pipeline/parts.ts'
+import type { BuildParts, SecretRedactor, StepProxies } from '../pipeline/parts.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { memoryQueue } from '../queue/memory.ts'
 import type { Queue } from '../queue/queue.ts'
@@ -42,6 +44,7 @@ export interface Adapters {
   forge: Forge
   webhooks: WebhookParser
   parts: BuildParts
+  newRedactor: () => SecretRedactor
   /** Resolves if the builder responds: the engine, or at least one buildkitd. @throws ConveyorError */
   builderAnswers: () => Promise<void>
 }
@@ -98,7 +101,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     names: { image: (repository) => imageName(config.registry, repository), tag: tagForRef },
     sourceUrl: (repository) => webUrl(config.git.url, repository),
     secrets: (repository) => readBuildSecrets(config.build.secretsDir, repository),
-    proxies,
+    proxies: async () => stepProxies(await proxies()),
     cacheNamespace: (repository) =>
       cacheNamespace(secret, repository, cacheGroupOf(config.build, repository)),
     latest: config.latest,
@@ -106,13 +109,15 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     settings: (repository) => settingsFor(config.build, repository),
   }
   return {
-    queue,
-    logs,
-    forge,
-    webhooks: githubWebhooks,
-    parts,
+    ...{ queue, logs, forge, webhooks: githubWebhooks, parts },
+    newRedactor: () => new Redactor(),
     builderAnswers: () => builderAnswers(config, docker),
   }
+}
+
+function stepProxies(variables: Record<string, string>): StepProxies {
+  const secrets = Object.values(variables).flatMap((value) => parseProxy(value)?.secrets ?? [])
+  return { variables, secrets }
 }
 
 /** Queries the forge, which needs no transfer; if it does not know, the git server. */

@@ -2,10 +2,9 @@ import { type Build, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
-import { Redactor } from '../logs/redact.ts'
 import type { Job, Queue } from '../queue/queue.ts'
 import type { SideBySide } from '../util/side-by-side.ts'
-import type { BuildParts } from './parts.ts'
+import type { BuildParts, SecretRedactor } from './parts.ts'
 import { takenOver } from './publish.ts'
 import { redactedParts } from './redacted-parts.ts'
 import { runBuild } from './run-build.ts'
@@ -16,6 +15,7 @@ export interface AttemptOptions {
   logs: LogStore
   statuses: StatusReporter
   parts: BuildParts
+  newRedactor: () => SecretRedactor
   /** Time limit of an attempt, in milliseconds. */
   timeoutMs: number
   /** Delays before further attempts, in seconds. A build gets one attempt more than there are delays. */
@@ -40,7 +40,7 @@ export class Attempt {
   readonly #now: AbortSignal
   readonly #end = new AbortController()
   /** Masks the secrets that this attempt's build is given; see redacted-parts.ts. */
-  readonly #redactor = new Redactor()
+  readonly #redactor: SecretRedactor
   #log: LogWriter | undefined
   /** Whether the result is stored: a lost lease no longer matters then. */
   #isStored = false
@@ -51,6 +51,7 @@ export class Attempt {
     this.#job = job
     this.#options = options
     this.#now = now
+    this.#redactor = options.newRedactor()
   }
 
   async run(builds: SideBySide): Promise<Next> {

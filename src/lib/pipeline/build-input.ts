@@ -44,7 +44,7 @@ export async function buildInput(
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(repository)),
     ...settings,
-    buildArgs: { ...(await parts.proxies()), ...settings.buildArgs },
+    buildArgs: { ...(await parts.proxies()).variables, ...settings.buildArgs },
     secrets: await parts.secrets(repository),
     epoch: Math.floor(Date.parse(commit.committedAt) / 1000),
   }

@@ -30,13 +30,30 @@ export interface BuildParts {
   sourceUrl(repository: string): string
   /** Values for `RUN --mount=type=secret` of a repository; the log never shows them. */
   secrets(repository: string): Promise<Record<string, Uint8Array>>
-  /** Proxies for RUN steps, by variable (`HTTP_PROXY` and so on). They are not part of the recipe. */
-  proxies(): Promise<Record<string, string>>
+  proxies(): Promise<StepProxies>
   /** Namespace of a repository's cache mounts; see cache/namespace.ts. */
   cacheNamespace(repository: string): string
   latest: LatestPolicy
   /** Build, but push nothing. */
   dry: boolean
+}
+
+/** Proxies for RUN steps. They are not part of the recipe. */
+export interface StepProxies {
+  /** By variable, `HTTP_PROXY` and so on. */
+  variables: Record<string, string>
+  /** The passwords in them; the log never shows them. */
+  secrets: string[]
+}
+
+/** Masks the secrets of one attempt in its log, and in its error. */
+export interface SecretRedactor {
+  /** Masks a secret from now on, also in logs that are being written. */
+  add(secret: string | Uint8Array): void
+  /** A writer that passes on what it gets, with the secrets masked. */
+  wrap(writer: LogWriter): LogWriter
+  /** A short text, such as an error message, with the secrets masked. */
+  redact(text: string): string
 }
 
 /** The log of a build, and the signal that aborts it. */

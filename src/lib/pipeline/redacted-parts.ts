@@ -1,12 +1,10 @@
-import type { Redactor } from '../logs/redact.ts'
-import { parseProxy } from '../net/proxies.ts'
-import type { BuildParts } from './parts.ts'
+import type { BuildParts, SecretRedactor } from './parts.ts'
 
 /**
  * The parts, with the secrets that they hand out masked in the build's log from then on. Only secrets that the build may
  * read anyway: it could print guesses of any others, and see in its log which one is masked.
  */
-export function redactedParts(parts: BuildParts, redactor: Redactor): BuildParts {
+export function redactedParts(parts: BuildParts, redactor: SecretRedactor): BuildParts {
   const secrets = async (repository: string) => {
     const found = await parts.secrets(repository)
     for (const secret of Object.values(found)) redactor.add(secret)
@@ -14,9 +12,7 @@ export function redactedParts(parts: BuildParts, redactor: Redactor): BuildParts
   }
   const proxies = async () => {
     const found = await parts.proxies()
-    for (const value of Object.values(found)) {
-      for (const secret of parseProxy(value)?.secrets ?? []) redactor.add(secret)
-    }
+    for (const secret of found.secrets) redactor.add(secret)
     return found
   }
   return { ...parts, secrets, proxies }

@@ -100,7 +100,7 @@ export class StatusReporter {
   async #report(build: Build, ends: Ends, waitsMs: readonly number[]): Promise<boolean> {
     const status = commitStatus(build, this.#logUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
-    if (error === 'aborted') return false
+    if (error === 'given up') return false
     if (error) {
       this.#log(`commit status "${status.state}": ${error.advice}`)
       if (!isFinal(error, build)) return false
@@ -115,14 +115,14 @@ export class StatusReporter {
     build: Build,
     { abort, replaced }: Ends,
     waitsMs: readonly number[],
-  ): Promise<ConveyorError | 'aborted' | null> {
+  ): Promise<ConveyorError | 'given up' | null> {
     for (let tries = 0; ; tries++) {
-      if (abort.aborted) return 'aborted'
+      if (abort.aborted) return 'given up'
       try {
         await this.#forge.setStatus(status, abort)
         return null
       } catch (thrown) {
-        if (abort.aborted) return 'aborted'
+        if (abort.aborted) return 'given up'
         const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
         const wait = waitsMs[tries]
         if (error.kind !== 'not_found' || wait === undefined) return error
@@ -130,7 +130,7 @@ export class StatusReporter {
           this.#log(`commit status "${status.state}": ${error.message}; retrying for several minutes`)
         const woken = AbortSignal.any([abort, replaced])
         await sleep(wait, undefined, { signal: woken }).catch(() => {}) // aborted, which is checked below
-        if (woken.aborted) return 'aborted'
+        if (woken.aborted) return 'given up'
       }
     }
   }

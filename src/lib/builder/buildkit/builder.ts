@@ -7,7 +7,7 @@ import { solve } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
-import { NO_LOG } from '../../logs/no-log.ts'
+import { NULL_LOG } from '../../logs/log-store.ts'
 import { readRegistryText } from '../../registry/failure-texts.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import { type AskRegistry, lookAtTag } from '../../registry/push-errors.ts'
@@ -112,7 +112,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   /** Has the layers of an image fetched and unpacked. */
   async function fetchLayers(reference: string, signal: AbortSignal): Promise<void> {
     const input = onTopOf(reference)
-    await run(input, { log: NO_LOG, signal }, (session) =>
+    await run(input, { log: NULL_LOG, signal }, (session) =>
       layersRequest(input, { ...targetOf(reference), session }),
     )
   }
@@ -129,7 +129,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     let built: BuiltImage | undefined
     const isSame = async (there: { digest: string; imageId: string }) => {
       const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
-      built = await run(input, { ...io, log: NO_LOG }, request)
+      built = await run(input, { ...io, log: NULL_LOG }, request)
       return built.digest === there.digest || built.imageId === there.imageId
     }
     const digest = await lookAtTag(said, input.reference, registry, isSame, target.packing === PLAIN)
@@ -243,7 +243,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
           try {
             const ref = `${imageName}:${CACHE_TAG}`
             const target = targetOf(input.reference)
-            await run(input, { log: NO_LOG, signal }, (session) =>
+            await run(input, { log: NULL_LOG, signal }, (session) =>
               cacheRequest(input, ref, { ...target, session }),
             )
           } finally {

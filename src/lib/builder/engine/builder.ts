@@ -4,7 +4,7 @@ import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
 import { solve } from '../../buildkit/solve.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from '../../docker/images.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
-import { NO_LOG } from '../../logs/no-log.ts'
+import { NULL_LOG } from '../../logs/log-store.ts'
 import type { AskRegistry } from '../../registry/push-errors.ts'
 import type { Credentials } from '../../registry/registry.ts'
 import { buildError } from '../build-errors.ts'
@@ -83,7 +83,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     if (input.cacheFrom.length === 0 || cached === 0 || cached === total) return built
     // BuildKit leaves imported steps out of the cache record of the new image, so that the next worker
     // could not import them from it. Now that it has them itself, it records them all.
-    const again = await build({ ...input, cacheFrom: [] }, { ...io, log: NO_LOG })
+    const again = await build({ ...input, cacheFrom: [] }, { ...io, log: NULL_LOG })
     return { ...built, imageId: again.imageId }
   }
 
@@ -121,7 +121,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     async prefetchBase(_imageName, base, signal) {
       const input = onTopOf(base)
       const options = { endpoint, credentials, explain: explainFor(input, { signal }) }
-      await inSession(input, { log: NO_LOG, signal }, options, (session, solveIo) =>
+      await inSession(input, { log: NULL_LOG, signal }, options, (session, solveIo) =>
         solve(endpoint, layersRequest(input, { session, insecure: false }), solveIo),
       )
     },
