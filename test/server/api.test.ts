@@ -221,7 +221,7 @@ describe('POST /builds', () => {
       status: 403,
       json: {
         id: 'forbidden',
-        message: 'acme/app is not among the repositories that are built here: --allow (ALLOW) says which',
+        message: 'acme/app is not allowed on this server; --allow (ALLOW) lists the repositories that are',
       },
     })
     expect(await closed.store.unfinished()).toEqual([])

@@ -278,7 +278,7 @@ describe('webhooks of repositories that may not be built', () => {
     }
     expect(await send('acme/app')).toEqual([
       200,
-      'acme/app is not among the repositories that are built here: --allow (ALLOW) says which',
+      'acme/app is not allowed on this server; --allow (ALLOW) lists the repositories that are',
     ])
     expect(await server.store.unfinished()).toEqual([])
     expect(await send('Acme/Web-shop')).toEqual([202, undefined])

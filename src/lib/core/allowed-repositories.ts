@@ -1,14 +1,11 @@
-/** `owner/name`, with `*` for any characters of either. */
+/** `owner/name`, in which `*` matches any characters. */
 const PATTERN = /^[\w.*-]{1,100}\/[\w.*-]{1,100}$/
 
 export function isRepositoryPattern(text: string): boolean {
   return PATTERN.test(text)
 }
 
-/**
- * Whether a repository may be built: what one of the patterns names, or any if there are none. The case of
- * letters does not matter, as at GitHub.
- */
+/** Returns whether a repository matches any of the patterns; without patterns, all do. Case-insensitive, like GitHub. */
 export function repositoryFilter(patterns: readonly string[]): (repository: string) => boolean {
   if (patterns.length === 0) return () => true
   const wanted = patterns.map((pattern) => pattern.toLowerCase().split('/'))
@@ -18,7 +15,7 @@ export function repositoryFilter(patterns: readonly string[]): (repository: stri
   }
 }
 
-/** By hand, as a regular expression of several `*` would take long for some names. */
+/** Written by hand, as a regular expression with several `*` can backtrack for very long. */
 function fits(pattern: string, text: string): boolean {
   const [first = '', ...rest] = pattern.split('*')
   if (rest.length === 0) return text === pattern
@@ -33,7 +30,7 @@ function fits(pattern: string, text: string): boolean {
   return at <= text.length - last.length
 }
 
-/** Why a repository is not built, for whoever asked for it. */
+/** The answer to a request for a repository that is not allowed. */
 export function notAllowed(repository: string): string {
-  return `${repository} is not among the repositories that are built here: --allow (ALLOW) says which`
+  return `${repository} is not allowed on this server; --allow (ALLOW) lists the repositories that are`
 }

@@ -13,15 +13,15 @@ export interface Ref {
 }
 
 /**
- * What a push says of itself, in GitHub's payload; believed only when that is signed. It places the push among
- * others, in whatever order they arrive: see push-order.ts.
+ * What GitHub's payload says about a push; trusted only if it is signed. It orders pushes, in whatever order they
+ * arrive: see push-order.ts.
  */
 export interface PushFacts {
-  /** What the ref pointed at before; forty zeros where it is new. */
+  /** Where the ref pointed before; forty zeros if it is new. */
   before: string
-  /** What it points at since; of an annotated tag, the id of the tag object. */
+  /** Where it points now; for an annotated tag, the id of the tag object. */
   after: string
-  /** `repository.pushed_at`, in seconds since 1970; null where it was not told. */
+  /** `repository.pushed_at`, in seconds since 1970; null if the payload lacks it. */
   pushedAt: number | null
 }
 
@@ -31,7 +31,7 @@ export interface Withheld {
   reason: string
 }
 
-/** What somebody asked for. Everything in it has been validated (see validate.ts). */
+/** A request to build a commit. All fields have been validated (see validate.ts). */
 export interface BuildRequest {
   /** `owner/name` as the forge spells it. */
   repository: string
@@ -39,40 +39,40 @@ export interface BuildRequest {
   sha: string
   /** What was pushed, or null when only a sha was asked for. */
   ref: Ref | null
-  /** The repository's default branch where the asker knew it. */
+  /** The repository's default branch; null if the requester does not know it. */
   defaultBranch: string | null
-  /** False switches off every cache: the engine's, and the import from earlier images. */
+  /** False disables all caches: the engine's, and the import from earlier images. */
   cache: boolean
   /**
-   * Id of the commit's tree, where the asker knows it for certain: a commit with the tree of an earlier one
-   * need not even be fetched.
+   * Id of the commit's tree, if the requester knows it for certain: a commit with the same tree as an earlier one does
+   * not even need to be fetched.
    */
   tree?: string
   /**
    * A sequence number that was reserved before `sha` was looked up as the head of `ref`, so that a push
-   * that arrives during the look-up counts as newer. Absent: the store decides.
+   * that arrives during the lookup counts as newer. If absent, the store assigns one.
    */
   sequence?: number
-  /** Of a signed push. */
+  /** Present for a signed push. */
   push?: PushFacts
-  /** Anybody can have sent this: its ref counts only if the git server says that it contains the commit. */
+  /** The request is unsigned: its ref counts only if the git server confirms that it contains the commit. */
   unproven?: boolean
-  /** Of a request for a sha alone: the branch that was seen to contain the commit, so that `latest` may move. */
+  /** For a request without a ref: a branch that contains the commit, so that `latest` may move. */
   within?: Ref
-  /** Tags that were not to be moved, as the ref that was asked for does not contain the commit. */
+  /** Tags that are not moved, as the requested ref does not contain the commit. */
   withheld?: Withheld[]
-  /** Who asked. A webhook's `delivery` is GitHub's unique id, and repeats on a redelivery. */
+  /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' }
 }
 
-/** `pending -> building -> succeeded | failed | cancelled`; `building -> pending` when tried again. */
+/** `pending -> building -> succeeded | failed | cancelled`; `building -> pending` when it is retried. */
 export type BuildState = 'pending' | 'building' | 'succeeded' | 'failed' | 'cancelled'
 
 /** One ref that a build publishes to, with the position of its push among all accepted requests. */
 export interface BuildRef extends Ref {
-  /** Later pushes have larger numbers. A docker tag never moves to a smaller one. */
+  /** Grows from push to push. A docker tag never moves to a smaller one. */
   sequence: number
-  /** Set where the git server has to be asked whether the ref contains the commit, before a tag moves. */
+  /** The git server must confirm that the ref contains the commit before a tag moves. */
   unproven?: true
 }
 
@@ -80,49 +80,49 @@ export interface BuildRef extends Ref {
 export interface Build {
   /** UUID. */
   id: string
-  /** Position of the (first) request among all that were accepted; unique and growing. */
+  /** Position of the (first) request among all accepted ones; unique and growing. */
   sequence: number
   repository: string
   sha: string
-  /** Every ref that asked for this build, oldest first; empty when only the sha was asked for. */
+  /** Every ref that requested this build, oldest first; empty if only the sha was requested. */
   refs: BuildRef[]
   defaultBranch: string | null
   cache: boolean
-  /** Id of the commit's tree, if it was told with the request. */
+  /** Id of the commit's tree, if the request had it. */
   tree: string | null
   /**
-   * The position that decides whether `latest` may move to this build: that of its newest known push. 0 where
-   * there is none: it does not move.
+   * The position of its newest known push, which decides whether `latest` may move to this build. 0 if there is none:
+   * `latest` does not move.
    */
   pushOrder: number
-  /** Absent where nothing was withheld. */
+  /** Absent if nothing was withheld. */
   withheld?: Withheld[]
   state: BuildState
-  /** How many times a worker has begun it. Also the fencing token: see BuildStore.finish. */
+  /** How many times a worker has started it. Also the fencing token: see BuildStore.finish. */
   attempt: number
   /**
-   * How many of these do not count, as they were cut off with a process that ran other builds, too: nobody can
-   * tell which of them ended it. Absent for none.
+   * How many of these do not count, because the process died while it ran other builds, too: any of them may be the
+   * cause. Absent for none.
    */
   spared?: number
-  /** Such a process may have ended by this one: no other build runs beside it. Else absent. */
+  /** This build may have been the cause, so no other build runs beside it. Absent otherwise. */
   suspect?: true
-  /** Why it failed or was cancelled, for people; null otherwise. */
+  /** Why it failed or was cancelled, for people to read; null otherwise. */
   error: string | null
-  /** What kind of failure it was; null unless it failed or was cancelled. */
+  /** The kind of failure; null unless it failed or was cancelled. */
   errorKind: ErrorKind | null
   createdAt: string
   startedAt: string | null
   completedAt: string | null
 }
 
-/** An image that a Dockerfile builds on (FROM, COPY --from, a frontend), and what it was at that time. */
+/** An image that a Dockerfile builds on (FROM, COPY --from, a frontend), and its digest at that time. */
 export interface BaseImage {
   /** As BuildKit names it, `docker.io/library/node:24`. */
   name: string
   /**
-   * Where its name was resolved: in its registry; in the engine, which prefers an image of its own with
-   * that name; or nowhere, as the Dockerfile itself names the digest.
+   * Where its name was resolved: in its registry; in the engine, which prefers a local image of that name; or nowhere,
+   * as the Dockerfile pins the digest.
    */
   resolved: 'registry' | 'engine' | 'pinned'
   /** Digest of the manifest (`registry`, `pinned`) or id of the image (`engine`), `sha256:...`. */
@@ -130,15 +130,15 @@ export interface BaseImage {
 }
 
 /**
- * What an image is made from, each part as a SHA-256 in hex. Builds with equal recipes whose base images
- * are what they were make the same image.
+ * What an image is built from, each part as a SHA-256 in hex. Builds with equal recipes and unchanged base images
+ * produce the same image.
  */
 export interface Recipe {
   /** Every file of the context after .dockerignore: path, kind, mode, content. */
   context: string
   /** The Dockerfile: path and content. */
   dockerfile: string
-  /** Arguments, network and whatever else is set outside of the repository. */
+  /** Build arguments, network and everything else that is configured outside of the repository. */
   settings: string
 }
 
@@ -153,11 +153,11 @@ export interface Artifact {
   image: string
   /** Full names of the tags that this build pointed at the image, `registry/repo:tag`. */
   tags: string[]
-  /** What the image was made from; null when that is not known. */
+  /** What the image was built from; null if unknown. */
   recipe: Recipe | null
-  /** Id of the tree of its commit; null when that was not noted. */
+  /** Id of its commit's tree; null if unknown. */
   tree: string | null
-  /** Its base images; null when they are not known for certain, so that it is never reused by content. */
+  /** Its base images; null if they are not known for certain, so that it is never reused by content. */
   bases: BaseImage[] | null
   createdAt: string
 }
@@ -167,7 +167,7 @@ export function isEnded(state: BuildState): boolean {
   return state === 'succeeded' || state === 'failed' || state === 'cancelled'
 }
 
-/** `owner/name@0123456`: how a build is called in logs and messages. */
+/** `owner/name@0123456`: the name of a build in logs and messages. */
 export function shortName(build: { repository: string; sha: string }): string {
   return `${build.repository}@${build.sha.slice(0, 7)}`
 }

@@ -1,14 +1,14 @@
 import { oneLine } from './one-line.ts'
 
 /**
- * What kind of thing went wrong, from the point of view of the person who asked for the build.
+ * What went wrong, from the point of view of the person who requested the build.
  *
- * - `invalid`: the request itself cannot be right (a bad ref, flag, payload or Dockerfile path).
+ * - `invalid`: the request is invalid (a bad ref, flag, payload or Dockerfile path).
  * - `unauthorized`: credentials are missing or wrong.
- * - `not_found`: the repository, commit, branch or build does not exist, or we may not see it.
- * - `build_failed`: the build ran and its result is "no": a failing RUN, a missing file for COPY.
- * - `unavailable`: a part that Conveyor needs (engine, registry, git server, disk) did not do its work.
- * - `timeout`, `cancelled`: the build was ended from outside.
+ * - `not_found`: the repository, commit, branch or build does not exist, or access to it is denied.
+ * - `build_failed`: the build ran and failed: a failing RUN, a missing file for COPY.
+ * - `unavailable`: something that Conveyor needs (engine, registry, git server, disk) did not work.
+ * - `timeout`, `cancelled`: the build was aborted.
  */
 export type ErrorKind =
   | 'invalid'
@@ -22,22 +22,22 @@ export type ErrorKind =
 export interface ErrorOptions {
   /** What to do next, as one imperative sentence for the person who reads the log. */
   hint?: string
-  /** Whether the same work may succeed when tried again. Defaults to true for `unavailable` only. */
+  /** Whether a retry may succeed. Defaults to true for `unavailable` only. */
   retryable?: boolean
-  /** How long who could not do it asks to be left alone, in milliseconds. */
+  /** How long to wait before a retry (Retry-After), in milliseconds. */
   retryAfterMs?: number | undefined
   cause?: unknown
-  /** The message is a list of ours over several lines, in which nothing is quoted that has more than one. */
+  /** The message deliberately has several lines; what it quotes must be single lines already. */
   list?: boolean
 }
 
-/** In characters: more is not read, and would be stored and sent all the same. */
+/** In characters. Nobody reads more, but it would be stored and sent every time. */
 const LONGEST_MESSAGE = 4000
 
 /**
  * The one error class of Conveyor. `message` says what failed and on what (never a secret);
- * `hint` says what to do next; `retryable` says whether trying again can help. Both are one line of printable text,
- * whatever is quoted in them.
+ * `hint` says what to do next; `retryable` says whether a retry can help. Message and hint are one line of printable
+ * text each, whatever they quote.
  */
 export class ConveyorError extends Error {
   override readonly name = 'ConveyorError'
@@ -65,7 +65,7 @@ function short(text: string): string {
   return text.length > LONGEST_MESSAGE ? `${text.slice(0, LONGEST_MESSAGE).toWellFormed()}…` : text
 }
 
-/** Turns anything thrown into a ConveyorError; what is not one already counts as a broken part. */
+/** Turns anything thrown into a ConveyorError; other errors become `unavailable`. */
 export function toConveyorError(thrown: unknown, what: string): ConveyorError {
   if (thrown instanceof ConveyorError) return thrown
   const message = thrown instanceof Error ? thrown.message : String(thrown)

@@ -1,49 +1,49 @@
 import type { Ref } from './build.ts'
 
 /**
- * Which of two pushes is the newer one. Deliveries come in any order, late, and more than once; a docker tag
- * must end at what the ref points at, and never go back. C wants a tag that R has:
+ * Which of two pushes is newer. Deliveries arrive in any order, late, and more than once; a docker tag must end up where
+ * the ref points, and never move back. C (candidate) wants a tag that R (recorded) has:
  *
  * | C and R                                            | newer is                                          |
  * |----------------------------------------------------|---------------------------------------------------|
- * | the same push                                      | C: it is tried again                              |
+ * | the same push                                      | C: it is a retry                                  |
  * | both signed, pushed in different seconds           | the later one, by `repository.pushed_at`          |
  * | of two refs (`latest`), in different seconds       | the later one                                     |
  * | of two refs, in the same second or an unknown one  | the one that arrived later                        |
- * | of one ref, otherwise: doubt, which is settled by  |                                                   |
+ * | of one ref, otherwise: in doubt, decided by        |                                                   |
  * | 1. the head of the ref, by `git ls-remote`         | the one that is there                             |
  * | 2. `before` and `after`, over pushes in between    | the one that began where the other had ended      |
  * | 3. ancestry                                        | the one whose history contains the other          |
  * | 4. nothing                                         | the one that arrived later; never one that was    |
  * |                                                    | known before with the same before and after       |
  *
- * A request through the API counts as pushed when the newest push that was known then was, and is always in doubt
- * with pushes of its ref. A force push back to an earlier commit has another `before`, or another second, than
- * the first push of that commit, and so is no replay of it.
+ * A request through the API takes the time of the newest push known when it arrived, and is always in doubt with pushes
+ * of its ref. A force push back to an earlier commit differs from the first push of that commit in its `before` or its
+ * second, and so is not taken for a replay.
  */
 
-/** An accepted request, as far as its place among others goes. */
+/** What matters of an accepted request for its place among others. */
 export interface Push {
-  /** Its place in the order of arrival. */
+  /** Its position in the order of arrival. */
   sequence: number
   repository: string
-  /** Null where only a sha was asked for. */
+  /** Null if only a sha was requested. */
   ref: Ref | null
-  /** Null where that is not known any more. */
+  /** Null if it is no longer known. */
   sha: string | null
   before: string | null
   after: string | null
-  /** Seconds since 1970; of a request that is no push, of the newest push that was known then. */
+  /** Seconds since 1970; for an API request, that of the newest push known when it arrived. */
   pushedAt: number | null
-  /** Whether a signed push said so itself. */
+  /** Whether these values come from a signed push. */
   signed: boolean
-  /** The same push, by all that it says of itself, was known: it may be a replay, or a push there and back. */
+  /** An identical push was already known: this may be a replay, or a push there and back again. */
   again: boolean
 }
 
 export type Verdict = 'newer' | 'older' | 'doubt'
 
-/** Whether `candidate` is newer than `recorded` by what is known of the two. */
+/** Compares two pushes by their own data. */
 export function compare(candidate: Push, recorded: Push): Verdict {
   if (candidate.sequence === recorded.sequence) return 'newer'
   const sameRef = isSameRef(candidate.ref, recorded.ref)
@@ -53,7 +53,7 @@ export function compare(candidate: Push, recorded: Push): Verdict {
   return candidate.sequence > recorded.sequence ? 'newer' : 'older'
 }
 
-/** What `before` and `after` say where they lead from one of the two to the other, and not back. */
+/** Compares by `before` and `after`: whether they lead from one push to the other, but not back. */
 export function compareByChain(candidate: Push, recorded: Push, others: Push[]): Verdict {
   const forth = leads(recorded.after, candidate.before, others)
   const back = leads(candidate.after, recorded.before, others)
@@ -61,14 +61,14 @@ export function compareByChain(candidate: Push, recorded: Push, others: Push[]):
   return forth ? 'newer' : 'older'
 }
 
-/** The end of every doubt. */
+/** The last resort, which always decides. */
 export function compareByArrival(candidate: Push, recorded: Push): Exclude<Verdict, 'doubt'> {
   if (candidate.again) return 'older'
   const apart = difference(candidate, recorded)
   return (apart === 0 ? candidate.sequence > recorded.sequence : apart > 0) ? 'newer' : 'older'
 }
 
-/** Whether pushes of a ref lead from one of its states to another, in no step or in many. */
+/** Whether a chain of pushes, possibly empty, leads from one state of a ref to another. */
 export function leads(from: string | null, to: string | null, pushes: Push[]): boolean {
   if (from === null || to === null) return false
   const next = Map.groupBy(pushes, ({ before }) => before)
@@ -84,7 +84,7 @@ function isSameRef(one: Ref | null, other: Ref | null): boolean {
   return one !== null && one.kind === other?.kind && one.name === other.name
 }
 
-/** Seconds from `recorded` to `candidate`; 0 also where that is not known. */
+/** Seconds from `recorded` to `candidate`; 0 if unknown. */
 function difference(candidate: Push, recorded: Push): number {
   if (candidate.pushedAt === null || recorded.pushedAt === null) return 0
   return candidate.pushedAt - recorded.pushedAt

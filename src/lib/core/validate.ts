@@ -2,14 +2,14 @@ import type { Ref } from './build.ts'
 import { ConveyorError } from './errors.ts'
 
 /**
- * Checks of everything that comes from outside and later reaches git, a path or a registry.
- * Each returns its value unchanged, or throws ConveyorError `invalid` saying what is accepted.
+ * Checks of external input that later reaches git, a path or a registry. Each returns the valid value, or throws a
+ * ConveyorError `invalid` saying what is accepted.
  */
 
 const OWNER = /^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/
 const NAME = /^[A-Za-z0-9._-]{1,100}$/
 
-/** `owner/name`: GitHub's own alphabet, so no value can climb out of a folder or become an option. */
+/** `owner/name`: GitHub's own alphabet, so no value can escape a folder or be taken for an option. */
 export function validRepository(value: unknown): string {
   const [owner, name, ...rest] = typeof value === 'string' ? value.split('/') : []
   const ok =
@@ -31,9 +31,9 @@ export function validSha(value: unknown): string {
 }
 
 /**
- * What stands behind `refs/heads/` or `refs/tags/`, by the rules of git-check-ref-format(1) for the whole: `-x`
- * and `@` can be pushed, though `git branch` makes none of the first kind. So it is never to be an argument of git
- * without `refs/heads/` before it.
+ * The part of a ref after `refs/heads/` or `refs/tags/`, by the rules of git-check-ref-format(1) for the whole ref: `-x`
+ * and `@` can be pushed, though `git branch` refuses to create the former. So it must never be an argument of git without
+ * `refs/heads/` in front.
  */
 export function validRefName(value: unknown): string {
   const bad =
@@ -54,7 +54,7 @@ export function parseRef(full: string): Ref | null {
   return { kind: match[1] === 'heads' ? 'branch' : 'tag', name: validRefName(match[2]) }
 }
 
-/** Whether GitHub's merge queue made the branch, of a commit that may be merged and may not. */
+/** Whether the branch belongs to GitHub's merge queue: its commit may or may not be merged in the end. */
 export function isMergeQueue({ kind, name }: Ref): boolean {
   return kind === 'branch' && name.startsWith('gh-readonly-queue/')
 }
