@@ -5,7 +5,9 @@ export function isRepositoryPattern(text: string): boolean {
   return PATTERN.test(text)
 }
 
-/** Returns whether a repository matches any of the patterns; without patterns, all do. Case-insensitive, like GitHub. */
+/**
+ * Returns whether a repository matches any of the patterns; without patterns, all do. Case-insensitive, like GitHub.
+ */
 export function repositoryFilter(patterns: readonly string[]): (repository: string) => boolean {
   if (patterns.length === 0) return () => true
   const wanted = patterns.map((pattern) => pattern.toLowerCase().split('/'))

@@ -1,8 +1,8 @@
 import type { Ref } from './build.ts'
 
 /**
- * Which of two pushes is newer. Deliveries arrive in any order, late, and more than once; a docker tag must end up where
- * the ref points, and never move back. C (candidate) wants a tag that R (recorded) has:
+ * Which of two pushes is newer. Deliveries arrive in any order, late, and more than once; a docker tag must end up
+ * where the ref points, and never move back. C (candidate) wants a tag that R (recorded) has:
  *
  * | C and R                                            | newer is                                          |
  * |----------------------------------------------------|---------------------------------------------------|

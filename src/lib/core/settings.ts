@@ -15,7 +15,9 @@ export interface BuildSettings {
   contexts: Record<string, string>
   /** Attestations to attach to the image. */
   attest: Attestation[]
-  /** Clamps the times of files in layers to the commit's, so that the same build produces the same layers everywhere. */
+  /**
+   * Clamps the times of files in layers to the commit's, so that the same build produces the same layers everywhere.
+   */
   reproducible: boolean
   /** Socket of the ssh agent for `RUN --mount=type=ssh`; null for none. Like secrets, not part of the recipe. */
   ssh: string | null

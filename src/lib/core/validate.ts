@@ -31,9 +31,9 @@ export function validSha(value: unknown): string {
 }
 
 /**
- * The part of a ref after `refs/heads/` or `refs/tags/`, by the rules of git-check-ref-format(1) for the whole ref: `-x`
- * and `@` can be pushed, though `git branch` refuses to create the former. So it must never be an argument of git without
- * `refs/heads/` in front.
+ * The part of a ref after `refs/heads/` or `refs/tags/`, by the rules of git-check-ref-format(1) for the whole ref:
+ * `-x` and `@` can be pushed, though `git branch` refuses to create the former. So it must never be an argument of git
+ * without `refs/heads/` in front.
  */
 export function validRefName(value: unknown): string {
   const bad =

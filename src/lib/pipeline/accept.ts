@@ -14,8 +14,9 @@ interface Parts {
 const OVERDUE_SECONDS = 5
 
 /**
- * Accepts a request: stores it, then queues it, so that nothing accepted is lost. If the queue does not take the build, or
- * the process crashes in between, sendOverdue queues it later. A build that the queue already has is not sent again.
+ * Accepts a request: stores it, then queues it, so that nothing accepted is lost. If the queue does not take the
+ * build, or the process crashes in between, sendOverdue queues it later. A build that the queue already has is not
+ * sent again.
  *
  * @throws what the store throws: nothing was accepted then.
  */

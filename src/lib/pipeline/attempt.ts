@@ -27,8 +27,8 @@ export interface AttemptOptions {
 }
 
 /**
- * What happens to the job: it is done; another worker has taken over its build, and will acknowledge it; or it is delivered
- * again after some seconds.
+ * What happens to the job: it is done; another worker has taken over its build, and will acknowledge it; or it is
+ * delivered again after some seconds.
  */
 export type Next = 'ended' | 'superseded' | { retryIn: number }
 
@@ -190,9 +190,9 @@ export class Attempt {
   }
 
   /**
-   * Extends the lease, and aborts the attempt if another worker has the build now; a queue that does not answer may do so
-   * the next time. If the queue may deliver a job twice, the store decides whose build it is: its hold is extended even if
-   * the message is no longer ours.
+   * Extends the lease, and aborts the attempt if another worker has the build now; a queue that does not answer may do
+   * so the next time. If the queue may deliver a job twice, the store decides whose build it is: its hold is extended
+   * even if the message is no longer ours.
    */
   async #keepLease(): Promise<void> {
     const { queue, parts, log } = this.#options

@@ -1,8 +1,8 @@
 import type { BuildParts, SecretRedactor } from './parts.ts'
 
 /**
- * The parts, with the secrets that they hand out masked in the build's log from then on. Only secrets that the build may
- * read anyway: it could print guesses of any others, and see in its log which one is masked.
+ * The parts, with the secrets that they hand out masked in the build's log from then on. Only secrets that the build
+ * may read anyway: it could print guesses of any others, and see in its log which one is masked.
  */
 export function redactedParts(parts: BuildParts, redactor: SecretRedactor): BuildParts {
   const secrets = async (repository: string) => {

@@ -34,8 +34,8 @@ export type ResolvedRequest = Pick<
 >
 
 /**
- * Looks up the repository's canonical name and, if only a branch was named, the commit at its head; otherwise, which tags
- * the commit may move (see resolveCommit).
+ * Looks up the repository's canonical name and, if only a branch was named, the commit at its head; otherwise, which
+ * tags the commit may move (see resolveCommit).
  * @throws ConveyorError of the forge, if a branch cannot be looked up
  */
 export async function resolveRequest(
@@ -91,8 +91,8 @@ function shortSha(repository: string, name: string): ConveyorError | null {
 
 /**
  * Decides whether a commit may move the tags of a ref or, without one, `latest`. A tag moves only to a commit that was
- * pushed to its ref, or that the branch (for `latest`, the default branch) contains; otherwise the request is resolved to
- * one for the sha alone, which says which tags are withheld and why.
+ * pushed to its ref, or that the branch (for `latest`, the default branch) contains; otherwise the request is resolved
+ * to one for the sha alone, which says which tags are withheld and why.
  */
 export async function resolveCommit(
   { ref, ...commit }: { repository: string; sha: string; ref: Ref | null },

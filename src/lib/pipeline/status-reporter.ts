@@ -24,8 +24,8 @@ interface Report {
 }
 
 /**
- * Sets commit statuses, concurrently with the builds: a status that cannot be set never delays or fails a build. It stays
- * in the store as unreported, and `sweep` tries again.
+ * Sets commit statuses, concurrently with the builds: a status that cannot be set never delays or fails a build. It
+ * stays in the store as unreported, and `sweep` tries again.
  */
 export class StatusReporter {
   readonly #forge: Pick<Forge, 'setStatus'>

@@ -14,8 +14,8 @@ export interface WorkerOptions extends AttemptOptions {
 }
 
 /**
- * Takes jobs from the queue and builds, `concurrency` at a time, until `shutdown.stop`. Running builds are finished then,
- * or requeued at `shutdown.now`. Resolves once nothing runs.
+ * Takes jobs from the queue and builds, `concurrency` at a time, until `shutdown.stop`. Running builds are finished
+ * then, or requeued at `shutdown.now`. Resolves once nothing runs.
  */
 export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
   const builds = new SideBySide()
@@ -65,8 +65,8 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds
 }
 
 /**
- * A job without a build to claim. Either the build has ended, and its worker may have died before it ended the log; or the
- * store does not know it, as another program sent the job with a request of its own.
+ * A job without a build to claim. Either the build has ended, and its worker may have died before it ended the log; or
+ * the store does not know it, as another program sent the job with a request of its own.
  */
 async function handleUnclaimed(job: Job, options: WorkerOptions): Promise<void> {
   const { store } = options.parts

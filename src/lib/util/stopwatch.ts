@@ -3,7 +3,7 @@ export class Stopwatch {
   readonly #started = performance.now()
   readonly #phases = new Map<string, { ms: number; note: string }>()
 
-  /** Adds the time until `work` ends, also when it fails, to a phase. */
+  /** Adds the time until `work` settles to a phase. */
   async measure<T>(phase: string, work: Promise<T>): Promise<T> {
     const from = performance.now()
     try {
@@ -13,13 +13,13 @@ export class Stopwatch {
     }
   }
 
-  /** Says that a part of a phase's time was another phase. */
+  /** Moves a part of a phase's time to another phase. */
   split(phase: string, part: string, ms: number): void {
     this.#phase(phase).ms -= ms
     this.#phase(part).ms += ms
   }
 
-  /** A remark that the summary shows behind the phase. */
+  /** A remark that the summary shows in parentheses after the phase. */
   note(phase: string, text: string): void {
     this.#phase(phase).note = text
   }

@@ -16,8 +16,8 @@ interface Parts {
 }
 
 /**
- * A key of everything that a context's files are built with: Dockerfile, settings, and the current digests of the images
- * that it refers to. Files keep their times only while this is unchanged. Null if it is not known for certain.
+ * A key of everything that a context's files are built with: Dockerfile, settings, and the current digests of the
+ * images that it refers to. Files keep their times only while this is unchanged. Null if it is not known for certain.
  */
 export async function inputsKey(
   context: Context,

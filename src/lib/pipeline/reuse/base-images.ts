@@ -28,8 +28,8 @@ export function imageReferences(
 
 /**
  * Digests, before the build, of the images that are named outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`,
- * named contexts): not every BuildKit reports which digests these resolved to. If they are the same after the build, the
- * build used them.
+ * named contexts): not every BuildKit reports which digests these resolved to. If they are the same after the build,
+ * the build used them.
  */
 export async function resolveOutsideFrom(
   { reading, contexts }: ImageReferences,
@@ -60,8 +60,8 @@ export async function resolveOutsideFrom(
 }
 
 /**
- * The base images of a build that has just finished, or null if one of them, or another external input, cannot be pinned
- * to a digest: such a build is never reused.
+ * The base images of a build that has just finished, or null if one of them, or another external input, cannot be
+ * pinned to a digest: such a build is never reused.
  * @param before the answer of resolveOutsideFrom before the build
  */
 export async function baseImages(

@@ -31,8 +31,8 @@ export function withCachedHeads(registry: Registry): Registry {
 const CANDIDATES = 5
 
 /**
- * Finds an image of a commit with the same tree, if the tree is known before the commit is fetched: from the webhook, or
- * because this commit was built before. Logs one line if it finds one.
+ * Finds an image of a commit with the same tree, if the tree is known before the commit is fetched: from the webhook,
+ * or because this commit was built before. Logs one line if it finds one.
  */
 export async function findByTree(
   build: Build,

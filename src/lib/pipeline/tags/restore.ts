@@ -57,8 +57,8 @@ async function restoreTag(
     const digest = digestUnder(imageName, artifact)
     if (moves.length === 0 || digest === null) continue
     if (digest === present) return null
-    // Moves nothing if a newer push has taken the tag, even at this very moment. There is no tie to break: the push that
-    // holds the tag won when it took it.
+    // Moves nothing if a newer push has taken the tag, even at this very moment. There is no tie to break: the push
+    // that holds the tag won when it took it.
     const moved = await moveTags(parts, imageName, digest, moves, async () => false, signal)
     if (moved.includes(tag)) return digest
   }

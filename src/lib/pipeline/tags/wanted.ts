@@ -5,8 +5,8 @@ import type { ImageNames } from '../../registry/registry.ts'
 import type { TagMove } from '../../store/build-store.ts'
 
 /**
- * The docker tags that a build wants besides its sha: one per ref that people push, and `latest` once per such push, the
- * newest first.
+ * The docker tags that a build wants besides its sha: one per ref that people push, and `latest` once per such push,
+ * the newest first.
  */
 export function wantedTags(
   build: Pick<Build, 'refs' | 'defaultBranch' | 'pushOrder'>,
