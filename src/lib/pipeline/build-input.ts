@@ -8,11 +8,11 @@ import { inputsKey } from './cache/inputs-key.ts'
 import type { BuildParts, PreparedBuild } from './parts.ts'
 
 /** A commit to build, and what its image's labels and caches are named after. */
-export interface Buildable extends Pick<PreparedBuild, 'imageName' | 'commit' | 'context'> {
+interface Buildable extends Pick<PreparedBuild, 'imageName' | 'commit' | 'context'> {
   build: Pick<Build, 'repository' | 'sha' | 'refs' | 'cache'>
 }
 
-export interface BuildInputOptions {
+interface BuildInputOptions {
   /** Images to import the cache from, best first. */
   cacheFrom: string[]
   push: boolean

@@ -9,20 +9,20 @@ import type { BuildStore } from '../store/build-store.ts'
 import { containingRef } from './tags/containing-ref.ts'
 
 /** A request through the API or the CLI: a sha, a ref, or both. */
-export interface UnresolvedRequest {
+interface UnresolvedRequest {
   repository: string
   sha: string | null
   ref: Ref | null
 }
 
-export interface ResolveCommitParts {
+interface ResolveCommitParts {
   store: BuildStore
   history: History
   names: Pick<ImageNames, 'tag'>
   latest: LatestPolicy
 }
 
-export interface ResolveParts extends ResolveCommitParts {
+interface ResolveParts extends ResolveCommitParts {
   forge: Pick<Forge, 'branchHead' | 'fullName'>
   log: (line: string) => void
 }

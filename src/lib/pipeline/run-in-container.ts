@@ -12,7 +12,7 @@ import { restoreTags } from './tags/restore.ts'
 import { wantedTags } from './tags/wanted.ts'
 
 /** What a build in a container runs with. */
-export type ContainerParts = PublishParts &
+type ContainerParts = PublishParts &
   Pick<BuildParts, 'cacheNamespace' | 'dry'> & { container: BuildContainer }
 
 /** What the image was built from is unknown: the builder image clones and builds on its own. */

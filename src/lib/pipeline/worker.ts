@@ -8,7 +8,7 @@ import { Attempt, type AttemptOptions } from './attempt.ts'
 import type { WarmRepositories } from './cache/warm.ts'
 import { resolveCommit } from './resolve-request.ts'
 
-export interface WorkerOptions extends AttemptOptions {
+interface WorkerOptions extends AttemptOptions {
   /** The repositories that this worker is warm for: reported to the queue, and extended by those built here. */
   warm: WarmRepositories
 }

@@ -27,7 +27,7 @@ export class WarmRepositories {
   }
 }
 
-export interface WarmOptions {
+interface WarmOptions {
   /** Repositories are added to it once they are warm. */
   warm: WarmRepositories
   /** How many repositories to warm, most recently built first; 0 for none. */

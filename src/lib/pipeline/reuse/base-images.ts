@@ -10,7 +10,7 @@ import type { BuildParts } from '../parts.ts'
 type Parts = Pick<BuildParts, 'builder' | 'registry'>
 
 /** The images that a build refers to: those of the Dockerfile, and named contexts. */
-export interface ImageReferences {
+interface ImageReferences {
   reading: Reading
   contexts: BuildSettings['contexts']
 }

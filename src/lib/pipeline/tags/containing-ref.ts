@@ -3,7 +3,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { History } from '../../source/source.ts'
 
 /** The refs whose tags a build may move, and why it may not move those of the others. */
-export interface VerifiedRefs {
+interface VerifiedRefs {
   refs: BuildRef[]
   withheld: { ref: BuildRef; reason: string }[]
 }

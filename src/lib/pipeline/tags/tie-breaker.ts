@@ -14,8 +14,8 @@ interface Parts {
 
 /**
  * Decides by the git server which of two pushes of a repository is newer if they do not say so themselves: see the
- * table in push-order.ts. If the server does not answer, a warning is
- * logged; `before`, `after` and the order of arrival decide.
+ * table in push-order.ts. If the server does not answer, a warning is logged; `before`, `after` and the order of
+ * arrival decide.
  */
 export function tieBreaker(repository: string, { history, say }: Parts, signal: AbortSignal): Settle {
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)])
