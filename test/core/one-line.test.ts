@@ -4,7 +4,7 @@ import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { linesTo, oneLine } from '../../src/lib/core/one-line.ts'
 import { asText } from '../../src/lib/server/formats.ts'
 
-/** Characters that would end a line, or change how it is shown, with what is left of them. */
+/** Texts with characters that end a line or change how it is displayed, and what becomes of them. */
 const ODD: [string, string][] = [
   ['a\nb', 'a b'],
   ['a\r\n   b', 'a b'],
@@ -20,7 +20,7 @@ const ODD: [string, string][] = [
   ['Grüße, 世界, 👩\u200d🚀', 'Grüße, 世界, 👩\u200d🚀'],
 ]
 
-describe('a line of ours', () => {
+describe('oneLine', () => {
   test.each(ODD)('%j is quoted as %j', (text, quoted) => {
     expect(oneLine(text)).toBe(quoted)
   })

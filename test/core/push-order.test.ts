@@ -59,7 +59,7 @@ describe('two pushes', () => {
       'older',
     ],
     [
-      'only a sha, and of which nothing is known',
+      'only a sha, without any data',
       push('', 'b', { ...late, ref: null, signed: false, pushedAt: null }),
       push('0', 'a', { ...early, ref: null, signed: false, pushedAt: null }),
       'newer',
@@ -74,7 +74,7 @@ describe('two pushes', () => {
 describe('before and after', () => {
   test.each<[string, Push, Push, Push[], string]>([
     ['one after the other', push('a', 'b'), push('0', 'a'), [], 'newer'],
-    ['the other way', push('0', 'a'), push('a', 'b'), [], 'older'],
+    ['in reverse', push('0', 'a'), push('a', 'b'), [], 'older'],
     ['with others in between', push('0', 'a'), push('c', 'd'), [push('a', 'b'), push('b', 'c')], 'older'],
     ['with a gap in between', push('0', 'a'), push('c', 'd'), [push('a', 'b')], 'doubt'],
     ['forth and back', push('b', 'a'), push('a', 'b'), [], 'doubt'],
@@ -114,7 +114,7 @@ describe('doubt', () => {
     ['nothing: it arrived first', at('z'), { ...C, sequence: 0 }, R, false],
     ['nothing, and it was known: a replay', at('z'), { ...C, again: true }, R, false],
     ['known, and the head says it', at('c'), { ...C, again: true }, R, true],
-    ['nobody can be asked', { head: broken, contains: broken }, C, R, true],
+    ['the git server does not answer', { head: broken, contains: broken }, C, R, true],
   ])('%s', async (_name, history, candidate, recorded, newer) => {
     const lines: string[] = []
     const say = async (line: string) => void lines.push(line)
@@ -123,7 +123,7 @@ describe('doubt', () => {
     expect(lines.length > 0).toBe(history.head === broken)
   })
 
-  test('of what came through the API goes by the newest push that was known then', () => {
+  test('with an API request is decided by the newest push known when it arrived', () => {
     const asked = { ...C, signed: false, pushedAt: 7 }
     expect(compareByArrival(asked, { ...R, pushedAt: 8, sequence: 1 })).toBe('older')
     expect(compareByArrival(asked, { ...R, pushedAt: 7, sequence: 1 })).toBe('newer')

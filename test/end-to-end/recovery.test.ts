@@ -214,7 +214,7 @@ describe('what was accepted survives a SIGKILL', () => {
     expect(status).toMatchObject({ state: 'error', description: expect.stringContaining(error) })
     const build = (await (await fetch(`${after.url}/builds/${id}`)).json()) as BuildJson
     expect(build).toMatchObject({ state: 'failed', error: expect.stringContaining(error) })
-    expect(await buildLog(after, id)).toMatch(/\nerror: .* was given up .* push again\n$/)
+    expect(await buildLog(after, id)).toMatch(/\nerror: gave up building .* push again\n$/)
     await expectNothingLeft(after)
   })
 

@@ -20,15 +20,15 @@ import { memoryLog } from '../support/memory-log.ts'
 import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
-/** Whole builds in containers of a builder image: what is in the registry and the store afterwards. */
+/** Whole builds in containers of a builder image, and what the registry and the store have afterwards. */
 
 const NOBODY: Credentials = { forHost: async () => null }
 const IMAGES = {
   good: PUSHING_SCRIPT,
   /** Pushes, and then fails. */
   late: `${PUSHING_SCRIPT}\nexit 4\n`,
-  /** Builds for nothing. */
-  mute: 'echo built it, and told nobody\n',
+  /** Pushes nothing. */
+  mute: 'echo built, but not pushed\n',
 }
 
 let registry: TestRegistry
@@ -79,7 +79,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
     sourceUrl: () => '',
     secrets: async () => ({}),
     proxies: async () => ({ variables: {}, secrets: [] }),
-    // A build in a container needs neither, and fails here if it asks.
+    // A build in a container must use neither.
     source: nothing(),
     builder: nothing(),
     ...rest,
@@ -95,7 +95,7 @@ function nothing<T extends object>(): T {
 }
 
 let commits = 0
-/** A push of a new commit, accepted and begun. */
+/** A push of a new commit, accepted and claimed. */
 async function begun(repository: string, rest: Partial<BuildRequest> = {}): Promise<Build> {
   const { build } = await store.accept({
     repository,
@@ -107,7 +107,7 @@ async function begun(repository: string, rest: Partial<BuildRequest> = {}): Prom
     ...rest,
   })
   const claimed = await store.claim(build.id)
-  if (claimed === null || typeof claimed === 'string') throw new Error('it was not to be had')
+  if (claimed === null || typeof claimed === 'string') throw new Error('it could not be claimed')
   return claimed
 }
 
@@ -122,7 +122,7 @@ const nameOf = ({ repository }: Build) => repository.toLowerCase().replace('acme
 const digestOf = (image: string) => image.split('@')[1]
 
 describe('a build in a builder image', () => {
-  test('is published and stored as any other', async () => {
+  test('is published and stored like any other', async () => {
     const build = await begun('Acme/One', { ref: { kind: 'branch', name: 'feature/x' } })
     const { image, log } = await run(build)
     expect(image).toMatch(new RegExp(`^${registry.host}/acme/one@sha256:`))
@@ -137,7 +137,7 @@ describe('a build in a builder image', () => {
     expect((await store.artifactOf(build.id))?.tags).toContain(`${registry.host}/acme/one:latest`)
   })
 
-  test('of a git tag is told its name', async () => {
+  test('of a git tag gets its name', async () => {
     const build = await begun('acme/tag', { ref: { kind: 'tag', name: 'v1.2' } })
     const { image } = await run(build)
     expect(await tagged(build, 'v1.2')).toBe(digestOf(image))
@@ -175,7 +175,7 @@ describe('a build in a builder image', () => {
     expect(await store.get(build.id)).toMatchObject({ state: 'succeeded' })
   })
 
-  test('that pushed nothing has failed, and says what was to be pushed where', async () => {
+  test('that pushed nothing fails, and says what should have been pushed where', async () => {
     const build = await begun('acme/mute')
     const error = await failure(run(build, parts('mute')))
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
@@ -199,7 +199,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     expect((await store.artifactOf(older.id))?.tags).toEqual([`${registry.host}/acme/order:${older.sha}`])
   })
 
-  test('when an older push ends in the moment between the newer one moving its tags and storing its end', async () => {
+  test('when an older push ends just after the newer one moved its tags, and before it is stored', async () => {
     const older = await begun('acme/between')
     const newer = await begun('acme/between')
     let lastOutput = ''
@@ -236,7 +236,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     expect(await tagged(feature, 'latest')).toBe(digestOf(main.image))
   })
 
-  test('when a registry does not answer, the build says so, and ends as it would', async () => {
+  test('when a registry does not answer, the log says so, and the build ends as usual', async () => {
     const older = await begun('acme/down')
     await run(await begun('acme/down'))
     const broken: BuildParts['registry'] = {

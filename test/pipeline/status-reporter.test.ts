@@ -42,7 +42,7 @@ function reporter(waitsMs: number[], setStatus?: (status: CommitStatus) => Promi
   return new StatusReporter({ forge, store, logUrl, log, waitsMs })
 }
 
-/** A build that has begun, and the same when it has failed. */
+/** A build that has started, and the same build after it failed. */
 async function builds(): Promise<{ begun: Build; ended: Build }> {
   const { build } = await store.accept(push('main'))
   const begun = await store.claim(build.id)
@@ -56,7 +56,7 @@ async function builds(): Promise<{ begun: Build; ended: Build }> {
 const states = () => double.statuses.map(({ state }) => state)
 const UNKNOWN = { body: { message: 'No commit found for SHA: a', documentation_url: '', status: '422' } }
 
-test('a commit that GitHub does not know yet is waited for', async () => {
+test('a commit that GitHub does not know yet is retried', async () => {
   const { begun } = await builds()
   double.failNext(1, 404)
   double.failNext(2, 422, UNKNOWN)
@@ -69,7 +69,7 @@ test('a commit that GitHub does not know yet is waited for', async () => {
   ])
 })
 
-test('one that it does not know for minutes is told when it does, after a restart too', async () => {
+test('one that GitHub does not know for minutes is reported by a later sweep, even after a restart', async () => {
   const { ended } = await builds()
   double.failAlways(422, UNKNOWN)
   const statuses = reporter([1, 1])
@@ -84,7 +84,7 @@ test('one that it does not know for minutes is told when it does, after a restar
   expect(await store.unreported()).toEqual([])
 })
 
-test('what GitHub never takes is not asked again', async () => {
+test('a status that GitHub will never accept is not retried', async () => {
   const { ended } = await builds()
   const errors = [{ resource: 'Status', code: 'custom', message: 'maximum number of statuses' }]
   double.failAlways(422, {
@@ -97,7 +97,7 @@ test('what GitHub never takes is not asked again', async () => {
   expect(double.requests).toHaveLength(1)
 })
 
-test('the end takes the place of a beginning that is to be tried again', async () => {
+test('the final status replaces a pending one that waits for a retry', async () => {
   const { begun, ended } = await builds()
   double.failNext(1, 404)
   const statuses = reporter([3_600_000])
@@ -108,7 +108,7 @@ test('the end takes the place of a beginning that is to be tried again', async (
   expect(states()).toEqual(['failure'])
 })
 
-test('a beginning that is on its way arrives before the end', async () => {
+test('a pending status that is in flight arrives before the final one', async () => {
   const { begun, ended } = await builds()
   const arrived: string[] = []
   const statuses = reporter([], async ({ state }) => {

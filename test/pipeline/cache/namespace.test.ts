@@ -3,7 +3,7 @@ import { cacheNamespace } from '../../../src/lib/pipeline/cache/namespace.ts'
 
 const SECRET = Buffer.alloc(32, 7)
 
-test('a namespace is one of a repository, whatever the case of its name, or of a group', () => {
+test('a namespace belongs to one repository, whatever the case of its name, or to a group', () => {
   const of = (repository: string, group: string | null = null) => cacheNamespace(SECRET, repository, group)
   expect(of('acme/app')).toMatch(/^[0-9a-f]{64}$/)
   expect(of('Acme/App')).toBe(of('acme/app'))

@@ -12,7 +12,7 @@ test('the image of FROM, whatever else the Dockerfile says', () => {
   expect(bases('')).toEqual([])
 })
 
-test('of the stages only those that the last one needs, or the target', () => {
+test('only stages that the last one, or the target, needs', () => {
   const dockerfile = [
     'FROM golang:1 AS build',
     'FROM node:24 AS docs',
@@ -28,7 +28,7 @@ test('of the stages only those that the last one needs, or the target', () => {
   expect(bases(dockerfile, {}, 'docs')).toEqual(['node:24'])
 })
 
-test('arguments before the first stage, as they are given or by default', () => {
+test('arguments before the first stage, given or by default', () => {
   const image = ['debian:$', '{VERSION}-$', '{VARIANT:-slim}'].join('')
   const dockerfile = `ARG VERSION=12\nARG VARIANT\nFROM ${image}\nARG X=1\n`
   expect(bases(dockerfile)).toEqual(['debian:12-slim'])
@@ -36,18 +36,18 @@ test('arguments before the first stage, as they are given or by default', () => 
   expect(bases('ARG V="12"\nFROM debian:$V')).toEqual(['debian:12'])
 })
 
-test('what is not known for certain is left out', () => {
+test('uncertain images are left out', () => {
   expect(bases('ARG V\nFROM debian:$V\nCOPY --from=$V /x /x')).toEqual([])
   expect(
     bases('FROM --platform=$BUILDPLATFORM golang:1 AS build\nFROM alpine\nCOPY --from=build /x /x'),
   ).toEqual(['alpine'])
 })
 
-test('stages that name each other do not go on for ever', () => {
+test('stages that name each other do not loop forever', () => {
   expect(bases('FROM a AS a\nFROM a AS b\nCOPY --from=b /x /x')).toEqual(['a'])
 })
 
-test('what a named context stands for', () => {
+test('named contexts', () => {
   const contexts = { base: 'docker-image://debian:12', docs: 'https://git.lan/docs.git#main' }
   const dockerfile = 'FROM base\nCOPY --from=docs / /docs\nCOPY --from=busybox:1 /bin/sh /\n'
   expect(basesOf(dockerfile, { buildArgs: {}, target: null, contexts })).toEqual(['debian:12', 'busybox:1'])

@@ -7,7 +7,7 @@ import type { Registry } from '../../../src/lib/registry/registry.ts'
 const DIGEST = `sha256:${'1'.repeat(64)}`
 const NODE = `docker.io/library/node:24`
 
-/** The bases of a build that had `node:24`, of which BuildKit told the digest. Nobody is asked for any. */
+/** The base images of a build that used `node:24`, whose digest BuildKit reported. Nothing is looked up. */
 const bases = (dockerfile: string, contexts: Record<string, string> = {}, remoteFiles = false) =>
   baseImages(
     { images: [{ name: NODE, digest: DIGEST }], remoteFiles },
@@ -41,14 +41,14 @@ test.each([
     'registry',
   ],
   ['a commit, too', 'FROM node:24', { docs: `https://git.lan/docs.git#${'a'.repeat(40)}:src` }, 'registry'],
-])('an image that is named by %s', async (_, dockerfile, contexts, resolved) => {
+])('an image named by %s', async (_, dockerfile, contexts, resolved) => {
   expect(await bases(dockerfile, contexts)).toEqual([{ name: NODE, digest: DIGEST, resolved }])
 })
 
 test.each([
   ['a branch', 'https://git.lan/docs.git#main'],
   ['what only looks like a commit', `https://git.lan/docs.git#${'a'.repeat(12)}`],
-  ['a file, whatever comes behind it', `https://git.lan/docs#${'a'.repeat(40)}`],
+  ['a file, whatever follows it', `https://git.lan/docs#${'a'.repeat(40)}`],
 ])('a context of %s cannot be pinned down', async (_, docs) => {
   expect(await bases('FROM node:24', { docs })).toBeNull()
 })
@@ -57,7 +57,7 @@ test('nor can files from a URL', async () => {
   expect(await bases('FROM node:24', {}, true)).toBeNull()
 })
 
-test('the look-ups of a build ask for each image once', async () => {
+test('the lookups of a build query each image once', async () => {
   const asked: string[] = []
   const registry = {
     async head(name: string, reference: string) {

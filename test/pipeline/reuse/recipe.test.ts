@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { type BuildSettings, NO_SETTINGS } from '../../../src/lib/core/settings.ts'
 import { settingsKey } from '../../../src/lib/pipeline/reuse/recipe.ts'
 
-test('every setting is a part of the recipe, and what is not set changes nothing', () => {
+test('every setting is part of the recipe, and defaults change nothing', () => {
   const variants: Partial<BuildSettings>[] = [
     {},
     { buildArgs: { A: '1' } },
@@ -22,6 +22,6 @@ test('every setting is a part of the recipe, and what is not set changes nothing
   expect(new Set(keys).size).toBe(variants.length)
   const args = (buildArgs: Record<string, string>) => settingsKey({ ...NO_SETTINGS, buildArgs })
   expect(args({ A: '1', B: '2' })).toBe(args({ B: '2', A: '1' }))
-  // As it was before there was anything else to set.
+  // The key of older versions, which had fewer settings.
   expect(keys[0]).toBe('dbac883827de2f6ade71c1885a65ee7d1daf7aa5f7ffb54742e0c695b321c4dd')
 })

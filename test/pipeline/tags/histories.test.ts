@@ -14,17 +14,17 @@ import { pushPayload } from '../../support/github/push.ts'
 import { tempDir } from '../../support/temp.ts'
 
 /**
- * Histories of pushes to a real repository, whose webhooks come late, in any order, again, or not at all, to
- * a store that is closed and opened meanwhile; and what its tags point at, against what was pushed when.
+ * Random histories of pushes to a real repository, whose webhooks arrive late, in any order, repeatedly, or not at
+ * all, at a store that is reopened in between. Compares where the tags point with what was pushed when.
  */
 
 const REPOSITORY = 'acme/app'
 const NOTHING = '0'.repeat(40)
 const BRANCHES = ['main', 'dev']
-/** Commits that are pushed: a line of four, and two that leave it. Indexes of parents; null for none. */
+/** The commits to push, as indexes of their parents: a line of four, and two that branch off. */
 const PARENTS = [null, 0, 1, 2, 0, 1]
 
-/** What happens next: a push, or a delivery of one that was made. */
+/** A push, a delivery of an earlier push, or a restart. */
 type Step =
   | { kind: 'push'; branch: number; commit: number; seconds: number }
   | { kind: 'deliver'; which: number; sameId: boolean }
@@ -63,7 +63,7 @@ interface Pushed {
   delivery: string
 }
 
-/** The repository, whose branches are moved as the histories say, and the commits in it. */
+/** Creates the repository and its commits; the histories move its branches. */
 async function repositoryIn(dir: string): Promise<{ git: GitRepository; commits: string[] }> {
   const git = await createGitRepository(`${dir}/${REPOSITORY}.git`, '')
   const commits: string[] = []
@@ -76,7 +76,7 @@ async function repositoryIn(dir: string): Promise<{ git: GitRepository; commits:
 
 class World {
   readonly pushes: Pushed[] = []
-  /** By tag, the push that moved it last, and by image (its commit). */
+  /** By tag, the commit of its image. */
   readonly tags = new Map<string, string>()
   readonly #git: GitRepository
   readonly #commits: string[]
@@ -84,7 +84,7 @@ class World {
   readonly #history: ReturnType<typeof gitHistory>
   #store: Awaited<ReturnType<typeof sqliteBuildStore>>
   #second = 1_700_000_000
-  /** A push that came later by what GitHub knows, and was at its branch's tag. */
+  /** By branch, the index of the newest push that its tag has pointed at. */
   readonly #published = new Map<string, number>()
 
   private constructor(
@@ -131,7 +131,7 @@ class World {
     return this.pushes.findLast((push) => push.branch === branch)?.sha
   }
 
-  /** The webhook, and the whole of its build. */
+  /** Delivers the webhook, and runs its build. */
   async deliver(push: Pushed, sameId: boolean): Promise<void> {
     const { branch, before, sha, pushedAt } = push
     const delivery = sameId ? push.delivery : randomUUID()
@@ -165,7 +165,7 @@ class World {
     if (moved.includes(branch)) this.#check(push)
   }
 
-  /** Nothing that was pushed before what a tag was at may move it, as far as anybody can know that. */
+  /** A tag must not move to an earlier push, as far as the order of pushes can be known. */
   #check(push: Pushed): void {
     const at = this.pushes.indexOf(push)
     const was = this.#published.get(push.branch) ?? -1
@@ -173,11 +173,11 @@ class World {
     const head = this.headOf(push.branch)
     const excused =
       newest === undefined ||
-      // Where the branch is, its tag may always be.
+      // The tag may always follow its branch.
       push.sha === head ||
-      // A replay may be of the later one of two pushes that say the same.
+      // Of two identical pushes, a replay may be that of the later one.
       this.pushes.slice(was + 1).some((other) => isSame(other, push)) ||
-      // Within a second, and with the branch somewhere else by now, only pushes in between can tell.
+      // Within one second, and with the branch elsewhere by now, only the pushes in between could tell.
       (newest.pushedAt === push.pushedAt && newest.sha !== head)
     if (!excused) expect(at).toBeGreaterThanOrEqual(was)
     this.#published.set(push.branch, Math.max(at, excused ? at : was))
@@ -193,14 +193,14 @@ function isSame(one: Pushed, other: Pushed): boolean {
   return key(one) === key(other)
 }
 
-test('every branch ends at its head, once that was told, and no tag goes back', async () => {
+test('every branch tag ends at the head of its branch once that was delivered, and no tag moves back', async () => {
   await using dir = await tempDir()
   const repository = await repositoryIn(dir.path)
   const property = fc.asyncProperty(steps, async (history) => {
     const world = await World.open({ ...repository, dir: dir.path })
     try {
       for (const step of history) await world.step(step)
-      // Whatever came late or never is at last sent again, in any order; the heads come anywhere among it.
+      // In the end, the heads are delivered, then all pushes again.
       for (const branch of BRANCHES) {
         const head = world.pushes.findLast((push) => push.branch === branch)
         if (head && !head.delivered) await world.deliver(head, true)

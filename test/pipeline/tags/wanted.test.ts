@@ -46,7 +46,7 @@ describe('wantedTags', () => {
     return { tag: 'latest', sequence, shared: { ref: { kind, name }, as } }
   }
 
-  test('every ref, and latest at the newest push, else at those before it', () => {
+  test('every ref, and latest for the newest push first', () => {
     const refs = [branch('main', 3), branch('feature/x', 7)]
     expect(wanted({ refs })).toEqual([
       own('main', 3, branch('main', 3)),
@@ -54,12 +54,12 @@ describe('wantedTags', () => {
       latest(branch('feature/x', 7), 'feature-x'),
       latest(branch('main', 3), 'main'),
     ])
-    // What arrived last is not always what was pushed last.
+    // The last push to arrive is not always the newest.
     const [, , first] = wanted({ refs, pushOrder: 3 })
     expect(first).toEqual(latest(branch('main', 3), 'main'))
   })
 
-  test('latest follows the default branch alone when asked to', () => {
+  test('latest follows the default branch alone if configured', () => {
     const refs = [branch('main', 3), branch('feature/x', 7)]
     const moves = wanted({ refs }, 'default-branch').filter(({ tag }) => tag === 'latest')
     expect(moves).toEqual([latest(branch('main', 3), 'main')])
@@ -68,12 +68,12 @@ describe('wantedTags', () => {
     expect(wanted({ refs: [] }, 'default-branch')).toEqual([])
   })
 
-  test('only a sha: latest alone, and not even that where no push announced it', () => {
+  test('only a sha: latest, unless no push announced the commit', () => {
     expect(wanted({})).toEqual([{ tag: 'latest', sequence: 7, shared: true }])
     expect(wanted({ pushOrder: 0 })).toEqual([])
   })
 
-  test('a branch of a merge queue gets nothing, also where its commit is on another branch', () => {
+  test('a merge queue branch gets no tag, even if its commit is on another branch', () => {
     const queue = branch('gh-readonly-queue/main/pr-7-0123', 7)
     expect(wanted({ refs: [queue], pushOrder: 0 })).toEqual([])
     expect(wanted({ refs: [queue, branch('main', 8)], pushOrder: 8 }).map(({ tag }) => tag)).toEqual([
