@@ -37,7 +37,7 @@ export interface BuildRequest {
   repository: string
   /** Full commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hex digits. */
   sha: string
-  /** What was pushed, or null when only a sha was asked for. */
+  /** What was pushed, or null if only a sha was requested. */
   ref: Ref | null
   /** The repository's default branch; null if the requester does not know it. */
   defaultBranch: string | null
@@ -105,7 +105,7 @@ export interface Build {
    * cause. Absent for none.
    */
   spared?: number
-  /** This build may have been the cause, so no other build runs beside it. Absent otherwise. */
+  /** This build may have been the cause, so no other build runs at the same time. Absent otherwise. */
   suspect?: true
   /** Why it failed or was cancelled, for people to read; null otherwise. */
   error: string | null

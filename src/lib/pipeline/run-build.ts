@@ -28,7 +28,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const imageName = parts.names.image(build.repository)
   const settings = parts.settings(build.repository)
   const mayReuse = build.cache && !parts.dry
-  // Runs beside the steps up to the build.
+  // Fetches layers during the steps up to the build.
   await using cache = new CacheImport(build, imageName, parts, io)
 
   // Look up: an image of the same tree needs no fetch.

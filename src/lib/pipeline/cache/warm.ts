@@ -39,7 +39,7 @@ interface WarmOptions {
 /**
  * Warms a new worker for the repositories that were built last: fetches their newest commit into the mirror and, if the
  * engine has nothing of the repository yet, their layers into its cache. The next push is then built as fast as on a
- * worker that built the repository before. One repository at a time, beside the jobs; failures are logged and harmless.
+ * worker that built the repository before. One repository at a time, concurrently with jobs; failures are logged and harmless.
  */
 export async function warmUp(parts: BuildParts, options: WarmOptions, signal: AbortSignal): Promise<void> {
   if (parts.container) return // builder images manage their own caches
