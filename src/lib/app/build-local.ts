@@ -5,7 +5,7 @@ import { ConveyorError } from '../core/errors.ts'
 import type { Forge } from '../forge/forge.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { WarmRepositories } from '../pipeline/cache/warm.ts'
-import { type Order, resolveRequest } from '../pipeline/resolve-request.ts'
+import { resolveRequest, type UnresolvedRequest } from '../pipeline/resolve-request.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { Releaser } from '../util/lifecycle.ts'
@@ -38,7 +38,7 @@ export interface LocalBuildOptions {
  */
 export async function buildLocal(
   config: Config,
-  order: Order,
+  order: UnresolvedRequest,
   cache: boolean,
   onLog: (bytes: Uint8Array) => Promise<void>,
   io: SetupIo,

@@ -9,7 +9,7 @@ import type { BuildStore } from '../store/build-store.ts'
 import { containingRef } from './tags/containing-ref.ts'
 
 /** A request through the API or the CLI: a sha, a ref, or both. */
-interface UnresolvedRequest {
+export interface UnresolvedRequest {
   repository: string
   sha: string | null
   ref: Ref | null
