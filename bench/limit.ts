@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { splitReference } from '../src/lib/registry/image-name.ts'
+import { parseReference } from '../src/lib/registry/image-name.ts'
 import { gitEnv } from '../test/support/git/repository.ts'
 import { imageConfig } from '../test/support/images/pushed-image.ts'
 import { projectRoot } from '../test/support/processes.ts'
@@ -27,7 +27,7 @@ const SCENARIOS: [string, (workload: Workload) => Promise<unknown>][] = [
 export async function measureLimit(world: World, runs: number): Promise<LimitResult> {
   const shape = { ...APP, repository: 'acme/limit' }
   const workload = await Workload.create(world.git, shape, world.baseImage)
-  const { path } = splitReference(world.baseImage)
+  const { path } = parseReference(world.baseImage)
   const base = (await imageConfig(world.baseImage)).manifest.layers[0]?.digest
   const env = { ...gitEnv(), BASE: `/v2/${path}/blobs/${base}` }
   await using disk = await world.newDisk('limit')

@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
 import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
-import { contextName, fullName, isImageName, splitDigest } from '../../src/lib/dockerfile/image-names.ts'
 import { Refused } from '../../src/lib/dockerfile/refused.ts'
 import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
 
@@ -130,20 +129,6 @@ test('named contexts, by the names that BuildKit has for them', () => {
   expect(of('FROM a AS x\nFROM x')).toBe('y')
   expect(of('FROM base', { 'base::linux/arm64': 'docker-image://z' })).toBe('?')
   expect(readImages('FROM base\nFROM base', { ...NOTHING, contexts }).replaced).toEqual(['base'])
-})
-
-test('names of images', () => {
-  expect(fullName('alpine')).toBe('docker.io/library/alpine:latest')
-  expect(fullName('docker.io/alpine')).toBe('docker.io/library/alpine:latest')
-  expect(fullName('index.docker.io/a/b:1')).toBe('docker.io/a/b:1')
-  expect(fullName('localhost/a')).toBe('localhost/a:latest')
-  expect(fullName('a.lan:5000/b/c')).toBe('a.lan:5000/b/c:latest')
-  expect(splitDigest(`a@${DIGEST}`)).toEqual({ name: 'docker.io/library/a:latest', digest: DIGEST })
-  expect(contextName('docker.io/acme/web:latest')).toBe('acme/web')
-  expect(['a', 'a/b:1', `a:1@${DIGEST}`, '[::1]:5000/a', 'A.lan/b'].every(isImageName)).toBe(true)
-  expect(
-    ['', 'a:', 'a@b', 'A', 'a/B', 'a//b', 'a b', '-a', 'a:1:2', `a:${'1'.repeat(129)}`].some(isImageName),
-  ).toBe(false)
 })
 
 test('a value that is not known stays so', () => {

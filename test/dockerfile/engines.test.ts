@@ -7,7 +7,7 @@ import { parseBuildkitAddress } from '../../src/lib/buildkit/address.ts'
 import { buildkitdEndpoint } from '../../src/lib/buildkit/buildkitd-endpoint.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { type Reading, readImages } from '../../src/lib/dockerfile/external-images.ts'
-import { splitDigest } from '../../src/lib/dockerfile/image-names.ts'
+import { splitReference } from '../../src/lib/registry/image-name.ts'
 import { buildOf, io, NOBODY, pushBase } from '../builder/builder.contract.ts'
 import { startBuildkitd } from '../support/engines/buildkitd.ts'
 import { engine } from '../support/global-setup.ts'
@@ -98,7 +98,8 @@ async function both(subject: Subject, { dockerfile, buildArgs = {}, target }: Ca
   }
 }
 
-const short = (name: string) => splitDigest(name).name.replace(`${registry.host}/base/busybox:`, '')
+const short = (name: string) =>
+  splitReference(name).withoutDigest().canonical.replace(`${registry.host}/base/busybox:`, '')
 const namesOf = ({ uses }: Reading, all: boolean) =>
   uses.flatMap(({ name, certain, kind }) =>
     name !== null && (all || certain) && kind !== 'syntax' ? [short(name)] : [],

@@ -1,170 +1,15 @@
 import { describe, expect, test } from 'vitest'
-import type { ConveyorError } from '../../src/lib/core/errors.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
 import {
-  imageName,
-  isTagOrDigest,
-  parseRegistryFlag,
+  ImageReference,
+  isImageReference,
+  parseReference,
   splitReference,
-  tagForRef,
 } from '../../src/lib/registry/image-name.ts'
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`
-const branch = (name: string) => tagForRef({ kind: 'branch', name })
 
-function thrown(run: () => unknown): ConveyorError {
-  try {
-    run()
-  } catch (error) {
-    return error as ConveyorError
-  }
-  throw new Error('nothing was thrown')
-}
-
-describe('parseRegistryFlag', () => {
-  test.each([
-    ['', 'docker.io', '', false],
-    ['docker.io', 'docker.io', '', false],
-    ['https://index.docker.io/', 'docker.io', '', false],
-    ['ghcr.io/Acme', 'ghcr.io', 'acme', false],
-    ['https://registry.lan/team/apps/', 'registry.lan', 'team/apps', false],
-    ['http://registry.lan:5000', 'registry.lan:5000', '', true],
-    ['HTTP://Registry.LAN', 'registry.lan', '', true],
-    ['localhost', 'localhost', '', false],
-    ['127.0.0.1:5000/x', '127.0.0.1:5000', 'x', false],
-    ['[::1]:5000', '[::1]:5000', '', false],
-  ])('%j', (value, host, prefix, insecure) => {
-    expect(parseRegistryFlag(value)).toEqual({ host, prefix, insecure })
-  })
-
-  test.each([
-    ['ftp://x.example', /not of the form/],
-    ['http://', /not of the form/],
-    ['registry', /does not begin with a host.*registry:443/],
-    ['http://registry/acme', /registry:80/],
-    ['host.example:99999', /not of the form/],
-    ['host.example:5000:1', /not of the form/],
-    ['host.example//x', /prefix part ""/],
-    ['host.example/-x', /prefix part "-x"/],
-    ['host.example/x?y', /prefix part/],
-    ['docker.io/acme', /no prefix/],
-    ['http://docker.io', /https only/],
-    ['host.example\n/x', /not of the form/],
-  ])('%j is refused', (value, text) => {
-    const error = thrown(() => parseRegistryFlag(value))
-    expect(error.kind).toBe('invalid')
-    expect(error.advice).toMatch(text)
-  })
-
-  test('a password in the value is not repeated', () => {
-    const error = thrown(() => parseRegistryFlag('https://me:hunter22@registry.lan'))
-    expect(error.kind).toBe('invalid')
-    expect(error.advice).not.toContain('hunter22')
-  })
-})
-
-describe('imageName', () => {
-  test.each([
-    ['', 'Acme/App', 'acme/app'],
-    ['docker.io', 'acme/my__app.x--y', 'acme/my__app.x--y'],
-    ['http://127.0.0.1:5000', 'acme/app', '127.0.0.1:5000/acme/app'],
-    ['ghcr.io/team', 'acme/app', 'ghcr.io/team/acme/app'],
-    ['', 'localhost/app', 'docker.io/localhost/app'],
-  ])('registry %j, repository %s: %s', (registry, repository, name) => {
-    expect(imageName(registry, repository)).toBe(name)
-  })
-
-  test.each([
-    'acme/.github',
-    'acme/app.',
-    'acme/-app',
-    'Foo/-bar-',
-    'acme/a..b',
-    'acme/a._b',
-    'acme/a___b',
-    'acme_/x',
-  ])('no image can be called %s', (repository) => {
-    const error = thrown(() => imageName('', repository))
-    expect(error.kind).toBe('invalid')
-    expect(error.message).toContain(repository)
-    expect(error.hint).toMatch(/Rename the repository/)
-  })
-
-  test('a name longer than docker allows is refused', () => {
-    const error = thrown(() => imageName(`registry.lan/${'a/'.repeat(120)}b`, 'acme/app'))
-    expect(error.advice).toMatch(/longer than 255 characters.*shorter prefix/)
-  })
-})
-
-describe('tagForRef', () => {
-  test.each([
-    ['main', 'main'],
-    ['v1.2.3', 'v1.2.3'],
-    ['fix-login', 'fix-login'],
-    ['release-20240101', 'release-20240101'],
-    ['_x', '_x'],
-    ['feature/x', 'feature-x'],
-    ['feature/fix-the-login', 'feature-fix-the-login'],
-    ['x'.repeat(128), 'x'.repeat(128)],
-  ])('%s -> %s', (name, tag) => expect(branch(name)).toBe(tag))
-
-  test.each([
-    ['a/b/c', /^a-b-c--[0-9a-f]{8}$/],
-    ['my-team/x', /^my-team-x--[0-9a-f]{8}$/],
-    ['latest', /^latest--[0-9a-f]{8}$/],
-    ['ab'.repeat(20), /^(ab){20}--[0-9a-f]{8}$/],
-    ['ab'.repeat(32), /^(ab){32}--[0-9a-f]{8}$/],
-    ['fix#1', /^fix-1--[0-9a-f]{8}$/],
-    ['über', /^_ber--[0-9a-f]{8}$/],
-    ['🚀/🚀', /^_----[0-9a-f]{8}$/],
-    ['x'.repeat(129), /^x{118}--[0-9a-f]{8}$/],
-    [`main--${'0'.repeat(8)}`, /^main--00000000--[0-9a-f]{8}$/],
-    [`a/-${'0'.repeat(8)}`, /^a--00000000--[0-9a-f]{8}$/],
-  ])('%s gets a hash', (name, tag) => expect(branch(name)).toMatch(tag))
-
-  test('a branch and a git tag of one name have one docker tag', () => {
-    expect(tagForRef({ kind: 'tag', name: 'a/b/c' })).toBe(branch('a/b/c'))
-  })
-
-  test('what another ref has is given with a hash: of the name, or of the whole ref', () => {
-    expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toBe(tagForRef({ kind: 'branch', name: 'main' }, 1))
-    expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toMatch(/^main--[0-9a-f]{8}$/)
-    // The plain tag of such a name is that one already.
-    expect(tagForRef({ kind: 'tag', name: 'a/b/c' }, 1)).toBe(branch('a/b/c'))
-    const whole = (['branch', 'tag'] as const).map((kind) => tagForRef({ kind, name: 'a/b/c' }, 2))
-    expect(new Set([...whole, branch('a/b/c')]).size).toBe(3)
-    for (const tag of whole) expect(tag).toMatch(/^a-b-c--[0-9a-f]{8}$/)
-  })
-
-  test('every short name over the interesting characters: valid, and shared only by the documented pair', () => {
-    const alphabet = ['a', '-', '/', '.', '#', '_']
-    let names = ['a']
-    const all: string[] = []
-    for (let length = 1; length <= 6; length++) {
-      all.push(...names)
-      names = names.flatMap((name) => alphabet.map((next) => name + next))
-    }
-    const byTag = new Map<string, string[]>()
-    for (const name of all) {
-      const tag = branch(name)
-      expect(isTagOrDigest(tag), `${name} -> ${tag}`).toBe(true)
-      byTag.set(tag, [...(byTag.get(tag) ?? []), name])
-    }
-    for (const [tag, sharers] of byTag) {
-      // The plain name, and the one whose only slash became the first dash.
-      const allowed = [tag, tag.replace('-', '/')]
-      if (sharers.length > 1) expect(sharers.toSorted()).toEqual(allowed.toSorted())
-    }
-    expect(byTag.size).toBeGreaterThan(5_000)
-  })
-
-  test('a branch named like the hashed tag of another does not get it', () => {
-    const taken = branch('a/b/c')
-    expect(branch(taken)).not.toBe(taken)
-    expect(branch(branch(taken))).not.toBe(branch(taken))
-  })
-})
-
-describe('splitReference', () => {
+describe('parseReference', () => {
   const hub = { host: 'docker.io', apiHost: 'registry-1.docker.io' }
   test.each([
     ['alpine', { ...hub, path: 'library/alpine', tag: null, digest: null }],
@@ -181,7 +26,11 @@ describe('splitReference', () => {
     ],
     ['[::1]:5000/a', { host: '[::1]:5000', apiHost: '[::1]:5000', path: 'a', tag: null, digest: null }],
     ['GHCR.io/a/b', { host: 'ghcr.io', apiHost: 'ghcr.io', path: 'a/b', tag: null, digest: null }],
-  ])('%s', (ref, parts) => expect(splitReference(ref)).toEqual(parts))
+  ])('%s', (text, parts) => {
+    const reference = parseReference(text)
+    expect(reference).toMatchObject(parts)
+    expect(`${reference}`).toBe(text)
+  })
 
   test.each([
     '',
@@ -196,5 +45,62 @@ describe('splitReference', () => {
     'a b',
     'ho_st.x/a',
     'x/\n',
-  ])('%j is refused', (ref) => expect(thrown(() => splitReference(ref)).kind).toBe('invalid'))
+  ])('%j is refused', (text) => expect(() => parseReference(text)).toThrow(ConveyorError))
 })
+
+describe('ImageReference', () => {
+  test.each([
+    ['alpine', 'docker.io/library/alpine:latest', 'alpine'],
+    ['docker.io/alpine', 'docker.io/library/alpine:latest', 'alpine'],
+    ['index.docker.io/a/b:1', 'docker.io/a/b:1', 'a/b:1'],
+    ['docker.io/acme/web:latest', 'docker.io/acme/web:latest', 'acme/web'],
+    ['localhost/a', 'localhost/a:latest', 'localhost/a'],
+    ['a.lan:5000/b/c', 'a.lan:5000/b/c:latest', 'a.lan:5000/b/c'],
+    // Docker keeps the case of a host, and knows one alias of Docker Hub.
+    ['GHCR.io/a', 'GHCR.io/a:latest', 'GHCR.io/a'],
+    ['registry-1.docker.io/a', 'registry-1.docker.io/a:latest', 'registry-1.docker.io/a'],
+    [`a@${DIGEST}`, `docker.io/library/a@${DIGEST}`, `a@${DIGEST}`],
+    [`a:1@${DIGEST}`, `docker.io/library/a:1@${DIGEST}`, `a:1@${DIGEST}`],
+  ])('%s is %s, or %s for short', (text, canonical, familiar) => {
+    const reference = splitReference(text)
+    expect([reference.canonical, reference.familiar]).toEqual([canonical, familiar])
+  })
+
+  test('a pinned image without its digest has a tag', () => {
+    const reference = splitReference(`a@${DIGEST}`)
+    expect(reference.withoutDigest().canonical).toBe('docker.io/library/a:latest')
+    expect(reference.digest).toBe(DIGEST)
+  })
+
+  test('other tags and digests of the same repository', () => {
+    const reference = splitReference(`127.0.0.1:5000/acme/app:main@${DIGEST}`)
+    expect(reference.name).toBe('127.0.0.1:5000/acme/app')
+    expect(`${reference.withTag('v1')}`).toBe('127.0.0.1:5000/acme/app:v1')
+    expect(`${reference.withDigest(DIGEST)}`).toBe(`127.0.0.1:5000/acme/app@${DIGEST}`)
+    expect(`${reference.withIdentifier('v2')}`).toBe('127.0.0.1:5000/acme/app:v2')
+    expect(`${reference.withIdentifier(DIGEST)}`).toBe(`127.0.0.1:5000/acme/app@${DIGEST}`)
+    expect(`${reference.withoutDigest()}`).toBe('127.0.0.1:5000/acme/app:main')
+  })
+
+  test('the identifier is the digest, else the tag, else latest', () => {
+    const image = new ImageReference('acme/app')
+    expect(image.identifier).toBe('latest')
+    expect(image.withTag('v1').identifier).toBe('v1')
+    expect(splitReference(`acme/app:v1@${DIGEST}`).identifier).toBe(DIGEST)
+  })
+
+  test.each(['a:b:c', 'a@b@c', ':x', '@', '', '/', 'a b', '<none>:<none>'])(
+    '%j is split and put together again',
+    (text) => expect(`${splitReference(text)}`).toBe(text),
+  )
+})
+
+test.each(['a', 'a/b:1', `a:1@${DIGEST}`, `a@sha512:${'ab'.repeat(64)}`, '[::1]:5000/a', 'A.lan/b'])(
+  '%s is an image reference',
+  (text) => expect(isImageReference(text)).toBe(true),
+)
+
+test.each(['', 'a:', 'a@b', 'A', 'a/B', 'a//b', 'a b', '-a', 'a:1:2', `a:${'1'.repeat(129)}`])(
+  '%j is no image reference',
+  (text) => expect(isImageReference(text)).toBe(false),
+)

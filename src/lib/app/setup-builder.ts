@@ -8,7 +8,7 @@ import type { Endpoint } from '../buildkit/endpoint.ts'
 import type { Config } from '../config/config.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { engineDown } from '../docker/errors.ts'
-import { parseRegistryFlag } from '../registry/image-name.ts'
+import { parseRegistryFlag } from '../registry/naming.ts'
 import type { Credentials, Registry } from '../registry/registry.ts'
 
 /**

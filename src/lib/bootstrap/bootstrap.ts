@@ -6,7 +6,7 @@ import type { Config } from '../config/config.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
 import { isIdentityToken } from '../registry/identity-token.ts'
-import { splitReference } from '../registry/image-name.ts'
+import { parseReference } from '../registry/image-name.ts'
 import { type PlainLogins, plainLogins } from '../registry/plain-logins.ts'
 import { builderImage } from './builder-image.ts'
 import { dataContainer } from './data-container.ts'
@@ -102,7 +102,7 @@ function loginsStep({ hosts, unsupported }: PlainLogins): Step {
 }
 
 function loginFor(logins: PlainLogins, image: string): Dockerode.AuthConfig | undefined {
-  const { host } = splitReference(image)
+  const { host } = parseReference(image)
   const found = logins.forHost(host)
   if (!found) return undefined
   // Dockerode passes these to BuildKit, which takes a password without a user name for an identity token.

@@ -2,6 +2,7 @@ import { posix } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
+import { splitReference } from '../registry/image-name.ts'
 import { engineError, type Step } from './step.ts'
 import { firstFile, type TarFile, tarOf } from './tar.ts'
 
@@ -73,7 +74,7 @@ async function inspect(docker: Dockerode, name: string): Promise<Dockerode.Conta
 }
 
 async function create(docker: Dockerode, name: string): Promise<void> {
-  const [repo, tag] = EMPTY_IMAGE.split(':')
+  const { name: repo, identifier: tag } = splitReference(EMPTY_IMAGE)
   // The same bytes give the same image, so there is only one.
   const progress = await docker.importImage(Buffer.from(tarOf([])) as unknown as string, { repo, tag })
   await buffer(progress)

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import type { Endpoint } from '../buildkit/endpoint.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
+import { splitReference } from '../registry/image-name.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from './buildkit/builder.ts'
-import { nameOf } from './buildkit/request.ts'
 
 export interface FarmBuilderOptions extends Omit<SolveBuilderOptions, 'endpoint' | 'images'> {
   /** One or several; each has a name of its own. */
@@ -69,9 +69,11 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
 
   /** Builds on a node, which takes from the registry what it has not built itself. */
   async function buildOn(node: Node, input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
-    const imageName = nameOf(input.reference)
+    const image = splitReference(input.reference)
+    const imageName = image.name
     const warm = !input.cache || (await node.builder.isWarm(imageName))
-    const kept = input.cacheFrom.length > 0 || !exportCache ? input.cacheFrom : [`${imageName}:${CACHE_TAG}`]
+    const kept =
+      input.cacheFrom.length > 0 || !exportCache ? input.cacheFrom : [`${image.withTag(CACHE_TAG)}`]
     builtOn.set(imageName, node)
     return node.builder.build({ ...input, cacheFrom: warm ? [] : kept }, io)
   }
@@ -97,7 +99,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
 
     async build(input, io) {
       const say = linesTo(io.log)
-      const node = await pick(nameOf(input.reference), say)
+      const node = await pick(splitReference(input.reference).name, say)
       if (nodes.length > 1) await say(`building on ${node.endpoint.name}`)
       node.running++
       return buildOn(node, input, io).finally(() => {

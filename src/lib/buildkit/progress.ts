@@ -1,4 +1,5 @@
 import { oneLine } from '../core/one-line.ts'
+import { splitReference } from '../registry/image-name.ts'
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
 import { StepGraph } from './step-graph.ts'
 
@@ -330,15 +331,18 @@ const METADATA = /^\[(?:\S+ )?internal\] load metadata for (\S+)$/
 function imagesOf(names: string[]): { name: string; digest: string | null }[] {
   const images = new Map<string, { name: string; digest: string | null }>()
   const add = (named: string) => {
-    const [name = '', digest = null] = named.split('@')
-    images.set(named, { name, digest })
+    const reference = splitReference(named)
+    images.set(named, { name: `${reference.withoutDigest()}`, digest: reference.digest })
   }
   for (const step of names) {
     const named = IMAGES.map((form) => form.exec(step)?.[1]).find((name) => name !== undefined)
     if (named) add(named)
   }
   // Of BuildKit's names, some have no tag for `latest`.
-  const plain = (name: string) => name.replace(/@.*$/s, '').replace(/:latest$/, '')
+  const plain = (image: string) => {
+    const { name, tag } = splitReference(image)
+    return tag === null || tag === 'latest' ? name : `${name}:${tag}`
+  }
   const told = new Set([...images.keys()].map(plain))
   for (const step of names) {
     const named = METADATA.exec(step)?.[1]

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import { ConveyorError } from '../core/errors.ts'
-import { parseRegistryFlag } from '../registry/image-name.ts'
+import { parseRegistryFlag } from '../registry/naming.ts'
 import type { ValueType } from './option.ts'
 
 /** Kinds of values that several options have, and how to combine them. */

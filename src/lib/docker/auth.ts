@@ -1,6 +1,6 @@
 import type Dockerode from 'dockerode'
 import { isIdentityToken } from '../registry/identity-token.ts'
-import { splitReference } from '../registry/image-name.ts'
+import { parseReference } from '../registry/image-name.ts'
 import type { Credentials, RegistryCredential } from '../registry/registry.ts'
 
 /** Dockerode's type has no place for identity tokens. */
@@ -11,7 +11,7 @@ export type EngineAuth = Dockerode.AuthConfig & { identitytoken?: string }
  * https://docs.docker.com/reference/api/engine/version/v1.41/#section/Authentication
  */
 export async function authOf(credentials: Credentials, reference: string): Promise<EngineAuth> {
-  const { host } = splitReference(reference)
+  const { host } = parseReference(reference)
   const login = await credentials.forHost(host)
   return login ? engineAuth(login, host) : { username: '', password: '' }
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
+import { splitReference } from '../registry/image-name.ts'
 import type { Credentials } from '../registry/registry.ts'
 import { authOf } from './auth.ts'
 import { engineDown } from './errors.ts'
@@ -35,10 +36,12 @@ export async function tidyImages(
   const images = await imagesNamed(docker, imageName)
   const references = images
     .sort((a, b) => b.Created - a.Created)
-    .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => tag.startsWith(`${imageName}:`)))
+    .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => splitReference(tag).name === imageName))
   const prefetched = images
     .filter(({ RepoTags }) => !named(RepoTags))
-    .flatMap(({ RepoDigests }) => (RepoDigests ?? []).filter((name) => name.startsWith(`${imageName}@`)))
+    .flatMap(({ RepoDigests }) =>
+      (RepoDigests ?? []).filter((name) => splitReference(name).name === imageName),
+    )
   for (const reference of [...references.slice(keep), ...prefetched]) {
     if (!inUse(reference)) await docker.getImage(reference).remove().catch(goneOrBusy)
   }

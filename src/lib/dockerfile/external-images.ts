@@ -1,4 +1,4 @@
-import { contextName, fullName, isImageName } from './image-names.ts'
+import { isImageReference, splitReference } from '../registry/image-name.ts'
 import { frontendsOf, type Heredocs, parse } from './instructions.ts'
 import { Refused, Unreadable } from './refused.ts'
 import { type Source, type Stage, stagesOf } from './stages.ts'
@@ -72,7 +72,7 @@ function merged(ways: ImageUse[][]): ImageUse[] {
 }
 
 const keyOf = ({ kind, name, platform }: ImageUse) => JSON.stringify([kind, name, platform])
-const imageOrNull = (name: string | null) => (name !== null && isImageName(name) ? name : null)
+const imageOrNull = (name: string | null) => (name !== null && isImageReference(name) ? name : null)
 
 /** The same by full names, `docker.io/library/alpine:latest`, with a digest if it is named by one. */
 export function externalImages(
@@ -80,7 +80,7 @@ export function externalImages(
   settings: ReadSettings,
 ): { images: string[]; unknown: boolean; remoteFiles: boolean } {
   const { uses, unreadable, remoteFiles } = readImages(dockerfile, settings)
-  const names = new Set(uses.flatMap(({ name }) => (name === null ? [] : [fullName(name)])))
+  const names = new Set(uses.flatMap(({ name }) => (name === null ? [] : [splitReference(name).canonical])))
   const unknown = unreadable || names.size > MOST_IMAGES || uses.some(({ name }) => name === null)
   return { images: [...names].slice(0, MOST_IMAGES), unknown, remoteFiles }
 }
@@ -193,7 +193,7 @@ class Walk {
   /** Whether a named context stands for what is called so. */
   #context(name: string, { kind }: Source, certain: boolean): boolean {
     if (this.#contexts.size === 0 || /^(scratch|context)$/i.test(name)) return false
-    const key = contextName(name)
+    const key = splitReference(name).familiar
     // Those for one platform: which that is, is not known.
     if ([...this.#contexts.keys()].some((one) => one.startsWith(`${key}::`))) {
       throw new Unreadable('a context for one platform')

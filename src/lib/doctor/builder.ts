@@ -6,7 +6,7 @@ import { engineEndpoint } from '../buildkit/engine-endpoint.ts'
 import type { Config } from '../config/config.ts'
 import type { ImageBuilderConfig } from '../config/rules.ts'
 import { engineDown } from '../docker/errors.ts'
-import { splitReference } from '../registry/image-name.ts'
+import { parseReference } from '../registry/image-name.ts'
 import type { Registry } from '../registry/registry.ts'
 import { engineMessage, noImage, statusOf } from '../runner/errors.ts'
 import { swarmError } from '../runner/swarm/errors.ts'
@@ -99,8 +99,8 @@ async function builderImage(
     .inspect()
     .catch((error) => (statusOf(error) === 404 ? null : engineDown(error)))
   if (local && !onSwarm) return ok(`${image}, in the engine`)
-  const { host, path, tag, digest } = splitReference(image)
-  const found = await registry.head(`${host}/${path}`, digest ?? tag ?? 'latest', signal)
+  const { host, path, identifier } = parseReference(image)
+  const found = await registry.head(`${host}/${path}`, identifier, signal)
   if (found) return ok(`${image}, in its registry`)
   if (!local) throw noImage(image, 'neither in the engine nor in its registry', undefined)
   return warning(`${image} is only in this engine`, 'Push it to a registry that every node can reach')

@@ -3,7 +3,7 @@ import type { Account } from '../forge/github/account.ts'
 import { loginHint } from '../registry/answer.ts'
 import type { Greeting } from '../registry/client.ts'
 import { isIdentityToken } from '../registry/identity-token.ts'
-import { parseRegistryFlag } from '../registry/image-name.ts'
+import { parseRegistryFlag } from '../registry/naming.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Requests to the services that Conveyor uses. */

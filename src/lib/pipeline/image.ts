@@ -15,8 +15,3 @@ export interface RegistryImage extends Pick<Artifact, 'recipe' | 'tree' | 'bases
 export interface LocalImage {
   origin: 'dry-run'
 }
-
-/** The digest of an artifact's image, `sha256:...`; null if it was pushed under another name, or not at all. */
-export function digestUnder(imageName: string, { image }: Pick<Artifact, 'image'>): string | null {
-  return image.startsWith(`${imageName}@`) ? image.slice(imageName.length + 1) : null
-}

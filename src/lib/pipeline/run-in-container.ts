@@ -2,9 +2,10 @@ import type { Build } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { isMergeQueue } from '../core/validate.ts'
+import { splitReference } from '../registry/image-name.ts'
 import type { BuildContainer, ContainerBuild } from '../runner/runner.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
-import { digestUnder, type RegistryImage } from './image.ts'
+import type { RegistryImage } from './image.ts'
 import type { BuildIo, BuildParts } from './parts.ts'
 import { type PublishParts, publishAndStore } from './publish.ts'
 import { verifiedRefs } from './tags/containing-ref.ts'
@@ -94,7 +95,7 @@ async function builtBefore(
   io: BuildIo,
 ): Promise<string | null> {
   const artifact = await store.newestArtifact(build.repository, build.sha)
-  const digest = artifact && digestUnder(imageName, artifact)
+  const digest = artifact && splitReference(artifact.image).digestIn(imageName)
   return digest ? registry.head(imageName, digest, io.signal) : null
 }
 

@@ -1,5 +1,5 @@
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
-import { splitReference } from './image-name.ts'
+import { parseReference } from './image-name.ts'
 
 /** What a registry answered that did not do what it was asked. */
 export interface RegistryAnswer {
@@ -115,7 +115,7 @@ function verdict(answer: RegistryAnswer, { image, action }: Asked): Verdict {
 /** Where an image is, as `docker login` and people call that; of what is no image's name, only the name. */
 export function placeOfImage(image: string): { host: string; path: string } {
   try {
-    return splitReference(image)
+    return parseReference(image)
   } catch {
     // What a Dockerfile has for a name is told as it is.
     return { host: 'HOST', path: image }

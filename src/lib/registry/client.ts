@@ -8,7 +8,7 @@ import { connectorTo, elsewhere } from './addresses.ts'
 import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './answer.ts'
 import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
 import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './http.ts'
-import { type ImageReference, isTagOrDigest, splitReference } from './image-name.ts'
+import { type ImageReference, isTagOrDigest, parseReference } from './image-name.ts'
 import type { Credentials, Manifest, Registry } from './registry.ts'
 
 export interface RegistryClientOptions {
@@ -75,14 +75,14 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
 
   /** One request on a manifest. */
   async function call(
-    target: Target,
+    target: ImageReference,
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
   ): Promise<HttpAnswer> {
-    const { path } = target.image
+    const { path } = target
     const verb = request.method === 'PUT' ? 'tagging' : 'reading'
     const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
-    const about = { purpose: `${verb} ${target.name}`, scope: `repository:${path}:${actions}` }
-    return (await ask(target.image, `${path}/manifests/${target.reference}`, about, request)).answer
+    const about = { purpose: `${verb} ${target}`, scope: `repository:${path}:${actions}` }
+    return (await ask(target, `${path}/manifests/${target.identifier}`, about, request)).answer
   }
 
   /** One request, with the login that the registry asks for. */
@@ -126,7 +126,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   }
 
   async function manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest> {
-    const target = parseTarget(imageName, reference)
+    const target = manifestReference(imageName, reference)
     const headers = { accept: MANIFEST_TYPES.join(', ') }
     const answer = await call(target, { method: 'GET', headers, signal })
     if (answer.status !== 200) throw refused(target, answer, 'reading')
@@ -135,7 +135,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     if (digest !== promised) {
       throw new ConveyorError(
         'unavailable',
-        `registry ${target.image.host} sent a manifest for ${target.name} with the digest ${digest}, not ${promised}`,
+        `registry ${target.host} sent a manifest for ${target} with the digest ${digest}, not ${promised}`,
         { hint: 'Check the storage of the registry, and any proxy before it' },
       )
     }
@@ -152,7 +152,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   }
 
   async function head(imageName: string, reference: string, signal?: AbortSignal): Promise<string | null> {
-    const target = parseTarget(imageName, reference)
+    const target = manifestReference(imageName, reference)
     const headers = { accept: MANIFEST_TYPES.join(', ') }
     const answer = await call(target, { method: 'HEAD', headers, signal })
     if (answer.status === 404) return null
@@ -171,7 +171,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     head,
 
     async putManifest(imageName, tag, { bytes, mediaType, digest }, signal) {
-      const target = parseTarget(imageName, tag)
+      const target = manifestReference(imageName, tag)
       const answer = await call(target, {
         method: 'PUT',
         headers: { 'content-type': mediaType },
@@ -183,20 +183,20 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         const there = mayBeKeptTag(said) ? await head(imageName, tag, signal).catch(notReadable) : null
         // A tag that must not change is as it should be.
         if (there === digest) return
-        if (there !== null && isKeptTag(said)) throw tagKept(`tagging ${target.name}`, said)
+        if (there !== null && isKeptTag(said)) throw tagKept(`tagging ${target}`, said)
         throw refused(target, answer, 'tagging')
       }
       const stored = answer.header('docker-content-digest') ?? digest
       if (stored !== digest) {
         throw new ConveyorError(
           'unavailable',
-          `registry ${target.image.host} stored ${target.name} as ${stored}, not as ${digest}`,
+          `registry ${target.host} stored ${target} as ${stored}, not as ${digest}`,
         )
       }
     },
 
     async greet(host, signal) {
-      const { apiHost } = splitReference(`${host}/any`)
+      const { apiHost } = parseReference(`${host}/any`)
       // A token without a scope is what a login is tried with: it is for no repository.
       const about = { purpose: 'logging in', scope: '' }
       const { answer, grant } = await ask({ host, apiHost }, '', about, {
@@ -251,22 +251,16 @@ function notReadable(error: unknown): null {
   throw error
 }
 
-interface Target {
-  image: ImageReference
-  reference: string
-  /** `name:tag` or `name@digest`, for people. */
-  name: string
-}
-
-function parseTarget(imageName: string, reference: string): Target {
-  const image = splitReference(imageName)
-  if (image.tag !== null || image.digest !== null || !isTagOrDigest(reference)) {
+/** @throws ConveyorError `invalid` */
+function manifestReference(imageName: string, tagOrDigest: string): ImageReference {
+  const image = parseReference(imageName)
+  if (image.tag !== null || image.digest !== null || !isTagOrDigest(tagOrDigest)) {
     throw new ConveyorError(
       'invalid',
-      `${JSON.stringify(reference)} of ${JSON.stringify(imageName)} is not a tag or digest of an image`,
+      `${JSON.stringify(tagOrDigest)} is not a tag or digest of the image ${JSON.stringify(imageName)}`,
     )
   }
-  return { image, reference, name: `${imageName}${isDigest(reference) ? '@' : ':'}${reference}` }
+  return image.withIdentifier(tagOrDigest)
 }
 
 function isDigest(reference: string): boolean {
@@ -286,7 +280,7 @@ function mediaTypeOf(answer: HttpAnswer): string {
   return said ?? 'application/octet-stream'
 }
 
-function refused(target: Target, answer: HttpAnswer, verb: 'reading' | 'tagging'): ConveyorError {
-  const asked = { image: target.name, action: verb === 'tagging' ? 'tag' : 'pull' } as const
-  return answerError(registryAnswer(answer), asked, `${verb} ${target.name}`)
+function refused(target: ImageReference, answer: HttpAnswer, verb: 'reading' | 'tagging'): ConveyorError {
+  const asked = { image: `${target}`, action: verb === 'tagging' ? 'tag' : 'pull' } as const
+  return answerError(registryAnswer(answer), asked, `${verb} ${target}`)
 }

@@ -9,7 +9,7 @@ import {
   tagKept,
 } from './answer.ts'
 import { innermost, readRegistryText, type Said } from './failure-texts.ts'
-import { canonicalHost } from './image-name.ts'
+import { canonicalHost, ImageReference, splitReference } from './image-name.ts'
 import type { Manifest, Registry } from './registry.ts'
 
 /** A registry that is asked where the text of an engine does not say enough. */
@@ -102,8 +102,8 @@ export async function lookAtTag(
   manifestIsGood = false,
 ): Promise<string | null> {
   if (said?.kind !== 'answer' || !registry || !mayBeKeptTag(said.answer)) return null
-  const { name, tag } = apart(reference)
-  const there = await registry.manifest(name, tag).catch((error: unknown) => {
+  const { name, identifier } = splitReference(reference)
+  const there = await registry.manifest(name, identifier).catch((error: unknown) => {
     // There is none, or it may not be read: then the refused push counts.
     if (error instanceof ConveyorError) return null
     throw error
@@ -169,8 +169,8 @@ async function ask(
 ): Promise<string | null | undefined | ConveyorError> {
   if (!registry) return undefined
   try {
-    const { name, tag } = apart(reference)
-    return await registry.head(name, tag)
+    const { name, identifier } = splitReference(reference)
+    return await registry.head(name, identifier)
   } catch (error) {
     if (error instanceof ConveyorError) return error
     throw error
@@ -207,12 +207,6 @@ function placeOf(said: Said | null): { image: string } | null {
   const [, host = '', path = '', what = '', reference = ''] =
     /^https?:\/\/([^/]+)\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)$/.exec(said.url) ?? []
   if (path === '') return null
-  const tag = what === 'blobs' ? '' : `${reference.includes(':') ? '@' : ':'}${reference}`
-  return { image: `${canonicalHost(host)}/${path}${tag}` }
-}
-
-/** An image's name, and its tag or digest. */
-function apart(reference: string): { name: string; tag: string } {
-  const [, name = '', tag, digest] = /^(.*?)(?::([^:/@]*))?(?:@(.*))?$/s.exec(reference) ?? []
-  return { name, tag: digest ?? tag ?? 'latest' }
+  const image = new ImageReference(`${canonicalHost(host)}/${path}`)
+  return { image: `${what === 'blobs' ? image : image.withIdentifier(reference)}` }
 }

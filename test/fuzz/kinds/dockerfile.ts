@@ -1,7 +1,7 @@
 import { copiedEarly } from '../../../src/lib/dockerfile/copied-early.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
-import { splitDigest } from '../../../src/lib/dockerfile/image-names.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
+import { splitReference } from '../../../src/lib/registry/image-name.ts'
 import type { Chance } from '../generate/chance.ts'
 import { mutated, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, plain } from '../kind.ts'
@@ -154,7 +154,7 @@ export const dockerfileKind: Kind = {
       shown: () => `${excerpt(dockerfile)} with ${JSON.stringify(settings)}`,
       async run() {
         readImages(dockerfile, settings)
-        for (const name of externalImages(dockerfile, settings).images) splitDigest(name)
+        for (const name of externalImages(dockerfile, settings).images) splitReference(name)
         copiedEarly(dockerfile)
         if (dockerfile !== null) stageNames(dockerfile)
       },

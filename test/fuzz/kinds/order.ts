@@ -1,11 +1,6 @@
 import { parseRef, validRefName, validRepository } from '../../../src/lib/core/validate.ts'
-import {
-  canonicalHost,
-  imageName,
-  parseRegistryFlag,
-  splitReference,
-  tagForRef,
-} from '../../../src/lib/registry/image-name.ts'
+import { canonicalHost, parseReference } from '../../../src/lib/registry/image-name.ts'
+import { imageName, parseRegistryFlag, tagForRef } from '../../../src/lib/registry/naming.ts'
 import { parseBuildBody } from '../../../src/lib/server/build-body.ts'
 import type { Chance } from '../generate/chance.ts'
 import { mutated, ODD } from '../generate/mutate.ts'
@@ -43,7 +38,7 @@ const HOSTS = [
 export const orderKind: Kind = {
   share: 20,
   least: 200,
-  parsers: ['server/build-body.ts', 'core/validate.ts', 'registry/image-name.ts'],
+  parsers: ['server/build-body.ts', 'core/validate.ts', 'registry/image-name.ts', 'registry/naming.ts'],
   open: plain((chance) => {
     const body = drawOrder(chance)
     const [registry, repository, ref] = [drawRegistry(chance), drawRepository(chance), drawRef(chance)]
@@ -55,7 +50,7 @@ export const orderKind: Kind = {
         await mayRefuse(() => imageName(registry, validRepository(repository)))
         await mayRefuse(() => parseRegistryFlag(registry))
         await mayRefuse(() => checkTags(ref))
-        await mayRefuse(() => splitReference(image))
+        await mayRefuse(() => parseReference(image))
         canonicalHost(registry)
       },
     }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Build, BuildRef } from '../../../src/lib/core/build.ts'
 import type { LatestPolicy } from '../../../src/lib/core/settings.ts'
 import { tagNotes, wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
-import { tagForRef } from '../../../src/lib/registry/image-name.ts'
+import { tagForRef } from '../../../src/lib/registry/naming.ts'
 
 const names = {
   image: (repository: string) => repository,

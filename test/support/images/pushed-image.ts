@@ -1,4 +1,4 @@
-import { splitReference } from '../../../src/lib/registry/image-name.ts'
+import { parseReference } from '../../../src/lib/registry/image-name.ts'
 
 /** The accepted media types: either kind of manifest. */
 export const MANIFEST_TYPES =
@@ -29,7 +29,7 @@ export interface PushedIndex {
 
 /** Reads an index by its tag. */
 export async function imageIndex(reference: string): Promise<PushedIndex> {
-  const { host, path, tag } = splitReference(reference)
+  const { host, path, tag } = parseReference(reference)
   const get = (what: string) =>
     fetch(`http://${host}/v2/${path}/${what}`, {
       headers: { accept: `application/vnd.oci.image.index.v1+json, ${MANIFEST_TYPES}` },
@@ -48,7 +48,7 @@ export async function imageConfig(
   reference: string,
   login?: { username: string; password: string },
 ): Promise<PushedImage> {
-  const { host, path, tag } = splitReference(reference)
+  const { host, path, tag } = parseReference(reference)
   const headers = {
     accept: MANIFEST_TYPES,
     ...(login ? { authorization: `Basic ${btoa(`${login.username}:${login.password}`)}` } : {}),

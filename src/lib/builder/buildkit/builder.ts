@@ -9,7 +9,7 @@ import { linesTo } from '../../core/one-line.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
 import { readRegistryText } from '../../registry/failure-texts.ts'
-import { splitReference } from '../../registry/image-name.ts'
+import { ImageReference, parseReference, splitReference } from '../../registry/image-name.ts'
 import { type AskRegistry, lookAtTag } from '../../registry/push-errors.ts'
 import type { Credentials } from '../../registry/registry.ts'
 import { Background } from '../../util/background.ts'
@@ -24,7 +24,6 @@ import {
   cacheRequest,
   imageRequest,
   layersRequest,
-  nameOf,
   type Packing,
   PLAIN,
   REWRITE_PROBE,
@@ -78,7 +77,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   const rewrites = askOnce(() => canRewriteTimes(endpoint))
 
   const targetOf = (reference: string): Omit<Target, 'session'> => {
-    const { host } = splitReference(reference)
+    const { host } = parseReference(reference)
     return { packing: packings.get(host) ?? wanted, insecure: insecure.has(host) }
   }
 
@@ -141,7 +140,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     const { reference } = input
     const target = targetOf(reference)
     // The layers of the old image that are still on their way then are those that change.
-    const onWork = () => prefetches.get(nameOf(reference))?.abort()
+    const onWork = () => prefetches.get(splitReference(reference).name)?.abort()
     try {
       return await run(input, io, (session) => imageRequest(input, { ...target, session }), onWork)
     } catch (error) {
@@ -149,7 +148,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       if (there) return there
       if (target.packing === PLAIN || !isRefusedPacking(readRegistryText((error as Error).message)))
         throw error
-      const { host } = splitReference(reference)
+      const { host } = parseReference(reference)
       await linesTo(io.log)(
         `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's`,
       )
@@ -190,7 +189,10 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       const enough = new AbortController()
       prefetches.set(imageName, enough)
       try {
-        await fetchLayers(`${imageName}@${digest}`, AbortSignal.any([signal, enough.signal]))
+        await fetchLayers(
+          `${new ImageReference(imageName).withDigest(digest)}`,
+          AbortSignal.any([signal, enough.signal]),
+        )
       } catch (error) {
         if (!enough.signal.aborted) throw error
       }
@@ -221,7 +223,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
             },
           )
         }
-        const imageName = nameOf(input.reference)
+        const imageName = splitReference(input.reference).name
         const once = () => buildOnce(input, io)
         const built = await (input.push
           ? retried(input.reference, { delays: pushRetryDelays, registry }, io, once)
@@ -241,7 +243,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
           const input = await makeInput()
           if (!input) return
           try {
-            const ref = `${imageName}:${CACHE_TAG}`
+            const ref = `${new ImageReference(imageName).withTag(CACHE_TAG)}`
             const target = targetOf(input.reference)
             await run(input, { log: NULL_LOG, signal }, (session) =>
               cacheRequest(input, ref, { ...target, session }),

@@ -2,6 +2,7 @@ import type { CacheOptionsEntry, SolveRequest } from '../../buildkit/gen/control
 import { remembered } from '../../buildkit/history.ts'
 import { EMPTY_SOLVE } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import type { BuildInput } from '../builder.ts'
 import { cacheMountArg } from '../cache-mounts.ts'
 
@@ -32,7 +33,11 @@ export function imageRequest(input: BuildInput, target: Target): Omit<SolveReque
   const build = buildRequest(input, target)
   return {
     ...build,
-    FrontendAttrs: { ...build.FrontendAttrs, ...attestAttrs(input), ...remembered(nameOf(reference)) },
+    FrontendAttrs: {
+      ...build.FrontendAttrs,
+      ...attestAttrs(input),
+      ...remembered(splitReference(reference).name),
+    },
     Exporter: 'image',
     ExporterAttrs: {
       name: reference,
@@ -182,9 +187,4 @@ function insecureAttr({ insecure }: Pick<Target, 'insecure'>): Record<string, st
 
 function prefixed(prefix: string, values: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}:${name}`, value]))
-}
-
-/** The name of an image without its tag. */
-export function nameOf(reference: string): string {
-  return reference.slice(0, reference.lastIndexOf(':'))
 }

@@ -5,6 +5,7 @@ import { solve } from '../../buildkit/solve.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from '../../docker/images.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
+import { ImageReference, splitReference } from '../../registry/image-name.ts'
 import type { AskRegistry } from '../../registry/push-errors.ts'
 import type { Credentials } from '../../registry/registry.ts'
 import { buildError } from '../build-errors.ts'
@@ -73,7 +74,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   }
   /** Builds in the engine, which then has the image. */
   const buildThere = async (input: BuildInput, io: BuilderIo): Promise<Made> => {
-    const imageName = input.reference.slice(0, input.reference.lastIndexOf(':'))
+    const imageName = splitReference(input.reference).name
     // The layers of the old image that are still on their way then are those that change.
     const onWork = () => prefetches.get(imageName)?.enough.abort()
     const built = await build(input, io, onWork).finally(() => prefetches.delete(imageName))
@@ -107,7 +108,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       ),
 
     async prefetch(imageName, digest, signal) {
-      const reference = `${imageName}@${digest}`
+      const reference = `${new ImageReference(imageName).withDigest(digest)}`
       const enough = new AbortController()
       prefetches.set(imageName, { reference, enough })
       try {

@@ -7,6 +7,7 @@ import { authOf } from '../../docker/auth.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
 import { jsonLines } from '../../docker/json-lines.ts'
 import { readRegistryText } from '../../registry/failure-texts.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import {
   type AskRegistry,
   lookAtTag,
@@ -140,8 +141,8 @@ async function pushOnce(
 /** Engines with containerd's image store do not tell the digest as they push. */
 async function pushedDigest(docker: Dockerode, reference: string): Promise<string | undefined> {
   const { RepoDigests } = await docker.getImage(reference).inspect()
-  const start = `${reference.slice(0, reference.lastIndexOf(':'))}@`
-  return RepoDigests.find((name) => name.startsWith(start))?.slice(start.length)
+  const { name } = splitReference(reference)
+  return RepoDigests.map(splitReference).find((one) => one.name === name)?.digest ?? undefined
 }
 
 interface PushMessage {

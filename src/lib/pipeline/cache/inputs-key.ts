@@ -1,10 +1,9 @@
 import type { BuildSettings } from '../../core/settings.ts'
 import { externalImages } from '../../dockerfile/external-images.ts'
-import { splitDigest } from '../../dockerfile/image-names.ts'
 import type { Context } from '../../source/source.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
 import type { BuildParts } from '../parts.ts'
-import { inRegistry, LOOKUPS } from '../reuse/base-images.ts'
+import { imageNamed, inRegistry, LOOKUPS } from '../reuse/base-images.ts'
 import { dockerfileKey, settingsKey } from '../reuse/recipe.ts'
 
 /** Has its own time limit, in milliseconds, as no files are sent to BuildKit before this is known. */
@@ -48,6 +47,6 @@ async function currentDigest(
   { builder, registry }: Parts,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const { name, digest } = splitDigest(image)
+  const { name, digest } = imageNamed(image)
   return digest ?? (await builder.localImage(name)) ?? inRegistry(name, registry, signal)
 }

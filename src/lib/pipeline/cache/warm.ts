@@ -1,8 +1,8 @@
 import { type Artifact, shortName } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import { buildInput } from '../build-input.ts'
-import { digestUnder } from '../image.ts'
 import type { BuildParts } from '../parts.ts'
 
 /** How many repositories a worker reports as warm; the engine's cache hardly holds more. */
@@ -63,7 +63,7 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
   const { repository, sha } = artifact
   const imageName = parts.names.image(repository)
   const isWarm = await parts.builder.isWarm(imageName)
-  const digest = isWarm ? null : digestUnder(imageName, artifact)
+  const digest = isWarm ? null : splitReference(artifact.image).digestIn(imageName)
   // The import below brings only the digests of layers, until a step is built on them. If the image is gone from the
   // registry, there is still the exported cache.
   const layers = digest && parts.builder.prefetch(imageName, digest, signal).catch(() => {})

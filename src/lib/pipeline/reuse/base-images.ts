@@ -2,7 +2,7 @@ import type { BuiltFrom } from '../../builder/builder.ts'
 import type { BaseImage } from '../../core/build.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, type Reading, readImages } from '../../dockerfile/external-images.ts'
-import { fullName, splitDigest } from '../../dockerfile/image-names.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import type { Registry } from '../../registry/registry.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
 import type { BuildParts } from '../parts.ts'
@@ -38,7 +38,7 @@ export async function resolveOutsideFrom(
 ): Promise<Map<string, string>> {
   const used = reading.uses
     .filter(({ kind }) => kind === 'copy' || kind === 'mount')
-    .flatMap(({ name }) => (name === null ? [] : [splitDigest(name)]))
+    .flatMap(({ name }) => (name === null ? [] : [imageNamed(name)]))
   const names = new Set(
     [...used, ...(contextImages(contexts) ?? [])].filter(({ digest }) => !digest).map(({ name }) => name),
   )
@@ -107,13 +107,22 @@ type Image = BuiltFrom['images'][number]
  * By full names without digests.
  */
 function imagesOf(from: BuiltFrom, named: Image[], { uses }: Reading): Image[] {
-  const reported = [...from.images.map(({ name, digest }) => ({ name: fullName(name), digest })), ...named]
+  const reported = [
+    ...from.images.map(({ name, digest }) => ({ name: splitReference(name).canonical, digest })),
+    ...named,
+  ]
   const names = new Set(reported.map(({ name }) => name))
   const unreported = uses
-    .flatMap(({ name, certain }) => (name !== null && certain ? [splitDigest(name)] : []))
+    .flatMap(({ name, certain }) => (name !== null && certain ? [imageNamed(name)] : []))
     .filter(({ name }) => !names.has(name))
   const images = new Map([...reported, ...unreported].map((one) => [`${one.name}@${one.digest}`, one]))
   return [...images.values()]
+}
+
+/** An image by its canonical name, `docker.io/library/alpine:latest`, and the digest that it is pinned to, if any. */
+export function imageNamed(text: string): Image {
+  const reference = splitReference(text)
+  return { name: reference.withoutDigest().canonical, digest: reference.digest }
 }
 
 /** The images of named contexts; null if a context is anything else that can change unnoticed: a URL, a branch. */
@@ -121,7 +130,7 @@ function contextImages(contexts: BuildSettings['contexts']): Image[] | null {
   const moving = Object.values(contexts).filter((from) => !COMMIT.test(from))
   const images = moving.map((from) => {
     const name = /^docker-image:\/\/(.+)/.exec(from)?.[1]
-    return name === undefined ? null : splitDigest(name)
+    return name === undefined ? null : imageNamed(name)
   })
   return images.every((image) => image !== null) ? images : null
 }
@@ -135,8 +144,8 @@ const COMMIT = /^https?:\/\/[^?#]+\.git#([0-9a-f]{40}|[0-9a-f]{64})(:.*)?$/
  */
 function isPinned(name: string, digest: string, { reading, contexts }: ImageReferences): boolean {
   // Whether a named context replaces an image of the same name is up to the frontend.
-  const replaced = reading.replaced.map((one) => splitDigest(one))
-  const inFile = reading.uses.map((use) => (use.name === null ? null : splitDigest(use.name)))
+  const replaced = reading.replaced.map((one) => imageNamed(one))
+  const inFile = reading.uses.map((use) => (use.name === null ? null : imageNamed(use.name)))
   const uses = [...inFile, ...replaced, ...(contextImages(contexts) ?? [])]
   const same = uses.filter((use) => use === null || use.name === name)
   return same.length > 0 && same.every((use) => use?.digest === digest)
@@ -190,6 +199,6 @@ export async function inRegistry(
   registry: Registry,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const colon = name.lastIndexOf(':')
-  return registry.head(name.slice(0, colon), name.slice(colon + 1), signal)
+  const image = splitReference(name)
+  return registry.head(image.name, image.identifier, signal)
 }

@@ -2,8 +2,9 @@ import type { Artifact, Build } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
 import type { BuildSettings } from '../../core/settings.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import type { Registry } from '../../registry/registry.ts'
-import { digestUnder, type RegistryImage } from '../image.ts'
+import type { RegistryImage } from '../image.ts'
 import type { BuildIo, BuildParts, PreparedBuild } from '../parts.ts'
 import { changedBase } from './base-images.ts'
 import { settingsKey } from './recipe.ts'
@@ -110,7 +111,7 @@ async function check(
 ): Promise<Usable | Miss> {
   const theBuild = `the build of ${artifact.sha.slice(0, 7)}`
   const { bases, image } = artifact
-  const digest = digestUnder(imageName, artifact)
+  const digest = splitReference(artifact.image).digestIn(imageName)
   if (digest === null) return { why: `${theBuild} was pushed under another name, ${image}` }
   if (!bases) {
     const what = 'ADD of a URL, a named context, or an image without a digest'

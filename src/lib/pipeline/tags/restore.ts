@@ -1,7 +1,7 @@
 import type { Build } from '../../core/build.ts'
 import { linesTo } from '../../core/one-line.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import type { TagMove } from '../../store/build-store.ts'
-import { digestUnder } from '../image.ts'
 import type { BuildIo, BuildParts } from '../parts.ts'
 import { moveTags } from './move.ts'
 import { wantedTags } from './wanted.ts'
@@ -54,7 +54,7 @@ async function restoreTag(
   for (const artifact of candidates) {
     const owner = await store.get(artifact.buildId)
     const moves = owner ? wantedTags(owner, latest, names).filter((move) => mayMove(move, tag)) : []
-    const digest = digestUnder(imageName, artifact)
+    const digest = splitReference(artifact.image).digestIn(imageName)
     if (moves.length === 0 || digest === null) continue
     if (digest === present) return null
     // Moves nothing if a newer push has taken the tag, even at this very moment. There is no tie to break: the push

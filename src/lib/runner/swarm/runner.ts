@@ -1,7 +1,7 @@
 import type Dockerode from 'dockerode'
 import { linesTo } from '../../core/one-line.ts'
 import { engineAuth } from '../../docker/auth.ts'
-import { splitReference } from '../../registry/image-name.ts'
+import { parseReference } from '../../registry/image-name.ts'
 import type { Credentials } from '../../registry/registry.ts'
 import type { BuildContainer, ContainerBuild } from '../runner.ts'
 import { SwarmApi } from './api.ts'
@@ -45,7 +45,7 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
   async function create(build: ContainerBuild, avoid: string[]): Promise<string> {
     const wanted = options.secrets ?? SWARM_SECRETS
     const secrets = (await api.secrets()).filter(({ Spec }) => wanted[Spec.Name] !== undefined)
-    const { host } = splitReference(image)
+    const { host } = parseReference(image)
     const credential = await credentials.forHost(host)
     const auth = credential ? engineAuth(credential, host) : undefined
     return api.create(serviceSpec(build, options, { avoid, secrets }), auth)
