@@ -122,7 +122,7 @@ describe('docker logins', () => {
     const line = /^MISSING +docker logins: good\.example\.com, but not (.*)$/m.exec(stdout)?.[1]
     expect(line).toContain('docker-credential-broken, which')
     expect(line).toContain('docker-credential-nowhere, which')
-    expect(line).toContain('is made by docker-credential-ecr-login and ends soon')
+    expect(line).toContain('which docker-credential-ecr-login issues for a short time only')
     expect(Object.keys((await copied()).auths)).toEqual(['good.example.com'])
   })
 
@@ -130,7 +130,9 @@ describe('docker logins', () => {
     await writeFile(path('docker/config.json'), '{"auths": secret-in-here')
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
-    expect(stdout).toMatch(/^MISSING +docker logins: .*config\.json is not JSON\. Correct the file/m)
+    expect(stdout).toMatch(
+      /^MISSING +docker logins: .*config\.json: is not a JSON object\. Correct the file/m,
+    )
     expect(stdout).not.toContain('secret-in-here')
   })
 })

@@ -7,7 +7,7 @@ import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 import { copiedEarly } from '../../src/lib/dockerfile/copied-early.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
 import type { AskRegistry } from '../../src/lib/registry/push-errors.ts'
-import type { Credentials } from '../../src/lib/registry/registry.ts'
+import type { CredentialStore } from '../../src/lib/registry/registry.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
 import { memorySyncs } from '../support/context/memory-syncs.ts'
 import { engine } from '../support/global-setup.ts'
@@ -23,7 +23,7 @@ import { tempDir } from '../support/temp.ts'
 /** A kind of Builder, for the tests. */
 export interface BuilderSubject extends AsyncDisposable {
   /** Tries a push three times, with next to no wait. */
-  builder(credentials: Credentials): Builder
+  builder(credentials: CredentialStore): Builder
   /** What RUN steps need as their network. */
   network: string | null
   /** Whether it can give files in layers another time. */
@@ -33,11 +33,11 @@ export interface BuilderSubject extends AsyncDisposable {
 }
 
 /** A client of registries for a builder that asks them, which does not wait long. */
-export function asking(credentials: Credentials): AskRegistry {
+export function asking(credentials: CredentialStore): AskRegistry {
   return registryClient({ credentials, backoffMs: [1, 1], mayBeLocal: () => true })
 }
 
-export const NOBODY: Credentials = { forHost: async () => null }
+export const NOBODY: CredentialStore = { forHost: async () => null }
 const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
 
 const SYNCS = memorySyncs()
@@ -124,7 +124,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     })
     afterAll(() => resources.disposeAsync())
 
-    const builder = (credentials: Credentials = NOBODY) => subject.builder(credentials)
+    const builder = (credentials: CredentialStore = NOBODY) => subject.builder(credentials)
     const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
       buildOf(files, registry.host, { network: subject.network, ...rest })
 

@@ -7,7 +7,7 @@ import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import { runBuild } from '../../src/lib/pipeline/run-build.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
 import { tagForRef } from '../../src/lib/registry/naming.ts'
-import type { Credentials } from '../../src/lib/registry/registry.ts'
+import type { CredentialStore } from '../../src/lib/registry/registry.ts'
 import { imageBuilder } from '../../src/lib/runner/docker.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
@@ -22,7 +22,7 @@ import { type TempDir, tempDir } from '../support/temp.ts'
 
 /** Whole builds in containers of a builder image, and what the registry and the store have afterwards. */
 
-const NOBODY: Credentials = { forHost: async () => null }
+const NOBODY: CredentialStore = { forHost: async () => null }
 const IMAGES = {
   good: PUSHING_SCRIPT,
   /** Pushes, and then fails. */

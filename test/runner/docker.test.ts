@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import Docker, { type ContainerCreateOptions } from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import type { Credentials } from '../../src/lib/registry/registry.ts'
+import type { CredentialStore } from '../../src/lib/registry/registry.ts'
 import { type ImageBuilderOptions, imageBuilder } from '../../src/lib/runner/docker.ts'
 import type { ContainerBuild } from '../../src/lib/runner/runner.ts'
 import { docker as dockerOf, startPrivateEngine } from '../support/engines/engine.ts'
@@ -16,7 +16,7 @@ import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
 import { type BuildContainerSubject, buildContainerContract, failure } from './runner.contract.ts'
 
-const NOBODY: Credentials = { forHost: async () => null }
+const NOBODY: CredentialStore = { forHost: async () => null }
 
 /** A container like the one that `conveyor bootstrap` makes, under a name of its own. */
 async function makeDataContainer(name: string, key: string): Promise<void> {

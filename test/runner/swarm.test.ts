@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import type { Credentials } from '../../src/lib/registry/registry.ts'
+import type { CredentialStore } from '../../src/lib/registry/registry.ts'
 import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../../src/lib/runner/swarm/runner.ts'
 import { type SwarmNode, startSwarm, type TestSwarm } from '../support/engines/swarm.ts'
 import { engine } from '../support/global-setup.ts'
@@ -14,7 +14,7 @@ import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
 import { type BuildContainerSubject, buildContainerContract, failure, scripted } from './runner.contract.ts'
 
-const NOBODY: Credentials = { forHost: async () => null }
+const NOBODY: CredentialStore = { forHost: async () => null }
 /** The image that runs whatever the name of the branch says; as in the contract. */
 const PROGRAM = 'printf "%b" "$BRANCH" > /program; exec sh /program\n'
 const IMAGE = 'conveyor-test/swarm:1'

@@ -9,7 +9,7 @@ import type { Config } from '../config/config.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { engineDown } from '../docker/errors.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
-import type { Credentials, Registry } from '../registry/registry.ts'
+import type { CredentialStore, Registry } from '../registry/registry.ts'
 
 /**
  * Opens the builder of a Config, for builds that run in this process.
@@ -19,7 +19,7 @@ import type { Credentials, Registry } from '../registry/registry.ts'
 export async function openBuilder(
   { builder, packing, registry }: Config,
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   registries: Registry | undefined,
   log: (line: string) => void,
 ): Promise<Builder> {

@@ -23,9 +23,9 @@ import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { memoryQueue } from '../queue/memory.ts'
 import type { Queue } from '../queue/queue.ts'
 import { type RegistryClient, type RegistryClientOptions, registryClient } from '../registry/client.ts'
-import { dockerConfigCredentials } from '../registry/docker-config.ts'
+import { dockerCredentials } from '../registry/docker-credentials.ts'
 import { imageName, parseRegistryFlag, tagForRef } from '../registry/naming.ts'
-import type { Credentials } from '../registry/registry.ts'
+import type { CredentialStore } from '../registry/registry.ts'
 import { imageBuilder } from '../runner/docker.ts'
 import type { BuildContainer } from '../runner/runner.ts'
 import { checkSwarm, swarmBuilder } from '../runner/swarm/runner.ts'
@@ -150,8 +150,8 @@ export function statusReporter(
 export function openCredentials(
   { dockerConfigDir }: Config,
   onSecret?: (secret: string) => void,
-): Credentials {
-  return dockerConfigCredentials({
+): CredentialStore {
+  return dockerCredentials({
     ...(dockerConfigDir ? { configDir: dockerConfigDir } : {}),
     ...(onSecret && { onSecret }),
   })
@@ -159,7 +159,7 @@ export function openCredentials(
 
 export function openRegistry(
   config: Config,
-  credentials: Credentials,
+  credentials: CredentialStore,
   options: Pick<RegistryClientOptions, 'backoffMs'> = {},
 ): RegistryClient {
   const { host, insecure } = parseRegistryFlag(config.registry)
@@ -257,7 +257,7 @@ function required(postgres: Postgres | null): Postgres {
 function buildContainer(
   { builder, inherited }: Config,
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   proxies: Record<string, string>,
 ): BuildContainer | null {
   if (builder.kind === 'engine' || builder.kind === 'buildkit') return null

@@ -5,9 +5,9 @@ import type { S3Location } from '../aws/s3-url.ts'
 import type { Config } from '../config/config.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
-import { isIdentityToken } from '../registry/identity-token.ts'
+import { buildkitAuth } from '../registry/auth-config.ts'
+import { type PlainLogins, plainLogins } from '../registry/docker-credentials.ts'
 import { parseReference } from '../registry/image-name.ts'
-import { type PlainLogins, plainLogins } from '../registry/plain-logins.ts'
 import { builderImage } from './builder-image.ts'
 import { dataContainer } from './data-container.ts'
 import { dataDirectory, engine, git } from './machine.ts'
@@ -105,7 +105,7 @@ function loginFor(logins: PlainLogins, image: string): Dockerode.AuthConfig | un
   const { host } = parseReference(image)
   const found = logins.forHost(host)
   if (!found) return undefined
-  // Dockerode passes these to BuildKit, which takes a password without a user name for an identity token.
-  const username = isIdentityToken(found) ? '' : found.username
-  return { username, password: found.password, serveraddress: host }
+  // Dockerode passes these on to BuildKit.
+  const { Username, Secret } = buildkitAuth(found)
+  return { username: Username, password: Secret, serveraddress: host }
 }

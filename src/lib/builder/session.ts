@@ -4,7 +4,7 @@ import { StaleFiles } from '../buildkit/session/file-sync.ts'
 import { openSession } from '../buildkit/session/session.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
 import { linesTo } from '../core/one-line.ts'
-import type { Credentials } from '../registry/registry.ts'
+import type { CredentialStore } from '../registry/registry.ts'
 import { Pace } from '../util/pace.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { Sync } from './sync.ts'
@@ -24,7 +24,7 @@ export type Explain = (
 /** Where a build has its session, and who hears of it. */
 export interface SessionOptions {
   endpoint: Pick<Endpoint, 'attach' | 'id'>
-  credentials: Credentials
+  credentials: CredentialStore
   /** Not asked when the build was aborted. */
   explain: Explain
   /** Told, more than once, that a step works that no cache could answer. */

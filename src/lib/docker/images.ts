@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
+import { ANONYMOUS, engineAuthFor } from '../registry/auth-config.ts'
 import { splitReference } from '../registry/image-name.ts'
-import type { Credentials } from '../registry/registry.ts'
-import { authOf } from './auth.ts'
+import type { CredentialStore } from '../registry/registry.ts'
 import { engineDown } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
 
@@ -50,11 +50,11 @@ export async function tidyImages(
 /** Fetches an image; it has a digest but no tag then. */
 export async function pullByDigest(
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   reference: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const authconfig = await authOf(credentials, reference)
+  const authconfig = (await engineAuthFor(credentials, reference)) ?? ANONYMOUS
   const stream = await docker.pull(reference, { authconfig, abortSignal: signal }).catch(engineDown)
   for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
     if (error !== undefined) throw new ConveyorError('unavailable', `fetching ${reference}: ${error}`)

@@ -2,10 +2,10 @@ import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
 import { isPassing } from '../registry/answer.ts'
+import { ANONYMOUS, engineAuthFor } from '../registry/auth-config.ts'
 import { innermost, readRegistryText } from '../registry/failure-texts.ts'
-import type { Credentials } from '../registry/registry.ts'
+import type { CredentialStore } from '../registry/registry.ts'
 import { noImage, statusOf } from '../runner/errors.ts'
-import { authOf } from './auth.ts'
 import { engineDown, isConnection, messageOf } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
 
@@ -16,11 +16,11 @@ import { jsonLines } from './json-lines.ts'
  */
 export async function pullImage(
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   image: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const authconfig = await authOf(credentials, image)
+  const authconfig = (await engineAuthFor(credentials, image)) ?? ANONYMOUS
   try {
     const stream = await docker.pull(image, { authconfig, abortSignal: signal })
     for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {

@@ -1,8 +1,8 @@
 import { ConveyorError } from '../core/errors.ts'
 import { detail, isPassing, loginHint } from './answer.ts'
+import { basicAuth, isIdentityToken } from './auth-config.ts'
 import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './http.ts'
-import { isIdentityToken } from './identity-token.ts'
-import type { Credentials, RegistryCredential } from './registry.ts'
+import type { CredentialStore, RegistryCredential } from './registry.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {
@@ -49,7 +49,7 @@ const MOST_GRANTS = 1000
 const DEFAULT_LIFE_S = 60
 
 /** Keeps one grant per host and scope, and gets a new one when a registry asks for it. */
-export function registryAuth(credentials: Credentials, send: Send): RegistryAuth {
+export function registryAuth(credentials: CredentialStore, send: Send): RegistryAuth {
   const grants = new Map<string, Grant>()
   const renewals = new Map<string, Promise<Grant | null>>()
   const keyOf = ({ host, scope }: Access) => `${host} ${scope}`
@@ -186,10 +186,6 @@ function readToken({ body }: HttpAnswer): { token: string | null; life: number }
     token: typeof token === 'string' && /^[\x21-\x7e]+$/.test(token) ? token : null,
     life: typeof life === 'number' && life > 0 ? life : DEFAULT_LIFE_S,
   }
-}
-
-function basicAuth({ username, password }: RegistryCredential): string {
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
 }
 
 const TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"

@@ -9,10 +9,10 @@ import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } f
 import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
 import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './http.ts'
 import { type ImageReference, isTagOrDigest, parseReference } from './image-name.ts'
-import type { Credentials, Manifest, Registry } from './registry.ts'
+import type { CredentialStore, Manifest, Registry } from './registry.ts'
 
 export interface RegistryClientOptions {
-  credentials: Credentials
+  credentials: CredentialStore
   /** Hosts (with port) that have no TLS. Those of this machine, 127.0.0.0/8 and ::1, never need to be named. */
   insecureHosts?: Iterable<string>
   /** Whether a registry, as images name it, may be on this machine, with its token server; none is by default. */

@@ -1,13 +1,13 @@
 import type { Ref } from '../core/build.ts'
 
-/** A username and a password (or token) for one registry host. */
+/** A username and password (or token) for one registry host. */
 export interface RegistryCredential {
   username: string
   password: string
 }
 
-/** Finds the credential for a registry host (`127.0.0.1:5000`, `ghcr.io`, `docker.io`), null when there is none. */
-export interface Credentials {
+/** Looks up the credential for a registry host (`127.0.0.1:5000`, `ghcr.io`, `docker.io`); null if there is none. */
+export interface CredentialStore {
   forHost(host: string): Promise<RegistryCredential | null>
 }
 

@@ -6,7 +6,7 @@ import { linesTo } from '../core/one-line.ts'
 import { demultiplex } from '../docker/container-logs.ts'
 import { jsonLines } from '../docker/json-lines.ts'
 import { pullImage } from '../docker/pull-image.ts'
-import type { Credentials } from '../registry/registry.ts'
+import type { CredentialStore } from '../registry/registry.ts'
 import { createError, endError, gone, runError, statusOf } from './errors.ts'
 import type { BuildContainer, ContainerBuild } from './runner.ts'
 
@@ -15,7 +15,7 @@ export interface ImageBuilderOptions {
   /** The builder image; pulled when the engine does not have it. */
   image: string
   /** Logins for pulling it. */
-  credentials: Credentials
+  credentials: CredentialStore
   /** The container whose volumes hold the ssh key and docker's logins; `data` by default, null for none. */
   dataContainer?: string | null
   /** Only for images that start an engine of their own; false by default. */

@@ -6,7 +6,7 @@ import type { BuildRequest } from '../../../src/lib/core/build.ts'
 import { runInContainer } from '../../../src/lib/pipeline/run-in-container.ts'
 import { registryClient } from '../../../src/lib/registry/client.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
-import type { Credentials } from '../../../src/lib/registry/registry.ts'
+import type { CredentialStore } from '../../../src/lib/registry/registry.ts'
 import type { ContainerBuild } from '../../../src/lib/runner/runner.ts'
 import { swarmBuilder } from '../../../src/lib/runner/swarm/runner.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
@@ -186,7 +186,7 @@ test('a build whose node is cut off in the middle is published and stored once, 
   const store = releaser.adopt(await sqliteBuildStore({ file: `${folder.path}/conveyor.db` }), (it) =>
     it.close(),
   )
-  const credentials: Credentials = { forHost: async () => null }
+  const credentials: CredentialStore = { forHost: async () => null }
   const registryOptions = { credentials, insecureHosts: [front.host], mayBeLocal: () => true }
   const client = releaser.adopt(registryClient(registryOptions), (it) => it.close())
   const image = 'conveyor-test/pushing:swarm'

@@ -9,8 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
 import { type RegistryClientOptions, registryClient } from '../../../src/lib/registry/client.ts'
-import { dockerConfigCredentials } from '../../../src/lib/registry/docker-config.ts'
-import type { Credentials, Manifest, RegistryCredential } from '../../../src/lib/registry/registry.ts'
+import { dockerCredentials } from '../../../src/lib/registry/docker-credentials.ts'
+import type { CredentialStore, Manifest, RegistryCredential } from '../../../src/lib/registry/registry.ts'
 import { freePort, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 
@@ -187,7 +187,7 @@ export async function identityToken(
   host: string,
   token: string,
   stored: boolean,
-): Promise<Credentials> {
+): Promise<CredentialStore> {
   const auth = Buffer.from('00000000-0000-0000-0000-000000000000:').toString('base64')
   const config = stored
     ? { auths: { [host]: { auth, identitytoken: token } } }
@@ -201,7 +201,7 @@ export async function identityToken(
   onTestFinished(() => {
     process.env.PATH = path
   })
-  return dockerConfigCredentials({ configDir: folder })
+  return dockerCredentials({ configDir: folder })
 }
 
 async function answers(url: string): Promise<void> {

@@ -11,7 +11,7 @@ import { NULL_LOG } from '../../logs/log-store.ts'
 import { readRegistryText } from '../../registry/failure-texts.ts'
 import { ImageReference, parseReference, splitReference } from '../../registry/image-name.ts'
 import { type AskRegistry, lookAtTag } from '../../registry/push-errors.ts'
-import type { Credentials } from '../../registry/registry.ts'
+import type { CredentialStore } from '../../registry/registry.ts'
 import { Background } from '../../util/background.ts'
 import { buildError } from '../build-errors.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
@@ -33,7 +33,7 @@ import {
 
 export interface SolveBuilderOptions {
   endpoint: Endpoint
-  credentials: Credentials
+  credentials: CredentialStore
   /** Asked where BuildKit's words do not say what a registry means. */
   registry?: AskRegistry
   /** Images of the engine itself, where the BuildKit is one of an engine. */

@@ -7,7 +7,7 @@ import { dockerfileText } from '../../dockerfile/read.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
 import { ImageReference, splitReference } from '../../registry/image-name.ts'
 import type { AskRegistry } from '../../registry/push-errors.ts'
-import type { Credentials } from '../../registry/registry.ts'
+import type { CredentialStore } from '../../registry/registry.ts'
 import { buildError } from '../build-errors.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
 import { lost } from '../buildkit/errors.ts'
@@ -20,7 +20,7 @@ import { type EngineWay, wayFor } from './transport.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode
-  credentials: Credentials
+  credentials: CredentialStore
   /** Asked where the engine's words do not say what a registry means. */
   registry?: AskRegistry
   /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */

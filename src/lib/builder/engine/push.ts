@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
-import { authOf } from '../../docker/auth.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
 import { jsonLines } from '../../docker/json-lines.ts'
+import { ANONYMOUS, engineAuthFor } from '../../registry/auth-config.ts'
 import { readRegistryText } from '../../registry/failure-texts.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import {
@@ -15,7 +15,7 @@ import {
   pushing,
   registryPushError,
 } from '../../registry/push-errors.ts'
-import type { Credentials } from '../../registry/registry.ts'
+import type { CredentialStore } from '../../registry/registry.ts'
 import type { BuilderIo } from '../builder.ts'
 
 /** How pushes are done. */
@@ -33,7 +33,7 @@ export interface PushOptions {
  */
 export async function pushFromEngine(
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   reference: string,
   options: PushOptions,
   io: BuilderIo,
@@ -111,11 +111,11 @@ class TriedAgain extends Error {}
 /** One push of one tag. @returns the digest that the registry gave it. */
 async function pushOnce(
   docker: Dockerode,
-  credentials: Credentials,
+  credentials: CredentialStore,
   reference: string,
   io: BuilderIo,
 ): Promise<string> {
-  const authconfig = await authOf(credentials, reference)
+  const authconfig = (await engineAuthFor(credentials, reference)) ?? ANONYMOUS
   const stream = await docker.getImage(reference).push({ authconfig, abortSignal: io.signal })
   let digest: string | undefined
   let triedAgain = false

@@ -8,14 +8,14 @@ import {
   status,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
-import type { Credentials } from '../../registry/registry.ts'
+import { buildkitAuth } from '../../registry/auth-config.ts'
+import type { CredentialStore } from '../../registry/registry.ts'
 import type { Context } from '../../source/source.ts'
 import type { Endpoint } from '../endpoint.ts'
 import { AuthService } from '../gen/filesync.ts'
 import { HealthCheckResponse_ServingStatus, HealthService } from '../gen/health.ts'
 import { SecretsService } from '../gen/secrets.ts'
 import { SSHService } from '../gen/ssh.ts'
-import { credentialsAnswer } from './credentials-answer.ts'
 import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import type { FileTimes } from './file-times.ts'
 import { forwardAgent } from './ssh-forward.ts'
@@ -31,7 +31,7 @@ export interface SessionOptions {
   times: Promise<FileTimes>
   /** What stays the same from build to build of a repository: the engine then asks only for changes. */
   sharedKey: string
-  credentials: Credentials
+  credentials: CredentialStore
   secrets: Record<string, Uint8Array>
   /** Socket of the ssh agent that steps may use; null for none. */
   ssh: string | null
@@ -83,8 +83,8 @@ export async function openSession(
   })
   offer(AuthService, {
     credentials: (call: { request: { Host: string } }, done: Reply) => {
-      credentialsAnswer(options.credentials, call.request.Host).then(
-        (answer) => done(null, answer),
+      options.credentials.forHost(call.request.Host).then(
+        (credential) => done(null, buildkitAuth(credential)),
         (error: Error) => {
           onError(error)
           done({ code: status.UNAVAILABLE, details: error.message })

@@ -1,8 +1,7 @@
 import type Dockerode from 'dockerode'
 import { linesTo } from '../../core/one-line.ts'
-import { engineAuth } from '../../docker/auth.ts'
-import { parseReference } from '../../registry/image-name.ts'
-import type { Credentials } from '../../registry/registry.ts'
+import { engineAuthFor } from '../../registry/auth-config.ts'
+import type { CredentialStore } from '../../registry/registry.ts'
 import type { BuildContainer, ContainerBuild } from '../runner.ts'
 import { SwarmApi } from './api.ts'
 import { lostTooOften, noImageAnywhere, swarmError } from './errors.ts'
@@ -16,7 +15,7 @@ export interface SwarmBuilderOptions {
   /** The builder image. Each node pulls it by itself, so it has to be in a registry that all of them reach. */
   image: string
   /** Logins for pulling it; the Swarm hands them to the node. */
-  credentials: Credentials
+  credentials: CredentialStore
   /** Network of the containers: `host`, or an overlay network; null (default) leaves it to the engine. */
   network?: string | null
   /** Mounts, `SOURCE:TARGET[:ro]`, of the node that a build runs on, such as its engine's socket. A source without `/` is a volume. */
@@ -45,9 +44,7 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
   async function create(build: ContainerBuild, avoid: string[]): Promise<string> {
     const wanted = options.secrets ?? SWARM_SECRETS
     const secrets = (await api.secrets()).filter(({ Spec }) => wanted[Spec.Name] !== undefined)
-    const { host } = parseReference(image)
-    const credential = await credentials.forHost(host)
-    const auth = credential ? engineAuth(credential, host) : undefined
+    const auth = await engineAuthFor(credentials, image)
     return api.create(serviceSpec(build, options, { avoid, secrets }), auth)
   }
 

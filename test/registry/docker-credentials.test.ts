@@ -2,7 +2,10 @@ import { chmod, mkdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
-import { type DockerConfigOptions, dockerConfigCredentials } from '../../src/lib/registry/docker-config.ts'
+import {
+  type DockerCredentialsOptions,
+  dockerCredentials,
+} from '../../src/lib/registry/docker-credentials.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
@@ -30,8 +33,8 @@ afterEach(async () => {
 const configure = (config: unknown) =>
   writeFile(join(configDir, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config))
 
-const credentials = (options: DockerConfigOptions = {}) =>
-  dockerConfigCredentials({ configDir, onSecret: (secret) => secrets.push(secret), ...options })
+const credentials = (options: DockerCredentialsOptions = {}) =>
+  dockerCredentials({ configDir, onSecret: (secret) => secrets.push(secret), ...options })
 
 /** A credential helper: a program as docker runs it. It notes what it was asked. */
 async function helper(name: string, body: string): Promise<() => Promise<string>> {
@@ -46,7 +49,7 @@ const knows = (user: string, secret: string) =>
   `echo '${JSON.stringify({ ServerURL: 'x', Username: user, Secret: secret })}'`
 const knowsNothing = 'echo "credentials not found in native keychain"; exit 1'
 
-async function failure(host: string, options?: DockerConfigOptions): Promise<ConveyorError> {
+async function failure(host: string, options?: DockerCredentialsOptions): Promise<ConveyorError> {
   const error = await credentials(options)
     .forHost(host)
     .then(
@@ -140,8 +143,8 @@ describe('credential helpers', () => {
 
   test.each([
     ['fails', 'echo "my-secret leaked"; echo my-secret >&2; exit 3', /failed \(exit status 3\)/],
-    ['is garbled', 'echo my-secret', /not \{Username, Secret\}/],
-    ['never answers', 'exec sleep 60', /gave no answer in 0.3 s/],
+    ['is garbled', 'echo my-secret', /other than \{Username, Secret\}/],
+    ['never answers', 'exec sleep 60', /did not respond within 0.3 s/],
   ])('one that %s is named, without what it printed', async (_, body, text) => {
     await helper('bad', body)
     await configure({ credsStore: 'bad' })
@@ -153,7 +156,7 @@ describe('credential helpers', () => {
   test('a name that is no file name is never run', async () => {
     await configure({ credHelpers: { 'a.io': '../../bin/sh' } })
     expect((await failure('a.io')).message).toMatch(
-      /config.json: the credential helper for a.io has an impossible/,
+      /config.json: the credential helper for a.io has an invalid name/,
     )
   })
 })
@@ -185,10 +188,10 @@ describe('files', () => {
     ['{"auths": {"a.io": {"auth": "my-secret"', /is not a JSON object/],
     ['[]', /is not a JSON object/],
     [{ auths: 'my-secret' }, /auths is not an object/],
-    [{ auths: { 'a.io': { auth: 5, password: 'my-secret' } } }, /auths has an entry for a.io/],
+    [{ auths: { 'a.io': { auth: 5, password: 'my-secret' } } }, /auths has an invalid entry for a.io/],
     [{ auths: { 'a.io': { auth: base64('my-secret') } } }, /the auth of a.io is not user:password/],
     [{ credsStore: ['my-secret'] }, /credsStore is not a string/],
-    [{ credHelpers: { 'a.io': {} } }, /credHelpers has an entry for a.io/],
+    [{ credHelpers: { 'a.io': {} } }, /credHelpers has an invalid entry for a.io/],
   ])('a broken file is named, and not quoted: %j', async (config, text) => {
     await configure(config)
     const error = await failure('a.io')
