@@ -76,7 +76,7 @@ export const MUTANTS: readonly Mutant[] = [
     fault: 'unchanged sources stay older than files that a step before COPY created in their place',
     changes: [
       {
-        file: 'builder/sync.ts',
+        file: 'builder/context-sync.ts',
         from: 'const isKnown = !this.#isOutdated && !isOutdated(progress)',
         to: 'const isKnown = true',
       },

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
+import { Refused } from '../../src/lib/dockerfile/errors.ts'
 import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
-import { Refused } from '../../src/lib/dockerfile/refused.ts'
 import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
 
 /** What test/dockerfile/engines.test.ts cannot ask of its engines: other versions, names of elsewhere, and limits. */

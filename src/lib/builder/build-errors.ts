@@ -2,7 +2,7 @@ import { isDockerfileStep } from '../buildkit/progress.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
-import { innermost, readRegistryText } from '../registry/failure-texts.ts'
+import { innermost, readRegistryText } from '../registry/messages.ts'
 import { type AskRegistry, baseImageError } from '../registry/push-errors.ts'
 import {
   commandError,

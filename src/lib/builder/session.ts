@@ -7,7 +7,7 @@ import { linesTo } from '../core/one-line.ts'
 import type { CredentialStore } from '../registry/registry.ts'
 import { Pace } from '../util/pace.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { Sync } from './sync.ts'
+import { Sync } from './context-sync.ts'
 
 /**
  * What an error means.

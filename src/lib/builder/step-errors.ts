@@ -1,7 +1,7 @@
 import { isDockerfileStep } from '../buildkit/progress.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { frontendsOf } from '../dockerfile/instructions.ts'
-import { innermost } from '../registry/failure-texts.ts'
+import { innermost } from '../registry/messages.ts'
 
 /** What it means that a step of a Dockerfile failed. The forms are those of test/support/registry/recordings. */
 

@@ -1,6 +1,6 @@
 import { isImageReference, splitReference } from '../registry/image-name.ts'
+import { Refused, Unreadable } from './errors.ts'
 import { frontendsOf, type Heredocs, parse } from './instructions.ts'
-import { Refused, Unreadable } from './refused.ts'
 import { type Source, type Stage, stagesOf } from './stages.ts'
 
 /** What is set for a build and decides which images it takes. */

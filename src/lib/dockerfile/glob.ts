@@ -1,4 +1,4 @@
-import { Refused, Unreadable } from './refused.ts'
+import { Refused, Unreadable } from './errors.ts'
 
 /** One character, any one, or any number of any. */
 type Token = { char: string } | 'one' | 'many'

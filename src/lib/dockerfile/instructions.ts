@@ -1,5 +1,5 @@
 import { trimLeft, trimRight, trimTabs } from '../util/go-text.ts'
-import { Refused, Unreadable } from './refused.ts'
+import { Refused, Unreadable } from './errors.ts'
 import { wordsOf } from './shell-word.ts'
 import { jsonStrings, type Split, splitLine } from './words.ts'
 

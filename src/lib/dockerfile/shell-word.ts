@@ -1,6 +1,6 @@
 import { isSpace } from '../util/go-text.ts'
+import { Refused, Unreadable } from './errors.ts'
 import { Globs } from './glob.ts'
-import { Refused, Unreadable } from './refused.ts'
 
 /** Stands for what is not known, in a value. A NUL is in no name. */
 export const UNKNOWN = '\0'

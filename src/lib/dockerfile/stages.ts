@@ -1,6 +1,6 @@
+import { Refused, Unreadable } from './errors.ts'
 import { Globs } from './glob.ts'
 import { type Instruction, instructionOf, type Parsed, parse } from './instructions.ts'
-import { Refused, Unreadable } from './refused.ts'
 import { substitute, UNKNOWN } from './shell-word.ts'
 import { assignments, csvFields, flagValue, flagValues, split, splitLine } from './words.ts'
 

@@ -1,5 +1,5 @@
 import { isSpace, trimSpace } from '../util/go-text.ts'
-import { Refused, Unreadable } from './refused.ts'
+import { Refused, Unreadable } from './errors.ts'
 
 /** What BuildKit's parser takes for white space between the parts of a line (reWhitespace). */
 const BLANKS = /[\t\v\f\r ]+/

@@ -1,9 +1,9 @@
 import type { Config } from '../config/config.ts'
 import type { Account } from '../forge/github/account.ts'
-import { loginHint } from '../registry/answer.ts'
 import { isIdentityToken } from '../registry/auth-config.ts'
 import type { Greeting } from '../registry/client.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
+import { loginHint } from '../registry/response.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Requests to the services that Conveyor uses. */

@@ -1,7 +1,7 @@
 import type { BuildInput } from '../builder/builder.ts'
 import type { Build } from '../core/build.ts'
 import { isMergeQueue } from '../core/validate.ts'
-import { copiedEarly } from '../dockerfile/copied-early.ts'
+import { copiedEarly } from '../dockerfile/copied-before-run.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
 import type { Commit } from '../source/source.ts'
 import { inputsKey } from './cache/inputs-key.ts'

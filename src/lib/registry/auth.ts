@@ -1,8 +1,8 @@
 import { ConveyorError } from '../core/errors.ts'
-import { detail, isPassing, loginHint } from './answer.ts'
 import { basicAuth, isIdentityToken } from './auth-config.ts'
 import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './http.ts'
 import type { CredentialStore, RegistryCredential } from './registry.ts'
+import { detail, isPassing, loginHint } from './response.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {

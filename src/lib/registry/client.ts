@@ -5,11 +5,11 @@ import { isLoopback } from '../net/loopback.ts'
 import { NO_PROXIES, type Proxies } from '../net/proxies.ts'
 import { type Connections, connections } from '../net/proxy-dispatcher.ts'
 import { connectorTo, elsewhere } from './addresses.ts'
-import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './answer.ts'
 import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
 import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './http.ts'
 import { type ImageReference, isTagOrDigest, parseReference } from './image-name.ts'
 import type { CredentialStore, Manifest, Registry } from './registry.ts'
+import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './response.ts'
 
 export interface RegistryClientOptions {
   credentials: CredentialStore

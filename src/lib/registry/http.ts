@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
-import { isPassing, type RegistryAnswer } from './answer.ts'
+import { isPassing, type RegistryAnswer } from './response.ts'
 
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST'

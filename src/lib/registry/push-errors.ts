@@ -1,4 +1,7 @@
 import { ConveyorError } from '../core/errors.ts'
+import { canonicalHost, ImageReference, splitReference } from './image-name.ts'
+import { innermost, readRegistryText, type Said } from './messages.ts'
+import type { Manifest, Registry } from './registry.ts'
 import {
   answerError,
   isKeptTag,
@@ -7,10 +10,7 @@ import {
   placeOfImage,
   type RegistryAnswer,
   tagKept,
-} from './answer.ts'
-import { innermost, readRegistryText, type Said } from './failure-texts.ts'
-import { canonicalHost, ImageReference, splitReference } from './image-name.ts'
-import type { Manifest, Registry } from './registry.ts'
+} from './response.ts'
 
 /** A registry that is asked where the text of an engine does not say enough. */
 export type AskRegistry = Pick<Registry, 'head' | 'manifest'>

@@ -1,4 +1,4 @@
-import { copiedEarly } from '../../../src/lib/dockerfile/copied-early.ts'
+import { copiedEarly } from '../../../src/lib/dockerfile/copied-before-run.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
 import { splitReference } from '../../../src/lib/registry/image-name.ts'

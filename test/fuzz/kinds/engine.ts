@@ -10,7 +10,7 @@ import { Progress } from '../../../src/lib/buildkit/progress.ts'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
 import { demultiplex } from '../../../src/lib/docker/container-logs.ts'
 import { pullByDigest } from '../../../src/lib/docker/images.ts'
-import { readRegistryText } from '../../../src/lib/registry/failure-texts.ts'
+import { readRegistryText } from '../../../src/lib/registry/messages.ts'
 import { lookAtTag, registryPushError } from '../../../src/lib/registry/push-errors.ts'
 import { memoryContext } from '../../support/context/memory-context.ts'
 import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../generate/buildkit-messages.ts'
@@ -35,7 +35,7 @@ export const engineKind: Kind = {
       'docker/container-logs.ts',
       'builder/step-errors.ts',
     ],
-    ...['builder/build-errors.ts', 'registry/failure-texts.ts', 'registry/push-errors.ts'],
+    ...['builder/build-errors.ts', 'registry/messages.ts', 'registry/push-errors.ts'],
   ],
   async open(): Promise<Subject> {
     const recorded = await recordedTexts()

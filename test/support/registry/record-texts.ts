@@ -4,7 +4,7 @@
  *     node test/support/registry/record-texts.ts [NAME...]
  *
  * NAME is one of SUBJECTS; all of them by default. Needs root, and what `bin/setup.sh test` makes. Writes
- * test/support/registry/recordings/NAME.json, which test/registry/failure-texts.test.ts reads. Takes some minutes each: engines
+ * test/support/registry/recordings/NAME.json, which test/registry/messages.test.ts reads. Takes some minutes each: engines
  * and BuildKit try some requests again.
  */
 import { once } from 'node:events'

@@ -1,7 +1,7 @@
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { isDockerfileStep } from '../../buildkit/progress.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import type { Said } from '../../registry/failure-texts.ts'
+import type { Said } from '../../registry/messages.ts'
 import type { FailedStep } from '../step-errors.ts'
 
 /** The step in which images are exported and pushed, as BuildKit names it. */

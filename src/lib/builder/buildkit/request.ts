@@ -4,7 +4,7 @@ import { EMPTY_SOLVE } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import type { BuildInput } from '../builder.ts'
-import { cacheMountArg } from '../cache-mounts.ts'
+import { cacheMountArg } from '../cache-mount-args.ts'
 
 /** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 cannot read it. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'

@@ -6,7 +6,7 @@ import type { SolveIo } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { jsonLines, unreadable } from '../../docker/json-lines.ts'
 import type { BuildInput } from '../builder.ts'
-import { cacheMountArg } from '../cache-mounts.ts'
+import { cacheMountArg } from '../cache-mount-args.ts'
 
 /** An EngineWay: the engine's own API for builds, which asks BuildKit. */
 export async function throughBuild(

@@ -12,11 +12,11 @@ import { buildError } from '../build-errors.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
 import { lost } from '../buildkit/errors.ts'
 import { layersRequest } from '../buildkit/request.ts'
-import { onTopOf } from '../layers-of.ts'
+import { onTopOf } from '../pull-layers.ts'
 import { type Explain, inSession } from '../session.ts'
 import { pushFromEngine } from './push.ts'
-import { refuseWhatItCanNot } from './refusals.ts'
 import { type EngineWay, wayFor } from './transport.ts'
+import { refuseWhatItCanNot } from './unsupported.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode

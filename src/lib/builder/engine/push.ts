@@ -6,8 +6,8 @@ import { linesTo } from '../../core/one-line.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
 import { jsonLines } from '../../docker/json-lines.ts'
 import { ANONYMOUS, engineAuthFor } from '../../registry/auth-config.ts'
-import { readRegistryText } from '../../registry/failure-texts.ts'
 import { splitReference } from '../../registry/image-name.ts'
+import { readRegistryText } from '../../registry/messages.ts'
 import {
   type AskRegistry,
   lookAtTag,

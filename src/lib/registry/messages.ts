@@ -1,5 +1,5 @@
 import { oneLine } from '../core/one-line.ts'
-import type { RegistryAnswer } from './answer.ts'
+import type { RegistryAnswer } from './response.ts'
 
 /**
  * What engines and BuildKits say of registries. They give a text where a registry gave a status and a code:

@@ -1,5 +1,5 @@
+import { Refused, Unreadable } from './errors.ts'
 import { type Instruction, parse } from './instructions.ts'
-import { Refused, Unreadable } from './refused.ts'
 import { flagValue, flagValues, split } from './words.ts'
 
 /**

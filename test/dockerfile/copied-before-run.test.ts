@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { copiedEarly } from '../../src/lib/dockerfile/copied-early.ts'
+import { copiedEarly } from '../../src/lib/dockerfile/copied-before-run.ts'
 
 const MAKE = 'RUN --mount=type=cache,target=/o make'
 
