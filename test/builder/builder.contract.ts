@@ -4,9 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Builder, BuildInput } from '../../src/lib/builder/builder.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
-import { copiedEarly } from '../../src/lib/dockerfile/copied-before-run.ts'
+import { copiedBeforeRun } from '../../src/lib/dockerfile/copied-before-run.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
-import type { AskRegistry } from '../../src/lib/registry/push-errors.ts'
+import type { ManifestReader } from '../../src/lib/registry/push-errors.ts'
 import type { CredentialStore } from '../../src/lib/registry/registry.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
 import { memorySyncs } from '../support/context/memory-syncs.ts'
@@ -33,7 +33,7 @@ export interface BuilderSubject extends AsyncDisposable {
 }
 
 /** A client of registries for a builder that asks them, which does not wait long. */
-export function asking(credentials: CredentialStore): AskRegistry {
+export function asking(credentials: CredentialStore): ManifestReader {
   return registryClient({ credentials, backoffMs: [1, 1], mayBeLocal: () => true })
 }
 
@@ -59,7 +59,7 @@ export function buildOf(
     sync: {
       records: SYNCS,
       basis: Promise.resolve(files.Dockerfile ?? ''),
-      early: Promise.resolve(copiedEarly(files.Dockerfile ?? '')),
+      copiedBeforeRun: Promise.resolve(copiedBeforeRun(files.Dockerfile ?? '')),
     },
     cache: true,
     cacheFrom: [],

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../../src/lib/builder/builder.ts'
-import { solveBuilder } from '../../src/lib/builder/buildkit/builder.ts'
+import { buildkitBuilder } from '../../src/lib/builder/buildkit/builder.ts'
 import { type FarmBuilderOptions, farmBuilder } from '../../src/lib/builder/farm.ts'
 import { parseBuildkitAddress } from '../../src/lib/buildkit/address.ts'
 import { buildkitdEndpoint } from '../../src/lib/buildkit/buildkitd-endpoint.ts'
@@ -27,7 +27,7 @@ builderContract('a buildkitd of its own, over mTLS', async () => {
   const endpoint = await endpointOf(buildkitd.address, buildkitd.tls)
   return {
     builder: (credentials) =>
-      solveBuilder({ endpoint, credentials, registry: asking(credentials), pushRetryDelays: [1, 1] }),
+      buildkitBuilder({ endpoint, credentials, registry: asking(credentials), pushRetryDelays: [1, 1] }),
     network: 'host',
     rewritesTimes: true,
     forget: async () => {},
@@ -48,7 +48,7 @@ describe('the way to a buildkitd', () => {
   afterAll(() => resources.disposeAsync())
 
   test('a socket of this machine', async () => {
-    const one = solveBuilder({ endpoint: await endpointOf(buildkitd.socket), credentials: NOBODY })
+    const one = buildkitBuilder({ endpoint: await endpointOf(buildkitd.socket), credentials: NOBODY })
     const build = buildOf({ Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a`, a: fresh() }, registry.host)
     expect((await one.build(build, io())).steps.total).toBe(2)
   })
@@ -60,7 +60,7 @@ describe('the way to a buildkitd', () => {
     const build = buildOf({ Dockerfile: `FROM ${base}` }, registry.host)
     for (const files of [client, strange]) {
       const endpoint = await endpointOf(buildkitd.address, files)
-      const error = await failure(solveBuilder({ endpoint, credentials: NOBODY }).build(build, io()))
+      const error = await failure(buildkitBuilder({ endpoint, credentials: NOBODY }).build(build, io()))
       expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
       expect(error.message).toContain(buildkitd.address)
       expect(error.message).toMatch(/certificate|alert/)
@@ -79,7 +79,7 @@ describe('the way to a buildkitd', () => {
     ]
     await using hub = await startRegistry()
     await using node = await startBuildkitd({ hub: hub.host })
-    const one = solveBuilder({ endpoint: await endpointOf(node.socket), credentials: NOBODY })
+    const one = buildkitBuilder({ endpoint: await endpointOf(node.socket), credentials: NOBODY })
     const generator = buildOf(
       { Dockerfile: `FROM ${base}\nCOPY scan /\nENTRYPOINT ["sh", "/scan"]`, scan: scan.join('\n') },
       hub.host,
@@ -105,7 +105,7 @@ describe('the way to a buildkitd', () => {
     const endpoint = await endpointOf(mortal.socket)
     const log = io()
     const build = buildOf({ Dockerfile: `FROM ${base}\nRUN echo begun; sleep 1000` }, registry.host)
-    const failed = failure(solveBuilder({ endpoint, credentials: NOBODY }).build(build, log))
+    const failed = failure(buildkitBuilder({ endpoint, credentials: NOBODY }).build(build, log))
     await expect.poll(() => log.log.text).toMatch(/ begun\n/)
     await mortal.stop('SIGKILL')
     expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })

@@ -1,10 +1,14 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../../src/lib/builder/builder.ts'
-import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from '../../src/lib/builder/buildkit/builder.ts'
+import {
+  type BuildkitBuilderOptions,
+  buildkitBuilder,
+  CACHE_TAG,
+} from '../../src/lib/builder/buildkit/builder.ts'
 import { engineBuilder } from '../../src/lib/builder/engine/builder.ts'
 import { dockerBuilder } from '../../src/lib/builder/engine/docker-builder.ts'
-import { throughGrpc } from '../../src/lib/builder/engine/grpc-transport.ts'
+import { buildOverGrpc } from '../../src/lib/builder/engine/grpc-transport.ts'
 import { cacheSize } from '../../src/lib/buildkit/cache-limit.ts'
 import { engineEndpoint } from '../../src/lib/buildkit/engine-endpoint.ts'
 import { docker, type PrivateEngine, startPrivateEngine } from '../support/engines/engine.ts'
@@ -35,7 +39,7 @@ builderContract("the containerd store of an engine, through BuildKit's API", asy
 
 builderContract("the classic store of that engine, through BuildKit's API", async () => {
   const engine = await startTrixieEngine({ store: 'classic' })
-  const way = () => throughGrpc
+  const transport = () => buildOverGrpc
   return {
     builder: (credentials) =>
       engineBuilder({
@@ -43,7 +47,7 @@ builderContract("the classic store of that engine, through BuildKit's API", asyn
         credentials,
         registry: asking(credentials),
         pushRetryDelays: [1, 1],
-        way,
+        transport,
       }),
     network: engine.network,
     rewritesTimes: false,
@@ -64,8 +68,8 @@ describe('an engine with the containerd store', () => {
   })
   afterAll(() => resources.disposeAsync())
 
-  const builder = (options: Partial<SolveBuilderOptions> = {}) =>
-    solveBuilder({
+  const builder = (options: Partial<BuildkitBuilderOptions> = {}) =>
+    buildkitBuilder({
       endpoint: engineEndpoint(docker(engine)),
       credentials: NOBODY,
       pushRetryDelays: [1, 1],

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildInput } from '../../src/lib/builder/builder.ts'
-import { throughBuild } from '../../src/lib/builder/engine/build-transport.ts'
+import { buildOverHttp } from '../../src/lib/builder/engine/build-transport.ts'
 import { type EngineBuilderOptions, engineBuilder } from '../../src/lib/builder/engine/builder.ts'
-import { throughGrpc } from '../../src/lib/builder/engine/grpc-transport.ts'
+import { buildOverGrpc } from '../../src/lib/builder/engine/grpc-transport.ts'
 import { docker, startPrivateEngine } from '../support/engines/engine.ts'
 import { engine } from '../support/global-setup.ts'
 import { ensureBusybox, NODE_IMAGE } from '../support/images/base-images.ts'
@@ -36,11 +36,11 @@ const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
   buildOf(files, registry.host, { network: engine().network, ...rest })
 
 describe.each([
-  { name: '/build', way: throughBuild },
-  { name: '/grpc', way: throughGrpc },
-])('the engine 20.10 through $name', ({ name, way }) => {
+  { name: '/build', transport: buildOverHttp },
+  { name: '/grpc', transport: buildOverGrpc },
+])('the engine 20.10 through $name', ({ name, transport }) => {
   const through = (credentials = NOBODY, options: Partial<EngineBuilderOptions> = {}) =>
-    builder(credentials, { way: () => way, ...options })
+    builder(credentials, { transport: () => transport, ...options })
 
   builderContract(name, async () => ({
     builder: through,
@@ -174,7 +174,7 @@ test('named contexts are refused where the Dockerfile brings no frontend that kn
 
 test('a network that BuildKit does not have is refused', async () => {
   const names = input({ Dockerfile: `FROM ${BASE}` }, { network: 'my-bridge' })
-  const error = await failure(builder(NOBODY, { way: () => throughGrpc }).build(names, io()))
+  const error = await failure(builder(NOBODY, { transport: () => buildOverGrpc }).build(names, io()))
   expect(error).toMatchObject({ kind: 'invalid' })
   expect(error.advice).toContain('no network my-bridge for RUN steps. Set --build.network to default, host,')
 })

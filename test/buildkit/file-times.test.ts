@@ -45,7 +45,7 @@ test('new is newer than all before, also where the clock of BuildKit is ahead; a
 test('everything anew has the time of the same moment', async () => {
   const record = (await fresh({ a: '1' }, null)).times.encode(0)
   const { times } = await fresh({ a: '1' }, record)
-  expect(times.anew()).toMatchObject({ now: times.now, keepsSome: false })
+  expect(times.allNew()).toMatchObject({ now: times.now, keepsSome: false })
 })
 
 test('what another version wrote, or what is cut off, is nothing known', async () => {

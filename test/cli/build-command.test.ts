@@ -286,7 +286,7 @@ describe('--local', () => {
     const lost = await local([`acme/local-fails:${sha}`], { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
     expect(await lost.exited).toMatchObject({ code: 3 })
     expect(lost.stderr()).toMatch(
-      / › {3}Error: the Docker engine does not answer: .* DOCKER_HOST to one that runs\n$/,
+      / › {3}Error: cannot reach the Docker engine: .* DOCKER_HOST to one that is running\n$/,
     )
     for (const { stdout, stderr } of [failing, lost]) {
       expect(stdout()).toBe('')

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { copiedEarly } from '../../src/lib/dockerfile/copied-before-run.ts'
+import { copiedBeforeRun } from '../../src/lib/dockerfile/copied-before-run.ts'
 
 const MAKE = 'RUN --mount=type=cache,target=/o make'
 
@@ -19,10 +19,10 @@ test.each<[string, string[], string[]]>([
   ['what cannot be told, everything', ['FROM a', 'ARG X', 'COPY $X /', 'RUN x', 'COPY . .', MAKE], ['/']],
   ['what is no Dockerfile, everything', ['NO'], ['/']],
 ])('%s', (_, lines, expected) => {
-  expect(copiedEarly(lines.join('\n'))).toEqual(expected)
+  expect(copiedBeforeRun(lines.join('\n'))).toEqual(expected)
 })
 
 test('of a file that would take long, everything', () => {
   const lines = Array.from({ length: 40_000 }, (_, i) => `COPY a${i} /\nRUN x`)
-  expect(copiedEarly(['FROM a', MAKE, ...lines].join('\n'))).toEqual(['/'])
+  expect(copiedBeforeRun(['FROM a', MAKE, ...lines].join('\n'))).toEqual(['/'])
 })

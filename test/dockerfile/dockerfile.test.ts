@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Refused } from '../../src/lib/dockerfile/errors.ts'
+import { InvalidDockerfile } from '../../src/lib/dockerfile/errors.ts'
 import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
 import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
 
@@ -138,7 +138,7 @@ test('a value that is not known stays so', () => {
     expect(value(text), text).toContain(UNKNOWN)
   }
   expect(value('\\$X$«Y:+$X»')).toBe('$X')
-  expect(() => value('$«Y?$X»')).toThrow(Refused)
+  expect(() => value('$«Y?$X»')).toThrow(InvalidDockerfile)
 })
 
 const times = (text: string, count: number) => text.repeat(count).slice(0, (1 << 17) - 100)

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Builder } from '../../src/lib/builder/builder.ts'
-import { solveBuilder } from '../../src/lib/builder/buildkit/builder.ts'
+import { buildkitBuilder } from '../../src/lib/builder/buildkit/builder.ts'
 import { dockerBuilder } from '../../src/lib/builder/engine/docker-builder.ts'
 import { parseBuildkitAddress } from '../../src/lib/buildkit/address.ts'
 import { buildkitdEndpoint } from '../../src/lib/buildkit/buildkitd-endpoint.ts'
@@ -26,7 +26,7 @@ const buildkitd = async (): Promise<Subject> => {
   const node = await startBuildkitd()
   const address = parseBuildkitAddress(node.socket)
   if (!address) throw new Error(node.socket)
-  const builder = solveBuilder({ endpoint: buildkitdEndpoint(node.socket, address), credentials: NOBODY })
+  const builder = buildkitBuilder({ endpoint: buildkitdEndpoint(node.socket, address), credentials: NOBODY })
   return {
     builder,
     network: 'host',

@@ -120,7 +120,7 @@ test('broken components are reported with advice, and the others as usual', asyn
     DATABASE_URL: `sqlite://${file}/builds/conveyor.db`,
   })
   expect(of('engine')).toBe(
-    'broken: the Docker engine does not answer: connect ENOENT /nonexistent/docker.sock -> Start the Docker engine, or set DOCKER_HOST to one that runs',
+    'broken: cannot reach the Docker engine: connect ENOENT /nonexistent/docker.sock -> Start the Docker engine, or set DOCKER_HOST to one that is running',
   )
   expect(of('registry')).toMatch(
     /^broken: registry 127\.0\.0\.1:1 does not answer \(.*ECONNREFUSED.*\) .* -> Check that it runs/,
@@ -462,7 +462,7 @@ describe('other builders', () => {
     const missing = `${world.registry.host}/acme/no-such-builder`
     const gone = await doctor({ BUILDER_IMAGE: missing, BUILDER_DATA: 'no-such-container' })
     expect(gone.of('builder image')).toMatch(
-      /^broken: the builder image \S+ is not there: .* -> Make it with `conveyor bootstrap`/,
+      /^broken: the builder image \S+ was not found: .* -> Create it with `conveyor bootstrap`/,
     )
     expect(gone.of('data container')).toMatch(
       /^broken: no-such-container: No such container.* -> Create it with `conveyor bootstrap`/,

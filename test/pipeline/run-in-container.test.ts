@@ -8,7 +8,7 @@ import { runBuild } from '../../src/lib/pipeline/run-build.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
 import { tagForRef } from '../../src/lib/registry/naming.ts'
 import type { CredentialStore } from '../../src/lib/registry/registry.ts'
-import { imageBuilder } from '../../src/lib/runner/docker.ts'
+import { dockerRunner } from '../../src/lib/runner/docker.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { failure } from '../runner/runner.contract.ts'
@@ -68,7 +68,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
     registry: client,
     history: NO_HISTORY,
     names: { image: (repository) => `${registry.host}/${repository.toLowerCase()}`, tag: tagForRef },
-    container: imageBuilder({
+    container: dockerRunner({
       ...{ docker, network, credentials: NOBODY, dataContainer: null },
       ...{ image: imageName(image), environment: { REGISTRY: registry.host } },
     }),
@@ -222,7 +222,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     const first = await run(await begun('acme/late'))
     const build = await begun('acme/late')
     const error: ConveyorError = await failure(run(build, parts('late')))
-    expect(error.message).toContain('ended with status 4')
+    expect(error.message).toContain('exited with status 4')
     for (const tag of ['main', 'latest']) expect(await tagged(build, tag)).toBe(digestOf(first.image))
     expect(await tagged(build, build.sha)).not.toBeNull()
   })

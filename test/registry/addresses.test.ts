@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
-import { connectorTo } from '../../src/lib/registry/addresses.ts'
+import { guardedConnector } from '../../src/lib/registry/addresses.ts'
 import { clientWith } from '../support/registry/doubles.ts'
 import { pushToEnd, startWorld, type World } from '../support/world.ts'
 
@@ -35,7 +35,7 @@ const failure = (promise: Promise<unknown>) =>
 
 describe('the address of a connection', () => {
   const ask = async (loopback: boolean, url: string) => {
-    const dispatcher = new Agent({ connect: connectorTo(loopback, 5000) })
+    const dispatcher = new Agent({ connect: guardedConnector(loopback, 5000) })
     onTestFinished(() => dispatcher.destroy())
     return (await request(url, { dispatcher })).statusCode
   }

@@ -198,13 +198,13 @@ describe('a registry with a token server', () => {
   test('greeted, it says whom it takes us for; no token for a repository is asked for', async () => {
     registry.tokens.length = 0
     const { host } = registry
-    const greet = (login?: { username: string; password: string }) =>
-      clientWith(login ? { [host]: login } : {}).greet(host)
-    expect(await greet(me)).toEqual({ secure: false, asks: true, login: 'me' })
+    const ping = (login?: { username: string; password: string }) =>
+      clientWith(login ? { [host]: login } : {}).ping(host)
+    expect(await ping(me)).toEqual({ secure: false, asks: true, login: 'me' })
     const token = { username: '<token>', password: 'refresh-me' }
-    expect(await greet(token)).toEqual({ secure: false, asks: true, login: '<token>' })
-    expect(await greet()).toEqual({ secure: false, asks: true, login: null })
-    expect((await failure(greet({ ...me, password: 'wrong-password' }))).kind).toBe('unauthorized')
+    expect(await ping(token)).toEqual({ secure: false, asks: true, login: '<token>' })
+    expect(await ping()).toEqual({ secure: false, asks: true, login: null })
+    expect((await failure(ping({ ...me, password: 'wrong-password' }))).kind).toBe('unauthorized')
     expect(registry.tokens.filter(({ url, body }) => /scope/.test(url + body))).toEqual([])
     expect(registry.tokens).toHaveLength(4)
   })
@@ -216,7 +216,7 @@ describe('a registry with a token server', () => {
       else if (req.headers.authorization === 'Bearer t') res.end('{}')
       else res.writeHead(401, { 'www-authenticate': challenge }).end()
     })
-    expect(await clientWith({ [double.host]: me }).greet(double.host)).toMatchObject({ login: 'me' })
+    expect(await clientWith({ [double.host]: me }).ping(double.host)).toMatchObject({ login: 'me' })
     expect(double.seen.map(({ url }) => url)).toEqual(['/v2/', '/token?account=me', '/v2/'])
   })
 

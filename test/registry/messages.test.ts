@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { buildError } from '../../src/lib/builder/build-errors.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import { readRegistryText } from '../../src/lib/registry/messages.ts'
-import type { RegistryAnswer } from '../../src/lib/registry/response.ts'
+import { parseRegistryMessage } from '../../src/lib/registry/messages.ts'
+import type { RegistryResponse } from '../../src/lib/registry/response.ts'
 import { failingSteps } from '../support/images/failing-steps.ts'
 import { ANSWERS } from '../support/registry/answers.ts'
 import type { Recording } from '../support/registry/record-texts.ts'
@@ -17,7 +17,7 @@ const recordings = readdirSync(FOLDER).map((file): [string, Recording[]] => [
 ])
 
 /** The status and code of a planned answer. */
-function planned(name: string): RegistryAnswer | null {
+function planned(name: string): RegistryResponse | null {
   const answer = ANSWERS[name]
   if (!answer || answer.status < 400) return null
   const [first] = /^\{/.test(answer.body)
@@ -27,7 +27,7 @@ function planned(name: string): RegistryAnswer | null {
 }
 
 /** Whether what was understood is what the registry had said, as far as the text tells. */
-function agrees(said: RegistryAnswer, really: RegistryAnswer): boolean {
+function agrees(said: RegistryResponse, really: RegistryResponse): boolean {
   const codeIsRight = said.code === '' || said.code === really.code
   if (said.status !== null) return said.status === really.status && (codeIsRight || said.code === 'UNKNOWN')
   // Engines that push themselves say "unknown" of codes that are not in the specification.
@@ -61,7 +61,7 @@ describe.each(recordings)('%s', (version, all) => {
     const wrong: string[] = []
     for (const one of all.filter((each) => each.phase === phase)) {
       if (one.text === null) continue
-      const said = readRegistryText(one.text)
+      const said = parseRegistryMessage(one.text)
       const really = planned(one.answer)
       if (said?.kind === 'answer' && really && agrees(said.answer, really)) continue
       if (said?.kind === 'unreachable' && !really) continue
@@ -165,7 +165,7 @@ describe('words and numbers in a text decide nothing', () => {
     'failed to export sha256:5035030000000000000000000000000000000000000000000000000000005030 from 403 Forbidden',
     'the 429 Too Many Requests of registry.test: denied: EOF',
     'x: unexpected status: 503 Service Unavailable, and then some more\n',
-  ])('%s', (text) => expect(readRegistryText(text)).toBeNull())
+  ])('%s', (text) => expect(parseRegistryMessage(text)).toBeNull())
 
   test('nor names of files, and what a server says', async () => {
     const step = { name: '[2/2] COPY "503 EOF" /', error: '' }
@@ -174,14 +174,14 @@ describe('words and numbers in a text decide nothing', () => {
     )
     const error = await buildError({ thrown, ours: undefined, failed: step })
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-    const said = readRegistryText('denied: unexpected status: 503 Service Unavailable')
+    const said = parseRegistryMessage('denied: unexpected status: 503 Service Unavailable')
     expect(said).toMatchObject({ answer: { status: null, code: 'DENIED' } })
   })
 
   test('texts without an end are read in no time', () => {
     const started = performance.now()
     for (const text of ['failed to copy: ', '"', ' x: ', 'unknown: <html>', '<h1>', 'not found: ']) {
-      expect(readRegistryText(text.repeat(200_000)) instanceof ConveyorError).toBe(false)
+      expect(parseRegistryMessage(text.repeat(200_000)) instanceof ConveyorError).toBe(false)
     }
     expect(performance.now() - started).toBeLessThan(5000)
   })

@@ -4,8 +4,8 @@ import Docker, { type ContainerCreateOptions } from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import type { CredentialStore } from '../../src/lib/registry/registry.ts'
-import { type ImageBuilderOptions, imageBuilder } from '../../src/lib/runner/docker.ts'
-import type { ContainerBuild } from '../../src/lib/runner/runner.ts'
+import { type DockerRunnerOptions, dockerRunner } from '../../src/lib/runner/docker.ts'
+import type { RunInput } from '../../src/lib/runner/runner.ts'
 import { docker as dockerOf, startPrivateEngine } from '../support/engines/engine.ts'
 import { engine } from '../support/global-setup.ts'
 import { BUSYBOX_IMAGE, ensureBaseImages } from '../support/images/base-images.ts'
@@ -32,7 +32,7 @@ async function makeDataContainer(name: string, key: string): Promise<void> {
   await container.putArchive(files, { path: '/var/run/conveyor' })
 }
 
-buildContainerContract('imageBuilder', async (): Promise<BuildContainerSubject> => {
+buildContainerContract('dockerRunner', async (): Promise<BuildContainerSubject> => {
   const { docker, network } = engine()
   const dataContainer = `conveyor-test-data-${randomUUID()}`
   const secret = `the key ${randomUUID()}`
@@ -44,7 +44,7 @@ buildContainerContract('imageBuilder', async (): Promise<BuildContainerSubject> 
       images.push(name)
       await makeBuilderImage(docker, name, image)
     },
-    builder: (image) => imageBuilder({ docker, image, credentials: NOBODY, dataContainer, network }),
+    builder: (image) => dockerRunner({ docker, image, credentials: NOBODY, dataContainer, network }),
     async remains(buildId) {
       const containers = await docker.listContainers({ all: true })
       return containers.flatMap(({ Names }) => Names).filter((name) => name.includes(buildId))
@@ -57,7 +57,7 @@ buildContainerContract('imageBuilder', async (): Promise<BuildContainerSubject> 
   }
 })
 
-describe('imageBuilder', () => {
+describe('dockerRunner', () => {
   const images: string[] = []
   let docker: Docker
   let network: string | null
@@ -76,13 +76,13 @@ describe('imageBuilder', () => {
   }
 
   const io = (signal = new AbortController().signal) => ({ log: memoryLog(), signal })
-  const build = (rest: Partial<ContainerBuild> = {}): ContainerBuild => ({
+  const build = (rest: Partial<RunInput> = {}): RunInput => ({
     ...{ buildId: randomUUID(), repository: 'acme/web', sha: 'a'.repeat(40), branch: 'main' },
     ...{ dry: false, cache: true, cacheNamespace: 'its-own' },
     ...rest,
   })
-  const builder = (image: string, rest: Partial<ImageBuilderOptions> = {}) =>
-    imageBuilder({ docker, image, credentials: NOBODY, dataContainer: null, network, ...rest })
+  const builder = (image: string, rest: Partial<DockerRunnerOptions> = {}) =>
+    dockerRunner({ docker, image, credentials: NOBODY, dataContainer: null, network, ...rest })
 
   test('a missing data container is named, with the command that makes it', async () => {
     const image = await makeImage('true')
@@ -163,7 +163,7 @@ describe('imageBuilder', () => {
 
     const refused = await failure(builder(name).run(build(), io()))
     expect(refused).toMatchObject({ kind: 'invalid', retryable: false })
-    expect(refused.advice).toMatch(/builder image .*team\/builder:v1 is not there: .*docker login/)
+    expect(refused.advice).toMatch(/builder image .*team\/builder:v1 was not found: .*docker login/)
 
     const run = io()
     await builder(name, { credentials: { forHost: async () => login } }).run(build(), run)
@@ -195,7 +195,7 @@ describe('imageBuilder', () => {
     const nowhere = new Docker({ socketPath: '/nonexistent/docker.sock' })
     const error = await failure(builder('any', { docker: nowhere }).run(build(), io()))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-    expect(error.advice).toMatch(/engine does not answer.*set DOCKER_HOST/)
+    expect(error.advice).toMatch(/cannot reach the Docker engine.*set DOCKER_HOST/)
   })
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(

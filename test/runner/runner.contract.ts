@@ -2,16 +2,16 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import type { BuildContainer, ContainerBuild } from '../../src/lib/runner/runner.ts'
+import type { RunInput, Runner } from '../../src/lib/runner/runner.ts'
 import type { BuilderImage } from '../support/images/builder-images.ts'
 import { memoryLog } from '../support/memory-log.ts'
 
-/** Where a kind of BuildContainer runs its containers, for the tests. */
+/** Where a kind of Runner runs its containers, for the tests. */
 export interface BuildContainerSubject extends AsyncDisposable {
   /** Makes a builder image under this name wherever a container may come to run. */
   makeImage(name: string, image: BuilderImage): Promise<void>
   /** One that runs this image, with a container `data` that holds `secret`. */
-  builder(image: string): BuildContainer
+  builder(image: string): Runner
   /** Content of `/var/run/conveyor/.ssh/id_rsa` in the containers. */
   secret: string
   /** Names of all that the engine, or any node, has of a build: containers, services, tasks. Empty afterwards. */
@@ -26,12 +26,12 @@ const PROGRAM = 'printf "%b" "$BRANCH" > /program; exec sh /program\n'
 const hex = (script: string) => [...Buffer.from(script)].map((byte) => `\\x${byte.toString(16)}`).join('')
 
 /** A build whose container runs this script. */
-export function scripted(script: string, rest: Partial<ContainerBuild> = {}): ContainerBuild {
+export function scripted(script: string, rest: Partial<RunInput> = {}): RunInput {
   const build = { repository: 'Acme/Web', sha: SHA, dry: false, cache: true, cacheNamespace: 'its-own' }
   return { buildId: randomUUID(), branch: hex(script), ...build, ...rest }
 }
 
-/** What every BuildContainer promises. `makeSubject` prepares the engine that it runs on. */
+/** What every Runner promises. `makeSubject` prepares the engine that it runs on. */
 export function buildContainerContract(
   name: string,
   makeSubject: () => Promise<BuildContainerSubject>,
@@ -46,7 +46,7 @@ export function buildContainerContract(
     })
     afterAll(() => subject[Symbol.asyncDispose]())
 
-    const run = async (build: ContainerBuild) => {
+    const run = async (build: RunInput) => {
       const log = memoryLog()
       await subject.builder(image).run(build, { log, signal: new AbortController().signal })
       expect(await subject.remains(build.buildId)).toEqual([])

@@ -4,7 +4,8 @@ import Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import type { CredentialStore } from '../../src/lib/registry/registry.ts'
-import { checkSwarm, type SwarmBuilderOptions, swarmBuilder } from '../../src/lib/runner/swarm/runner.ts'
+import type { SwarmRunnerOptions } from '../../src/lib/runner/swarm/options.ts'
+import { checkSwarm, swarmRunner } from '../../src/lib/runner/swarm/runner.ts'
 import { type SwarmNode, startSwarm, type TestSwarm } from '../support/engines/swarm.ts'
 import { engine } from '../support/global-setup.ts'
 import { finished, makeBuilderImage } from '../support/images/builder-images.ts'
@@ -31,8 +32,8 @@ beforeAll(async () => {
 })
 afterAll(() => swarm[Symbol.asyncDispose]())
 
-const builder = (rest: Partial<SwarmBuilderOptions> = {}) =>
-  swarmBuilder({
+const builder = (rest: Partial<SwarmRunnerOptions> = {}) =>
+  swarmRunner({
     docker: swarm.manager.docker,
     ...{ image: IMAGE, credentials: NOBODY, network: 'host' },
     ...rest,
@@ -62,7 +63,7 @@ async function remains(buildId: string): Promise<string[]> {
   return left
 }
 
-buildContainerContract('swarmBuilder', async (): Promise<BuildContainerSubject> => {
+buildContainerContract('swarmRunner', async (): Promise<BuildContainerSubject> => {
   return {
     secret: SECRET,
     makeImage: (name, image) => swarm.makeImage(name, image),
@@ -76,7 +77,7 @@ buildContainerContract('swarmBuilder', async (): Promise<BuildContainerSubject> 
   }
 })
 
-describe('swarmBuilder', () => {
+describe('swarmRunner', () => {
   test('the log is there while the build runs', async () => {
     const abort = new AbortController()
     const run = io(abort.signal)
@@ -175,7 +176,7 @@ describe('swarmBuilder', () => {
     const constraints = ['node.labels.no-such==label']
     const error = await failure(builder({ constraints, pendingMs: 7000 }).run(build, run))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-    expect(error.advice).toMatch(/no node .* in 7 s: no suitable node .*docker node ls/)
+    expect(error.advice).toMatch(/no Swarm node .* within 7 s: no suitable node .*docker node ls/)
     expect(run.log.text).toMatch(/^waiting for a node: no suitable node .*\n$/)
     expect(await remains(build.buildId)).toEqual([])
   })
@@ -184,7 +185,7 @@ describe('swarmBuilder', () => {
     for (const docker of [engine().docker, swarm.worker.docker]) {
       const error = await failure(builder({ docker }).run(scripted(''), io()))
       expect(error).toMatchObject({ kind: 'invalid', retryable: false })
-      expect(error.advice).toMatch(/not a manager of a Swarm.*docker swarm init/)
+      expect(error.advice).toMatch(/not a Swarm manager.*docker swarm init/)
       expect(await failure(checkSwarm(docker))).toMatchObject({ kind: 'invalid' })
     }
     await checkSwarm(swarm.manager.docker)
@@ -194,7 +195,7 @@ describe('swarmBuilder', () => {
     const docker = new Docker({ socketPath: '/nonexistent/docker.sock' })
     const error = await failure(builder({ docker }).run(scripted(''), io()))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-    expect(error.advice).toMatch(/engine does not answer.*set DOCKER_HOST/)
+    expect(error.advice).toMatch(/cannot reach the Docker engine.*set DOCKER_HOST/)
   })
 
   test('a log that cannot be written ends the build', async () => {
@@ -210,7 +211,7 @@ describe('swarmBuilder', () => {
 /** Says where it runs, and on the worker goes on for ever. */
 const LINGERS = `hostname; case $(hostname) in two-*) ${WAITS};; esac`
 
-describe('swarmBuilder, when a node is lost', () => {
+describe('swarmRunner, when a node is lost', () => {
   // Sooner than otherwise, but no slow machine is taken for a lost one.
   beforeAll(() => swarm.setHeartbeat(3))
 
@@ -240,9 +241,7 @@ describe('swarmBuilder, when a node is lost', () => {
       const lines = run.log.text.split('\n')
       expect(lines.at(0)).toBe(swarm.worker.name)
       expect(run.log.text).toMatch(
-        new RegExp(
-          `node ${swarm.worker.name} is down \\(.*\\): the build begins again .*\\(attempt 2 of 3\\)`,
-        ),
+        new RegExp(`node ${swarm.worker.name} is down \\(.*\\); restarting the build .*\\(attempt 2 of 3\\)`),
       )
       expect(lines.at(-2)).toBe(swarm.manager.name)
       // Nobody can tell it to stop.
@@ -308,7 +307,7 @@ describe('swarmBuilder, when a node is lost', () => {
     await swarm.change(swarm.worker, { Availability: 'drain' })
     try {
       await running
-      expect(run.log.text).toContain(`node ${swarm.worker.name} gave the build up`)
+      expect(run.log.text).toContain(`node ${swarm.worker.name} stopped the build`)
       expect(run.log.text.split('\n').at(-2)).toBe(swarm.manager.name)
     } finally {
       await swarm.change(swarm.worker, { Availability: 'active' })

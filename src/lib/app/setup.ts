@@ -26,9 +26,9 @@ import { type RegistryClient, type RegistryClientOptions, registryClient } from 
 import { dockerCredentials } from '../registry/docker-credentials.ts'
 import { imageName, parseRegistryFlag, tagForRef } from '../registry/naming.ts'
 import type { CredentialStore } from '../registry/registry.ts'
-import { imageBuilder } from '../runner/docker.ts'
-import type { BuildContainer } from '../runner/runner.ts'
-import { checkSwarm, swarmBuilder } from '../runner/swarm/runner.ts'
+import { dockerRunner } from '../runner/docker.ts'
+import type { Runner } from '../runner/runner.ts'
+import { checkSwarm, swarmRunner } from '../runner/swarm/runner.ts'
 import { gitHistory } from '../source/git/history.ts'
 import { gitMirrors } from '../source/mirrors.ts'
 import type { History } from '../source/source.ts'
@@ -87,7 +87,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
   const proxies = () => dockerProxies(config.dockerConfigDir, config.dockerHost)
-  const container = buildContainer(config, docker, credentials, await proxies())
+  const container = openRunner(config, docker, credentials, await proxies())
   const builder = await openBuilder(config, docker, credentials, registry, io.log)
   releaser.add('builder', builder, (it) => it.close())
   const parts: BuildParts = {
@@ -254,18 +254,18 @@ function required(postgres: Postgres | null): Postgres {
 }
 
 /** What runs builds in a builder image, if configured, with the same proxies as `docker run`; else null. */
-function buildContainer(
+function openRunner(
   { builder, inherited }: Config,
   docker: Dockerode,
   credentials: CredentialStore,
   proxies: Record<string, string>,
-): BuildContainer | null {
+): Runner | null {
   if (builder.kind === 'engine' || builder.kind === 'buildkit') return null
   const { image, network, mounts: binds, data: dataContainer, privileged, constraints } = builder
   const common = { docker, image, credentials, network, binds, environment: { ...proxies, ...inherited } }
   return builder.kind === 'swarm'
-    ? swarmBuilder({ ...common, constraints })
-    : imageBuilder({ ...common, dataContainer, privileged })
+    ? swarmRunner({ ...common, constraints })
+    : dockerRunner({ ...common, dataContainer, privileged })
 }
 
 /** The web page of a repository, derived from the git URL. */

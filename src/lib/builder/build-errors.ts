@@ -2,8 +2,8 @@ import { isDockerfileStep } from '../buildkit/progress.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
-import { innermost, readRegistryText } from '../registry/messages.ts'
-import { type AskRegistry, baseImageError } from '../registry/push-errors.ts'
+import { innermost, parseRegistryMessage } from '../registry/messages.ts'
+import { baseImageError, type ManifestReader } from '../registry/push-errors.ts'
 import {
   commandError,
   type FailedStep,
@@ -27,7 +27,7 @@ export interface BuildFailure {
 export interface BuildFacts {
   /** Reads the Dockerfile, null when it is too large; where that fails, errors say less. */
   dockerfile?: () => Promise<string | null>
-  registry?: AskRegistry | undefined
+  registry?: ManifestReader | undefined
 }
 
 /**
@@ -122,7 +122,7 @@ const IMAGES = [
 
 /** Whether a layer of a base image could not be had from its registry. */
 function isPull(text: string): boolean {
-  return PULL.test(text) && readRegistryText(text) !== null
+  return PULL.test(text) && parseRegistryMessage(text) !== null
 }
 const PULL =
   /^(?:failed to solve: )?(?:failed to (?:compute|load) cache key: )?failed to (?:copy: httpReadSeeker: failed open|read expected number of bytes): /

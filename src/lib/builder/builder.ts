@@ -4,7 +4,7 @@ import type { LogWriter } from '../logs/log-store.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the files' times are told; see FileTimes. */
-export interface ContextSync {
+export interface SyncOptions {
   records: SyncRecords
   /** What the files are built with: Dockerfile, settings, base images. Null: not known. */
   basis: Promise<string | null>
@@ -12,7 +12,7 @@ export interface ContextSync {
    * Paths that are copied before a command on which others are copied, where cache mounts keep what is made; when
    * one of them changes, all files are new.
    */
-  early: Promise<readonly string[]>
+  copiedBeforeRun: Promise<readonly string[]>
 }
 
 /** What a builder needs to turn one context into one image. */
@@ -27,7 +27,7 @@ export interface BuildInput extends BuildSettings {
   /** Namespace of its cache mounts; null: that of builds which have none. See pipeline/cache/namespace.ts. */
   cacheNamespace: string | null
   /** Lets files that did not change keep their time, so that they need not be sent again; null: all are new. */
-  sync: ContextSync | null
+  sync: SyncOptions | null
   /** False: no step comes from any cache. */
   cache: boolean
   /** Images whose cache may be imported, best first. */

@@ -6,7 +6,7 @@ import type { BuildInput } from './builder.ts'
  * https://github.com/moby/buildkit/blob/v0.8.3/frontend/dockerfile/builder/build.go
  * What is set by `--build.arg` goes before it.
  */
-export function cacheMountArg({
+export function cacheMountArgs({
   cacheNamespace,
 }: Pick<BuildInput, 'cacheNamespace'>): Record<string, string> {
   return cacheNamespace === null ? {} : { BUILDKIT_CACHE_MOUNT_NS: cacheNamespace }

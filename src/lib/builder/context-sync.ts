@@ -5,13 +5,13 @@ import { entriesKey, FileTimes } from '../buildkit/session/file-times.ts'
 import { selectEntries } from '../buildkit/session/follow-paths.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { LogWriter } from '../logs/log-store.ts'
-import type { BuildInput, ContextSync } from './builder.ts'
+import type { BuildInput, SyncOptions } from './builder.ts'
 
 /**
  * One build's part in what a BuildKit has of a repository: the times of its files, from what was noted of the last
  * build, and what is noted for the next one.
  */
-export class Sync {
+export class ContextSync {
   readonly #input: BuildInput
   readonly #endpoint: Pick<Endpoint, 'id'>
   readonly #token = randomUUID()
@@ -35,18 +35,18 @@ export class Sync {
     return FileTimes.of(context, record, await this.#basis(sync))
   }
 
-  /** With what is copied early: what commands make of that may be in cache mounts, older than all else. */
-  async #basis({ basis, early }: ContextSync): Promise<string | null> {
-    const [known, paths] = await Promise.all([basis, early])
+  /** With what is copied copiedBeforeRun: what commands make of that may be in cache mounts, older than all else. */
+  async #basis({ basis, copiedBeforeRun }: SyncOptions): Promise<string | null> {
+    const [known, paths] = await Promise.all([basis, copiedBeforeRun])
     if (known === null || paths.length === 0) return known
     const { entries } = this.#input.context
     return `${known} ${entriesKey(await selectEntries(entries, { follow: paths, include: [] }))}`
   }
 
   /** The build is done once more, and all its files are new. */
-  startAgain(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts'>): void {
+  restart(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts'>): void {
     this.#isOutdated ||= isOutdated(progress)
-    this.times = this.times.then((times) => times.anew())
+    this.times = this.times.then((times) => times.allNew())
   }
 
   /**
@@ -66,7 +66,7 @@ export class Sync {
     }
   }
 
-  async #end(progress: Parameters<Sync['end']>[0]): Promise<void> {
+  async #end(progress: Parameters<ContextSync['end']>[0]): Promise<void> {
     const { sync, cacheKey } = this.#input
     if (!sync) return
     const isKnown = !this.#isOutdated && !isOutdated(progress)

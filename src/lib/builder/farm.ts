@@ -4,9 +4,9 @@ import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { CACHE_TAG, type SolveBuilderOptions, solveBuilder } from './buildkit/builder.ts'
+import { type BuildkitBuilderOptions, buildkitBuilder, CACHE_TAG } from './buildkit/builder.ts'
 
-export interface FarmBuilderOptions extends Omit<SolveBuilderOptions, 'endpoint' | 'images'> {
+export interface FarmBuilderOptions extends Omit<BuildkitBuilderOptions, 'endpoint' | 'images'> {
   /** One or several; each has a name of its own. */
   endpoints: Endpoint[]
   /** Builds of ours that run on a node before the next one takes over; 4 by default. */
@@ -15,7 +15,7 @@ export interface FarmBuilderOptions extends Omit<SolveBuilderOptions, 'endpoint'
   pauseMs?: number
 }
 
-interface Node {
+interface FarmNode {
   endpoint: Endpoint
   builder: Builder
   running: number
@@ -31,18 +31,18 @@ interface Node {
 export function farmBuilder(options: FarmBuilderOptions): Builder {
   const { endpoints, maxBuilds = 4, pauseMs = 10_000, exportCache = true } = options
   const nodes = endpoints.map(
-    (endpoint): Node => ({
+    (endpoint): FarmNode => ({
       endpoint,
-      builder: solveBuilder({ ...options, endpoint }),
+      builder: buildkitBuilder({ ...options, endpoint }),
       running: 0,
       downUntil: 0,
     }),
   )
   /** Where images were built last: what is to be kept of their cache is there. */
-  const builtOn = new Map<string, Node>()
+  const builtOn = new Map<string, FarmNode>()
 
   /** The first of a repository's nodes that can be reached, and is not busy unless all are. */
-  async function pick(imageName: string, say: (line: string) => Promise<void>): Promise<Node> {
+  async function pick(imageName: string, say: (line: string) => Promise<void>): Promise<FarmNode> {
     const order = inOrder(imageName, nodes)
     const failed: string[] = []
     for (const node of [...order.filter((one) => one.running < maxBuilds), ...order]) {
@@ -68,7 +68,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
   }
 
   /** Builds on a node, which takes from the registry what it has not built itself. */
-  async function buildOn(node: Node, input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
+  async function buildOn(node: FarmNode, input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const image = splitReference(input.reference)
     const imageName = image.name
     const warm = !input.cache || (await node.builder.isWarm(imageName))
@@ -115,8 +115,8 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
 }
 
 /** The nodes from the first choice of an image to its last. */
-function inOrder(imageName: string, nodes: Node[]): Node[] {
-  const weight = (node: Node) =>
+function inOrder(imageName: string, nodes: FarmNode[]): FarmNode[] {
+  const weight = (node: FarmNode) =>
     createHash('sha256').update(`${node.endpoint.name}\n${imageName}`).digest('hex')
   return nodes
     .map((node) => ({ node, weight: weight(node) }))

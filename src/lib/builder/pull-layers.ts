@@ -8,7 +8,7 @@ import type { BuildInput } from './builder.ts'
  * layers for that, and has them for any other build.
  * @param image by its tag or its digest
  */
-export function onTopOf(image: string): BuildInput {
+export function pullLayersInput(image: string): BuildInput {
   return {
     ...NO_SETTINGS,
     context: contextOf(`FROM ${image}\nCOPY Dockerfile /\n`),

@@ -7,7 +7,7 @@ import { linesTo } from '../core/one-line.ts'
 import type { CredentialStore } from '../registry/registry.ts'
 import { Pace } from '../util/pace.ts'
 import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
-import { Sync } from './context-sync.ts'
+import { ContextSync } from './context-sync.ts'
 
 /**
  * What an error means.
@@ -15,24 +15,24 @@ import { Sync } from './context-sync.ts'
  * @param ours what went wrong on our side of the session
  * @param failed the step that failed, if one did
  */
-export type Explain = (
+export type ExplainError = (
   thrown: unknown,
   ours: Error | undefined,
   failed: ProgressSummary['failed'],
 ) => Error | Promise<Error>
 
 /** Where a build has its session, and who hears of it. */
-export interface SessionOptions {
+export interface BuildSessionOptions {
   endpoint: Pick<Endpoint, 'attach' | 'id'>
   credentials: CredentialStore
   /** Not asked when the build was aborted. */
-  explain: Explain
+  explain: ExplainError
   /** Told, more than once, that a step works that no cache could answer. */
-  onWork?: (() => void) | undefined
+  onUncachedStep?: (() => void) | undefined
 }
 
 /** What the work gave, and what is known of any build. */
-export interface SessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' | 'from'> {
+export interface BuildSessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' | 'from'> {
   answer: T
   /** How long the image's export took, in milliseconds. */
   exportMs: number
@@ -43,13 +43,13 @@ export interface SessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' 
  * what it tells of its steps goes to the log.
  * @param work is given the session's id; may be called twice
  */
-export async function inSession<T>(
+export async function withSession<T>(
   input: BuildInput,
   io: BuilderIo,
-  options: SessionOptions,
+  options: BuildSessionOptions,
   work: (session: string, io: SolveIo) => Promise<T>,
-): Promise<SessionResult<T>> {
-  const sync = new Sync(input, options.endpoint)
+): Promise<BuildSessionResult<T>> {
+  const sync = new ContextSync(input, options.endpoint)
   try {
     return await attempt(input, io, options, sync, work)
   } catch (error) {
@@ -63,10 +63,10 @@ export async function inSession<T>(
 async function attempt<T>(
   input: BuildInput,
   { log, signal }: BuilderIo,
-  { endpoint, credentials, explain, onWork }: SessionOptions,
-  sync: Sync,
+  { endpoint, credentials, explain, onUncachedStep }: BuildSessionOptions,
+  sync: ContextSync,
   work: (session: string, io: SolveIo) => Promise<T>,
-): Promise<SessionResult<T>> {
+): Promise<BuildSessionResult<T>> {
   const { context, cacheKey: sharedKey, secrets, ssh } = input
   const { times } = sync
   await using session = await openSession(endpoint, { context, times, sharedKey, credentials, secrets, ssh })
@@ -81,7 +81,7 @@ async function attempt<T>(
           await log.write(text)
           if (pace.isDue) await pace.rest()
         }
-        if (progress.works) onWork?.()
+        if (progress.hasUncachedStep) onUncachedStep?.()
       },
     })
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
@@ -97,7 +97,7 @@ async function attempt<T>(
     signal.throwIfAborted()
     const ours = session.broken.reason as Error | undefined
     if (ours instanceof StaleFiles) {
-      sync.startAgain(progress)
+      sync.restart(progress)
       throw ours
     }
     const { failed } = progress.summary()

@@ -5,7 +5,7 @@ import { Duplex } from 'node:stream'
 import { connect as connectTls } from 'node:tls'
 import { ConveyorError } from '../core/errors.ts'
 import type { BuildkitAddress } from './address.ts'
-import { askOnce, type Endpoint, helloHeaders } from './endpoint.ts'
+import { cachedOnSuccess, type Endpoint, sessionHeaders } from './endpoint.ts'
 import { BytesMessage, ControlService } from './gen/control.ts'
 import { frame, GrpcConnection } from './grpc.ts'
 import { listWorkers } from './workers.ts'
@@ -45,11 +45,11 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
   }
   const endpoint: Endpoint = {
     name,
-    id: askOnce(async () => (await listWorkers(endpoint))[0]?.ID ?? name),
+    id: cachedOnSuccess(async () => (await listWorkers(endpoint))[0]?.ID ?? name),
     connect,
     async attach(hello) {
       const connection = new GrpcConnection(await connect())
-      const call = connection.open(ControlService.session.path, helloHeaders(hello))
+      const call = connection.open(ControlService.session.path, sessionHeaders(hello))
       return new Tunnel(connection, call)
     },
   }

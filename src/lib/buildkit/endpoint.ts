@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 
 /** What BuildKit is told of a session as it begins. */
-export interface SessionHello {
+export interface SessionMetadata {
   /** UUID that builds name it by. */
   id: string
   /** What stays the same from session to session: BuildKit then asks only for what changed since. */
@@ -19,11 +19,11 @@ export interface Endpoint {
   /** A connection on which BuildKit is the gRPC server. @throws ConveyorError `unavailable` */
   connect(signal?: AbortSignal): Promise<Duplex>
   /** A connection on which we are the gRPC server. @throws ConveyorError `unavailable` */
-  attach(hello: SessionHello): Promise<Duplex>
+  attach(hello: SessionMetadata): Promise<Duplex>
 }
 
 /** Asks once, and again after a failure. */
-export function askOnce<T>(ask: () => Promise<T>): () => Promise<T> {
+export function cachedOnSuccess<T>(ask: () => Promise<T>): () => Promise<T> {
   let answer: Promise<T> | undefined
   return () => {
     answer ??= ask().catch((error) => {
@@ -35,7 +35,11 @@ export function askOnce<T>(ask: () => Promise<T>): () => Promise<T> {
 }
 
 /** How a session is announced: by both the engine's `POST /session` and BuildKit's Control/Session. */
-export function helloHeaders({ id, sharedKey, methods }: SessionHello): Record<string, string | string[]> {
+export function sessionHeaders({
+  id,
+  sharedKey,
+  methods,
+}: SessionMetadata): Record<string, string | string[]> {
   return {
     'x-docker-expose-session-uuid': id,
     'x-docker-expose-session-name': 'conveyor',

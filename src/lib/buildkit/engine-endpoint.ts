@@ -1,32 +1,33 @@
 import type { Duplex } from 'node:stream'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
-import { askOnce, type Endpoint, helloHeaders } from './endpoint.ts'
+import { NO_ENGINE } from '../docker/errors.ts'
+import { cachedOnSuccess, type Endpoint, sessionHeaders } from './endpoint.ts'
 
 /**
- * The BuildKit in a Docker Engine, 20.10 and later. Both connections are HTTP requests that turn into
+ * The BuildKit inside a Docker Engine, 20.10 and later. Both connections are HTTP requests upgraded to
  * HTTP/2 without TLS: https://docs.docker.com/reference/api/engine/ (`/grpc` and `/session`).
  */
 export function engineEndpoint(docker: Dockerode): Endpoint {
   return {
     name: 'the Docker engine',
-    // BuildKit's own id is the same in every engine of old.
-    id: askOnce(async () => {
+    // The worker id that BuildKit reports is the same in all old engines.
+    id: cachedOnSuccess(async () => {
       try {
         return (await docker.info()).ID as string
       } catch (error) {
         throw new ConveyorError(
           'unavailable',
-          `the Docker engine does not answer: ${(error as Error).message}`,
+          `cannot reach the Docker engine: ${(error as Error).message}`,
           {
             cause: error,
-            hint: 'Start the Docker engine, or set DOCKER_HOST to one that runs',
+            hint: NO_ENGINE,
           },
         )
       }
     }),
-    connect: () => hijack(docker, '/grpc', {}, 'take a connection to its BuildKit'),
-    attach: (hello) => hijack(docker, '/session', helloHeaders(hello), 'open a build session'),
+    connect: () => hijack(docker, '/grpc', {}, 'accept a connection to its BuildKit'),
+    attach: (hello) => hijack(docker, '/session', sessionHeaders(hello), 'open a build session'),
   }
 }
 
@@ -50,7 +51,7 @@ async function hijack(
         reject(
           new ConveyorError('unavailable', `the Docker engine did not ${what}: ${error.message}`, {
             cause: error,
-            hint: 'Check that the engine runs (docker version) and is 20.10 or newer, and DOCKER_HOST',
+            hint: 'Check DOCKER_HOST, and that the engine is running (docker version) and is 20.10 or newer',
           }),
         )
       } else resolve(socket as Duplex)

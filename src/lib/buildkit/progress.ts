@@ -47,7 +47,7 @@ export interface ProgressSummary {
 export class Progress {
   readonly #steps = new Map<string, Step>()
   #current: Step | undefined
-  #works = false
+  #hasUncachedStep = false
   #clock = 0
   readonly #graph = new StepGraph()
   /** Commands that no cache could answer, by their digest. */
@@ -56,8 +56,8 @@ export class Progress {
   readonly #joined = new Map<string, Joined[]>()
 
   /** Whether a step has begun that no cache could answer: what the build imports is there then. */
-  get works(): boolean {
-    return this.#works
+  get hasUncachedStep(): boolean {
+    return this.#hasUncachedStep
   }
 
   /** The newest time that BuildKit's clock has told, in milliseconds since 1970; 0 before it has told any. */
@@ -140,7 +140,7 @@ export class Progress {
   }
 
   #begin(vertex: Vertex, out: Pieces): void {
-    if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#works = true
+    if (vertex.started && !vertex.cached && isWork(vertex.name)) this.#hasUncachedStep = true
     if (vertex.started && !vertex.cached && isCommand(vertex.name)) this.#ran.add(vertex.digest)
     for (const at of [vertex.started, vertex.completed]) {
       const time = at?.getTime() ?? 0

@@ -4,28 +4,27 @@ import { ConveyorError } from '../core/errors.ts'
 import { ANONYMOUS, engineAuthFor } from '../registry/auth-config.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { CredentialStore } from '../registry/registry.ts'
-import { engineDown } from './errors.ts'
+import { engineDown, statusOf } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
 
-/** Whether the engine has an image with a tag of this name. */
+/** Whether the engine has a tagged image with this name. */
 export async function hasImage(docker: Dockerode, imageName: string): Promise<boolean> {
-  return (await imagesNamed(docker, imageName)).some(({ RepoTags }) => named(RepoTags))
+  return (await imagesNamed(docker, imageName)).some(({ RepoTags }) => isTagged(RepoTags))
 }
 
-/** The id of the engine's image with this name, or null. */
+/** The id of the engine's image with this name; null if there is none. */
 export async function imageId(docker: Dockerode, name: string): Promise<string | null> {
   try {
     return (await docker.getImage(name).inspect()).Id
   } catch (error) {
-    if ((error as { statusCode?: number }).statusCode === 404) return null
+    if (statusOf(error) === 404) return null
     throw engineDown(error)
   }
 }
 
 /**
- * Removes the engine's images under a name: of those with tags all but the newest, and those that were only
- * fetched.
- * @param inUse whether a reference has to stay
+ * Removes the engine's images with a name: all but the newest tagged ones, and those that were only prefetched.
+ * @param inUse whether to keep a reference regardless
  */
 export async function tidyImages(
   docker: Dockerode,
@@ -38,16 +37,16 @@ export async function tidyImages(
     .sort((a, b) => b.Created - a.Created)
     .flatMap(({ RepoTags }) => (RepoTags ?? []).filter((tag) => splitReference(tag).name === imageName))
   const prefetched = images
-    .filter(({ RepoTags }) => !named(RepoTags))
+    .filter(({ RepoTags }) => !isTagged(RepoTags))
     .flatMap(({ RepoDigests }) =>
       (RepoDigests ?? []).filter((name) => splitReference(name).name === imageName),
     )
   for (const reference of [...references.slice(keep), ...prefetched]) {
-    if (!inUse(reference)) await docker.getImage(reference).remove().catch(goneOrBusy)
+    if (!inUse(reference)) await docker.getImage(reference).remove().catch(ignoreGoneOrBusy)
   }
 }
 
-/** Fetches an image; it has a digest but no tag then. */
+/** Pulls an image by digest; it gets no tag. */
 export async function pullByDigest(
   docker: Dockerode,
   credentials: CredentialStore,
@@ -57,7 +56,7 @@ export async function pullByDigest(
   const authconfig = (await engineAuthFor(credentials, reference)) ?? ANONYMOUS
   const stream = await docker.pull(reference, { authconfig, abortSignal: signal }).catch(engineDown)
   for await (const { error } of jsonLines<{ error?: string }>(stream as IncomingMessage)) {
-    if (error !== undefined) throw new ConveyorError('unavailable', `fetching ${reference}: ${error}`)
+    if (error !== undefined) throw new ConveyorError('unavailable', `pulling ${reference} failed: ${error}`)
   }
 }
 
@@ -65,12 +64,12 @@ function imagesNamed(docker: Dockerode, imageName: string): Promise<Dockerode.Im
   return docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
 }
 
-/** Whether an image has a name at all. Engines before 25 tell an image without one as `<none>:<none>`. */
-function named(tags: string[] | null | undefined): boolean {
+/** Whether an image has a tag. Engines before 25 list an untagged image as `<none>:<none>`. */
+function isTagged(tags: string[] | null | undefined): boolean {
   return tags?.some((tag) => tag !== '<none>:<none>') ?? false
 }
 
-/** An image that is gone, or that a container uses, is left as it is. */
-function goneOrBusy(error: { statusCode?: number }): void {
-  if (error.statusCode !== 404 && error.statusCode !== 409) throw engineDown(error)
+/** Images that are gone or used by a container are skipped. */
+function ignoreGoneOrBusy(error: unknown): void {
+  if (statusOf(error) !== 404 && statusOf(error) !== 409) throw engineDown(error)
 }

@@ -1,12 +1,12 @@
 import { ConveyorError } from '../core/errors.ts'
 
-/** In bytes. The longest that an engine sends are the messages of a build's steps, with a piece of their output. */
-const LONGEST_LINE = 32 * 1024 * 1024
+/** In bytes. The longest messages of an engine are those of build steps, with a piece of their output. */
+const MAX_LINE = 32 * 1024 * 1024
 
 /**
- * The engine's streamed answers: one JSON object a line. Ends with the stream, and throws what the stream
- * fails with (node's readline would wait forever on a stream that is destroyed).
- * @throws ConveyorError `unavailable` for a line that is none, as the last one of a stream that was cut off
+ * Parses the engine's streamed responses: one JSON object per line. Ends with the stream, and throws the stream's
+ * error (Node's readline would wait forever on a destroyed stream).
+ * @throws ConveyorError `unavailable` for a malformed line, such as the last one of a truncated stream
  */
 export async function* jsonLines<T extends object>(
   stream: AsyncIterable<Buffer>,
@@ -25,7 +25,7 @@ export async function* jsonLines<T extends object>(
     }
     if (from < chunk.length) pieces.push(chunk.subarray(from))
     length += chunk.length - from
-    if (length > LONGEST_LINE) throw unreadable('a line that is too long')
+    if (length > MAX_LINE) throw unreadable('a line is too long')
   }
   const rest = text(Buffer.concat(pieces))
   if (rest !== '') yield parsed(rest)
@@ -38,16 +38,16 @@ function parsed<T extends object>(line: string): Partial<T> {
   try {
     value = JSON.parse(line)
   } catch (error) {
-    throw unreadable('a line that is no JSON', error)
+    throw unreadable('a line is not JSON', error)
   }
-  if (typeof value !== 'object' || value === null) throw unreadable('a line that is no object')
+  if (typeof value !== 'object' || value === null) throw unreadable('a line is not a JSON object')
   return value as Partial<T>
 }
 
-/** What the engine sends is not what it is known to send. */
-export function unreadable(what: string, cause?: unknown): ConveyorError {
-  return new ConveyorError('unavailable', `the answer of the Docker engine cannot be read: it has ${what}`, {
-    hint: 'Look at the log of the engine, and at what is between it and Conveyor',
+/** The engine sent something unexpected. @param why a clause */
+export function unreadable(why: string, cause?: unknown): ConveyorError {
+  return new ConveyorError('unavailable', `malformed response from the Docker engine: ${why}`, {
+    hint: "Check the engine's log, and any proxy between it and Conveyor",
     ...(cause === undefined ? {} : { cause }),
   })
 }

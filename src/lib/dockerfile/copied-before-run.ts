@@ -1,4 +1,4 @@
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { type Instruction, parse } from './instructions.ts'
 import { flagValue, flagValues, split } from './words.ts'
 
@@ -8,13 +8,13 @@ import { flagValue, flagValues, split } from './words.ts'
  * `/`, where it cannot be told.
  * @param dockerfile null when it could not be read
  */
-export function copiedEarly(dockerfile: string | null): string[] {
+export function copiedBeforeRun(dockerfile: string | null): string[] {
   if (dockerfile === null) return ['/']
   for (const heredocs of ['spaced', 'tight', 'none'] as const) {
     try {
       return early(parse(dockerfile, heredocs).instructions)
     } catch (error) {
-      if (!(error instanceof Refused || error instanceof Unreadable)) throw error
+      if (!(error instanceof InvalidDockerfile || error instanceof UnpredictableDockerfile)) throw error
     }
   }
   return ['/']

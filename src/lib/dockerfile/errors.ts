@@ -1,5 +1,5 @@
 /** BuildKit refuses such a Dockerfile too. */
-export class Refused extends Error {}
+export class InvalidDockerfile extends Error {}
 
 /** What BuildKit makes of it is not known here: it goes over a limit, or its versions differ in it. */
-export class Unreadable extends Error {}
+export class UnpredictableDockerfile extends Error {}

@@ -1,7 +1,7 @@
 import { isImageReference, splitReference } from '../registry/image-name.ts'
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { frontendsOf, type Heredocs, parse } from './instructions.ts'
-import { type Source, type Stage, stagesOf } from './stages.ts'
+import { type Stage, type StageInput, stagesOf } from './stages.ts'
 
 /** What is set for a build and decides which images it takes. */
 export interface ReadSettings {
@@ -14,7 +14,7 @@ export interface ReadSettings {
 
 /** An image that a build takes something from. */
 interface ImageUse {
-  kind: Source['kind'] | 'syntax'
+  kind: StageInput['kind'] | 'syntax'
   /** As it is written, after substitution; null when it is not known. */
   name: string | null
   /** False when it depends on what is not known whether it is taken at all. */
@@ -92,8 +92,8 @@ function readAs(heredocs: Heredocs, dockerfile: string, settings: ReadSettings):
     const stages = stagesOf(parse(dockerfile, heredocs), settings.buildArgs)
     new Walk(stages, settings.contexts, to).from(settings.target)
   } catch (error) {
-    if (error instanceof Refused) return null
-    if (!(error instanceof Unreadable)) throw error
+    if (error instanceof InvalidDockerfile) return null
+    if (!(error instanceof UnpredictableDockerfile)) throw error
     to.reading.unreadable = true
   }
   return to.reading
@@ -138,10 +138,10 @@ class Walk {
     }
   }
 
-  /** @throws Refused, Unreadable */
+  /** @throws InvalidDockerfile, UnpredictableDockerfile */
   from(target: string | null): void {
     const first = target === null ? this.#stages.length - 1 : this.#named.get(target.toLowerCase())
-    if (first === undefined || first < 0) throw new Refused('there is no such stage')
+    if (first === undefined || first < 0) throw new InvalidDockerfile('there is no such stage')
     this.#meet(first, true)
     for (let index = this.#open.pop(); index !== undefined; index = this.#open.pop()) this.#visit(index)
   }
@@ -163,7 +163,7 @@ class Walk {
     for (const source of stage.sources) this.#source(source, certain && !replaced)
   }
 
-  #from(base: Source, index: number, certain: boolean): void {
+  #from(base: StageInput, index: number, certain: boolean): void {
     const below = this.#below[index]
     if (below !== undefined) this.#meet(below, certain)
     else if (base.name !== null) this.#image(base, certain)
@@ -174,29 +174,29 @@ class Walk {
     }
   }
 
-  #source(source: Source, certain: boolean): void {
+  #source(source: StageInput, certain: boolean): void {
     const name = source.name ?? ''
     const isIndex = source.kind === 'copy' && /^[+-]?\d+$/.test(name)
     const stage = isIndex ? Number(name) : this.#named.get(name.toLowerCase())
     if (stage === undefined) this.#image(source, certain)
     else if (stage >= 0 && stage < this.#stages.length) this.#meet(stage, certain)
     // BuildKit counts images that other instructions name as stages, too.
-    else throw new Unreadable('a stage by a number that none has')
+    else throw new UnpredictableDockerfile('a stage by a number that none has')
   }
 
-  #image(source: Source, certain: boolean): void {
+  #image(source: StageInput, certain: boolean): void {
     if (source.name === 'scratch') return
     if (this.#context(source.name ?? '', source, certain)) return
     this.#to.use({ ...source, certain })
   }
 
   /** Whether a named context stands for what is called so. */
-  #context(name: string, { kind }: Source, certain: boolean): boolean {
+  #context(name: string, { kind }: StageInput, certain: boolean): boolean {
     if (this.#contexts.size === 0 || /^(scratch|context)$/i.test(name)) return false
     const key = splitReference(name).familiar
     // Those for one platform: which that is, is not known.
     if ([...this.#contexts.keys()].some((one) => one.startsWith(`${key}::`))) {
-      throw new Unreadable('a context for one platform')
+      throw new UnpredictableDockerfile('a context for one platform')
     }
     const context = this.#contexts.get(key)
     if (context === undefined) return false

@@ -1,4 +1,4 @@
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 
 /** One character, any one, or any number of any. */
 type Token = { char: string } | 'one' | 'many'
@@ -25,7 +25,7 @@ function tokensOf(pattern: string): Token[] {
     else if (next === '*' || next === '?' || next === '\\') {
       tokens.push({ char: next })
       at += 1
-    } else throw new Refused('invalid escape in a pattern')
+    } else throw new InvalidDockerfile('invalid escape in a pattern')
   }
   return tokens
 }
@@ -81,13 +81,13 @@ export class Globs {
   replaced(value: string, pattern: string, text: string, all: boolean): string {
     this.#check(value, pattern)
     // Go expands `$1` in the text, but only with `//`.
-    if (pattern === '' || text.includes('$')) throw new Unreadable('an odd substitution')
+    if (pattern === '' || text.includes('$')) throw new UnpredictableDockerfile('an odd substitution')
     const tokens = tokensOf(pattern)
     let result = ''
     for (let at = 0; at <= value.length; ) {
       const length = matchLength(tokens, value, at, true)
       // Where empty matches are in between is a matter of the regular expression engine.
-      if (length === 0) throw new Unreadable('a pattern that matches nothing')
+      if (length === 0) throw new UnpredictableDockerfile('a pattern that matches nothing')
       if (length > 0) {
         result += text
         at += length
@@ -103,7 +103,7 @@ export class Globs {
   #check(value: string, pattern: string): void {
     this.#left -= 1
     if (this.#left < 0 || value.length > LONGEST_VALUE || pattern.length > LONGEST_PATTERN) {
-      throw new Unreadable('too much to match')
+      throw new UnpredictableDockerfile('too much to match')
     }
   }
 }

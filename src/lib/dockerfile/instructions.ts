@@ -1,5 +1,5 @@
 import { trimLeft, trimRight, trimTabs } from '../util/go-text.ts'
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { wordsOf } from './shell-word.ts'
 import { jsonStrings, type Split, splitLine } from './words.ts'
 
@@ -43,10 +43,10 @@ const LONGEST = 1 << 17
 /**
  * The instructions of a Dockerfile, as BuildKit's parser reads them.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/parser.go, Parse)
- * @throws Refused for what BuildKit refuses too, Unreadable where its versions differ, and for one of over 128 KiB
+ * @throws InvalidDockerfile for what BuildKit refuses too, UnpredictableDockerfile where its versions differ, and for one of over 128 KiB
  */
 export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
-  if (dockerfile.length > LONGEST) throw new Unreadable('it is very long')
+  if (dockerfile.length > LONGEST) throw new UnpredictableDockerfile('it is very long')
   const directives = new Directives()
   const lines = new Lines(dockerfile)
   const instructions: Instruction[] = []
@@ -62,16 +62,16 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     if (heredocs === 'none' || !line.includes('<<') || !WITH_HEREDOCS.includes(inner.keyword)) continue
     if (inner.json) continue
     // Older versions take `["a"] <<EOF` for a list, and leave out what follows it.
-    if (LIST.test(inner.args)) throw new Unreadable('what may be a list, and a heredoc')
+    if (LIST.test(inner.args)) throw new UnpredictableDockerfile('what may be a list, and a heredoc')
     for (const heredoc of heredocsOf(line, heredocs === 'spaced')) skip(heredoc, lines)
   }
   return { escape: directives.escape, instructions }
 }
 
-/** @throws Refused when BuildKit knows no such instruction */
+/** @throws InvalidDockerfile when BuildKit knows no such instruction */
 export function instructionOf({ keyword, flags, args }: Split): Instruction {
   const name = keyword.toLowerCase()
-  if (!KEYWORDS.has(name)) throw new Refused('an unknown instruction')
+  if (!KEYWORDS.has(name)) throw new InvalidDockerfile('an unknown instruction')
   return { keyword: name, flags, args, json: WITH_JSON.includes(name) ? jsonStrings(args) : null }
 }
 
@@ -134,12 +134,13 @@ class Directives {
       this.#ended = true
       return
     }
-    if (this.#seen.has(name)) throw new Refused(`two directives ${name}`)
+    if (this.#seen.has(name)) throw new InvalidDockerfile(`two directives ${name}`)
     // Older versions do not know `check`, which for them ends the directives.
-    if (this.#seen.has('check') && name === 'escape') throw new Unreadable('a directive behind # check')
+    if (this.#seen.has('check') && name === 'escape')
+      throw new UnpredictableDockerfile('a directive behind # check')
     this.#seen.add(name)
     if (name !== 'escape') return
-    if (value !== '\\' && value !== '`') throw new Refused('an escape that is none')
+    if (value !== '\\' && value !== '`') throw new InvalidDockerfile('an escape that is none')
     this.escape = value
   }
 }
@@ -178,7 +179,7 @@ function heredocsOf(line: string, spaced: boolean): Heredoc[] {
   try {
     words = wordsOf(line, { quotes: true, escapes: true, spaced })
   } catch (error) {
-    if (error instanceof Refused) return []
+    if (error instanceof InvalidDockerfile) return []
     throw error
   }
   return words.flatMap((word) => {
@@ -190,11 +191,11 @@ function heredocsOf(line: string, spaced: boolean): Heredoc[] {
   })
 }
 
-/** @throws Refused when it does not end */
+/** @throws InvalidDockerfile when it does not end */
 function skip({ end, tabs }: Heredoc, lines: Lines): void {
   for (let raw = lines.next(); raw !== null; raw = lines.next()) {
     const line = trimRight(raw, '\r\n')
     if ((tabs ? trimTabs(line) : line) === end) return
   }
-  throw new Refused('a heredoc does not end')
+  throw new InvalidDockerfile('a heredoc does not end')
 }

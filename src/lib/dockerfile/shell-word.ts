@@ -1,5 +1,5 @@
 import { isSpace } from '../util/go-text.ts'
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { Globs } from './glob.ts'
 
 /** Stands for what is not known, in a value. A NUL is in no name. */
@@ -22,7 +22,7 @@ const DIGIT = /\p{Nd}/u
  * Substitutes variables and removes quotes, as BuildKit's shell.Lex.ProcessWord does. Has UNKNOWN in it where a value
  * is not known.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/shell/lex.go)
- * @throws Refused, Unreadable
+ * @throws InvalidDockerfile, UnpredictableDockerfile
  */
 export function substitute(text: string, escapeChar: string, lookup: Lookup, globs = new Globs()): string {
   const lexer = new Lexer(text, { escapeChar, lookup, globs, raw: false, spaced: true })
@@ -34,7 +34,7 @@ export function substitute(text: string, escapeChar: string, lookup: Lookup, glo
  * (Lex.ProcessWords with SkipUnsetEnv, RawQuotes and RawEscapes)
  * @param options.quotes whether quotes stay; `escapes`, the same of escapes
  * @param options.spaced whether `<< EOF` is one word, as for newer frontends
- * @throws Refused, which where heredocs are looked for means that there are none; Unreadable where versions differ
+ * @throws InvalidDockerfile, which where heredocs are looked for means that there are none; UnpredictableDockerfile where versions differ
  */
 export function wordsOf(text: string, options: { quotes: boolean; escapes: boolean; spaced: boolean }) {
   const words = new Words()
@@ -93,7 +93,7 @@ class Lexer {
   /** Up to a character, which is passed over too, or null for the end. (processStopOn) */
   until(stop: string | null, rawEscapes: boolean, words?: Words): string {
     this.#depth += 1
-    if (this.#depth > DEEPEST) throw new Unreadable('substitutions are too deep')
+    if (this.#depth > DEEPEST) throw new UnpredictableDockerfile('substitutions are too deep')
     const outer = this.#rawEscapes
     this.#rawEscapes = rawEscapes
     const result = this.#until(stop, words)
@@ -127,9 +127,10 @@ class Lexer {
         words?.add(char)
         result += char
       }
-      if (this.#options.lookup && result.length > LONGEST) throw new Unreadable('a value is too long')
+      if (this.#options.lookup && result.length > LONGEST)
+        throw new UnpredictableDockerfile('a value is too long')
     }
-    if (stop !== null) throw new Refused(`there is no ${stop}`)
+    if (stop !== null) throw new InvalidDockerfile(`there is no ${stop}`)
     return result
   }
 
@@ -152,7 +153,7 @@ class Lexer {
 
   #single(): string {
     const end = this.#text.indexOf("'", this.#at + 1)
-    if (end < 0) throw new Refused('a single quote is not closed')
+    if (end < 0) throw new InvalidDockerfile('a single quote is not closed')
     const quoted = this.#text.slice(this.#at, end + 1)
     this.#at = end + 1
     return this.#options.raw ? quoted : quoted.slice(1, -1)
@@ -165,7 +166,8 @@ class Lexer {
     while (this.#at < this.#text.length) {
       if (this.#peek() === '$') {
         result += this.#dollar()
-        if (this.#options.lookup && result.length > LONGEST) throw new Unreadable('a value is too long')
+        if (this.#options.lookup && result.length > LONGEST)
+          throw new UnpredictableDockerfile('a value is too long')
         continue
       }
       let char = this.#next()
@@ -177,7 +179,7 @@ class Lexer {
       }
       result += char
     }
-    throw new Refused('a double quote is not closed')
+    throw new InvalidDockerfile('a double quote is not closed')
   }
 
   #angle(): string {
@@ -199,7 +201,7 @@ class Lexer {
     }
     const from = this.#at - 1
     this.#at += 1
-    if (['', '{', '}', ':'].includes(this.#peek())) throw new Refused('bad substitution')
+    if (['', '{', '}', ':'].includes(this.#peek())) throw new InvalidDockerfile('bad substitution')
     const name = this.#name()
     const modifier = this.#next()
     if (modifier === '}') {
@@ -208,11 +210,11 @@ class Lexer {
     if (modifier === '/') return this.#replacement(name)
     const colon = modifier === ':'
     const kind = colon ? this.#next() : modifier
-    if (!colon && !'+-?#%'.includes(kind || ' ')) throw new Refused('unsupported modifier')
+    if (!colon && !'+-?#%'.includes(kind || ' ')) throw new InvalidDockerfile('unsupported modifier')
     // Older frontends know only those with a colon, and find no heredoc where they meet another.
     if (!this.#options.lookup && (!colon || !['+', '-', '?'].includes(kind)))
-      throw new Unreadable('a modifier')
-    if (colon && (kind === '#' || kind === '%')) throw new Refused('unsupported modifier')
+      throw new UnpredictableDockerfile('a modifier')
+    if (colon && (kind === '#' || kind === '%')) throw new InvalidDockerfile('unsupported modifier')
     const word = this.until('}', kind === '#' || kind === '%')
     return this.#modified(name, kind, colon, word)
   }
@@ -227,10 +229,10 @@ class Lexer {
     if (kind === '-') return isSet ? (value ?? '') : word
     if (kind === '+') return isSet ? word : ''
     if (kind === '?') {
-      if (!isSet) throw new Refused(`${name} has to have a value`)
+      if (!isSet) throw new InvalidDockerfile(`${name} has to have a value`)
       return value ?? ''
     }
-    if (kind !== '#' && kind !== '%') throw new Refused('unsupported modifier')
+    if (kind !== '#' && kind !== '%') throw new InvalidDockerfile('unsupported modifier')
     if (word.includes(UNKNOWN)) return UNKNOWN
     const greedy = word.startsWith(kind)
     const pattern = greedy ? word.slice(1) : word
@@ -243,7 +245,7 @@ class Lexer {
   /** `${NAME/PATTERN/TEXT}`, behind its first slash. */
   #replacement(name: string): string {
     const { lookup, globs } = this.#options
-    if (!lookup) throw new Unreadable('a modifier')
+    if (!lookup) throw new UnpredictableDockerfile('a modifier')
     const all = this.#peek() === '/'
     if (all) this.#at += 1
     const pattern = this.until('/', true)

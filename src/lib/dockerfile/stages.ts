@@ -1,11 +1,11 @@
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { Globs } from './glob.ts'
 import { type Instruction, instructionOf, type Parsed, parse } from './instructions.ts'
 import { substitute, UNKNOWN } from './shell-word.ts'
 import { assignments, csvFields, flagValue, flagValues, split, splitLine } from './words.ts'
 
 /** Something that a stage takes files from: another stage, a named context, or an image. */
-export interface Source {
+export interface StageInput {
   kind: 'from' | 'copy' | 'mount'
   /** With its variables substituted; null when that gives what is not known. */
   name: string | null
@@ -16,9 +16,9 @@ export interface Source {
 export interface Stage {
   /** In lower case; null for none. */
   name: string | null
-  base: Source
+  base: StageInput
   /** In the order of the instructions, without `base`. */
-  sources: Source[]
+  sources: StageInput[]
   /** ADD takes something from a URL or a git repository, or may. */
   remoteFiles: boolean
 }
@@ -37,7 +37,7 @@ type Values = Map<string, string | null>
 
 /**
  * The stages of a Dockerfile. (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/dockerfile2llb/convert.go)
- * @throws Refused, Unreadable
+ * @throws InvalidDockerfile, UnpredictableDockerfile
  */
 export function stagesOf(parsed: Parsed, buildArgs: Record<string, string>): Stage[] {
   return new Reader(parsed.escape, buildArgs).read(parsed.instructions)
@@ -50,7 +50,7 @@ export function stageNames(dockerfile: string): Set<string> {
       const stages = stagesOf(parse(dockerfile, heredocs), {})
       return new Set(stages.flatMap(({ name }) => name ?? []))
     } catch (error) {
-      if (!(error instanceof Refused || error instanceof Unreadable)) throw error
+      if (!(error instanceof InvalidDockerfile || error instanceof UnpredictableDockerfile)) throw error
     }
   }
   return new Set()
@@ -91,7 +91,7 @@ class Reader {
       if (instruction.keyword === 'from') this.#from(instruction)
       else if (open) this.#within(instruction, open)
       else if (instruction.keyword === 'arg') this.#globalArg(instruction)
-      else throw new Refused('an instruction before FROM')
+      else throw new InvalidDockerfile('an instruction before FROM')
     }
     return this.#stages.map(({ stage }) => stage)
   }
@@ -109,13 +109,13 @@ class Reader {
   #from({ args, flags }: Instruction): void {
     const [image = '', as, named, ...more] = split(args)
     if (image === '' || more.length > 0 || (as !== undefined && named === undefined)) {
-      throw new Refused('FROM takes one argument, or three')
+      throw new InvalidDockerfile('FROM takes one argument, or three')
     }
-    if (as !== undefined && as.toLowerCase() !== 'as') throw new Refused('FROM without AS')
+    if (as !== undefined && as.toLowerCase() !== 'as') throw new InvalidDockerfile('FROM without AS')
     const name = named?.toLowerCase() ?? null
-    if (name !== null && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw new Refused('no name for a stage')
+    if (name !== null && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw new InvalidDockerfile('no name for a stage')
     const text = this.#value(image, this.#globals, false)
-    if (text === '') throw new Refused('FROM nothing')
+    if (text === '') throw new InvalidDockerfile('FROM nothing')
     const known = text.includes(UNKNOWN) ? null : text
     const base = { kind: 'from' as const, name: known, platform: flagValue(flags, 'platform') !== undefined }
     const below = known === null ? undefined : this.#named.get(known)
@@ -159,7 +159,7 @@ class Reader {
       const name = this.#value(key, values, foreign)
       const given = this.#buildArgs.get(name)
       // Versions differ in whether one sees those before it in the same instruction.
-      if (all.length > 1 && text?.includes('$')) throw new Unreadable('ARG with several names')
+      if (all.length > 1 && text?.includes('$')) throw new UnpredictableDockerfile('ARG with several names')
       const value = given ?? (text === null ? this.#globals.get(name) : this.#value(text, values, foreign))
       // One that is given no value anywhere leaves what the environment has.
       if (value !== undefined && value !== null) values.set(name, value)
@@ -178,14 +178,14 @@ class Reader {
   }
 
   #value(text: string, values: Values, foreign: boolean): string {
-    if (text.includes(UNKNOWN)) throw new Unreadable('a NUL')
+    if (text.includes(UNKNOWN)) throw new UnpredictableDockerfile('a NUL')
     const lookup = (name: string) => (values.has(name) ? values.get(name) : foreign ? UNKNOWN : undefined)
     try {
       const value = substitute(text, this.#escape, lookup, this.#globs)
       this.#spend(value.length)
       return value
     } catch (error) {
-      if (error instanceof Unreadable) return UNKNOWN
+      if (error instanceof UnpredictableDockerfile) return UNKNOWN
       throw error
     }
   }
@@ -193,11 +193,11 @@ class Reader {
   /** Stages that inherit much, and values that hold others, could be more than the text is long. */
   #spend(work: number): void {
     this.#left -= work
-    if (this.#left < 0) throw new Refused('too much')
+    if (this.#left < 0) throw new InvalidDockerfile('too much')
   }
 }
 
-/** What a `--mount` is from; empty for the context or nothing. @throws Refused */
+/** What a `--mount` is from; empty for the context or nothing. @throws InvalidDockerfile */
 function mountedFrom(mount: string): string {
   const values = csvFields(mount).flatMap((field) =>
     /^from=/i.test(field) ? [field.slice('from='.length)] : [],
@@ -207,7 +207,7 @@ function mountedFrom(mount: string): string {
 
 function triggerOf(args: string, escapeChar: string): Instruction {
   const trigger = instructionOf(splitLine(args, escapeChar))
-  if (['from', 'maintainer', 'onbuild'].includes(trigger.keyword)) throw new Refused('no trigger')
+  if (['from', 'maintainer', 'onbuild'].includes(trigger.keyword)) throw new InvalidDockerfile('no trigger')
   return trigger
 }
 

@@ -1,5 +1,5 @@
 import { isSpace, trimSpace } from '../util/go-text.ts'
-import { Refused, Unreadable } from './errors.ts'
+import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 
 /** What BuildKit's parser takes for white space between the parts of a line (reWhitespace). */
 const BLANKS = /[\t\v\f\r ]+/
@@ -13,7 +13,7 @@ export interface Split {
   args: string
 }
 
-/** @throws Unreadable where versions of BuildKit differ */
+/** @throws UnpredictableDockerfile where versions of BuildKit differ */
 export function splitLine(line: string, escapeChar: string): Split {
   const text = trimSpace(line)
   const blank = BLANKS.exec(text)
@@ -48,27 +48,27 @@ function flagsOf(text: string, escapeChar: string): { flags: string[]; rest: str
 
 function check(flag: string, escapeChar: string): void {
   // Older versions pay no heed to `# escape` here.
-  if (escapeChar !== '\\' && /[\\`]/.test(flag)) throw new Unreadable('an escape in a flag')
+  if (escapeChar !== '\\' && /[\\`]/.test(flag)) throw new UnpredictableDockerfile('an escape in a flag')
   // BuildKit takes each byte for a character, some of them for spaces.
-  if (/[^\0-\x7f]/.test(flag)) throw new Unreadable('a flag that is not ASCII')
+  if (/[^\0-\x7f]/.test(flag)) throw new UnpredictableDockerfile('a flag that is not ASCII')
 }
 
-/** The value of a flag that is given once; undefined when it is not. @throws Refused */
+/** The value of a flag that is given once; undefined when it is not. @throws InvalidDockerfile */
 export function flagValue(flags: string[], name: string): string | undefined {
   const values = flagValues(flags, name)
-  if (values.length > 1) throw new Refused(`--${name} is given more than once`)
+  if (values.length > 1) throw new InvalidDockerfile(`--${name} is given more than once`)
   return values[0]
 }
 
-/** @throws Refused */
+/** @throws InvalidDockerfile */
 export function flagValues(flags: string[], name: string): string[] {
   return flags.flatMap((flag) => {
-    if (flag === `--${name}`) throw new Refused(`${flag} has no value`)
+    if (flag === `--${name}`) throw new InvalidDockerfile(`${flag} has no value`)
     return flag.startsWith(`--${name}=`) ? [flag.slice(name.length + 3)] : []
   })
 }
 
-/** The members of `["a", "b"]`; null for what is no such list. @throws Refused for a list of anything but strings */
+/** The members of `["a", "b"]`; null for what is no such list. @throws InvalidDockerfile for a list of anything but strings */
 export function jsonStrings(args: string): string[] | null {
   if (!args.startsWith('[')) return null
   let list: unknown
@@ -78,7 +78,8 @@ export function jsonStrings(args: string): string[] | null {
     return null
   }
   const strings = Array.isArray(list) ? list.filter((one) => typeof one === 'string') : []
-  if (!Array.isArray(list) || strings.length !== list.length) throw new Refused('a list of more than strings')
+  if (!Array.isArray(list) || strings.length !== list.length)
+    throw new InvalidDockerfile('a list of more than strings')
   return strings
 }
 
@@ -113,29 +114,29 @@ function quotedWords(args: string, escapeChar: string): string[] {
   return words
 }
 
-/** `NAME=VALUE ...`, or with ENV also `NAME VALUE`, with quotes and escapes. @throws Refused */
+/** `NAME=VALUE ...`, or with ENV also `NAME VALUE`, with quotes and escapes. @throws InvalidDockerfile */
 export function assignments(args: string, escapeChar: string, old: boolean): [string, string | null][] {
   const words = quotedWords(args, escapeChar)
   if (old && words[0] !== undefined && !words[0].includes('=')) {
     const blank = BLANKS.exec(args)
-    if (!blank) throw new Refused('there is no value')
+    if (!blank) throw new InvalidDockerfile('there is no value')
     return [[args.slice(0, blank.index), args.slice(blank.index + blank[0].length)]]
   }
   return words.map((word) => {
     const at = word.indexOf('=')
-    if (at === 0 || (old && at < 0)) throw new Refused(`${word} is not NAME=VALUE`)
+    if (at === 0 || (old && at < 0)) throw new InvalidDockerfile(`${word} is not NAME=VALUE`)
     return at < 0 ? [word, null] : [word.slice(0, at), word.slice(at + 1)]
   })
 }
 
-/** The fields of one line of comma-separated values, as Go's encoding/csv reads it. @throws Refused */
+/** The fields of one line of comma-separated values, as Go's encoding/csv reads it. @throws InvalidDockerfile */
 export function csvFields(line: string): string[] {
   const fields: string[] = []
   for (let at = 0; ; at += 1) {
     if (line.charAt(at) !== '"') {
       const comma = line.indexOf(',', at)
       const field = line.slice(at, comma < 0 ? line.length : comma)
-      if (field.includes('"')) throw new Refused('a quote in a field')
+      if (field.includes('"')) throw new InvalidDockerfile('a quote in a field')
       fields.push(field)
       if (comma < 0) return fields
       at = comma
@@ -144,7 +145,7 @@ export function csvFields(line: string): string[] {
     let field = ''
     for (;;) {
       const end = line.indexOf('"', at + 1)
-      if (end < 0) throw new Refused('a quote is not closed')
+      if (end < 0) throw new InvalidDockerfile('a quote is not closed')
       field += line.slice(at + 1, end)
       at = end + 1
       if (line.charAt(at) !== '"') break
@@ -152,6 +153,6 @@ export function csvFields(line: string): string[] {
     }
     fields.push(field)
     if (at >= line.length) return fields
-    if (line.charAt(at) !== ',') throw new Refused('text behind a quoted field')
+    if (line.charAt(at) !== ',') throw new InvalidDockerfile('text behind a quoted field')
   }
 }

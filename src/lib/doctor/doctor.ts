@@ -51,7 +51,7 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
       endpoint: openEndpoint,
     }),
     ...serviceChecks(config, {
-      pingRegistry: (host, signal) => registry.greet(host, signal),
+      pingRegistry: (host, signal) => registry.ping(host, signal),
       account: (signal) => forge.account(signal),
     }),
     ...settingChecks(config),

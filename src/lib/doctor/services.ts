@@ -1,14 +1,14 @@
 import type { Config } from '../config/config.ts'
 import type { Account } from '../forge/github/account.ts'
 import { isIdentityToken } from '../registry/auth-config.ts'
-import type { Greeting } from '../registry/client.ts'
+import type { PingResult } from '../registry/client.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
 import { loginHint } from '../registry/response.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Requests to the services that Conveyor uses. */
 export interface Services {
-  pingRegistry(host: string, signal: AbortSignal): Promise<Greeting>
+  pingRegistry(host: string, signal: AbortSignal): Promise<PingResult>
   account(signal: AbortSignal): Promise<Account>
 }
 
@@ -27,7 +27,7 @@ export function serviceChecks(config: Config, { pingRegistry, account }: Service
 }
 
 /** Whether pushing is permitted only a push can tell, because permissions are per repository. */
-function registry({ dry }: Config, host: string, { secure, asks, login }: Greeting): Finding {
+function registry({ dry }: Config, host: string, { secure, asks, login }: PingResult): Finding {
   const found = `${host}, ${secure ? 'with' : 'without'} TLS`
   if (login !== null) {
     const whose = isIdentityToken({ username: login }) ? 'identity token' : `login of ${login}`

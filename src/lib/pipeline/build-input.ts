@@ -1,7 +1,7 @@
 import type { BuildInput } from '../builder/builder.ts'
 import type { Build } from '../core/build.ts'
 import { isMergeQueue } from '../core/validate.ts'
-import { copiedEarly } from '../dockerfile/copied-before-run.ts'
+import { copiedBeforeRun } from '../dockerfile/copied-before-run.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
 import type { Commit } from '../source/source.ts'
 import { inputsKey } from './cache/inputs-key.ts'
@@ -31,15 +31,15 @@ export async function buildInput(
   const settings = parts.settings(repository)
   // Without the cache, any step may produce something else from the same files.
   const basis = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : Promise.resolve(null)
-  const early = dockerfile.then(copiedEarly)
-  for (const pending of [basis, early]) pending.catch(() => {}) // awaited once BuildKit asks for the files
+  const beforeRun = dockerfile.then(copiedBeforeRun)
+  for (const pending of [basis, beforeRun]) pending.catch(() => {}) // awaited once BuildKit asks for the files
   return {
     context,
     reference: `${imageName}:${sha}`,
     push,
     cacheKey: repository.toLowerCase(),
     cacheNamespace: parts.cacheNamespace(repository),
-    sync: { records: parts.store.syncs, basis, early },
+    sync: { records: parts.store.syncs, basis, copiedBeforeRun: beforeRun },
     cache: build.cache,
     cacheFrom,
     labels: labels(build, commit, parts.sourceUrl(repository)),

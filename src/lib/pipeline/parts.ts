@@ -3,7 +3,7 @@ import type { Build, Recipe } from '../core/build.ts'
 import type { BuildSettings, LatestPolicy } from '../core/settings.ts'
 import type { LogWriter } from '../logs/log-store.ts'
 import type { ImageNames, Registry } from '../registry/registry.ts'
-import type { BuildContainer } from '../runner/runner.ts'
+import type { Runner } from '../runner/runner.ts'
 import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { Stopwatch } from '../util/stopwatch.ts'
@@ -14,7 +14,7 @@ export interface BuildParts {
   source: Source
   builder: Builder
   /** Runs the builds in place of `source` and `builder`, if configured. */
-  container?: BuildContainer
+  container?: Runner
   /** Decides which of two pushes is newer when they do not say so themselves. */
   history: History
   registry: Registry

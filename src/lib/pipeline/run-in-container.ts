@@ -3,7 +3,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { isMergeQueue } from '../core/validate.ts'
 import { splitReference } from '../registry/image-name.ts'
-import type { BuildContainer, ContainerBuild } from '../runner/runner.ts'
+import type { RunInput, Runner } from '../runner/runner.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
 import type { RegistryImage } from './image.ts'
 import type { BuildIo, BuildParts } from './parts.ts'
@@ -13,8 +13,7 @@ import { restoreTags } from './tags/restore.ts'
 import { wantedTags } from './tags/wanted.ts'
 
 /** What a build in a container runs with. */
-type ContainerParts = PublishParts &
-  Pick<BuildParts, 'cacheNamespace' | 'dry'> & { container: BuildContainer }
+type ContainerParts = PublishParts & Pick<BuildParts, 'cacheNamespace' | 'dry'> & { container: Runner }
 
 /** What the image was built from is unknown: the builder image clones and builds on its own. */
 const UNKNOWN = { recipe: null, bases: null, tree: null }
@@ -72,7 +71,7 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
   }
 }
 
-function containerBuild({ id, repository, sha, refs, cache }: Build, parts: ContainerParts): ContainerBuild {
+function containerBuild({ id, repository, sha, refs, cache }: Build, parts: ContainerParts): RunInput {
   // The image tags whatever branch it is given; a merge queue's branch gets no tag.
   const pushed = refs.filter((ref) => !isMergeQueue(ref))
   const ref = pushed.findLast(({ kind }) => kind === 'branch') ?? pushed.at(-1)

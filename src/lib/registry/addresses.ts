@@ -23,7 +23,7 @@ class RefusedAddress extends Error {
 }
 
 /** Connects to what has an address that may be asked: never link-local ones. @param loopback whether this machine may be */
-export function connectorTo(loopback: boolean, timeout: number): buildConnector.connector {
+export function guardedConnector(loopback: boolean, timeout: number): buildConnector.connector {
   const isRefused = (address: string) => isIn(LINK_LOCAL, address) || (!loopback && isIn(LOOPBACK, address))
   const connect = buildConnector({ timeout, lookup: lookupOf((address) => !isRefused(address)) })
   return (options, callback) => {
@@ -39,7 +39,7 @@ export function connectorTo(loopback: boolean, timeout: number): buildConnector.
  * the certificate. Names without one are for `connect`.
  * @param addresses both as `host:port`
  */
-export function elsewhere(
+export function rewritingConnector(
   addresses: ReadonlyMap<string, string> | undefined,
   connect: buildConnector.connector,
   timeout: number,

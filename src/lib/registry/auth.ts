@@ -1,8 +1,8 @@
 import { ConveyorError } from '../core/errors.ts'
 import { basicAuth, isIdentityToken } from './auth-config.ts'
-import { type HttpAnswer, type HttpRequest, registryAnswer, type Send } from './http.ts'
+import { type HttpRequest, type HttpResponse, registryResponse, type Send } from './http.ts'
 import type { CredentialStore, RegistryCredential } from './registry.ts'
-import { detail, isPassing, loginHint } from './response.ts'
+import { detail, isTransient, loginHint } from './response.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {
@@ -112,7 +112,7 @@ async function fetchToken(
   const query = new URLSearchParams(service === undefined ? {} : { service })
 
   const asked = Date.now()
-  let answer: HttpAnswer
+  let answer: HttpResponse
   if (credential && isIdentityToken(credential)) {
     if (scope) query.set('scope', scope)
     query.set('client_id', 'conveyor')
@@ -147,11 +147,11 @@ async function fetchToken(
   }
   const { token, life } = readToken(answer)
   if (answer.status !== 200 || token === null) {
-    const said = registryAnswer(answer)
+    const said = registryResponse(answer)
     throw new ConveyorError(
       'unavailable',
       `${peer} gave no token (${detail(said)}) for registry ${access.host} while ${access.purpose}`,
-      { retryable: answer.status === 200 || isPassing(said), retryAfterMs: said.retryAfterMs },
+      { retryable: answer.status === 200 || isTransient(said), retryAfterMs: said.retryAfterMs },
     )
   }
   // A tenth early, so that a token does not run out on its way; from our own clock, which may differ from theirs.
@@ -173,7 +173,7 @@ function tokenUrl(realm: string, access: Access): URL {
   return url
 }
 
-function readToken({ body }: HttpAnswer): { token: string | null; life: number } {
+function readToken({ body }: HttpResponse): { token: string | null; life: number } {
   let json: { token?: unknown; access_token?: unknown; expires_in?: unknown } | null
   try {
     json = JSON.parse(body.toString())

@@ -4,12 +4,19 @@ import { ConveyorError } from '../core/errors.ts'
 import { isLoopback } from '../net/loopback.ts'
 import { NO_PROXIES, type Proxies } from '../net/proxies.ts'
 import { type Connections, connections } from '../net/proxy-dispatcher.ts'
-import { connectorTo, elsewhere } from './addresses.ts'
+import { guardedConnector, rewritingConnector } from './addresses.ts'
 import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
-import { type HttpAnswer, type HttpRequest, registryAnswer, sender } from './http.ts'
+import { type HttpRequest, type HttpResponse, registryResponse, sender } from './http.ts'
 import { type ImageReference, isTagOrDigest, parseReference } from './image-name.ts'
 import type { CredentialStore, Manifest, Registry } from './registry.ts'
-import { answerError, isKeptTag, isPassing, loginHint, mayBeKeptTag, tagKept } from './response.ts'
+import {
+  immutableTagError,
+  isImmutableTag,
+  isTransient,
+  loginHint,
+  mayBeImmutableTag,
+  responseError,
+} from './response.ts'
 
 export interface RegistryClientOptions {
   credentials: CredentialStore
@@ -30,12 +37,12 @@ export interface RegistryClientOptions {
 /** A Registry that holds connections. Idle ones do not keep the process alive; `close` ends them at once. */
 export interface RegistryClient extends Registry {
   /** Asks whether a registry is there, and whom it takes us for. @param host `ghcr.io`, as `--registry` gives it */
-  greet(host: string, signal?: AbortSignal): Promise<Greeting>
+  ping(host: string, signal?: AbortSignal): Promise<PingResult>
   close(): Promise<void>
 }
 
 /** What a registry answers, before anything is asked of it. */
-export interface Greeting {
+export interface PingResult {
   /** Whether it is spoken to over TLS. */
   secure: boolean
   /** Whether it asks for a login at all. */
@@ -77,7 +84,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   async function call(
     target: ImageReference,
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
-  ): Promise<HttpAnswer> {
+  ): Promise<HttpResponse> {
     const { path } = target
     const verb = request.method === 'PUT' ? 'tagging' : 'reading'
     const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
@@ -91,7 +98,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     path: string,
     about: Pick<Access, 'purpose' | 'scope'>,
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
-  ): Promise<{ answer: HttpAnswer; grant: Grant | null }> {
+  ): Promise<{ answer: HttpResponse; grant: Grant | null }> {
     const secure = isSecure(host, apiHost)
     const url = new URL(`${secure ? 'https' : 'http'}://${apiHost}/v2/${path}`)
     const { purpose } = about
@@ -179,11 +186,11 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         signal,
       })
       if (answer.status < 200 || answer.status > 299) {
-        const said = registryAnswer(answer)
-        const there = mayBeKeptTag(said) ? await head(imageName, tag, signal).catch(notReadable) : null
+        const said = registryResponse(answer)
+        const there = mayBeImmutableTag(said) ? await head(imageName, tag, signal).catch(notReadable) : null
         // A tag that must not change is as it should be.
         if (there === digest) return
-        if (there !== null && isKeptTag(said)) throw tagKept(`tagging ${target}`, said)
+        if (there !== null && isImmutableTag(said)) throw immutableTagError(`tagging ${target}`, said)
         throw refused(target, answer, 'tagging')
       }
       const stored = answer.header('docker-content-digest') ?? digest
@@ -195,7 +202,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       }
     },
 
-    async greet(host, signal) {
+    async ping(host, signal) {
       const { apiHost } = parseReference(`${host}/any`)
       // A token without a scope is what a login is tried with: it is for no repository.
       const about = { purpose: 'logging in', scope: '' }
@@ -204,9 +211,9 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
         headers: {},
         signal,
       })
-      const said = registryAnswer(answer)
-      if (isPassing(said)) {
-        throw answerError(said, { image: `${host}/any`, action: 'pull' }, `asking ${host}`)
+      const said = registryResponse(answer)
+      if (isTransient(said)) {
+        throw responseError(said, { image: `${host}/any`, action: 'pull' }, `asking ${host}`)
       }
       if (answer.status !== 200) {
         throw new ConveyorError('invalid', `${host} answers as no registry does (HTTP ${answer.status})`, {
@@ -233,7 +240,7 @@ function agentOf(
   return connections(
     { ...proxies, no },
     {
-      connect: elsewhere(addresses, connectorTo(local, CONNECT_MS), CONNECT_MS),
+      connect: rewritingConnector(addresses, guardedConnector(local, CONNECT_MS), CONNECT_MS),
       headersTimeout: 30_000,
       bodyTimeout: 30_000,
       keepAliveTimeout: 30_000,
@@ -268,7 +275,7 @@ function isDigest(reference: string): boolean {
 }
 
 /** Some servers say nothing useful in Content-Type; the manifest itself may know. */
-function mediaTypeOf(answer: HttpAnswer): string {
+function mediaTypeOf(answer: HttpResponse): string {
   const said = answer.header('content-type')?.replace(/\s*;.*$/s, '')
   if (said !== undefined && MANIFEST_TYPES.includes(said)) return said
   try {
@@ -280,7 +287,7 @@ function mediaTypeOf(answer: HttpAnswer): string {
   return said ?? 'application/octet-stream'
 }
 
-function refused(target: ImageReference, answer: HttpAnswer, verb: 'reading' | 'tagging'): ConveyorError {
+function refused(target: ImageReference, answer: HttpResponse, verb: 'reading' | 'tagging'): ConveyorError {
   const asked = { image: `${target}`, action: verb === 'tagging' ? 'tag' : 'pull' } as const
-  return answerError(registryAnswer(answer), asked, `${verb} ${target}`)
+  return responseError(registryResponse(answer), asked, `${verb} ${target}`)
 }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
-import { isPassing, type RegistryAnswer } from './response.ts'
+import { isTransient, type RegistryResponse } from './response.ts'
 
 export interface HttpRequest {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST'
@@ -18,7 +18,7 @@ export interface HttpRequest {
   signal?: AbortSignal | undefined
 }
 
-export interface HttpAnswer {
+export interface HttpResponse {
   status: number
   /** A header's value; several of one name are joined with a comma. */
   header(name: string): string | undefined
@@ -28,7 +28,7 @@ export interface HttpAnswer {
 }
 
 /** Sends one request and reads the whole answer, whatever its status. */
-export type Send = (request: HttpRequest) => Promise<HttpAnswer>
+export type Send = (request: HttpRequest) => Promise<HttpResponse>
 
 export interface SendOptions {
   /** What makes the connections for a request: `local` of HttpRequest. */
@@ -68,21 +68,21 @@ export function sender({ dispatcher, backoffMs }: SendOptions): Send {
       const result = await tryOnce(req, dispatcher(req.local))
       const pause = backoffMs[attempt]
       if ('answer' in result) {
-        const said = registryAnswer(result.answer)
+        const said = registryResponse(result.answer)
         const { retryAfterMs = 0 } = said
         const again = pause !== undefined && retryAfterMs <= MAX_WAIT_MS
-        if (!again || !isPassing(said)) return result.answer
+        if (!again || !isTransient(said)) return result.answer
         await pauseFor(Math.max(retryAfterMs, pause), req.signal)
         continue
       }
-      if (pause === undefined || !result.transient) throw unanswered(req, result)
+      if (pause === undefined || !result.transient) throw noResponse(req, result)
       await pauseFor(pause, req.signal)
     }
   }
 }
 
 /** What a registry, or a token server, has said with an answer. What it sends is hostile: it becomes one line. */
-export function registryAnswer({ status, header, body }: HttpAnswer): RegistryAnswer {
+export function registryResponse({ status, header, body }: HttpResponse): RegistryResponse {
   const retryAfterMs = parseRetryAfter(header('retry-after'))
   return { status, ...firstError(body), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
 }
@@ -110,7 +110,10 @@ interface Failure {
   cause?: unknown
 }
 
-async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<{ answer: HttpAnswer } | Failure> {
+async function tryOnce(
+  req: HttpRequest,
+  dispatcher: Dispatcher,
+): Promise<{ answer: HttpResponse } | Failure> {
   try {
     return { answer: await exchange(req, dispatcher) }
   } catch (error) {
@@ -120,7 +123,7 @@ async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<{ answ
   }
 }
 
-async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpAnswer> {
+async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpResponse> {
   let { url } = req
   let headers: Record<string, string> = { 'user-agent': 'conveyor', ...req.headers }
   for (let redirects = 0; ; redirects++) {
@@ -227,7 +230,7 @@ function firstCause(error: unknown): { code?: string; message: string } {
     : { message: String(error) }
 }
 
-function unanswered(req: HttpRequest, { reason, hint, cause }: Failure): ConveyorError {
+function noResponse(req: HttpRequest, { reason, hint, cause }: Failure): ConveyorError {
   return new ConveyorError('unavailable', `${req.peer} does not answer (${reason}) while ${req.purpose}`, {
     hint: hint ?? 'Check that it runs and can be reached from here',
     ...(cause === undefined ? {} : { cause }),

@@ -1,5 +1,5 @@
 import { oneLine } from '../core/one-line.ts'
-import type { RegistryAnswer } from './response.ts'
+import type { RegistryResponse } from './response.ts'
 
 /**
  * What engines and BuildKits say of registries. They give a text where a registry gave a status and a code:
@@ -8,10 +8,10 @@ import type { RegistryAnswer } from './response.ts'
  */
 
 /** What a text says of a request to a registry. */
-export type Said =
+export type RegistryMessage =
   | {
       kind: 'answer'
-      answer: RegistryAnswer
+      answer: RegistryResponse
       /** The request, as far as the text tells. */
       method: string | null
       url: string | null
@@ -55,11 +55,11 @@ export function innermost(text: string): string {
 }
 
 /** Reads a text as what it says of a registry; null when it has none of the forms. */
-export function readRegistryText(text: string): Said | null {
+export function parseRegistryMessage(text: string): RegistryMessage | null {
   return read(innermost(text))
 }
 
-function read(text: string): Said | null {
+function read(text: string): RegistryMessage | null {
   for (const [form, said] of FORMS) {
     const match = form.exec(text)
     if (match) return said(match.groups ?? {})
@@ -96,7 +96,7 @@ const CODES = [
 const spoken = (code: string) => code.toLowerCase().replaceAll('_', ' ')
 const CODE = CODES.map(spoken).join('|')
 
-const FORMS: [RegExp, (parts: Parts) => Said][] = [
+const FORMS: [RegExp, (parts: Parts) => RegistryMessage][] = [
   // BuildKit (containerd's client): no body is read of what is pushed.
   [
     new RegExp(
@@ -166,13 +166,13 @@ const FORMS: [RegExp, (parts: Parts) => Said][] = [
   ],
 ]
 
-function answered({ method, url, status, said = '' }: Parts): Said {
+function answered({ method, url, status, said = '' }: Parts): RegistryMessage {
   const [, code = '', message = ''] = new RegExp(`^(${CODE})(?:: ?(.*))?$`, 's').exec(said) ?? [
     null,
     '',
     said,
   ]
-  const answer: RegistryAnswer = {
+  const answer: RegistryResponse = {
     status: status === undefined ? null : Number(status),
     code: CODES.find((one) => spoken(one) === code) ?? '',
     message: lineOf(message),
@@ -180,7 +180,7 @@ function answered({ method, url, status, said = '' }: Parts): Said {
   return { kind: 'answer', answer, method: method ?? null, url: url ?? null }
 }
 
-function unreachable({ why = '' }: Parts): Said {
+function unreachable({ why = '' }: Parts): RegistryMessage {
   return { kind: 'unreachable', why: lineOf(why) }
 }
 

@@ -1,19 +1,19 @@
 import { ConveyorError } from '../core/errors.ts'
 import { canonicalHost, ImageReference, splitReference } from './image-name.ts'
-import { innermost, readRegistryText, type Said } from './messages.ts'
+import { innermost, parseRegistryMessage, type RegistryMessage } from './messages.ts'
 import type { Manifest, Registry } from './registry.ts'
 import {
-  answerError,
-  isKeptTag,
-  isLimit,
-  mayBeKeptTag,
-  placeOfImage,
-  type RegistryAnswer,
-  tagKept,
+  immutableTagError,
+  isImmutableTag,
+  isRateLimit,
+  locate,
+  mayBeImmutableTag,
+  type RegistryResponse,
+  responseError,
 } from './response.ts'
 
 /** A registry that is asked where the text of an engine does not say enough. */
-export type AskRegistry = Pick<Registry, 'head' | 'manifest'>
+export type ManifestReader = Pick<Registry, 'head' | 'manifest'>
 
 /** What became of a base image that could not be had. */
 export interface BaseFailure {
@@ -29,20 +29,20 @@ export interface BaseFailure {
  */
 export async function baseImageError(
   { text, image, cause }: BaseFailure,
-  registry: AskRegistry | undefined,
+  registry: ManifestReader | undefined,
 ): Promise<ConveyorError> {
-  const said = readRegistryText(text)
+  const said = parseRegistryMessage(text)
   const place = placeOf(said)
   const name = image ?? place?.image ?? null
   const part = image === null ? 'a layer of ' : ''
   const what = `${part}${name === null ? 'a base image' : `${part && 'the '}base image ${name}`}`
   if (said?.kind === 'unreachable') return unreachable(what, said.why, cause)
   const asked = { image: name ?? '', action: 'pull' } as const
-  if (said && !isLimit(said.answer)) return asResult(answerError(said.answer, asked, what, cause), name)
+  if (said && !isRateLimit(said.answer)) return asResult(responseError(said.answer, asked, what, cause), name)
   const found = name === null ? undefined : await ask(name, registry)
-  if (said) return answerError(withPause(said.answer, found), asked, what, cause)
+  if (said) return responseError(withPause(said.answer, found), asked, what, cause)
   if (found instanceof ConveyorError) return asResult(withCause(what, found, cause), name)
-  if (found === null) return asResult(answerError(NOT_THERE, asked, what, cause), name)
+  if (found === null) return asResult(responseError(NOT_THERE, asked, what, cause), name)
   return new ConveyorError('unavailable', `${what}: ${innermost(text)}`, {
     cause,
     hint: 'Check that its registry runs and that the builder can reach it',
@@ -64,23 +64,26 @@ export async function registryPushError(
   text: string,
   reference: string,
   cause: unknown,
-  registry: AskRegistry | undefined,
+  registry: ManifestReader | undefined,
 ): Promise<PushFailure> {
   const what = pushing(reference)
-  const said = readRegistryText(text)
+  const said = parseRegistryMessage(text)
   if (said?.kind === 'unreachable') return { error: unreachable(what, said.why, cause), soon: true }
-  if (said && !isVague(said.answer)) {
-    return { error: answerError(said.answer, { image: reference, action: 'push' }, what, cause), soon: true }
+  if (said && !isAmbiguous(said.answer)) {
+    return {
+      error: responseError(said.answer, { image: reference, action: 'push' }, what, cause),
+      soon: true,
+    }
   }
   // Also a token server that is down is a missing login, to engines that push themselves.
   const found = await ask(reference, registry)
-  const isLimited = said !== null && isLimit(said.answer)
+  const isLimited = said !== null && isRateLimit(said.answer)
   if (found instanceof ConveyorError && !isLimited && (!said || found.retryable)) {
     return { error: withCause(what, found, cause), soon: false }
   }
   if (said) {
     const answer = withPause(said.answer, found)
-    const error = answerError(answer, { image: reference, action: 'push' }, what, cause)
+    const error = responseError(answer, { image: reference, action: 'push' }, what, cause)
     return { error, soon: !isLimited }
   }
   const error = new ConveyorError('unavailable', `${what}: ${innermost(text)}`, { cause, hint: REACH })
@@ -94,14 +97,14 @@ export async function registryPushError(
  * @returns its digest where it is; null where the push was refused for another reason
  * @throws ConveyorError when the tag is another image's, and has to stay so
  */
-export async function lookAtTag(
-  said: Said | null,
+export async function findPushedTag(
+  said: RegistryMessage | null,
   reference: string,
-  registry: AskRegistry | undefined,
+  registry: ManifestReader | undefined,
   isSame: (there: { digest: string; imageId: string }) => Promise<boolean>,
   manifestIsGood = false,
 ): Promise<string | null> {
-  if (said?.kind !== 'answer' || !registry || !mayBeKeptTag(said.answer)) return null
+  if (said?.kind !== 'answer' || !registry || !mayBeImmutableTag(said.answer)) return null
   const { name, identifier } = splitReference(reference)
   const there = await registry.manifest(name, identifier).catch((error: unknown) => {
     // There is none, or it may not be read: then the refused push counts.
@@ -111,8 +114,8 @@ export async function lookAtTag(
   if (there === null) return null
   if (await isSame({ digest: there.digest, imageId: configOf(there) })) return there.digest
   const { status, code } = said.answer
-  const isKept = isKeptTag(said.answer) || (manifestIsGood && status === 400 && code === '')
-  if (isKept) throw tagKept(pushing(reference), said.answer)
+  const isKept = isImmutableTag(said.answer) || (manifestIsGood && status === 400 && code === '')
+  if (isKept) throw immutableTagError(pushing(reference), said.answer)
   return null
 }
 
@@ -132,12 +135,15 @@ export function pushing(reference: string): string {
 }
 
 const REACH = 'Check that the registry runs and that the engine can reach it'
-const NOT_THERE: RegistryAnswer = { status: 404, code: '', message: '' }
+const NOT_THERE: RegistryResponse = { status: 404, code: '', message: '' }
 
 /** Answers of which the text leaves out what counts: how long to wait, or whether it is the login at all. */
-function isVague(answer: RegistryAnswer): boolean {
+function isAmbiguous(answer: RegistryResponse): boolean {
   return (
-    isLimit(answer) || answer.status === 401 || answer.code === 'UNAUTHORIZED' || answer.code === 'UNKNOWN'
+    isRateLimit(answer) ||
+    answer.status === 401 ||
+    answer.code === 'UNAUTHORIZED' ||
+    answer.code === 'UNKNOWN'
   )
 }
 
@@ -165,7 +171,7 @@ const MISSPOKEN = [
 /** What the registry says of a tag when we ask: its digest, null for none, or how it refuses. */
 async function ask(
   reference: string,
-  registry: AskRegistry | undefined,
+  registry: ManifestReader | undefined,
 ): Promise<string | null | undefined | ConveyorError> {
   if (!registry) return undefined
   try {
@@ -178,7 +184,7 @@ async function ask(
 }
 
 /** An answer with the pause that the registry asked us for, as texts leave it out. */
-function withPause(answer: RegistryAnswer, found: unknown): RegistryAnswer {
+function withPause(answer: RegistryResponse, found: unknown): RegistryResponse {
   const retryAfterMs = found instanceof ConveyorError ? found.retryAfterMs : undefined
   return { ...answer, retryAfterMs }
 }
@@ -193,7 +199,7 @@ function withCause(what: string, error: ConveyorError, cause: unknown): Conveyor
 function asResult(error: ConveyorError, image: string | null): ConveyorError {
   if (error.kind === 'unavailable') return error
   const { cause, kind, message } = error
-  const { host } = placeOfImage(image ?? '')
+  const { host } = locate(image ?? '')
   const hint =
     kind === 'not_found'
       ? `Check the name of the base image, and that Conveyor may read it (docker login ${host})`
@@ -202,7 +208,7 @@ function asResult(error: ConveyorError, image: string | null): ConveyorError {
 }
 
 /** Which image, or layer of it, a request was for. */
-function placeOf(said: Said | null): { image: string } | null {
+function placeOf(said: RegistryMessage | null): { image: string } | null {
   if (said?.kind !== 'answer' || said.url === null) return null
   const [, host = '', path = '', what = '', reference = ''] =
     /^https?:\/\/([^/]+)\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)$/.exec(said.url) ?? []

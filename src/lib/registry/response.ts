@@ -2,7 +2,7 @@ import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { parseReference } from './image-name.ts'
 
 /** What a registry answered that did not do what it was asked. */
-export interface RegistryAnswer {
+export interface RegistryResponse {
   /** Of HTTP, perhaps from a proxy before the registry; null where only the code is known. */
   status: number | null
   /** Of its first error, `NAME_UNKNOWN`; empty where it gave none, or none is known. */
@@ -14,7 +14,7 @@ export interface RegistryAnswer {
 }
 
 /** What it was asked. */
-export interface Asked {
+export interface Operation {
   /** `name:tag` or `name@digest`, in full. */
   image: string
   /** `tag` puts a manifest of layers that are there. */
@@ -34,9 +34,9 @@ interface Verdict {
  * of the message. What may pass is `unavailable` and retryable; everything else is final.
  * @param what was being done, `pushing ghcr.io/acme/app:1 failed`: the message begins with it
  */
-export function answerError(
-  answer: RegistryAnswer,
-  asked: Asked,
+export function responseError(
+  answer: RegistryResponse,
+  asked: Operation,
   what: string,
   cause?: unknown,
 ): ConveyorError {
@@ -50,15 +50,15 @@ export function answerError(
 }
 
 /** `HTTP 403 DENIED requested access to the resource is denied`, as far as it is known. */
-export function detail({ status, code, message, retryAfterMs }: RegistryAnswer): string {
+export function detail({ status, code, message, retryAfterMs }: RegistryResponse): string {
   const parts = [status === null ? '' : `HTTP ${status}`, code, message].filter(Boolean)
   const wait = retryAfterMs ? `, asks to wait ${Math.ceil(retryAfterMs / 1000)} s` : ''
   return `${parts.join(' ') || 'no answer'}${wait}`
 }
 
 /** Whether an answer may be another one soon. */
-export function isPassing({ status, code }: RegistryAnswer): boolean {
-  return isLimit({ status, code }) || isTrouble({ status, code })
+export function isTransient({ status, code }: RegistryResponse): boolean {
+  return isRateLimit({ status, code }) || isServerError({ status, code })
 }
 
 /** What to do about a refused or missing login. */
@@ -67,7 +67,7 @@ export function loginHint(host: string): string {
 }
 
 /** What a tag that must not change means, when it is to be another image. */
-export function tagKept(what: string, answer: RegistryAnswer): ConveyorError {
+export function immutableTagError(what: string, answer: RegistryResponse): ConveyorError {
   return new ConveyorError(
     'unavailable',
     `${what}: the tag is there with another image, and the registry does not let it change (${detail(answer)})`,
@@ -78,17 +78,17 @@ export function tagKept(what: string, answer: RegistryAnswer): ConveyorError {
   )
 }
 
-function verdict(answer: RegistryAnswer, { image, action }: Asked): Verdict {
+function verdict(answer: RegistryResponse, { image, action }: Operation): Verdict {
   const { status, code } = answer
-  const { host, path } = placeOfImage(image)
+  const { host, path } = locate(image)
   const writes = action !== 'pull'
-  if (isLimit(answer)) {
+  if (isRateLimit(answer)) {
     const hint = writes
       ? `Build less at a time (--workers), or have the limit of ${host} raised`
       : `${loginHint(host)}: accounts have a higher limit. Or keep the image in a registry of your own`
     return { kind: 'unavailable', why: 'the registry limits how often it is asked', hint }
   }
-  if (isTrouble(answer)) {
+  if (isServerError(answer)) {
     const hint = `Look in the log of ${host}, and of the proxy before it if there is one`
     return { kind: 'unavailable', why: 'the registry is in trouble', hint }
   }
@@ -98,14 +98,14 @@ function verdict(answer: RegistryAnswer, { image, action }: Asked): Verdict {
       `Remove images from ${host}, or have the quota raised`,
     )
   }
-  if (status === 401 || code === 'UNAUTHORIZED') return wantsLogin(host, path, writes)
+  if (status === 401 || code === 'UNAUTHORIZED') return loginRequired(host, path, writes)
   if (writes && status === 413) {
     return final(
       'a proxy before the registry takes nothing as large as a layer of it',
       'Raise the limit of the proxy (nginx: client_max_body_size 0), or make the layers smaller',
     )
   }
-  if (writes && isKeptTag(answer)) return final('the registry does not let the tag change', KEPT_HINT)
+  if (writes && isImmutableTag(answer)) return final('the registry does not let the tag change', KEPT_HINT)
   if (status === 403 || code === 'DENIED') return notAllowed(host, path, writes, code)
   if (status === 405 || code === 'UNSUPPORTED') return writes ? readOnly(host) : refused()
   if (status === 404 || GONE.has(code)) return absent(host, path, action, code)
@@ -113,7 +113,7 @@ function verdict(answer: RegistryAnswer, { image, action }: Asked): Verdict {
 }
 
 /** Where an image is, as `docker login` and people call that; of what is no image's name, only the name. */
-export function placeOfImage(image: string): { host: string; path: string } {
+export function locate(image: string): { host: string; path: string } {
   try {
     return parseReference(image)
   } catch {
@@ -124,12 +124,12 @@ export function placeOfImage(image: string): { host: string; path: string } {
 
 const KEPT_HINT = 'Make tags mutable in the settings of the repository in the registry'
 
-export function isLimit({ status, code }: Pick<RegistryAnswer, 'status' | 'code'>): boolean {
+export function isRateLimit({ status, code }: Pick<RegistryResponse, 'status' | 'code'>): boolean {
   return status === 429 || code === 'TOOMANYREQUESTS'
 }
 
 /** Of 5xx all but "not implemented" and "insufficient storage". Uploads that got lost can begin anew. */
-function isTrouble({ status, code }: Pick<RegistryAnswer, 'status' | 'code'>): boolean {
+function isServerError({ status, code }: Pick<RegistryResponse, 'status' | 'code'>): boolean {
   const failed = status !== null && status >= 500 && status !== 501 && status !== 507
   return failed || code === 'UNAVAILABLE' || LOST.has(code)
 }
@@ -137,7 +137,7 @@ function isTrouble({ status, code }: Pick<RegistryAnswer, 'status' | 'code'>): b
 const LOST = new Set(['BLOB_UPLOAD_UNKNOWN', 'BLOB_UPLOAD_INVALID', 'DIGEST_INVALID', 'SIZE_INVALID'])
 
 /** Harbor and Quay say DENIED, as of a login that may not: their messages tell. */
-function isQuota({ status, code, message }: RegistryAnswer): boolean {
+function isQuota({ status, code, message }: RegistryResponse): boolean {
   return status === 507 || (code === 'DENIED' && QUOTAS.some((form) => form.test(message)))
 }
 
@@ -149,14 +149,14 @@ const QUOTAS = [
 ]
 
 /** Whether it is worth a look if the tag is what it should be: of what is refused for good, and can be of a tag. */
-export function mayBeKeptTag(answer: RegistryAnswer): boolean {
+export function mayBeImmutableTag(answer: RegistryResponse): boolean {
   const { status, code } = answer
   const mayBe = status === null || (status >= 400 && status < 500 && ![401, 404, 413].includes(status))
-  return mayBe && code !== 'UNAUTHORIZED' && !isPassing(answer) && !GONE.has(code) && !isQuota(answer)
+  return mayBe && code !== 'UNAUTHORIZED' && !isTransient(answer) && !GONE.has(code) && !isQuota(answer)
 }
 
 /** ECR; Harbor, whose code the classic engine's texts leave out; what HTTP has for it. */
-export function isKeptTag({ status, code, message }: RegistryAnswer): boolean {
+export function isImmutableTag({ status, code, message }: RegistryResponse): boolean {
   return (
     code === 'TAG_INVALID' ||
     code === 'ImageTagAlreadyExistsException' ||
@@ -183,7 +183,7 @@ function final(why: string, hint: string): Verdict {
   return { kind: 'unavailable', why, hint, retryable: false }
 }
 
-function wantsLogin(host: string, path: string, writes: boolean): Verdict {
+function loginRequired(host: string, path: string, writes: boolean): Verdict {
   const hint = `${loginHint(host)}, with an account that may ${writes ? 'write' : 'read'} ${path}`
   return { kind: 'unauthorized', why: 'the registry does not take the login, or wants one', hint }
 }
@@ -203,7 +203,7 @@ function readOnly(host: string): Verdict {
 }
 
 /** Of what is pushed only the repository can be absent, of which ECR and others make none by themselves. */
-function absent(host: string, path: string, action: Asked['action'], code: string): Verdict {
+function absent(host: string, path: string, action: Operation['action'], code: string): Verdict {
   const make = `Make the repository ${path} in ${host}, which makes none by itself (ECR: aws ecr create-repository --repository-name ${path})`
   if (action === 'push') return final(`the registry has no repository ${path}`, make)
   if (action === 'tag' && NO_REPOSITORY.has(code)) {

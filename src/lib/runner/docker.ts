@@ -4,53 +4,55 @@ import type { BuilderIo } from '../builder/builder.ts'
 import type { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { demultiplex } from '../docker/container-logs.ts'
+import { statusOf } from '../docker/errors.ts'
 import { jsonLines } from '../docker/json-lines.ts'
-import { pullImage } from '../docker/pull-image.ts'
 import type { CredentialStore } from '../registry/registry.ts'
-import { createError, endError, gone, runError, statusOf } from './errors.ts'
-import type { BuildContainer, ContainerBuild } from './runner.ts'
+import { runEnvironment } from './environment.ts'
+import { createError, endError, gone, runError } from './errors.ts'
+import { pullImage } from './pull-image.ts'
+import type { RunInput, Runner } from './runner.ts'
 
-export interface ImageBuilderOptions {
+export interface DockerRunnerOptions {
   docker: Dockerode
-  /** The builder image; pulled when the engine does not have it. */
+  /** The builder image; pulled if the engine does not have it. */
   image: string
   /** Logins for pulling it. */
   credentials: CredentialStore
-  /** The container whose volumes hold the ssh key and docker's logins; `data` by default, null for none. */
+  /** The container whose volumes hold the SSH key and Docker's logins; `data` by default, null for none. */
   dataContainer?: string | null
-  /** Only for images that start an engine of their own; false by default. */
+  /** Only for images that run their own engine; false by default. */
   privileged?: boolean
   /** Network of the container; null (default) leaves it to the engine. */
   network?: string | null
   /** Mounts, `SOURCE:TARGET[:ro]`, such as the engine's socket for an image that builds with it. */
   binds?: string[]
-  /** What the image is told beyond the contract. Never a secret: whoever may ask the engine can read it. */
+  /** Environment variables beyond those in environment.ts. No secrets: anyone with access to the engine can read them. */
   environment?: Record<string, string>
 }
 
 /** How long a container has between SIGTERM and SIGKILL. */
 const STOP_SECONDS = 10
-/** An engine that takes longer than this to stop or remove a container is not waited for. */
+/** How long to wait, beyond that, for the engine to stop or remove a container. */
 const CLEAN_UP_MS = 60_000
 
 /**
- * Builds in containers of a builder image beside Conveyor, in the Docker engine. The contract is that of
- * the first Conveyor, so that images made for it work unchanged.
+ * Runs builder images as containers in Conveyor's Docker engine. They get the same environment as in the first
+ * Conveyor, so images made for it work unchanged.
  */
-export function imageBuilder(options: ImageBuilderOptions): BuildContainer {
+export function dockerRunner(options: DockerRunnerOptions): Runner {
   const { docker, image, credentials } = options
   const dataContainer = options.dataContainer === undefined ? 'data' : options.dataContainer
 
-  async function create(build: ContainerBuild, io: BuilderIo): Promise<Dockerode.Container> {
-    const wanted = containerOptions(build, options, dataContainer)
+  async function create(build: RunInput, io: BuilderIo): Promise<Dockerode.Container> {
+    const spec = containerOptions(build, options, dataContainer)
     try {
-      return await docker.createContainer(wanted)
+      return await docker.createContainer(spec)
     } catch (error) {
       if (!/no such image/i.test(String(error))) throw createError(error, image, dataContainer)
     }
     await linesTo(io.log)(`pulling the builder image ${image}`)
     await pullImage(docker, credentials, image, io.signal)
-    return docker.createContainer(wanted).catch((error) => {
+    return docker.createContainer(spec).catch((error) => {
       throw createError(error, image, dataContainer)
     })
   }
@@ -72,18 +74,18 @@ export function imageBuilder(options: ImageBuilderOptions): BuildContainer {
   }
 }
 
-/** The same for each attempt at a build, so that the next one finds what the last one left. */
-function containerName({ buildId }: ContainerBuild): string {
+/** The same for every attempt at a build, so that the next one finds leftovers of the last one. */
+function containerName({ buildId }: RunInput): string {
   return `conveyor-build-${buildId}`
 }
 
 function containerOptions(
-  build: ContainerBuild,
-  options: ImageBuilderOptions,
+  build: RunInput,
+  options: DockerRunnerOptions,
   dataContainer: string | null,
 ): Dockerode.ContainerCreateOptions {
   const { privileged = false, network, binds = [], environment = {} } = options
-  const variables = { ...environment, ...contractEnvironment(build) }
+  const variables = { ...environment, ...runEnvironment(build) }
   return {
     name: containerName(build),
     Image: options.image,
@@ -99,26 +101,14 @@ function containerOptions(
       Binds: binds,
       ...(dataContainer === null ? {} : { VolumesFrom: [dataContainer] }),
       ...(network ? { NetworkMode: network } : {}),
-      // The engine keeps the output until we have read it, however slowly, byte for byte (its usual
-      // json-file replaces what is not UTF-8), and removes it with the container.
+      // The engine keeps the output until it has been read, byte for byte (the default, json-file, replaces
+      // invalid UTF-8), and removes it with the container.
       LogConfig: { Type: 'local', Config: { 'max-size': '1g', 'max-file': '1', compress: 'false' } },
     },
   }
 }
 
-/** The environment that every builder image is given, on any kind of engine. */
-export function contractEnvironment(build: ContainerBuild): Record<string, string> {
-  return {
-    REPOSITORY: build.repository.toLowerCase(),
-    SHA: build.sha,
-    BRANCH: build.branch ?? '',
-    DRY: build.dry ? 'true' : '',
-    CACHE: build.cache ? 'on' : 'off',
-    BUILDKIT_CACHE_MOUNT_NS: build.cacheNamespace,
-  }
-}
-
-/** Starts a container and follows it to its end. Aborting stops it; its last words still reach the log. */
+/** Starts a container and follows it until it exits. Aborting stops it; its last output still reaches the log. */
 async function runToEnd(
   docker: Dockerode,
   container: Dockerode.Container,
@@ -130,7 +120,7 @@ async function runToEnd(
   const stop = () => {
     stopping = container
       .stop({ t: STOP_SECONDS, abortSignal: AbortSignal.timeout(STOP_SECONDS * 1000 + CLEAN_UP_MS) })
-      .catch(() => {}) // it has ended by itself, or the engine is gone; removing it says if not
+      .catch(() => {}) // it has exited already, or the engine is gone; removing it reports anything else
   }
   signal.throwIfAborted()
   try {
@@ -139,7 +129,7 @@ async function runToEnd(
     if (signal.aborted) stop()
     const copied = await copyLog(container, 0, io)
     const { StatusCode } = (await container.wait()) as { StatusCode: number }
-    // Engines before 23 may end a log that is followed before the last lines of a container that has ended.
+    // Engines before 23 may end a followed log before the last lines of an exited container.
     await copyLog(container, copied, io)
     signal.throwIfAborted()
     if (StatusCode === 0) return
@@ -155,8 +145,8 @@ async function runToEnd(
 }
 
 /**
- * Copies what a container writes, until it ends; without the first `from` bytes.
- * @returns how many bytes it has written by then
+ * Copies a container's output until it exits, without the first `from` bytes.
+ * @returns how many bytes it has written
  */
 async function copyLog(container: Dockerode.Container, from: number, { log }: BuilderIo): Promise<number> {
   const stream = await container.logs({ follow: true, stdout: true, stderr: true })
@@ -170,8 +160,8 @@ async function copyLog(container: Dockerode.Container, from: number, { log }: Bu
 }
 
 /**
- * Whether the engine was told to end a container: by a person, by another attempt at the build, or by
- * itself as it shuts down, all the while it still answers.
+ * Whether the engine was told to kill a container: by a person, by another attempt at the build, or because the
+ * engine is shutting down, while it still responds.
  */
 async function wasKilled(
   docker: Dockerode,
@@ -179,8 +169,8 @@ async function wasKilled(
   { StartedAt, FinishedAt }: { StartedAt: string; FinishedAt: string },
 ): Promise<boolean> {
   const filters = JSON.stringify({ container: [id], event: ['kill'] })
-  // Times by the engine's own clock, both in the past, so that the answer has an end. A container that ends at once
-  // may have ended, as the engine writes it, before it was started; a range that runs backwards is refused.
+  // Both times are by the engine's clock and in the past, so that the response ends. For a container that exits at
+  // once, the engine may record the end before the start, and it rejects a reversed range.
   const since = Math.floor(Math.min(Date.parse(StartedAt), Date.parse(FinishedAt)) / 1000)
   const range = { since: String(since), until: unixTime(FinishedAt) }
   const events = await docker.getEvents({ ...range, filters } as unknown as Dockerode.GetEventsOptions)
@@ -189,13 +179,13 @@ async function wasKilled(
   return killed
 }
 
-/** A time of the engine, `2026-01-02T03:04:05.123456789Z`, as its API takes it: seconds, to the nanosecond. */
+/** Converts a timestamp, `2026-01-02T03:04:05.123456789Z`, to what the engine's API takes: seconds, with fraction. */
 function unixTime(time: string): string {
   const fraction = /\.\d+/.exec(time)?.[0] ?? ''
   return `${Math.floor(Date.parse(time) / 1000)}${fraction}`
 }
 
-/** Removes a container and its volumes, running or not; what is not there is removed already. */
+/** Removes a container, running or not, and its volumes, if it exists. */
 async function remove(container: Dockerode.Container): Promise<void> {
   const abortSignal = AbortSignal.timeout(CLEAN_UP_MS)
   try {
@@ -203,7 +193,7 @@ async function remove(container: Dockerode.Container): Promise<void> {
   } catch (error) {
     if (statusOf(error) === 404) return
     if (statusOf(error) !== 409) throw gone(error)
-    // Somebody is removing it already.
+    // A removal is already in progress.
     await container.wait({ condition: 'removed', abortSignal }).catch((waiting) => {
       if (statusOf(waiting) !== 404) throw gone(waiting)
     })

@@ -1,33 +1,33 @@
 import type { BuilderIo } from '../builder/builder.ts'
 
-/** What a builder image is told, as the environment REPOSITORY, SHA, BRANCH, DRY, CACHE and BUILDKIT_CACHE_MOUNT_NS. */
-export interface ContainerBuild {
-  /** Names the container; the same for every attempt at a build. */
+/** One build as a builder image sees it, through REPOSITORY, SHA, BRANCH, DRY, CACHE and BUILDKIT_CACHE_MOUNT_NS. */
+export interface RunInput {
+  /** Part of the container's name; the same for every attempt at a build. */
   buildId: string
-  /** `owner/name`; the image gets it in lower case. */
+  /** `owner/name`; passed on in lower case. */
   repository: string
-  /** 40 hexadecimal digits. */
+  /** 40 hex digits. */
   sha: string
-  /** Null for a commit without one (BRANCH is empty then). */
+  /** Null for a commit without a branch (BRANCH is empty). */
   branch: string | null
   /** Push nothing. */
   dry: boolean
   cache: boolean
-  /** Namespace of its cache mounts: what `docker build --build-arg BUILDKIT_CACHE_MOUNT_NS` takes as it is. */
+  /** Namespace of its cache mounts, for `docker build --build-arg BUILDKIT_CACHE_MOUNT_NS`. */
   cacheNamespace: string
 }
 
 /**
- * Runs whole builds in containers of a builder image (`--builder.image`), which clones, builds, tags and
- * pushes by itself; teams bring their own. The image's output is the build's log.
+ * Runs whole builds in containers of a builder image (`--builder.image`), which clones, builds, tags and pushes on
+ * its own; teams can bring their own image. Its output is the build's log.
  */
-export interface BuildContainer {
+export interface Runner {
   /**
-   * Runs one build to its end. The container and its volumes are removed afterwards, whatever happened; what an
-   * earlier attempt left behind is removed first. Aborting the signal stops the container: SIGTERM, after 10 s SIGKILL.
-   * @throws ConveyorError `build_failed` when it exits with another status than 0; `unavailable` (retryable) when
-   * the engine, or the node that ran it, is gone; `invalid` with what to do when the image or the data container
-   * is missing.
+   * Runs one build until its container exits. The container and its volumes are always removed afterwards;
+   * leftovers of an earlier attempt are removed first. Aborting the signal stops the container: SIGTERM, then
+   * SIGKILL after 10 s.
+   * @throws ConveyorError `build_failed` if it exits with a status other than 0; `unavailable` (retryable) if the
+   * engine, or the node that ran it, is lost; `invalid` with a hint if the image or the data container is missing
    */
-  run(build: ContainerBuild, io: BuilderIo): Promise<void>
+  run(build: RunInput, io: BuilderIo): Promise<void>
 }

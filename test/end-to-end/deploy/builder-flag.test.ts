@@ -42,6 +42,6 @@ test('an image that is nowhere is a failure that says what to do', async () => {
   const sha = await git.commit({ anything: 'else' })
   const { status, log } = await pushToEnd(world, server, { repository: 'acme/missing', sha })
   expect(status.state).toBe('failure')
-  expect(log).toContain(`the builder image ${missing} is not there`)
+  expect(log).toContain(`the builder image ${missing} was not found`)
   expect(log).toContain('name another with --builder.image (BUILDER_IMAGE)')
 })

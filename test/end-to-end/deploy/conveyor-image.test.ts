@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import type Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { buildConveyorImage, CONTEXT } from '../../../src/lib/bootstrap/builder-image.ts'
-import { type ImageBuilderOptions, imageBuilder } from '../../../src/lib/runner/docker.ts'
-import type { ContainerBuild } from '../../../src/lib/runner/runner.ts'
+import { type DockerRunnerOptions, dockerRunner } from '../../../src/lib/runner/docker.ts'
+import type { RunInput } from '../../../src/lib/runner/runner.ts'
 import { failure } from '../../runner/runner.contract.ts'
 import { type GitServer, startGitServer } from '../../support/git/server.ts'
 import { engine } from '../../support/global-setup.ts'
@@ -55,10 +55,10 @@ afterAll(async () => {
   await git[Symbol.asyncDispose]()
 })
 
-function builder(rest: Partial<ImageBuilderOptions> = {}) {
+function builder(rest: Partial<DockerRunnerOptions> = {}) {
   const { dockerHost, network } = engine()
   const socket = dockerHost.replace('unix://', '')
-  return imageBuilder({
+  return dockerRunner({
     docker,
     network,
     image: BUILDER,
@@ -70,10 +70,7 @@ function builder(rest: Partial<ImageBuilderOptions> = {}) {
   })
 }
 
-async function run(
-  build: Partial<ContainerBuild> & { repository: string; sha: string },
-  subject = builder(),
-) {
+async function run(build: Partial<RunInput> & { repository: string; sha: string }, subject = builder()) {
   const log = memoryLog()
   const io = { log, signal: new AbortController().signal }
   const whole = {
@@ -141,7 +138,7 @@ describe('the builder image', () => {
 
   test('says what is wrong with what it is told', async () => {
     const { log, ended } = await run({ repository: 'not-a-repository', sha: 'main' })
-    expect((await failure(ended)).message).toContain('ended with status 2')
+    expect((await failure(ended)).message).toContain('exited with status 2')
     expect(log.text).toContain('not of the form owner/name')
   })
 

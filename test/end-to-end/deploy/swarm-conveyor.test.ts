@@ -7,8 +7,8 @@ import { runInContainer } from '../../../src/lib/pipeline/run-in-container.ts'
 import { registryClient } from '../../../src/lib/registry/client.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
 import type { CredentialStore } from '../../../src/lib/registry/registry.ts'
-import type { ContainerBuild } from '../../../src/lib/runner/runner.ts'
-import { swarmBuilder } from '../../../src/lib/runner/swarm/runner.ts'
+import type { RunInput } from '../../../src/lib/runner/runner.ts'
+import { swarmRunner } from '../../../src/lib/runner/swarm/runner.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { failure } from '../../runner/runner.contract.ts'
 import { startSwarm, type TestSwarm } from '../../support/engines/swarm.ts'
@@ -52,9 +52,9 @@ beforeAll(async () => {
 }, 300_000)
 afterAll(() => resources.disposeAsync())
 
-function start(build: Pick<ContainerBuild, 'repository' | 'sha'>) {
+function start(build: Pick<RunInput, 'repository' | 'sha'>) {
   const log = memoryLog()
-  const builder = swarmBuilder({
+  const builder = swarmRunner({
     docker: swarm.manager.docker,
     image: IMAGE,
     credentials: { forHost: async () => null },
@@ -217,7 +217,7 @@ test('a build whose node is cut off in the middle is published and stored once, 
     ...{ store, registry: client, latest: 'always' as const, dry: false, history: NO_HISTORY },
     cacheNamespace: () => 'its-own',
     names: { image: (repository: string) => `${front.host}/${repository}`, tag: tagForRef },
-    container: swarmBuilder({
+    container: swarmRunner({
       ...{ docker: swarm.manager.docker, image, credentials, network: 'host' },
       ...{ environment: { REGISTRY: front.host }, constraints: ['node.labels.builder==true'] },
     }),

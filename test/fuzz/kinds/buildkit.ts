@@ -72,10 +72,10 @@ function progressTrial(chance: Chance): Trial {
         if (message) await rendered(progress, message)
       }
       progress.summary()
-      void [progress.works, progress.ranBeforeCopy, progress.outdatesCacheMounts]
+      void [progress.hasUncachedStep, progress.ranBeforeCopy, progress.outdatesCacheMounts]
       const times = await FileTimes.of(CONTEXT, null, 'basis')
       await FileTimes.of(CONTEXT, times.encode(progress.clock), 'basis')
-      const record = mutatedBytes(chance, times.anew().encode(0))
+      const record = mutatedBytes(chance, times.allNew().encode(0))
       const again = await FileTimes.of(CONTEXT, record, 'basis')
       void again.keepsSome
     },

@@ -1,4 +1,4 @@
-import { copiedEarly } from '../../../src/lib/dockerfile/copied-before-run.ts'
+import { copiedBeforeRun } from '../../../src/lib/dockerfile/copied-before-run.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
 import { splitReference } from '../../../src/lib/registry/image-name.ts'
@@ -155,7 +155,7 @@ export const dockerfileKind: Kind = {
       async run() {
         readImages(dockerfile, settings)
         for (const name of externalImages(dockerfile, settings).images) splitReference(name)
-        copiedEarly(dockerfile)
+        copiedBeforeRun(dockerfile)
         if (dockerfile !== null) stageNames(dockerfile)
       },
     }

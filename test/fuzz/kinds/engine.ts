@@ -4,14 +4,14 @@ import type { AddressInfo } from 'node:net'
 import Dockerode from 'dockerode'
 import { buildError } from '../../../src/lib/builder/build-errors.ts'
 import type { BuildInput } from '../../../src/lib/builder/builder.ts'
-import { throughBuild } from '../../../src/lib/builder/engine/build-transport.ts'
+import { buildOverHttp } from '../../../src/lib/builder/engine/build-transport.ts'
 import { pushFromEngine } from '../../../src/lib/builder/engine/push.ts'
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
 import { demultiplex } from '../../../src/lib/docker/container-logs.ts'
 import { pullByDigest } from '../../../src/lib/docker/images.ts'
-import { readRegistryText } from '../../../src/lib/registry/messages.ts'
-import { lookAtTag, registryPushError } from '../../../src/lib/registry/push-errors.ts'
+import { parseRegistryMessage } from '../../../src/lib/registry/messages.ts'
+import { findPushedTag, registryPushError } from '../../../src/lib/registry/push-errors.ts'
 import { memoryContext } from '../../support/context/memory-context.ts'
 import { drawStatus, drawText, encoded, recordedTexts, stepName } from '../generate/buildkit-messages.ts'
 import type { Chance } from '../generate/chance.ts'
@@ -117,7 +117,7 @@ function streamTrial(chance: Chance, engine: FuzzedEngine): Trial {
       else if (what === 2)
         await mayRefuse(() => pushFromEngine(engine.docker, NOBODY, 'a/b:1', { delays: [] }, IO))
       else
-        await throughBuild(engine.docker, INPUT, 'session', { onStatus, signal: NEVER }).catch((thrown) =>
+        await buildOverHttp(engine.docker, INPUT, 'session', { onStatus, signal: NEVER }).catch((thrown) =>
           explained(thrown, isCutOff),
         )
     },
@@ -239,7 +239,13 @@ function textTrial(chance: Chance, recorded: string, step: { name: string; error
       if (!(error instanceof ConveyorError)) throw error
       await registryPushError(text, 'ghcr.io/acme/app:1', thrown, registry)
       await mayRefuse(() =>
-        lookAtTag(readRegistryText(text), 'ghcr.io/acme/app:1', registry, async () => isSame, !isSame),
+        findPushedTag(
+          parseRegistryMessage(text),
+          'ghcr.io/acme/app:1',
+          registry,
+          async () => isSame,
+          !isSame,
+        ),
       )
     },
   }

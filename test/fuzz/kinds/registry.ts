@@ -112,7 +112,7 @@ export const registryKind: Kind = {
               await mayRefuse(async () => {
                 if (what === 0) await client.manifest(image, reference)
                 else if (what === 1) await client.head(image, reference)
-                else if (what === 2) await client.greet(host)
+                else if (what === 2) await client.ping(host)
                 else
                   await client.putManifest(image, 'main', {
                     digest: DIGEST,

@@ -16,8 +16,8 @@ import { argv, stdout } from 'node:process'
 import type Dockerode from 'dockerode'
 import type { BuildInput } from '../../../src/lib/builder/builder.ts'
 import { imageRequest } from '../../../src/lib/builder/buildkit/request.ts'
-import { throughBuild } from '../../../src/lib/builder/engine/build-transport.ts'
-import { inSession } from '../../../src/lib/builder/session.ts'
+import { buildOverHttp } from '../../../src/lib/builder/engine/build-transport.ts'
+import { withSession } from '../../../src/lib/builder/session.ts'
 import { solve } from '../../../src/lib/buildkit/solve.ts'
 import { NO_SETTINGS } from '../../../src/lib/core/settings.ts'
 import { jsonLines } from '../../../src/lib/docker/json-lines.ts'
@@ -95,8 +95,8 @@ async function build({ endpoint, classic }: RecordedSubject, input: BuildInput):
   const options = { endpoint, credentials: { forHost: async () => null }, explain }
   const packing = { compression: 'gzip', oci: true } as const
   try {
-    await inSession(input, io, options, async (session, solveIo) => {
-      if (classic) return void (await throughBuild(classic, input, session, solveIo))
+    await withSession(input, io, options, async (session, solveIo) => {
+      if (classic) return void (await buildOverHttp(classic, input, session, solveIo))
       await solve(endpoint, imageRequest(input, { session, packing, insecure: false }), solveIo)
     })
     return { text: null, failed: null }

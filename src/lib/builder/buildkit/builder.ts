@@ -1,5 +1,5 @@
 import { cacheLimit } from '../../buildkit/cache-limit.ts'
-import { askOnce, type Endpoint } from '../../buildkit/endpoint.ts'
+import { cachedOnSuccess, type Endpoint } from '../../buildkit/endpoint.ts'
 import type { SolveRequest } from '../../buildkit/gen/control.ts'
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { hasBuilt } from '../../buildkit/history.ts'
@@ -9,33 +9,33 @@ import { linesTo } from '../../core/one-line.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
 import { ImageReference, parseReference, splitReference } from '../../registry/image-name.ts'
-import { readRegistryText } from '../../registry/messages.ts'
-import { type AskRegistry, lookAtTag } from '../../registry/push-errors.ts'
+import { parseRegistryMessage } from '../../registry/messages.ts'
+import { findPushedTag, type ManifestReader } from '../../registry/push-errors.ts'
 import type { CredentialStore } from '../../registry/registry.ts'
 import { Background } from '../../util/background.ts'
 import { buildError } from '../build-errors.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
-import { retried } from '../engine/push.ts'
-import { onTopOf } from '../pull-layers.ts'
-import { type Explain, inSession } from '../session.ts'
-import { isPushFailure, isRefusedPacking, lost } from './errors.ts'
+import { withPushRetries } from '../engine/push.ts'
+import { pullLayersInput } from '../pull-layers.ts'
+import { type ExplainError, withSession } from '../session.ts'
+import { connectionLost, isPushFailure, isRefusedFormat } from './errors.ts'
 import {
+  COMPATIBLE,
   type Compression,
   cacheRequest,
   imageRequest,
+  type LayerFormat,
   layersRequest,
-  type Packing,
-  PLAIN,
   REWRITE_PROBE,
-  type Target,
+  type RequestOptions,
   unpushed,
 } from './request.ts'
 
-export interface SolveBuilderOptions {
+export interface BuildkitBuilderOptions {
   endpoint: Endpoint
   credentials: CredentialStore
   /** Asked where BuildKit's words do not say what a registry means. */
-  registry?: AskRegistry
+  registry?: ManifestReader
   /** Images of the engine itself, where the BuildKit is one of an engine. */
   images?: Pick<Builder, 'localImage' | 'tidy'>
   /** zstd by default. */
@@ -61,22 +61,25 @@ const GRACE_MS = 10_000
  * Builds with BuildKit's own API: one request builds, exports and pushes. What the registry is to keep of
  * the cache is written afterwards, and read by workers that have nothing yet.
  */
-export function solveBuilder(options: SolveBuilderOptions): Builder {
+export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
   const { endpoint, credentials, images, pushRetryDelays = [500, 2000], log = () => {} } = options
   const { exportCache = true, maxCacheBytes, registry } = options
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
-  const wanted: Packing = { compression: options.compression ?? 'zstd', oci: options.compression !== 'gzip' }
+  const wanted: LayerFormat = {
+    compression: options.compression ?? 'zstd',
+    oci: options.compression !== 'gzip',
+  }
   const insecure = new Set(options.insecureHosts)
   /** What registries take that do not take what is wanted, by host. */
-  const packings = new Map<string, Packing>()
+  const packings = new Map<string, LayerFormat>()
   /** Whether what was built here of an image is all there; an import brings the last step only. */
   const warm = new Map<string, boolean>()
   /** Ends the fetching of layers that a build is to import, by the image's name. */
   const prefetches = new Map<string, AbortController>()
   const background = new Background()
-  const rewrites = askOnce(() => canRewriteTimes(endpoint))
+  const rewrites = cachedOnSuccess(() => canRewriteTimes(endpoint))
 
-  const targetOf = (reference: string): Omit<Target, 'session'> => {
+  const targetOf = (reference: string): Omit<RequestOptions, 'session'> => {
     const { host } = parseReference(reference)
     return { packing: packings.get(host) ?? wanted, insecure: insecure.has(host) }
   }
@@ -86,18 +89,18 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     input: BuildInput,
     io: BuilderIo,
     request: (session: string) => Omit<SolveRequest, 'Ref'>,
-    onWork?: () => void,
+    onUncachedStep?: () => void,
   ): Promise<BuiltImage> {
-    const explain: Explain = (error, ours, failed) => {
+    const explain: ExplainError = (error, ours, failed) => {
       if (ours instanceof ConveyorError) return ours
       const pushFailed = input.push && error instanceof Error && isPushFailure(error, failed)
-      const failure = { thrown: lost(error, endpoint.name, failed), ours, failed }
+      const failure = { thrown: connectionLost(error, endpoint.name, failed), ours, failed }
       return pushFailed
         ? error
         : buildError(failure, { registry, dockerfile: () => dockerfileText(input.context, io.signal) })
     }
-    const session = { endpoint, credentials, explain, onWork }
-    const { answer, exportMs, ...built } = await inSession(input, io, session, (id, solveIo) =>
+    const session = { endpoint, credentials, explain, onUncachedStep }
+    const { answer, exportMs, ...built } = await withSession(input, io, session, (id, solveIo) =>
       solve(endpoint, request(id), solveIo),
     )
     return {
@@ -110,7 +113,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
 
   /** Has the layers of an image fetched and unpacked. */
   async function fetchLayers(reference: string, signal: AbortSignal): Promise<void> {
-    const input = onTopOf(reference)
+    const input = pullLayersInput(reference)
     await run(input, { log: NULL_LOG, signal }, (session) =>
       layersRequest(input, { ...targetOf(reference), session }),
     )
@@ -120,18 +123,18 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
   async function alreadyThere(
     input: BuildInput,
     io: BuilderIo,
-    target: Omit<Target, 'session'>,
+    target: Omit<RequestOptions, 'session'>,
     error: unknown,
   ): Promise<BuiltImage | null> {
     if (error instanceof ConveyorError) return null
-    const said = readRegistryText((error as Error).message)
+    const said = parseRegistryMessage((error as Error).message)
     let built: BuiltImage | undefined
     const isSame = async (there: { digest: string; imageId: string }) => {
       const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
       built = await run(input, { ...io, log: NULL_LOG }, request)
       return built.digest === there.digest || built.imageId === there.imageId
     }
-    const digest = await lookAtTag(said, input.reference, registry, isSame, target.packing === PLAIN)
+    const digest = await findPushedTag(said, input.reference, registry, isSame, target.packing === COMPATIBLE)
     return digest && built ? { ...built, digest } : null
   }
 
@@ -140,26 +143,26 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
     const { reference } = input
     const target = targetOf(reference)
     // The layers of the old image that are still on their way then are those that change.
-    const onWork = () => prefetches.get(splitReference(reference).name)?.abort()
+    const onUncachedStep = () => prefetches.get(splitReference(reference).name)?.abort()
     try {
-      return await run(input, io, (session) => imageRequest(input, { ...target, session }), onWork)
+      return await run(input, io, (session) => imageRequest(input, { ...target, session }), onUncachedStep)
     } catch (error) {
       const there = await alreadyThere(input, io, target, error)
       if (there) return there
-      if (target.packing === PLAIN || !isRefusedPacking(readRegistryText((error as Error).message)))
+      if (target.packing === COMPATIBLE || !isRefusedFormat(parseRegistryMessage((error as Error).message)))
         throw error
       const { host } = parseReference(reference)
       await linesTo(io.log)(
         `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's`,
       )
-      const plain = { ...target, packing: PLAIN }
+      const plain = { ...target, packing: COMPATIBLE }
       const request = (session: string) => imageRequest(input, { ...plain, session })
       const built = await run(input, io, request).catch(async (again) => {
         const kept = await alreadyThere(input, io, plain, again)
         if (!kept) throw again
         return kept
       })
-      packings.set(host, PLAIN)
+      packings.set(host, COMPATIBLE)
       return built
     }
   }
@@ -206,7 +209,11 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
       const known = warm.get(imageName)
       if (known !== undefined) return known
       const built = await hasBuilt(endpoint, imageName).catch(async (error) => {
-        throw await buildError({ thrown: lost(error, endpoint.name), ours: undefined, failed: undefined })
+        throw await buildError({
+          thrown: connectionLost(error, endpoint.name),
+          ours: undefined,
+          failed: undefined,
+        })
       })
       if (built) warm.set(imageName, true)
       return built
@@ -226,7 +233,7 @@ export function solveBuilder(options: SolveBuilderOptions): Builder {
         const imageName = splitReference(input.reference).name
         const once = () => buildOnce(input, io)
         const built = await (input.push
-          ? retried(input.reference, { delays: pushRetryDelays, registry }, io, once)
+          ? withPushRetries(input.reference, { delays: pushRetryDelays, registry }, io, once)
           : once()
         ).finally(() => prefetches.delete(imageName))
         const { total, cached } = built.steps
@@ -270,6 +277,10 @@ async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
     return false
   } catch (error) {
     if (error instanceof GrpcError && error.code !== GrpcCode.unavailable) return true
-    throw await buildError({ thrown: lost(error, endpoint.name), ours: undefined, failed: undefined })
+    throw await buildError({
+      thrown: connectionLost(error, endpoint.name),
+      ours: undefined,
+      failed: undefined,
+    })
   }
 }

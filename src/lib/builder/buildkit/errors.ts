@@ -1,7 +1,7 @@
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { isDockerfileStep } from '../../buildkit/progress.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import type { Said } from '../../registry/messages.ts'
+import type { RegistryMessage } from '../../registry/messages.ts'
 import type { FailedStep } from '../step-errors.ts'
 
 /** The step in which images are exported and pushed, as BuildKit names it. */
@@ -19,7 +19,7 @@ export function isPushFailure(error: unknown, failed: { name: string } | undefin
  * zstd or OCI say of the manifest that it is a bad request, or of no known type; distribution 2 so answers the
  * HEAD before it, when it would have to turn the image that is there into one that the client takes.
  */
-export function isRefusedPacking(said: Said | null): boolean {
+export function isRefusedFormat(said: RegistryMessage | null): boolean {
   if (said?.kind !== 'answer') return false
   const { status } = said.answer
   return (
@@ -32,7 +32,7 @@ export function isRefusedPacking(said: Said | null): boolean {
  * too, where the text of an error is not UTF-8, or holds a long Dockerfile.
  * @param name of the BuildKit, for people
  */
-export function lost(error: unknown, name: string, failed?: FailedStep): unknown {
+export function connectionLost(error: unknown, name: string, failed?: FailedStep): unknown {
   if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
   if (failed && error.brokeOff && isDockerfileStep(failed.name))
     return new Error(failed.error, { cause: error })

@@ -4,31 +4,31 @@ import { EMPTY_SOLVE } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import type { BuildInput } from '../builder.ts'
-import { cacheMountArg } from '../cache-mount-args.ts'
+import { cacheMountArgs } from '../cache-mount-args.ts'
 
 /** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 cannot read it. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'
 
 /** What a registry takes. */
-export interface Packing {
+export interface LayerFormat {
   compression: Compression
   /** OCI's media types, or Docker's of old. zstd needs OCI's. */
   oci: boolean
 }
 
 /** What nearly every registry and client takes. */
-export const PLAIN: Packing = { compression: 'gzip', oci: false }
+export const COMPATIBLE: LayerFormat = { compression: 'gzip', oci: false }
 
-export interface Target {
+export interface RequestOptions {
   /** Id of the session that files, logins and secrets come from. */
   session: string
-  packing: Packing
+  packing: LayerFormat
   /** The registry is spoken to without TLS. */
   insecure: boolean
 }
 
 /** The build of a context: its image is pushed as it is exported, or stays in the engine's store. */
-export function imageRequest(input: BuildInput, target: Target): Omit<SolveRequest, 'Ref'> {
+export function imageRequest(input: BuildInput, target: RequestOptions): Omit<SolveRequest, 'Ref'> {
   const { reference, push, epoch, reproducible } = input
   const build = buildRequest(input, target)
   return {
@@ -73,7 +73,7 @@ export function unpushed(request: Omit<SolveRequest, 'Ref'>): Omit<SolveRequest,
  * The build of a context into the classic image store of an engine, which only an exporter of its own can
  * write; the image has a record of the cache in it, as nothing else would bring one to the registry.
  */
-export function storeRequest(input: BuildInput, session: string): Omit<SolveRequest, 'Ref'> {
+export function engineStoreRequest(input: BuildInput, session: string): Omit<SolveRequest, 'Ref'> {
   return {
     // Whether a registry has TLS is known to the engine itself.
     ...buildRequest(input, { session, insecure: false }),
@@ -86,13 +86,17 @@ export function storeRequest(input: BuildInput, session: string): Omit<SolveRequ
 /** A build for the sake of the layers that it is on. */
 export function layersRequest(
   input: BuildInput,
-  target: Pick<Target, 'session' | 'insecure'>,
+  target: Pick<RequestOptions, 'session' | 'insecure'>,
 ): Omit<SolveRequest, 'Ref'> {
   return { ...buildRequest(input, target), Internal: true }
 }
 
 /** The same build again, for the sake of its cache: the layers of every step go to the registry. */
-export function cacheRequest(input: BuildInput, ref: string, target: Target): Omit<SolveRequest, 'Ref'> {
+export function cacheRequest(
+  input: BuildInput,
+  ref: string,
+  target: RequestOptions,
+): Omit<SolveRequest, 'Ref'> {
   const attrs = {
     ref,
     mode: 'max',
@@ -110,7 +114,7 @@ export function cacheRequest(input: BuildInput, ref: string, target: Target): Om
 
 function buildRequest(
   input: BuildInput,
-  target: Pick<Target, 'session' | 'insecure'>,
+  target: Pick<RequestOptions, 'session' | 'insecure'>,
 ): Omit<SolveRequest, 'Ref'> {
   const { context, network } = input
   if (network !== null && !NETWORKS.includes(network)) {
@@ -127,7 +131,7 @@ function buildRequest(
       // As the engine does: an image of its own goes before the registry's.
       'image-resolve-mode': 'local',
       ...prefixed('label', input.labels),
-      ...prefixed('build-arg', { ...cacheMountArg(input), ...input.buildArgs }),
+      ...prefixed('build-arg', { ...cacheMountArgs(input), ...input.buildArgs }),
       ...(input.cache ? {} : { 'no-cache': '' }),
       ...(imports.length > 0 ? { 'cache-imports': JSON.stringify(imports) } : {}),
       ...(network === 'host' || network === 'none' ? { 'force-network-mode': network } : {}),
@@ -168,11 +172,11 @@ function attestAttrs({ attest }: BuildInput): Record<string, string> {
 /** The image that lists what is in another, as `docker buildx build --sbom=true` uses it. */
 const SBOM_GENERATOR = 'docker.io/docker/buildkit-syft-scanner:stable-1'
 
-function cacheImport(ref: string, target: Pick<Target, 'insecure'>): CacheOptionsEntry {
+function cacheImport(ref: string, target: Pick<RequestOptions, 'insecure'>): CacheOptionsEntry {
   return { Type: 'registry', Attrs: { ref, ...insecureAttr(target) } }
 }
 
-function packingAttrs({ packing: { compression, oci } }: Target): Record<string, string> {
+function packingAttrs({ packing: { compression, oci } }: RequestOptions): Record<string, string> {
   return {
     compression,
     'oci-mediatypes': String(oci),
@@ -181,7 +185,7 @@ function packingAttrs({ packing: { compression, oci } }: Target): Record<string,
   }
 }
 
-function insecureAttr({ insecure }: Pick<Target, 'insecure'>): Record<string, string> {
+function insecureAttr({ insecure }: Pick<RequestOptions, 'insecure'>): Record<string, string> {
   return insecure ? { 'registry.insecure': 'true' } : {}
 }
 

@@ -6,10 +6,10 @@ import type { SolveIo } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { jsonLines, unreadable } from '../../docker/json-lines.ts'
 import type { BuildInput } from '../builder.ts'
-import { cacheMountArg } from '../cache-mount-args.ts'
+import { cacheMountArgs } from '../cache-mount-args.ts'
 
-/** An EngineWay: the engine's own API for builds, which asks BuildKit. */
-export async function throughBuild(
+/** An BuildTransport: the engine's own API for builds, which asks BuildKit. */
+export async function buildOverHttp(
   docker: Dockerode,
   input: BuildInput,
   session: string,
@@ -25,7 +25,7 @@ export async function throughBuild(
     t: input.reference,
     labels: input.labels,
     // Inline cache: lets a worker that never built this repository start from the pushed image.
-    buildargs: { ...cacheMountArg(input), ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
+    buildargs: { ...cacheMountArgs(input), ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
     ...(input.cache ? {} : { nocache: 'true' }),
     ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
     ...(input.network ? { networkmode: input.network } : {}),

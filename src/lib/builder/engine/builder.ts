@@ -6,31 +6,31 @@ import { hasImage, imageId, pullByDigest, tidyImages } from '../../docker/images
 import { dockerfileText } from '../../dockerfile/read.ts'
 import { NULL_LOG } from '../../logs/log-store.ts'
 import { ImageReference, splitReference } from '../../registry/image-name.ts'
-import type { AskRegistry } from '../../registry/push-errors.ts'
+import type { ManifestReader } from '../../registry/push-errors.ts'
 import type { CredentialStore } from '../../registry/registry.ts'
 import { buildError } from '../build-errors.ts'
 import type { Builder, BuilderIo, BuildInput, BuiltImage } from '../builder.ts'
-import { lost } from '../buildkit/errors.ts'
+import { connectionLost } from '../buildkit/errors.ts'
 import { layersRequest } from '../buildkit/request.ts'
-import { onTopOf } from '../pull-layers.ts'
-import { type Explain, inSession } from '../session.ts'
+import { pullLayersInput } from '../pull-layers.ts'
+import { type ExplainError, withSession } from '../session.ts'
 import { pushFromEngine } from './push.ts'
-import { type EngineWay, wayFor } from './transport.ts'
-import { refuseWhatItCanNot } from './unsupported.ts'
+import { type BuildTransport, transportFor } from './transport.ts'
+import { checkSupported } from './unsupported.ts'
 
 export interface EngineBuilderOptions {
   docker: Dockerode
   credentials: CredentialStore
   /** Asked where the engine's words do not say what a registry means. */
-  registry?: AskRegistry
+  registry?: ManifestReader
   /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
   pushRetryDelays?: number[]
   /** How many images of a repository stay in the engine; 3 by default. */
   keepImages?: number
   /** How large the build cache may get; null leaves it to the engine. */
   maxCacheBytes?: number | null
-  /** Which way the engine is told of a build; `wayFor` by default. */
-  way?: (input: BuildInput) => EngineWay
+  /** The API a build is sent through; `transportFor` by default. */
+  transport?: (input: BuildInput) => BuildTransport
   /** Told what went wrong in the background, one line at a time. */
   log?: (line: string) => void
 }
@@ -41,7 +41,7 @@ export interface EngineBuilderOptions {
  */
 export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
-  const { maxCacheBytes, way = wayFor, log = () => {}, registry } = options
+  const { maxCacheBytes, transport = transportFor, log = () => {}, registry } = options
   const endpoint = engineEndpoint(docker)
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
   /** References that are being built or pushed right now: `tidy` leaves them alone. */
@@ -58,17 +58,17 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     return work().finally(() => inUse.delete(reference))
   }
   const explainFor =
-    (input: BuildInput, { signal }: Pick<BuilderIo, 'signal'>): Explain =>
+    (input: BuildInput, { signal }: Pick<BuilderIo, 'signal'>): ExplainError =>
     (thrown, ours, failed) =>
       buildError(
-        { thrown: lost(thrown, endpoint.name, failed), ours, failed },
+        { thrown: connectionLost(thrown, endpoint.name, failed), ours, failed },
         { registry, dockerfile: () => dockerfileText(input.context, signal) },
       )
   /** One build, in a session of its own. */
-  const build = async (input: BuildInput, io: BuilderIo, onWork?: () => void): Promise<Made> => {
-    const options = { endpoint, credentials, explain: explainFor(input, io), onWork }
-    const { answer, steps, transfer, from } = await inSession(input, io, options, (session, solveIo) =>
-      way(input)(docker, input, session, solveIo),
+  const build = async (input: BuildInput, io: BuilderIo, onUncachedStep?: () => void): Promise<Made> => {
+    const options = { endpoint, credentials, explain: explainFor(input, io), onUncachedStep }
+    const { answer, steps, transfer, from } = await withSession(input, io, options, (session, solveIo) =>
+      transport(input)(docker, input, session, solveIo),
     )
     return { imageId: answer, steps, transfer, from }
   }
@@ -76,8 +76,8 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   const buildThere = async (input: BuildInput, io: BuilderIo): Promise<Made> => {
     const imageName = splitReference(input.reference).name
     // The layers of the old image that are still on their way then are those that change.
-    const onWork = () => prefetches.get(imageName)?.enough.abort()
-    const built = await build(input, io, onWork).finally(() => prefetches.delete(imageName))
+    const onUncachedStep = () => prefetches.get(imageName)?.enough.abort()
+    const built = await build(input, io, onUncachedStep).finally(() => prefetches.delete(imageName))
     const { total, cached } = built.steps
     if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
     else if (cached < total) onlyImported.delete(imageName)
@@ -120,16 +120,16 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
 
     // Not by a pull: the engine would have an image of that name then, and prefer it to the registry's.
     async prefetchBase(_imageName, base, signal) {
-      const input = onTopOf(base)
+      const input = pullLayersInput(base)
       const options = { endpoint, credentials, explain: explainFor(input, { signal }) }
-      await inSession(input, { log: NULL_LOG, signal }, options, (session, solveIo) =>
+      await withSession(input, { log: NULL_LOG, signal }, options, (session, solveIo) =>
         solve(endpoint, layersRequest(input, { session, insecure: false }), solveIo),
       )
     },
 
     build: (input, io) =>
       using(input.reference, async () => {
-        await refuseWhatItCanNot(docker, input)
+        await checkSupported(docker, input)
         const built = await buildThere(input, io)
         void limit?.()
         if (!input.push) return { ...built, digest: null, pushMs: 0 }

@@ -3,10 +3,10 @@ import { listWorkers } from '../../buildkit/workers.ts'
 import { engineDown } from '../../docker/errors.ts'
 import { imageId, tidyImages } from '../../docker/images.ts'
 import type { Builder } from '../builder.ts'
-import { type SolveBuilderOptions, solveBuilder } from '../buildkit/builder.ts'
+import { type BuildkitBuilderOptions, buildkitBuilder } from '../buildkit/builder.ts'
 import { type EngineBuilderOptions, engineBuilder } from './builder.ts'
 
-export type DockerBuilderOptions = EngineBuilderOptions & Omit<SolveBuilderOptions, 'endpoint' | 'images'>
+export type DockerBuilderOptions = EngineBuilderOptions & Omit<BuildkitBuilderOptions, 'endpoint' | 'images'>
 
 interface Choice {
   builder: Builder
@@ -66,7 +66,7 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
   }
   const snapshotter = stores.find((store) => store !== undefined)
   if (snapshotter === undefined) return classic('its image store is the classic one')
-  const builder = solveBuilder({
+  const builder = buildkitBuilder({
     ...options,
     endpoint,
     images: {

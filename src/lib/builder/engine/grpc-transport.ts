@@ -3,10 +3,10 @@ import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
 import { type SolveIo, solve } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { BuildInput } from '../builder.ts'
-import { storeRequest } from '../buildkit/request.ts'
+import { engineStoreRequest } from '../buildkit/request.ts'
 
-/** An EngineWay: BuildKit's Control API, as `docker buildx build` uses it with the engine's own BuildKit. */
-export async function throughGrpc(
+/** An BuildTransport: BuildKit's Control API, as `docker buildx build` uses it with the engine's own BuildKit. */
+export async function buildOverGrpc(
   docker: Dockerode,
   input: BuildInput,
   session: string,
@@ -15,7 +15,7 @@ export async function throughGrpc(
   // The exporter of engines calls the image's id its digest.
   const { 'containerimage.digest': id } = await solve(
     engineEndpoint(docker),
-    storeRequest(input, session),
+    engineStoreRequest(input, session),
     io,
   )
   if (!id) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')

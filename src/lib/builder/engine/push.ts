@@ -7,10 +7,10 @@ import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
 import { jsonLines } from '../../docker/json-lines.ts'
 import { ANONYMOUS, engineAuthFor } from '../../registry/auth-config.ts'
 import { splitReference } from '../../registry/image-name.ts'
-import { readRegistryText } from '../../registry/messages.ts'
+import { parseRegistryMessage } from '../../registry/messages.ts'
 import {
-  type AskRegistry,
-  lookAtTag,
+  findPushedTag,
+  type ManifestReader,
   type PushFailure,
   pushing,
   registryPushError,
@@ -23,7 +23,7 @@ export interface PushOptions {
   /** Waits between the tries, in milliseconds; as many retries as there are numbers. */
   delays: number[]
   /** Asked where a text does not say enough. */
-  registry?: AskRegistry | undefined
+  registry?: ManifestReader | undefined
 }
 
 /**
@@ -38,12 +38,12 @@ export async function pushFromEngine(
   options: PushOptions,
   io: BuilderIo,
 ): Promise<string> {
-  return retried(reference, options, io, async () => {
+  return withPushRetries(reference, options, io, async () => {
     try {
       return await pushOnce(docker, credentials, reference, io)
     } catch (thrown) {
-      const said = readRegistryText(messageOf(thrown))
-      const there = await lookAtTag(
+      const said = parseRegistryMessage(messageOf(thrown))
+      const there = await findPushedTag(
         said,
         reference,
         options.registry,
@@ -59,7 +59,7 @@ export async function pushFromEngine(
  * Tries a push until it succeeds, fails for good, or was tried often enough. A ConveyorError is no failure
  * of the push itself: it is thrown on.
  */
-export async function retried<T>(
+export async function withPushRetries<T>(
   reference: string,
   { delays, registry }: PushOptions,
   io: BuilderIo,
@@ -84,7 +84,7 @@ export async function retried<T>(
 async function pushError(
   thrown: unknown,
   reference: string,
-  registry: AskRegistry | undefined,
+  registry: ManifestReader | undefined,
 ): Promise<PushFailure> {
   const text = messageOf(thrown)
   const what = `${pushing(reference)}: ${text}`

@@ -1,8 +1,8 @@
 import type Dockerode from 'dockerode'
 import type { SolveIo } from '../../buildkit/solve.ts'
 import type { BuildInput } from '../builder.ts'
-import { throughBuild } from './build-transport.ts'
-import { throughGrpc } from './grpc-transport.ts'
+import { buildOverHttp } from './build-transport.ts'
+import { buildOverGrpc } from './grpc-transport.ts'
 
 /**
  * A way to have an engine build into its own image store.
@@ -10,7 +10,7 @@ import { throughGrpc } from './grpc-transport.ts'
  * @returns the image's id, `sha256:...`
  * @throws what `buildError` explains
  */
-export type EngineWay = (
+export type BuildTransport = (
   docker: Dockerode,
   input: BuildInput,
   session: string,
@@ -21,6 +21,6 @@ export type EngineWay = (
  * Which way a build goes: through `/build`, which a proxy before the engine lets through most likely, unless
  * it needs what only BuildKit's own API can be told.
  */
-export function wayFor({ contexts }: BuildInput): EngineWay {
-  return Object.keys(contexts).length > 0 ? throughGrpc : throughBuild
+export function transportFor({ contexts }: BuildInput): BuildTransport {
+  return Object.keys(contexts).length > 0 ? buildOverGrpc : buildOverHttp
 }

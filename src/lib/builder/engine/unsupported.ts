@@ -11,8 +11,8 @@ const LIMITS_SINCE = '1.42'
  * Refuses a build of which an engine with the classic image store would leave out something without a word.
  * @throws ConveyorError `invalid`, or `unavailable` when the engine is
  */
-export async function refuseWhatItCanNot(docker: Dockerode, input: BuildInput): Promise<void> {
-  refuseWhatNeedsAnIndex(input)
+export async function checkSupported(docker: Dockerode, input: BuildInput): Promise<void> {
+  checkSingleManifest(input)
   if (input.reproducible) {
     throw new ConveyorError(
       'invalid',
@@ -31,7 +31,7 @@ export async function refuseWhatItCanNot(docker: Dockerode, input: BuildInput): 
 }
 
 /** The classic image store has one manifest an image, and no place for what is said of it. */
-function refuseWhatNeedsAnIndex({ platforms, attest }: BuildInput): void {
+function checkSingleManifest({ platforms, attest }: BuildInput): void {
   const wanted = platforms.length > 1 ? 'several platforms in one image' : attest[0]
   if (!wanted) return
   throw new ConveyorError(

@@ -4,7 +4,7 @@ import type { Context, ContextEntry } from '../../source/source.ts'
 import { FileSyncService, Packet, Packet_PacketType, type Stat } from '../gen/filesync.ts'
 import type { FileTimes } from './file-times.ts'
 import { selectEntries } from './follow-paths.ts'
-import type { Transfer } from './session.ts'
+import type { Transfer } from './transfer.ts'
 import { wantedPaths } from './wanted-paths.ts'
 
 const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_PacketType
@@ -70,7 +70,7 @@ export function serveFiles({ onError, ...files }: ServedFiles) {
     const ended = new AbortController()
     call.setMaxListeners(0) // every lane may wait for `drain`
     call.on('cancelled', () => ended.abort())
-    new Sync(call, files, ended.signal).run().catch((error: Error) => {
+    new DiffCopy(call, files, ended.signal).run().catch((error: Error) => {
       if (ended.signal.aborted) return
       onError(error)
       call.write({ type: PACKET_ERR, stat: undefined, ID: 0, data: Buffer.from(error.message) })
@@ -80,7 +80,7 @@ export function serveFiles({ onError, ...files }: ServedFiles) {
 }
 
 /** One call: the context, or what is needed to read the Dockerfile. */
-class Sync {
+class DiffCopy {
   readonly #call: Call
   readonly #files: Omit<ServedFiles, 'onError'>
   readonly #signal: AbortSignal

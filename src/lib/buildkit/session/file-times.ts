@@ -66,7 +66,7 @@ export class FileTimes {
   }
 
   /** The same moment, with everything new. */
-  anew(): FileTimes {
+  allNew(): FileTimes {
     const entries = [...this.#entries].map(([entry, { id }]) => [entry, { id, time: this.now }] as const)
     return new FileTimes(this.now, new Map(entries), this.#basis)
   }

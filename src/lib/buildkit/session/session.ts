@@ -20,6 +20,7 @@ import { FastFileSyncService, serveFiles } from './file-sync.ts'
 import type { FileTimes } from './file-times.ts'
 import { forwardAgent } from './ssh-forward.ts'
 import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
+import type { Transfer } from './transfer.ts'
 
 // Otherwise it writes to stderr, past our own log, what a repository calls its files (see wanted-paths.ts).
 setLogVerbosity(logVerbosity.NONE)
@@ -35,12 +36,6 @@ export interface SessionOptions {
   secrets: Record<string, Uint8Array>
   /** Socket of the ssh agent that steps may use; null for none. */
   ssh: string | null
-}
-
-/** Bytes and files that the engine asked for. */
-export interface Transfer {
-  files: number
-  bytes: number
 }
 
 /** A BuildKit session: a connection on which we are the gRPC server. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 
-/** The parts of the Docker API that Swarm is asked through: https://docs.docker.com/reference/api/engine/ */
+/** The Swarm parts of the Docker API: https://docs.docker.com/reference/api/engine/ */
 
 /** States of a task, in this order: https://docs.docker.com/engine/swarm/how-swarm-mode-works/swarm-task-states/ */
 type TaskState =
@@ -36,9 +36,9 @@ export interface Task {
   }
 }
 
-export interface Node {
+export interface SwarmNode {
   ID: string
-  /** Counts its changes: down, ready again, drained... */
+  /** Incremented with every change: down, ready again, drained... */
   Version: { Index: number }
   Spec: { Availability: 'active' | 'pause' | 'drain' }
   Description: { Hostname: string }
@@ -51,62 +51,62 @@ export interface Service {
   Spec: Dockerode.ServiceSpec
 }
 
-/** A manager that takes longer than this to answer has lost the others. */
-const ANSWER_MS = 30_000
+/** A manager that takes longer than this has lost its peers. */
+const RESPONSE_MS = 30_000
 
 type DialOptions = Parameters<Dockerode['modem']['dial']>[0]
 
-interface Question {
+interface RequestParts {
   query?: Record<string, unknown>
   body?: unknown
   auth?: Dockerode.AuthConfig | undefined
 }
 
-/** Asks a Swarm through one of its managers. Rejects with the engine's error, which has a `statusCode` if it answered. */
+/** The API of a Swarm manager. Rejects with the engine's error, which has a `statusCode` if it responded. */
 export class SwarmApi {
   readonly #docker: Dockerode
   constructor(docker: Dockerode) {
     this.#docker = docker
   }
 
-  /** All tasks of the services with this label, `name=value`; also of services that are removed already. */
+  /** All tasks of services with this label, `name=value`, including removed services. */
   tasks(label: string): Promise<Task[]> {
-    return this.#ask('GET', '/tasks', { query: { filters: { label: [label] } } })
+    return this.#request('GET', '/tasks', { query: { filters: { label: [label] } } })
   }
 
-  /** Null for one that has been removed from the Swarm. */
-  node(id: string): Promise<Node | null> {
-    return this.#ask<Node>('GET', `/nodes/${id}`).catch(nullIfAbsent)
+  /** Null if it has been removed from the Swarm. */
+  node(id: string): Promise<SwarmNode | null> {
+    return this.#request<SwarmNode>('GET', `/nodes/${id}`).catch(nullIfAbsent)
   }
 
   services(label: string): Promise<Service[]> {
-    return this.#ask('GET', '/services', { query: { filters: { label: [label] } } })
+    return this.#request('GET', '/services', { query: { filters: { label: [label] } } })
   }
 
   service(id: string): Promise<Service | null> {
-    return this.#ask<Service>('GET', `/services/${id}`).catch(nullIfAbsent)
+    return this.#request<Service>('GET', `/services/${id}`).catch(nullIfAbsent)
   }
 
-  /** @returns its id */
+  /** @returns the service's id */
   async create(spec: Dockerode.ServiceSpec, auth?: Dockerode.AuthConfig): Promise<string> {
-    return (await this.#ask<{ ID: string }>('POST', '/services/create', { body: spec, auth })).ID
+    return (await this.#request<{ ID: string }>('POST', '/services/create', { body: spec, auth })).ID
   }
 
   async update(service: Service, spec: Dockerode.ServiceSpec): Promise<void> {
     const query = { version: service.Version.Index }
-    await this.#ask('POST', `/services/${service.ID}/update`, { query, body: spec })
+    await this.#request('POST', `/services/${service.ID}/update`, { query, body: spec })
   }
 
-  /** Removes a service; one that is not there is removed already. */
+  /** Removes a service, if it exists. */
   async remove(id: string): Promise<void> {
-    await this.#ask('DELETE', `/services/${id}`).catch(nullIfAbsent)
+    await this.#request('DELETE', `/services/${id}`).catch(nullIfAbsent)
   }
 
   secrets(): Promise<{ ID: string; Spec: { Name: string } }[]> {
-    return this.#ask('GET', '/secrets')
+    return this.#request('GET', '/secrets')
   }
 
-  /** What a task has written, in frames; `follow` goes on until it is aborted, as a Swarm does not tell the end. */
+  /** A task's output, in frames. With `follow`, the stream ends only by the signal, as a Swarm does not report the end. */
   logs(taskId: string, follow: boolean, abortSignal: AbortSignal): Promise<IncomingMessage> {
     const options = { _query: { stdout: true, stderr: true, follow } }
     return this.#dial({
@@ -114,9 +114,9 @@ export class SwarmApi {
     }) as Promise<IncomingMessage>
   }
 
-  #ask<T>(method: string, path: string, { query = {}, body, auth }: Question = {}): Promise<T> {
+  #request<T>(method: string, path: string, { query = {}, body, auth }: RequestParts = {}): Promise<T> {
     const options = { _query: query, _body: body }
-    const abortSignal = AbortSignal.timeout(ANSWER_MS)
+    const abortSignal = AbortSignal.timeout(RESPONSE_MS)
     return this.#dial({ path: `${path}?`, method, options, authconfig: auth, abortSignal }) as Promise<T>
   }
 

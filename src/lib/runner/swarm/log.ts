@@ -3,22 +3,22 @@ import { demultiplex } from '../../docker/container-logs.ts'
 import type { LogWriter } from '../../logs/log-store.ts'
 import type { SwarmApi } from './api.ts'
 
-/** Before a log that broke off is followed again. */
-const AGAIN_MS = 1000
-/** A node that sends nothing for so long, of a log that has ended, is not waited for. */
-const SILENT_MS = 60_000
+/** Pause before an interrupted log is followed again. */
+const RETRY_MS = 1000
+/** How long to wait for a node to send more of a finished log. */
+const SILENCE_MS = 60_000
 
 /**
- * Copies what a task writes into the build's log. A task has one container, whose engine keeps its output in
- * order, so every reading of it is the same bytes, and one can go on where another stopped.
+ * Copies a task's output to the build's log. A task has one container, and its engine keeps the output in order: every
+ * read returns the same bytes, so a read can resume where the last one stopped.
  */
 export class TaskLog {
   readonly #api: SwarmApi
   readonly #taskId: string
   readonly #log: LogWriter
-  /** Bytes that are copied. */
+  /** Bytes copied so far. */
   #copied = 0
-  #unwritten: { error: unknown } | null = null
+  #writeFailure: { error: unknown } | null = null
 
   constructor(api: SwarmApi, taskId: string, log: LogWriter) {
     this.#api = api
@@ -26,36 +26,36 @@ export class TaskLog {
     this.#log = log
   }
 
-  /** Copies what comes, until the signal is aborted. Rejects only when the build's log cannot be written. */
+  /** Copies output until the signal is aborted. Rejects only if the build's log cannot be written. */
   async follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      // What breaks off here, as the node or the manager goes away, is read again from where it was.
+      // If the stream breaks off because the node or the manager is gone, the next read resumes where it stopped.
       await this.#copy(true, signal).catch(() => {})
-      if (this.#unwritten) throw this.#unwritten.error
-      await delay(AGAIN_MS, undefined, { signal }).catch(() => {})
+      if (this.#writeFailure) throw this.#writeFailure.error
+      await delay(RETRY_MS, undefined, { signal }).catch(() => {})
     }
   }
 
   /**
-   * Copies the rest, once the task has ended: a log that is followed has no end of its own.
-   * @returns why it could not be read to its end; null when it was
+   * Copies the rest after the task has ended; a followed log never ends by itself.
+   * @returns why the end could not be read; null if it was
    */
   async rest(): Promise<string | null> {
-    // A node that does not answer leaves the question open for ever.
+    // If the node does not respond, the request never ends.
     const silence = new AbortController()
-    const timer = setTimeout(() => silence.abort(), SILENT_MS)
+    const timer = setTimeout(() => silence.abort(), SILENCE_MS)
     try {
       await this.#copy(false, silence.signal, timer)
       return null
     } catch (error) {
-      if (this.#unwritten) throw this.#unwritten.error
-      return silence.signal.aborted ? 'its node does not answer' : (error as Error).message
+      if (this.#writeFailure) throw this.#writeFailure.error
+      return silence.signal.aborted ? 'its node does not respond' : (error as Error).message
     } finally {
       clearTimeout(timer)
     }
   }
 
-  /** @param timer started anew with every piece */
+  /** @param timer restarted with every piece */
   async #copy(follow: boolean, signal: AbortSignal, timer?: NodeJS.Timeout): Promise<void> {
     const stream = await this.#api.logs(this.#taskId, follow, signal)
     let position = 0
@@ -78,7 +78,7 @@ export class TaskLog {
     try {
       await this.#log.write(bytes)
     } catch (error) {
-      this.#unwritten = { error }
+      this.#writeFailure = { error }
       throw error
     }
   }

@@ -1,49 +1,26 @@
 import type Dockerode from 'dockerode'
 import { linesTo } from '../../core/one-line.ts'
 import { engineAuthFor } from '../../registry/auth-config.ts'
-import type { CredentialStore } from '../../registry/registry.ts'
-import type { BuildContainer, ContainerBuild } from '../runner.ts'
+import type { RunInput, Runner } from '../runner.ts'
 import { SwarmApi } from './api.ts'
 import { lostTooOften, noImageAnywhere, swarmError } from './errors.ts'
+import { SWARM_SECRETS, type SwarmRunnerOptions } from './options.ts'
 import { removeLeftovers, removeService } from './service.ts'
-import { SWARM_SECRETS, type SwarmSecrets, serviceSpec } from './spec.ts'
+import { serviceSpec } from './spec.ts'
 import { TaskRun } from './task.ts'
 
-export interface SwarmBuilderOptions {
-  /** A client of a manager of the Swarm. */
-  docker: Dockerode
-  /** The builder image. Each node pulls it by itself, so it has to be in a registry that all of them reach. */
-  image: string
-  /** Logins for pulling it; the Swarm hands them to the node. */
-  credentials: CredentialStore
-  /** Network of the containers: `host`, or an overlay network; null (default) leaves it to the engine. */
-  network?: string | null
-  /** Mounts, `SOURCE:TARGET[:ro]`, of the node that a build runs on, such as its engine's socket. A source without `/` is a volume. */
-  binds?: string[]
-  /** What the image is told beyond the contract. Never a secret: whoever may ask the Swarm can read it. */
-  environment?: Record<string, string>
-  /** Which nodes may build, `node.labels.builder==true`: https://docs.docker.com/reference/cli/docker/service/create/#constraint */
-  constraints?: string[]
-  /** Where the image finds secrets of the Swarm, by their names; those that the Swarm does not have are left out. */
-  secrets?: SwarmSecrets
-  /** How many nodes a build is tried on, when they are lost or lack the image; 3 by default. */
-  attempts?: number
-  /** How long a build waits for a node that fits, in milliseconds; 5 minutes by default. */
-  pendingMs?: number
-}
-
 /**
- * Builds in containers of a builder image on the nodes of a Docker Swarm. The Swarm picks the node; a build
- * whose node is lost begins again on another. What a lost node does until it is back, nobody knows: the
- * Swarm ends its container then, and what that has pushed does not count, as only this attempt's end is stored.
+ * Runs builder images as containers on the nodes of a Docker Swarm. The Swarm picks the node; a build whose node is
+ * lost starts over on another one. What a lost node does in the meantime is unknown: the Swarm stops its container
+ * once the node is back, and anything it pushed is ignored, as only this attempt's result is stored.
  */
-export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
+export function swarmRunner(options: SwarmRunnerOptions): Runner {
   const { docker, image, credentials, attempts = 3, pendingMs = 300_000 } = options
   const api = new SwarmApi(docker)
 
-  async function create(build: ContainerBuild, avoid: string[]): Promise<string> {
-    const wanted = options.secrets ?? SWARM_SECRETS
-    const secrets = (await api.secrets()).filter(({ Spec }) => wanted[Spec.Name] !== undefined)
+  async function create(build: RunInput, avoid: string[]): Promise<string> {
+    const paths = options.secrets ?? SWARM_SECRETS
+    const secrets = (await api.secrets()).filter(({ Spec }) => paths[Spec.Name] !== undefined)
     const auth = await engineAuthFor(credentials, image)
     return api.create(serviceSpec(build, options, { avoid, secrets }), auth)
   }
@@ -53,17 +30,17 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
       const { signal } = io
       const say = linesTo(io.log)
       signal.throwIfAborted()
-      const ask = <T>(question: Promise<T>) =>
-        question.catch((error) => {
+      const orSwarmError = <T>(request: Promise<T>) =>
+        request.catch((error) => {
           signal.throwIfAborted()
-          throw swarmError(error, 'the Swarm did not take the build')
+          throw swarmError(error, 'the Swarm did not accept the build')
         })
-      await ask(removeLeftovers(api, build.buildId, signal))
+      await orSwarmError(removeLeftovers(api, build.buildId, signal))
 
-      /** Nodes that lack the image, by id. */
+      /** Names of nodes that lack the image, by id. */
       const without = new Map<string, string>()
       for (let attempt = 1; ; attempt++) {
-        const serviceId = await ask(create(build, [...without.keys()]))
+        const serviceId = await orSwarmError(create(build, [...without.keys()]))
         const run = new TaskRun(api, { serviceId, build, image, pendingMs, without: [...without.values()] })
         const outcome = await run.toEnd(io).finally(async () => {
           const warning = await removeService(api, serviceId, build.buildId)
@@ -71,16 +48,16 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
         })
         if (outcome.kind === 'succeeded') return
         signal.throwIfAborted()
-        if (outcome.kind === 'no image') {
+        if (outcome.kind === 'no-image') {
           without.set(outcome.nodeId, outcome.node)
           if (attempt >= attempts) throw noImageAnywhere(image, [...without.values()])
-          await say(`node ${outcome.node} does not have the builder image ${image}: trying another node`)
+          await say(`node ${outcome.node} does not have the builder image ${image}; trying another node`)
           continue
         }
         if (attempt >= attempts) throw lostTooOften(attempts, outcome.why)
         await say(
           '',
-          `${outcome.why}: the build begins again on another node (attempt ${attempt + 1} of ${attempts})`,
+          `${outcome.why}; restarting the build on another node (attempt ${attempt + 1} of ${attempts})`,
         )
       }
     },
@@ -88,8 +65,8 @@ export function swarmBuilder(options: SwarmBuilderOptions): BuildContainer {
 }
 
 /**
- * Asks whether builds can run on the Swarm at all, so that a server says so at its start.
- * @throws ConveyorError `invalid` when the engine is no manager of one, `unavailable` when it does not answer
+ * Checks that builds can run on the Swarm, so that a misconfigured server fails at startup.
+ * @throws ConveyorError `invalid` if the engine is not a Swarm manager, `unavailable` if it does not respond
  */
 export async function checkSwarm(docker: Dockerode): Promise<void> {
   await new SwarmApi(docker).services('conveyor.build').catch((error) => {

@@ -1,33 +1,33 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
 import type { ConveyorError } from '../../core/errors.ts'
-import type { Node, SwarmApi, Task } from './api.ts'
+import type { SwarmApi, SwarmNode, Task } from './api.ts'
 import { doesNotEnd, swarmError } from './errors.ts'
 
 /** How long a container has between SIGTERM and SIGKILL. */
 export const STOP_SECONDS = 10
-/** What takes longer than this to stop, beyond that, is not waited for. */
+/** How long to wait, beyond that, for a container to stop. */
 const CLEAN_UP_MS = 60_000
 const POLL_MS = 200
-/** No node has this id, so nothing is placed by it. */
+/** Matches no node. */
 const NOWHERE = 'node.id==none'
 
-/** A label that all services and containers of a build have, on whatever attempt. */
+/** The label of all services and containers of a build, whatever the attempt. */
 export function buildLabel(buildId: string): string {
   return `conveyor.build=${buildId}`
 }
 
-/** Whether a task runs no more, and never will again. */
+/** Whether a task has ended for good. */
 export function hasEnded({ Status: { State } }: Task): boolean {
   return ['complete', 'shutdown', 'failed', 'rejected', 'remove', 'orphaned'].includes(State)
 }
 
-/** A node that is down cannot be told anything, and nothing that runs there is known of. */
-export function isLost(node: Node | null): boolean {
+/** Whether a node is down or removed: it takes no commands, and the state of what runs there is unknown. */
+export function isLost(node: SwarmNode | null): boolean {
   return node === null || node.Status.State === 'down'
 }
 
-/** Removes the services of earlier attempts at a build, and waits until their containers have ended. */
+/** Removes the services of earlier attempts at a build, and waits until their containers have stopped. */
 export async function removeLeftovers(api: SwarmApi, buildId: string, signal: AbortSignal): Promise<void> {
   const label = buildLabel(buildId)
   for (const { ID } of await api.services(label)) await api.remove(ID)
@@ -36,9 +36,9 @@ export async function removeLeftovers(api: SwarmApi, buildId: string, signal: Ab
 }
 
 /**
- * Ends the container of a service, but keeps it, so that its last words can be read: its task gets a
- * successor that no node fits. Resolves when it has ended; when its node is lost, at once.
- * @returns the task as it is then
+ * Stops the container of a service but keeps it, so that its last output can be read: the task is replaced by one
+ * that fits no node. Resolves once the task has ended, or at once if its node is lost.
+ * @returns the task's latest state
  */
 export async function stopTask(api: SwarmApi, serviceId: string, task: Task): Promise<Task> {
   const service = await api.service(serviceId)
@@ -61,9 +61,9 @@ export async function stopTask(api: SwarmApi, serviceId: string, task: Task): Pr
 }
 
 /**
- * Removes a service, and waits until the Swarm has ended its container. What runs on a lost node is ended
- * by the Swarm when the node comes back.
- * @returns a warning for the log, when that did not go well
+ * Removes a service, and waits until the Swarm has stopped its container. Containers on a lost node are stopped by
+ * the Swarm when the node comes back.
+ * @returns a warning for the log if that failed
  */
 export async function removeService(
   api: SwarmApi,
@@ -73,16 +73,16 @@ export async function removeService(
   try {
     await api.remove(serviceId)
     const left = await tasksGone(api, buildLabel(buildId), new AbortController().signal)
-    return left.length > 0 ? `the build's container does not end on ${left.join(', ')}` : null
+    return left.length > 0 ? `the build's container does not stop on ${left.join(', ')}` : null
   } catch (error) {
-    const { message } = swarmError(error, 'the Swarm refused') as ConveyorError
+    const { message } = swarmError(error, 'the request to the Swarm failed') as ConveyorError
     return `the build's service could not be removed: ${message}`
   }
 }
 
 /**
- * Waits until no task with this label is left on any node that can be reached.
- * @returns names of nodes where one is left all the same
+ * Waits until no reachable node has a task with this label.
+ * @returns names of the nodes that still do when time is up
  */
 async function tasksGone(api: SwarmApi, label: string, signal: AbortSignal): Promise<string[]> {
   const deadline = performance.now() + STOP_SECONDS * 1000 + CLEAN_UP_MS

@@ -1,40 +1,29 @@
 import type Dockerode from 'dockerode'
-import { contractEnvironment } from '../docker.ts'
-import type { ContainerBuild } from '../runner.ts'
-import type { SwarmBuilderOptions } from './runner.ts'
+import { runEnvironment } from '../environment.ts'
+import type { RunInput } from '../runner.ts'
+import { SWARM_SECRETS, type SwarmRunnerOptions } from './options.ts'
 import { STOP_SECONDS } from './service.ts'
 
-/** Paths in the container by the names of the Swarm's secrets. */
-export type SwarmSecrets = Readonly<Record<string, string>>
-
-/** A Swarm has no `data` container on every node: what a builder image finds there are secrets of the Swarm. */
-export const SWARM_SECRETS: SwarmSecrets = {
-  'conveyor.id_rsa': '/var/run/conveyor/.ssh/id_rsa',
-  'conveyor.id_rsa.pub': '/var/run/conveyor/.ssh/id_rsa.pub',
-  'conveyor.known_hosts': '/var/run/conveyor/.ssh/known_hosts',
-  'conveyor.config.json': '/var/run/conveyor/.docker/config.json',
-}
-
 /**
- * The service that runs one build, once: one task that is never restarted. A service of the mode
- * `ReplicatedJob` would do the same, but the engine 20.10 goes on with the container of a job when its service
- * is removed, and keeps it for ever (https://github.com/moby/moby/issues/42789); and on any engine the
- * container of a job cannot be stopped without losing what it wrote last.
+ * The service that runs one build once: a single task that is never restarted. A `ReplicatedJob` service would do the
+ * same, but Docker 20.10 lets a job's container run on, and never removes it, when its service is removed
+ * (https://github.com/moby/moby/issues/42789); and no engine can stop a job's container without losing its last
+ * output.
  */
 export function serviceSpec(
-  build: ContainerBuild,
-  options: SwarmBuilderOptions,
+  build: RunInput,
+  options: SwarmRunnerOptions,
   here: { avoid: string[]; secrets: { ID: string; Spec: { Name: string } }[] },
 ): Dockerode.ServiceSpec {
   const { image, network, binds = [], environment = {}, constraints = [], secrets = SWARM_SECRETS } = options
-  const variables = { ...environment, ...contractEnvironment(build) }
+  const variables = { ...environment, ...runEnvironment(build) }
   const labels = {
     'conveyor.build': build.buildId,
     'conveyor.repository': build.repository,
     'conveyor.sha': build.sha,
   }
   return {
-    // The same for each attempt at a build, so that there are never two of them.
+    // The same for every attempt at a build, so that there are never two of them.
     Name: `conveyor-build-${build.buildId}`,
     Labels: labels,
     TaskTemplate: {
@@ -54,7 +43,7 @@ export function serviceSpec(
       RestartPolicy: { Condition: 'none' },
       Placement: { Constraints: [...constraints, ...here.avoid.map((id) => `node.id!=${id}`)] },
       ...(network ? { Networks: [{ Target: network }] } : {}),
-      // As in image-builder.ts: byte for byte, until the container is removed.
+      // As in runner/docker.ts: byte for byte, until the container is removed.
       LogDriver: { Name: 'local', Options: { 'max-size': '1g', 'max-file': '1', compress: 'false' } },
     },
     Mode: { Replicated: { Replicas: 1 } },

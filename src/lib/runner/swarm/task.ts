@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { BuilderIo } from '../../builder/builder.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
-import type { ContainerBuild } from '../runner.ts'
-import type { Node, SwarmApi, Task } from './api.ts'
+import type { RunInput } from '../runner.ts'
+import type { SwarmApi, SwarmNode, Task } from './api.ts'
 import {
   exited,
   exitStatus,
@@ -17,38 +17,38 @@ import {
 import { TaskLog } from './log.ts'
 import { buildLabel, hasEnded, isLost, stopTask } from './service.ts'
 
-/** How an attempt ended that is no error. */
+/** How an attempt ended, errors aside. */
 export type Outcome =
   | { kind: 'succeeded' }
-  /** The node went away, or gave the build up. */
+  /** The node was lost, or stopped the build. */
   | { kind: 'lost'; why: string }
-  | { kind: 'no image'; nodeId: string; node: string }
+  | { kind: 'no-image'; nodeId: string; node: string }
 
-/** Between two looks at a task: short for builds that are over in no time, longer for all others. */
+/** Pause between two polls of a task: short at first, for builds that finish in seconds. */
 const POLL_MS = { first: 200, later: 1000, laterAfter: 5000 }
-/** So long a manager may be without an answer, as when the Swarm elects another leader. */
+/** How long a manager may fail to respond, for example while the Swarm elects a new leader. */
 const UNANSWERED_MS = 60_000
-/** A build that waits longer for a node says why. */
+/** After this long without a node, the log says what the build is waiting for. */
 const WAITING_MS = 5000
 
 interface Attempt {
   serviceId: string
-  build: ContainerBuild
+  build: RunInput
   image: string
   pendingMs: number
-  /** Names of nodes that lack the image; the service avoids them. */
+  /** Names of nodes that lack the image, and that the service avoids. */
   without: string[]
 }
 
-/** Follows the one task of a build's service to its end. */
+/** Follows the single task of a build's service until it ends. */
 export class TaskRun {
   readonly #api: SwarmApi
   readonly #attempt: Attempt
   readonly #started = performance.now()
   #task: Task | null = null
-  /** As it was when it was given the task. */
-  #node: Node | null = null
-  #said = ''
+  /** Its state when it was assigned the task. */
+  #node: SwarmNode | null = null
+  #lastReason = ''
 
   constructor(api: SwarmApi, attempt: Attempt) {
     this.#api = api
@@ -56,13 +56,13 @@ export class TaskRun {
   }
 
   /**
-   * Copies the log until the task has ended. Aborting the signal stops its container; its last words still
-   * reach the log.
-   * @throws ConveyorError what BuildContainer's run throws
+   * Copies the log until the task has ended. Aborting the signal stops its container; its last output still reaches
+   * the log.
+   * @throws ConveyorError as Runner.run does
    */
   async toEnd(io: BuilderIo): Promise<Outcome> {
     const { signal } = io
-    // Also when the log cannot be written any more.
+    // Also aborted when the log can no longer be written.
     const broken = new AbortController()
     const either = AbortSignal.any([signal, broken.signal])
     let log: TaskLog | null = null
@@ -79,7 +79,7 @@ export class TaskRun {
       outcome = await this.#watch(io, either, begin)
     } catch (error) {
       failure = error
-      // Also when another cause than the signal ends it: nothing goes on that nobody watches.
+      // Whatever the cause: nothing keeps running unwatched.
       if (this.#task) await this.#stop(this.#task)
     }
     followed.abort()
@@ -90,18 +90,18 @@ export class TaskRun {
     throw failure
   }
 
-  /** @param begin called as soon as a node has the task, before it starts */
+  /** @param begin called as soon as a node is assigned the task, before it starts */
   async #watch(io: BuilderIo, signal: AbortSignal, begin: (task: Task) => void): Promise<Outcome> {
     let answered = performance.now()
     for (;;) {
       signal.throwIfAborted()
       try {
-        const outcome = await this.#look(io, begin)
+        const outcome = await this.#poll(io, begin)
         if (outcome !== null) return outcome
         answered = performance.now()
       } catch (error) {
         if (error instanceof ConveyorError || performance.now() - answered > UNANSWERED_MS) {
-          throw swarmError(error, 'the Swarm cannot be asked about the build')
+          throw swarmError(error, "cannot get the build's state from the Swarm")
         }
       }
       const early = performance.now() - this.#started < POLL_MS.laterAfter
@@ -109,13 +109,13 @@ export class TaskRun {
     }
   }
 
-  /** One look at the task; null while it goes on. */
-  async #look(io: BuilderIo, begin: (task: Task) => void): Promise<Outcome | null> {
+  /** Polls the task once; null while it is running. */
+  async #poll(io: BuilderIo, begin: (task: Task) => void): Promise<Outcome | null> {
     const { serviceId, build, image } = this.#attempt
     const tasks = (await this.#api.tasks(buildLabel(build.buildId))).filter(
       (one) => one.ServiceID === serviceId,
     )
-    // A Swarm whose leader changes may give a task that has ended a successor, which does not count.
+    // After a change of leaders, the Swarm may replace a task that has ended; the replacement is ignored.
     const task = tasks.sort((a, b) => a.CreatedAt.localeCompare(b.CreatedAt))[0]
     const known = this.#task
     if (!task || (known && task.ID !== known.ID)) {
@@ -135,42 +135,42 @@ export class TaskRun {
     }
     const { State, Err } = task.Status
     const lost = (why: string): Outcome => ({ kind: 'lost', why: `${this.#nodeName} ${why}` })
-    // What it has pushed is looked at afterwards, whatever made it end.
+    // Whatever ended it, the caller checks what was pushed.
     if (State === 'complete') return { kind: 'succeeded' }
     if (State === 'rejected') {
       if (!lacksImage(task)) throw rejected(task, this.#nodeName, image)
-      return { kind: 'no image', nodeId: task.NodeID, node: this.#node?.Description.Hostname ?? task.NodeID }
+      return { kind: 'no-image', nodeId: task.NodeID, node: this.#node?.Description.Hostname ?? task.NodeID }
     }
     if (State === 'failed') {
       const status = exitStatus(task)
-      if (this.#hasChanged(node)) return lost('was away while it built')
+      if (this.#hasChanged(node)) return lost('was unavailable during the build')
       if (status === null) throw rejected(task, this.#nodeName, image)
       throw exited(status, image)
     }
     if (isLost(node)) return lost(`is down (${node?.Status.Message || 'removed'})`)
-    if (hasEnded(task)) return lost(`gave the build up${Err ? `: ${Err}` : ''}`)
+    if (hasEnded(task)) return lost(`stopped the build${Err ? `: ${Err}` : ''}`)
     return null
   }
 
-  /** No node has the task yet. */
+  /** No node has been assigned the task yet. */
   async #pending(task: Task, { log }: BuilderIo): Promise<null> {
     const { image, pendingMs, without } = this.#attempt
     const waited = performance.now() - this.#started
     const why = task.Status.Err ?? ''
     if (why !== '' && without.length > 0) throw noImageAnywhere(image, without)
     if (waited > pendingMs) throw nowhere(why || task.Status.Message || task.Status.State, pendingMs / 1000)
-    if (waited > WAITING_MS && why !== '' && why !== this.#said) {
-      this.#said = why
+    if (waited > WAITING_MS && why !== '' && why !== this.#lastReason) {
+      this.#lastReason = why
       await linesTo(log)(`waiting for a node: ${why}`)
     }
     return null
   }
 
   /**
-   * Whether the node may have been away since it got the task: an engine that stops ends its containers, and
-   * tells so when it is back. Changes for other reasons cost a second attempt at a build that has failed.
+   * Whether the node may have been down since it was assigned the task: an engine that shuts down stops its
+   * containers, and reports that once it is back. Changes for other reasons cost a failed build a second attempt.
    */
-  #hasChanged(node: Node | null): boolean {
+  #hasChanged(node: SwarmNode | null): boolean {
     return isLost(node) || node?.Version.Index !== this.#node?.Version.Index
   }
 
@@ -180,15 +180,15 @@ export class TaskRun {
   }
 
   async #stop(task: Task): Promise<void> {
-    // Removing the service ends it as well, if less politely.
+    // Removing the service kills it in any case.
     this.#task = await stopTask(this.#api, this.#attempt.serviceId, task).catch(() => task)
   }
 
   async #readRest(log: TaskLog, io: BuilderIo): Promise<void> {
-    // Without a container there is no log, and its node would wait for one.
+    // Without a container there is no log, and the request would hang.
     if (!this.#task?.Status.ContainerStatus?.ContainerID) return
     const node = this.#task?.NodeID ? await this.#api.node(this.#task.NodeID).catch(() => null) : null
-    const missing = isLost(node) ? `${this.#nodeName} is gone` : await log.rest()
-    if (missing !== null) await linesTo(io.log)(`warning: the end of the log could not be read: ${missing}`)
+    const missing = isLost(node) ? `${this.#nodeName} is lost` : await log.rest()
+    if (missing !== null) await linesTo(io.log)(`warning: cannot read the end of the log: ${missing}`)
   }
 }

@@ -1,18 +1,18 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
+import { engineDown, isConnection, messageOf, statusOf } from '../docker/errors.ts'
+import { jsonLines } from '../docker/json-lines.ts'
 import { ANONYMOUS, engineAuthFor } from '../registry/auth-config.ts'
-import { innermost, readRegistryText } from '../registry/messages.ts'
+import { innermost, parseRegistryMessage } from '../registry/messages.ts'
 import type { CredentialStore } from '../registry/registry.ts'
-import { isPassing } from '../registry/response.ts'
-import { noImage, statusOf } from '../runner/errors.ts'
-import { engineDown, isConnection, messageOf } from './errors.ts'
-import { jsonLines } from './json-lines.ts'
+import { isTransient } from '../registry/response.ts'
+import { noImage } from './errors.ts'
 
 /**
- * Pulls an image, with the login for its registry.
- * @throws ConveyorError `invalid` when there is no such image or we may not have it; `unavailable` when the
- * engine or the registry does not answer
+ * Pulls the builder image, with the login for its registry.
+ * @throws ConveyorError `invalid` if the image does not exist or access is denied; `unavailable` if the engine or
+ * the registry is
  */
 export async function pullImage(
   docker: Dockerode,
@@ -29,17 +29,17 @@ export async function pullImage(
   } catch (error) {
     signal.throwIfAborted()
     const message = messageOf(error)
-    const said = readRegistryText(message)
-    if (said?.kind === 'answer' && !isPassing(said.answer)) throw noImage(image, innermost(message), error)
+    const said = parseRegistryMessage(message)
+    if (said?.kind === 'answer' && !isTransient(said.answer)) throw noImage(image, innermost(message), error)
     if (statusOf(error) === undefined && isConnection(error)) engineDown(error)
-    // The engine says that there is none, or calls the name a bad one.
+    // No such image, or an invalid name.
     if (statusOf(error) === 404 || statusOf(error) === 400) throw noImage(image, innermost(message), error)
     throw new ConveyorError(
       'unavailable',
       `pulling the builder image ${image} failed: ${innermost(message)}`,
       {
         cause: error,
-        hint: 'Check that its registry runs and that the engine can reach it',
+        hint: 'Check that its registry is running and that the engine can reach it',
       },
     )
   }
