@@ -211,7 +211,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       if (!subject.rewritesTimes) {
         const error = await failure(one)
         expect(error).toMatchObject({ kind: 'invalid', retryable: false })
-        expect(error.hint).toContain('leave out --reproducible')
+        expect(error.hint).toContain('omit --reproducible')
         return
       }
       const { digest } = await one
@@ -347,7 +347,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         await build({ a: 'a1', b: 'b1', '.dockerignore': 'x' })
         for (const a of ['a2', 'a3']) {
           const { log, files } = await build({ a, b: 'b1', '.dockerignore': 'x' })
-          expect(log).not.toContain('anew')
+          expect(log).not.toContain('resending')
           expect(files).toBeLessThanOrEqual(3)
         }
       })
@@ -396,10 +396,10 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           )
           return log.log.text
         }
-        expect(await run('1')).not.toContain('anew')
-        expect(await run('2', memorySyncs())).not.toContain('anew')
-        expect(await run('1')).toContain('sending all files anew')
-        expect(await run('1')).not.toContain('anew')
+        expect(await run('1')).not.toContain('resending')
+        expect(await run('2', memorySyncs())).not.toContain('resending')
+        expect(await run('1')).toContain('resending all files')
+        expect(await run('1')).not.toContain('resending')
       })
     })
 
@@ -515,7 +515,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         builder().build(input({ Dockerfile: `FROM ${base}\nRUN echo about-to-fail && exit 7` }), log),
       )
       expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-      expect(error.advice).toBe('[2/2] RUN echo about-to-fail && exit 7 ended with exit code 7')
+      expect(error.advice).toBe('[2/2] RUN echo about-to-fail && exit 7 failed with exit code 7')
       expect(log.log.text).toMatch(/about-to-fail\n/)
       expect(log.log.text).toMatch(/#\d+ ERROR: /)
     })
@@ -568,7 +568,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const much = "yes '0123456789012345678901234567890123456789012345678901234567890123456789'"
       const dockerfile = `FROM ${base}\nRUN echo ${fresh()}; ${much} | head -c 4000000; printf 'the end'`
       await builder().build(input({ Dockerfile: dockerfile }), log)
-      expect(log.log.text).toMatch(/warning: the engine clipped the output of #\d+ \[2\/2\] RUN echo/)
+      expect(log.log.text).toMatch(/warning: the engine truncated the output of #\d+ \[2\/2\] RUN echo/)
     })
 
     test('pushes to a registry that asks for a login', async () => {
@@ -634,14 +634,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           'PUT manifest',
           'denied',
           { kind: 'unauthorized' },
-          /docker login \S+` .* that may write acme\/app/,
+          /docker login \S+` .* that has write access to acme\/app/,
         ],
         [
           'what has no repository',
           'POST upload',
           'no repository',
           { kind: 'unavailable' },
-          /\. Make the repository acme\/app in /,
+          /\. Create the repository acme\/app in /,
         ],
         [
           'what is too large for a proxy',
@@ -663,7 +663,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(error).toMatchObject({ ...wanted, retryable: false })
         expect(error.advice).toMatch(advice)
         expect(error.message.startsWith(`pushing ${reference} failed: `)).toBe(true)
-        expect(log).not.toContain('trying again')
+        expect(log).not.toContain('retrying')
         // Two blobs, side by side; a manifest as OCI's and as Docker's.
         expect(tries).toBeLessThanOrEqual(2)
       })
@@ -671,17 +671,17 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       test('for now is tried again, and then worth another attempt', async () => {
         const { error, log } = await refused('PUT manifest', 'unavailable')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-        expect(error.message).toMatch(/: the registry is in trouble \(HTTP 503\)$/)
-        expect(log.match(/push failed, trying again/g)).toHaveLength(2)
+        expect(error.message).toMatch(/: the registry failed to process the request \(HTTP 503\)$/)
+        expect(log.match(/push failed, retrying/g)).toHaveLength(2)
       })
 
       test('as it is asked too often is left alone for as long as it asks', async () => {
         const { error, log } = await refused('any', 'too many')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
         expect(error.message).toMatch(
-          /limits how often it is asked \((HTTP 429|TOOMANYREQUESTS).*, asks to wait 1 s\)$/,
+          /rate-limiting requests \((HTTP 429|TOOMANYREQUESTS).*, retry after 1 s\)$/,
         )
-        expect(log).not.toContain('trying again')
+        expect(log).not.toContain('retrying')
       })
 
       test('under a tag that must not change: fine where it is the same image already', async () => {
@@ -715,9 +715,9 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         const error = await failure(builder().build({ ...unique(), reference }, log))
         expect(error).toMatchObject({ kind: 'unavailable', retryable: false })
         expect(error.message).toContain(
-          'the tag is there with another image, and the registry does not let it change',
+          'the tag already points to another image, and the registry does not allow changing it',
         )
-        expect(log.log.text).not.toContain('trying again')
+        expect(log.log.text).not.toContain('retrying')
       })
     })
 
@@ -734,8 +734,10 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       test('of which a layer may not be read wants another login, and not another name', async () => {
         const { error } = await refused('GET blob', 'denied')
         expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-        expect(error.message).toMatch(/base image \S+\/base\S*: the registry does not allow it \(HTTP 403/)
-        expect(error.hint).toMatch(/^Run `docker login \S+` as the user .* that may read acme\/base$/)
+        expect(error.message).toMatch(/base image \S+\/base\S*: the registry denied access \(HTTP 403/)
+        expect(error.hint).toMatch(
+          /^Run `docker login \S+` as the user .* that has read access to acme\/base$/,
+        )
       })
 
       test.each(['HEAD manifest', 'GET blob'] as const)(
@@ -743,14 +745,16 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         async (request) => {
           const { error } = await refused(request, 'unavailable')
           expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-          expect(error.message).toMatch(/base image \S+\/base\S*: the registry is in trouble \(HTTP 503/)
+          expect(error.message).toMatch(
+            /base image \S+\/base\S*: the registry failed to process the request \(HTTP 503/,
+          )
         },
       )
 
       test('of a registry that is asked too often is left alone for as long as it asks', async () => {
         const { error } = await refused('any', 'too many')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
-        expect(error.hint).toContain('accounts have a higher limit')
+        expect(error.hint).toContain('authenticated users have a higher limit')
       })
     })
 
@@ -778,7 +782,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         const url = `http://${files.host}/${status}`
         const build = input({ Dockerfile: `FROM scratch\nADD ${url} /x\n` }, { push: false })
         const error = await failure(builder().build(build, io()))
-        expect(error.message).toContain(`${url} was answered with HTTP ${status}`)
+        expect(error.message).toContain(`${url} answered HTTP ${status}`)
         expect(error.kind).toBe(status === 404 ? 'build_failed' : 'unavailable')
       }
     })
@@ -820,7 +824,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const error = await failure(builder().build({ ...build, reference }, log))
       expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
       expect(error.advice).toMatch(/pushing .* failed: .*connection refused.*Check that the registry runs/)
-      expect(log.log.text.match(/push failed, trying again/g)).toHaveLength(2)
+      expect(log.log.text.match(/push failed, retrying/g)).toHaveLength(2)
 
       await gone.start()
       await builder().build({ ...build, reference }, io())

@@ -215,7 +215,7 @@ describe('a farm', () => {
 
   test('what it is, is told in one line', async () => {
     expect(await farm().describe()).toBe(
-      `builds go to BuildKit at ${nodes[0]?.address}, ${nodes[1]?.address}, by repository, 4 at a time each`,
+      `building on buildkitd at ${nodes[0]?.address}, ${nodes[1]?.address} (nodes are assigned by repository, up to 4 builds each)`,
     )
   })
 })

@@ -82,12 +82,12 @@ describe('an engine with the containerd store', () => {
     const of = (one: Parameters<typeof docker>[0]) =>
       dockerBuilder({ docker: docker(one), credentials: NOBODY, compression: 'gzip' })
     expect(await of(engine).describe()).toBe(
-      'builds go straight to the BuildKit of the Docker engine, which pushes layers (gzip) as it exports ' +
-        "them: its image store is containerd's (overlayfs)",
+      'building and pushing with the BuildKit of the Docker engine (gzip layers): ' +
+        'containerd image store (overlayfs)',
     )
     await using classic = await startTrixieEngine({ store: 'classic' })
     expect(await of(classic).describe()).toBe(
-      "builds go through the Docker engine's /build, and it pushes them: its image store is the classic one",
+      "building through the Docker engine's /build API, pushing with the engine: classic image store",
     )
   })
 
@@ -120,7 +120,7 @@ describe('an engine with the containerd store', () => {
     const log = io()
     const { digest } = await one.build({ ...build, reference }, log)
     expect(log.log.text).toContain(
-      `registry ${front.host} takes no zstd layers or OCI manifests: pushing gzip`,
+      `registry ${front.host} does not accept zstd layers or OCI manifests; pushing gzip`,
     )
     const image = await imageConfig(reference)
     expect(image.digest).toBe(digest)
@@ -129,7 +129,7 @@ describe('an engine with the containerd store', () => {
     // It is not tried again.
     const again = io()
     await one.build({ ...build, reference }, again)
-    expect(again.log.text).not.toContain('takes no zstd')
+    expect(again.log.text).not.toContain('does not accept zstd')
   })
 
   test('the image is made of the commit alone: its time, and the same layers for the same files', async () => {
@@ -295,14 +295,14 @@ describe('an engine with the containerd store', () => {
       const error = await failure(
         one.build({ ...input(failed), cacheFrom: [`${imageName}:${CACHE_TAG}`] }, io()),
       )
-      expect(error.message).toMatch(/RUN echo .* ended with exit code 3/)
+      expect(error.message).toMatch(/RUN echo .* failed with exit code 3/)
 
       await using gone = await startRegistry()
       await gone.stop()
       one.saveCache(`${gone.host}/x`, async () => build)
       await one.close()
       expect(lines).toEqual([
-        expect.stringMatching(`^cache of ${gone.host}/x was not written .*: .*connection refused`),
+        expect.stringMatching(`^exporting the cache of ${gone.host}/x failed .*: .*connection refused`),
       ])
     })
   })
@@ -338,7 +338,7 @@ describe('an engine with the containerd store', () => {
     const refused = await failure(builder({ credentials }).build({ ...build, reference }, log))
     expect(refused).toMatchObject({ kind: 'unauthorized', retryable: false })
     expect(refused.hint).toContain(`docker login ${tokens.host}`)
-    expect(log.log.text).not.toContain('trying again')
+    expect(log.log.text).not.toContain('retrying')
     expect(log.log.text).not.toContain('wrong')
   })
 
@@ -350,7 +350,7 @@ describe('an engine with the containerd store', () => {
       await expect.poll(() => log.log.text).toMatch(/ begun\n/)
       await engine.stop('SIGKILL')
       expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
-      expect((await failed).message).toContain('the Docker engine went away')
+      expect((await failed).message).toContain('lost the connection to the Docker engine')
 
       const down = await failure(builder().build(build, io()))
       expect(down).toMatchObject({ kind: 'unavailable', retryable: true })

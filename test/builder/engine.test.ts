@@ -131,7 +131,7 @@ describe.each([
     await expect.poll(() => log.log.text).toMatch(/ begun\n/)
     await other.stop('SIGKILL')
     expect(await failed).toMatchObject({ kind: 'unavailable', retryable: true })
-    expect((await failed).message).toContain('the Docker engine went away')
+    expect((await failed).message).toContain('lost the connection to the Docker engine')
   })
 })
 
@@ -139,9 +139,13 @@ test('what needs an index is refused, as the classic store has none', async () =
   const files = { Dockerfile: `FROM ${BASE}` }
   const attested = await failure(builder().build(input(files, { attest: ['sbom'] }), io()))
   expect(attested).toMatchObject({ kind: 'invalid', retryable: false })
-  expect(attested.advice).toContain('no place for sbom. Turn on the containerd image store')
+  expect(attested.advice).toContain(
+    "cannot hold attestations (sbom). Enable the engine's containerd image store",
+  )
   const two = { platforms: ['linux/amd64', 'linux/arm64'] }
-  expect((await failure(builder().build(input(files, two), io()))).message).toContain('several platforms')
+  expect((await failure(builder().build(input(files, two), io()))).message).toContain(
+    'a multi-platform image',
+  )
 })
 
 test('limits of steps are refused, as an engine before Docker 23 would leave them out', async () => {
@@ -149,7 +153,7 @@ test('limits of steps are refused, as an engine before Docker 23 would leave the
   const error = await failure(builder().build(limited, io()))
   expect(error).toMatchObject({ kind: 'invalid', retryable: false })
   expect(error.advice).toMatch(
-    /^Docker 20\.10\.\S+ cannot limit what RUN steps use\. .*leave out --build\.ulimit$/,
+    /^Docker 20\.10\.\S+ does not support ulimits for RUN steps\. .*omit --build\.ulimit$/,
   )
 })
 
@@ -161,7 +165,7 @@ test.each([
   const error = await failure(builder().build(input({ Dockerfile: `FROM ${BASE}\n${step}\n` }), io()))
   expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
   expect(error.advice).toContain(
-    `knows no ${what}. Begin the Dockerfile with \`# syntax=docker/dockerfile:1\`, or use`,
+    `does not support ${what}. Start the Dockerfile with \`# syntax=docker/dockerfile:1\`, or use`,
   )
 })
 
@@ -169,14 +173,14 @@ test('named contexts are refused where the Dockerfile brings no frontend that kn
   const named = input({ Dockerfile: `FROM ${BASE}` }, { contexts: { other: `docker-image://${BASE}` } })
   const error = await failure(builder().build(named, io()))
   expect(error).toMatchObject({ kind: 'invalid', retryable: false })
-  expect(error.advice).toContain('knows no named contexts. Begin the Dockerfile with `# syntax=')
+  expect(error.advice).toContain('does not support named contexts. Start the Dockerfile with `# syntax=')
 })
 
 test('a network that BuildKit does not have is refused', async () => {
   const names = input({ Dockerfile: `FROM ${BASE}` }, { network: 'my-bridge' })
   const error = await failure(builder(NOBODY, { transport: () => buildOverGrpc }).build(names, io()))
   expect(error).toMatchObject({ kind: 'invalid' })
-  expect(error.advice).toContain('no network my-bridge for RUN steps. Set --build.network to default, host,')
+  expect(error.advice).toContain('the network my-bridge for RUN steps. Set --build.network to default, host,')
 })
 
 test.each(['stored', 'of a helper'])(
@@ -213,7 +217,9 @@ test('an engine that is down is an error that says what to do', async () => {
   expect(error.advice).toMatch(
     /the Docker engine did not open a build session: connect ENOENT.*docker version/,
   )
-  expect((await failure(nowhere.isWarm('x'))).advice).toMatch(/engine does not answer: .*set DOCKER_HOST/)
+  expect((await failure(nowhere.isWarm('x'))).advice).toMatch(
+    /cannot reach the Docker engine: .*set DOCKER_HOST/,
+  )
 })
 
 describe('tidy', () => {

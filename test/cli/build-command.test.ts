@@ -127,7 +127,7 @@ describe('conveyor build', () => {
     const { sha } = await commit('acme/cli-fails', 'RUN exit 9\n')
     const { code, stdout, stderr } = await build([`acme/cli-fails:${sha}`])
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
-    expect(stderr).toMatch(/\n › {3}Error: \[3\/3\] RUN exit 9 ended with exit code 9\n$/)
+    expect(stderr).toMatch(/\n › {3}Error: \[3\/3\] RUN exit 9 failed with exit code 9\n$/)
   })
 
   test('Ctrl-C stops waiting, and the build goes on', async () => {
@@ -282,7 +282,7 @@ describe('--local', () => {
     const { sha } = await commit('acme/local-fails', 'RUN exit 9\n')
     const failing = await local([`acme/local-fails:${sha}`])
     expect(await failing.exited).toMatchObject({ code: 1 })
-    expect(failing.stderr()).toMatch(/ › {3}Error: \[3\/3\] RUN exit 9 ended with exit code 9\n$/)
+    expect(failing.stderr()).toMatch(/ › {3}Error: \[3\/3\] RUN exit 9 failed with exit code 9\n$/)
     const lost = await local([`acme/local-fails:${sha}`], { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
     expect(await lost.exited).toMatchObject({ code: 3 })
     expect(lost.stderr()).toMatch(

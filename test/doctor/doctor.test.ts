@@ -123,7 +123,7 @@ test('broken components are reported with advice, and the others as usual', asyn
     'broken: cannot reach the Docker engine: connect ENOENT /nonexistent/docker.sock -> Start the Docker engine, or set DOCKER_HOST to one that is running',
   )
   expect(of('registry')).toMatch(
-    /^broken: registry 127\.0\.0\.1:1 does not answer \(.*ECONNREFUSED.*\) .* -> Check that it runs/,
+    /^broken: registry 127\.0\.0\.1:1 does not respond \(.*ECONNREFUSED.*\) .* -> Check that it is running/,
   )
   expect(of('github')).toMatch(
     /^broken: cannot authenticate with GitHub: GitHub refused the token: 401 \(Bad credentials\) -> Set GITHUB_TOKEN to a valid token with /,
@@ -234,7 +234,7 @@ describe('the registry', () => {
     await logIn(folder, 'wrong-secret')
     const { of } = await doctor({ DOCKER_CONFIG: folder })
     expect(of('registry')).toBe(
-      `broken: registry ${world.registry.host} refuses the login of robot while logging in -> Run \`docker login ${world.registry.host}\` as the user that Conveyor runs as`,
+      `broken: registry ${world.registry.host} rejected the login of robot while logging in -> Run \`docker login ${world.registry.host}\` as the user that Conveyor runs as`,
     )
   })
 
@@ -243,7 +243,7 @@ describe('the registry', () => {
     await mkdir(folder)
     const { of } = await doctor({ DOCKER_CONFIG: folder })
     expect(of('registry')).toMatch(
-      /^broken: registry \S+ wants a login, and there is none while logging in -> Run `docker login /,
+      /^broken: registry \S+ requires a login, but none is configured while logging in -> Run `docker login /,
     )
   })
 
@@ -267,7 +267,7 @@ describe('the registry', () => {
     expect(known.of('registry')).toBe(`ok: ${host}, without TLS, accepts the login of robot`)
     const unknown = await doctor(await config('unknown', 'wrong-secret'))
     expect(unknown.of('registry')).toMatch(
-      /^broken: token server \S+ refuses the credentials for registry \S+ while /,
+      /^broken: token server \S+ rejected the credentials for registry \S+ while /,
     )
     const nobody = await config('nobody')
     const anonymous = await doctor(nobody)
@@ -281,7 +281,7 @@ describe('the registry', () => {
     await using other = await httpDouble((_, response) => response.writeHead(404).end('Not Found'))
     const { of } = await doctor({ REGISTRY: other.host, GITHUB_URL: `http://${other.host}` })
     expect(of('registry')).toMatch(
-      /^broken: 127\.0\.0\.1:\d+ answers as no registry does \(HTTP 404\) -> Check --registry/,
+      /^broken: 127\.0\.0\.1:\d+ answered HTTP 404; is this a registry\? -> Check --registry/,
     )
     expect(of('github')).toMatch(
       /^broken: .* the response is not from GitHub -> Check that the base URL is that of/,
@@ -472,7 +472,7 @@ describe('other builders', () => {
   test('an engine that is not a Swarm manager', async () => {
     const { of } = await doctor({}, '--builder', 'swarm')
     expect(of('swarm')).toMatch(
-      /^broken: .* the Docker engine is not a manager of a Swarm -> Run `docker swarm init` there/,
+      /^broken: .* the Docker engine is not a Swarm manager -> Run `docker swarm init` there/,
     )
   })
 

@@ -49,7 +49,7 @@ describe('the registry', () => {
     expect(status.state).toBe('success')
     expect(build).toMatchObject({ state: 'succeeded', error: null })
     expect(log).toMatch(
-      /\nerror: pushing 127\.0\.0\.1:\d+\/acme\/patient:\w{7} failed: .*connection refused\. Check that the registry runs and that the engine can reach it\n\ntrying again in 1 s\n\nbuilding acme\/patient@\w{40} \(branch main\)\nattempt 2 of 3\n/,
+      /\nerror: pushing 127\.0\.0\.1:\d+\/acme\/patient:\w{7} failed: .*connection refused\. Check that the registry is running and that the engine can reach it\n\ntrying again in 1 s\n\nbuilding acme\/patient@\w{40} \(branch main\)\nattempt 2 of 3\n/,
     )
   })
 
@@ -58,7 +58,7 @@ describe('the registry', () => {
     const sha = await commit(repository)
     await using server = await start('0s', { REGISTRY: '127.0.0.1:1' })
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
-    const error = `pushing 127.0.0.1:1/acme/hopeless:${sha.slice(0, 7)} failed: the registry does not answer: dial tcp 127.0.0.1:1: connect: connection refused. Check that the registry runs and that the engine can reach it`
+    const error = `pushing 127.0.0.1:1/acme/hopeless:${sha.slice(0, 7)} failed: the registry does not respond: dial tcp 127.0.0.1:1: connect: connection refused. Check that the registry is running and that the engine can reach it`
     expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
     expect(status.description).toContain('connection refused')
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unavailable' })
@@ -78,7 +78,7 @@ describe('the registry', () => {
     const repository = 'acme/locked'
     const sha = await commit(repository)
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
-    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: the registry does not take the login, or wants one (UNAUTHORIZED authentication required). Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that may write acme/locked`
+    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: the registry requires a login, or rejected it (UNAUTHORIZED authentication required). Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that has write access to acme/locked`
     expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
     expect(log.endsWith(`\nerror: ${error}\n`)).toBe(true)
@@ -101,7 +101,7 @@ describe('a registry that refuses', () => {
     expect(status.state).toBe('error')
     expect(build).toMatchObject({ state: 'failed', error_kind: 'unavailable' })
     expect(build.error).toMatch(
-      /the registry limits how often it is asked \(.*TOOMANYREQUESTS slow down, asks to wait 2 s\)/,
+      /the registry is rate-limiting requests \(.*TOOMANYREQUESTS slow down, retry after 2 s\)/,
     )
     expect(log).toMatch(/\ntrying again in 2 s\n/)
     expect(log).toMatch(/\ngiving up after 2 attempts\n$/)
@@ -117,9 +117,9 @@ describe('a registry that refuses', () => {
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
     expect(status.state).toBe('error')
     expect(build.error).toMatch(
-      /^pushing \S+ failed: the registry has no repository acme\/unmade \(NAME_UNKNOWN .*\)\. Make the repository acme\/unmade in /,
+      /^pushing \S+ failed: the registry has no repository acme\/unmade \(NAME_UNKNOWN .*\)\. Create the repository acme\/unmade in /,
     )
-    expect(log).not.toContain('again')
+    expect(log).not.toMatch(/again|retrying/)
     const uploads = registry.seen.filter(({ method }) => method === 'POST')
     // One a layer.
     expect(uploads.length).toBeLessThanOrEqual(3)

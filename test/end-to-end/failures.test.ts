@@ -128,27 +128,27 @@ describe('the commit cannot be built', () => {
       'a RUN that fails',
       'acme/run',
       { Dockerfile: `${DOCKERFILE}RUN echo out of cheese && exit 3\n` },
-      () => '[3/3] RUN echo out of cheese && exit 3 ended with exit code 3',
+      () => '[3/3] RUN echo out of cheese && exit 3 failed with exit code 3',
     ],
     [
       'a RUN that is too long for a status',
       'acme/long',
       { Dockerfile: `${DOCKERFILE}RUN echo ${'very '.repeat(40)}long && false\n` },
-      () => `[3/3] RUN echo ${'very '.repeat(13).trim()}… ended with exit code 1`,
+      () => `[3/3] RUN echo ${'very '.repeat(13).trim()}… failed with exit code 1`,
     ],
     [
       'a COPY of what is not there',
       'acme/copy',
       { Dockerfile: `${DOCKERFILE}COPY nope.txt /\n` },
       () =>
-        '[3/3] COPY nope.txt /: "/nope.txt" is not in the build context. Check the path in the Dockerfile, and that the file is committed and not in .dockerignore',
+        '[3/3] COPY nope.txt /: "/nope.txt" is not in the build context. Check the path in the Dockerfile, and that the file is committed and not excluded by .dockerignore',
     ],
     [
       'a COPY of what another stage does not make',
       'acme/stages',
       { Dockerfile: `${DOCKERFILE.replace('\n', ' AS build\n')}FROM scratch\nCOPY --from=build /dist /\n` },
       () =>
-        '[stage-1 1/1] COPY --from=build /dist /: "/dist" is not in the stage build. Check the path in the Dockerfile, and that the steps of the stage build make it',
+        '[stage-1 1/1] COPY --from=build /dist /: "/dist" is not in the stage build. Check the path in the Dockerfile, and that the stage build creates it',
     ],
     [
       'a mistake in the Dockerfile',
@@ -182,7 +182,7 @@ describe('the commit cannot be built', () => {
   test('a base image that does not exist', async () => {
     const base = `${world.registry.host}/no/such:1`
     const sha = await commit('acme/base', { Dockerfile: `FROM ${base}\n` })
-    const error = `base image ${base}: the registry does not have it (HTTP 404). Check the name of the base image, and that Conveyor may read it (docker login ${world.registry.host})`
+    const error = `base image ${base}: the registry does not have it (HTTP 404). Check the name of the base image, and that Conveyor has access to it (docker login ${world.registry.host})`
     await expectFailure('acme/base', sha, error, 'build_failed')
   })
 

@@ -73,7 +73,8 @@ describe('the address of a connection', () => {
 })
 
 describe('a registry', () => {
-  const HINT = /^Link-local addresses are never asked, and those of this machine only of the registry in/
+  const HINT =
+    /^Link-local addresses are blocked, and loopback addresses are allowed for the registry of --registry/
 
   test('on this machine is asked if it is the configured one', async () => {
     const { port, agents } = await listen()
@@ -83,7 +84,7 @@ describe('a registry', () => {
     const before = agents.length
     for (const other of [`localhost:${port}`, `0.0.0.0:${port}`]) {
       const error = await failure(client.head(`${other}/acme/app`, 'main'))
-      expect(error.message).toMatch(/does not answer \(its address is /)
+      expect(error.message).toMatch(/does not respond \(its address \S+ is blocked\)/)
       expect(error.hint).toMatch(HINT)
     }
     expect(agents).toHaveLength(before)
@@ -92,7 +93,7 @@ describe('a registry', () => {
   test.each([301, 307])('that redirects (%d) to a link-local address is not followed', async (status) => {
     const { port } = await listen({ status, headers: { location: 'http://169.254.169.254/latest/' } })
     const error = await failure(clientWith().head(`127.0.0.1:${port}/acme/app`, 'main'))
-    expect(error.message).toMatch(/does not answer \(its address is 169\.254\.169\.254\)/)
+    expect(error.message).toMatch(/does not respond \(its address 169\.254\.169\.254 is blocked\)/)
   })
 
   test('whose token server has a link-local address gets no token', async () => {
@@ -101,7 +102,9 @@ describe('a registry', () => {
     const host = `127.0.0.1:${port}`
     const login = { username: 'ada', password: 'secret' }
     const error = await failure(clientWith({ [host]: login }).head(`${host}/acme/app`, 'main'))
-    expect(error.message).toMatch(/^token server 169\.254\.169\.254 does not answer \(its address is /)
+    expect(error.message).toMatch(
+      /^token server 169\.254\.169\.254 does not respond \(its address \S+ is blocked\)/,
+    )
     expect(error.hint).toMatch(HINT)
   })
 })

@@ -53,13 +53,13 @@ describe('a registry with htpasswd', () => {
     const none = await failure(clientWith().head(name, 'one'))
     expect(none.kind).toBe('unauthorized')
     expect(none.advice).toBe(
-      `registry ${registry.host} wants a login, and there is none while reading ${name}:one. ` +
+      `registry ${registry.host} requires a login, but none is configured while reading ${name}:one. ` +
         `Run \`docker login ${registry.host}\` as the user that Conveyor runs as`,
     )
     const wrong = { username: 'me', password: 'not-the-password' }
     const error = await failure(clientWith({ [registry.host]: wrong }).manifest(name, 'one'))
     expect(error.kind).toBe('unauthorized')
-    expect(error.message).toContain('refuses the login of me')
+    expect(error.message).toContain('rejected the login of me')
     expect(error.advice).not.toContain('not-the-password')
   })
 
@@ -167,7 +167,7 @@ describe('a registry with a token server', () => {
     expect(await client.head(name, 'none')).toBeNull()
     expect([registry.tokens.length, front.seen.length]).toEqual([1, 2])
     refusals = 2
-    expect((await failure(client.head(name, 'none'))).message).toContain('refuses the login of me')
+    expect((await failure(client.head(name, 'none'))).message).toContain('rejected the login of me')
     expect([registry.tokens.length, front.seen.length]).toEqual([2, 4])
   })
 
@@ -226,7 +226,7 @@ describe('a registry with a token server', () => {
   ])('a refused login: $username', async (login) => {
     const error = await failure(clientWith({ [registry.host]: login }).head(name(), 'main'))
     expect(error.kind).toBe('unauthorized')
-    expect(error.message).toMatch(/^token server .* refuses the credentials for registry/)
+    expect(error.message).toMatch(/^token server .* rejected the credentials for registry/)
     expect(error.message).toContain('acme/app:main')
     expect(error.advice).not.toContain('wrong-password')
   })

@@ -144,12 +144,16 @@ describe('what goes wrong on the way', () => {
   })
 
   test.each([
-    ['a lost connection', (res: ServerResponse) => res.destroy(), /does not answer/],
-    ['HTTP 503', (res: ServerResponse) => res.writeHead(503).end(), /is in trouble \(HTTP 503\)$/],
+    ['a lost connection', (res: ServerResponse) => res.destroy(), /does not respond/],
+    [
+      'HTTP 503',
+      (res: ServerResponse) => res.writeHead(503).end(),
+      /failed to process the request \(HTTP 503\)$/,
+    ],
     [
       'HTTP 429',
       (res: ServerResponse) => res.writeHead(429, { 'retry-after': '0' }).end(),
-      /limits how often it is asked \(HTTP 429\)$/,
+      /rate-limiting requests \(HTTP 429\)$/,
     ],
   ])('%s is tried again, three times', async (_, fail, said) => {
     await using twice = await frontOf(plain.host, (_req, res, count) => {
@@ -176,7 +180,7 @@ describe('what goes wrong on the way', () => {
     const error = await failure(clientWith().head(name(host), 'main'))
     expect(error.kind).toBe('unavailable')
     expect(error.message).toBe(
-      `registry ${host} does not answer (connect ECONNREFUSED ${host}) while reading ${host}/acme/app:main`,
+      `registry ${host} does not respond (connect ECONNREFUSED ${host}) while reading ${host}/acme/app:main`,
     )
     expect(error.hint).toBeDefined()
   })
@@ -198,7 +202,7 @@ describe('what goes wrong on the way', () => {
       return true
     })
     const error = await failure(clientWith().head(name(busy.host), 'main'))
-    expect(error.message).toContain('HTTP 429, asks to wait 3600 s')
+    expect(error.message).toContain('HTTP 429, retry after 3600 s')
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 3_600_000 })
     expect(busy.seen).toHaveLength(1)
   })
@@ -224,16 +228,16 @@ describe('what goes wrong on the way', () => {
       expect(other.retryable).toBe(false)
       expect(other.message).toMatch(
         answer === 'denied'
-          ? /does not allow it/
-          : /there with another image, and the registry does not let it change/,
+          ? /denied access/
+          : /already points to another image, and the registry does not allow changing it/,
       )
       expect(front.seen.filter(({ method }) => method === 'PUT')).toHaveLength(2)
     },
   )
 
   test.each([
-    ['denied', 'unauthorized', /that may write acme\/app$/],
-    ['no repository', 'not_found', /^Make the repository acme\/app in /],
+    ['denied', 'unauthorized', /has write access to acme\/app$/],
+    ['no repository', 'not_found', /^Create the repository acme\/app in /],
     ['read-only', 'unavailable', /is read-only/],
     ['too large', 'unavailable', /nginx: client_max_body_size 0/],
     ['quota of Harbor', 'unavailable', /have the quota raised$/],
@@ -329,7 +333,7 @@ describe('TLS', () => {
   test('can be switched off for a host', async () => {
     const host = `registry.test:${plain.host.split(':')[1]}`
     const error = await failure(clientWith({}, { dispatcher: agent() }).head(`${host}/acme/app`, 'none'))
-    expect(error.advice).toMatch(/does not speak TLS as expected.*http:\/\//)
+    expect(error.advice).toMatch(/the TLS handshake failed.*http:\/\//)
     const client = clientWith({}, { dispatcher: agent(), insecureHosts: [host] })
     expect(await client.head(`${host}/acme/app`, 'none')).toBeNull()
   })

@@ -108,12 +108,13 @@ describe.each(recordings)('%s', (version, all) => {
   })
 })
 
-const NOT_IN_CONTEXT = /is not in the build context\. Check the path .* committed and not in \.dockerignore$/
+const NOT_IN_CONTEXT =
+  /is not in the build context\. Check the path .* committed and not excluded by \.dockerignore$/
 const IN_STAGE =
-  /"\/(app|app\/dist|nope)" is not in the stage build\. Check the path .* the steps of the stage build make it$/
+  /"\/(app|app\/dist|nope)" is not in the stage build\. Check the path .* that the stage build creates it$/
 const NEWER = (what: string) =>
   new RegExp(
-    `knows no ${what}\\. Begin the Dockerfile with \`# syntax=docker/dockerfile:1(-labs)?\`, or use a newer engine$`,
+    `does not support ${what}\\. Start the Dockerfile with \`# syntax=docker/dockerfile:1(-labs)?\`, or use a newer engine$`,
   )
 
 /** Steps that some versions do. */
@@ -141,20 +142,20 @@ const STEPS: Record<string, RegExp> = {
   'COPY --parents': NEWER('--parents'),
   'COPY --exclude': NEWER('--exclude'),
   'ADD --checksum': new RegExp(`^digest mismatch |${NEWER('--checksum').source}`),
-  'ADD of a URL that is not there': /http:\/\/files\.test\/404 was answered with HTTP 404\. Check the URL/,
-  'ADD of a URL that may not be read': /http:\/\/files\.test\/403 was answered with HTTP 403\. Check the URL/,
-  'ADD of a URL that fails': /http:\/\/files\.test\/503 was answered with HTTP 503\. Its server/,
+  'ADD of a URL that is not there': /http:\/\/files\.test\/404 answered HTTP 404\. Check the URL/,
+  'ADD of a URL that may not be read': /http:\/\/files\.test\/403 answered HTTP 403\. Check the URL/,
+  'ADD of a URL that fails': /http:\/\/files\.test\/503 answered HTTP 503\. The server/,
   'ADD of a URL at which nobody listens':
-    /http:\/\/127\.0\.0\.1:1\/file could not be read: .*connection refused/,
-  'ADD of a URL of no host': /http:\/\/no-such-host\.invalid\/file could not be read: .*no such host/,
-  'ADD of a URL that is cut off': /http:\/\/files\.test\/cut could not be read: unexpected EOF/,
+    /http:\/\/127\.0\.0\.1:1\/file could not be downloaded: .*connection refused/,
+  'ADD of a URL of no host': /http:\/\/no-such-host\.invalid\/file could not be downloaded: .*no such host/,
+  'ADD of a URL that is cut off': /http:\/\/files\.test\/cut could not be downloaded: unexpected EOF/,
   'ADD of a git repository that is not there':
-    /^\[3\/3\] ADD http:\/\/files\.test\/no\/such\.git \/x: |^http:\/\/files\.test\/no\/such\.git was answered with HTTP 404\./,
+    /^\[3\/3\] ADD http:\/\/files\.test\/no\/such\.git \/x: |^http:\/\/files\.test\/no\/such\.git answered HTTP 404\./,
   'ADD of a damaged tar.gz': /^\[3\/3\] ADD damaged\.tar\.gz \/x\/: /,
   'FROM of a stage that is not there':
-    /^base image docker\.io\/library\/nowhere:latest: the registry does not answer: /,
+    /^base image docker\.io\/library\/nowhere:latest: the registry does not respond: /,
   'an unknown instruction': /^dockerfile parse error (on )?line 3: unknown instruction: CPOY/,
-  'a RUN that fails': /^\[3\/3\] RUN exit 3 ended with exit code 3$/,
+  'a RUN that fails': /^\[3\/3\] RUN exit 3 failed with exit code 3$/,
   'a syntax line that is not there':
     /^base image registry\.test:5000\/no\/such:1: the registry does not have it/,
   'a target that is not there': /^target stage "?nowhere"? could not be found$/,

@@ -15,24 +15,24 @@ import {
 
 /** How a build failed. */
 export interface BuildFailure {
-  /** What the request to the engine, or BuildKit, ended with. */
+  /** The error of the request to the engine or BuildKit. */
   thrown: unknown
-  /** What went wrong on our side of the session, which the engine sees only as a lost session. */
+  /** The error on our side of the session, if any; the engine only sees a lost session. */
   ours: Error | undefined
-  /** The vertex that failed, if one did. */
+  /** The failed vertex, if any. */
   failed: FailedStep | undefined
 }
 
-/** What is known besides. */
+/** Where to look up more about a failed build. */
 export interface BuildFacts {
-  /** Reads the Dockerfile, null when it is too large; where that fails, errors say less. */
+  /** Reads the Dockerfile; null if it is too large. Errors are less specific if that fails. */
   dockerfile?: () => Promise<string | null>
   registry?: ManifestReader | undefined
 }
 
 /**
- * What a failed build means, by where it failed. What a line of the Dockerfile asks for is a result of the build
- * (`build_failed`), as is a base image that its registry does not give; a part that broke is worth another try
+ * Classifies a failed build by where it failed. A failed step of the Dockerfile is a result of the build
+ * (`build_failed`), as is a base image that cannot be pulled for good; an infrastructure failure is worth a retry
  * (`unavailable`).
  */
 export async function buildError(
@@ -44,7 +44,7 @@ export async function buildError(
   const cause = ours ?? thrown
   const text = messageOf(cause)
   if (isConnection(cause)) {
-    return new ConveyorError('unavailable', `the Docker engine went away: ${text}`, {
+    return new ConveyorError('unavailable', `lost the connection to the Docker engine: ${text}`, {
       cause,
       hint: NO_ENGINE,
     })
@@ -52,40 +52,40 @@ export async function buildError(
   const rest = innermost(text)
   const command = failed && commandError(failed, cause)
   if (command) return command
-  if (BROKE.some((form) => form.test(rest))) {
+  if (INFRASTRUCTURE.some((form) => form.test(rest))) {
     const where = failed ? `${short(failed.name)}: ` : ''
     return new ConveyorError('unavailable', `${where}${rest}`, { cause })
   }
   const image = imageIn(text, failed?.name)
-  // Engines with the classic store tell of no vertex that fails for a layer; others blame the step on top of it.
+  // If pulling a layer fails, engines with the classic store report no failed vertex, and others the step on top.
   const isOnTop = !failed || isDockerfileStep(failed.name)
   if (image !== null || (isOnTop && isPull(text))) {
     return baseImageError({ text, image, cause }, registry)
   }
-  // The failure at hand says more than one of reading the Dockerfile for its sake.
-  const written = async () => (await dockerfile().catch(() => null)) ?? ''
-  if (!failed) return frontendError(rest, await written(), cause)
+  // If the Dockerfile cannot be read, the build's own error still counts.
+  const dockerfileOrEmpty = async () => (await dockerfile().catch(() => null)) ?? ''
+  if (!failed) return frontendError(rest, await dockerfileOrEmpty(), cause)
   const remote = remoteFileError(failed, text, cause)
   if (remote) return remote
   if (isDockerfileStep(failed.name)) {
-    const missing = missingPath(failed, text, stageNames(await written()), cause)
+    const missing = missingPath(failed, text, stageNames(await dockerfileOrEmpty()), cause)
     return missing ?? new ConveyorError('build_failed', `${short(failed.name)}: ${rest}`, { cause })
   }
   return new ConveyorError('unavailable', `${short(failed.name)}: ${rest}`, { cause })
 }
 
-/** What ends without a step that failed is what reads the Dockerfile. */
+/** Without a failed step, the error is one of the frontend, which parses the Dockerfile. */
 function frontendError(rest: string, dockerfile: string, cause: unknown): ConveyorError {
   if (NO_CONTEXTS.test(rest)) {
-    return new ConveyorError('invalid', 'what reads the Dockerfile knows no named contexts', {
+    return new ConveyorError('invalid', 'the Dockerfile frontend does not support named contexts', {
       cause,
-      hint: 'Begin the Dockerfile with `# syntax=docker/dockerfile:1`, use Docker 23 or newer, or leave out --build.context',
+      hint: 'Start the Dockerfile with `# syntax=docker/dockerfile:1`, use Docker 23 or newer, or omit --build.context',
     })
   }
   if (dockerfile.includes('\0')) {
-    return new ConveyorError('build_failed', `the Dockerfile is no UTF-8 text: ${rest}`, {
+    return new ConveyorError('build_failed', `the Dockerfile is not UTF-8: ${rest}`, {
       cause,
-      hint: 'Save it as UTF-8: it has null characters, as UTF-16 has',
+      hint: 'Save it as UTF-8; it contains null characters, like a UTF-16 file',
     })
   }
   return oldFrontend(rest, dockerfile, cause) ?? new ConveyorError('build_failed', rest, { cause })
@@ -93,18 +93,15 @@ function frontendError(rest: string, dockerfile: string, cause: unknown): Convey
 
 const NO_CONTEXTS = /^unsupported frontend capability moby\.buildkit\.frontend\.contexts(?:\+forward)?$/
 
-/**
- * How the ends of errors read that are those of the machine, whatever was being done: what the kernel says, and
- * what Go says of work that was stopped from outside.
- */
-const BROKE = [
+/** Errors of the machine, whatever the step: from the kernel, or from Go when work was cancelled from outside. */
+const INFRASTRUCTURE = [
   /(?:^|: )(?:no space left on device|read-only file system|input\/output error|too many open files|disk quota exceeded)$/,
   /(?:^|: )context (?:canceled|deadline exceeded)(?:: unknown)?$/,
   /(?:^|: )(?:transport is closing|error reading from server: EOF)$/,
   /^no active session for \S+: [^\n]*$/,
 ]
 
-/** The image that could not be had: of the text, as several vertices fail at once, or of the vertex. */
+/** The image that could not be pulled: from the text, as several vertices fail at once, or from the vertex. */
 function imageIn(text: string, vertex = ''): string | null {
   const named = SOURCE.exec(text)?.[1]
   const loaded = IMAGES.map((form) => form.exec(vertex)?.[1]).find((one) => one !== undefined)
@@ -120,7 +117,7 @@ const IMAGES = [
   /^\[context [^\]]+\] (?:load metadata for |docker-image:\/\/)(\S+)$/,
 ]
 
-/** Whether a layer of a base image could not be had from its registry. */
+/** Whether a layer of a base image could not be pulled from its registry. */
 function isPull(text: string): boolean {
   return PULL.test(text) && parseRegistryMessage(text) !== null
 }

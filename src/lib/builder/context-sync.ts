@@ -8,23 +8,23 @@ import type { LogWriter } from '../logs/log-store.ts'
 import type { BuildInput, SyncOptions } from './builder.ts'
 
 /**
- * One build's part in what a BuildKit has of a repository: the times of its files, from what was noted of the last
- * build, and what is noted for the next one.
+ * Keeps track of a BuildKit's copy of a repository's files across builds: chooses the files' times by the record of the
+ * last build, and writes the record for the next one.
  */
 export class ContextSync {
   readonly #input: BuildInput
   readonly #endpoint: Pick<Endpoint, 'id'>
   readonly #token = randomUUID()
   #isOutdated = false
-  /** When each file was changed. */
+  /** Modification times of the files. */
   times: Promise<FileTimes>
 
-  /** To be made just before the build. */
+  /** Created just before the build. */
   constructor(input: BuildInput, endpoint: Pick<Endpoint, 'id'>) {
     this.#input = input
     this.#endpoint = endpoint
     this.times = this.#begin()
-    // Awaited when files are asked for, if they are.
+    // Awaited when BuildKit requests files, if ever.
     this.times.catch(() => {})
   }
 
@@ -35,7 +35,7 @@ export class ContextSync {
     return FileTimes.of(context, record, await this.#basis(sync))
   }
 
-  /** With what is copied copiedBeforeRun: what commands make of that may be in cache mounts, older than all else. */
+  /** Includes files copied before RUN: cache mounts may hold results made from them that are older than all else. */
   async #basis({ basis, copiedBeforeRun }: SyncOptions): Promise<string | null> {
     const [known, paths] = await Promise.all([basis, copiedBeforeRun])
     if (known === null || paths.length === 0) return known
@@ -43,16 +43,16 @@ export class ContextSync {
     return `${known} ${entriesKey(await selectEntries(entries, { follow: paths, include: [] }))}`
   }
 
-  /** The build is done once more, and all its files are new. */
+  /** Prepares for another run of the build, with new times for all files. */
   restart(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts'>): void {
     this.#isOutdated ||= isOutdated(progress)
     this.times = this.times.then((times) => times.allNew())
   }
 
   /**
-   * Notes what BuildKit has now; nothing, where all files have to be new for the next build: it built stand-ins for
-   * sources before it got the sources, and later builds may take what it made of them from its cache, or made anew
-   * what the content of cache mounts was made with.
+   * Records what BuildKit has now. Nothing is recorded, so that all files get a new time in the next build, if this
+   * build compiled placeholder sources before it copied the real ones (later builds may get the results from the cache),
+   * or recreated something that the content of cache mounts depends on.
    */
   async end(
     progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts' | 'clock'>,
@@ -61,8 +61,8 @@ export class ContextSync {
     try {
       await this.#end(progress)
     } catch (error) {
-      // What is not noted is new for the next build, which is no reason to fail this one.
-      await linesTo(log)(`warning: the next build sends all files anew: ${(error as Error).message}`)
+      // Without a record, the next build sends all files; that is no reason to fail this one.
+      await linesTo(log)(`warning: the next build will resend all files: ${(error as Error).message}`)
     }
   }
 
@@ -80,9 +80,9 @@ function isOutdated(progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMou
 }
 
 /**
- * Whether a command that runs before COPY may write stand-ins for what is copied then, as one does to have
- * dependencies built before the sources: `echo 'fn main() {}' >src/main.rs && cargo build`. A guess that costs one
- * more transfer where it is wrongly yes; wrongly no, a stand-in stays until its source changes.
+ * Whether a command before COPY may write placeholders for files that are copied later, as is common to build
+ * dependencies before the sources: `echo 'fn main() {}' >src/main.rs && cargo build`. This is a guess: a false positive
+ * costs one more transfer; with a false negative, a placeholder's result stays until the source changes.
  */
 function mayMakeSources(command: string): boolean {
   return WRITES.test(command.replace(/[0-9&]?>{1,2} ?(?:&[0-9]|\/dev\/\w+)/g, ''))

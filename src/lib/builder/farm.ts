@@ -7,11 +7,11 @@ import type { Builder, BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { type BuildkitBuilderOptions, buildkitBuilder, CACHE_TAG } from './buildkit/builder.ts'
 
 export interface FarmBuilderOptions extends Omit<BuildkitBuilderOptions, 'endpoint' | 'images'> {
-  /** One or several; each has a name of its own. */
+  /** At least one; names are unique. */
   endpoints: Endpoint[]
-  /** Builds of ours that run on a node before the next one takes over; 4 by default. */
+  /** Builds on one node before builds spill over to the next one; 4 by default. */
   maxBuilds?: number
-  /** How long a node that could not be reached is left alone, in milliseconds; 10 s by default. */
+  /** How long to skip an unreachable node, in milliseconds; 10 s by default. */
   pauseMs?: number
 }
 
@@ -19,14 +19,14 @@ interface FarmNode {
   endpoint: Endpoint
   builder: Builder
   running: number
-  /** When it is asked again, on the clock of `performance.now`. */
+  /** Skipped until then, on the clock of `performance.now`. */
   downUntil: number
 }
 
 /**
- * Builds on BuildKits of their own. Each repository has an order of the nodes that is always the same, so
- * that it meets its cache; where the first is busy or down, the next one builds. A node that is added or
- * removed changes the first choice of a fair share of the repositories only (rendezvous hashing).
+ * Builds on standalone buildkitd nodes. Each repository has a fixed order of nodes, so that it finds its cache; if the
+ * first node is busy or down, the next one builds. Adding or removing a node changes the first choice of a
+ * proportional share of the repositories only (rendezvous hashing).
  */
 export function farmBuilder(options: FarmBuilderOptions): Builder {
   const { endpoints, maxBuilds = 4, pauseMs = 10_000, exportCache = true } = options
@@ -38,10 +38,10 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       downUntil: 0,
     }),
   )
-  /** Where images were built last: what is to be kept of their cache is there. */
+  /** Where images were built last, and thus where their cache is. */
   const builtOn = new Map<string, FarmNode>()
 
-  /** The first of a repository's nodes that can be reached, and is not busy unless all are. */
+  /** The first reachable node of an image that is not busy; a busy one if all are. */
   async function pick(imageName: string, say: (line: string) => Promise<void>): Promise<FarmNode> {
     const order = inOrder(imageName, nodes)
     const failed: string[] = []
@@ -53,7 +53,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       } catch (error) {
         node.downUntil = performance.now() + pauseMs
         failed.push((error as Error).message)
-        await say(`${(error as Error).message}: trying the next one`)
+        await say(`${(error as Error).message}; trying the next node`)
         continue
       }
       const first = order.find((one) => one.downUntil <= performance.now())
@@ -62,12 +62,12 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       return node
     }
     const names = nodes.map(({ endpoint }) => endpoint.name).join(', ')
-    throw new ConveyorError('unavailable', `no BuildKit can be reached, of ${names}`, {
-      hint: failed[0] ?? 'Check that they run, and --buildkit.addr',
+    throw new ConveyorError('unavailable', `cannot reach any buildkitd: ${names}`, {
+      hint: failed[0] ?? 'Check that they are running, and --buildkit.addr',
     })
   }
 
-  /** Builds on a node, which takes from the registry what it has not built itself. */
+  /** Builds on a node, with the cache in the registry if the node has none of its own. */
   async function buildOn(node: FarmNode, input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const image = splitReference(input.reference)
     const imageName = image.name
@@ -81,7 +81,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
   return {
     async describe() {
       const names = endpoints.map(({ name }) => name).join(', ')
-      return `builds go to BuildKit at ${names}${nodes.length > 1 ? `, by repository, ${maxBuilds} at a time each` : ''}`
+      return `building on buildkitd at ${names}${nodes.length > 1 ? ` (nodes are assigned by repository, up to ${maxBuilds} builds each)` : ''}`
     },
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     isWarm: async (imageName) => (await pick(imageName, async () => {})).builder.isWarm(imageName),
@@ -93,7 +93,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
       const node = await pick(imageName, async () => {})
       await node.builder.prefetchBase(imageName, ...args)
     },
-    // A BuildKit has no images of its own.
+    // buildkitd has no local images.
     localImage: async () => null,
     async tidy() {},
 
@@ -114,7 +114,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
   }
 }
 
-/** The nodes from the first choice of an image to its last. */
+/** All nodes, from an image's first choice to its last. */
 function inOrder(imageName: string, nodes: FarmNode[]): FarmNode[] {
   const weight = (node: FarmNode) =>
     createHash('sha256').update(`${node.endpoint.name}\n${imageName}`).digest('hex')

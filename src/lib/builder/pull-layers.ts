@@ -4,9 +4,9 @@ import type { Context, ContextEntry } from '../source/source.ts'
 import type { BuildInput } from './builder.ts'
 
 /**
- * A build whose only step puts a small file on top of an image: BuildKit fetches and unpacks all of its
- * layers for that, and has them for any other build.
- * @param image by its tag or its digest
+ * A build whose only step adds a small file to an image, which makes BuildKit pull and unpack all layers of that image
+ * and keep them for other builds.
+ * @param image with a tag or a digest
  */
 export function pullLayersInput(image: string): BuildInput {
   return {
@@ -25,7 +25,7 @@ export function pullLayersInput(image: string): BuildInput {
   }
 }
 
-/** A context that has a Dockerfile, and nothing else. */
+/** A context with nothing but a Dockerfile. */
 function contextOf(dockerfile: string): Context {
   const bytes = Buffer.from(dockerfile)
   const entry: ContextEntry = {

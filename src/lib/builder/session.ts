@@ -10,10 +10,10 @@ import type { BuilderIo, BuildInput, BuiltImage } from './builder.ts'
 import { ContextSync } from './context-sync.ts'
 
 /**
- * What an error means.
+ * Converts the error of a build.
  * @param thrown by the work
- * @param ours what went wrong on our side of the session
- * @param failed the step that failed, if one did
+ * @param ours the error on our side of the session, if any
+ * @param failed the failed step, if any
  */
 export type ExplainError = (
   thrown: unknown,
@@ -21,17 +21,17 @@ export type ExplainError = (
   failed: ProgressSummary['failed'],
 ) => Error | Promise<Error>
 
-/** Where a build has its session, and who hears of it. */
+/** Where the session is opened, and who is notified. */
 export interface BuildSessionOptions {
   endpoint: Pick<Endpoint, 'attach' | 'id'>
   credentials: CredentialStore
-  /** Not asked when the build was aborted. */
+  /** Not called if the build was aborted. */
   explain: ExplainError
-  /** Told, more than once, that a step works that no cache could answer. */
+  /** Called, possibly several times, once a step runs that is not cached. */
   onUncachedStep?: (() => void) | undefined
 }
 
-/** What the work gave, and what is known of any build. */
+/** The result of the work, and what every build reports. */
 export interface BuildSessionResult<T> extends Pick<BuiltImage, 'steps' | 'transfer' | 'from'> {
   answer: T
   /** How long the image's export took, in milliseconds. */
@@ -39,9 +39,9 @@ export interface BuildSessionResult<T> extends Pick<BuiltImage, 'steps' | 'trans
 }
 
 /**
- * Does one build in a session of its own: BuildKit has the context, logins, secrets and ssh agent from it, and
- * what it tells of its steps goes to the log.
- * @param work is given the session's id; may be called twice
+ * Runs one build in its own session, which provides the context, credentials, secrets and the SSH agent to BuildKit. The
+ * progress of its steps is written to the log.
+ * @param work gets the session's id; may be called twice
  */
 export async function withSession<T>(
   input: BuildInput,
@@ -54,12 +54,12 @@ export async function withSession<T>(
     return await attempt(input, io, options, sync, work)
   } catch (error) {
     if (!(error instanceof StaleFiles)) throw error
-    await linesTo(io.log)(`sending all files anew: ${error.message}`)
+    await linesTo(io.log)(`resending all files: ${error.message}`)
     return await attempt(input, io, options, sync, work)
   }
 }
 
-/** @throws StaleFiles when BuildKit does not have what it was believed to have; else what `explain` makes of an error */
+/** @throws StaleFiles if BuildKit lacks files that it was assumed to have; otherwise what `explain` returns */
 async function attempt<T>(
   input: BuildInput,
   { log, signal }: BuilderIo,
@@ -87,7 +87,7 @@ async function attempt<T>(
     const { total, cached, clipped, images, remoteFiles, exportMs } = progress.summary()
     for (const step of clipped) {
       await linesTo(log)(
-        `warning: the engine clipped the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in the engine's environment to keep more of it`,
+        `warning: the engine truncated the output of ${step}; set BUILDKIT_STEP_LOG_MAX_SIZE (bytes) in its environment to keep more`,
       )
     }
     await sync.end(progress, log)
@@ -101,7 +101,7 @@ async function attempt<T>(
       throw ours
     }
     const { failed } = progress.summary()
-    // BuildKit has ended the build by itself, so what it has is as well known as after a success.
+    // BuildKit ended the build on its own, so its copy of the files is as well known as after a success.
     if (failed && !ours) await sync.end(progress, log)
     throw await explain(error, ours, failed)
   }

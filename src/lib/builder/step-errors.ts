@@ -3,9 +3,9 @@ import { ConveyorError } from '../core/errors.ts'
 import { frontendsOf } from '../dockerfile/instructions.ts'
 import { innermost } from '../registry/messages.ts'
 
-/** What it means that a step of a Dockerfile failed. The forms are those of test/support/registry/recordings. */
+/** Errors of failed Dockerfile steps, in the forms recorded in test/support/registry/recordings. */
 
-/** A step as BuildKit tells it. */
+/** A step as BuildKit reports it. */
 export interface FailedStep {
   /** `[build 2/3] COPY --from=web /dist /app` */
   name: string
@@ -15,26 +15,26 @@ export interface FailedStep {
 /** The stages of a Dockerfile, in lower case. */
 export type Stages = ReadonlySet<string>
 
-/** The name of a step, cut where a long command would hide what follows. */
+/** The name of a step, truncated so that a long command does not hide what follows. */
 export function short(name: string): string {
   const line = name.replace(/\s+/g, ' ')
   return line.length > 80 ? `${line.slice(0, 79)}…` : line
 }
 
-/** A command that ended with another status than 0; null for anything else. */
+/** A command that exited with a status other than 0; null for other errors. */
 export function commandError({ name, error }: FailedStep, cause: unknown): ConveyorError | null {
   const exit = COMMAND.exec(error)?.[1]
   if (exit === undefined) return null
-  return new ConveyorError('build_failed', `${short(name)} ended with exit code ${exit}`, {
+  return new ConveyorError('build_failed', `${short(name)} failed with exit code ${exit}`, {
     cause,
-    ...(exit === '137' ? { hint: 'That is a command that was killed, mostly for lack of memory' } : {}),
+    ...(exit === '137' ? { hint: 'The command was killed, most likely because it ran out of memory' } : {}),
   })
 }
 
 const COMMAND =
   /^(?:process ".*" did not complete successfully|executor failed running \[.*\]): exit code: (\d+)$/s
 
-/** A path that a step needs and that is not there; null for anything else. */
+/** A path that does not exist; null for other errors. */
 export function missingPath(
   { name }: FailedStep,
   text: string,
@@ -43,31 +43,31 @@ export function missingPath(
 ): ConveyorError | null {
   const path = missingIn(innermost(text))
   if (path === undefined) return null
-  const what = `${short(name)}: ${path === null ? 'what it names' : `"${path}"`}`
+  const what = `${short(name)}: ${path === null ? 'its source' : `"${path}"`}`
   const from = sourceOf(name)
   if (from === null) {
     return new ConveyorError('build_failed', `${what} is not in the build context`, {
       cause,
-      hint: 'Check the path in the Dockerfile, and that the file is committed and not in .dockerignore',
+      hint: 'Check the path in the Dockerfile, and that the file is committed and not excluded by .dockerignore',
     })
   }
   const isStage = /^\d+$/.test(from) || stages.has(from.toLowerCase())
   return new ConveyorError('build_failed', `${what} is not in the ${isStage ? 'stage' : 'image'} ${from}`, {
     cause,
     hint: isStage
-      ? `Check the path in the Dockerfile, and that the steps of the stage ${from} make it`
+      ? `Check the path in the Dockerfile, and that the stage ${from} creates it`
       : 'Check the path in the Dockerfile, and the name of the image',
   })
 }
 
-/** The path that is missing; null when it is not told, undefined when nothing is missing. */
+/** The missing path; null if it is not named, undefined if nothing is missing. */
 function missingIn(text: string): string | null | undefined {
-  // Also keeps the forms from going back and forth in a long text of many lines.
+  // Also keeps the expressions from backtracking in long texts.
   if (text.includes('\n') || !ENDS.some((end) => text.endsWith(end))) return undefined
   for (const form of MISSING) {
     const path = form.exec(text)?.[1]
     if (path === undefined) continue
-    // Of a folder that is looked into, the place on the builder's disk is told.
+    // For a directory, BuildKit reports the path on the builder's disk.
     return path.startsWith('"') ? path.slice(1, -1) : (MOUNT.exec(path)?.[1] ?? null)
   }
   return undefined
@@ -82,7 +82,7 @@ const MISSING = [
 ]
 const MOUNT = /^\/(?:[^\n]+\/)?(?:buildkit-mount\d+|overlay2\/[0-9a-z]+\/merged)(\/[^\n]*)$/
 
-/** What a step copies or mounts from, where that is not the build context. */
+/** The stage or image that a step copies or mounts from; null for the build context. */
 function sourceOf(name: string): string | null {
   const [, flags = ''] = /^\[[^\]]*\] [A-Z]+ ((?:--\S+ )*)/.exec(name) ?? []
   for (const flag of flags.split(' ')) {
@@ -92,7 +92,7 @@ function sourceOf(name: string): string | null {
   return null
 }
 
-/** A file from a URL that could not be had (ADD); null for anything else. */
+/** A URL that could not be downloaded (ADD); null for other errors. */
 export function remoteFileError({ name }: FailedStep, text: string, cause: unknown): ConveyorError | null {
   const urls = urlsOf(name)
   if (urls.length === 0) return null
@@ -104,24 +104,24 @@ export function remoteFileError({ name }: FailedStep, text: string, cause: unkno
     const passes = status === 429 || status >= 500
     return new ConveyorError(
       passes ? 'unavailable' : 'build_failed',
-      `${what}${url} was answered with HTTP ${status}`,
+      `${what}${url} answered HTTP ${status}`,
       {
         cause,
         hint: passes
-          ? 'Its server is in trouble, or limits how often it is asked: try again later'
-          : 'Check the URL in the Dockerfile: it has to be readable without a login',
+          ? 'The server failed or is rate-limiting requests: try again later'
+          : 'Check the URL in the Dockerfile; it must be accessible without a login',
       },
     )
   }
   const why = /^(?:Get|Head) "[^"]*": ([^\n]+)$/.exec(rest)?.[1] ?? /^unexpected EOF$/.exec(rest)?.[0]
   if (why === undefined) return null
-  return new ConveyorError('unavailable', `${what}${url} could not be read: ${why}`, {
+  return new ConveyorError('unavailable', `${what}${url} could not be downloaded: ${why}`, {
     cause,
-    hint: 'Check that its server runs, and that the builder can reach it',
+    hint: 'Check that the server is running and that the builder can reach it',
   })
 }
 
-/** The URLs of an ADD, of which older BuildKits make a step of that name; without logins in them. */
+/** The URLs of an ADD, without credentials; older versions of BuildKit have a step per URL. */
 function urlsOf(name: string): string[] {
   const [, sources = name] = /^\[[^\]]*\] ADD (.*)$/s.exec(name) ?? []
   if (sources === name && isDockerfileStep(name)) return []
@@ -131,27 +131,27 @@ function urlsOf(name: string): string[] {
     .map((url) => url.replace(/^(https?:\/\/)[^/@]*@/, '$1'))
 }
 
-/** What a Dockerfile wants that what reads it does not know yet; null for anything else. */
+/** A Dockerfile feature that the frontend is too old for; null for other errors. */
 export function oldFrontend(text: string, dockerfile: string, cause: unknown): ConveyorError | null {
   const rest = innermost(text)
   const [, line = '', problem = ''] = /^dockerfile parse error (?:on )?line (\d+): ([^\n]+)$/.exec(rest) ?? []
   const flag = /^unknown flag: (?:--)?([a-z-]+)$/i.exec(problem)?.[1] ?? ''
   const lines = dockerfile.split('\n').slice(0, Number(line))
   const isHeredoc = /^unknown instruction: /.test(problem) && lines.some((one) => HEREDOC.test(one))
-  const wanted = isHeredoc ? 'heredocs' : NEWER.get(flag)
-  if (wanted === undefined) return null
+  const feature = isHeredoc ? 'heredocs' : NEWER.get(flag)
+  if (feature === undefined) return null
   const [syntax] = frontendsOf(dockerfile)
   const change = syntax
-    ? `Name a newer version than ${syntax} in the line \`# syntax=\``
-    : `Begin the Dockerfile with \`# syntax=docker/dockerfile:${LABS.has(flag) ? '1-labs' : '1'}\`, or use a newer engine`
-  return new ConveyorError('build_failed', `${rest}: what reads the Dockerfile knows no ${wanted}`, {
+    ? `Use a newer version than ${syntax} in the \`# syntax=\` line`
+    : `Start the Dockerfile with \`# syntax=docker/dockerfile:${LABS.has(flag) ? '1-labs' : '1'}\`, or use a newer engine`
+  return new ConveyorError('build_failed', `${rest}: the Dockerfile frontend does not support ${feature}`, {
     cause,
     hint: change,
   })
 }
 
 const HEREDOC = /^\s*(?:RUN|COPY|ADD|ONBUILD)\s.*<<-?["']?[A-Za-z_]/i
-/** Flags that came with later versions: https://docs.docker.com/reference/dockerfile/ */
+/** Flags of later versions: https://docs.docker.com/reference/dockerfile/ */
 const NEWER = new Map(
   [
     'link',

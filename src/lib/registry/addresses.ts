@@ -3,31 +3,31 @@ import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { buildConnector } from 'undici'
 
 /**
- * Which addresses are asked, as the names of registries come from Dockerfiles, and those of token servers and the
- * targets of redirects from registries. It is the address of each connection that counts: a name may mean another one
- * from one moment to the next.
+ * Which addresses may be connected to: registry names come from Dockerfiles, token servers and redirects from
+ * registries, and none of them are trusted. The check applies to the address of each connection, as a name may resolve
+ * differently from one moment to the next.
  */
 
-/** Where clouds tell machines who they are: 169.254.169.254, also by way of NAT64, fe80::…, and AWS's for IPv6. */
+/** Cloud metadata services: 169.254.169.254, also through NAT64, fe80::…, and AWS's IPv6 address. */
 const LINK_LOCAL = blockList('169.254.0.0/16', '64:ff9b::a9fe:0/112', 'fe80::/10', 'fd00:ec2::254/128')
-/** This machine; the unspecified address means it, too. */
+/** This machine; the unspecified address connects to it too. */
 const LOOPBACK = blockList('127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128')
 
-/** An address that is not asked. */
+/** Connections to this address are blocked. */
 class RefusedAddress extends Error {
   readonly code = 'ERR_REFUSED_ADDRESS'
 
   constructor(address: string) {
-    super(`its address is ${address}`)
+    super(`its address ${address} is blocked`)
   }
 }
 
-/** Connects to what has an address that may be asked: never link-local ones. @param loopback whether this machine may be */
+/** Connects to allowed addresses only, never to link-local ones. @param loopback whether loopback addresses are allowed */
 export function guardedConnector(loopback: boolean, timeout: number): buildConnector.connector {
   const isRefused = (address: string) => isIn(LINK_LOCAL, address) || (!loopback && isIn(LOOPBACK, address))
   const connect = buildConnector({ timeout, lookup: lookupOf((address) => !isRefused(address)) })
   return (options, callback) => {
-    // Of an address, nothing is looked up.
+    // An IP address is not looked up.
     const address = options.hostname.replace(/^\[|\]$/g, '')
     if (isIP(address) === 0 || !isRefused(address)) connect(options, callback)
     else queueMicrotask(() => callback(new RefusedAddress(address), null))
@@ -35,9 +35,9 @@ export function guardedConnector(loopback: boolean, timeout: number): buildConne
 }
 
 /**
- * Connects to the address that was set for a name, whatever address that is; the name stays that of the request, and of
- * the certificate. Names without one are for `connect`.
- * @param addresses both as `host:port`
+ * Connects to the address that was configured for a name, whatever it is; the request and the TLS certificate check keep
+ * the name. Names without a configured address are left to `connect`.
+ * @param addresses from `host:port` to `host:port`
  */
 export function rewritingConnector(
   addresses: ReadonlyMap<string, string> | undefined,
@@ -56,13 +56,13 @@ export function rewritingConnector(
   }
 }
 
-/** Looks up a name; of its addresses, only those are there that may be asked. */
-function lookupOf(mayBe: (address: string) => boolean): LookupFunction {
+/** Resolves a name to its allowed addresses. */
+function lookupOf(isAllowed: (address: string) => boolean): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found: LookupAddress[]) => {
       const [first] = found ?? []
-      if (error || !first) return callback(error ?? new Error('it has no address'), '', 0)
-      const open = found.filter(({ address }) => mayBe(address))
+      if (error || !first) return callback(error ?? new Error('the name has no address'), '', 0)
+      const open = found.filter(({ address }) => isAllowed(address))
       const [one] = open
       if (!one) callback(new RefusedAddress(first.address), '', 0)
       else if (options.all) callback(null, open)
@@ -72,7 +72,7 @@ function lookupOf(mayBe: (address: string) => boolean): LookupFunction {
 }
 
 function isIn(list: BlockList, address: string): boolean {
-  // Also finds an IPv4 address that is written as one of IPv6 (::ffff:127.0.0.1).
+  // Also matches IPv4-mapped IPv6 addresses (::ffff:127.0.0.1).
   return isIP(address) === 6 ? list.check(address.replace(/%.*$/s, ''), 'ipv6') : list.check(address, 'ipv4')
 }
 

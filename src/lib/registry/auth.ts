@@ -2,7 +2,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { basicAuth, isIdentityToken } from './auth-config.ts'
 import { type HttpRequest, type HttpResponse, registryResponse, type Send } from './http.ts'
 import type { CredentialStore, RegistryCredential } from './registry.ts'
-import { detail, isTransient, loginHint } from './response.ts'
+import { describe, isTransient, loginHint } from './response.ts'
 
 /** One challenge of a WWW-Authenticate header; scheme and parameter names in lower case. */
 export interface Challenge {
@@ -10,45 +10,45 @@ export interface Challenge {
   params: Record<string, string>
 }
 
-/** What goes into the Authorization header, and whose it is: null for an anonymous token. */
+/** An Authorization header, and its user; null for an anonymous token. */
 export interface Grant {
   authorization: string
   username: string | null
   expiresAt: number
 }
 
-/** What a grant is asked for. */
+/** What a grant is for. */
 export interface Access {
-  /** Registry host as credentials call it. */
+  /** Registry host, as credentials spell it. */
   host: string
-  /** `repository:acme/app:pull,push`; empty for none, whatever the registry names. */
+  /** `repository:acme/app:pull,push`; empty to request none, whatever the registry's challenge says. */
   scope: string
-  /** Whether the registry is spoken to over TLS: then so is its token server. */
+  /** Whether the registry uses TLS; if so, its token server must too. */
   secure: boolean
   purpose: string
-  /** Whether the registry may be on this machine: then so may its token server. */
+  /** Whether the registry, and thus its token server, may have a loopback address. */
   local: boolean
 }
 
 export interface RegistryAuth {
-  /** The grant that an earlier request got for this access, while it lasts. */
+  /** The grant of an earlier request for this access, until it expires. */
   known(access: Access): Grant | null
   /**
-   * Answers the challenges of a 401. Null when nothing can be said to them: no credential, or no scheme we know.
-   * Requests that are refused side by side share one renewal.
-   * @param refused the grant that was used and did not suffice
-   * @throws ConveyorError `unauthorized` when the token server refuses the credential
+   * Responds to the challenges of a 401. Null if that is impossible: no credential, or no supported scheme.
+   * Concurrent requests share one renewal.
+   * @param refused the grant that was rejected
+   * @throws ConveyorError `unauthorized` if the token server rejects the credential
    */
   answer(access: Access, challenges: Challenge[], refused: Grant | null): Promise<Grant | null>
-  /** Forgets a grant, so that the next request begins with the credential again. */
+  /** Drops a grant, so that the next request starts from the credential. */
   drop(access: Access): void
 }
 
-const MOST_GRANTS = 1000
-/** https://distribution.github.io/distribution/spec/auth/token/ says 60 s unless told otherwise. */
+const MAX_GRANTS = 1000
+/** https://distribution.github.io/distribution/spec/auth/token/ defaults to 60 s. */
 const DEFAULT_LIFE_S = 60
 
-/** Keeps one grant per host and scope, and gets a new one when a registry asks for it. */
+/** Keeps one grant per host and scope, and obtains a new one when a registry requires it. */
 export function registryAuth(credentials: CredentialStore, send: Send): RegistryAuth {
   const grants = new Map<string, Grant>()
   const renewals = new Map<string, Promise<Grant | null>>()
@@ -65,17 +65,17 @@ export function registryAuth(credentials: CredentialStore, send: Send): Registry
     if (!bearer && !basic) return null
     const credential = await credentials.forHost(access.host)
     if (bearer) return await fetchToken(access, bearer, credential, send)
-    // A registry without a token server has no use for an identity token.
+    // Identity tokens are for token servers only.
     if (!credential || isIdentityToken(credential)) return null
     return { authorization: basicAuth(credential), username: credential.username, expiresAt: Infinity }
   }
 
-  /** However many registries Dockerfiles name, only so many are remembered. */
+  /** Bounded, as Dockerfiles may name any number of registries. */
   function keep(key: string, grant: Grant): void {
     grants.delete(key)
     grants.set(key, grant)
     for (const [oldest] of grants) {
-      if (grants.size <= MOST_GRANTS) break
+      if (grants.size <= MAX_GRANTS) break
       grants.delete(oldest)
     }
   }
@@ -111,7 +111,7 @@ async function fetchToken(
   const about = { purpose: access.purpose, local: access.local }
   const query = new URLSearchParams(service === undefined ? {} : { service })
 
-  const asked = Date.now()
+  const requestedAt = Date.now()
   let answer: HttpResponse
   if (credential && isIdentityToken(credential)) {
     if (scope) query.set('scope', scope)
@@ -136,7 +136,7 @@ async function fetchToken(
   }
 
   if (answer.status === 401 || answer.status === 403) {
-    const what = credential ? 'refuses the credentials' : 'gives no token without a login'
+    const what = credential ? 'rejected the credentials' : 'requires a login'
     throw new ConveyorError(
       'unauthorized',
       `${peer} ${what} for registry ${access.host} while ${access.purpose}`,
@@ -147,26 +147,26 @@ async function fetchToken(
   }
   const { token, life } = readToken(answer)
   if (answer.status !== 200 || token === null) {
-    const said = registryResponse(answer)
+    const failure = registryResponse(answer)
     throw new ConveyorError(
       'unavailable',
-      `${peer} gave no token (${detail(said)}) for registry ${access.host} while ${access.purpose}`,
-      { retryable: answer.status === 200 || isTransient(said), retryAfterMs: said.retryAfterMs },
+      `${peer} issued no token (${describe(failure)}) for registry ${access.host} while ${access.purpose}`,
+      { retryable: answer.status === 200 || isTransient(failure), retryAfterMs: failure.retryAfterMs },
     )
   }
-  // A tenth early, so that a token does not run out on its way; from our own clock, which may differ from theirs.
+  // Expires a tenth early, so that no token expires in transit; by our clock, which may differ from the server's.
   return {
     authorization: `Bearer ${token}`,
     username: credential?.username ?? null,
-    expiresAt: asked + life * 900,
+    expiresAt: requestedAt + life * 900,
   }
 }
 
 function tokenUrl(realm: string, access: Access): URL {
   const url = URL.canParse(realm) ? new URL(realm) : null
   if (!url || !(url.protocol === 'https:' || (url.protocol === 'http:' && !access.secure))) {
-    const why = url ? 'a token server without TLS' : 'a token server that is not a URL'
-    throw new ConveyorError('invalid', `registry ${access.host} names ${why} while ${access.purpose}`, {
+    const why = url ? 'a token server without TLS' : 'an invalid token server URL'
+    throw new ConveyorError('invalid', `registry ${access.host} uses ${why} while ${access.purpose}`, {
       hint: 'Correct the realm in the configuration of the registry',
     })
   }
@@ -195,8 +195,8 @@ const PART = new RegExp(
 )
 
 /**
- * Reads WWW-Authenticate: any number of challenges with their parameters, split at commas that are not
- * inside quotes (`scope="repository:a/b:pull,push"`). What does not fit the grammar ends the list.
+ * Parses WWW-Authenticate: any number of challenges with parameters, separated by commas outside of quotes
+ * (`scope="repository:a/b:pull,push"`). Anything that violates the grammar ends the list.
  */
 export function parseChallenges(header: string | undefined): Challenge[] {
   const challenges: Challenge[] = []

@@ -20,38 +20,38 @@ import {
 
 export interface RegistryClientOptions {
   credentials: CredentialStore
-  /** Hosts (with port) that have no TLS. Those of this machine, 127.0.0.0/8 and ::1, never need to be named. */
+  /** Hosts (with port) without TLS. Loopback addresses, 127.0.0.0/8 and ::1, need not be listed. */
   insecureHosts?: Iterable<string>
-  /** Whether a registry, as images name it, may be on this machine, with its token server; none is by default. */
+  /** Whether a registry, by its name in image references, and its token server may have loopback addresses; none by default. */
   mayBeLocal?: (host: string) => boolean
-  /** Where registries are reached whose names lead elsewhere here: both as `host:port`. */
+  /** Addresses for registry names that should not be resolved here: from `host:port` to `host:port`. */
   addresses?: ReadonlyMap<string, string>
-  /** Connections to use instead of the client's own; the caller closes it. */
+  /** Replaces the client's own connections; closed by the caller. */
   dispatcher?: Dispatcher
-  /** That the client's own connections go through; none by default. */
+  /** Proxies of the client's own connections; none by default. */
   proxies?: Proxies
-  /** Waits before each further try after a failure that may pass, in milliseconds. */
+  /** Delays before retries after transient failures, in milliseconds. */
   backoffMs?: readonly number[]
 }
 
-/** A Registry that holds connections. Idle ones do not keep the process alive; `close` ends them at once. */
+/** A Registry with open connections. Idle ones do not keep the process alive; `close` ends them at once. */
 export interface RegistryClient extends Registry {
-  /** Asks whether a registry is there, and whom it takes us for. @param host `ghcr.io`, as `--registry` gives it */
+  /** Checks that a registry responds, and whether it accepts our login. @param host `ghcr.io`, as in `--registry` */
   ping(host: string, signal?: AbortSignal): Promise<PingResult>
   close(): Promise<void>
 }
 
-/** What a registry answers, before anything is asked of it. */
+/** A registry's response to a request for no repository. */
 export interface PingResult {
-  /** Whether it is spoken to over TLS. */
+  /** Whether the connection uses TLS. */
   secure: boolean
-  /** Whether it asks for a login at all. */
+  /** Whether it requires authentication at all, if only an anonymous token. */
   asks: boolean
-  /** User name of the login that it took; null for none. */
+  /** Username of the login that it accepted; null for none. */
   login: string | null
 }
 
-/** How long a connection may take. */
+/** Time limit for connecting. */
 const CONNECT_MS = 10_000
 
 const MANIFEST_TYPES = [
@@ -62,16 +62,16 @@ const MANIFEST_TYPES = [
 ]
 
 /**
- * Speaks the distribution protocol to any registry: https://github.com/opencontainers/distribution-spec
+ * A client of the distribution protocol, for any registry: https://github.com/opencontainers/distribution-spec
  *
- * Every method throws ConveyorError: `invalid` for a name or reference that cannot be, `unauthorized`
- * with what to do, `not_found`, and `unavailable` when the registry does not do its work after three
- * retries, or (not retryable) for what it will not do.
+ * Every method throws ConveyorError: `invalid` for an invalid name or reference, `unauthorized` with a hint,
+ * `not_found`, and `unavailable` if the registry still fails after three retries, or (not retryable) rejects the
+ * request.
  */
 export function registryClient(options: RegistryClientOptions): RegistryClient {
   const insecure = new Set(options.insecureHosts)
   const { mayBeLocal = () => false, dispatcher } = options
-  // Each has connections of its own: what one may reach, the other may not.
+  // Separate connections, as one may connect to loopback addresses and the other may not.
   const own = agentOf(true, options)
   const others = agentOf(false, options)
   const send = sender({
@@ -80,7 +80,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   })
   const auth = registryAuth(options.credentials, send)
 
-  /** One request on a manifest. */
+  /** One request for a manifest. */
   async function call(
     target: ImageReference,
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
@@ -89,11 +89,11 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     const verb = request.method === 'PUT' ? 'tagging' : 'reading'
     const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
     const about = { purpose: `${verb} ${target}`, scope: `repository:${path}:${actions}` }
-    return (await ask(target, `${path}/manifests/${target.identifier}`, about, request)).answer
+    return (await authenticated(target, `${path}/manifests/${target.identifier}`, about, request)).answer
   }
 
-  /** One request, with the login that the registry asks for. */
-  async function ask(
+  /** One request, with the login that the registry requires. */
+  async function authenticated(
     { host, apiHost }: Pick<ImageReference, 'host' | 'apiHost'>,
     path: string,
     about: Pick<Access, 'purpose' | 'scope'>,
@@ -120,8 +120,8 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       }
       auth.drop(access)
       const what = grant?.username
-        ? `refuses the login of ${grant.username}`
-        : 'wants a login, and there is none'
+        ? `rejected the login of ${grant.username}`
+        : 'requires a login, but none is configured'
       throw new ConveyorError('unauthorized', `registry ${host} ${what} while ${purpose}`, {
         hint: loginHint(host),
       })
@@ -138,12 +138,12 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     const answer = await call(target, { method: 'GET', headers, signal })
     if (answer.status !== 200) throw refused(target, answer, 'reading')
     const digest = `sha256:${createHash('sha256').update(answer.body).digest('hex')}`
-    const promised = isDigest(reference) ? reference : (answer.header('docker-content-digest') ?? digest)
-    if (digest !== promised) {
+    const expected = isDigest(reference) ? reference : (answer.header('docker-content-digest') ?? digest)
+    if (digest !== expected) {
       throw new ConveyorError(
         'unavailable',
-        `registry ${target.host} sent a manifest for ${target} with the digest ${digest}, not ${promised}`,
-        { hint: 'Check the storage of the registry, and any proxy before it' },
+        `registry ${target.host} sent a manifest for ${target} with the digest ${digest}, not ${expected}`,
+        { hint: 'Check the storage of the registry, and any proxy in front of it' },
       )
     }
     return { digest, mediaType: mediaTypeOf(answer), bytes: answer.body }
@@ -163,11 +163,11 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     const headers = { accept: MANIFEST_TYPES.join(', ') }
     const answer = await call(target, { method: 'HEAD', headers, signal })
     if (answer.status === 404) return null
-    // Some proxies let no HEAD through.
+    // Some proxies block HEAD requests.
     if (answer.status === 405 || answer.status === 501) return digestByGet(imageName, reference, signal)
     if (answer.status !== 200) throw refused(target, answer, 'reading')
     const digest = answer.header('docker-content-digest')
-    // The header is a "should" in the spec, and the digest of the bytes is as good.
+    // The header is a SHOULD in the spec; the digest of the content is just as good.
     return digest !== undefined && isDigest(digest)
       ? digest
       : (await manifest(imageName, reference, signal)).digest
@@ -188,7 +188,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       if (answer.status < 200 || answer.status > 299) {
         const said = registryResponse(answer)
         const there = mayBeImmutableTag(said) ? await head(imageName, tag, signal).catch(notReadable) : null
-        // A tag that must not change is as it should be.
+        // The tag is immutable, but already correct.
         if (there === digest) return
         if (there !== null && isImmutableTag(said)) throw immutableTagError(`tagging ${target}`, said)
         throw refused(target, answer, 'tagging')
@@ -204,19 +204,19 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
 
     async ping(host, signal) {
       const { apiHost } = parseReference(`${host}/any`)
-      // A token without a scope is what a login is tried with: it is for no repository.
+      // A token without a scope tests the login without naming a repository.
       const about = { purpose: 'logging in', scope: '' }
-      const { answer, grant } = await ask({ host, apiHost }, '', about, {
+      const { answer, grant } = await authenticated({ host, apiHost }, '', about, {
         method: 'GET',
         headers: {},
         signal,
       })
       const said = registryResponse(answer)
       if (isTransient(said)) {
-        throw responseError(said, { image: `${host}/any`, action: 'pull' }, `asking ${host}`)
+        throw responseError(said, { image: `${host}/any`, action: 'pull' }, `querying ${host}`)
       }
       if (answer.status !== 200) {
-        throw new ConveyorError('invalid', `${host} answers as no registry does (HTTP ${answer.status})`, {
+        throw new ConveyorError('invalid', `${host} answered HTTP ${answer.status}; is this a registry?`, {
           hint: 'Check --registry (REGISTRY): host[:port][/prefix]',
         })
       }
@@ -230,12 +230,12 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   }
 }
 
-/** Connections to registries of all the world, or also to those on this machine. */
+/** Connections to registries. @param local whether they may have loopback addresses */
 function agentOf(
   local: boolean,
   { addresses, proxies = NO_PROXIES }: Pick<RegistryClientOptions, 'addresses' | 'proxies'>,
 ): Connections {
-  // Where they are reached is said, so no proxy leads there.
+  // Configured addresses are connected to directly, without a proxy.
   const no = [proxies.no, ...(addresses?.keys() ?? [])].join(',')
   return connections(
     { ...proxies, no },
@@ -246,13 +246,13 @@ function agentOf(
       keepAliveTimeout: 30_000,
       keepAliveMaxTimeout: 60_000,
       connections: 16,
-      // Dockerfiles name as many hosts as they like.
+      // Dockerfiles may name any number of hosts.
       maxOrigins: 256,
     },
   )
 }
 
-/** What was refused before counts, also where the tag may not be read. */
+/** If the tag cannot be read, the error of the original request counts. */
 function notReadable(error: unknown): null {
   if (error instanceof ConveyorError) return null
   throw error
@@ -274,7 +274,7 @@ function isDigest(reference: string): boolean {
   return reference.includes(':') && isTagOrDigest(reference)
 }
 
-/** Some servers say nothing useful in Content-Type; the manifest itself may know. */
+/** Some servers send no useful Content-Type; the manifest itself may have its media type. */
 function mediaTypeOf(answer: HttpResponse): string {
   const said = answer.header('content-type')?.replace(/\s*;.*$/s, '')
   if (said !== undefined && MANIFEST_TYPES.includes(said)) return said
@@ -282,7 +282,7 @@ function mediaTypeOf(answer: HttpResponse): string {
     const { mediaType } = JSON.parse(answer.body.toString()) as { mediaType?: unknown }
     if (typeof mediaType === 'string' && MANIFEST_TYPES.includes(mediaType)) return mediaType
   } catch {
-    // Not JSON: then what the server said is all there is.
+    // Not JSON: only the header is left.
   }
   return said ?? 'application/octet-stream'
 }

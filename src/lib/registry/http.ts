@@ -9,38 +9,38 @@ export interface HttpRequest {
   url: URL
   headers: Record<string, string>
   body?: Uint8Array | string
-  /** Who is asked and what for, as errors say it: `registry ghcr.io` and `reading ghcr.io/acme/app:main`. */
+  /** The server, for errors: `registry ghcr.io`. The purpose reads `reading ghcr.io/acme/app:main`. */
   peer: string
-  /** Whether it may be on this machine, with all that it refers to. */
+  /** Whether it, and whatever it redirects to, may have a loopback address. */
   local: boolean
   purpose: string
-  /** Ends it, with the signal's reason. */
+  /** Aborts the request, with the signal's reason. */
   signal?: AbortSignal | undefined
 }
 
 export interface HttpResponse {
   status: number
-  /** A header's value; several of one name are joined with a comma. */
+  /** A header's value; repeated headers are joined with commas. */
   header(name: string): string | undefined
   body: Buffer
-  /** False when a redirect led to another host, which has no business with our credentials. */
+  /** False after a redirect to another host, which must not get our credentials. */
   sameOrigin: boolean
 }
 
-/** Sends one request and reads the whole answer, whatever its status. */
+/** Sends one request and reads the whole response, whatever its status. */
 export type Send = (request: HttpRequest) => Promise<HttpResponse>
 
 export interface SendOptions {
-  /** What makes the connections for a request: `local` of HttpRequest. */
+  /** Connections for a request, by HttpRequest's `local`. */
   dispatcher(local: boolean): Dispatcher
-  /** Waits before each further try, in milliseconds; its length is the number of retries. */
+  /** Delays before the retries, in milliseconds. */
   backoffMs: readonly number[]
 }
 
-/** More than registries take: distribution refuses manifests over 4 MiB. */
+/** Bytes; distribution rejects manifests over 4 MiB. */
 const MAX_BODY = 4 << 20
 const MAX_REDIRECTS = 5
-/** A registry that asks for a longer pause is left to the queue, which tries the whole build later. */
+/** If a registry requests a longer wait, the queue retries the whole build later. */
 const MAX_WAIT_MS = 15_000
 
 const TRANSIENT = new Set([
@@ -58,9 +58,9 @@ const TRANSIENT = new Set([
 ])
 
 /**
- * Makes a Send that tries again after what passes by itself (refused or lost connections, 429, 5xx), and
- * follows redirects without ever showing our credentials to another host. The last answer counts. It throws
- * ConveyorError `unavailable` when there is none.
+ * Creates a Send that retries transient failures (refused or lost connections, 429, 5xx), and follows redirects
+ * without ever sending our credentials to another host. Returns the last response, and throws ConveyorError
+ * `unavailable` if there is none.
  */
 export function sender({ dispatcher, backoffMs }: SendOptions): Send {
   return async (req) => {
@@ -81,7 +81,7 @@ export function sender({ dispatcher, backoffMs }: SendOptions): Send {
   }
 }
 
-/** What a registry, or a token server, has said with an answer. What it sends is hostile: it becomes one line. */
+/** The error in a response of a registry or token server. Responses are untrusted: messages are cut to one line. */
 export function registryResponse({ status, header, body }: HttpResponse): RegistryResponse {
   const retryAfterMs = parseRetryAfter(header('retry-after'))
   return { status, ...firstError(body), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
@@ -137,7 +137,7 @@ async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpR
       headers,
       body: req.body ?? null,
       signal: req.signal ?? null,
-      // By default undici gives up the connection after a HEAD, lest a broken server sends a body.
+      // By default, undici closes the connection after a HEAD in case a broken server sends a body.
       reset: false,
     })
     const header = (name: string) => {
@@ -157,7 +157,7 @@ async function exchange(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpR
   }
 }
 
-/** Where to go on, or null to take the redirect for the answer. Nothing with a body leaves for another host. */
+/** Where a redirect leads; null if it is not followed. Requests with a body are never sent to another host. */
 function redirectTarget(req: HttpRequest, from: URL, status: number, location?: string): URL | null {
   if (![301, 302, 303, 307, 308].includes(status) || !location || !URL.canParse(location, from.href))
     return null
@@ -180,7 +180,7 @@ async function readAll(body: AsyncIterable<Buffer>, req: HttpRequest): Promise<B
   return Buffer.concat(pieces)
 }
 
-/** Seconds or a date, as milliseconds from now. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after */
+/** Converts seconds or a date to milliseconds from now. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after */
 function parseRetryAfter(value: string | undefined): number | undefined {
   if (value === undefined) return undefined
   const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
@@ -189,14 +189,14 @@ function parseRetryAfter(value: string | undefined): number | undefined {
 
 function explain(error: unknown): Failure {
   const { code = '', message } = firstCause(error)
-  // `localhost` has two addresses; the error for both of them has a code but no message.
+  // `localhost` has two addresses; the combined error has a code but no message.
   const reason = message || code || 'unknown error'
   if (code === 'EPROTO' || code.startsWith('ERR_SSL')) {
     return {
-      reason: 'it does not speak TLS as expected',
+      reason: 'the TLS handshake failed',
       transient: false,
       cause: error,
-      hint: 'Give the registry with http:// if it has no TLS',
+      hint: 'If the registry has no TLS, use http:// in its URL',
     }
   }
   if (/CERT|SELF_SIGNED|ISSUER|ERR_TLS/.test(code)) {
@@ -204,7 +204,7 @@ function explain(error: unknown): Failure {
       reason: `its certificate is not trusted: ${reason}`,
       transient: false,
       cause: error,
-      hint: 'Point NODE_EXTRA_CA_CERTS at the certificate of its authority',
+      hint: 'Set NODE_EXTRA_CA_CERTS to the file of its CA certificate',
     }
   }
   if (code === 'ERR_REFUSED_ADDRESS') {
@@ -212,7 +212,7 @@ function explain(error: unknown): Failure {
       reason: message,
       transient: false,
       cause: error,
-      hint: 'Link-local addresses are never asked, and those of this machine only of the registry in --registry (REGISTRY)',
+      hint: 'Link-local addresses are blocked, and loopback addresses are allowed for the registry of --registry (REGISTRY) only',
     }
   }
   if (code === 'ENOTFOUND') {
@@ -231,8 +231,8 @@ function firstCause(error: unknown): { code?: string; message: string } {
 }
 
 function noResponse(req: HttpRequest, { reason, hint, cause }: Failure): ConveyorError {
-  return new ConveyorError('unavailable', `${req.peer} does not answer (${reason}) while ${req.purpose}`, {
-    hint: hint ?? 'Check that it runs and can be reached from here',
+  return new ConveyorError('unavailable', `${req.peer} does not respond (${reason}) while ${req.purpose}`, {
+    hint: hint ?? 'Check that it is running and reachable from here',
     ...(cause === undefined ? {} : { cause }),
   })
 }

@@ -2,26 +2,27 @@ import { oneLine } from '../core/one-line.ts'
 import type { RegistryResponse } from './response.ts'
 
 /**
- * What engines and BuildKits say of registries. They give a text where a registry gave a status and a code:
- * read here are whole texts, in the forms that were recorded of each version (test/support/registry/recordings). A text
- * of no such form is null; words and numbers in it mean nothing, as names, paths and what others say are in it too.
+ * Parses the messages of Docker engines and BuildKit about registries, which have a text where the registry sent a
+ * status and a code. Only whole messages are matched, in the forms recorded from each version
+ * (test/support/registry/recordings). Single words and numbers prove nothing, as messages also contain names, paths and
+ * texts of third parties.
  */
 
-/** What a text says of a request to a registry. */
+/** How a request to a registry ended, according to a message. */
 export type RegistryMessage =
   | {
       kind: 'answer'
       answer: RegistryResponse
-      /** The request, as far as the text tells. */
+      /** The request, where the message names it. */
       method: string | null
       url: string | null
     }
-  /** There was no answer, or not all of it. */
+  /** There was no response, or an incomplete one. */
   | { kind: 'unreachable'; why: string }
 
-/** What engines and BuildKit put before what happened: what they were about to do. */
+/** Prefixes that engines and BuildKit add to an error: what they were doing. */
 const WRAPPERS = [
-  // The client of the engine.
+  // Dockerode.
   /^\(HTTP code \d{3}\) [a-z ]+ - /,
   /^rpc error: code = \w+ desc = /,
   /^failed to solve(?: with frontend [\w.]+)?: /,
@@ -36,17 +37,17 @@ const WRAPPERS = [
   /^error pulling image configuration: /,
   /^download failed after attempts=\d+: /,
   /^error after falling back to get manifest by tag: /,
-  // Of several errors the first is the registry's, of what was asked.
+  // Of several errors, the first is the registry's.
   /^errors:\n/,
   /^\S+: (?=failed to resolve source metadata for )/,
 ]
 
-/** In characters: the frontend that a Dockerfile names may make texts of any length, of which the begin is enough. */
-const LONGEST = 64 * 1024
+/** In characters. The frontend that a Dockerfile names may send messages of any length; the beginning is enough. */
+const MAX_LENGTH = 64 * 1024
 
-/** What happened, without what was being done. */
+/** The innermost error of a message, without the prefixes of what was being done. */
 export function innermost(text: string): string {
-  let rest = text.slice(0, LONGEST).trim()
+  let rest = text.slice(0, MAX_LENGTH).trim()
   for (let before = ''; before !== rest; ) {
     before = rest
     for (const wrapper of WRAPPERS) rest = rest.replace(wrapper, '')
@@ -54,7 +55,7 @@ export function innermost(text: string): string {
   return rest
 }
 
-/** Reads a text as what it says of a registry; null when it has none of the forms. */
+/** Parses a message about a registry; null if it has none of the known forms. */
 export function parseRegistryMessage(text: string): RegistryMessage | null {
   return read(innermost(text))
 }
@@ -72,7 +73,7 @@ type Parts = Partial<Record<string, string>>
 const REASON = "[A-Za-z' -]*"
 const VERB = '(?:Get|Head|Post|Put|Patch|Delete)'
 
-/** The registry's error codes, as Go's client of Docker writes them: in lower case, `_` as a space. */
+/** Registry error codes. Docker's Go client writes them in lower case, with spaces for `_`. */
 const CODES = [
   'BLOB_UNKNOWN',
   'BLOB_UPLOAD_INVALID',
@@ -97,7 +98,7 @@ const spoken = (code: string) => code.toLowerCase().replaceAll('_', ' ')
 const CODE = CODES.map(spoken).join('|')
 
 const FORMS: [RegExp, (parts: Parts) => RegistryMessage][] = [
-  // BuildKit (containerd's client): no body is read of what is pushed.
+  // BuildKit (containerd's client), which does not read the response body of a push.
   [
     new RegExp(
       `^unexpected status from (?<method>[A-Z]+) request to (?<url>\\S+): (?<status>\\d{3}) ${REASON}$`,
@@ -144,17 +145,17 @@ const FORMS: [RegExp, (parts: Parts) => RegistryMessage][] = [
   [/^failed to read expected number of bytes: (?<why>.*)$/s, unreachable],
   [/^unable to decode token response: (?<why>.*)$/s, unreachable],
   [/^invalid content digest in response: (?<why>.*)$/s, unreachable],
-  // Engines that push and pull themselves (distribution's client).
+  // Engines that push and pull on their own (distribution's client).
   [/^received unexpected HTTP status: (?<status>[45]\d\d) .*$/s, answered],
   [/^received unexpected HTTP status: (?<why>.*)$/s, unreachable],
   [/^error parsing HTTP (?<status>\d{3}) response body: .*$/s, answered],
   [
-    // The error page of nginx, as what a registry has said.
+    // The error page of nginx, taken for a registry's response.
     /^unknown: <html>\s*<head><title>(?<status>\d{3}) [^<]*<\/title><\/head>\s*<body[^>]*>\s*<center><h1>[^<]*<\/h1><\/center>\s*(?:<hr><center>[^<]*<\/center>\s*)?<\/body>\s*<\/html>\s*$/,
     answered,
   ],
   [new RegExp(`^(?<said>(?:${CODE})(?:: ?.*)?)$`, 's'), answered],
-  // Of a request, there is what its answer was, or what became of it.
+  // A request, followed by its response or its failure.
   [
     new RegExp(`^${VERB} "[^"]*": (?<why>.*)$`, 's'),
     ({ why = '' }) =>
@@ -184,7 +185,7 @@ function unreachable({ why = '' }: Parts): RegistryMessage {
   return { kind: 'unreachable', why: lineOf(why) }
 }
 
-/** What others say, in one line; an answer as a whole (JSON, a page) is none. */
+/** A third party's message, in one line; empty if it is a whole response (JSON, an HTML page). */
 function lineOf(text: string): string {
   if (/^\s*[{<]/.test(text)) return ''
   return oneLine(text.replace(/\s+/g, ' ')).slice(0, 200)

@@ -12,53 +12,55 @@ import {
   responseError,
 } from './response.ts'
 
-/** A registry that is asked where the text of an engine does not say enough. */
+/** Queries a registry where an engine's message is not enough. */
 export type ManifestReader = Pick<Registry, 'head' | 'manifest'>
 
-/** What became of a base image that could not be had. */
+/** A failure to pull a base image. */
 export interface BaseFailure {
   text: string
-  /** As the step is called that asked for it; null where only the text tells. */
+  /** From the name of the step that pulled it; null if only the text tells. */
   image: string | null
   cause: unknown
 }
 
 /**
- * What it means that a base image, or a layer of it, could not be had. A registry that refuses it, or does not
- * have it, is a result of the build.
+ * The error for a base image, or a layer of it, that could not be pulled. If the registry denies access or does not have
+ * it, that is a result of the build.
  */
 export async function baseImageError(
   { text, image, cause }: BaseFailure,
   registry: ManifestReader | undefined,
 ): Promise<ConveyorError> {
-  const said = parseRegistryMessage(text)
-  const place = placeOf(said)
-  const name = image ?? place?.image ?? null
+  const message = parseRegistryMessage(text)
+  const name = image ?? requestedImage(message)
   const part = image === null ? 'a layer of ' : ''
   const what = `${part}${name === null ? 'a base image' : `${part && 'the '}base image ${name}`}`
-  if (said?.kind === 'unreachable') return unreachable(what, said.why, cause)
-  const asked = { image: name ?? '', action: 'pull' } as const
-  if (said && !isRateLimit(said.answer)) return asResult(responseError(said.answer, asked, what, cause), name)
-  const found = name === null ? undefined : await ask(name, registry)
-  if (said) return responseError(withPause(said.answer, found), asked, what, cause)
+  if (message?.kind === 'unreachable') return unreachable(what, message.why, cause)
+  const operation = { image: name ?? '', action: 'pull' } as const
+  if (message && !isRateLimit(message.answer)) {
+    return asResult(responseError(message.answer, operation, what, cause), name)
+  }
+  const found = name === null ? undefined : await query(name, registry)
+  if (message) return responseError(withRetryAfter(message.answer, found), operation, what, cause)
   if (found instanceof ConveyorError) return asResult(withCause(what, found, cause), name)
-  if (found === null) return asResult(responseError(NOT_THERE, asked, what, cause), name)
+  if (found === null) return asResult(responseError(NOT_FOUND, operation, what, cause), name)
   return new ConveyorError('unavailable', `${what}: ${innermost(text)}`, {
     cause,
-    hint: 'Check that its registry runs and that the builder can reach it',
+    hint: 'Check that its registry is running and that the builder can reach it',
   })
 }
 
 /** How a push failed. */
 export interface PushFailure {
   error: ConveyorError
-  /** Whether it is worth another try at once, rather than another attempt at the build later. */
+  /** Whether to retry the push at once, rather than the whole build later. */
   soon: boolean
 }
 
 /**
- * What a failed push means: what may pass is `unavailable`; `unauthorized` and what else is final is not retryable.
- * @param text of the engine, or of BuildKit
+ * The error for a failed push: transient failures are `unavailable`; `unauthorized` and other final errors are not
+ * retryable.
+ * @param text the message of the engine or BuildKit
  */
 export async function registryPushError(
   text: string,
@@ -75,14 +77,14 @@ export async function registryPushError(
       soon: true,
     }
   }
-  // Also a token server that is down is a missing login, to engines that push themselves.
-  const found = await ask(reference, registry)
+  // Engines that push on their own also report a token server that is down as a missing login.
+  const found = await query(reference, registry)
   const isLimited = said !== null && isRateLimit(said.answer)
   if (found instanceof ConveyorError && !isLimited && (!said || found.retryable)) {
     return { error: withCause(what, found, cause), soon: false }
   }
   if (said) {
-    const answer = withPause(said.answer, found)
+    const answer = withRetryAfter(said.answer, found)
     const error = responseError(answer, { image: reference, action: 'push' }, what, cause)
     return { error, soon: !isLimited }
   }
@@ -91,36 +93,36 @@ export async function registryPushError(
 }
 
 /**
- * Looks at the tag of a push that was refused: registries do not let some tags change.
- * @param isSame whether what is under the tag is the image that was to be pushed
- * @param manifestIsGood that a registry calls the request a bad one is not for the manifest
- * @returns its digest where it is; null where the push was refused for another reason
- * @throws ConveyorError when the tag is another image's, and has to stay so
+ * After a rejected push, checks whether the tag is immutable and already points to the same image.
+ * @param isSame whether the image under the tag is the one to push
+ * @param manifestIsGood whether a 400 cannot be due to the manifest's format
+ * @returns the digest of that image; null if the push was rejected for another reason
+ * @throws ConveyorError if the tag is immutable and points to another image
  */
 export async function findPushedTag(
   said: RegistryMessage | null,
   reference: string,
   registry: ManifestReader | undefined,
-  isSame: (there: { digest: string; imageId: string }) => Promise<boolean>,
+  isSame: (existing: { digest: string; imageId: string }) => Promise<boolean>,
   manifestIsGood = false,
 ): Promise<string | null> {
   if (said?.kind !== 'answer' || !registry || !mayBeImmutableTag(said.answer)) return null
   const { name, identifier } = splitReference(reference)
-  const there = await registry.manifest(name, identifier).catch((error: unknown) => {
-    // There is none, or it may not be read: then the refused push counts.
+  const existing = await registry.manifest(name, identifier).catch((error: unknown) => {
+    // The tag does not exist or cannot be read, so the error of the push counts.
     if (error instanceof ConveyorError) return null
     throw error
   })
-  if (there === null) return null
-  if (await isSame({ digest: there.digest, imageId: configOf(there) })) return there.digest
+  if (existing === null) return null
+  if (await isSame({ digest: existing.digest, imageId: configDigest(existing) })) return existing.digest
   const { status, code } = said.answer
-  const isKept = isImmutableTag(said.answer) || (manifestIsGood && status === 400 && code === '')
-  if (isKept) throw immutableTagError(pushing(reference), said.answer)
+  const isImmutable = isImmutableTag(said.answer) || (manifestIsGood && status === 400 && code === '')
+  if (isImmutable) throw immutableTagError(pushing(reference), said.answer)
   return null
 }
 
-/** The digest of an image's config, which engines call its id; empty for an index, and what is no manifest. */
-function configOf({ bytes }: Manifest): string {
+/** The digest of an image's config, which engines use as the image id; empty for an index or an invalid manifest. */
+function configDigest({ bytes }: Manifest): string {
   try {
     const { config } = JSON.parse(Buffer.from(bytes).toString()) as { config?: { digest?: unknown } }
     return String(config?.digest ?? '')
@@ -129,15 +131,15 @@ function configOf({ bytes }: Manifest): string {
   }
 }
 
-/** `pushing IMAGE failed`; a sha in full would leave no room for the reason in a commit status. */
+/** `pushing IMAGE failed`; shortens a sha tag to leave room for the reason in a commit status. */
 export function pushing(reference: string): string {
   return `pushing ${reference.replace(/(:[0-9a-f]{7})[0-9a-f]{33,57}$/, '$1')} failed`
 }
 
-const REACH = 'Check that the registry runs and that the engine can reach it'
-const NOT_THERE: RegistryResponse = { status: 404, code: '', message: '' }
+const REACH = 'Check that the registry is running and that the engine can reach it'
+const NOT_FOUND: RegistryResponse = { status: 404, code: '', message: '' }
 
-/** Answers of which the text leaves out what counts: how long to wait, or whether it is the login at all. */
+/** Whether the message leaves out what matters: how long to wait, or whether the login is really at fault. */
 function isAmbiguous(answer: RegistryResponse): boolean {
   return (
     isRateLimit(answer) ||
@@ -148,28 +150,28 @@ function isAmbiguous(answer: RegistryResponse): boolean {
 }
 
 function unreachable(what: string, why: string, cause: unknown): ConveyorError {
-  const wrong = MISSPOKEN.find(({ form }) => form.test(why))
-  return new ConveyorError('unavailable', `${what}: the registry does not answer: ${why}`, {
+  const misconfigured = MISCONFIGURED.find(({ form }) => form.test(why))
+  return new ConveyorError('unavailable', `${what}: the registry does not respond: ${why}`, {
     cause,
-    hint: wrong?.hint ?? REACH,
-    retryable: wrong === undefined,
+    hint: misconfigured?.hint ?? REACH,
+    retryable: misconfigured === undefined,
   })
 }
 
-/** What stays so, in Go's own words. */
-const MISSPOKEN = [
+/** Permanent failures, in the wording of Go. */
+const MISCONFIGURED = [
   {
     form: /^http: server gave HTTP response to HTTPS client$/,
-    hint: 'Add the registry to insecure-registries of the engine (daemon.json), or give it TLS',
+    hint: "Add the registry to the engine's insecure-registries (daemon.json), or enable TLS on it",
   },
   {
     form: /^(?:tls: failed to verify certificate: )?x509: /,
-    hint: 'Give the engine the certificate of its authority: /etc/docker/certs.d/HOST/ca.crt',
+    hint: 'Install its CA certificate for the engine: /etc/docker/certs.d/HOST/ca.crt',
   },
 ]
 
-/** What the registry says of a tag when we ask: its digest, null for none, or how it refuses. */
-async function ask(
+/** The digest of a tag in the registry, null if there is none, or the registry's error; undefined without a registry. */
+async function query(
   reference: string,
   registry: ManifestReader | undefined,
 ): Promise<string | null | undefined | ConveyorError> {
@@ -183,8 +185,8 @@ async function ask(
   }
 }
 
-/** An answer with the pause that the registry asked us for, as texts leave it out. */
-function withPause(answer: RegistryResponse, found: unknown): RegistryResponse {
+/** Adds the Retry-After of our own query, as messages leave it out. */
+function withRetryAfter(answer: RegistryResponse, found: unknown): RegistryResponse {
   const retryAfterMs = found instanceof ConveyorError ? found.retryAfterMs : undefined
   return { ...answer, retryAfterMs }
 }
@@ -195,24 +197,24 @@ function withCause(what: string, error: ConveyorError, cause: unknown): Conveyor
   return new ConveyorError(kind, `${what}: ${message}`, rest)
 }
 
-/** What a registry will not give is a result of the build: the Dockerfile may name something else. */
+/** An image that cannot be pulled for good is a result of the build: the Dockerfile should name another one. */
 function asResult(error: ConveyorError, image: string | null): ConveyorError {
   if (error.kind === 'unavailable') return error
   const { cause, kind, message } = error
   const { host } = locate(image ?? '')
   const hint =
     kind === 'not_found'
-      ? `Check the name of the base image, and that Conveyor may read it (docker login ${host})`
+      ? `Check the name of the base image, and that Conveyor has access to it (docker login ${host})`
       : error.hint
   return new ConveyorError('build_failed', message, { cause, ...(hint === undefined ? {} : { hint }) })
 }
 
-/** Which image, or layer of it, a request was for. */
-function placeOf(said: RegistryMessage | null): { image: string } | null {
-  if (said?.kind !== 'answer' || said.url === null) return null
+/** The image that a request was for, or for a layer of. */
+function requestedImage(message: RegistryMessage | null): string | null {
+  if (message?.kind !== 'answer' || message.url === null) return null
   const [, host = '', path = '', what = '', reference = ''] =
-    /^https?:\/\/([^/]+)\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)$/.exec(said.url) ?? []
+    /^https?:\/\/([^/]+)\/v2\/(.+)\/(manifests|blobs)\/([^/?]+)$/.exec(message.url) ?? []
   if (path === '') return null
   const image = new ImageReference(`${canonicalHost(host)}/${path}`)
-  return { image: `${what === 'blobs' ? image : image.withIdentifier(reference)}` }
+  return `${what === 'blobs' ? image : image.withIdentifier(reference)}`
 }

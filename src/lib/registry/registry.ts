@@ -11,30 +11,27 @@ export interface CredentialStore {
   forHost(host: string): Promise<RegistryCredential | null>
 }
 
-/** A manifest as the registry has it; the bytes are what the digest is of. */
+/** A manifest as stored in the registry; the digest is that of the bytes. */
 export interface Manifest {
   digest: string
   mediaType: string
   bytes: Uint8Array
 }
 
-/**
- * What Conveyor asks of a registry (OCI distribution spec, version 1.1). A signal that is aborted ends a
- * call with the signal's reason.
- */
+/** The parts of a registry that Conveyor uses (OCI distribution spec 1.1). Aborting a signal rejects with its reason. */
 export interface Registry {
-  /** Digest of a tag or digest, null when the registry has no such manifest. */
+  /** Resolves a tag or digest to a digest; null if the registry has no such manifest. */
   head(imageName: string, reference: string, signal?: AbortSignal): Promise<string | null>
   /** @throws ConveyorError `not_found` */
   manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest>
-  /** Points a tag at a manifest whose layers are in the repository already. */
+  /** Points a tag to a manifest whose layers are already in the repository. */
   putManifest(imageName: string, tag: string, manifest: Manifest, signal?: AbortSignal): Promise<void>
 }
 
-/** How repositories and refs are called in the registry. */
+/** Names of repositories and refs in the registry. */
 export interface ImageNames {
-  /** Image of a repository, `host/prefix/owner/name`. @throws ConveyorError `invalid` where there can be none. */
+  /** Image name of a repository, `host/prefix/owner/name`. @throws ConveyorError `invalid` if that is no valid name */
   image(repository: string): string
-  /** Docker tag of a branch or git tag; `spare` 1 or 2 gives one for where that is another ref's. */
+  /** Docker tag of a branch or git tag; `spare` 1 or 2 if another ref has that tag. */
   tag(ref: Ref, spare?: 0 | 1 | 2): string
 }

@@ -1,23 +1,23 @@
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { parseReference } from './image-name.ts'
 
-/** What a registry answered that did not do what it was asked. */
+/** A registry's response to a request that failed. */
 export interface RegistryResponse {
-  /** Of HTTP, perhaps from a proxy before the registry; null where only the code is known. */
+  /** HTTP status, perhaps from a proxy in front of the registry; null if only the code is known. */
   status: number | null
-  /** Of its first error, `NAME_UNKNOWN`; empty where it gave none, or none is known. */
+  /** Code of its first error, `NAME_UNKNOWN`; empty if unknown. */
   code: string
-  /** In one line; may be empty. */
+  /** One line; may be empty. */
   message: string
   /** Its Retry-After, in milliseconds. */
   retryAfterMs?: number | undefined
 }
 
-/** What it was asked. */
+/** The request that failed. */
 export interface Operation {
-  /** `name:tag` or `name@digest`, in full. */
+  /** `name:tag` or `name@digest`. */
   image: string
-  /** `tag` puts a manifest of layers that are there. */
+  /** `tag` puts a manifest whose layers are already in the repository. */
   action: 'pull' | 'push' | 'tag'
 }
 
@@ -25,119 +25,117 @@ interface Verdict {
   kind: ErrorKind
   why: string
   hint?: string
-  /** As of the kind, by default. */
+  /** By default, as for the kind. */
   retryable?: boolean
 }
 
 /**
- * What an answer means: by its status and its code, and where vendors tell two things by one code, by the whole
- * of the message. What may pass is `unavailable` and retryable; everything else is final.
- * @param what was being done, `pushing ghcr.io/acme/app:1 failed`: the message begins with it
+ * Classifies a response by its status and code, and by the whole message where vendors use one code for several
+ * errors. Transient errors are `unavailable` and retryable; everything else is final.
+ * @param what failed, as the beginning of the message: `pushing ghcr.io/acme/app:1 failed`
  */
 export function responseError(
-  answer: RegistryResponse,
-  asked: Operation,
+  response: RegistryResponse,
+  operation: Operation,
   what: string,
   cause?: unknown,
 ): ConveyorError {
-  const { kind, why, hint, retryable } = verdict(answer, asked)
-  return new ConveyorError(kind, `${what}: ${why} (${detail(answer)})`, {
+  const { kind, why, hint, retryable } = verdict(response, operation)
+  return new ConveyorError(kind, `${what}: ${why} (${describe(response)})`, {
     ...(cause === undefined ? {} : { cause }),
     ...(hint === undefined ? {} : { hint }),
     ...(retryable === undefined ? {} : { retryable }),
-    retryAfterMs: answer.retryAfterMs,
+    retryAfterMs: response.retryAfterMs,
   })
 }
 
-/** `HTTP 403 DENIED requested access to the resource is denied`, as far as it is known. */
-export function detail({ status, code, message, retryAfterMs }: RegistryResponse): string {
+/** `HTTP 403 DENIED requested access to the resource is denied`, or the parts of it that are known. */
+export function describe({ status, code, message, retryAfterMs }: RegistryResponse): string {
   const parts = [status === null ? '' : `HTTP ${status}`, code, message].filter(Boolean)
-  const wait = retryAfterMs ? `, asks to wait ${Math.ceil(retryAfterMs / 1000)} s` : ''
-  return `${parts.join(' ') || 'no answer'}${wait}`
+  const wait = retryAfterMs ? `, retry after ${Math.ceil(retryAfterMs / 1000)} s` : ''
+  return `${parts.join(' ') || 'no response'}${wait}`
 }
 
-/** Whether an answer may be another one soon. */
+/** Whether a retry may succeed. */
 export function isTransient({ status, code }: RegistryResponse): boolean {
   return isRateLimit({ status, code }) || isServerError({ status, code })
 }
 
-/** What to do about a refused or missing login. */
+/** What to do about a rejected or missing login. */
 export function loginHint(host: string): string {
   return `Run \`docker login ${host}\` as the user that Conveyor runs as`
 }
 
-/** What a tag that must not change means, when it is to be another image. */
-export function immutableTagError(what: string, answer: RegistryResponse): ConveyorError {
+/** A tag cannot be moved because it is immutable. */
+export function immutableTagError(what: string, response: RegistryResponse): ConveyorError {
   return new ConveyorError(
     'unavailable',
-    `${what}: the tag is there with another image, and the registry does not let it change (${detail(answer)})`,
+    `${what}: the tag already points to another image, and the registry does not allow changing it (${describe(response)})`,
     {
       retryable: false,
-      hint: 'Make tags mutable in the settings of the repository in the registry, or remove the tag there',
+      hint: "Make tags mutable in the repository's settings in the registry, or delete the tag there",
     },
   )
 }
 
-function verdict(answer: RegistryResponse, { image, action }: Operation): Verdict {
-  const { status, code } = answer
+function verdict(response: RegistryResponse, { image, action }: Operation): Verdict {
+  const { status, code } = response
   const { host, path } = locate(image)
   const writes = action !== 'pull'
-  if (isRateLimit(answer)) {
+  if (isRateLimit(response)) {
     const hint = writes
-      ? `Build less at a time (--workers), or have the limit of ${host} raised`
-      : `${loginHint(host)}: accounts have a higher limit. Or keep the image in a registry of your own`
-    return { kind: 'unavailable', why: 'the registry limits how often it is asked', hint }
+      ? `Run fewer builds at once (--workers), or have the rate limit of ${host} raised`
+      : `${loginHint(host)}: authenticated users have a higher limit. Or keep the image in your own registry`
+    return { kind: 'unavailable', why: 'the registry is rate-limiting requests', hint }
   }
-  if (isServerError(answer)) {
-    const hint = `Look in the log of ${host}, and of the proxy before it if there is one`
-    return { kind: 'unavailable', why: 'the registry is in trouble', hint }
+  if (isServerError(response)) {
+    const hint = `Check the logs of ${host} and of any proxy in front of it`
+    return { kind: 'unavailable', why: 'the registry failed to process the request', hint }
   }
-  if (writes && isQuota(answer)) {
-    return final(
-      'the quota in the registry is used up',
-      `Remove images from ${host}, or have the quota raised`,
-    )
+  if (writes && isQuotaExceeded(response)) {
+    return final('the registry quota is exceeded', `Delete images from ${host}, or have the quota raised`)
   }
-  if (status === 401 || code === 'UNAUTHORIZED') return loginRequired(host, path, writes)
+  if (status === 401 || code === 'UNAUTHORIZED') return unauthorized(host, path, writes)
   if (writes && status === 413) {
     return final(
-      'a proxy before the registry takes nothing as large as a layer of it',
-      'Raise the limit of the proxy (nginx: client_max_body_size 0), or make the layers smaller',
+      'a proxy in front of the registry rejects layers of this size',
+      "Raise the proxy's body size limit (nginx: client_max_body_size 0), or make the layers smaller",
     )
   }
-  if (writes && isImmutableTag(answer)) return final('the registry does not let the tag change', KEPT_HINT)
-  if (status === 403 || code === 'DENIED') return notAllowed(host, path, writes, code)
-  if (status === 405 || code === 'UNSUPPORTED') return writes ? readOnly(host) : refused()
-  if (status === 404 || GONE.has(code)) return absent(host, path, action, code)
-  return refused()
+  if (writes && isImmutableTag(response))
+    return final('the registry does not allow changing the tag', IMMUTABLE_HINT)
+  if (status === 403 || code === 'DENIED') return forbidden(host, path, writes, code)
+  if (status === 405 || code === 'UNSUPPORTED') return writes ? readOnly(host) : rejected()
+  if (status === 404 || NOT_FOUND.has(code)) return notFound(host, path, action, code)
+  return rejected()
 }
 
-/** Where an image is, as `docker login` and people call that; of what is no image's name, only the name. */
+/** Registry and repository of an image, for messages; works for invalid references too. */
 export function locate(image: string): { host: string; path: string } {
   try {
     return parseReference(image)
   } catch {
-    // What a Dockerfile has for a name is told as it is.
+    // A Dockerfile may name anything.
     return { host: 'HOST', path: image }
   }
 }
 
-const KEPT_HINT = 'Make tags mutable in the settings of the repository in the registry'
+const IMMUTABLE_HINT = "Make tags mutable in the repository's settings in the registry"
 
 export function isRateLimit({ status, code }: Pick<RegistryResponse, 'status' | 'code'>): boolean {
   return status === 429 || code === 'TOOMANYREQUESTS'
 }
 
-/** Of 5xx all but "not implemented" and "insufficient storage". Uploads that got lost can begin anew. */
+/** Any 5xx but "not implemented" and "insufficient storage", or a lost upload, which can be restarted. */
 function isServerError({ status, code }: Pick<RegistryResponse, 'status' | 'code'>): boolean {
   const failed = status !== null && status >= 500 && status !== 501 && status !== 507
-  return failed || code === 'UNAVAILABLE' || LOST.has(code)
+  return failed || code === 'UNAVAILABLE' || LOST_UPLOAD.has(code)
 }
 
-const LOST = new Set(['BLOB_UPLOAD_UNKNOWN', 'BLOB_UPLOAD_INVALID', 'DIGEST_INVALID', 'SIZE_INVALID'])
+const LOST_UPLOAD = new Set(['BLOB_UPLOAD_UNKNOWN', 'BLOB_UPLOAD_INVALID', 'DIGEST_INVALID', 'SIZE_INVALID'])
 
-/** Harbor and Quay say DENIED, as of a login that may not: their messages tell. */
-function isQuota({ status, code, message }: RegistryResponse): boolean {
+/** Harbor and Quay answer DENIED, as for a lack of permissions; their messages tell the difference. */
+function isQuotaExceeded({ status, code, message }: RegistryResponse): boolean {
   return status === 507 || (code === 'DENIED' && QUOTAS.some((form) => form.test(message)))
 }
 
@@ -148,28 +146,34 @@ const QUOTAS = [
   /^Quota has been exceeded on namespace$/,
 ]
 
-/** Whether it is worth a look if the tag is what it should be: of what is refused for good, and can be of a tag. */
-export function mayBeImmutableTag(answer: RegistryResponse): boolean {
-  const { status, code } = answer
+/** Whether a push may have been rejected because its tag is immutable. */
+export function mayBeImmutableTag(response: RegistryResponse): boolean {
+  const { status, code } = response
   const mayBe = status === null || (status >= 400 && status < 500 && ![401, 404, 413].includes(status))
-  return mayBe && code !== 'UNAUTHORIZED' && !isTransient(answer) && !GONE.has(code) && !isQuota(answer)
+  return (
+    mayBe &&
+    code !== 'UNAUTHORIZED' &&
+    !isTransient(response) &&
+    !NOT_FOUND.has(code) &&
+    !isQuotaExceeded(response)
+  )
 }
 
-/** ECR; Harbor, whose code the classic engine's texts leave out; what HTTP has for it. */
+/** By ECR's code, Harbor's code or message (the classic engine leaves out its code), or HTTP status. */
 export function isImmutableTag({ status, code, message }: RegistryResponse): boolean {
   return (
     code === 'TAG_INVALID' ||
     code === 'ImageTagAlreadyExistsException' ||
     status === 412 ||
     status === 409 ||
-    KEPT.test(message)
+    IMMUTABLE.test(message)
   )
 }
 
 /** https://github.com/goharbor/harbor (ErrImmutable) */
-const KEPT = /^Failed to process request due to '[^' ]+' configured as immutable\.$/
+const IMMUTABLE = /^Failed to process request due to '[^' ]+' configured as immutable\.$/
 
-const GONE = new Set([
+const NOT_FOUND = new Set([
   'MANIFEST_UNKNOWN',
   'MANIFEST_BLOB_UNKNOWN',
   'BLOB_UNKNOWN',
@@ -178,43 +182,43 @@ const GONE = new Set([
 ])
 const NO_REPOSITORY = new Set(['NAME_UNKNOWN', 'RepositoryNotFoundException'])
 
-/** Final, though no fault of the commit. */
+/** A final error that the commit did not cause. */
 function final(why: string, hint: string): Verdict {
   return { kind: 'unavailable', why, hint, retryable: false }
 }
 
-function loginRequired(host: string, path: string, writes: boolean): Verdict {
-  const hint = `${loginHint(host)}, with an account that may ${writes ? 'write' : 'read'} ${path}`
-  return { kind: 'unauthorized', why: 'the registry does not take the login, or wants one', hint }
+function unauthorized(host: string, path: string, writes: boolean): Verdict {
+  const hint = `${loginHint(host)}, with an account that has ${writes ? 'write' : 'read'} access to ${path}`
+  return { kind: 'unauthorized', why: 'the registry requires a login, or rejected it', hint }
 }
 
-function notAllowed(host: string, path: string, writes: boolean, code: string): Verdict {
-  const login = `${loginHint(host)}, with an account that may ${writes ? 'write' : 'read'} ${path}`
-  // What BuildKit says of a refused push leaves out the code and the message.
-  const more = writes && code === '' ? '; some registries answer so, too, when a quota is used up' : ''
-  return { kind: 'unauthorized', why: 'the registry does not allow it', hint: `${login}${more}` }
+function forbidden(host: string, path: string, writes: boolean, code: string): Verdict {
+  const login = `${loginHint(host)}, with an account that has ${writes ? 'write' : 'read'} access to ${path}`
+  // BuildKit's message of a rejected push has neither code nor message of the registry.
+  const more = writes && code === '' ? '; some registries respond like this when a quota is exceeded' : ''
+  return { kind: 'unauthorized', why: 'the registry denied access', hint: `${login}${more}` }
 }
 
 function readOnly(host: string): Verdict {
   return final(
-    'the registry takes no pushes',
-    `${host} is read-only (a mirror, or in maintenance): name another with --registry (REGISTRY), or end that`,
+    'the registry does not accept pushes',
+    `${host} is read-only (a mirror, or in maintenance): make it writable, or set another registry with --registry (REGISTRY)`,
   )
 }
 
-/** Of what is pushed only the repository can be absent, of which ECR and others make none by themselves. */
-function absent(host: string, path: string, action: Operation['action'], code: string): Verdict {
-  const make = `Make the repository ${path} in ${host}, which makes none by itself (ECR: aws ecr create-repository --repository-name ${path})`
-  if (action === 'push') return final(`the registry has no repository ${path}`, make)
+/** For a push, only the repository can be missing: ECR and others do not create it automatically. */
+function notFound(host: string, path: string, action: Operation['action'], code: string): Verdict {
+  const create = `Create the repository ${path} in ${host}, which does not create repositories on push (ECR: aws ecr create-repository --repository-name ${path})`
+  if (action === 'push') return final(`the registry has no repository ${path}`, create)
   if (action === 'tag' && NO_REPOSITORY.has(code)) {
-    return { kind: 'not_found', why: `the registry has no repository ${path}`, hint: make }
+    return { kind: 'not_found', why: `the registry has no repository ${path}`, hint: create }
   }
   return {
     kind: 'not_found',
-    why: `the registry does not have it${action === 'tag' ? ', or a part of it' : ''}`,
+    why: `the registry does not have it${action === 'tag' ? ', or lacks a part of it' : ''}`,
   }
 }
 
-function refused(): Verdict {
-  return { kind: 'invalid', why: 'the registry refuses it' }
+function rejected(): Verdict {
+  return { kind: 'invalid', why: 'the registry rejected the request' }
 }

@@ -21,7 +21,7 @@ async function engineMachine(): Promise<Machine> {
   const engine = await startTrixieEngine({ store: 'containerd' })
   return {
     settings: { DOCKER_HOST: engine.dockerHost, BUILD_NETWORK: 'host' },
-    told: 'builds go straight to the BuildKit of the Docker engine',
+    told: 'building and pushing with the BuildKit of the Docker engine',
     endpoint: engineEndpoint(docker(engine)),
     [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose](),
   }
@@ -41,7 +41,7 @@ async function buildkitdMachine(): Promise<Machine> {
       BUILDKIT_ADDR: buildkitd.address,
       BUILDKIT_TLS: join(folder.path, 'tls'),
     },
-    told: `builds go to BuildKit at ${buildkitd.address}`,
+    told: `building on buildkitd at ${buildkitd.address}`,
     endpoint: buildkitdEndpoint('buildkitd', { path: buildkitd.socket.replace('unix://', '') }),
     async [Symbol.asyncDispose]() {
       await buildkitd[Symbol.asyncDispose]()

@@ -122,7 +122,7 @@ describe('the builder image', () => {
     const sha = await repo.commit({ Dockerfile: `${DOCKERFILE}RUN exit 7\n`, message: 'm' })
     const { log, ended } = await run({ repository: 'acme/broken', sha })
     expect(await failure(ended)).toMatchObject({ kind: 'build_failed' })
-    expect(log.text).toContain('RUN exit 7 ended with exit code 7')
+    expect(log.text).toContain('RUN exit 7 failed with exit code 7')
     expect(await digest('acme/broken', sha)).toBeNull()
   })
 

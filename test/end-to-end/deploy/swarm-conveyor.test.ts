@@ -159,7 +159,7 @@ test('a build that fails has said why', async () => {
   const sha = await repo.commit({ Dockerfile: 'FROM conveyor-test/busybox:1\nRUN exit 7\n' })
   const { log, ended } = start({ repository: 'acme/broken', sha })
   expect(await failure(ended)).toMatchObject({ kind: 'build_failed' })
-  expect(log.text).toContain('RUN exit 7 ended with exit code 7')
+  expect(log.text).toContain('RUN exit 7 failed with exit code 7')
   expect(await digest('acme/broken', sha)).toBeNull()
 })
 

@@ -27,7 +27,7 @@ test("a Dockerfile in UTF-16 is the build's result, at the first attempt, in Pos
   const { build, status, log } = await pushToEnd(world, server, { repository: 'acme/utf16', sha })
   expect(build).toMatchObject({ state: 'failed', error_kind: 'build_failed' })
   expect(build.error).toMatch(
-    /^the Dockerfile is no UTF-8 text: .*\. Save it as UTF-8: it has null characters/,
+    /^the Dockerfile is not UTF-8: .*\. Save it as UTF-8; it contains null characters/,
   )
   expect(status.state).toBe('failure')
   expect(log).not.toContain('attempt 2')

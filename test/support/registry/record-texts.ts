@@ -93,11 +93,11 @@ async function build({ endpoint, classic }: RecordedSubject, input: BuildInput):
   }
   const io = { log: memoryLog(), signal: AbortSignal.timeout(240_000) }
   const options = { endpoint, credentials: { forHost: async () => null }, explain }
-  const packing = { compression: 'gzip', oci: true } as const
+  const format = { compression: 'gzip', oci: true } as const
   try {
     await withSession(input, io, options, async (session, solveIo) => {
       if (classic) return void (await buildOverHttp(classic, input, session, solveIo))
-      await solve(endpoint, imageRequest(input, { session, packing, insecure: false }), solveIo)
+      await solve(endpoint, imageRequest(input, { session, format, insecure: false }), solveIo)
     })
     return { text: null, failed: null }
   } catch (error) {

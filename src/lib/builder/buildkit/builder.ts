@@ -34,57 +34,57 @@ import {
 export interface BuildkitBuilderOptions {
   endpoint: Endpoint
   credentials: CredentialStore
-  /** Asked where BuildKit's words do not say what a registry means. */
+  /** Queried where BuildKit's message leaves out why a registry failed. */
   registry?: ManifestReader
-  /** Images of the engine itself, where the BuildKit is one of an engine. */
+  /** The engine's local images, if BuildKit is part of an engine. */
   images?: Pick<Builder, 'localImage' | 'tidy'>
   /** zstd by default. */
   compression?: Compression
-  /** Hosts (with port) of registries that have no TLS. */
+  /** Hosts (with port) of registries without TLS. */
   insecureHosts?: Iterable<string>
-  /** Whether the registry keeps the cache, too; it does by default. */
+  /** Whether to export the cache to the registry; true by default. */
   exportCache?: boolean
-  /** How large the build cache may get; null leaves it to BuildKit. */
+  /** Size limit of the build cache; null leaves it to BuildKit. */
   maxCacheBytes?: number | null
-  /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
+  /** Delays before retries of a push, in milliseconds. */
   pushRetryDelays?: number[]
-  /** Told what went wrong in the background, one line at a time. */
+  /** Called with failures of background work, one line at a time. */
   log?: (line: string) => void
 }
 
-/** A tag that no branch and no git tag can have: git allows no two dots in a row. */
+/** A tag that never collides with that of a branch or git tag: git allows no two dots in a row. */
 export const CACHE_TAG = 'conveyor..cache'
-/** What the cache may take to reach the registry once it is asked to end, in milliseconds. */
+/** How long a cache export may take to finish on shutdown, in milliseconds. */
 const GRACE_MS = 10_000
 
 /**
- * Builds with BuildKit's own API: one request builds, exports and pushes. What the registry is to keep of
- * the cache is written afterwards, and read by workers that have nothing yet.
+ * Builds with BuildKit's own API: one request builds, exports and pushes. The cache is exported to the registry
+ * afterwards, for workers without one.
  */
 export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
   const { endpoint, credentials, images, pushRetryDelays = [500, 2000], log = () => {} } = options
   const { exportCache = true, maxCacheBytes, registry } = options
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
-  const wanted: LayerFormat = {
+  const preferred: LayerFormat = {
     compression: options.compression ?? 'zstd',
     oci: options.compression !== 'gzip',
   }
   const insecure = new Set(options.insecureHosts)
-  /** What registries take that do not take what is wanted, by host. */
-  const packings = new Map<string, LayerFormat>()
-  /** Whether what was built here of an image is all there; an import brings the last step only. */
+  /** Formats for registries that do not accept the preferred one, by host. */
+  const formats = new Map<string, LayerFormat>()
+  /** Whether the cache of an image is complete here; an import brings the last step only. */
   const warm = new Map<string, boolean>()
-  /** Ends the fetching of layers that a build is to import, by the image's name. */
+  /** Cancels the prefetch of layers that a build will import, by image name. */
   const prefetches = new Map<string, AbortController>()
   const background = new Background()
   const rewrites = cachedOnSuccess(() => canRewriteTimes(endpoint))
 
-  const targetOf = (reference: string): Omit<RequestOptions, 'session'> => {
+  const optionsFor = (reference: string): Omit<RequestOptions, 'session'> => {
     const { host } = parseReference(reference)
-    return { packing: packings.get(host) ?? wanted, insecure: insecure.has(host) }
+    return { format: formats.get(host) ?? preferred, insecure: insecure.has(host) }
   }
 
-  /** One request, in a session of its own. */
+  /** One request, in its own session. */
   async function run(
     input: BuildInput,
     io: BuilderIo,
@@ -111,15 +111,15 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
     }
   }
 
-  /** Has the layers of an image fetched and unpacked. */
-  async function fetchLayers(reference: string, signal: AbortSignal): Promise<void> {
+  /** Makes BuildKit pull and unpack the layers of an image. */
+  async function pullLayers(reference: string, signal: AbortSignal): Promise<void> {
     const input = pullLayersInput(reference)
     await run(input, { log: NULL_LOG, signal }, (session) =>
-      layersRequest(input, { ...targetOf(reference), session }),
+      layersRequest(input, { ...optionsFor(reference), session }),
     )
   }
 
-  /** The image whose push was refused, where the registry has it under its tag, which must not change. */
+  /** After a rejected push: the image, if the registry has it under an immutable tag already; null otherwise. */
   async function alreadyThere(
     input: BuildInput,
     io: BuilderIo,
@@ -127,47 +127,53 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
     error: unknown,
   ): Promise<BuiltImage | null> {
     if (error instanceof ConveyorError) return null
-    const said = parseRegistryMessage((error as Error).message)
+    const message = parseRegistryMessage((error as Error).message)
     let built: BuiltImage | undefined
-    const isSame = async (there: { digest: string; imageId: string }) => {
+    const isSame = async (existing: { digest: string; imageId: string }) => {
       const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
       built = await run(input, { ...io, log: NULL_LOG }, request)
-      return built.digest === there.digest || built.imageId === there.imageId
+      return built.digest === existing.digest || built.imageId === existing.imageId
     }
-    const digest = await findPushedTag(said, input.reference, registry, isSame, target.packing === COMPATIBLE)
+    const digest = await findPushedTag(
+      message,
+      input.reference,
+      registry,
+      isSame,
+      target.format === COMPATIBLE,
+    )
     return digest && built ? { ...built, digest } : null
   }
 
-  /** Builds and pushes, the way that the registry takes it. */
+  /** Builds and pushes, in a format that the registry accepts. */
   async function buildOnce(input: BuildInput, io: BuilderIo): Promise<BuiltImage> {
     const { reference } = input
-    const target = targetOf(reference)
-    // The layers of the old image that are still on their way then are those that change.
+    const target = optionsFor(reference)
+    // Layers of the old image that are still being pulled at that point have changed in this build.
     const onUncachedStep = () => prefetches.get(splitReference(reference).name)?.abort()
     try {
       return await run(input, io, (session) => imageRequest(input, { ...target, session }), onUncachedStep)
     } catch (error) {
-      const there = await alreadyThere(input, io, target, error)
-      if (there) return there
-      if (target.packing === COMPATIBLE || !isRefusedFormat(parseRegistryMessage((error as Error).message)))
+      const pushed = await alreadyThere(input, io, target, error)
+      if (pushed) return pushed
+      if (target.format === COMPATIBLE || !isRefusedFormat(parseRegistryMessage((error as Error).message)))
         throw error
       const { host } = parseReference(reference)
       await linesTo(io.log)(
-        `registry ${host} takes no ${target.packing.compression} layers or OCI manifests: pushing gzip and Docker's`,
+        `registry ${host} does not accept ${target.format.compression} layers or OCI manifests; pushing gzip layers and Docker manifests`,
       )
-      const plain = { ...target, packing: COMPATIBLE }
+      const plain = { ...target, format: COMPATIBLE }
       const request = (session: string) => imageRequest(input, { ...plain, session })
       const built = await run(input, io, request).catch(async (again) => {
-        const kept = await alreadyThere(input, io, plain, again)
-        if (!kept) throw again
-        return kept
+        const pushed = await alreadyThere(input, io, plain, again)
+        if (!pushed) throw again
+        return pushed
       })
-      packings.set(host, COMPATIBLE)
+      formats.set(host, COMPATIBLE)
       return built
     }
   }
 
-  /** Images that the engine took from its own store are told without a digest, as `localImage` has it. */
+  /** Removes the digests of images that came from the engine's own store; `localImage` returns those. */
   async function ownImages(built: BuiltImage): Promise<BuiltImage> {
     if (!images) return built
     const from = await Promise.all(
@@ -181,27 +187,27 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
 
   return {
     async describe() {
-      const { compression } = wanted
-      return `builds go straight to the BuildKit of ${endpoint.name}, which pushes layers (${compression}) as it exports them`
+      const { compression } = preferred
+      return `building and pushing with the BuildKit of ${endpoint.name} (${compression} layers)`
     },
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     localImage: async (name) => images?.localImage(name) ?? null,
     tidy: async (imageName) => images?.tidy(imageName),
 
     async prefetch(imageName, digest, signal) {
-      const enough = new AbortController()
-      prefetches.set(imageName, enough)
+      const canceller = new AbortController()
+      prefetches.set(imageName, canceller)
       try {
-        await fetchLayers(
+        await pullLayers(
           `${new ImageReference(imageName).withDigest(digest)}`,
-          AbortSignal.any([signal, enough.signal]),
+          AbortSignal.any([signal, canceller.signal]),
         )
       } catch (error) {
-        if (!enough.signal.aborted) throw error
+        if (!canceller.signal.aborted) throw error
       }
     },
 
-    prefetchBase: (_imageName, base, signal) => fetchLayers(base, signal),
+    prefetchBase: (_imageName, base, signal) => pullLayers(base, signal),
 
     close: () => background.close(GRACE_MS),
 
@@ -224,9 +230,9 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
         if (input.reproducible && !(await rewrites())) {
           throw new ConveyorError(
             'invalid',
-            `the BuildKit of ${endpoint.name} cannot change the times of files in layers`,
+            `the BuildKit of ${endpoint.name} cannot rewrite file times in layers`,
             {
-              hint: 'Use BuildKit 0.13 or newer (Docker 26), or leave out --reproducible',
+              hint: 'Use BuildKit 0.13 or newer (Docker 26), or omit --reproducible',
             },
           )
         }
@@ -239,7 +245,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
         const { total, cached } = built.steps
         const imported = input.cache && input.cacheFrom.length > 0
         warm.set(imageName, !imported || cached < total)
-        if (limit) background.add('the limit of the cache', limit)
+        if (limit) background.add('cache limit', limit)
         return ownImages(built)
       }),
 
@@ -251,7 +257,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
           if (!input) return
           try {
             const ref = `${new ImageReference(imageName).withTag(CACHE_TAG)}`
-            const target = targetOf(input.reference)
+            const target = optionsFor(input.reference)
             await run(input, { log: NULL_LOG, signal }, (session) =>
               cacheRequest(input, ref, { ...target, session }),
             )
@@ -261,7 +267,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
         } catch (error) {
           if (!signal.aborted)
             log(
-              `cache of ${imageName} was not written (--cache.export none keeps it from being tried): ${(error as Error).message}`,
+              `exporting the cache of ${imageName} failed (disable with --cache.export none): ${(error as Error).message}`,
             )
         }
       })
@@ -269,7 +275,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
   }
 }
 
-/** Whether BuildKit (v0.13 and later) gives files in layers another time as it exports them. It says so in no other way. */
+/** Whether BuildKit can rewrite file times in layers (v0.13 and later), which only a trial request can tell. */
 async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
   const { signal } = new AbortController()
   try {

@@ -4,37 +4,40 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { RegistryMessage } from '../../registry/messages.ts'
 import type { FailedStep } from '../step-errors.ts'
 
-/** The step in which images are exported and pushed, as BuildKit names it. */
+/** BuildKit's name of the step that exports and pushes images. */
 const EXPORT = 'exporting to image'
-/** How its error begins once it pushes. */
+/** Its errors of a push begin like this. */
 const PUSH = /^(?:failed to solve: )?failed to push \S+: /
 
-/** Whether it was the push that failed, of a build and push in one. */
+/** Whether the push failed, in a combined build and push. */
 export function isPushFailure(error: unknown, failed: { name: string } | undefined): boolean {
   return failed?.name === EXPORT && PUSH.test((error as Error).message)
 }
 
 /**
- * Whether a registry refused a push for how the layers are packed, or what its manifest is: those from before
- * zstd or OCI say of the manifest that it is a bad request, or of no known type; distribution 2 so answers the
- * HEAD before it, when it would have to turn the image that is there into one that the client takes.
+ * Whether a registry rejected a push because of the compression of layers or the type of the manifest. Registries older
+ * than zstd or OCI reject the manifest as a bad request or an unsupported type; distribution 2 already does so for the
+ * preceding HEAD, if it cannot convert the existing image to a type the client accepts.
  */
-export function isRefusedFormat(said: RegistryMessage | null): boolean {
-  if (said?.kind !== 'answer') return false
-  const { status } = said.answer
+export function isRefusedFormat(message: RegistryMessage | null): boolean {
+  if (message?.kind !== 'answer') return false
+  const { status } = message.answer
   return (
-    (status === 400 || status === 415) && /^https?:\/\/[^/]+\/v2\/.+\/manifests\/[^/]+$/.test(said.url ?? '')
+    (status === 400 || status === 415) &&
+    /^https?:\/\/[^/]+\/v2\/.+\/manifests\/[^/]+$/.test(message.url ?? '')
   )
 }
 
 /**
- * A connection that ended is no result of the build, unless a step had failed before: node:http2 breaks the stream off,
- * too, where the text of an error is not UTF-8, or holds a long Dockerfile.
- * @param name of the BuildKit, for people
+ * Converts a lost connection to an `unavailable` error, unless a step had failed before: node:http2 also resets the
+ * stream if the error message is not UTF-8 or contains a long Dockerfile. Returns other errors as they are.
+ * @param name of the BuildKit
  */
 export function connectionLost(error: unknown, name: string, failed?: FailedStep): unknown {
   if (!(error instanceof GrpcError && error.code === GrpcCode.unavailable)) return error
   if (failed && error.brokeOff && isDockerfileStep(failed.name))
     return new Error(failed.error, { cause: error })
-  return new ConveyorError('unavailable', `${name} went away: ${error.message}`, { cause: error })
+  return new ConveyorError('unavailable', `lost the connection to ${name}: ${error.message}`, {
+    cause: error,
+  })
 }

@@ -6,28 +6,28 @@ import { splitReference } from '../../registry/image-name.ts'
 import type { BuildInput } from '../builder.ts'
 import { cacheMountArgs } from '../cache-mount-args.ts'
 
-/** How layers are packed. zstd is ten times as fast as gzip; Docker before 23 cannot read it. */
+/** Compression of layers. zstd is ten times as fast as gzip, but unsupported by Docker before 23. */
 export type Compression = 'zstd' | 'gzip' | 'uncompressed'
 
-/** What a registry takes. */
+/** The format of an image in a registry. */
 export interface LayerFormat {
   compression: Compression
-  /** OCI's media types, or Docker's of old. zstd needs OCI's. */
+  /** OCI media types, which zstd requires, or Docker's older ones. */
   oci: boolean
 }
 
-/** What nearly every registry and client takes. */
+/** The format that nearly every registry and client supports. */
 export const COMPATIBLE: LayerFormat = { compression: 'gzip', oci: false }
 
 export interface RequestOptions {
-  /** Id of the session that files, logins and secrets come from. */
+  /** Id of the session that provides files, credentials and secrets. */
   session: string
-  packing: LayerFormat
-  /** The registry is spoken to without TLS. */
+  format: LayerFormat
+  /** The registry has no TLS. */
   insecure: boolean
 }
 
-/** The build of a context: its image is pushed as it is exported, or stays in the engine's store. */
+/** Builds an image that is pushed as it is exported, or stays in the engine's store. */
 export function imageRequest(input: BuildInput, target: RequestOptions): Omit<SolveRequest, 'Ref'> {
   const { reference, push, epoch, reproducible } = input
   const build = buildRequest(input, target)
@@ -41,21 +41,21 @@ export function imageRequest(input: BuildInput, target: RequestOptions): Omit<So
     Exporter: 'image',
     ExporterAttrs: {
       name: reference,
-      ...packingAttrs(target),
+      ...formatAttrs(target),
       'source-date-epoch': String(epoch),
       ...(reproducible ? REWRITTEN : {}),
-      // What is in the registry is not kept here once more; its layers stay in the cache.
+      // A pushed image is not stored here as well; its layers stay in the cache.
       ...(push ? { push: 'true', store: 'false', ...insecureAttr(target) } : {}),
     },
-    // The history says what was built here in full, so that nothing need be imported again.
+    // Only complete builds are in the history, which tells for which images no cache import is needed.
     Internal: !push || (input.cache && input.cacheFrom.length > 0),
   }
 }
 
-/** Files in layers get no later time than the epoch: https://github.com/moby/buildkit/blob/v0.13.2/docs/build-repro.md */
+/** Limits file times in layers to the epoch: https://github.com/moby/buildkit/blob/v0.13.2/docs/build-repro.md */
 const REWRITTEN = { 'rewrite-timestamp': 'true' }
 
-/** Refused by a BuildKit that knows this attribute, as it is neither true nor false. */
+/** Rejected by a BuildKit that supports the attribute, as its value is neither true nor false. */
 export const REWRITE_PROBE = {
   ...EMPTY_SOLVE,
   Frontend: '',
@@ -63,19 +63,19 @@ export const REWRITE_PROBE = {
   ExporterAttrs: { 'rewrite-timestamp': '?' },
 }
 
-/** The same build, of which nothing is pushed or kept: it tells the digests. */
+/** The same build without the push, to learn the digests. */
 export function unpushed(request: Omit<SolveRequest, 'Ref'>): Omit<SolveRequest, 'Ref'> {
   const { push: _, ...rest } = request.ExporterAttrs
   return { ...request, ExporterAttrs: rest }
 }
 
 /**
- * The build of a context into the classic image store of an engine, which only an exporter of its own can
- * write; the image has a record of the cache in it, as nothing else would bring one to the registry.
+ * Builds an image into an engine's classic store, which needs its own exporter. The image contains an inline cache, as
+ * there is no other way to export the cache from there.
  */
 export function engineStoreRequest(input: BuildInput, session: string): Omit<SolveRequest, 'Ref'> {
   return {
-    // Whether a registry has TLS is known to the engine itself.
+    // The engine itself knows which registries have no TLS.
     ...buildRequest(input, { session, insecure: false }),
     Exporter: 'moby',
     ExporterAttrs: { name: input.reference },
@@ -83,7 +83,7 @@ export function engineStoreRequest(input: BuildInput, session: string): Omit<Sol
   }
 }
 
-/** A build for the sake of the layers that it is on. */
+/** Builds only to pull the layers of the base image. */
 export function layersRequest(
   input: BuildInput,
   target: Pick<RequestOptions, 'session' | 'insecure'>,
@@ -91,7 +91,7 @@ export function layersRequest(
   return { ...buildRequest(input, target), Internal: true }
 }
 
-/** The same build again, for the sake of its cache: the layers of every step go to the registry. */
+/** Repeats a build to export its cache: the layers of every step are pushed to the registry. */
 export function cacheRequest(
   input: BuildInput,
   ref: string,
@@ -100,9 +100,9 @@ export function cacheRequest(
   const attrs = {
     ref,
     mode: 'max',
-    // As an image: registries that know no other artifacts take it too.
+    // As an image, for registries that support no other artifacts.
     'image-manifest': 'true',
-    ...packingAttrs(target),
+    ...formatAttrs(target),
     ...insecureAttr(target),
   }
   return {
@@ -118,8 +118,8 @@ function buildRequest(
 ): Omit<SolveRequest, 'Ref'> {
   const { context, network } = input
   if (network !== null && !NETWORKS.includes(network)) {
-    throw new ConveyorError('invalid', `BuildKit has no network ${network} for RUN steps`, {
-      hint: `Set --build.network to ${NETWORKS.join(', ')}, or leave it out`,
+    throw new ConveyorError('invalid', `BuildKit does not support the network ${network} for RUN steps`, {
+      hint: `Set --build.network to ${NETWORKS.join(', ')}, or omit it`,
     })
   }
   const imports = input.cache ? input.cacheFrom.map((ref) => cacheImport(ref, target)) : []
@@ -128,7 +128,7 @@ function buildRequest(
     Session: target.session,
     FrontendAttrs: {
       filename: context.dockerfile,
-      // As the engine does: an image of its own goes before the registry's.
+      // Like the engine, prefer local images to the registry's.
       'image-resolve-mode': 'local',
       ...prefixed('label', input.labels),
       ...prefixed('build-arg', { ...cacheMountArgs(input), ...input.buildArgs }),
@@ -141,7 +141,7 @@ function buildRequest(
   }
 }
 
-/** Of RUN steps. BuildKit knows none of an engine's own. */
+/** Networks of RUN steps. BuildKit does not support an engine's own networks. */
 const NETWORKS = ['default', 'host', 'none']
 
 function settingsAttrs({ target, platforms, hosts, ulimits, contexts }: BuildInput): Record<string, string> {
@@ -155,13 +155,13 @@ function settingsAttrs({ target, platforms, hosts, ulimits, contexts }: BuildInp
     'add-hosts': list(hosts),
     ulimit: list(ulimits),
     ...prefixed('context', contexts),
-    // Without, frontends that know no contexts would pay no heed to them.
+    // Makes frontends without support for named contexts fail instead of ignoring them.
     'frontend.caps': Object.keys(contexts).length > 0 ? 'moby.buildkit.frontend.contexts+forward' : '',
   }
   return Object.fromEntries(Object.entries(attrs).filter(([, value]) => value !== ''))
 }
 
-/** What is said of the image beside it. Build arguments never are: some hold what is nobody's business. */
+/** Attestations to attach. Build arguments are never included (mode=min), as some are confidential. */
 function attestAttrs({ attest }: BuildInput): Record<string, string> {
   return {
     ...(attest.includes('provenance') ? { 'attest:provenance': 'mode=min' } : {}),
@@ -169,18 +169,18 @@ function attestAttrs({ attest }: BuildInput): Record<string, string> {
   }
 }
 
-/** The image that lists what is in another, as `docker buildx build --sbom=true` uses it. */
+/** The scanner image that `docker buildx build --sbom=true` uses. */
 const SBOM_GENERATOR = 'docker.io/docker/buildkit-syft-scanner:stable-1'
 
 function cacheImport(ref: string, target: Pick<RequestOptions, 'insecure'>): CacheOptionsEntry {
   return { Type: 'registry', Attrs: { ref, ...insecureAttr(target) } }
 }
 
-function packingAttrs({ packing: { compression, oci } }: RequestOptions): Record<string, string> {
+function formatAttrs({ format: { compression, oci } }: RequestOptions): Record<string, string> {
   return {
     compression,
     'oci-mediatypes': String(oci),
-    // Also layers that are packed in another way in the cache.
+    // Also recompresses cached layers in other formats.
     ...(compression === 'gzip' ? { 'force-compression': 'true' } : {}),
   }
 }

@@ -8,7 +8,7 @@ import { jsonLines, unreadable } from '../../docker/json-lines.ts'
 import type { BuildInput } from '../builder.ts'
 import { cacheMountArgs } from '../cache-mount-args.ts'
 
-/** An BuildTransport: the engine's own API for builds, which asks BuildKit. */
+/** A BuildTransport: the engine's `/build` API, which passes the build on to BuildKit. */
 export async function buildOverHttp(
   docker: Dockerode,
   input: BuildInput,
@@ -24,19 +24,19 @@ export async function buildOverHttp(
     dockerfile: input.context.dockerfile,
     t: input.reference,
     labels: input.labels,
-    // Inline cache: lets a worker that never built this repository start from the pushed image.
+    // Inline cache: lets a worker that has never built this repository start from the pushed image.
     buildargs: { ...cacheMountArgs(input), ...input.buildArgs, BUILDKIT_INLINE_CACHE: '1' },
     ...(input.cache ? {} : { nocache: 'true' }),
     ...(input.cache && input.cacheFrom.length > 0 ? { cachefrom: JSON.stringify(input.cacheFrom) } : {}),
     ...(input.network ? { networkmode: input.network } : {}),
     ...settingsQuery(input),
   })
-  // Closing the connection ends most builds; the cancel call ends those that are between two steps too.
+  // Closing the connection cancels most builds; the cancel call also works between two steps.
   const cancel = () => {
     response.destroy()
     dial(docker, AbortSignal.timeout(5000), '/build/cancel?', { id: buildId }).then(
       (answer) => answer.resume(),
-      () => {}, // the build has ended meanwhile, or the engine is gone: nothing is left to cancel
+      () => {}, // the build has ended, or the engine is gone: there is nothing left to cancel
     )
   }
   signal.addEventListener('abort', cancel, { once: true })
@@ -47,7 +47,8 @@ export async function buildOverHttp(
       if (message.id === 'moby.buildkit.trace') await onStatus(statusOf(message.aux))
       else if (message.id === 'moby.image.id') imageId = idOf(message.aux)
     }
-    if (!imageId) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
+    if (!imageId)
+      throw new ConveyorError('unavailable', 'the Docker engine finished the build without a result')
     return imageId
   } finally {
     signal.removeEventListener('abort', cancel)
@@ -72,20 +73,20 @@ function statusOf(aux: unknown): StatusResponse {
   try {
     return StatusResponse.decode(Buffer.from(String(aux), 'base64'))
   } catch (error) {
-    throw unreadable('progress that is none', error)
+    throw unreadable('invalid progress', error)
   }
 }
 
 function idOf(aux: unknown): string {
   const { ID: id } = (aux ?? {}) as { ID?: unknown }
-  if (typeof id !== 'string') throw unreadable('an image without an id')
+  if (typeof id !== 'string') throw unreadable('an image has no id')
   return id
 }
 
 interface BuildMessage {
   error?: string
   id?: string
-  /** base64 of a StatusResponse in a trace, {ID} with the image id. */
+  /** A StatusResponse in base64 for a trace; {ID} for the image id. */
   aux?: unknown
 }
 

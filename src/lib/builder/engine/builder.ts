@@ -21,38 +21,38 @@ import { checkSupported } from './unsupported.ts'
 export interface EngineBuilderOptions {
   docker: Dockerode
   credentials: CredentialStore
-  /** Asked where the engine's words do not say what a registry means. */
+  /** Queried where the engine's message leaves out why a registry failed. */
   registry?: ManifestReader
-  /** Waits between tries of a push, in milliseconds; as many retries as there are numbers. */
+  /** Delays before retries of a push, in milliseconds. */
   pushRetryDelays?: number[]
-  /** How many images of a repository stay in the engine; 3 by default. */
+  /** How many images of a repository to keep in the engine; 3 by default. */
   keepImages?: number
-  /** How large the build cache may get; null leaves it to the engine. */
+  /** Size limit of the build cache; null leaves it to the engine. */
   maxCacheBytes?: number | null
   /** The API a build is sent through; `transportFor` by default. */
   transport?: (input: BuildInput) => BuildTransport
-  /** Told what went wrong in the background, one line at a time. */
+  /** Called with failures of background work, one line at a time. */
   log?: (line: string) => void
 }
 
 /**
- * Builds with BuildKit inside the Docker Engine (20.10 and later), through its API: the context comes
- * straight from git's objects over a session of ours, and the engine keeps the layer cache.
+ * Builds with BuildKit inside a Docker Engine with the classic image store (20.10 and later). The context is streamed
+ * from git objects over our session, and the engine keeps the layer cache.
  */
 export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { docker, credentials, pushRetryDelays = [500, 2000], keepImages = 3 } = options
   const { maxCacheBytes, transport = transportFor, log = () => {}, registry } = options
   const endpoint = engineEndpoint(docker)
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
-  /** References that are being built or pushed right now: `tidy` leaves them alone. */
+  /** References that are being built or pushed, which `tidy` keeps. */
   const inUse = new Set<string>()
   /**
-   * Images that came whole from an imported cache. BuildKit then knows the last step only: what the steps
-   * before it made is known again once it is imported for a build in which something has changed.
+   * Images that came entirely from an imported cache. BuildKit then has the last step only; the results of earlier steps
+   * are imported by the next build in which something has changed.
    */
   const onlyImported = new Set<string>()
-  /** Images on their way for a build that is to import their layers, by name. */
-  const prefetches = new Map<string, { reference: string; enough: AbortController }>()
+  /** Images being pulled for a build that will import their layers, by name. */
+  const prefetches = new Map<string, { reference: string; canceller: AbortController }>()
   const using = async <T>(reference: string, work: () => Promise<T>): Promise<T> => {
     inUse.add(reference)
     return work().finally(() => inUse.delete(reference))
@@ -64,35 +64,39 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
         { thrown: connectionLost(thrown, endpoint.name, failed), ours, failed },
         { registry, dockerfile: () => dockerfileText(input.context, signal) },
       )
-  /** One build, in a session of its own. */
-  const build = async (input: BuildInput, io: BuilderIo, onUncachedStep?: () => void): Promise<Made> => {
+  /** One build, in its own session. */
+  const build = async (
+    input: BuildInput,
+    io: BuilderIo,
+    onUncachedStep?: () => void,
+  ): Promise<EngineImage> => {
     const options = { endpoint, credentials, explain: explainFor(input, io), onUncachedStep }
     const { answer, steps, transfer, from } = await withSession(input, io, options, (session, solveIo) =>
       transport(input)(docker, input, session, solveIo),
     )
     return { imageId: answer, steps, transfer, from }
   }
-  /** Builds in the engine, which then has the image. */
-  const buildThere = async (input: BuildInput, io: BuilderIo): Promise<Made> => {
+  /** Builds an image into the engine's store. */
+  const buildInEngine = async (input: BuildInput, io: BuilderIo): Promise<EngineImage> => {
     const imageName = splitReference(input.reference).name
-    // The layers of the old image that are still on their way then are those that change.
-    const onUncachedStep = () => prefetches.get(imageName)?.enough.abort()
+    // Layers of the old image that are still being pulled at that point have changed in this build.
+    const onUncachedStep = () => prefetches.get(imageName)?.canceller.abort()
     const built = await build(input, io, onUncachedStep).finally(() => prefetches.delete(imageName))
     const { total, cached } = built.steps
     if (input.cacheFrom.length > 0 && cached === total) onlyImported.add(imageName)
     else if (cached < total) onlyImported.delete(imageName)
     if (input.cacheFrom.length === 0 || cached === 0 || cached === total) return built
-    // BuildKit leaves imported steps out of the cache record of the new image, so that the next worker
-    // could not import them from it. Now that it has them itself, it records them all.
+    // BuildKit leaves imported steps out of the new image's inline cache, so the next worker could not import them.
+    // Now that it has these steps itself, a second build records all of them.
     const again = await build({ ...input, cacheFrom: [] }, { ...io, log: NULL_LOG })
     return { ...built, imageId: again.imageId }
   }
 
   return {
     async describe() {
-      return "builds go through the Docker engine's /build, and it pushes them"
+      return "building through the Docker engine's /build API, pushing with the engine"
     },
-    // The images have their cache in them.
+    // The cache is inline, in the images.
     cacheTag: async () => null,
     saveCache() {},
     async close() {},
@@ -109,16 +113,16 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
 
     async prefetch(imageName, digest, signal) {
       const reference = `${new ImageReference(imageName).withDigest(digest)}`
-      const enough = new AbortController()
-      prefetches.set(imageName, { reference, enough })
+      const canceller = new AbortController()
+      prefetches.set(imageName, { reference, canceller })
       try {
-        await pullByDigest(docker, credentials, reference, AbortSignal.any([signal, enough.signal]))
+        await pullByDigest(docker, credentials, reference, AbortSignal.any([signal, canceller.signal]))
       } catch (error) {
-        if (!enough.signal.aborted) throw error
+        if (!canceller.signal.aborted) throw error
       }
     },
 
-    // Not by a pull: the engine would have an image of that name then, and prefer it to the registry's.
+    // Not pulled by name, as the engine would then prefer its own image to the registry's.
     async prefetchBase(_imageName, base, signal) {
       const input = pullLayersInput(base)
       const options = { endpoint, credentials, explain: explainFor(input, { signal }) }
@@ -130,7 +134,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     build: (input, io) =>
       using(input.reference, async () => {
         await checkSupported(docker, input)
-        const built = await buildThere(input, io)
+        const built = await buildInEngine(input, io)
         void limit?.()
         if (!input.push) return { ...built, digest: null, pushMs: 0 }
         io.signal.throwIfAborted()
@@ -142,4 +146,4 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   }
 }
 
-type Made = Omit<BuiltImage, 'digest' | 'pushMs'>
+type EngineImage = Omit<BuiltImage, 'digest' | 'pushMs'>

@@ -10,21 +10,21 @@ export type DockerBuilderOptions = EngineBuilderOptions & Omit<BuildkitBuilderOp
 
 interface Choice {
   builder: Builder
-  /** What was chosen, and why. */
+  /** What was chosen and why, in one line. */
   reason: string
 }
 
 /**
- * Builds in a Docker Engine, the fastest way that it has. With containerd's image store, BuildKit itself packs
- * and pushes layers, in parallel, while it exports; the classic store packs them one after the other when
- * the engine pushes, so there the engine builds and pushes. The engine is asked once, when it is first
- * needed; while it does not answer, every method throws ConveyorError `unavailable`.
+ * Builds in a Docker Engine, in the fastest way it supports. With the containerd image store, BuildKit itself compresses
+ * and pushes layers in parallel while it exports. With the classic store, the engine builds and then pushes, and
+ * compresses layers one by one. The engine is queried once, when it is first needed; until it responds, every method
+ * throws ConveyorError `unavailable`.
  */
 export function dockerBuilder(options: DockerBuilderOptions): Builder {
   let choice: Promise<Choice> | undefined
   const chosen = (): Promise<Choice> => {
     choice ??= choose(options).catch((error) => {
-      choice = undefined // to be asked again
+      choice = undefined // query again next time
       throw error
     })
     return choice
@@ -37,7 +37,7 @@ export function dockerBuilder(options: DockerBuilderOptions): Builder {
     prefetch: async (...args) => (await builder()).prefetch(...args),
     prefetchBase: async (...args) => (await builder()).prefetchBase(...args),
     build: async (input, io) => (await builder()).build(input, io),
-    // After a build, so the engine has been asked.
+    // Called after a build, so the choice has been made.
     saveCache: (...args) =>
       void builder().then(
         (it) => it.saveCache(...args),
@@ -60,12 +60,12 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
   try {
     stores = (await listWorkers(endpoint)).map(({ Labels }) => Labels[SNAPSHOTTER])
   } catch (error) {
-    // A proxy before the engine, say, that lets only some requests through.
+    // For example, a proxy in front of the engine blocks the request.
     await docker.ping().catch(engineDown)
-    return classic(`its BuildKit cannot be reached (${(error as Error).message})`)
+    return classic(`cannot reach its BuildKit (${(error as Error).message})`)
   }
   const snapshotter = stores.find((store) => store !== undefined)
-  if (snapshotter === undefined) return classic('its image store is the classic one')
+  if (snapshotter === undefined) return classic('classic image store')
   const builder = buildkitBuilder({
     ...options,
     endpoint,
@@ -74,8 +74,8 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
       tidy: (imageName) => tidyImages(docker, imageName, keepImages, () => false),
     },
   })
-  return { builder, reason: `${await builder.describe()}: its image store is containerd's (${snapshotter})` }
+  return { builder, reason: `${await builder.describe()}: containerd image store (${snapshotter})` }
 }
 
-/** Only a BuildKit with containerd's store says what keeps its layers. */
+/** Only a BuildKit with the containerd store reports a snapshotter. */
 const SNAPSHOTTER = 'org.mobyproject.buildkit.worker.snapshotter'

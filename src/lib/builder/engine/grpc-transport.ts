@@ -5,19 +5,19 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { BuildInput } from '../builder.ts'
 import { engineStoreRequest } from '../buildkit/request.ts'
 
-/** An BuildTransport: BuildKit's Control API, as `docker buildx build` uses it with the engine's own BuildKit. */
+/** A BuildTransport: BuildKit's Control API, as used by `docker buildx build` with the engine's own BuildKit. */
 export async function buildOverGrpc(
   docker: Dockerode,
   input: BuildInput,
   session: string,
   io: SolveIo,
 ): Promise<string> {
-  // The exporter of engines calls the image's id its digest.
+  // The engine's exporter returns the image id as the digest.
   const { 'containerimage.digest': id } = await solve(
     engineEndpoint(docker),
     engineStoreRequest(input, session),
     io,
   )
-  if (!id) throw new ConveyorError('unavailable', 'the Docker engine ended the build without a result')
+  if (!id) throw new ConveyorError('unavailable', 'the Docker engine finished the build without a result')
   return id
 }

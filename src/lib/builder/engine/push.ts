@@ -18,18 +18,17 @@ import {
 import type { CredentialStore } from '../../registry/registry.ts'
 import type { BuilderIo } from '../builder.ts'
 
-/** How pushes are done. */
 export interface PushOptions {
-  /** Waits between the tries, in milliseconds; as many retries as there are numbers. */
+  /** Delays before the retries, in milliseconds. */
   delays: number[]
-  /** Asked where a text does not say enough. */
+  /** Queried where a message is not specific enough. */
   registry?: ManifestReader | undefined
 }
 
 /**
- * Pushes an image of the engine under its reference; failures that may pass are tried again.
+ * Pushes an image of the engine; transient failures are retried.
  * @returns the manifest's digest, `sha256:...`
- * @throws ConveyorError `unauthorized`, or `unavailable` when the registry is or does not take it
+ * @throws ConveyorError `unauthorized`, or `unavailable` if the registry is or rejects the image
  */
 export async function pushFromEngine(
   docker: Dockerode,
@@ -42,22 +41,22 @@ export async function pushFromEngine(
     try {
       return await pushOnce(docker, credentials, reference, io)
     } catch (thrown) {
-      const said = parseRegistryMessage(messageOf(thrown))
-      const there = await findPushedTag(
-        said,
+      const message = parseRegistryMessage(messageOf(thrown))
+      const digest = await findPushedTag(
+        message,
         reference,
         options.registry,
         async ({ imageId }) => imageId === (await docker.getImage(reference).inspect()).Id,
       )
-      if (there === null) throw thrown
-      return there
+      if (digest === null) throw thrown
+      return digest
     }
   })
 }
 
 /**
- * Tries a push until it succeeds, fails for good, or was tried often enough. A ConveyorError is no failure
- * of the push itself: it is thrown on.
+ * Retries a push until it succeeds, fails permanently, or is out of retries. A ConveyorError is not a failure of the push
+ * itself and is passed on.
  */
 export async function withPushRetries<T>(
   reference: string,
@@ -73,14 +72,14 @@ export async function withPushRetries<T>(
       if (thrown instanceof ConveyorError) throw thrown
       const { error, soon } = await pushError(thrown, reference, registry)
       if (!error.retryable || !soon || delay === null) throw error
-      await linesTo(io.log)(`push failed, trying again: ${error.message}`)
+      await linesTo(io.log)(`push failed, retrying: ${error.message}`)
       await sleep(delay, undefined, { signal: io.signal })
     }
   }
   throw new Error('unreachable: the last try returns or throws')
 }
 
-/** What a failed push means. */
+/** Classifies a failed push. */
 async function pushError(
   thrown: unknown,
   reference: string,
@@ -89,26 +88,30 @@ async function pushError(
   const text = messageOf(thrown)
   const what = `${pushing(reference)}: ${text}`
   if (GONE.test(text)) {
-    const error = new ConveyorError('unavailable', `${what} (it was removed from the engine meanwhile)`, {
-      cause: thrown,
-    })
+    const error = new ConveyorError(
+      'unavailable',
+      `${what} (the image was removed from the engine in the meantime)`,
+      {
+        cause: thrown,
+      },
+    )
     return { error, soon: false }
   }
   if (isConnection(thrown)) {
     return { error: new ConveyorError('unavailable', what, { cause: thrown, hint: NO_ENGINE }), soon: true }
   }
   const failure = await registryPushError(text, reference, thrown, registry)
-  return { ...failure, soon: failure.soon && !(thrown instanceof TriedAgain) }
+  return { ...failure, soon: failure.soon && !(thrown instanceof RetriedByEngine) }
 }
 
-/** The image is not in the engine; the second is the containerd store's. */
+/** The image is not in the engine; the second form is the containerd store's. */
 const GONE =
   /^(?:An image does not exist locally with the tag: \S+|\(HTTP code 404\) [a-z ]+ - (?:No such image: \S+|tag does not exist: \S+)\s*)$/
 
-/** A push that failed after the engine itself has tried it several times. */
-class TriedAgain extends Error {}
+/** A push that failed after the engine's own retries. */
+class RetriedByEngine extends Error {}
 
-/** One push of one tag. @returns the digest that the registry gave it. */
+/** Pushes once. @returns the manifest's digest */
 async function pushOnce(
   docker: Dockerode,
   credentials: CredentialStore,
@@ -118,27 +121,27 @@ async function pushOnce(
   const authconfig = (await engineAuthFor(credentials, reference)) ?? ANONYMOUS
   const stream = await docker.getImage(reference).push({ authconfig, abortSignal: io.signal })
   let digest: string | undefined
-  let triedAgain = false
+  let retried = false
   const last = new Map<string, string>()
   const say = linesTo(io.log)
   for await (const message of jsonLines<PushMessage>(stream as IncomingMessage)) {
-    if (message.error !== undefined) throw new (triedAgain ? TriedAgain : Error)(message.error)
+    if (message.error !== undefined) throw new (retried ? RetriedByEngine : Error)(message.error)
     digest = message.aux?.Digest ?? digest
     const { id, status } = message
     if (!id || !status) continue
-    // Progress bars become one line a layer and end; of a countdown to another try, its begin is shown.
+    // Progress bars are reduced to one line per layer, and a countdown to a retry to its first line.
     const before = last.get(id)
     last.set(id, status)
-    const counts = RETRYING.test(status) && !RETRYING.test(before ?? '')
-    triedAgain ||= counts
-    if (counts || (FINAL.test(status) && status !== before)) await say(`${id}: ${status}`)
+    const isRetry = RETRYING.test(status) && !RETRYING.test(before ?? '')
+    retried ||= isRetry
+    if (isRetry || (FINAL.test(status) && status !== before)) await say(`${id}: ${status}`)
   }
   digest ??= await pushedDigest(docker, reference)
   if (!digest) throw new Error('the push ended without a digest')
   return digest
 }
 
-/** Engines with containerd's image store do not tell the digest as they push. */
+/** Engines with the containerd image store do not report the digest during a push. */
 async function pushedDigest(docker: Dockerode, reference: string): Promise<string | undefined> {
   const { RepoDigests } = await docker.getImage(reference).inspect()
   const { name } = splitReference(reference)

@@ -5,10 +5,10 @@ import { buildOverHttp } from './build-transport.ts'
 import { buildOverGrpc } from './grpc-transport.ts'
 
 /**
- * A way to have an engine build into its own image store.
- * @param session id of the session that it gets files, logins and secrets from
+ * Sends a build to an engine, which builds into its own image store.
+ * @param session id of the session that provides files, credentials and secrets
  * @returns the image's id, `sha256:...`
- * @throws what `buildError` explains
+ * @throws errors for `buildError`
  */
 export type BuildTransport = (
   docker: Dockerode,
@@ -18,8 +18,8 @@ export type BuildTransport = (
 ) => Promise<string>
 
 /**
- * Which way a build goes: through `/build`, which a proxy before the engine lets through most likely, unless
- * it needs what only BuildKit's own API can be told.
+ * The transport for a build: `/build`, which a proxy in front of the engine most likely allows, unless the build needs
+ * BuildKit's own API.
  */
 export function transportFor({ contexts }: BuildInput): BuildTransport {
   return Object.keys(contexts).length > 0 ? buildOverGrpc : buildOverHttp
