@@ -84,13 +84,13 @@ describe.each([
     const gone = await failure(
       through().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, io()),
     )
-    expect(gone).toMatchObject({ kind: 'unavailable', hint: 'Check that it runs, and --build.ssh' })
-    expect(gone.message).toContain(`the ssh agent at ${socket}: `)
+    expect(gone).toMatchObject({ kind: 'unavailable', hint: 'Check that it is running, and --build.ssh' })
+    expect(gone.message).toContain(`the SSH agent at ${socket} failed: `)
 
     const required = step('--mount=type=ssh,required=true')
     const error = await failure(through().build({ ...required, push: false }, io()))
     expect(error).toMatchObject({ kind: 'build_failed' })
-    expect(error.message).toContain('no ssh agent is given to this build')
+    expect(error.message).toContain('no SSH agent is configured for this build')
   })
 
   test('an engine that has nothing begins with the cache that is in the image', async () => {

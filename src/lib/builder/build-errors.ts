@@ -1,4 +1,4 @@
-import { isDockerfileStep } from '../buildkit/progress.ts'
+import { isDockerfileStep } from '../buildkit/step-names.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'

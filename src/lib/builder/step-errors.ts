@@ -1,4 +1,4 @@
-import { isDockerfileStep } from '../buildkit/progress.ts'
+import { isDockerfileStep } from '../buildkit/step-names.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { frontendsOf } from '../dockerfile/instructions.ts'
 import { innermost } from '../registry/messages.ts'

@@ -2,8 +2,8 @@
 export type BuildkitAddress = { path: string } | { host: string; port: number }
 
 /**
- * Takes `tcp://HOST:PORT` (1234 where no port is named) or `unix:///PATH` apart.
- * @returns undefined when it is neither
+ * Parses `tcp://HOST[:PORT]` (port 1234 by default) or `unix:///PATH`.
+ * @returns undefined if it is neither
  */
 export function parseBuildkitAddress(text: string): BuildkitAddress | undefined {
   const path = /^unix:\/\/(\/.+)$/.exec(text)?.[1]

@@ -10,17 +10,17 @@ import { BytesMessage, ControlService } from './gen/control.ts'
 import { frame, GrpcConnection } from './grpc.ts'
 import { listWorkers } from './workers.ts'
 
-/** Certificates in PEM. BuildKit asks its clients for one. */
+/** Certificates in PEM. BuildKit requires a client certificate. */
 export interface BuildkitTls {
   ca: string | Buffer
   cert: string | Buffer
   key: string | Buffer
 }
 
-/** What a connection attempt may take, in milliseconds; a node that is gone may not answer at all. */
+/** Time limit for connecting, in milliseconds; a node that is down may not respond at all. */
 const CONNECT_MS = 5000
 
-/** A buildkitd of its own. Sessions are tunnelled through a call of its Control API. */
+/** A standalone buildkitd. Sessions are tunneled through a call of its Control API. */
 export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: BuildkitTls): Endpoint {
   const connect = async (signal?: AbortSignal): Promise<Duplex> => {
     const encrypted = tls && 'host' in address
@@ -34,10 +34,10 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
     } catch (error) {
       socket.destroy()
       signal?.throwIfAborted()
-      const why = limit.aborted ? `no answer in ${CONNECT_MS / 1000} s` : (error as Error).message
-      throw new ConveyorError('unavailable', `buildkitd at ${name} cannot be reached: ${why}`, {
+      const why = limit.aborted ? `no response within ${CONNECT_MS / 1000} s` : (error as Error).message
+      throw new ConveyorError('unavailable', `cannot reach buildkitd at ${name}: ${why}`, {
         cause: error,
-        hint: 'Check that it runs and listens there, and --buildkit.addr and the certificates of --buildkit.tls',
+        hint: 'Check that it is running and listening there, and check --buildkit.addr and the certificates of --buildkit.tls',
       })
     }
     socket.setNoDelay(true)
@@ -56,16 +56,16 @@ export function buildkitdEndpoint(name: string, address: BuildkitAddress, tls?: 
   return endpoint
 }
 
-/** The name in the certificate; an IP address has none to send. */
+/** The server name for TLS (SNI), which cannot be an IP address. */
 function serverName(host: string): string {
   return /^[\d.]+$|:/.test(host) ? '' : host
 }
 
-/** The bytes of a connection inside the messages of a call, both ways. */
+/** A byte stream inside the messages of a call, in both directions. */
 class Tunnel extends Duplex {
   readonly #connection: GrpcConnection
   readonly #call: ClientHttp2Stream
-  #more = Promise.withResolvers<void>()
+  #readable = Promise.withResolvers<void>()
 
   constructor(connection: GrpcConnection, call: ClientHttp2Stream) {
     super()
@@ -75,7 +75,7 @@ class Tunnel extends Duplex {
   }
 
   override _read(): void {
-    this.#more.resolve()
+    this.#readable.resolve()
   }
 
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
@@ -97,8 +97,8 @@ class Tunnel extends Duplex {
     try {
       for await (const message of this.#connection.messages(this.#call, ControlService.session.path)) {
         if (this.push(BytesMessage.decode(message).data)) continue
-        this.#more = Promise.withResolvers<void>()
-        await this.#more.promise
+        this.#readable = Promise.withResolvers<void>()
+        await this.#readable.promise
       }
       this.push(null)
     } catch (error) {

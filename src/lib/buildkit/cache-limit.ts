@@ -2,13 +2,13 @@ import type { Endpoint } from './endpoint.ts'
 import { ControlService } from './gen/control.ts'
 import { GrpcConnection } from './grpc.ts'
 
-/** The build cache may be over its limit for this long, in milliseconds. */
+/** Minimum time between two prunes, in milliseconds. */
 const PAUSE_MS = 60_000
 
 /**
- * Keeps a BuildKit's cache within a limit: what was not used for longest goes first, and nothing that a build
- * is using. To be called after a build; looks now and then only, in the background.
- * @param log told what went wrong, one line at a time
+ * Keeps a BuildKit's cache within a limit: removes the least recently used records first, and none in use by a build.
+ * Call the returned function after each build; it prunes once in a while only.
+ * @param log called with failures, one line at a time
  */
 export function cacheLimit(
   endpoint: Endpoint,
@@ -22,12 +22,12 @@ export function cacheLimit(
     try {
       await prune(endpoint, maxBytes)
     } catch (error) {
-      log(`the build cache of ${endpoint.name} was not cut to its limit: ${(error as Error).message}`)
+      log(`cannot prune the build cache of ${endpoint.name}: ${(error as Error).message}`)
     }
   }
 }
 
-/** Removes what is over the limit. @returns how many bytes that freed */
+/** Prunes the cache to the limit. @returns the number of bytes freed */
 async function prune(endpoint: Endpoint, maxBytes: number): Promise<number> {
   await using connection = new GrpcConnection(await endpoint.connect())
   const limit = BigInt(maxBytes)
@@ -37,7 +37,7 @@ async function prune(endpoint: Endpoint, maxBytes: number): Promise<number> {
   return Number(freed)
 }
 
-/** Bytes that the build cache takes. */
+/** Size of the build cache, in bytes. */
 export async function cacheSize(endpoint: Endpoint, signal?: AbortSignal): Promise<number> {
   await using connection = new GrpcConnection(await endpoint.connect(signal))
   const { record } = await connection.unary(ControlService.diskUsage, { filter: [] }, signal)

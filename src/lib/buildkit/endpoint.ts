@@ -1,20 +1,20 @@
 import type { Duplex } from 'node:stream'
 
-/** What BuildKit is told of a session as it begins. */
+/** Metadata that BuildKit gets when a session is opened. */
 export interface SessionMetadata {
-  /** UUID that builds name it by. */
+  /** UUID by which builds refer to it. */
   id: string
-  /** What stays the same from session to session: BuildKit then asks only for what changed since. */
+  /** Identifies a context across sessions, so that BuildKit requests changed files only. */
   sharedKey: string
-  /** Paths of the gRPC methods that we answer. */
+  /** Paths of the gRPC methods that the session serves. */
   methods: string[]
 }
 
-/** A BuildKit, and the two kinds of connections that it takes. */
+/** A BuildKit, and the two kinds of connections that it accepts. */
 export interface Endpoint {
-  /** How people call it: `the Docker engine`, `tcp://build-1.lan:1234`. */
+  /** Its name in messages: `the Docker engine`, `tcp://build-1.lan:1234`. */
   name: string
-  /** What tells it from every other, also after a restart. @throws ConveyorError `unavailable` */
+  /** A unique id that survives restarts. @throws ConveyorError `unavailable` */
   id(): Promise<string>
   /** A connection on which BuildKit is the gRPC server. @throws ConveyorError `unavailable` */
   connect(signal?: AbortSignal): Promise<Duplex>
@@ -22,19 +22,19 @@ export interface Endpoint {
   attach(hello: SessionMetadata): Promise<Duplex>
 }
 
-/** Asks once, and again after a failure. */
-export function cachedOnSuccess<T>(ask: () => Promise<T>): () => Promise<T> {
-  let answer: Promise<T> | undefined
+/** Caches the result of a call; a failed call is repeated the next time. */
+export function cachedOnSuccess<T>(call: () => Promise<T>): () => Promise<T> {
+  let result: Promise<T> | undefined
   return () => {
-    answer ??= ask().catch((error) => {
-      answer = undefined
+    result ??= call().catch((error) => {
+      result = undefined
       throw error
     })
-    return answer
+    return result
   }
 }
 
-/** How a session is announced: by both the engine's `POST /session` and BuildKit's Control/Session. */
+/** Headers that announce a session, for the engine's `POST /session` and BuildKit's Control/Session alike. */
 export function sessionHeaders({
   id,
   sharedKey,
@@ -44,7 +44,7 @@ export function sessionHeaders({
     'x-docker-expose-session-uuid': id,
     'x-docker-expose-session-name': 'conveyor',
     'x-docker-expose-session-sharedkey': sharedKey,
-    // One header line a method.
+    // One header line per method.
     'x-docker-expose-session-grpc-method': methods,
   }
 }

@@ -8,21 +8,21 @@ import {
 import type { Duplex } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 
-/** How a method is called, as the generated code has it. */
+/** A gRPC method, as in the generated code. */
 export interface Method<Request, Response> {
   path: string
   requestSerialize(value: Request): Buffer
   responseDeserialize(bytes: Buffer): Response
 }
 
-/** Status codes that mean something to us: https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+/** The status codes used here: https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
 export const GrpcCode = { ok: 0, cancelled: 1, unknown: 2, unimplemented: 12, unavailable: 14 } as const
 
-/** A call that ended with another status than OK. */
+/** A call that ended with a status other than OK. */
 export class GrpcError extends Error {
   override readonly name = 'GrpcError'
   readonly code: number
-  /** Whether the call ended without a status: the connection broke off, or what came was not to be read. */
+  /** Whether the call ended without a status: the connection was lost, or the response was malformed. */
   readonly brokeOff: boolean
 
   constructor(code: number, message: string, options: ErrorOptions & { brokeOff?: boolean } = {}) {
@@ -32,22 +32,22 @@ export class GrpcError extends Error {
   }
 }
 
-/** Larger than what HTTP/2 starts with, so that the output of a build never waits for our answer. */
+/** Larger than HTTP/2's default, so that build output never waits for a window update. */
 const WINDOW = 1024 * 1024
 const HEADER = 5
-/** In bytes; BuildKit itself takes no longer ones than 16 MiB. */
-const LONGEST_MESSAGE = 32 * 1024 * 1024
+/** In bytes; BuildKit itself accepts messages up to 16 MiB. */
+const MAX_MESSAGE = 32 * 1024 * 1024
 
 /**
- * A gRPC client on a connection that is there already: a socket, TLS, or one hijacked from an HTTP
- * request. (grpc-js makes its connections itself, from an address.)
+ * A gRPC client on an existing connection: a socket, TLS, or one hijacked from an HTTP request. (grpc-js only opens
+ * connections itself, by address.)
  */
 export class GrpcConnection implements AsyncDisposable {
   readonly #http2: ClientHttp2Session
   #lost: Error | undefined
 
   constructor(socket: Duplex) {
-    // The address is only a name here; Go's server reads it, and does nothing with it.
+    // The URL is a placeholder, which Go's server ignores.
     this.#http2 = connect('http://buildkit', {
       createConnection: () => socket,
       settings: { initialWindowSize: WINDOW, enablePush: false },
@@ -57,7 +57,7 @@ export class GrpcConnection implements AsyncDisposable {
     })
   }
 
-  /** One request, one answer. @throws GrpcError; with the signal's reason when it is aborted. */
+  /** One request, one response. @throws GrpcError, or the signal's reason when it is aborted */
   async unary<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
@@ -65,11 +65,11 @@ export class GrpcConnection implements AsyncDisposable {
   ): Promise<Response> {
     let answer: Response | undefined
     for await (const response of this.stream(method, request, signal)) answer = response
-    if (answer === undefined) throw new GrpcError(GrpcCode.unknown, `${method.path} ended without an answer`)
+    if (answer === undefined) throw new GrpcError(GrpcCode.unknown, `${method.path} ended without a response`)
     return answer
   }
 
-  /** One request, many answers, until the server ends them. Throws as `unary` does. */
+  /** One request, a stream of responses. Throws as `unary` does. */
   async *stream<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
@@ -91,9 +91,9 @@ export class GrpcConnection implements AsyncDisposable {
     }
   }
 
-  /** Begins a call; what is written to it has to be framed. */
+  /** Starts a call; messages written to it must be framed. */
   open(path: string, metadata: Record<string, string | string[]>): ClientHttp2Stream {
-    if (this.#http2.destroyed || this.#http2.closed) throw this.#gone(path)
+    if (this.#http2.destroyed || this.#http2.closed) throw this.#connectionLost(path)
     const call = this.#http2.request({
       ...metadata,
       ':method': 'POST',
@@ -101,12 +101,12 @@ export class GrpcConnection implements AsyncDisposable {
       'content-type': 'application/grpc',
       te: 'trailers',
     })
-    // Whoever reads the call gets this error too; without a listener it would end the process.
+    // Readers of the call get this error too; without a listener, it would crash the process.
     call.on('error', () => {})
     return call
   }
 
-  /** The messages of a call, until its status; throws when that is not OK. */
+  /** The messages of a call. Throws if its status is not OK. */
   async *messages(call: ClientHttp2Stream, path: string): AsyncGenerator<Buffer> {
     let headers: IncomingHttpHeaders = {}
     call.on('response', (received) => Object.assign(headers, received))
@@ -117,13 +117,13 @@ export class GrpcConnection implements AsyncDisposable {
       yield* unframe(call, path)
     } catch (error) {
       if (error instanceof GrpcError) throw error
-      if (headers['grpc-status'] === undefined) throw this.#gone(path, error)
+      if (headers['grpc-status'] === undefined) throw this.#connectionLost(path, error)
     }
     const status = headers['grpc-status']
     if (status === undefined) {
       const http = Number(headers[':status'] ?? 200)
       if (http !== 200) throw new GrpcError(GrpcCode.unknown, `${path}: HTTP ${http}`)
-      throw this.#gone(path)
+      throw this.#connectionLost(path)
     }
     if (Number(status) !== GrpcCode.ok) {
       throw new GrpcError(Number(status), decoded(headers['grpc-message'] as string | undefined))
@@ -131,19 +131,19 @@ export class GrpcConnection implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // Node reads what a socket has got already in the next tick, and throws when the connection is gone by then.
+    // Node processes data that has already arrived in the next tick, and throws if the connection is gone by then.
     await setImmediate()
     this.#http2.destroy()
   }
 
-  #gone(path: string, cause: unknown = this.#lost): GrpcError {
+  #connectionLost(path: string, cause: unknown = this.#lost): GrpcError {
     const why = this.#lost?.message ?? (cause as Error | undefined)?.message
-    const message = `the connection ended during ${path}${why ? `: ${why}` : ''}`
+    const message = `the connection was lost during ${path}${why ? `: ${why}` : ''}`
     return new GrpcError(GrpcCode.unavailable, message, { cause, brokeOff: true })
   }
 }
 
-/** A message as it goes over the wire: not compressed, its length, its bytes. */
+/** A message on the wire: flag for no compression, length, bytes. */
 export function frame(message: Uint8Array): Buffer {
   const framed = Buffer.allocUnsafe(HEADER + message.length)
   framed[0] = 0
@@ -161,17 +161,17 @@ function read<Response>({ path, responseDeserialize }: Method<never, Response>, 
 }
 
 function unreadable(path: string, cause?: unknown): GrpcError {
-  return new GrpcError(GrpcCode.unavailable, `the answer to ${path} cannot be read`, {
+  return new GrpcError(GrpcCode.unavailable, `malformed response to ${path}`, {
     cause,
     brokeOff: true,
   })
 }
 
-/** @throws GrpcError for what is no message, or a compressed one, which we do not ask for */
+/** @throws GrpcError for a malformed message, or a compressed one, which we did not request */
 async function* unframe(chunks: AsyncIterable<Buffer>, path: string): AsyncGenerator<Buffer> {
   let pieces: Buffer[] = []
   let length = 0
-  /** How much there has to be before the next message, or its header, is whole. */
+  /** Bytes required for the next message, or its header, to be complete. */
   let needed = HEADER
   for await (const chunk of chunks) {
     pieces.push(chunk)
@@ -179,7 +179,7 @@ async function* unframe(chunks: AsyncIterable<Buffer>, path: string): AsyncGener
     while (length >= needed) {
       const bytes = pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)
       const end = HEADER + bytes.readUInt32BE(1)
-      if (bytes[0] !== 0 || end > LONGEST_MESSAGE) throw unreadable(path)
+      if (bytes[0] !== 0 || end > MAX_MESSAGE) throw unreadable(path)
       if (length >= end) {
         yield bytes.subarray(HEADER, end)
         pieces = [bytes.subarray(end)]
@@ -193,7 +193,7 @@ async function* unframe(chunks: AsyncIterable<Buffer>, path: string): AsyncGener
   }
 }
 
-/** Status messages are percent-encoded where they are not plain ASCII. */
+/** Status messages are percent-encoded unless they are plain ASCII. */
 function decoded(message = ''): string {
   try {
     return decodeURIComponent(message)

@@ -3,17 +3,17 @@ import { ControlService } from './gen/control.ts'
 import { GrpcCode, GrpcConnection, GrpcError } from './grpc.ts'
 
 const COMPLETE = 1
-/** What a build is remembered by: an attribute that frontends pay no heed to. */
+/** The attribute that labels a build in BuildKit's history; frontends ignore it. */
 const SUBJECT = 'conveyor:subject'
 
-/** What makes a build of it remembered under this name. */
-export function remembered(subject: string): Record<string, string> {
+/** Labels a build in BuildKit's history. */
+export function subjectAttr(subject: string): Record<string, string> {
   return { [SUBJECT]: subject }
 }
 
 /**
- * Whether BuildKit remembers a build under this name that succeeded. It remembers the last 50 of two days,
- * unless it is told otherwise; before v0.11 none.
+ * Whether BuildKit's history has a successful build with this label. By default it keeps the last 50 builds of two days;
+ * before v0.11 there is no history.
  */
 export async function hasBuilt(endpoint: Endpoint, subject: string): Promise<boolean> {
   await using connection = new GrpcConnection(await endpoint.connect())

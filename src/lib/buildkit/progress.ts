@@ -1,10 +1,10 @@
 import { oneLine } from '../core/one-line.ts'
-import { splitReference } from '../registry/image-name.ts'
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
 import { StepGraph } from './step-graph.ts'
+import { hasCacheMount, imagesOf, isCommand, isWork, LOAD_CONTEXT, REMOTE } from './step-names.ts'
 
 interface Step {
-  /** The number it has in the log, by order of appearance. */
+  /** Number in the log, by order of appearance. */
   number: number
   name: string
   startedAt: Date | undefined
@@ -12,37 +12,37 @@ interface Step {
   cached: boolean
   error: string
   ms: number
-  /** Output that does not end in a newline yet, a stream each. */
+  /** Incomplete last lines of output, by stream. */
   partial: Map<bigint, Buffer>
-  /** The ids of transfers whose end has been shown. */
+  /** Ids of transfers that have been reported as done. */
   shown: Set<string>
 }
 
-/** A command that ran, and those that read what it made together with files of the context; by their names. */
-interface Joined {
+/** An executed command, and the commands that use its results together with files of the context, by name. */
+interface MixedUse {
   ran: string
   users: string[]
 }
 
-/** What a build's steps came to. A step is work that a Dockerfile line asks for; FROM and BuildKit's own are not. */
+/** Summary of a build's steps: those of the Dockerfile, without FROM and BuildKit's internal ones. */
 export interface ProgressSummary {
   total: number
   cached: number
-  /** Name and error of the step that failed. */
+  /** Name and error of the failed step. */
   failed: { name: string; error: string } | undefined
-  /** How long the image's export took, with its push where that is a part of it; in milliseconds. */
+  /** How long the export of the image took, including a push as part of it, in milliseconds. */
   exportMs: number
-  /** Names of steps whose output the engine clipped at its size or rate limit. */
+  /** Names of steps whose output the engine truncated at its size or rate limit. */
   clipped: string[]
-  /** What came from outside: images with the digests that they resolved to, where told. */
+  /** Images from outside, with the digests that they resolved to, where reported. */
   images: { name: string; digest: string | null }[]
   /** Whether files came from a URL or another git repository. */
   remoteFiles: boolean
 }
 
 /**
- * Turns BuildKit's status messages into the lines that `docker build --progress=plain` shows: every step
- * has a number, its output lines carry seconds since its start, and it ends as DONE, CACHED or ERROR.
+ * Renders BuildKit's status messages like `docker build --progress=plain`: steps are numbered, output lines have the
+ * seconds since the start of their step, and every step ends with DONE, CACHED or ERROR.
  */
 export class Progress {
   readonly #steps = new Map<string, Step>()
@@ -50,52 +50,52 @@ export class Progress {
   #hasUncachedStep = false
   #clock = 0
   readonly #graph = new StepGraph()
-  /** Commands that no cache could answer, by their digest. */
+  /** Digests of commands that were not cached. */
   readonly #ran = new Set<string>()
-  /** What is known of those, until there are more steps. */
-  readonly #joined = new Map<string, Joined[]>()
+  /** Mixed uses of their results; valid until more steps are added. */
+  readonly #mixedUses = new Map<string, MixedUse[]>()
 
-  /** Whether a step has begun that no cache could answer: what the build imports is there then. */
+  /** Whether a step that is not cached has started; all cache imports are complete by then. */
   get hasUncachedStep(): boolean {
     return this.#hasUncachedStep
   }
 
-  /** The newest time that BuildKit's clock has told, in milliseconds since 1970; 0 before it has told any. */
+  /** The latest time reported by BuildKit's clock, in milliseconds since 1970; 0 if none. */
   get clock(): number {
     return this.#clock
   }
 
   /**
-   * Commands that ran, rather than came from the cache, and that later commands have what they made of beside
-   * files of the context: it is newer than those files, unless these were changed later.
+   * Commands that were executed (not cached), and whose results later commands use together with files of the context.
+   * The results are newer than those files, unless the files were changed later.
    */
   get ranBeforeCopy(): readonly string[] {
-    return this.#look().map(({ ran }) => ran)
+    return this.#findMixedUses().map(({ ran }) => ran)
   }
 
-  /** Whether one of those later commands keeps files from build to build in a cache mount. */
+  /** Whether one of those later commands has a cache mount. */
   get outdatesCacheMounts(): boolean {
-    return this.#look().some(({ users }) => users.some(hasCacheMount))
+    return this.#findMixedUses().some(({ users }) => users.some(hasCacheMount))
   }
 
-  #look(): Joined[] {
-    if (this.#ran.size * this.#steps.size > MOST_LOOKED_AT) return this.#allJoined()
+  #findMixedUses(): MixedUse[] {
+    if (this.#ran.size * this.#steps.size > MAX_SEARCH) return this.#anyMixedUses()
     return [...this.#ran].flatMap((digest) => {
-      const known = this.#joined.get(digest) ?? this.#joinedWith(digest)
-      this.#joined.set(digest, known)
+      const known = this.#mixedUses.get(digest) ?? this.#mixedUsesOf(digest)
+      this.#mixedUses.set(digest, known)
       return known
     })
   }
 
-  /** Every command, as if all that comes later read what it made: of very many steps it is not looked up which do. */
-  #allJoined(): Joined[] {
+  /** With too many steps for the search, assumes that every command's results are used by all others. */
+  #anyMixedUses(): MixedUse[] {
     const names = [...this.#ran].map((digest) => this.#steps.get(digest)?.name ?? '')
     const users = [...this.#steps.values()].map(({ name }) => name).filter(isCommand)
     return names.map((ran, at) => ({ ran, users: at === 0 ? users : [] }))
   }
 
-  /** Where files of the context, as they are, come together with what a command made, by COPY, a mount or `--link`. */
-  #joinedWith(command: string): Joined[] {
+  /** Finds where files of the context meet the results of a command, through COPY, a mount or `--link`. */
+  #mixedUsesOf(command: string): MixedUse[] {
     const nameOf = (digest: string) => this.#steps.get(digest)?.name ?? ''
     const contexts = [...this.#steps]
       .filter(([, { name }]) => name === LOAD_CONTEXT)
@@ -103,14 +103,14 @@ export class Progress {
     const copied = this.#graph.above(contexts, (digest) => !isCommand(nameOf(digest)))
     copied.delete(command)
     const made = this.#graph.above([command])
-    const both = [...copied].filter((digest) => made.has(digest))
-    const users = [...this.#graph.above(both)].map(nameOf).filter(isCommand)
+    const mixed = [...copied].filter((digest) => made.has(digest))
+    const users = [...this.#graph.above(mixed)].map(nameOf).filter(isCommand)
     return users.length > 0 ? [{ ran: nameOf(command), users }] : []
   }
 
   /**
-   * The log text for one message, in pieces that each take a millisecond or so; usually one piece, or none. All of
-   * them have to be taken before the next message. Output bytes are kept as they are, also invalid UTF-8.
+   * The log text for one message, in pieces of about a millisecond's work each; usually one piece, or none. All of
+   * them must be consumed before the next message. Output bytes are kept, including invalid UTF-8.
    */
   *render(message: StatusResponse): Generator<Buffer, void, void> {
     const out = new Pieces()
@@ -124,7 +124,7 @@ export class Progress {
   summary(): ProgressSummary {
     const steps = [...this.#steps.values()]
     const own = steps.filter((step) => isWork(step.name) && (step.startedAt || step.cached))
-    // A cache that cannot be imported fails nothing.
+    // A failed cache import does not fail the build.
     const failed = steps.find(
       (step) => step.error !== '' && !isCancelled(step.error) && !step.name.startsWith('importing cache '),
     )
@@ -162,9 +162,9 @@ export class Progress {
         shown: new Set(),
       })
       this.#graph.add(vertex.digest, vertex.inputs)
-      if (vertex.name.startsWith('[')) this.#joined.clear()
+      if (vertex.name.startsWith('[')) this.#mixedUses.clear()
     }
-    // A step that only waits is announced when it starts.
+    // A waiting step is announced when it starts.
     if ((!known || waited) && (vertex.started || vertex.cached)) this.#line(vertex.digest, '', out)
   }
 
@@ -181,8 +181,8 @@ export class Progress {
     const step = this.#steps.get(log.vertex)
     if (!step) return
     const text = Buffer.concat([step.partial.get(log.stream) ?? Buffer.alloc(0), log.msg])
-    // A line that never ends (a progress bar of carriage returns) is shown in pieces.
-    const end = text.length > LONGEST_LINE ? text.length : text.lastIndexOf(NEWLINE) + 1
+    // A line without end (a progress bar of carriage returns) is split.
+    const end = text.length > MAX_LINE ? text.length : text.lastIndexOf(NEWLINE) + 1
     step.partial.set(log.stream, text.subarray(end))
     yield* this.#outputLines(log.vertex, step, text.subarray(0, end), log.timestamp, out)
   }
@@ -218,14 +218,14 @@ export class Progress {
     this.#line(digest, '', out)
     const prefix = Buffer.from(`#${step.number} ${Math.max(0, seconds).toFixed(3)} `)
     for (let from = 0; from < text.length; ) {
-      const end = text.indexOf(NEWLINE, from + MOST_AT_ONCE) + 1 || text.length
+      const end = text.indexOf(NEWLINE, from + MAX_PIECE) + 1 || text.length
       out.push(prefixed(text.subarray(from, end), prefix))
       if (out.isLarge) yield* out.rest()
       from = end
     }
   }
 
-  /** One line of a step, under the step's name when the line before it belonged to another step. */
+  /** One line of a step, preceded by the step's name if the previous line belongs to another step. */
   #line(digest: string, text: string, out: Pieces): void {
     const step = this.#steps.get(digest)
     if (!step) return
@@ -237,7 +237,7 @@ export class Progress {
   }
 }
 
-/** Pieces of a log on their way out. */
+/** Collects small pieces of a log into larger ones. */
 class Pieces {
   #pieces: Buffer[] = []
   #size = 0
@@ -248,10 +248,10 @@ class Pieces {
   }
 
   get isLarge(): boolean {
-    return this.#size > MOST_AT_ONCE
+    return this.#size > MAX_PIECE
   }
 
-  /** All of them as one, if there are any. */
+  /** Everything collected, as one piece, unless it is empty. */
   *rest(): Generator<Buffer, void, void> {
     if (this.#size === 0) return
     const all = Buffer.concat(this.#pieces, this.#size)
@@ -261,23 +261,23 @@ class Pieces {
   }
 }
 
-/** In bytes; a line of output may have none but its newline. */
-const MOST_AT_ONCE = 16 * 1024
-/** Commands times steps: a twentieth of a second. */
-const MOST_LOOKED_AT = 500_000
-/** A time after this is none. In milliseconds since 1970: 2200. */
+/** In bytes. */
+const MAX_PIECE = 16 * 1024
+/** Commands times steps: about 50 ms. */
+const MAX_SEARCH = 500_000
+/** Later times are invalid. In milliseconds since 1970: the year 2200. */
 const LATEST = Date.UTC(2200)
 const NEWLINE = 0x0a
-const LONGEST_LINE = 64 * 1024
+const MAX_LINE = 64 * 1024
 const CLIPPED = 'output clipped'
-/** How BuildKit says that it dropped output (its limit is set on the engine, not by the client). */
+/** BuildKit's notice that it dropped output; the limit is configured on the engine. */
 const CLIP_NOTICE = '[output clipped, log '
 
 function hasClipNotice(text: Buffer): boolean {
   return text.includes(CLIP_NOTICE) && /^\[output clipped, log (limit|speed) /m.test(text.toString('latin1'))
 }
 
-/** Every line after a prefix, in one piece: a Buffer for each would be most of what a long log costs. */
+/** Prefixes every line, in one Buffer: one per line would dominate the cost of a long log. */
 function prefixed(text: Buffer, prefix: Buffer): Buffer {
   const ends = lineEnds(text)
   const result = Buffer.allocUnsafe(text.length + ends.length * prefix.length + 1)
@@ -292,7 +292,7 @@ function prefixed(text: Buffer, prefix: Buffer): Buffer {
   return result.subarray(0, size)
 }
 
-/** Where the lines of a text end, also a last one without a newline. */
+/** Offsets of line ends, including that of a last line without a newline. */
 function lineEnds(text: Buffer): number[] {
   const ends: number[] = []
   for (let at = 0; at < text.length; at = (ends.at(-1) ?? 0) + 1) {
@@ -300,73 +300,6 @@ function lineEnds(text: Buffer): number[] {
     ends.push(newline < 0 ? text.length : newline)
   }
   return ends
-}
-
-/** Whether a vertex is a line of the Dockerfile, rather than BuildKit's own work around it. */
-export function isDockerfileStep(name: string): boolean {
-  return name.startsWith('[') && !name.startsWith('[internal]') && !CONTEXT.test(name)
-}
-
-/** `[context NAME] ...`: a named context; but `[context 2/3] ...` is a step of a stage that is called so. */
-const CONTEXT = /^\[context (?!\d+\/\d+\])/
-
-/**
- * `ADD https://...` and the like: a step of its own, named after the whole instruction, in which the address need
- * not be the first thing. Also those of named contexts: of two builds that need the same thing at the same time, BuildKit tells both the name that one of them has for it.
- */
-const REMOTE =
-  /^\[[^\]]*\] ADD .*(:\/\/|@[^@/\s]*:)|^(\[context [^\]]+\] )?"?(https?|git|ssh|git@[^:]+):|^\[internal\] load git source (?!\S+#([0-9a-f]{40}|[0-9a-f]{64})(:\S*)?$)/s
-
-/** How steps are called that stand for an image. */
-const IMAGES = [
-  /^(?:\[[^\]]*\] )?FROM (\S+)/,
-  /^docker-image:\/\/(\S+)/,
-  /^\[context [^\]]+\] (?!https?:)(\S+)$/,
-]
-
-/** An image that has no layers is a step of no other kind. */
-const METADATA = /^\[(?:\S+ )?internal\] load metadata for (\S+)$/
-
-/** The images of FROM, COPY --from, syntax lines and named contexts, each once. */
-function imagesOf(names: string[]): { name: string; digest: string | null }[] {
-  const images = new Map<string, { name: string; digest: string | null }>()
-  const add = (named: string) => {
-    const reference = splitReference(named)
-    images.set(named, { name: `${reference.withoutDigest()}`, digest: reference.digest })
-  }
-  for (const step of names) {
-    const named = IMAGES.map((form) => form.exec(step)?.[1]).find((name) => name !== undefined)
-    if (named) add(named)
-  }
-  // Of BuildKit's names, some have no tag for `latest`.
-  const plain = (image: string) => {
-    const { name, tag } = splitReference(image)
-    return tag === null || tag === 'latest' ? name : `${name}:${tag}`
-  }
-  const told = new Set([...images.keys()].map(plain))
-  for (const step of names) {
-    const named = METADATA.exec(step)?.[1]
-    if (named && !told.has(plain(named))) add(named)
-  }
-  return [...images.values()]
-}
-
-function isWork(name: string): boolean {
-  return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
-}
-
-/** By the flags in its name. */
-function hasCacheMount(name: string): boolean {
-  const [, flags = ''] = /^\[[^\]]*\] RUN ((?:--\S+\s+)*)/.exec(name) ?? []
-  return /type=cache/i.test(flags)
-}
-
-/** How BuildKit calls the transfer of the context. */
-const LOAD_CONTEXT = '[internal] load build context'
-
-/** A step that makes files of its own, whose times are those of its running. */
-function isCommand(name: string): boolean {
-  return isWork(name) && !/^\[[^\]]*\] (?:COPY|ADD|WORKDIR) /.test(name)
 }
 
 function isCancelled(error: string): boolean {

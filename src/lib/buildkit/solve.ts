@@ -6,15 +6,15 @@ import type { StatusResponse } from './gen/status.ts'
 import { GrpcConnection } from './grpc.ts'
 
 export interface SolveIo {
-  /** Told of the steps as they go; awaited, so that whoever writes them down sets the pace. */
+  /** Called with the progress of steps; awaited, for backpressure. */
   onStatus(status: StatusResponse): Promise<void>
   signal: AbortSignal
 }
 
-/** How long the last of a build's progress may come after its result, in milliseconds. */
+/** How long to wait for a build's last progress after its result, in milliseconds. */
 const LATE_MS = 3000
 
-/** What a request says where nothing is to be said. */
+/** Default values of a request. */
 export const EMPTY_SOLVE: SolveRequest = {
   Ref: '',
   Exporter: '',
@@ -28,10 +28,9 @@ export const EMPTY_SOLVE: SolveRequest = {
 }
 
 /**
- * Has BuildKit do a build, on a connection of its own. Aborting the signal, as losing the connection, ends
- * the build there too.
- * @returns what the exporters answer
- * @throws GrpcError with BuildKit's message; ConveyorError `unavailable` when it cannot be reached
+ * Runs a build in BuildKit, on its own connection. Aborting the signal, like losing the connection, cancels the build.
+ * @returns the exporters' response
+ * @throws GrpcError with BuildKit's message; ConveyorError `unavailable` if it cannot be reached
  */
 export async function solve(
   endpoint: Endpoint,
@@ -49,7 +48,7 @@ export async function solve(
   }
   const solving = connection.unary(ControlService.solve, { ...request, Ref: ref }, signal)
   const following = follow()
-  // Of the two, the solve says best what went wrong.
+  // If both fail, the error of the solve is the more specific one.
   following.catch(() => {})
   try {
     const { ExporterResponse } = await solving

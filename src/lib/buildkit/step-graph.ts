@@ -1,4 +1,4 @@
-/** Which steps of a build are made on which, by their digests. */
+/** The dependency graph of a build's steps, by digest. */
 export class StepGraph {
   readonly #users = new Map<string, string[]>()
 
@@ -11,10 +11,10 @@ export class StepGraph {
     }
   }
 
-  /** What is made on these steps, they themselves among it. @param through whether to go on from a step */
+  /** These steps and everything that depends on them. @param through whether to continue past a step */
   above(steps: Iterable<string>, through: (digest: string) => boolean = () => true): Set<string> {
     const found = new Set(steps)
-    // A set that grows is walked to its new end.
+    // Iterating a Set includes members added meanwhile.
     for (const digest of found) {
       if (through(digest)) for (const user of this.#users.get(digest) ?? []) found.add(user)
     }

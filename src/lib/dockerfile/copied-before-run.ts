@@ -3,16 +3,15 @@ import { type Instruction, parse } from './instructions.ts'
 import { flagValue, flagValues, split } from './words.ts'
 
 /**
- * What a Dockerfile copies from the context before a command, with more that is copied after that (`COPY go.mod .`,
- * `RUN go mod download`, `COPY . .`), where commands keep files in cache mounts; nothing where none does. Everything,
- * `/`, where it cannot be told.
- * @param dockerfile null when it could not be read
+ * Paths of the context that a Dockerfile copies before a RUN, if more is copied after it (`COPY go.mod .`, `RUN go mod
+ * download`, `COPY . .`) and commands use cache mounts. Nothing without cache mounts; everything, `/`, if unknown.
+ * @param dockerfile null if it could not be read
  */
 export function copiedBeforeRun(dockerfile: string | null): string[] {
   if (dockerfile === null) return ['/']
   for (const heredocs of ['spaced', 'tight', 'none'] as const) {
     try {
-      return early(parse(dockerfile, heredocs).instructions)
+      return pathsBeforeRun(parse(dockerfile, heredocs).instructions)
     } catch (error) {
       if (!(error instanceof InvalidDockerfile || error instanceof UnpredictableDockerfile)) throw error
     }
@@ -20,18 +19,18 @@ export function copiedBeforeRun(dockerfile: string | null): string[] {
   return ['/']
 }
 
-/** What is in a stage at some point, of the context. */
+/** What a stage has copied from the context at some point. */
 interface Copied {
-  /** Paths that were copied since the last command. */
+  /** Paths copied since the last RUN. */
   fresh: Set<string>
-  /** Those that were copied before one. */
+  /** Paths copied before a RUN. */
   used: Set<string>
 }
 
-/** Beyond this many instructions and paths, everything counts. */
-const MOST_WORK = 100_000
+/** Limit of instructions times paths; beyond that, everything is returned. */
+const MAX_WORK = 100_000
 
-function early(instructions: readonly Instruction[]): string[] {
+function pathsBeforeRun(instructions: readonly Instruction[]): string[] {
   if (!instructions.some(hasCacheMount)) return []
   const result = new Set<string>()
   const stages = new Map<string, Copied>()
@@ -43,7 +42,7 @@ function early(instructions: readonly Instruction[]): string[] {
   }
   for (const one of instructions) {
     work += 1 + here.used.size + here.fresh.size
-    if (work > MOST_WORK) return ['/']
+    if (work > MAX_WORK) return ['/']
     if (one.keyword === 'from') {
       const [base = '', , name] = split(one.args)
       const below = stages.get(base.toLowerCase())
@@ -64,12 +63,12 @@ function early(instructions: readonly Instruction[]): string[] {
   return [...result]
 }
 
-/** BuildKit does not mind the case. */
+/** Case-insensitive, as in BuildKit. */
 function hasCacheMount({ keyword, flags }: Instruction): boolean {
   return keyword === 'run' && flagValues(flags, 'mount').some((mount) => /type=cache/i.test(mount))
 }
 
-/** The paths that COPY or ADD takes from the context. */
+/** The paths that COPY or ADD copies from the context. */
 function copied({ flags, args, json }: Instruction): string[] {
   if (flagValue(flags, 'from') !== undefined) return []
   const words = json ?? split(args)

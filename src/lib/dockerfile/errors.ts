@@ -1,5 +1,5 @@
-/** BuildKit refuses such a Dockerfile too. */
+/** BuildKit rejects the Dockerfile too. */
 export class InvalidDockerfile extends Error {}
 
-/** What BuildKit makes of it is not known here: it goes over a limit, or its versions differ in it. */
+/** BuildKit's result cannot be predicted: versions differ, or a limit is exceeded. */
 export class UnpredictableDockerfile extends Error {}

@@ -3,43 +3,43 @@ import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { frontendsOf, type Heredocs, parse } from './instructions.ts'
 import { type Stage, type StageInput, stagesOf } from './stages.ts'
 
-/** What is set for a build and decides which images it takes. */
+/** The build settings that determine which images are used. */
 export interface ReadSettings {
   buildArgs: Record<string, string>
-  /** Stage that is built; null: the last. */
+  /** Target stage; null for the last. */
   target: string | null
-  /** What stands for a name: `docker-image://...` or a URL. */
+  /** Named contexts: `docker-image://...` or a URL, by name. */
   contexts: Record<string, string>
 }
 
-/** An image that a build takes something from. */
+/** An image that a build uses. */
 interface ImageUse {
   kind: StageInput['kind'] | 'syntax'
-  /** As it is written, after substitution; null when it is not known. */
+  /** As written, after substitution; null if unknown. */
   name: string | null
-  /** False when it depends on what is not known whether it is taken at all. */
+  /** False if it is unknown whether the image is used at all. */
   certain: boolean
   platform: boolean
 }
 
 export interface Reading {
-  /** Each once, in the order in which they are met from the target on. */
+  /** Without duplicates, in the order in which they are found, beginning at the target. */
   uses: ImageUse[]
-  /** Names that a named context stands in for, where the frontend knows named contexts. */
+  /** Names that named contexts replace, if the frontend supports named contexts. */
   replaced: string[]
-  /** Whether ADD takes something from a URL or a git repository, or may. */
+  /** Whether ADD may download something from a URL or a git repository. */
   remoteFiles: boolean
-  /** What else it takes is not known: no version of BuildKit is known to build it, or not all build the same. */
+  /** Whether other uses are unknown: BuildKit rejects the Dockerfile, or its versions differ. */
   unreadable: boolean
 }
 
-/** More are not worth the requests to their registries. */
+/** More are not worth the requests to registries. */
 export const MOST_IMAGES = 50
 const STOCK_FRONTEND = /(^|\/)docker\/dockerfile(-upstream)?([:@]|$)/
 
 /**
- * The images that building a Dockerfile takes something from, through all the stages that its target needs.
- * @param dockerfile null when it could not be read
+ * The images that a Dockerfile uses in all stages that its target needs.
+ * @param dockerfile null if it could not be read
  */
 export function readImages(dockerfile: string | null, settings: ReadSettings): Reading {
   const reading: Reading = { uses: [], replaced: [], remoteFiles: false, unreadable: false }
@@ -47,7 +47,7 @@ export function readImages(dockerfile: string | null, settings: ReadSettings): R
   for (const name of new Set([...frontendsOf(dockerfile), settings.buildArgs.BUILDKIT_SYNTAX ?? ''])) {
     if (name === '') continue
     reading.uses.push({ kind: 'syntax', name: imageOrNull(name), certain: false, platform: false })
-    // Any other may have a language of its own.
+    // Other frontends may have their own language.
     reading.unreadable ||= !STOCK_FRONTEND.test(name)
   }
   const dialects: Heredocs[] = dockerfile.includes('<<') ? ['spaced', 'tight', 'none'] : ['none']
@@ -61,9 +61,9 @@ export function readImages(dockerfile: string | null, settings: ReadSettings): R
   return reading
 }
 
-/** What is taken in any of several ways to read a file; for certain only if it is in all. */
-function merged(ways: ImageUse[][]): ImageUse[] {
-  const maps = ways.map((uses) => new Map(uses.map((use) => [keyOf(use), use])))
+/** Merges the uses of several interpretations of a file; a use is certain only if all of them have it. */
+function merged(interpretations: ImageUse[][]): ImageUse[] {
+  const maps = interpretations.map((uses) => new Map(uses.map((use) => [keyOf(use), use])))
   const all = new Map(maps.flatMap((uses) => [...uses]))
   return [...all].map(([key, use]) => ({
     ...use,
@@ -74,7 +74,7 @@ function merged(ways: ImageUse[][]): ImageUse[] {
 const keyOf = ({ kind, name, platform }: ImageUse) => JSON.stringify([kind, name, platform])
 const imageOrNull = (name: string | null) => (name !== null && isImageReference(name) ? name : null)
 
-/** The same by full names, `docker.io/library/alpine:latest`, with a digest if it is named by one. */
+/** The same images by their canonical names, `docker.io/library/alpine:latest`, with the digest if they are pinned. */
 export function externalImages(
   dockerfile: string | null,
   settings: ReadSettings,
@@ -85,7 +85,7 @@ export function externalImages(
   return { images: [...names].slice(0, MOST_IMAGES), unknown, remoteFiles }
 }
 
-/** As a frontend reads it that knows these heredocs; null when that refuses it. */
+/** Reads a Dockerfile like a frontend with this support for heredocs; null if that rejects it. */
 function readAs(heredocs: Heredocs, dockerfile: string, settings: ReadSettings): Reading | null {
   const to = new Collected()
   try {
@@ -114,16 +114,16 @@ class Collected {
   }
 }
 
-/** Goes through the stages that a target needs. */
+/** Visits the stages that a target needs. */
 class Walk {
   readonly #stages: Stage[]
   readonly #contexts: Map<string, string>
   readonly #to: Collected
-  /** The newest stage of each name, of all. */
+  /** The last stage of each name. */
   readonly #named = new Map<string, number>()
-  /** The stage that each one is built on; undefined for an image. */
+  /** The stage that each stage is based on; undefined for an image. */
   readonly #below: (number | undefined)[] = []
-  /** Whether each stage that was met is certainly needed. */
+  /** For each stage found, whether it is certainly needed. */
   readonly #met = new Map<number, boolean>()
   readonly #open: number[] = []
 
@@ -132,7 +132,7 @@ class Walk {
     this.#contexts = new Map(Object.entries(contexts))
     this.#to = to
     for (const [index, { name, base }] of stages.entries()) {
-      // As BuildKit has it, in FROM the case counts, and a stage is known after its line.
+      // As in BuildKit, names in FROM are case-sensitive, and must be defined on an earlier line.
       this.#below.push(base.name === null ? undefined : this.#named.get(base.name))
       if (name !== null) this.#named.set(name, index)
     }
@@ -141,7 +141,7 @@ class Walk {
   /** @throws InvalidDockerfile, UnpredictableDockerfile */
   from(target: string | null): void {
     const first = target === null ? this.#stages.length - 1 : this.#named.get(target.toLowerCase())
-    if (first === undefined || first < 0) throw new InvalidDockerfile('there is no such stage')
+    if (first === undefined || first < 0) throw new InvalidDockerfile('no such stage')
     this.#meet(first, true)
     for (let index = this.#open.pop(); index !== undefined; index = this.#open.pop()) this.#visit(index)
   }
@@ -169,7 +169,7 @@ class Walk {
     else if (base.name !== null) this.#image(base, certain)
     else {
       this.#to.use({ ...base, certain })
-      // It may be any stage before it.
+      // It may be any of the earlier stages.
       for (let one = 0; one < index; one += 1) this.#meet(one, false)
     }
   }
@@ -180,8 +180,8 @@ class Walk {
     const stage = isIndex ? Number(name) : this.#named.get(name.toLowerCase())
     if (stage === undefined) this.#image(source, certain)
     else if (stage >= 0 && stage < this.#stages.length) this.#meet(stage, certain)
-    // BuildKit counts images that other instructions name as stages, too.
-    else throw new UnpredictableDockerfile('a stage by a number that none has')
+    // BuildKit also counts images named by other instructions as stages.
+    else throw new UnpredictableDockerfile('a stage number that does not exist')
   }
 
   #image(source: StageInput, certain: boolean): void {
@@ -190,11 +190,11 @@ class Walk {
     this.#to.use({ ...source, certain })
   }
 
-  /** Whether a named context stands for what is called so. */
+  /** Whether a named context replaces this name. */
   #context(name: string, { kind }: StageInput, certain: boolean): boolean {
     if (this.#contexts.size === 0 || /^(scratch|context)$/i.test(name)) return false
     const key = splitReference(name).familiar
-    // Those for one platform: which that is, is not known.
+    // Contexts for one platform, when the platform is unknown.
     if ([...this.#contexts.keys()].some((one) => one.startsWith(`${key}::`))) {
       throw new UnpredictableDockerfile('a context for one platform')
     }

@@ -1,15 +1,15 @@
 import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 
-/** One character, any one, or any number of any. */
+/** One character, any character, or any number of characters. */
 type Token = { char: string } | 'one' | 'many'
 
-/** Names of images are shorter; more would only cost time. */
+/** Image names are shorter. */
 const LONGEST_VALUE = 512
 const LONGEST_PATTERN = 64
 
 /**
- * The patterns of `${NAME#PATTERN}` and `${NAME/PATTERN/TEXT}`: `*`, `?`, and a backslash before either. BuildKit makes
- * regular expressions of them, which in Go take linear time; here the matching is done by hand.
+ * The patterns of `${NAME#PATTERN}` and `${NAME/PATTERN/TEXT}`: `*`, `?`, and a backslash before either. BuildKit converts
+ * them to regular expressions, which are linear in Go but not here, so the matching is done by hand.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/shell/lex.go, convertShellPatternToRegex)
  */
 function tokensOf(pattern: string): Token[] {
@@ -20,7 +20,7 @@ function tokensOf(pattern: string): Token[] {
     if (char === '*') tokens.push('many')
     else if (char === '?') tokens.push('one')
     else if (char !== '\\') tokens.push({ char })
-    // What ends a pattern is escaped in it, and the backslash is no part of it.
+    // The backslash before a terminator is not part of the pattern.
     else if (next === '}' || next === '/') continue
     else if (next === '*' || next === '?' || next === '\\') {
       tokens.push({ char: next })
@@ -30,9 +30,9 @@ function tokensOf(pattern: string): Token[] {
   return tokens
 }
 
-/** How long the shortest or longest match is that begins at `from`; -1 for none. */
+/** Length of the shortest or longest match at `from`; -1 for none. */
 function matchLength(tokens: Token[], value: string, from: number, longest: boolean): number {
-  // States that can be reached after each character; a `many` may be passed over at once.
+  // The states that are reachable after each character; a `many` may match nothing.
   let states = closed(new Set([0]), tokens)
   let found = -1
   for (let at = from; ; at += 1) {
@@ -53,23 +53,23 @@ function matchLength(tokens: Token[], value: string, from: number, longest: bool
 }
 
 function closed(states: Set<number>, tokens: Token[]): Set<number> {
-  // A Set that grows while it is walked is walked to its end.
+  // Iterating a Set includes members added meanwhile.
   for (const state of states) if (tokens[state] === 'many') states.add(state + 1)
   return states
 }
 
-/** Each match costs work in proportion to both lengths; a Dockerfile has room for very many. */
+/** Limits the number of matches: each takes time proportional to both lengths, and a Dockerfile may have very many. */
 export class Globs {
   #left = 1000
 
-  /** `${NAME#PATTERN}`, `##` if it is greedy. */
+  /** `${NAME#PATTERN}`, `##` if greedy. */
   withoutPrefix(value: string, pattern: string, greedy: boolean): string {
     this.#check(value, pattern)
     const length = matchLength(tokensOf(pattern), value, 0, greedy)
     return length < 0 ? value : value.slice(length)
   }
 
-  /** `${NAME%PATTERN}`, `%%` if it is greedy. */
+  /** `${NAME%PATTERN}`, `%%` if greedy. */
   withoutSuffix(value: string, pattern: string, greedy: boolean): string {
     this.#check(value, pattern)
     const backwards = [...value].reverse().join('')
@@ -81,12 +81,12 @@ export class Globs {
   replaced(value: string, pattern: string, text: string, all: boolean): string {
     this.#check(value, pattern)
     // Go expands `$1` in the text, but only with `//`.
-    if (pattern === '' || text.includes('$')) throw new UnpredictableDockerfile('an odd substitution')
+    if (pattern === '' || text.includes('$')) throw new UnpredictableDockerfile('an unusual substitution')
     const tokens = tokensOf(pattern)
     let result = ''
     for (let at = 0; at <= value.length; ) {
       const length = matchLength(tokens, value, at, true)
-      // Where empty matches are in between is a matter of the regular expression engine.
+      // Where empty matches occur depends on the regular expression engine.
       if (length === 0) throw new UnpredictableDockerfile('a pattern that matches nothing')
       if (length > 0) {
         result += text

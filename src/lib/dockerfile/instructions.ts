@@ -3,15 +3,15 @@ import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { wordsOf } from './shell-word.ts'
 import { jsonStrings, type Split, splitLine } from './words.ts'
 
-/** One instruction, on as many lines as it was written. */
+/** One instruction, with its continuation lines joined. */
 export interface Instruction {
   /** In lower case: `from`. */
   keyword: string
   /** `--name=value`, without quotes. */
   flags: string[]
-  /** What follows the flags, with quotes and variables. */
+  /** Everything after the flags, with quotes and variables. */
   args: string
-  /** What the arguments list, where that is JSON. */
+  /** The arguments, if they are a JSON list. */
   json: string[] | null
 }
 
@@ -22,8 +22,8 @@ export interface Parsed {
 }
 
 /**
- * Which heredocs the frontend knows. Those before Dockerfile 1.4 (that of Docker 20.10) take the lines of one for
- * instructions; newer ones allow for a space, `<< EOF`.
+ * The frontend's support for heredocs. Before Dockerfile 1.4 (Docker 20.10), there is none, and their lines are parsed as
+ * instructions; newer versions allow a space, `<< EOF`.
  */
 export type Heredocs = 'none' | 'tight' | 'spaced'
 
@@ -33,20 +33,20 @@ const KEYWORDS = new Set(
   ),
 )
 const WITH_HEREDOCS = ['add', 'copy', 'run']
-/** A list of strings, whatever follows it. */
+/** A list of strings at the beginning. */
 const LIST = /^\[\s*(?:"(?:[^"\\]|\\.)*"\s*(?:,\s*"(?:[^"\\]|\\.)*"\s*)*)?\]/
 const WITH_JSON = ['add', 'cmd', 'copy', 'entrypoint', 'run', 'shell', 'volume']
 
-/** Longer than what people write, and read in some tens of milliseconds. */
-const LONGEST = 1 << 17
+/** Longer than any real Dockerfile, and parsed in some tens of milliseconds. */
+const MAX_LENGTH = 1 << 17
 
 /**
  * The instructions of a Dockerfile, as BuildKit's parser reads them.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/parser.go, Parse)
- * @throws InvalidDockerfile for what BuildKit refuses too, UnpredictableDockerfile where its versions differ, and for one of over 128 KiB
+ * @throws InvalidDockerfile if BuildKit rejects it too; UnpredictableDockerfile if versions differ, or over 128 KiB
  */
 export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
-  if (dockerfile.length > LONGEST) throw new UnpredictableDockerfile('it is very long')
+  if (dockerfile.length > MAX_LENGTH) throw new UnpredictableDockerfile('it is too long')
   const directives = new Directives()
   const lines = new Lines(dockerfile)
   const instructions: Instruction[] = []
@@ -61,14 +61,14 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     const inner = one.keyword === 'onbuild' ? instructionOf(splitLine(one.args, directives.escape)) : one
     if (heredocs === 'none' || !line.includes('<<') || !WITH_HEREDOCS.includes(inner.keyword)) continue
     if (inner.json) continue
-    // Older versions take `["a"] <<EOF` for a list, and leave out what follows it.
+    // Older versions parse `["a"] <<EOF` as a list and ignore the rest.
     if (LIST.test(inner.args)) throw new UnpredictableDockerfile('what may be a list, and a heredoc')
     for (const heredoc of heredocsOf(line, heredocs === 'spaced')) skip(heredoc, lines)
   }
   return { escape: directives.escape, instructions }
 }
 
-/** @throws InvalidDockerfile when BuildKit knows no such instruction */
+/** @throws InvalidDockerfile for an unknown instruction */
 export function instructionOf({ keyword, flags, args }: Split): Instruction {
   const name = keyword.toLowerCase()
   if (!KEYWORDS.has(name)) throw new InvalidDockerfile('an unknown instruction')
@@ -84,7 +84,7 @@ class Lines {
     this.#at = text.startsWith('\ufeff') ? 1 : 0
   }
 
-  /** The next line without its end; null when there is none. */
+  /** The next line without its line feed; null at the end. */
   next(): string | null {
     if (this.#at >= this.#text.length) return null
     const end = this.#text.indexOf('\n', this.#at)
@@ -94,7 +94,7 @@ class Lines {
   }
 }
 
-/** A line with those that continue it. Comments and empty lines in between are passed over. */
+/** A line joined with its continuation lines. Comments and empty lines in between are skipped. */
 function continued(first: string, lines: Lines, escapeChar: string): string {
   const pieces: string[] = []
   for (let text = first; ; ) {
@@ -111,7 +111,7 @@ function continued(first: string, lines: Lines, escapeChar: string): string {
   }
 }
 
-/** Null for a line that ends here. (lineContinuationRegex) */
+/** The line without its continuation character; null if it has none. (lineContinuationRegex) */
 function withoutContinuation(text: string, escapeChar: string): string | null {
   const line = trimRight(text, ' \t')
   if (!line.endsWith(escapeChar) || line.at(-2) === escapeChar) return null
@@ -119,7 +119,7 @@ function withoutContinuation(text: string, escapeChar: string): string | null {
 }
 
 /**
- * `# escape=...` and the like, before anything else.
+ * Parser directives such as `# escape=...`, which come before anything else.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/directives.go)
  */
 class Directives {
@@ -135,12 +135,12 @@ class Directives {
       return
     }
     if (this.#seen.has(name)) throw new InvalidDockerfile(`two directives ${name}`)
-    // Older versions do not know `check`, which for them ends the directives.
+    // In older versions, the unknown directive `check` ends the directives.
     if (this.#seen.has('check') && name === 'escape')
       throw new UnpredictableDockerfile('a directive behind # check')
     this.#seen.add(name)
     if (name !== 'escape') return
-    if (value !== '\\' && value !== '`') throw new InvalidDockerfile('an escape that is none')
+    if (value !== '\\' && value !== '`') throw new InvalidDockerfile('an invalid escape character')
     this.escape = value
   }
 }
@@ -151,8 +151,8 @@ function directiveOf(text: string): { name: string; value: string } | null {
 }
 
 /**
- * The frontends that a Dockerfile may ask for by `# syntax=IMAGE`. More than one when versions of BuildKit differ in
- * which of them counts.
+ * The frontends that a Dockerfile may select with `# syntax=IMAGE`; several if versions of BuildKit differ in which one
+ * counts.
  */
 export function frontendsOf(dockerfile: string): string[] {
   const lines = new Lines(dockerfile)
@@ -167,13 +167,13 @@ export function frontendsOf(dockerfile: string): string[] {
 }
 
 interface Heredoc {
-  /** The line that ends it. */
+  /** The terminating line. */
   end: string
-  /** Whether tabs may be before that (`<<-`). */
+  /** Whether that line may begin with tabs (`<<-`). */
   tabs: boolean
 }
 
-/** The heredocs that begin in a line. (heredocsFromLine) */
+/** The heredocs that start in a line. (heredocsFromLine) */
 function heredocsOf(line: string, spaced: boolean): Heredoc[] {
   let words: string[]
   try {
@@ -191,11 +191,11 @@ function heredocsOf(line: string, spaced: boolean): Heredoc[] {
   })
 }
 
-/** @throws InvalidDockerfile when it does not end */
+/** @throws InvalidDockerfile if it is not terminated */
 function skip({ end, tabs }: Heredoc, lines: Lines): void {
   for (let raw = lines.next(); raw !== null; raw = lines.next()) {
     const line = trimRight(raw, '\r\n')
     if ((tabs ? trimTabs(line) : line) === end) return
   }
-  throw new InvalidDockerfile('a heredoc does not end')
+  throw new InvalidDockerfile('an unterminated heredoc')
 }

@@ -2,25 +2,25 @@ import { isSpace } from '../util/go-text.ts'
 import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { Globs } from './glob.ts'
 
-/** Stands for what is not known, in a value. A NUL is in no name. */
+/** Stands for an unknown part of a value. No name contains a NUL. */
 export const UNKNOWN = '\0'
 
 /**
- * The value of a variable; undefined when it is not set; null when it was declared without a value, which for some
- * versions of BuildKit sets it, to nothing, and for others does not.
+ * The value of a variable; undefined if it is not set; null if it was declared without a value, which some versions of
+ * BuildKit treat as empty and others as unset.
  */
 export type Lookup = (name: string) => string | null | undefined
 
-/** Where values would grow without end (`ARG B=$A$A`). */
-const LONGEST = 1024
-const DEEPEST = 50
+/** Limits of values, which could grow without bounds (`ARG B=$A$A`), and of nesting. */
+const MAX_VALUE = 1024
+const MAX_DEPTH = 50
 
 const LETTER = /[\p{L}\p{Nd}_]/u
 const DIGIT = /\p{Nd}/u
 
 /**
- * Substitutes variables and removes quotes, as BuildKit's shell.Lex.ProcessWord does. Has UNKNOWN in it where a value
- * is not known.
+ * Substitutes variables and removes quotes, like BuildKit's shell.Lex.ProcessWord. Contains UNKNOWN where a value is
+ * unknown.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/shell/lex.go)
  * @throws InvalidDockerfile, UnpredictableDockerfile
  */
@@ -30,11 +30,11 @@ export function substitute(text: string, escapeChar: string, lookup: Lookup, glo
 }
 
 /**
- * The words of a line in which heredocs are looked for, or of the name of one; variables stay as they are.
+ * Splits a line into words to find heredocs, or the name of a heredoc; variables are kept.
  * (Lex.ProcessWords with SkipUnsetEnv, RawQuotes and RawEscapes)
- * @param options.quotes whether quotes stay; `escapes`, the same of escapes
+ * @param options.quotes whether to keep quotes; `escapes`, the same for escapes
  * @param options.spaced whether `<< EOF` is one word, as for newer frontends
- * @throws InvalidDockerfile, which where heredocs are looked for means that there are none; UnpredictableDockerfile where versions differ
+ * @throws InvalidDockerfile if there are no heredocs in the line; UnpredictableDockerfile if versions differ
  */
 export function wordsOf(text: string, options: { quotes: boolean; escapes: boolean; spaced: boolean }) {
   const words = new Words()
@@ -70,10 +70,10 @@ class Words {
 
 interface LexerOptions {
   escapeChar: string
-  /** Null: no variable is set, and those that are not stay as they are (SkipUnsetEnv). */
+  /** Null: no variable is set, and unset variables are kept (SkipUnsetEnv). */
   lookup: Lookup | null
   globs: Globs
-  /** Whether quotes stay (RawQuotes). */
+  /** Whether to keep quotes (RawQuotes). */
   raw: boolean
   spaced: boolean
 }
@@ -90,10 +90,10 @@ class Lexer {
     this.#options = options
   }
 
-  /** Up to a character, which is passed over too, or null for the end. (processStopOn) */
+  /** Processes up to and including a character, or null for the end. (processStopOn) */
   until(stop: string | null, rawEscapes: boolean, words?: Words): string {
     this.#depth += 1
-    if (this.#depth > DEEPEST) throw new UnpredictableDockerfile('substitutions are too deep')
+    if (this.#depth > MAX_DEPTH) throw new UnpredictableDockerfile('substitutions are too deep')
     const outer = this.#rawEscapes
     this.#rawEscapes = rawEscapes
     const result = this.#until(stop, words)
@@ -127,7 +127,7 @@ class Lexer {
         words?.add(char)
         result += char
       }
-      if (this.#options.lookup && result.length > LONGEST)
+      if (this.#options.lookup && result.length > MAX_VALUE)
         throw new UnpredictableDockerfile('a value is too long')
     }
     if (stop !== null) throw new InvalidDockerfile(`there is no ${stop}`)
@@ -138,7 +138,7 @@ class Lexer {
     return this.#text.charAt(this.#at)
   }
 
-  /** The next character; empty at the end. */
+  /** Consumes the next character; empty at the end. */
   #next(): string {
     const char = this.#peek()
     this.#at += 1
@@ -166,7 +166,7 @@ class Lexer {
     while (this.#at < this.#text.length) {
       if (this.#peek() === '$') {
         result += this.#dollar()
-        if (this.#options.lookup && result.length > LONGEST)
+        if (this.#options.lookup && result.length > MAX_VALUE)
           throw new UnpredictableDockerfile('a value is too long')
         continue
       }
@@ -174,7 +174,7 @@ class Lexer {
       if (char === '"') return raw ? `${result}"` : result
       if (char === escapeChar) {
         if (this.#rawEscapes) result += char
-        // At the very end, the quote is not closed either way.
+        // At the very end, the quote is unterminated either way.
         if (['"', '$', escapeChar].includes(this.#peek())) char = this.#next()
       }
       result += char
@@ -191,7 +191,7 @@ class Lexer {
     return this.#text.slice(from, this.#at)
   }
 
-  /** `$NAME` or `${...}`, from the dollar on. (processDollar) */
+  /** `$NAME` or `${...}`, starting at the dollar sign. (processDollar) */
   #dollar(): string {
     this.#at += 1
     if (this.#peek() !== '{') {
@@ -211,7 +211,7 @@ class Lexer {
     const colon = modifier === ':'
     const kind = colon ? this.#next() : modifier
     if (!colon && !'+-?#%'.includes(kind || ' ')) throw new InvalidDockerfile('unsupported modifier')
-    // Older frontends know only those with a colon, and find no heredoc where they meet another.
+    // Older frontends only support modifiers with a colon, and find no heredocs in a line with any other.
     if (!this.#options.lookup && (!colon || !['+', '-', '?'].includes(kind)))
       throw new UnpredictableDockerfile('a modifier')
     if (colon && (kind === '#' || kind === '%')) throw new InvalidDockerfile('unsupported modifier')
@@ -229,7 +229,7 @@ class Lexer {
     if (kind === '-') return isSet ? (value ?? '') : word
     if (kind === '+') return isSet ? word : ''
     if (kind === '?') {
-      if (!isSet) throw new InvalidDockerfile(`${name} has to have a value`)
+      if (!isSet) throw new InvalidDockerfile(`${name} must have a value`)
       return value ?? ''
     }
     if (kind !== '#' && kind !== '%') throw new InvalidDockerfile('unsupported modifier')
@@ -242,7 +242,7 @@ class Lexer {
       : globs.withoutSuffix(value ?? '', pattern, greedy)
   }
 
-  /** `${NAME/PATTERN/TEXT}`, behind its first slash. */
+  /** `${NAME/PATTERN/TEXT}`, after its first slash. */
   #replacement(name: string): string {
     const { lookup, globs } = this.#options
     if (!lookup) throw new UnpredictableDockerfile('a modifier')

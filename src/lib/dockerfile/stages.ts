@@ -4,35 +4,35 @@ import { type Instruction, instructionOf, type Parsed, parse } from './instructi
 import { substitute, UNKNOWN } from './shell-word.ts'
 import { assignments, csvFields, flagValue, flagValues, split, splitLine } from './words.ts'
 
-/** Something that a stage takes files from: another stage, a named context, or an image. */
+/** Something that a stage uses: another stage, a named context, or an image. */
 export interface StageInput {
   kind: 'from' | 'copy' | 'mount'
-  /** With its variables substituted; null when that gives what is not known. */
+  /** After substitution; null if unknown. */
   name: string | null
-  /** Whether it is for a certain platform (`FROM --platform=...`). */
+  /** Whether it is for a specific platform (`FROM --platform=...`). */
   platform: boolean
 }
 
 export interface Stage {
-  /** In lower case; null for none. */
+  /** Lower-case; null if unnamed. */
   name: string | null
   base: StageInput
-  /** In the order of the instructions, without `base`. */
+  /** In the order of the instructions, excluding `base`. */
   sources: StageInput[]
-  /** ADD takes something from a URL or a git repository, or may. */
+  /** Whether ADD may download something from a URL or a git repository. */
   remoteFiles: boolean
 }
 
-/** The value of each platform that BuildKit is asked for; which one that is, is not known here. */
+/** Predefined platform arguments, whose values depend on the build's platform and are unknown here. */
 const PLATFORM_ARGS = ['PLATFORM', 'OS', 'OSVERSION', 'ARCH', 'VARIANT'].flatMap((name) => [
   `BUILD${name}`,
   `TARGET${name}`,
 ])
 
-/** Characters of values, and a thousand for each stage. */
-const MOST_WORK = 4_000_000
+/** Characters of values, plus a thousand for each stage. */
+const MAX_WORK = 4_000_000
 
-/** Undefined, where a name is not in it: not set. Null: declared without a value. */
+/** Values of variables; null if declared without a value. */
 type Values = Map<string, string | null>
 
 /**
@@ -43,7 +43,7 @@ export function stagesOf(parsed: Parsed, buildArgs: Record<string, string>): Sta
   return new Reader(parsed.escape, buildArgs).read(parsed.instructions)
 }
 
-/** The names of a Dockerfile's stages, in lower case, as far as it can be read. */
+/** The names of a Dockerfile's stages, lower-case; empty if it cannot be parsed. */
 export function stageNames(dockerfile: string): Set<string> {
   for (const heredocs of ['spaced', 'tight', 'none'] as const) {
     try {
@@ -56,14 +56,14 @@ export function stageNames(dockerfile: string): Set<string> {
   return new Set()
 }
 
-/** A stage, and what later ones have from it. */
+/** A stage, and what stages based on it inherit. */
 interface Open {
   stage: Stage
-  /** ARG and ENV. What is in neither may be in the base image's environment. */
+  /** ARG and ENV. Other variables may come from the base image's environment. */
   values: Values
-  /** Whether an environment that is not known is beneath. */
+  /** Whether the stage is based on an image, whose environment is unknown. */
   foreign: boolean
-  /** What its ONBUILD says, which is done in stages that are built on it. */
+  /** Its ONBUILD instructions, which are executed in stages based on it. */
   triggers: Instruction[]
 }
 
@@ -72,10 +72,10 @@ class Reader {
   readonly #buildArgs: Map<string, string>
   readonly #globals: Values = new Map()
   readonly #stages: Open[] = []
-  /** The newest of each name. */
+  /** The last stage of each name. */
   readonly #named = new Map<string, Open>()
   readonly #globs = new Globs()
-  #left = MOST_WORK
+  #left = MAX_WORK
 
   constructor(escapeChar: string, buildArgs: Record<string, string>) {
     this.#escape = escapeChar
@@ -100,7 +100,7 @@ class Reader {
     for (const [name, value] of assignments(args, this.#escape, false)) {
       const given = this.#buildArgs.get(name)
       if (given !== undefined) this.#globals.set(name, given)
-      // Without a value, some versions set it to nothing, and others leave what it was.
+      // Without a value, some versions set it to the empty string, and others keep its value.
       else if (value === null) this.#globals.set(name, this.#globals.has(name) ? UNKNOWN : null)
       else this.#globals.set(name, this.#value(value, this.#globals, false))
     }
@@ -113,9 +113,10 @@ class Reader {
     }
     if (as !== undefined && as.toLowerCase() !== 'as') throw new InvalidDockerfile('FROM without AS')
     const name = named?.toLowerCase() ?? null
-    if (name !== null && !/^[a-z][a-z0-9-_.]*$/.test(name)) throw new InvalidDockerfile('no name for a stage')
+    if (name !== null && !/^[a-z][a-z0-9-_.]*$/.test(name))
+      throw new InvalidDockerfile('an invalid stage name')
     const text = this.#value(image, this.#globals, false)
-    if (text === '') throw new InvalidDockerfile('FROM nothing')
+    if (text === '') throw new InvalidDockerfile('FROM without an image')
     const known = text.includes(UNKNOWN) ? null : text
     const base = { kind: 'from' as const, name: known, platform: flagValue(flags, 'platform') !== undefined }
     const below = known === null ? undefined : this.#named.get(known)
@@ -135,7 +136,7 @@ class Reader {
     const { keyword, flags, args } = instruction
     if (keyword === 'arg') this.#arg(args, open)
     else if (keyword === 'env') {
-      // All of one ENV see the values from before it.
+      // Values in one ENV refer to the variables before it.
       const set = assignments(args, this.#escape, true).map(
         ([name, value]) =>
           [this.#value(name, open.values, open.foreign), this.#in(value ?? '', open)] as const,
@@ -158,16 +159,16 @@ class Reader {
     for (const [key, text] of all) {
       const name = this.#value(key, values, foreign)
       const given = this.#buildArgs.get(name)
-      // Versions differ in whether one sees those before it in the same instruction.
+      // Versions differ in whether a value may refer to earlier ones in the same instruction.
       if (all.length > 1 && text?.includes('$')) throw new UnpredictableDockerfile('ARG with several names')
       const value = given ?? (text === null ? this.#globals.get(name) : this.#value(text, values, foreign))
-      // One that is given no value anywhere leaves what the environment has.
+      // Without any value, the environment's stays.
       if (value !== undefined && value !== null) values.set(name, value)
     }
   }
 
   #addsRemote({ args, json }: Instruction, open: Open): boolean {
-    // What looks like a list that does not end is a list to some versions only.
+    // Only some versions treat an unterminated list as a list.
     if (!json && args.startsWith('[') && isRemote(args)) return true
     const words = json ?? split(args)
     return words.slice(0, -1).some((word) => isRemote(this.#in(word, open)))
@@ -190,14 +191,14 @@ class Reader {
     }
   }
 
-  /** Stages that inherit much, and values that hold others, could be more than the text is long. */
+  /** Limits the work: stages that inherit a lot, and nested values, can grow far beyond the length of the text. */
   #spend(work: number): void {
     this.#left -= work
-    if (this.#left < 0) throw new InvalidDockerfile('too much')
+    if (this.#left < 0) throw new InvalidDockerfile('too much work')
   }
 }
 
-/** What a `--mount` is from; empty for the context or nothing. @throws InvalidDockerfile */
+/** The `from` of a `--mount`; empty for none. @throws InvalidDockerfile */
 function mountedFrom(mount: string): string {
   const values = csvFields(mount).flatMap((field) =>
     /^from=/i.test(field) ? [field.slice('from='.length)] : [],
@@ -207,17 +208,18 @@ function mountedFrom(mount: string): string {
 
 function triggerOf(args: string, escapeChar: string): Instruction {
   const trigger = instructionOf(splitLine(args, escapeChar))
-  if (['from', 'maintainer', 'onbuild'].includes(trigger.keyword)) throw new InvalidDockerfile('no trigger')
+  if (['from', 'maintainer', 'onbuild'].includes(trigger.keyword))
+    throw new InvalidDockerfile('an invalid ONBUILD instruction')
   return trigger
 }
 
 /**
- * Whether ADD may take a source from elsewhere. Whatever ends in `.git` may be a git repository, even without a scheme.
+ * Whether a source of ADD may be remote. Anything that ends in `.git` may be a git repository, even without a scheme.
  * (https://github.com/moby/buildkit/blob/master/util/gitutil/git_ref.go)
  */
 function isRemote(source: string): boolean {
   if (source.startsWith('./') || source.startsWith('../')) return false
-  // A path, whatever comes behind its first slash.
+  // A path, whatever follows its first slash.
   const isPath = source.startsWith('/') && !source.includes('.git')
   return !isPath && (source.includes(UNKNOWN) || /:\/\/|@[^@/\s]*:|\.git([#?]|$)/.test(source))
 }

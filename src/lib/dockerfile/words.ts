@@ -1,19 +1,19 @@
 import { isSpace, trimSpace } from '../util/go-text.ts'
 import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 
-/** What BuildKit's parser takes for white space between the parts of a line (reWhitespace). */
+/** White space between the parts of a line in BuildKit's parser (reWhitespace). */
 const BLANKS = /[\t\v\f\r ]+/
 
-/** A line taken apart, as splitCommand does. */
+/** The parts of a line, as in splitCommand. */
 export interface Split {
-  /** As it is written. */
+  /** As written. */
   keyword: string
   /** `--name=value`, without quotes and escapes. */
   flags: string[]
   args: string
 }
 
-/** @throws UnpredictableDockerfile where versions of BuildKit differ */
+/** @throws UnpredictableDockerfile if versions of BuildKit differ */
 export function splitLine(line: string, escapeChar: string): Split {
   const text = trimSpace(line)
   const blank = BLANKS.exec(text)
@@ -47,16 +47,16 @@ function flagsOf(text: string, escapeChar: string): { flags: string[]; rest: str
 }
 
 function check(flag: string, escapeChar: string): void {
-  // Older versions pay no heed to `# escape` here.
+  // Older versions ignore `# escape` here.
   if (escapeChar !== '\\' && /[\\`]/.test(flag)) throw new UnpredictableDockerfile('an escape in a flag')
-  // BuildKit takes each byte for a character, some of them for spaces.
+  // BuildKit processes bytes instead of characters, and treats some of them as spaces.
   if (/[^\0-\x7f]/.test(flag)) throw new UnpredictableDockerfile('a flag that is not ASCII')
 }
 
-/** The value of a flag that is given once; undefined when it is not. @throws InvalidDockerfile */
+/** The value of a flag; undefined if absent. @throws InvalidDockerfile if it is repeated or has no value */
 export function flagValue(flags: string[], name: string): string | undefined {
   const values = flagValues(flags, name)
-  if (values.length > 1) throw new InvalidDockerfile(`--${name} is given more than once`)
+  if (values.length > 1) throw new InvalidDockerfile(`--${name} is repeated`)
   return values[0]
 }
 
@@ -68,7 +68,7 @@ export function flagValues(flags: string[], name: string): string[] {
   })
 }
 
-/** The members of `["a", "b"]`; null for what is no such list. @throws InvalidDockerfile for a list of anything but strings */
+/** The members of `["a", "b"]`; null for anything but a list. @throws InvalidDockerfile for a list of anything but strings */
 export function jsonStrings(args: string): string[] | null {
   if (!args.startsWith('[')) return null
   let list: unknown
@@ -79,7 +79,7 @@ export function jsonStrings(args: string): string[] | null {
   }
   const strings = Array.isArray(list) ? list.filter((one) => typeof one === 'string') : []
   if (!Array.isArray(list) || strings.length !== list.length)
-    throw new InvalidDockerfile('a list of more than strings')
+    throw new InvalidDockerfile('a list of anything but strings')
   return strings
 }
 
@@ -102,7 +102,7 @@ function quotedWords(args: string, escapeChar: string): string[] {
     }
     word ??= ''
     if (char === escapeChar && quote !== "'") {
-      // At the end of the line, it is left out.
+      // Dropped at the end of the line.
       if (at + 1 < args.length) word += char + args.charAt(at + 1)
       at += 1
       continue
@@ -119,7 +119,7 @@ export function assignments(args: string, escapeChar: string, old: boolean): [st
   const words = quotedWords(args, escapeChar)
   if (old && words[0] !== undefined && !words[0].includes('=')) {
     const blank = BLANKS.exec(args)
-    if (!blank) throw new InvalidDockerfile('there is no value')
+    if (!blank) throw new InvalidDockerfile('a value is missing')
     return [[args.slice(0, blank.index), args.slice(blank.index + blank[0].length)]]
   }
   return words.map((word) => {
@@ -145,7 +145,7 @@ export function csvFields(line: string): string[] {
     let field = ''
     for (;;) {
       const end = line.indexOf('"', at + 1)
-      if (end < 0) throw new InvalidDockerfile('a quote is not closed')
+      if (end < 0) throw new InvalidDockerfile('an unterminated quote')
       field += line.slice(at + 1, end)
       at = end + 1
       if (line.charAt(at) !== '"') break
@@ -153,6 +153,6 @@ export function csvFields(line: string): string[] {
     }
     fields.push(field)
     if (at >= line.length) return fields
-    if (line.charAt(at) !== ',') throw new InvalidDockerfile('text behind a quoted field')
+    if (line.charAt(at) !== ',') throw new InvalidDockerfile('text after a quoted field')
   }
 }

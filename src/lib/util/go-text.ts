@@ -1,4 +1,4 @@
-/** What Go's unicode.IsSpace takes for a space: JavaScript's `\s` has other members. */
+/** Go's unicode.IsSpace, which differs from JavaScript's `\s`. */
 const SPACE = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/
 
 export function isSpace(char: string): boolean {

@@ -1,5 +1,5 @@
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
-import { isDockerfileStep } from '../../buildkit/progress.ts'
+import { isDockerfileStep } from '../../buildkit/step-names.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { RegistryMessage } from '../../registry/messages.ts'
 import type { FailedStep } from '../step-errors.ts'

@@ -1,5 +1,5 @@
 import type { CacheOptionsEntry, SolveRequest } from '../../buildkit/gen/control.ts'
-import { remembered } from '../../buildkit/history.ts'
+import { subjectAttr } from '../../buildkit/history.ts'
 import { EMPTY_SOLVE } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { splitReference } from '../../registry/image-name.ts'
@@ -36,7 +36,7 @@ export function imageRequest(input: BuildInput, target: RequestOptions): Omit<So
     FrontendAttrs: {
       ...build.FrontendAttrs,
       ...attestAttrs(input),
-      ...remembered(splitReference(reference).name),
+      ...subjectAttr(splitReference(reference).name),
     },
     Exporter: 'image',
     ExporterAttrs: {

@@ -9,9 +9,9 @@ import { wantedPaths } from './wanted-paths.ts'
 
 const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_PacketType
 const EMPTY = Buffer.alloc(0)
-/** The largest piece of a file in one packet; what BuildKit's own sender uses. */
+/** Bytes of a file per packet, as in BuildKit's own sender. */
 const PIECE = 32 * 1024
-/** Files sent side by side, so that small ones are read together. */
+/** Files sent concurrently, so that small ones are read together. */
 const LANES = 16
 /** Go's os.FileMode bits. */
 const MODE_DIRECTORY = 2 ** 31
@@ -19,7 +19,7 @@ const MODE_SYMLINK = 2 ** 27
 
 type Call = ServerDuplexStream<Packet, Packet>
 
-/** FileSync as it is offered: files, nearly all that it sends, are copied once on their way instead of twice. */
+/** FileSync with a faster serializer: file content, nearly all that is sent, is copied once instead of twice. */
 export const FastFileSyncService = {
   ...FileSyncService,
   diffCopy: { ...FileSyncService.diffCopy, responseSerialize: encodePacket },
@@ -38,7 +38,7 @@ export function encodePacket(packet: Packet): Buffer {
   return bytes
 }
 
-/** A whole number as protobuf writes it: 7 bits a byte, the lowest first. */
+/** A protobuf varint: 7 bits per byte, lowest first. */
 function varint(number: number): number[] {
   const bytes: number[] = []
   let rest = number
@@ -46,24 +46,24 @@ function varint(number: number): number[] {
   return [...bytes, rest]
 }
 
-/** BuildKit asked for a file that it was believed to have: what else it has, and made of it, is not known either. */
+/** BuildKit requested a file that it was assumed to have, so nothing is certain about its copy of the context. */
 export class StaleFiles extends Error {
   override readonly name = 'StaleFiles'
 }
 
 export interface ServedFiles {
   context: Context
-  /** When each file was changed; BuildKit asks for those that have another time or size than it kept. */
+  /** Modification times; BuildKit requests files whose time or size differs from its copy. */
   times: Promise<FileTimes>
   transfer: Transfer
-  /** Told why files could not be sent. */
+  /** Called if files cannot be sent. */
   onError(error: Error): void
 }
 
 /**
- * The handler of FileSync/DiffCopy: sends what BuildKit lacks of a context. It first gets a STAT of every entry, in
- * walk order, and then asks for the content of those that differ from what it kept of the last sync under the same
- * shared key.
+ * The handler of FileSync/DiffCopy, which sends the files of a context that BuildKit lacks. BuildKit first gets a STAT of
+ * every entry, in walk order, and then requests the content of those that differ from its copy of the last sync with
+ * the same shared key.
  */
 export function serveFiles({ onError, ...files }: ServedFiles) {
   return (call: Call): void => {
@@ -79,7 +79,7 @@ export function serveFiles({ onError, ...files }: ServedFiles) {
   }
 }
 
-/** One call: the context, or what is needed to read the Dockerfile. */
+/** One call: for the context, or for the Dockerfile and its ignore file. */
 class DiffCopy {
   readonly #call: Call
   readonly #files: Omit<ServedFiles, 'onError'>
@@ -99,13 +99,13 @@ class DiffCopy {
     const directory = this.#call.metadata.get('dir-name')[0]?.toString() ?? 'context'
     const all = directory === 'dockerfile' ? context.dockerfileEntries : context.entries
     const wanted = wantedPaths(this.#call.metadata, all)
-    // The ignore file is read ahead, as the Dockerfile is.
+    // Like the Dockerfile, the ignore file is requested separately, before the context.
     const isIgnoreFile = wanted.follow?.length === 1 && wanted.follow[0] === '.dockerignore'
     this.#isContext = directory !== 'dockerfile' && !isIgnoreFile
     this.#entries = await selectEntries(all, wanted, this.#signal)
     this.#times = await times
 
-    // BuildKit may ask for the first files before it has seen the last STAT.
+    // BuildKit may request the first files before it has received the last STAT.
     await Promise.all([this.#sendStats(), this.#answerRequests()])
     this.#call.end()
   }
@@ -118,14 +118,14 @@ class DiffCopy {
   }
 
   async #answerRequests(): Promise<void> {
-    // Requests come far faster than files go out, so they are dealt to a few lanes that each send in turn.
+    // Requests arrive far faster than files are sent, so they are distributed over a few lanes.
     const lanes: Promise<void>[] = Array.from({ length: LANES }, () => Promise.resolve())
-    let dealt = 0
-    // Leaving the loop must not close the stream: our own FIN is still to be sent.
+    let requests = 0
+    // Leaving the loop must not close the stream, as our own FIN is still to be sent.
     for await (const packet of this.#call.iterator({ destroyOnReturn: false }) as AsyncIterable<Packet>) {
       if (packet.type === PACKET_REQ) {
-        const entry = this.#asked(packet.ID)
-        const lane = dealt++ % LANES
+        const entry = this.#requested(packet.ID)
+        const lane = requests++ % LANES
         lanes[lane] = (lanes[lane] as Promise<void>).then(() => this.#sendFile(entry, packet.ID))
         lanes[lane].catch((error: Error) => this.#call.destroy(error)) // ends this loop, which reports it
       } else if (packet.type === PACKET_FIN) {
@@ -133,17 +133,17 @@ class DiffCopy {
         await this.#send({ type: PACKET_FIN, stat: undefined, ID: 0, data: EMPTY })
         return
       } else if (packet.type === PACKET_ERR) {
-        throw new Error(`BuildKit could not take the build context: ${packet.data.toString()}`)
+        throw new Error(`BuildKit could not receive the build context: ${packet.data.toString()}`)
       }
     }
   }
 
-  #asked(id: number): ContextEntry {
+  #requested(id: number): ContextEntry {
     const entry = this.#entries[id]
-    if (!entry) throw new Error(`BuildKit asked for file ${id} of ${this.#entries.length}`)
-    // What is read ahead may be asked for each time.
+    if (!entry) throw new Error(`BuildKit requested file ${id} of ${this.#entries.length}`)
+    // The Dockerfile and the ignore file may be requested every time.
     if (this.#isContext && this.#times.isKept(entry)) {
-      throw new StaleFiles(`BuildKit asked for ${entry.path}, which it was believed to have`)
+      throw new StaleFiles(`BuildKit requested ${entry.path}, which it was assumed to have`)
     }
     return entry
   }

@@ -2,18 +2,18 @@ import { hash, randomInt } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Context, ContextEntry } from '../../source/source.ts'
 
-/** Bytes that stand for one entry: as it is, with its path. */
+/** Bytes of an entry's id: a hash of its state and path. */
 const ID_BYTES = 8
 const INDEX_BYTES = 4
 const VERSION = 1
-/** Version, basis (SHA-256), what BuildKit's clock said, the number of different times. */
+/** Version, basis (SHA-256), time of BuildKit's clock, number of distinct times. */
 const HEADER_BYTES = 1 + 32 + 8 + 4
-/** A time after this is none: the year 2200, and some for clocks that are ahead. */
+/** Later times are invalid: the year 2200, plus some for clocks that are ahead. */
 const LATEST = BigInt(Date.UTC(2201)) * 1_000_000n
-/** Entries between two turns of the event loop; some milliseconds' worth. */
+/** Entries between two turns of the event loop; a few milliseconds' work. */
 const SLICE = 4096
 
-/** What was kept of the last sync. */
+/** The record of the last sync. */
 interface Known {
   basis: Buffer
   seen: bigint
@@ -22,14 +22,14 @@ interface Known {
 }
 
 /**
- * The modification times of a context's files, in nanoseconds since 1970, as BuildKit is told them.
+ * The modification times of a context's files, in nanoseconds since 1970, as sent to BuildKit.
  *
- * A checkout makes every file new, and tools that compare times (make, cargo, `[ a -nt b ]`) rely on that: what a
- * build reads is newer than what earlier builds made. But a file whose time changes is sent again. So what is
- * still as this BuildKit got it last keeps its time, and all else gets one time, that of this sync.
+ * A checkout gives every file a new time, and tools that compare times (make, cargo, `[ a -nt b ]`) rely on that: the
+ * sources of a build are newer than the results of earlier builds. But a file with a new time is sent again. So files
+ * that have not changed since this BuildKit's last sync keep their time, and all others get the time of this sync.
  */
 export class FileTimes {
-  /** The time of all that is new: before the solve, and after all that is known to have been made before. */
+  /** The time of new files: before the build starts, and later than any known result of earlier builds. */
   readonly now: bigint
   readonly #entries: ReadonlyMap<ContextEntry, { id: string; time: bigint }>
   readonly #basis: Buffer
@@ -41,9 +41,9 @@ export class FileTimes {
   }
 
   /**
-   * @param record what SyncRecords kept; null: everything is new
-   * @param basis what the files are built with (Dockerfile, arguments, base images), in any form: when it
-   * is another one, everything is new; null: it is not known, which counts as another one
+   * @param record from SyncRecords; null: everything is new
+   * @param basis identifies what the files are built with (Dockerfile, arguments, base images); if it differs from the
+   * record's, everything is new; null if unknown, which counts as different
    */
   static async of(
     context: Pick<Context, 'entries' | 'dockerfileEntries'>,
@@ -61,22 +61,22 @@ export class FileTimes {
       entries.set(entry, { id, time: index === undefined ? now : (kept?.times[index] ?? now) })
       if (entries.size % SLICE === 0) await setImmediate()
     }
-    // A basis that is not known is like none that is.
+    // An unknown basis differs from every other.
     return new FileTimes(now, entries, key ?? hash('sha256', `unknown at ${now}`, 'buffer'))
   }
 
-  /** The same moment, with everything new. */
+  /** The same time, with everything new. */
   allNew(): FileTimes {
     const entries = [...this.#entries].map(([entry, { id }]) => [entry, { id, time: this.now }] as const)
     return new FileTimes(this.now, new Map(entries), this.#basis)
   }
 
-  /** Of an entry of this context. */
+  /** The time of an entry of this context. */
   of(entry: ContextEntry): bigint {
     return this.#entries.get(entry)?.time ?? this.now
   }
 
-  /** Whether BuildKit is believed to have the entry already. */
+  /** Whether BuildKit is assumed to have the entry already. */
   isKept(entry: ContextEntry): boolean {
     return this.of(entry) !== this.now
   }
@@ -88,8 +88,8 @@ export class FileTimes {
   }
 
   /**
-   * For SyncRecords.
-   * @param seen the newest time that BuildKit's own clock told, in milliseconds since 1970; 0 for none
+   * The record for SyncRecords.
+   * @param seen the latest time reported by BuildKit's clock, in milliseconds since 1970; 0 for none
    */
   encode(seen: number): Uint8Array {
     const indexes = new Map<bigint, number>()
@@ -112,8 +112,8 @@ export class FileTimes {
 }
 
 /**
- * The wall clock's time, to the nanosecond and not in the future, so that what this build makes is newer; but later
- * than what BuildKit's clock said, should that one be ahead. The same never twice, even for two workers at once.
+ * The wall clock's time, with random nanoseconds, and not in the future, so that the results of this build are newer; but
+ * later than BuildKit's last known time, should its clock be ahead. Never the same twice, even for two workers at once.
  */
 function timeAfter(known: Known | null): bigint {
   const clock = BigInt(Date.now() - 1) * 1_000_000n + BigInt(randomInt(1_000_000))
@@ -123,18 +123,18 @@ function timeAfter(known: Known | null): bigint {
   return clock > past ? clock : past + 1n + BigInt(randomInt(1_000_000))
 }
 
-/** Of the same entry in the same state, the same: 8 bytes in hex. */
+/** Identifies an entry in its current state: 8 bytes in hex. */
 function idOf({ rawPath, kind, mode, contentId, linkTarget }: ContextEntry): string {
   const text = `${kind} ${mode} ${contentId} ${linkTarget.length} ${latin1(linkTarget)}${latin1(rawPath)}`
   return hash('sha256', text).slice(0, 2 * ID_BYTES)
 }
 
-/** The same as long as the same entries are in the same state. */
+/** Identifies a list of entries in their current state. */
 export function entriesKey(entries: readonly ContextEntry[]): string {
   return hash('sha256', entries.map(idOf).join(' '))
 }
 
-/** One character a byte. */
+/** One character per byte. */
 function latin1(bytes: Uint8Array): string {
   if (bytes.length === 0) return ''
   const buffer = Buffer.isBuffer(bytes)
@@ -143,7 +143,7 @@ function latin1(bytes: Uint8Array): string {
   return buffer.toString('latin1')
 }
 
-/** Null for what another version has written, or what is not whole. */
+/** Null if the record is of another version, or corrupt. */
 async function decode(record: Uint8Array): Promise<Known | null> {
   const bytes = Buffer.from(record.buffer, record.byteOffset, record.byteLength)
   if (bytes.length < HEADER_BYTES || bytes[0] !== VERSION) return null

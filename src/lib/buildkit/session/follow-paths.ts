@@ -5,29 +5,29 @@ import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-
 import { trimSpace } from '../../util/go-text.ts'
 import { Pace } from '../../util/pace.ts'
 
-/** What BuildKit wants of a context. Null, as none at all, is everything. */
+/** The paths of a context that BuildKit requests; if either list is null or both are empty, everything. */
 export interface WantedPaths {
-  /** Paths as COPY and ADD name them, wildcards included: what symlinks on the way lead to belongs to them. */
+  /** Paths as in COPY and ADD, with wildcards; targets of symlinks along the path are included. */
   follow: readonly string[] | null
-  /** Patterns as .dockerignore has them, `**` included (`COPY --parents`). */
+  /** Patterns as in .dockerignore, with `**` (`COPY --parents`). */
   include: readonly string[] | null
 }
 
 /**
- * How much is compared: patterns times entries, long patterns counted as several. Beyond, everything is sent rather
- * than that builds wait.
+ * Maximum number of comparisons: patterns times entries, with long patterns counted as several. Beyond that, everything
+ * is sent rather than making builds wait.
  */
 const MAX_COMPARISONS = 4_000_000
-/** Paths have 4095 bytes at most: patterns that are much longer are not read. */
+/** Characters of a pattern; paths have at most 4095 bytes. Beyond that, everything is sent. */
 const MAX_PATTERN = 16_384
-/** As many symlinks as Linux follows in one path, for each that is named. */
+/** Symlinks followed per path, as in Linux. */
 const MAX_LINKS = 40
-/** What symlinks may lead to, in characters of all paths together; beyond, everything is sent. */
+/** Characters of all paths that symlinks lead to; beyond that, everything is sent. */
 const MAX_FOLLOWED = 4 << 20
 
 /**
- * The entries that BuildKit wants, in the same order: what matches, all that is below it, and the directories
- * above. By the rules of its own client (FollowLinks and NewFilterFS of github.com/tonistiigi/fsutil).
+ * The entries that BuildKit requests, in the same order: matches, everything below them, and their parent directories. By
+ * the rules of BuildKit's own client (FollowLinks and NewFilterFS of github.com/tonistiigi/fsutil).
  */
 export async function selectEntries(
   entries: ContextEntry[],
@@ -41,7 +41,7 @@ export async function selectEntries(
   const pace = new Pace(signal)
   const followed = await new Following(await Tree.of(entries, pace), pace).all(follow)
   if (!followed) return entries
-  // Docker's matcher does not keep blanks around a pattern, so that it finds no name that begins or ends with one.
+  // Docker's matcher trims patterns, so it never matches names that begin or end with a blank.
   const patterns = [...include, ...followed].map(trimSpace)
   if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
   return matching(entries, patterns, pace)
@@ -53,7 +53,7 @@ function isTooMuch(patterns: readonly string[], entries: readonly ContextEntry[]
   return comparisons * entries.length > MAX_COMPARISONS
 }
 
-/** Like fsutil's FollowLinks: the paths themselves, and where symlinks lead; of wildcards, the last part alone is followed. */
+/** Like fsutil's FollowLinks: the paths themselves, and the targets of symlinks; wildcards in the last part only are followed. */
 class Following {
   readonly #tree: Tree
   readonly #pace: Pace
@@ -65,9 +65,9 @@ class Following {
     this.#pace = pace
   }
 
-  /** Null when they lead to too much. */
+  /** Null if they lead to too many paths. */
   async all(paths: readonly string[]): Promise<Set<string> | null> {
-    const todo = paths.map((path): Way => ({ path, links: 0 })).reverse()
+    const todo = paths.map((path): PendingPath => ({ path, links: 0 })).reverse()
     for (let next = todo.pop(); next; next = todo.pop()) {
       const { link, path, links } = next
       const whole = link ? posix.join(targetOf(link), path) : path
@@ -84,7 +84,7 @@ class Following {
     return this.#resolved
   }
 
-  /** Notes what a path stands for up to the first symlinks on its way: returns these, and what comes after them. */
+  /** Resolves a path up to its first symlinks. Returns those, and the rest of the path. */
   async #follow(path: string): Promise<{ found: ContextEntry[]; rest: string } | null> {
     const parts = within(path).split('/')
     let current = ''
@@ -94,7 +94,7 @@ class Following {
       const isLast = index === parts.length - 1
       const found = await this.#tree.links(directory, part, current)
       if (!isLast && found.length === 0 && this.#tree.holds(current)) continue
-      // Below what is no directory of the tree there are no symlinks.
+      // There are no symlinks below anything but a directory.
       const whole = isLast || found.length > 0 ? current : parts.join('/')
       if (this.#resolved.has(whole)) return null
       this.#resolved.add(whole)
@@ -104,8 +104,8 @@ class Following {
   }
 }
 
-/** A path that is named, or what comes after a symlink that was met on the way. */
-interface Way {
+/** A requested path, or the rest of a path after a symlink. */
+interface PendingPath {
   link?: ContextEntry | undefined
   path: string
   links: number
@@ -132,12 +132,12 @@ class Tree {
     return tree
   }
 
-  /** Whether there is such a directory: it may hold symlinks. */
+  /** Whether there is such a directory, which may contain symlinks. */
   holds(path: string): boolean {
     return this.#byPath.get(path)?.kind === 'directory'
   }
 
-  /** The symlinks that `path`, which is `name` in `directory`, stands for. */
+  /** The symlinks that `path` matches; it consists of `directory` and `name`. */
   async links(directory: string, name: string, path: string): Promise<ContextEntry[]> {
     if (!hasWildcards(name)) {
       const entry = this.#byPath.get(path)
@@ -153,13 +153,13 @@ class Tree {
   }
 }
 
-/** In the context, which nothing leads out of. */
+/** The target of a symlink, which cannot leave the context. */
 function targetOf(link: ContextEntry): string {
   const target = Buffer.from(link.linkTarget).toString()
   return posix.join('/', target.startsWith('/') ? target : posix.join(posix.dirname(link.path), target))
 }
 
-/** A path from the context's root, without a slash before or after it; `.` for the root itself. */
+/** A path relative to the context's root, without leading or trailing slash; `.` for the root itself. */
 function within(path: string): string {
   return posix.join(
     '.',
@@ -170,7 +170,7 @@ function within(path: string): string {
   )
 }
 
-/** What one of the patterns matches, with all below it and the directories above. */
+/** The entries that match a pattern, with everything below them and their parent directories. */
 async function matching(
   entries: ContextEntry[],
   patterns: readonly string[],
@@ -183,7 +183,7 @@ async function matching(
     if (pace.isDue) await pace.rest()
     const glob = compileGlob(pattern)
     work += glob?.work ?? 0
-    // Versions differ in what is malformed (`[-]`). Where it is, BuildKit says so itself.
+    // Versions differ in what is malformed (`[-]`). If a pattern is, BuildKit reports it itself.
     if (!glob || work > MAX_WORK) return entries
     globs.push({ glob, group: 0 })
   }
@@ -195,7 +195,7 @@ async function matching(
     return set.has(0)
   }
   const wanted = new Set<ContextEntry>()
-  /** The directories from the root to the entry at hand, and whether all that is in them is wanted. */
+  /** The parent directories of the current entry, and whether they are requested as a whole. */
   const above: { entry: ContextEntry; prefix: string; whole: boolean }[] = []
   for (const entry of entries) {
     if (pace.isDue) await pace.rest()
@@ -204,7 +204,7 @@ async function matching(
     const whole = above.at(-1)?.whole || isMatch(path)
     if (isGivenUp) return entries
     if (whole) {
-      // Above a directory that is wanted all are.
+      // If a directory is included, so are its parents.
       for (let i = above.length - 1; i >= 0; i--) {
         const directory = above[i]?.entry
         if (!directory || wanted.has(directory)) break
@@ -217,12 +217,12 @@ async function matching(
   return entries.filter((entry) => wanted.has(entry))
 }
 
-/** As Go's filepath.Match has them. */
+/** Wildcards of Go's filepath.Match. */
 function hasWildcards(name: string): boolean {
   return /[*?[]/.test(name.replace(/\\./gs, ''))
 }
 
-/** Whether a pattern means more than itself; a backslash does. */
+/** Whether a pattern is not literal; a backslash counts. */
 function isPattern(pattern: string): boolean {
   return /[*?[\\]/.test(pattern)
 }

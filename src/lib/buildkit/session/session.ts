@@ -22,19 +22,19 @@ import { forwardAgent } from './ssh-forward.ts'
 import { NO_TOKENS, TOKEN_METHODS } from './token-methods.ts'
 import type { Transfer } from './transfer.ts'
 
-// Otherwise it writes to stderr, past our own log, what a repository calls its files (see wanted-paths.ts).
+// Otherwise grpc-js writes file names of repositories to stderr, bypassing our log (see wanted-paths.ts).
 setLogVerbosity(logVerbosity.NONE)
 
-/** What BuildKit may ask us for while it builds. */
+/** What the session provides to BuildKit during a build. */
 export interface SessionOptions {
   context: Context
-  /** When each file of the context was changed. */
+  /** Modification times of the context's files. */
   times: Promise<FileTimes>
-  /** What stays the same from build to build of a repository: the engine then asks only for changes. */
+  /** Identifies the repository across builds, so that BuildKit requests changed files only. */
   sharedKey: string
   credentials: CredentialStore
   secrets: Record<string, Uint8Array>
-  /** Socket of the ssh agent that steps may use; null for none. */
+  /** Socket of the SSH agent that steps may use; null for none. */
   ssh: string | null
 }
 
@@ -43,15 +43,15 @@ export interface Session extends AsyncDisposable {
   id: string
   transfer: Transfer
   /**
-   * Aborted, with the error as its reason, as soon as something goes wrong on our side of the session: BuildKit may
-   * wait for an answer then, and if it does end the build, it says only that the session broke.
+   * Aborted, with the error as its reason, as soon as something fails on our side of the session. BuildKit may keep
+   * waiting for a response then, or end the build, but reports only that the session broke.
    */
   broken: AbortSignal
 }
 
 /**
- * Opens a session. BuildKit checks our health every second and drops a session that does not answer.
- * @throws ConveyorError `unavailable` when BuildKit does not take the session.
+ * Opens a session. BuildKit checks its health every second, and drops it if there is no response.
+ * @throws ConveyorError `unavailable` if BuildKit does not accept the session
  */
 export async function openSession(
   endpoint: Pick<Endpoint, 'attach'>,
@@ -63,20 +63,20 @@ export async function openSession(
   const onError = (error: Error) => broken.abort(error)
   const session = { id, transfer, broken: broken.signal }
   const server = new Server({ 'grpc.max_receive_message_length': 16 * 1024 * 1024 })
-  takeLargeHeaders(server)
+  allowLargeHeaders(server)
   const methods: string[] = []
-  const offer = (service: Parameters<Server['addService']>[0], handlers: UntypedServiceImplementation) => {
+  const serve = (service: Parameters<Server['addService']>[0], handlers: UntypedServiceImplementation) => {
     server.addService(service, guarded(handlers, onError))
     for (const method of Object.values(service)) methods.push(method.path)
   }
 
-  offer(HealthService, {
+  serve(HealthService, {
     check: (_call: unknown, done: Reply) => done(null, { status: HealthCheckResponse_ServingStatus.SERVING }),
   })
-  offer(FastFileSyncService, {
+  serve(FastFileSyncService, {
     diffCopy: serveFiles({ context: options.context, times: options.times, transfer, onError }),
   })
-  offer(AuthService, {
+  serve(AuthService, {
     credentials: (call: { request: { Host: string } }, done: Reply) => {
       options.credentials.forHost(call.request.Host).then(
         (credential) => done(null, buildkitAuth(credential)),
@@ -88,23 +88,24 @@ export async function openSession(
     },
   })
   server.addService(TOKEN_METHODS, NO_TOKENS)
-  offer(SecretsService, {
+  serve(SecretsService, {
     getSecret: (call: { request: { ID: string } }, done: Reply) => {
       const data = Object.hasOwn(options.secrets, call.request.ID)
         ? options.secrets[call.request.ID]
         : undefined
       if (data) done(null, { data: Buffer.from(data) })
-      else done({ code: status.NOT_FOUND, details: `no build secret has the id ${call.request.ID}` })
+      else
+        done({ code: status.NOT_FOUND, details: `there is no build secret with the id ${call.request.ID}` })
     },
   })
 
-  offer(SSHService, forwardAgent(options.ssh, onError))
+  serve(SSHService, forwardAgent(options.ssh, onError))
 
   const socket = await endpoint.attach({ id, sharedKey: options.sharedKey, methods })
-  // The engine closes the socket when it is done with it; a reset at that moment is no error of the build.
+  // The engine closes the socket when it is done; a reset at that point is not an error.
   socket.on('error', () => {})
   server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket)
-  // Node reads what the socket has got already in the next tick, and throws when the connection is gone by then.
+  // Node processes data that has already arrived in the next tick, and throws if the connection is gone by then.
   await setImmediate()
   return Object.assign(session, {
     async [Symbol.asyncDispose]() {
@@ -115,10 +116,10 @@ export async function openSession(
 }
 
 /**
- * Paths of COPY come in headers, one each; Node takes 128 headers and 64 KiB, and ends the call beyond. grpc-js has no
- * option for that, only what it hands on to Node.
+ * Paths of COPY arrive as headers, one each. Node rejects calls with more than 128 headers or 64 KiB, and grpc-js has no
+ * option to change that other than those it passes on to Node.
  */
-function takeLargeHeaders(server: Server): void {
+function allowLargeHeaders(server: Server): void {
   const options: unknown = Reflect.get(server, 'commonServerOptions')
   if (typeof options !== 'object' || options === null) throw new Error('grpc-js has no commonServerOptions')
   Object.assign(options, {
@@ -127,11 +128,11 @@ function takeLargeHeaders(server: Server): void {
   })
 }
 
-/** Header lines of a call, and their bytes. */
+/** Limits for the headers of a call. */
 const MAX_HEADERS = 2 ** 16
 const MAX_HEADER_BYTES = 2 ** 20
 
-/** What a handler throws ends its call and, as any error of ours, the build; not the process. */
+/** An exception in a handler ends the call and the build, like any error on our side, but not the process. */
 function guarded(
   handlers: UntypedServiceImplementation,
   onError: (error: Error) => void,

@@ -3,15 +3,15 @@ import { type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, stat
 import { ConveyorError } from '../../core/errors.ts'
 import type { BytesMessage, CheckAgentRequest, CheckAgentResponse } from '../gen/ssh.ts'
 
-/** What a step is given that does not name one: `RUN --mount=type=ssh`. */
+/** The id of an agent if a step names none: `RUN --mount=type=ssh`. */
 const DEFAULT_ID = 'default'
-/** Where a call says which agent it is for. */
+/** The metadata key of the agent's id. */
 const ID_KEY = 'buildkit.ssh.id'
 
 /**
- * The handlers of SSH: a step talks to the ssh agent at this socket, through us. Keys never leave the agent.
- * @param agent path of its socket; null: there is none
- * @param onError told when the agent does not answer
+ * The handlers of SSH: forward connections of steps to an SSH agent. Keys never leave the agent.
+ * @param agent path of its socket; null for none
+ * @param onError called if the agent does not respond
  */
 export function forwardAgent(agent: string | null, onError: (error: Error) => void) {
   const known = (id: string) => agent !== null && (id === '' || id === DEFAULT_ID)
@@ -21,13 +21,17 @@ export function forwardAgent(agent: string | null, onError: (error: Error) => vo
       done: sendUnaryData<CheckAgentResponse>,
     ): void {
       if (known(request.ID)) done(null, {})
-      else done({ code: status.NOT_FOUND, details: `no ssh agent is given to this build (id ${request.ID})` })
+      else
+        done({
+          code: status.NOT_FOUND,
+          details: `no SSH agent is configured for this build (id ${request.ID})`,
+        })
     },
 
     forwardAgent(call: ServerDuplexStream<BytesMessage, BytesMessage>): void {
       const id = call.metadata.get(ID_KEY)[0]?.toString() ?? DEFAULT_ID
       if (agent === null || !known(id)) {
-        call.emit('error', { code: status.NOT_FOUND, details: `no ssh agent has the id ${id}` })
+        call.emit('error', { code: status.NOT_FOUND, details: `there is no SSH agent with the id ${id}` })
         return
       }
       const socket = connect(agent)
@@ -43,11 +47,15 @@ export function forwardAgent(agent: string | null, onError: (error: Error) => vo
       call.on('cancelled', () => socket.destroy())
       socket.on('end', () => call.end())
       socket.on('error', (error) => {
-        const unavailable = new ConveyorError('unavailable', `the ssh agent at ${agent}: ${error.message}`, {
-          cause: error,
-          hint: 'Check that it runs, and --build.ssh',
-        })
-        // Once it talks, an end may be the step's own doing.
+        const unavailable = new ConveyorError(
+          'unavailable',
+          `the SSH agent at ${agent} failed: ${error.message}`,
+          {
+            cause: error,
+            hint: 'Check that it is running, and --build.ssh',
+          },
+        )
+        // Once it has responded, the step itself may have closed the connection.
         if (socket.bytesRead === 0) onError(unavailable)
         call.emit('error', { code: status.UNAVAILABLE, details: unavailable.message })
       })

@@ -2,15 +2,15 @@ import type { ServiceDefinition, sendUnaryData, UntypedServiceImplementation } f
 import { status } from '@grpc/grpc-js'
 
 /**
- * Methods of moby.filesync.v1.Auth with which BuildKit asks whether its client fetches tokens by itself. We do
- * not: it asks for credentials then. They are answered here, as grpc-js ends the process when a caller has
- * already gone as it answers a method that it does not know (1.14).
+ * Methods of moby.filesync.v1.Auth for clients that fetch tokens themselves. We do not, so BuildKit requests credentials
+ * instead. The methods are implemented because grpc-js (1.14) crashes the process if a caller is gone when it responds
+ * to an unknown method.
  */
 const NAMES = ['FetchToken', 'GetTokenAuthority', 'VerifyTokenAuthority']
 
 const bytes = (value: Buffer) => value
 
-/** How they are called. */
+/** Their definitions. */
 export const TOKEN_METHODS: ServiceDefinition = Object.fromEntries(
   NAMES.map((name) => [
     name,
@@ -29,7 +29,7 @@ export const TOKEN_METHODS: ServiceDefinition = Object.fromEntries(
 const unimplemented = (_call: unknown, done: sendUnaryData<Buffer>) =>
   done({ code: status.UNIMPLEMENTED, details: 'tokens are fetched by BuildKit' })
 
-/** What they answer. */
+/** Their handlers: unimplemented. */
 export const NO_TOKENS: UntypedServiceImplementation = Object.fromEntries(
   NAMES.map((name) => [name, unimplemented]),
 )
