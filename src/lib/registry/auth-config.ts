@@ -27,7 +27,7 @@ export interface EngineAuth {
  * X-Registry-Auth of the Docker engine.
  * https://docs.docker.com/reference/api/engine/version/v1.41/#section/Authentication
  */
-export function engineAuth(credential: RegistryCredential, host: string): EngineAuth {
+function engineAuth(credential: RegistryCredential, host: string): EngineAuth {
   return isIdentityToken(credential)
     ? { username: '', password: '', identitytoken: credential.password, serveraddress: host }
     : { ...credential, serveraddress: host }

@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
-import type { BuilderIo } from '../builder/builder.ts'
 import type { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { demultiplex } from '../docker/container-logs.ts'
@@ -10,7 +9,7 @@ import type { CredentialStore } from '../registry/registry.ts'
 import { runEnvironment } from './environment.ts'
 import { createError, endError, gone, runError } from './errors.ts'
 import { pullImage } from './pull-image.ts'
-import type { RunInput, Runner } from './runner.ts'
+import type { RunInput, RunIo, Runner } from './runner.ts'
 
 export interface DockerRunnerOptions {
   docker: Dockerode
@@ -43,7 +42,7 @@ export function dockerRunner(options: DockerRunnerOptions): Runner {
   const { docker, image, credentials } = options
   const dataContainer = options.dataContainer === undefined ? 'data' : options.dataContainer
 
-  async function create(build: RunInput, io: BuilderIo): Promise<Dockerode.Container> {
+  async function create(build: RunInput, io: RunIo): Promise<Dockerode.Container> {
     const spec = containerOptions(build, options, dataContainer)
     try {
       return await docker.createContainer(spec)
@@ -113,7 +112,7 @@ async function runToEnd(
   docker: Dockerode,
   container: Dockerode.Container,
   image: string,
-  io: BuilderIo,
+  io: RunIo,
 ): Promise<void> {
   const { signal } = io
   let stopping: Promise<void> | undefined
@@ -148,7 +147,7 @@ async function runToEnd(
  * Copies a container's output until it exits, without the first `from` bytes.
  * @returns how many bytes it has written
  */
-async function copyLog(container: Dockerode.Container, from: number, { log }: BuilderIo): Promise<number> {
+async function copyLog(container: Dockerode.Container, from: number, { log }: RunIo): Promise<number> {
   const stream = await container.logs({ follow: true, stdout: true, stderr: true })
   let position = 0
   for await (const bytes of demultiplex(stream as IncomingMessage)) {

@@ -1,4 +1,10 @@
-import type { BuilderIo } from '../builder/builder.ts'
+import type { LogWriter } from '../logs/log-store.ts'
+
+export interface RunIo {
+  /** Gets the image's output. */
+  log: LogWriter
+  signal: AbortSignal
+}
 
 /** One build as a builder image sees it, through REPOSITORY, SHA, BRANCH, DRY, CACHE and BUILDKIT_CACHE_MOUNT_NS. */
 export interface RunInput {
@@ -29,5 +35,5 @@ export interface Runner {
    * @throws ConveyorError `build_failed` if it exits with a status other than 0; `unavailable` (retryable) if the
    * engine, or the node that ran it, is lost; `invalid` with a hint if the image or the data container is missing
    */
-  run(build: RunInput, io: BuilderIo): Promise<void>
+  run(build: RunInput, io: RunIo): Promise<void>
 }

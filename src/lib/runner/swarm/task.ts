@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { BuilderIo } from '../../builder/builder.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
-import type { RunInput } from '../runner.ts'
+import type { RunInput, RunIo } from '../runner.ts'
 import type { SwarmApi, SwarmNode, Task } from './api.ts'
 import {
   exited,
@@ -60,7 +59,7 @@ export class TaskRun {
    * the log.
    * @throws ConveyorError as Runner.run does
    */
-  async toEnd(io: BuilderIo): Promise<Outcome> {
+  async toEnd(io: RunIo): Promise<Outcome> {
     const { signal } = io
     // Also aborted when the log can no longer be written.
     const broken = new AbortController()
@@ -91,7 +90,7 @@ export class TaskRun {
   }
 
   /** @param begin called as soon as a node is assigned the task, before it starts */
-  async #watch(io: BuilderIo, signal: AbortSignal, begin: (task: Task) => void): Promise<Outcome> {
+  async #watch(io: RunIo, signal: AbortSignal, begin: (task: Task) => void): Promise<Outcome> {
     let answered = performance.now()
     for (;;) {
       signal.throwIfAborted()
@@ -110,7 +109,7 @@ export class TaskRun {
   }
 
   /** Polls the task once; null while it is running. */
-  async #poll(io: BuilderIo, begin: (task: Task) => void): Promise<Outcome | null> {
+  async #poll(io: RunIo, begin: (task: Task) => void): Promise<Outcome | null> {
     const { serviceId, build, image } = this.#attempt
     const tasks = (await this.#api.tasks(buildLabel(build.buildId))).filter(
       (one) => one.ServiceID === serviceId,
@@ -153,7 +152,7 @@ export class TaskRun {
   }
 
   /** No node has been assigned the task yet. */
-  async #pending(task: Task, { log }: BuilderIo): Promise<null> {
+  async #pending(task: Task, { log }: RunIo): Promise<null> {
     const { image, pendingMs, without } = this.#attempt
     const waited = performance.now() - this.#started
     const why = task.Status.Err ?? ''
@@ -184,7 +183,7 @@ export class TaskRun {
     this.#task = await stopTask(this.#api, this.#attempt.serviceId, task).catch(() => task)
   }
 
-  async #readRest(log: TaskLog, io: BuilderIo): Promise<void> {
+  async #readRest(log: TaskLog, io: RunIo): Promise<void> {
     // Without a container there is no log, and the request would hang.
     if (!this.#task?.Status.ContainerStatus?.ContainerID) return
     const node = this.#task?.NodeID ? await this.#api.node(this.#task.NodeID).catch(() => null) : null
