@@ -89,7 +89,7 @@ describe('dockerRunner', () => {
     const subject = builder(image, { dataContainer: 'conveyor-test-no-such-data' })
     const error = await failure(subject.run(build(), io()))
     expect(error).toMatchObject({ kind: 'invalid', retryable: false })
-    expect(error.advice).toMatch(/no container named conveyor-test-no-such-data .*`conveyor bootstrap`/)
+    expect(error.advice).toMatch(/no container named conveyor-test-no-such-data\. .*`conveyor bootstrap`/)
   })
 
   test('is told more where the options say so, and mounts what they name; but never the contract otherwise', async () => {
