@@ -14,7 +14,7 @@ import { tar } from '../support/images/tar.ts'
 import { memoryLog } from '../support/memory-log.ts'
 import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
-import { type BuildContainerSubject, buildContainerContract, failure } from './runner.contract.ts'
+import { failure, type RunnerSubject, runnerContract } from './runner.contract.ts'
 
 const NOBODY: CredentialStore = { forHost: async () => null }
 
@@ -32,7 +32,7 @@ async function makeDataContainer(name: string, key: string): Promise<void> {
   await container.putArchive(files, { path: '/var/run/conveyor' })
 }
 
-buildContainerContract('dockerRunner', async (): Promise<BuildContainerSubject> => {
+runnerContract('dockerRunner', async (): Promise<RunnerSubject> => {
   const { docker, network } = engine()
   const dataContainer = `conveyor-test-data-${randomUUID()}`
   const secret = `the key ${randomUUID()}`

@@ -7,7 +7,7 @@ import type { BuilderImage } from '../support/images/builder-images.ts'
 import { memoryLog } from '../support/memory-log.ts'
 
 /** Where a kind of Runner runs its containers, for the tests. */
-export interface BuildContainerSubject extends AsyncDisposable {
+export interface RunnerSubject extends AsyncDisposable {
   /** Makes a builder image under this name wherever a container may come to run. */
   makeImage(name: string, image: BuilderImage): Promise<void>
   /** One that runs this image, with a container `data` that holds `secret`. */
@@ -32,13 +32,10 @@ export function scripted(script: string, rest: Partial<RunInput> = {}): RunInput
 }
 
 /** What every Runner promises. `makeSubject` prepares the engine that it runs on. */
-export function buildContainerContract(
-  name: string,
-  makeSubject: () => Promise<BuildContainerSubject>,
-): void {
+export function runnerContract(name: string, makeSubject: () => Promise<RunnerSubject>): void {
   describe(`${name} (build container contract)`, () => {
     const image = `conveyor-test/contract:${randomUUID()}`
-    let subject: BuildContainerSubject
+    let subject: RunnerSubject
     beforeAll(async () => {
       subject = await makeSubject()
       await subject.makeImage(image, { script: PROGRAM, dockerfile: 'VOLUME /scratch' })

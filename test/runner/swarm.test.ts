@@ -13,7 +13,7 @@ import { memoryLog } from '../support/memory-log.ts'
 import { forward } from '../support/network/forward.ts'
 import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
-import { type BuildContainerSubject, buildContainerContract, failure, scripted } from './runner.contract.ts'
+import { failure, type RunnerSubject, runnerContract, scripted } from './runner.contract.ts'
 
 const NOBODY: CredentialStore = { forHost: async () => null }
 /** The image that runs whatever the name of the branch says; as in the contract. */
@@ -63,7 +63,7 @@ async function remains(buildId: string): Promise<string[]> {
   return left
 }
 
-buildContainerContract('swarmRunner', async (): Promise<BuildContainerSubject> => {
+runnerContract('swarmRunner', async (): Promise<RunnerSubject> => {
   return {
     secret: SECRET,
     makeImage: (name, image) => swarm.makeImage(name, image),

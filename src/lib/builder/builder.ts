@@ -1,6 +1,6 @@
+import type { LogSink } from '../core/log-sink.ts'
 import type { BuildSettings } from '../core/settings.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
-import type { LogWriter } from '../logs/log-store.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the modification times of files are chosen; see FileTimes. */
@@ -40,7 +40,7 @@ export interface BuildInput extends BuildSettings {
 }
 
 export interface BuilderIo {
-  log: LogWriter
+  log: LogSink
   signal: AbortSignal
 }
 

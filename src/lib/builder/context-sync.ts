@@ -3,8 +3,8 @@ import type { Endpoint } from '../buildkit/endpoint.ts'
 import type { Progress } from '../buildkit/progress.ts'
 import { entriesKey, FileTimes } from '../buildkit/session/file-times.ts'
 import { selectEntries } from '../buildkit/session/follow-paths.ts'
+import type { LogSink } from '../core/log-sink.ts'
 import { linesTo } from '../core/one-line.ts'
-import type { LogWriter } from '../logs/log-store.ts'
 import type { BuildInput, SyncOptions } from './builder.ts'
 
 /**
@@ -56,7 +56,7 @@ export class ContextSync {
    */
   async end(
     progress: Pick<Progress, 'ranBeforeCopy' | 'outdatesCacheMounts' | 'clock'>,
-    log: LogWriter,
+    log: LogSink,
   ): Promise<void> {
     try {
       await this.#end(progress)

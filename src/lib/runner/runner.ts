@@ -1,8 +1,8 @@
-import type { LogWriter } from '../logs/log-store.ts'
+import type { LogSink } from '../core/log-sink.ts'
 
 export interface RunIo {
   /** Gets the image's output. */
-  log: LogWriter
+  log: LogSink
   signal: AbortSignal
 }
 

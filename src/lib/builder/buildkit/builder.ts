@@ -5,9 +5,9 @@ import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { hasBuilt } from '../../buildkit/history.ts'
 import { solve } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { DISCARD } from '../../core/log-sink.ts'
 import { linesTo } from '../../core/one-line.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
-import { NULL_LOG } from '../../logs/log-store.ts'
 import { ImageReference, parseReference, splitReference } from '../../registry/image-name.ts'
 import { parseRegistryMessage } from '../../registry/messages.ts'
 import { findPushedTag, type ManifestReader } from '../../registry/push-errors.ts'
@@ -114,7 +114,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
   /** Makes BuildKit pull and unpack the layers of an image. */
   async function pullLayers(reference: string, signal: AbortSignal): Promise<void> {
     const input = pullLayersInput(reference)
-    await run(input, { log: NULL_LOG, signal }, (session) =>
+    await run(input, { log: DISCARD, signal }, (session) =>
       layersRequest(input, { ...optionsFor(reference), session }),
     )
   }
@@ -131,7 +131,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
     let built: BuiltImage | undefined
     const isSame = async (existing: { digest: string; imageId: string }) => {
       const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
-      built = await run(input, { ...io, log: NULL_LOG }, request)
+      built = await run(input, { ...io, log: DISCARD }, request)
       return built.digest === existing.digest || built.imageId === existing.imageId
     }
     const digest = await findPushedTag(
@@ -258,7 +258,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
           try {
             const ref = `${new ImageReference(imageName).withTag(CACHE_TAG)}`
             const target = optionsFor(input.reference)
-            await run(input, { log: NULL_LOG, signal }, (session) =>
+            await run(input, { log: DISCARD, signal }, (session) =>
               cacheRequest(input, ref, { ...target, session }),
             )
           } finally {

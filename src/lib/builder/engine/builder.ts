@@ -2,9 +2,9 @@ import type Dockerode from 'dockerode'
 import { cacheLimit } from '../../buildkit/cache-limit.ts'
 import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
 import { solve } from '../../buildkit/solve.ts'
+import { DISCARD } from '../../core/log-sink.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from '../../docker/images.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
-import { NULL_LOG } from '../../logs/log-store.ts'
 import { ImageReference, splitReference } from '../../registry/image-name.ts'
 import type { ManifestReader } from '../../registry/push-errors.ts'
 import type { CredentialStore } from '../../registry/registry.ts'
@@ -88,7 +88,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     if (input.cacheFrom.length === 0 || cached === 0 || cached === total) return built
     // BuildKit leaves imported steps out of the new image's inline cache, so the next worker could not import them.
     // Now that it has these steps itself, a second build records all of them.
-    const again = await build({ ...input, cacheFrom: [] }, { ...io, log: NULL_LOG })
+    const again = await build({ ...input, cacheFrom: [] }, { ...io, log: DISCARD })
     return { ...built, imageId: again.imageId }
   }
 
@@ -126,7 +126,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     async prefetchBase(_imageName, base, signal) {
       const input = pullLayersInput(base)
       const options = { endpoint, credentials, explain: explainFor(input, { signal }) }
-      await withSession(input, { log: NULL_LOG, signal }, options, (session, solveIo) =>
+      await withSession(input, { log: DISCARD, signal }, options, (session, solveIo) =>
         solve(endpoint, layersRequest(input, { session, insecure: false }), solveIo),
       )
     },

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { LogSink } from '../../core/log-sink.ts'
 import { demultiplex } from '../../docker/container-logs.ts'
-import type { LogWriter } from '../../logs/log-store.ts'
 import type { SwarmApi } from './api.ts'
 
 /** Pause before an interrupted log is followed again. */
@@ -15,12 +15,12 @@ const SILENCE_MS = 60_000
 export class TaskLog {
   readonly #api: SwarmApi
   readonly #taskId: string
-  readonly #log: LogWriter
+  readonly #log: LogSink
   /** Bytes copied so far. */
   #copied = 0
   #writeFailure: { error: unknown } | null = null
 
-  constructor(api: SwarmApi, taskId: string, log: LogWriter) {
+  constructor(api: SwarmApi, taskId: string, log: LogSink) {
     this.#api = api
     this.#taskId = taskId
     this.#log = log
