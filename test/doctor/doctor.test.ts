@@ -83,7 +83,7 @@ test('a healthy setup: a line for each component, and nothing is left behind', a
   const lines = [
     'ok       git           git version 2\\.\\d+\\.\\d+',
     `ok       repositories  ${world.git.urlTemplate.replaceAll(/[{}.]/g, '\\$&')}, with the GitHub token`,
-    'ok       engine        Docker \\d+\\.\\S+, BuildKit for linux/.*, cache ([\\d.]+ [GM]B|size not known within 3 s) of 20 GB; builds go .*',
+    'ok       engine        Docker \\d+\\.\\S+, BuildKit for linux/.*, cache ([\\d.]+ [GM]B|size not known within 3 s) of 20 GB; building .*',
     `ok       registry      ${host}, without TLS, accepts the login of robot`,
     `ok       github        ${world.github.url} as octocat, 4987 of 5000 requests left this hour`,
     'ok       webhooks      accepted if signed with the secret',
