@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { BasicAuth } from '../api/basic-auth.ts'
 import type { BuildJson, EndEventJson, LogEventJson } from '../api/views.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import type { Proxies } from '../net/proxies.ts'
+import { exponential, retry } from '../util/retry.ts'
 import { Connection, Dropped, readEvents } from './connection.ts'
 
 /** What to build: a commit, or the head of a branch at the time the server accepts the request. */
@@ -85,36 +85,39 @@ export async function followBuild(options: FollowOptions): Promise<BuildOutcome>
   const seen: Seen = { build: null, offset: 0 }
   let reached = false
   let lostAt: number | null = null
-  let attempt = 0
+  /** Since the last time that the server answered. */
+  let failures = 0
   const connected = () => {
     lostAt = null
-    attempt = 0
+    failures = 0
   }
-  for (;;) {
-    try {
-      const body = seen.build
-        ? connection.send('GET', `builds/${seen.build.id}/events?offset=${seen.offset}`, EVENTS)
-        : connection.send('POST', 'builds', EVENTS, options.request)
-      const outcome = await consume(body, seen, options, connected)
-      if (outcome) return outcome
-      throw new Dropped('the server closed it before the build finished', true)
-    } catch (error) {
-      if (signal?.aborted) throw stopped()
-      if (!(error instanceof Dropped)) throw error
-      reached ||= error.reached
-      if (lostAt === null && reached) {
-        options.onNotice?.(`lost the connection to ${connection.shownUrl} (${error.message}); reconnecting`)
-      }
-      lostAt ??= Date.now()
-      const patience = seen.build ? patienceMs : Math.min(patienceMs, FIRST_EVENT_PATIENCE_MS)
-      if (!reached || Date.now() - lostAt > patience) throw connection.unavailable(error)
+  const follow = async (): Promise<BuildOutcome> => {
+    const body = seen.build
+      ? connection.send('GET', `builds/${seen.build.id}/events?offset=${seen.offset}`, EVENTS)
+      : connection.send('POST', 'builds', EVENTS, options.request)
+    const outcome = await consume(body, seen, options, connected)
+    if (outcome) return outcome
+    throw new Dropped('the server closed it before the build finished', true)
+  }
+  const isRetryable = (error: unknown): boolean => {
+    if (signal?.aborted || !(error instanceof Dropped)) return false
+    reached ||= error.reached
+    if (lostAt === null && reached) {
+      options.onNotice?.(`lost the connection to ${connection.shownUrl} (${error.message}); reconnecting`)
     }
-    const pause = Math.min(5_000, 200 * 2 ** attempt++)
-    await sleep(pause, undefined, signal && { signal }).catch(() => {
-      throw stopped()
-    })
+    lostAt ??= Date.now()
+    const patience = seen.build ? patienceMs : Math.min(patienceMs, FIRST_EVENT_PATIENCE_MS)
+    return reached && Date.now() - lostAt <= patience
+  }
+  try {
+    return await retry(follow, { delays: () => backoff(++failures), isRetryable, signal })
+  } catch (error) {
+    if (signal?.aborted) throw stopped()
+    throw error instanceof Dropped ? connection.unavailable(error) : error
   }
 }
+
+const backoff = exponential(200, 5_000)
 
 function stopped(): ConveyorError {
   return new ConveyorError('cancelled', 'stopped following the build; it continues on the server')

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { exponential, retry } from '../util/retry.ts'
 import type { LogWriter } from './log-store.ts'
 
 /** Where the pieces of one log are stored, over a network. What its errors say names the log. */
@@ -171,14 +172,18 @@ export async function patiently(
   closing: AbortSignal,
 ): Promise<void> {
   let deadline = Number.POSITIVE_INFINITY
-  for (let wait = 100; ; wait = Math.min(wait * 2, LONGEST_RETRY_MS)) {
-    try {
-      return await work(wait > 100)
-    } catch (thrown) {
-      const { retryable } = toConveyorError(thrown, 'storing it failed')
+  let again = false
+  const attempt = () => work(again)
+  return retry(attempt, {
+    delays: exponential(100, LONGEST_RETRY_MS),
+    jitter: 0.5,
+    isRetryable: (thrown) => {
+      again = true
       deadline = Math.min(deadline, performance.now() + PATIENCE_MS)
-      if (!retryable || closing.aborted || performance.now() >= deadline) throw thrown
-      await sleep(wait * (0.5 + Math.random()), undefined, { signal: closing }).catch(() => {}) // tried a last time
-    }
-  }
+      const { retryable } = toConveyorError(thrown, 'storing it failed')
+      return retryable && !closing.aborted && performance.now() < deadline
+    },
+    // Closing ends the wait, and then there is one last attempt.
+    sleep: (ms) => sleep(ms, undefined, { signal: closing }).catch(() => {}),
+  })
 }

@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Build, isEnded, shortName } from '../core/build.ts'
-import { type ConveyorError, toConveyorError } from '../core/errors.ts'
+import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
+import { retry } from '../util/retry.ts'
 
 /**
  * Delays between tries, in milliseconds, while the forge answers that there is no such commit or repository: GitHub
@@ -116,22 +116,26 @@ export class StatusReporter {
     { abort, replaced }: Ends,
     waitsMs: readonly number[],
   ): Promise<ConveyorError | 'given up' | null> {
-    for (let tries = 0; ; tries++) {
-      if (abort.aborted) return 'given up'
-      try {
-        await this.#forge.setStatus(status, abort)
-        return null
-      } catch (thrown) {
-        if (abort.aborted) return 'given up'
-        const error = toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
-        const wait = waitsMs[tries]
-        if (error.kind !== 'not_found' || wait === undefined) return error
-        if (tries === 0)
-          this.#log(`commit status "${status.state}": ${error.message}; retrying for several minutes`)
-        const woken = AbortSignal.any([abort, replaced])
-        await sleep(wait, undefined, { signal: woken }).catch(() => {}) // aborted, which is checked below
-        if (woken.aborted) return 'given up'
-      }
+    if (abort.aborted) return 'given up'
+    const signal = AbortSignal.any([abort, replaced])
+    let logged = false
+    try {
+      await retry(() => this.#forge.setStatus(status, abort), {
+        delays: waitsMs,
+        isRetryable: (thrown) =>
+          !abort.aborted && thrown instanceof ConveyorError && thrown.kind === 'not_found',
+        signal,
+        onRetry: (thrown) => {
+          if (logged) return
+          logged = true
+          const { message } = thrown as Error
+          this.#log(`commit status "${status.state}": ${message}; retrying for several minutes`)
+        },
+      })
+      return null
+    } catch (thrown) {
+      if (abort.aborted || (signal.aborted && thrown === signal.reason)) return 'given up'
+      return toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
     }
   }
 

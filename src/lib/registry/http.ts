@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
+import { retry } from '../util/retry.ts'
 import { isTransient, type RegistryResponse } from './response.ts'
 
 export interface HttpRequest {
@@ -64,21 +64,50 @@ const TRANSIENT = new Set([
  */
 export function sender({ dispatcher, backoffMs }: SendOptions): Send {
   return async (req) => {
-    for (let attempt = 0; ; attempt++) {
-      const result = await tryOnce(req, dispatcher(req.local))
-      const pause = backoffMs[attempt]
-      if ('answer' in result) {
-        const said = registryResponse(result.answer)
-        const { retryAfterMs = 0 } = said
-        const again = pause !== undefined && retryAfterMs <= MAX_WAIT_MS
-        if (!again || !isTransient(said)) return result.answer
-        await pauseFor(Math.max(retryAfterMs, pause), req.signal)
-        continue
-      }
-      if (pause === undefined || !result.transient) throw noResponse(req, result)
-      await pauseFor(pause, req.signal)
+    const attempt = async () => {
+      const answer = await tryOnce(req, dispatcher(req.local))
+      const said = registryResponse(answer)
+      if (isTransient(said)) throw new TransientResponse(answer, said.retryAfterMs ?? 0)
+      return answer
+    }
+    const delays = (failures: number, error: unknown) => {
+      const delay = backoffMs[failures - 1]
+      const askedMs = error instanceof TransientResponse ? error.retryAfterMs : 0
+      return delay === undefined || askedMs > MAX_WAIT_MS ? undefined : Math.max(askedMs, delay)
+    }
+    try {
+      return await retry(attempt, { delays, isRetryable, signal: req.signal })
+    } catch (error) {
+      if (error instanceof TransientResponse) return error.answer
+      throw error instanceof NoResponse ? noResponse(req, error.failure) : error
     }
   }
+}
+
+/** A response after which a retry can succeed: 429 or 5xx. */
+class TransientResponse extends Error {
+  readonly answer: HttpResponse
+  readonly retryAfterMs: number
+
+  constructor(answer: HttpResponse, retryAfterMs: number) {
+    super(`HTTP ${answer.status}`)
+    this.answer = answer
+    this.retryAfterMs = retryAfterMs
+  }
+}
+
+/** There was no response. */
+class NoResponse extends Error {
+  readonly failure: Failure
+
+  constructor(failure: Failure) {
+    super(failure.reason)
+    this.failure = failure
+  }
+}
+
+function isRetryable(error: unknown): boolean {
+  return error instanceof TransientResponse || (error instanceof NoResponse && error.failure.transient)
 }
 
 /** The error in a response of a registry or token server. Responses are untrusted: messages are cut to one line. */
@@ -98,11 +127,6 @@ function firstError(body: Buffer): { code: string; message: string } {
   }
 }
 
-async function pauseFor(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => {
-    throw signal?.reason
-  })
-}
 interface Failure {
   reason: string
   transient: boolean
@@ -110,16 +134,14 @@ interface Failure {
   cause?: unknown
 }
 
-async function tryOnce(
-  req: HttpRequest,
-  dispatcher: Dispatcher,
-): Promise<{ answer: HttpResponse } | Failure> {
+/** @throws NoResponse */
+async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpResponse> {
   try {
-    return { answer: await exchange(req, dispatcher) }
+    return await exchange(req, dispatcher)
   } catch (error) {
     req.signal?.throwIfAborted()
     if (error instanceof ConveyorError) throw error
-    return explain(error)
+    throw new NoResponse(explain(error))
   }
 }
 

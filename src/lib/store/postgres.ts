@@ -1,10 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { ConveyorError } from '../core/errors.ts'
 import { type PostgresSource, usePostgres } from '../db/postgres.ts'
 import { isConflict } from '../db/postgres-errors.ts'
 import { kyselyOn, migratePostgres } from '../db/postgres-tables.ts'
 import { KeyedMutex } from '../util/keyed-mutex.ts'
+import { retry } from '../util/retry.ts'
 import type { BuildStore } from './build-store.ts'
 import { groupCommit, type Work } from './sql/group-commit.ts'
 import { kyselyBuildStore } from './sql/kysely-build-store.ts'
@@ -16,8 +16,8 @@ export type PostgresBuildStoreOptions = PostgresSource & {
   now?: () => Date
 }
 
-/** How often a transaction is tried that others undo. */
-const TRIES = 5
+/** Waits before a transaction that conflicted with others is retried, in milliseconds: 0 to 50 each. */
+const CONFLICT_RETRIES = { delays: [25, 25, 25, 25], jitter: 1, isRetryable: isConflict }
 
 /**
  * The build store in a Postgres database, shared by any number of processes. What it has answered is
@@ -59,8 +59,8 @@ export async function postgresBuildStore(options: PostgresBuildStoreOptions): Pr
   }
 
   return kyselyBuildStore(db, {
-    write: (work) => unlessClosed(() => undisturbed(() => transaction(db, work))),
-    writeInOrder: (work) => unlessClosed(() => undisturbed(() => ordered.write(work))),
+    write: (work) => unlessClosed(() => retry(() => transaction(db, work), CONFLICT_RETRIES)),
+    writeInOrder: (work) => unlessClosed(() => retry(() => ordered.write(work), CONFLICT_RETRIES)),
     lockImage: (imageName, work) =>
       images.run(imageName, () => postgres.withLock(`conveyor tags of ${imageName}`, work)),
     time: options.now ? clockTime(options.now) : databaseTime,
@@ -75,18 +75,6 @@ function databaseTime(inSeconds = 0) {
 
 function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {
   return db.transaction().execute((trx: Transaction<Schema>) => work(trx))
-}
-
-/** Tries again what was undone only for another transaction's sake. */
-async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
-  for (let left = TRIES - 1; ; left--) {
-    try {
-      return await work()
-    } catch (error) {
-      if (left === 0 || !isConflict(error)) throw error
-      await sleep(Math.random() * 50)
-    }
-  }
 }
 
 /** The database is not there: what failed with it for all would fail for each alone, after a wait each. */

@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
@@ -16,6 +15,7 @@ import {
   registryPushError,
 } from '../../registry/push-errors.ts'
 import type { CredentialStore } from '../../registry/registry.ts'
+import { retry } from '../../util/retry.ts'
 import type { BuilderIo } from '../builder.ts'
 
 export interface PushOptions {
@@ -64,19 +64,24 @@ export async function withPushRetries<T>(
   io: BuilderIo,
   push: () => Promise<T>,
 ): Promise<T> {
-  for (const delay of [...delays, null]) {
+  let failure: PushFailure | undefined
+  const attempt = async () => {
+    failure = undefined
     try {
       return await push()
     } catch (thrown) {
       io.signal.throwIfAborted()
       if (thrown instanceof ConveyorError) throw thrown
-      const { error, soon } = await pushError(thrown, reference, registry)
-      if (!error.retryable || !soon || delay === null) throw error
-      await linesTo(io.log)(`push failed, retrying: ${error.message}`)
-      await sleep(delay, undefined, { signal: io.signal })
+      failure = await pushError(thrown, reference, registry)
+      throw failure.error
     }
   }
-  throw new Error('unreachable: the last try returns or throws')
+  return retry(attempt, {
+    delays,
+    isRetryable: () => failure?.soon === true && failure.error.retryable,
+    signal: io.signal,
+    onRetry: (error) => linesTo(io.log)(`push failed, retrying: ${(error as Error).message}`),
+  })
 }
 
 /** Classifies a failed push. */

@@ -1,11 +1,11 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { Octokit } from '@octokit/rest'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../../core/validate.ts'
+import { retry } from '../../util/retry.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
-import { explainFailure, seconds } from './errors.ts'
+import { explainFailure, type Failure, seconds } from './errors.ts'
 
 export interface GitHubOptions {
   /** Base URL of the REST API: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise. */
@@ -225,32 +225,40 @@ function caller(options: Omit<GitHubOptions, 'token'> & { token: string | undefi
     requestTimeoutMs = 10_000,
     retryDelaysMs = [1_000, 3_000, 9_000],
   } = options
-  const sleep = options.sleep ?? ((ms, signal) => delay(ms, undefined, signal ? { signal } : {}))
-
   return async <T>(what: Call, send: (request: { signal: AbortSignal }) => Promise<T>): Promise<T> => {
     const { signal, action } = what
+    let failure: Failure | undefined
     let waited = 0
-    for (let tries = 0; ; tries++) {
+
+    const attempt = async () => {
       try {
         signal?.throwIfAborted()
         const timeout = AbortSignal.timeout(requestTimeoutMs)
         return await send({ signal: signal ? AbortSignal.any([signal, timeout]) : timeout })
       } catch (thrown) {
         if (signal?.aborted) throw cancelled(action)
-        const { error, waitMs } = explainFailure(thrown, {
-          ...what,
-          token,
-          baseUrl,
-          timeoutMs: requestTimeoutMs,
-        })
-        const wait = Math.max(waitMs ?? 0, retryDelaysMs[tries] ?? 0)
-        if (!error.retryable || tries >= retryDelaysMs.length || waited + wait > LONGEST_WAIT_MS) throw error
-        waited += wait
-        log(`${error.message}; retrying in ${seconds(wait)}`)
-        await sleep(wait, signal).catch((reason: unknown) => {
-          throw signal?.aborted ? cancelled(action) : reason
-        })
+        failure = explainFailure(thrown, { ...what, token, baseUrl, timeoutMs: requestTimeoutMs })
+        throw failure.error
       }
+    }
+    const delays = (failures: number) => {
+      const delay = retryDelaysMs[failures - 1]
+      if (delay === undefined || !failure?.error.retryable) return undefined
+      const wait = Math.max(failure.waitMs ?? 0, delay)
+      if (waited + wait > LONGEST_WAIT_MS) return undefined
+      waited += wait
+      return wait
+    }
+    try {
+      return await retry(attempt, {
+        delays,
+        isRetryable: () => !signal?.aborted,
+        signal,
+        onRetry: (error, ms) => log(`${(error as Error).message}; retrying in ${seconds(ms)}`),
+        ...(options.sleep && { sleep: options.sleep }),
+      })
+    } catch (error) {
+      throw signal?.aborted ? cancelled(action) : error
     }
   }
 }
