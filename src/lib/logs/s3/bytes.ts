@@ -1,5 +1,6 @@
+import { mapConcurrently } from '../../util/map-concurrently.ts'
 import { MovedError } from './conditions.ts'
-import { type Layout, type Range, rangesOf } from './layout.ts'
+import { type Layout, rangesOf } from './layout.ts'
 import type { LogObjects } from './objects.ts'
 
 /** A log of many small segments takes many requests: so many of one read are under way at a time. */
@@ -22,10 +23,8 @@ export async function readBytes(
   const [first] = ranges
   if (ranges.length === 1 && first) return objects.read(buildId, first)
   const bytes = Buffer.allocUnsafe(length)
-  const waiting = ranges.values()
-  const fetchThem = async (taken: Iterable<Range>) => {
-    for (const range of taken) bytes.set(await objects.read(buildId, range), range.position - position)
-  }
-  await Promise.all(Array.from({ length: PARALLEL }, () => fetchThem(waiting)))
+  await mapConcurrently(ranges, PARALLEL, async (range) => {
+    bytes.set(await objects.read(buildId, range), range.position - position)
+  })
   return bytes
 }

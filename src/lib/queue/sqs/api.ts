@@ -11,6 +11,7 @@ import {
   type SQSClientConfig,
 } from '@aws-sdk/client-sqs'
 import { awsError } from '../../aws/errors.ts'
+import { Semaphore } from '../../util/semaphore.ts'
 import { sqsName } from './message.ts'
 import { sqsRegion } from './url.ts'
 
@@ -73,34 +74,12 @@ export function sqsClient(url: string, config: SQSClientConfig = {}, httpsAgent?
   })
 }
 
-/** Lets so many tasks run at once; the others wait for their turn. */
-class Slots {
-  #free: number
-  readonly #waiting: (() => void)[] = []
-
-  constructor(count: number) {
-    this.#free = count
-  }
-
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    try {
-      return await task()
-    } finally {
-      const next = this.#waiting.shift()
-      if (next) next()
-      else this.#free += 1
-    }
-  }
-}
-
 /** What Conveyor asks of one queue. Every method rejects with a ConveyorError, after the SDK's own retries. */
 export class SqsApi {
   readonly url: string
   readonly #client: SQSClient
   /** Time limits run from here: in a burst, requests must not wait in the client for one of its 50 sockets. */
-  readonly #slots = new Slots(20)
+  readonly #semaphore = new Semaphore(20)
   /** Whether a standard queue takes messages with a group. */
   #groups = true
 
@@ -124,7 +103,7 @@ export class SqsApi {
    */
   async send({ body, group, once }: Outgoing): Promise<void> {
     const send = (names: { MessageGroupId?: string; MessageDeduplicationId?: string }) =>
-      this.#slots.run(() =>
+      this.#semaphore.run(() =>
         this.#client.send(new SendMessageCommand({ QueueUrl: this.url, MessageBody: body, ...names })),
       )
     await this.#call('written', 'sqs:SendMessage', async () => {
@@ -179,7 +158,7 @@ export class SqsApi {
   async #withHandle(request: () => Promise<unknown>): Promise<boolean> {
     return this.#call('changed', RECEIVE, async () => {
       try {
-        await this.#slots.run(request)
+        await this.#semaphore.run(request)
         return true
       } catch (error) {
         if (error instanceof Error && (STALE.test(error.name) || STALE_MESSAGE.test(error.message)))

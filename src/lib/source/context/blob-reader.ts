@@ -1,3 +1,4 @@
+import { Semaphore } from '../../util/semaphore.ts'
 import { type Git, GitFailure, type GitProcess } from '../git/git.ts'
 
 /** Blobs up to this size go through a shared `git cat-file --batch`, whole; larger ones are streamed. */
@@ -49,7 +50,7 @@ export class BlobReader {
 
   async *#stream(oid: string, size: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     const ending = signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal
-    await this.#large.take(ending)
+    await this.#large.acquire(ending)
     let git: GitProcess | undefined
     try {
       git = this.#git.start(['cat-file', 'blob', oid], { gitDir: this.#gitDir, signal: ending })
@@ -221,37 +222,5 @@ class Batch {
   #fail(reason: unknown): void {
     this.#failure ??= { reason }
     for (const request of [...this.#sent.splice(0), ...this.#waiting.splice(0)]) request.reject(reason)
-  }
-}
-
-/** Limits concurrency; waiters are served in order. */
-class Semaphore {
-  #free: number
-  readonly #line: (() => void)[] = []
-
-  constructor(count: number) {
-    this.#free = count
-  }
-
-  async take(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    if (this.#free > 0) {
-      this.#free -= 1
-      return
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const onAbort = () => {
-      this.#line.splice(this.#line.indexOf(resolve), 1)
-      reject(signal.reason)
-    }
-    this.#line.push(resolve)
-    signal.addEventListener('abort', onAbort)
-    await promise.finally(() => signal.removeEventListener('abort', onAbort))
-  }
-
-  release(): void {
-    const next = this.#line.shift()
-    if (next) next()
-    else this.#free += 1
   }
 }

@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { Kysely } from 'kysely'
 import { ConveyorError } from '../../core/errors.ts'
 import { migrate } from '../../db/migrate.ts'
+import { KeyedMutex } from '../../util/keyed-mutex.ts'
 import type { BuildStore } from '../build-store.ts'
 import { groupCommit, type Work } from '../sql/group-commit.ts'
 import { kyselyBuildStore } from '../sql/kysely-build-store.ts'
@@ -44,6 +45,7 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
 
   const { write, idle } = groupCommit(db)
   const checkpoints = new Checkpoints(database)
+  const images = new KeyedMutex()
   let closing: Promise<void> | undefined
   async function close(): Promise<void> {
     await idle()
@@ -56,7 +58,7 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   return kyselyBuildStore(db, {
     write: open,
     writeInOrder: open,
-    lockImage: keyedLock(),
+    lockImage: (imageName, work) => images.run(imageName, work),
     time: clockTime(now),
     close: () => (closing ??= close()),
   })
@@ -165,23 +167,5 @@ function explainSqlite(thrown: unknown, file: string): ConveyorError {
       return problem('cannot be written', 'Check the path and who may write there')
     default:
       return problem('failed', undefined, true)
-  }
-}
-
-/** Runs the works of one key one after another, and those of different keys at the same time. */
-function keyedLock() {
-  const tails = new Map<string, Promise<void>>()
-  return async <T>(key: string, work: () => Promise<T>): Promise<T> => {
-    const turn = (tails.get(key) ?? Promise.resolve()).then(work)
-    const tail = turn.then(
-      () => {},
-      () => {},
-    )
-    tails.set(key, tail)
-    try {
-      return await turn
-    } finally {
-      if (tails.get(key) === tail) tails.delete(key)
-    }
   }
 }
