@@ -17,7 +17,7 @@ logStoreContract('fileLogStore', async () => {
   const dir = join(folder.path, 'logs')
   return {
     open: async () => fileLogStore({ dir }),
-    script: `import { fileLogStore } from ${moduleOf('file-log-store')}
+    script: `import { fileLogStore } from ${moduleOf('file')}
       const store = fileLogStore({ dir: ${JSON.stringify(dir)} })`,
     dispose: () => folder[Symbol.asyncDispose](),
   }
@@ -28,7 +28,7 @@ logStoreContract('stdoutLogStore', async () => {
   const dir = join(folder.path, 'spool')
   return {
     open: async () => stdoutLogStore({ dir, out: new PassThrough().resume() }),
-    script: `import { stdoutLogStore } from ${moduleOf('stdout-log-store')}
+    script: `import { stdoutLogStore } from ${moduleOf('stdout')}
       const store = stdoutLogStore({ dir: ${JSON.stringify(dir)}, out: process.stdout })`,
     dispose: () => folder[Symbol.asyncDispose](),
   }
@@ -201,7 +201,7 @@ describe('stdoutLogStore', () => {
   })
 
   test('a reader that went away ends the echo, not the build', async () => {
-    const script = `import { stdoutLogStore } from ${moduleOf('stdout-log-store')}
+    const script = `import { stdoutLogStore } from ${moduleOf('stdout')}
       const store = stdoutLogStore({ dir: ${JSON.stringify(folder.path)}, out: process.stdout })
       const writer = await store.open('${id}')
       for (let i = 0; i < 1000; i++) {

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest'
-import { SideBySide } from '../../src/lib/util/side-by-side.ts'
+import { SharedLock } from '../../src/lib/util/shared-lock.ts'
 
 const never = new AbortController().signal
 
 /** Works that end when the test says so, and which of them run. */
 function works() {
-  const builds = new SideBySide()
+  const builds = new SharedLock()
   const running = new Set<string>()
   const ends = new Map<string, () => void>()
   return {

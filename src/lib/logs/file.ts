@@ -4,7 +4,9 @@ import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError } from '../core/errors.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
+import { isStopped, logStore, type Range } from './backend.ts'
+import type { BufferLimits } from './buffered-writer.ts'
+import type { LogStore } from './log-store.ts'
 import { SharedPieces } from './shared-pieces.ts'
 
 export interface FileLogStoreOptions {
@@ -14,8 +16,14 @@ export interface FileLogStoreOptions {
 
 /** The largest piece that a reader gets. */
 const PIECE = 64 * 1024
-/** Bytes that may wait for the disk before a writer has to wait too. */
-const HIGH_WATER = 1024 * 1024
+/** Many small writes that come while the disk is busy become one. A failed one may be there in part: no retry. */
+const LIMITS: BufferLimits = {
+  batchBytes: 1024 * 1024,
+  bufferBytes: 2 * 1024 * 1024,
+  lingerMs: { first: 0, longest: 0 },
+  wholeLines: false,
+  retryMs: 0,
+}
 /** How often a reader looks for what another process wrote. */
 const POLL_MS = 250
 /**
@@ -34,40 +42,28 @@ const PAUSE_MS = 25
  * everything with the same ConveyorError `unavailable`; an `end` nevertheless lets the readers come to an end.
  */
 export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
-  /** Tells readers in this process, by build id, that there is more to see. */
-  const bell = new EventEmitter().setMaxListeners(0)
+  /** Tells readers in this process, by build id, that a log has changed. */
+  const changes = new EventEmitter().setMaxListeners(0)
   const reads = new SharedPieces()
-  const closing = new AbortController()
-  const writers = new Set<LogWriter>()
 
-  return {
+  return logStore({
+    limits: LIMITS,
+
     async open(buildId) {
       const paths = pathsOf(dir, buildId)
-      const failed = failure(`log of build ${buildId} cannot be written`, dir)
-      const handle = await openForAppending(dir, paths).catch((error) => {
-        throw failed(error)
-      })
-      const writer = fileWriter(handle, {
-        buildId,
-        failed,
-        written: () => bell.emit(buildId),
-        markEnded: () => markEnded(paths),
-        done: () => writers.delete(writer),
-      })
-      writers.add(writer)
-      return writer
+      const fail = failure(`log of build ${buildId} cannot be written`, dir)
+      const handle = await openForAppending(dir, paths).catch(fail)
+      const changed = () => changes.emit(buildId)
+      return {
+        append: (bytes) => handle.appendFile(bytes).catch(fail).finally(changed),
+        close: () => handle.close().catch(fail),
+        end: () => markEnded(paths).catch(fail).finally(changed),
+      }
     },
 
-    read(buildId, options = {}) {
-      const stops = options.signal ? [options.signal, closing.signal] : [closing.signal]
-      return readLog(dir, buildId, options, stops, bell, reads)
-    },
-
-    async close() {
-      closing.abort()
-      await Promise.all([...writers].map((writer) => writer.close()))
-    },
-  }
+    read: (buildId, range, stops) => readLog(dir, buildId, range, stops, changes, reads),
+    close: async () => {},
+  })
 }
 
 interface Paths {
@@ -77,13 +73,7 @@ interface Paths {
   ended: string
 }
 
-/** A build id is checked before it becomes a path. */
 function pathsOf(dir: string, buildId: string): Paths {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) {
-    throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
-      hint: 'Build ids are UUIDs in lower case',
-    })
-  }
   const ended = join(dir, `${buildId}.log`)
   return { ended, part: `${ended}.part` }
 }
@@ -117,138 +107,38 @@ async function ifThere<T>(work: Promise<T>, code: 'ENOENT' | 'EEXIST' = 'ENOENT'
   }
 }
 
-function failure(what: string, dir: string): (error: unknown) => ConveyorError {
+/** @returns what throws the reason for it as a ConveyorError */
+function failure(what: string, dir: string): (error: unknown) => never {
   return (error) => {
     const { message } = error as Error
-    return new ConveyorError('unavailable', `${what}: ${message}`, {
+    throw new ConveyorError('unavailable', `${what}: ${message}`, {
       hint: `Check the folder ${dir}, and the free space on its disk`,
       cause: error,
     })
   }
 }
 
-interface WriterHooks {
-  buildId: string
-  failed(error: unknown): ConveyorError
-  /** More bytes are in the file, or the log ended. */
-  written(): void
-  markEnded(): Promise<void>
-  done(): void
-}
-
-function fileWriter(handle: FileHandle, hooks: WriterHooks): LogWriter {
-  let waiting: Uint8Array[] = []
-  let waitingBytes = 0
-  let error: ConveyorError | null = null
-  let closed: Promise<void> | null = null
-  let ended: Promise<void> | null = null
-  /** Settles, and never rejects, when nothing is waiting any more. */
-  let pumping: Promise<void> | null = null
-  let room = Promise.withResolvers<void>()
-
-  /** Many small writes that come while the disk is busy become one. */
-  async function pump(): Promise<void> {
-    while (waiting.length > 0 && !error) {
-      const batch = waiting
-      waiting = []
-      const bytes = batch.length === 1 && batch[0] ? batch[0] : Buffer.concat(batch)
-      waitingBytes = 0
-      room.resolve()
-      room = Promise.withResolvers()
-      try {
-        await handle.appendFile(bytes)
-      } catch (cause) {
-        error = hooks.failed(cause)
-        room.resolve()
-      }
-      hooks.written()
-    }
-    pumping = null
-  }
-
-  async function write(chunk: Uint8Array | string): Promise<void> {
-    if (closed) throw new ConveyorError('invalid', `log of build ${hooks.buildId} is closed already`)
-    if (error) throw error
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk
-    if (bytes.length === 0) return
-    waiting.push(bytes)
-    waitingBytes += bytes.length
-    pumping ??= pump()
-    while (waitingBytes > HIGH_WATER && !error) await room.promise
-    if (error) throw error
-  }
-
-  async function flushAndClose(): Promise<void> {
-    await pumping
-    hooks.done()
-    await handle.close().catch((cause) => {
-      error ??= hooks.failed(cause)
-    })
-  }
-
-  function settle(): Promise<void> {
-    closed ??= flushAndClose()
-    return closed
-  }
-
-  async function close(): Promise<void> {
-    await settle()
-    if (error) throw error
-  }
-
-  async function markEnd(): Promise<void> {
-    await settle()
-    await hooks.markEnded().catch((cause) => {
-      error ??= hooks.failed(cause)
-    })
-    hooks.written()
-  }
-
-  return {
-    write(chunk) {
-      const result = write(chunk)
-      // Whoever does not wait for a write learns of its failure from flush, close or end.
-      result.catch(() => {})
-      return result
-    },
-    async flush() {
-      await pumping
-      if (error) throw error
-    },
-    close,
-    async end() {
-      ended ??= markEnd()
-      await ended
-      if (error) throw error
-    },
-  }
-}
-
 async function* readLog(
   dir: string,
   buildId: string,
-  { offset = 0, follow = true }: ReadLogOptions,
+  { offset, follow }: Range,
   stops: AbortSignal[],
-  bell: EventEmitter,
+  changes: EventEmitter,
   reads: SharedPieces,
 ): AsyncGenerator<Uint8Array> {
   const { part, ended } = pathsOf(dir, buildId)
-  if (!Number.isSafeInteger(offset) || offset < 0) {
-    throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
-  }
-  const news = new News(bell, buildId, stops)
-  const stopped = () => stops.some((signal) => signal.aborted)
+  const news = new News(changes, buildId, stops)
   let handle: FileHandle | null = null
   try {
     let position = offset
-    while (!stopped()) {
+    while (!isStopped(stops)) {
       news.forget()
       // The end is looked for before the size: what is there at the end was written before it.
       const hasEnded = (await ifThere(stat(ended))) !== null
       handle ??= (await ifThere(open(part))) ?? (await ifThere(open(ended)))
       if (hasEnded && !handle) continue // renamed back between the two looks
       const { size, nlink } = handle ? await handle.stat() : { size: 0, nlink: 1 }
-      while (handle && position < size && !stopped()) {
+      while (handle && position < size && !isStopped(stops)) {
         // Pieces begin at the same places for all readers.
         const length = Math.min(PIECE - (position % PIECE), size - position)
         const piece = await readShared(reads, buildId, handle, position, length)
@@ -261,8 +151,7 @@ async function* readLog(
       await news.wait()
     }
   } catch (error) {
-    if (error instanceof ConveyorError) throw error
-    throw failure(`log of build ${buildId} cannot be read`, dir)(error)
+    failure(`log of build ${buildId} cannot be read`, dir)(error)
   } finally {
     news.stop()
     await handle?.close()

@@ -3,7 +3,7 @@ import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
-import type { SideBySide } from '../util/side-by-side.ts'
+import type { SharedLock } from '../util/shared-lock.ts'
 import type { BuildParts, SecretRedactor } from './parts.ts'
 import { takenOver } from './publish.ts'
 import { redactedParts } from './redacted-parts.ts'
@@ -54,7 +54,7 @@ export class Attempt {
     this.#redactor = options.newRedactor()
   }
 
-  async run(builds: SideBySide): Promise<Next> {
+  async run(builds: SharedLock): Promise<Next> {
     const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
     try {
       const next = await this.#untilStored(builds).catch(async (error) => {
@@ -72,7 +72,7 @@ export class Attempt {
   }
 
   /** Runs the attempt, and stores its result. */
-  async #untilStored(builds: SideBySide): Promise<Next> {
+  async #untilStored(builds: SharedLock): Promise<Next> {
     const { signal } = this.#end
     const forgetShutdown = this.#endAtShutdown()
     try {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { toConveyorError } from '../core/errors.ts'
 import type { Job } from '../queue/queue.ts'
 import type { Shutdown } from '../util/lifecycle.ts'
-import { SideBySide } from '../util/side-by-side.ts'
+import { SharedLock } from '../util/shared-lock.ts'
 import { requestBuild } from './accept.ts'
 import { Attempt, type AttemptOptions } from './attempt.ts'
 import type { WarmRepositories } from './cache/warm.ts'
@@ -18,11 +18,11 @@ interface WorkerOptions extends AttemptOptions {
  * then, or requeued at `shutdown.now`. Resolves once nothing runs.
  */
 export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
-  const builds = new SideBySide()
+  const builds = new SharedLock()
   await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown, builds)))
 }
 
-async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds: SideBySide): Promise<void> {
+async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds: SharedLock): Promise<void> {
   while (!stop.aborted) {
     try {
       await builds.room(stop)
@@ -43,7 +43,7 @@ async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds:
 const RETRY_HELD_SECONDS = 3
 
 /** One job: claim its build, run an attempt under the job's lease, store the result, acknowledge the job. */
-async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds: SideBySide): Promise<void> {
+async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds: SharedLock): Promise<void> {
   const { queue, parts, warm } = options
   const { store } = parts
   const build = queue.duplicates

@@ -2,7 +2,7 @@
  * The builds of one process: side by side, but for those that run alone. While one of these runs, or waits for
  * the others to end, nobody should take on more.
  */
-export class SideBySide {
+export class SharedLock {
   #running = 0
   /** How many run alone, or wait for that. */
   #alone = 0

@@ -1,11 +1,12 @@
 import type { Agent } from 'node:https'
 import { CloudWatchLogsClient, type CloudWatchLogsClientConfig } from '@aws-sdk/client-cloudwatch-logs'
 import { ConveyorError } from '../../core/errors.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from '../log-store.ts'
+import { isStopped, logStore, type Range, unlessStopped } from '../backend.ts'
+import type { LogStore } from '../log-store.ts'
 import { EventOrder } from './order.ts'
 import { type DatedPage, SharedPages } from './pages.ts'
+import { eventSink, LIMITS } from './sink.ts'
 import { LogStreams } from './streams.ts'
-import { cloudwatchLogWriter } from './writer.ts'
 
 export interface CloudwatchLogStoreOptions {
   /** Name of the log group, which has to exist. Its retention says how long logs are kept. */
@@ -44,48 +45,25 @@ export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore
   })
   const streams = new LogStreams(client, options.group, checkPrefix(options.streamPrefix ?? ''))
   const pages = new SharedPages((buildId, token) => streams.get(buildId, token))
-  const writers = new Set<LogWriter>()
-  const closing = new AbortController()
-  let closed: Promise<void> | undefined
-
-  async function open(buildId: string): Promise<LogWriter> {
-    checkId(buildId)
-    const writer = await cloudwatchLogWriter({
-      buildId,
-      last: await streams.create(buildId),
-      closing: closing.signal,
-      async put(events) {
-        await streams.put(buildId, events)
-        pages.tell(buildId)
-      },
-      done: () => writers.delete(writer),
-    })
-    writers.add(writer)
-    return writer
-  }
 
   async function* read(
     buildId: string,
-    { offset = 0, follow = true }: ReadLogOptions,
+    { offset, follow }: Range,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
-    checkId(buildId)
-    if (!Number.isSafeInteger(offset) || offset < 0) {
-      throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
-    }
     const order = new EventOrder()
     let position = 0
     let token: string | null = null
     let gapSince: number | null = null
-    let page = await unlessStopped(() => pages.at(buildId, token), stops)
-    while (page) {
+    let page: DatedPage = await unlessStopped(() => pages.at(buildId, token), stops)
+    for (;;) {
       for (const event of order.take(page.events)) {
         const bytes = event.bytes()
         const from = Math.max(0, offset - position)
         position += bytes.length
         if (from >= bytes.length) continue
         yield bytes.subarray(from)
-        if (stops.some((signal) => signal.aborted)) return
+        if (isStopped(stops)) return
       }
       const shown: DatedPage = page
       if (order.gap) {
@@ -104,39 +82,19 @@ export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore
     }
   }
 
-  async function close(): Promise<void> {
-    closing.abort()
-    const results = await Promise.allSettled([...writers].map((writer) => writer.close()))
-    client.destroy()
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed) throw failed.reason
-  }
-
-  return {
-    open,
-    read: (buildId, options = {}) =>
-      read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
-    close: () => (closed ??= close()),
-  }
-}
-
-/** Undefined as soon as one of the signals is aborted, whatever the work does then. */
-async function unlessStopped<T>(work: () => Promise<T>, stops: AbortSignal[]): Promise<T | undefined> {
-  if (stops.some((signal) => signal.aborted)) return undefined
-  const stopped = Promise.withResolvers<undefined>()
-  const stop = () => stopped.resolve(undefined)
-  for (const signal of stops) signal.addEventListener('abort', stop)
-  try {
-    return await Promise.race([work(), stopped.promise])
-  } finally {
-    for (const signal of stops) signal.removeEventListener('abort', stop)
-  }
-}
-
-function checkId(buildId: string): void {
-  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
-  throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
-    hint: 'Build ids are UUIDs in lower case',
+  return logStore({
+    limits: LIMITS,
+    open: async (buildId, closing) =>
+      eventSink({
+        last: await streams.create(buildId),
+        closing,
+        async put(events) {
+          await streams.put(buildId, events)
+          pages.tell(buildId)
+        },
+      }),
+    read,
+    close: async () => client.destroy(),
   })
 }
 

@@ -1,20 +1,22 @@
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { type PostgresSource, usePostgres } from '../../db/postgres.ts'
 import { migratePostgres } from '../../db/postgres-tables.ts'
-import { type PieceStore, patientWriter, type WriterLimits } from '../buffered-writer.ts'
-import { FollowedLogs, type LogState } from '../followed-logs.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from '../log-store.ts'
+import { isStopped, logStore, type Range } from '../backend.ts'
+import type { BufferLimits, LogSink } from '../buffered-writer.ts'
+import type { LogStore } from '../log-store.ts'
 import { SharedPieces } from '../shared-pieces.ts'
+import { FollowedLogs, type LogState } from './followed-logs.ts'
 import * as tables from './tables.ts'
 
 export type PostgresLogStoreOptions = PostgresSource
 
 /** After the first, at most four small chunks a second. */
-const LIMITS: WriterLimits = {
-  pieceBytes: tables.CHUNK,
-  waitingBytes: 1024 * 1024,
-  gatherMs: { first: 250, longest: 250 },
+const LIMITS: BufferLimits = {
+  batchBytes: tables.CHUNK,
+  bufferBytes: 1024 * 1024,
+  lingerMs: { first: 250, longest: 250 },
   wholeLines: false,
+  retryMs: 60_000,
 }
 
 /** Sizes are bigints, which arrive as text. */
@@ -52,9 +54,6 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
     return new Map(rows.map(({ build_id, size, ended }) => [build_id, { size: Number(size), ended }]))
   })
   const pieces = new SharedPieces()
-  const writers = new Set<LogWriter>()
-  const closing = new AbortController()
-  let closed: Promise<void> | undefined
 
   /** The bytes from `position` up to `position + length`, all of which are there. */
   async function readPiece(buildId: string, position: number, length: number): Promise<Uint8Array> {
@@ -69,19 +68,13 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
 
   async function* read(
     buildId: string,
-    { offset = 0, follow = true }: ReadLogOptions,
+    { offset, follow }: Range,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
-    checkId(buildId)
-    if (!Number.isSafeInteger(offset) || offset < 0) {
-      throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
-    }
-    const stopped = () => stops.some((signal) => signal.aborted)
-    if (stopped()) return
     try {
       let position = offset
       for (let state = await followed.look(buildId); ; ) {
-        while (position < state.size && !stopped()) {
+        while (position < state.size && !isStopped(stops)) {
           // Pieces begin at the same places for all readers.
           const length = Math.min(tables.CHUNK - (position % tables.CHUNK), state.size - position)
           const at = position
@@ -91,17 +84,15 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
           yield piece
         }
         // Size and end are of one moment: what is there at the end has been read.
-        if (state.ended || !follow || stopped()) return
+        if (state.ended || !follow || isStopped(stops)) return
         state = await followed.change(buildId, state, stops)
       }
     } catch (thrown) {
-      if (stopped()) return
       throw problem(thrown, buildId)
     }
   }
 
-  async function open(buildId: string): Promise<LogWriter> {
-    checkId(buildId)
+  async function open(buildId: string): Promise<LogSink> {
     const write = (...query: [statement: string, values: unknown[]]) =>
       postgres.query<SizeRow>(...query).catch((thrown) => {
         throw problem(thrown, buildId, ' cannot be written')
@@ -113,11 +104,9 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
       followed.tell(buildId, state)
     }
 
-    const pieces: PieceStore = {
-      buildId,
-      closing: closing.signal,
-      async append(chunk, again) {
-        const appended = again ? await write(tables.APPENDED, [buildId, chunk, size]) : []
+    return {
+      async append(chunk, isRetry) {
+        const appended = isRetry ? await write(tables.APPENDED, [buildId, chunk, size]) : []
         const [row] = appended.length > 0 ? appended : await write(tables.APPEND, [buildId, chunk])
         if (!row) throw removed(buildId)
         written({ size: Number(row.size), ended: false })
@@ -127,35 +116,10 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
         if (!row) throw removed(buildId)
         written({ size: Number(row.size), ended: true })
       },
-      done: () => writers.delete(writer),
     }
-    const writer = patientWriter(pieces, LIMITS)
-    writers.add(writer)
-    return writer
   }
 
-  async function close(): Promise<void> {
-    closing.abort()
-    await Promise.allSettled([...writers].map((writer) => writer.close())).then(async (closed) => {
-      await release()
-      const failed = closed.find((result) => result.status === 'rejected')
-      if (failed) throw failed.reason
-    })
-  }
-
-  return {
-    open,
-    read: (buildId, options = {}) =>
-      read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
-    close: () => (closed ??= close()),
-  }
-}
-
-function checkId(buildId: string): void {
-  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
-  throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
-    hint: 'Build ids are UUIDs in lower case',
-  })
+  return logStore({ limits: LIMITS, open, read, close: release })
 }
 
 function problem(thrown: unknown, buildId: string, what = ''): ConveyorError {

@@ -3,8 +3,9 @@ import type { Agent } from 'node:https'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { s3Client } from '../../aws/s3-client.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { type PieceStore, patientWriter, type WriterLimits } from '../buffered-writer.ts'
-import type { LogStore, LogWriter, ReadLogOptions } from '../log-store.ts'
+import { isStopped, logStore, type Range, unlessStopped } from '../backend.ts'
+import type { BufferLimits, LogSink } from '../buffered-writer.ts'
+import type { LogStore } from '../log-store.ts'
 import { SharedPieces } from '../shared-pieces.ts'
 import { readBytes } from './bytes.ts'
 import { compact } from './compaction.ts'
@@ -27,11 +28,12 @@ export interface S3LogStoreOptions {
 }
 
 /** Segments: after the first, small ones after 250 ms, 500 ms, 1 s, and every 1.5 s while the build writes. */
-const LIMITS: WriterLimits = {
-  pieceBytes: 1024 * 1024,
-  waitingBytes: 4 * 1024 * 1024,
-  gatherMs: { first: 250, longest: 1_500 },
+const LIMITS: BufferLimits = {
+  batchBytes: 1024 * 1024,
+  bufferBytes: 4 * 1024 * 1024,
+  lingerMs: { first: 250, longest: 1_500 },
   wholeLines: true,
+  retryMs: 60_000,
 }
 
 /** What is fetched at once, for all readers that are there. */
@@ -75,12 +77,8 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
   const writing = new LogObjects({ ...place, what: 'written' })
   const followed = new Map<string, { log: FollowedLog; readers: number }>()
   const pieces = new SharedPieces()
-  const writers = new Set<LogWriter>()
-  const closing = new AbortController()
-  let closed: Promise<void> | undefined
 
-  async function open(buildId: string): Promise<LogWriter> {
-    checkId(buildId)
+  async function open(buildId: string): Promise<LogSink> {
     const name = randomUUID()
     const { size, ended } = layoutOf(await writing.list(buildId))
     if (ended) await writing.reopen(buildId, size)
@@ -101,56 +99,42 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
       position += bytes.length
     }
 
-    const pieces: PieceStore = {
-      buildId,
+    return {
       append,
       async end() {
         await compact(writing, buildId, kept)
         followed.get(buildId)?.log.tellEnd()
       },
-      done: () => writers.delete(writer),
-      closing: closing.signal,
     }
-    const writer = patientWriter(pieces, LIMITS)
-    writers.add(writer)
-    return writer
   }
 
   async function* read(
     buildId: string,
-    { offset = 0, follow = true }: ReadLogOptions,
+    { offset, follow }: Range,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
-    checkId(buildId)
-    if (!Number.isSafeInteger(offset) || offset < 0) {
-      throw new ConveyorError('invalid', `log offset ${offset} is not a whole number of bytes`)
-    }
-    const stopped = () => stops.some((signal) => signal.aborted)
-    if (stopped()) return
     const log = join(buildId)
     try {
       let position = offset
       let moves = 0
-      for (let layout = await unlessStopped(log.look(), stops); ; ) {
-        while (position < layout.size && !stopped()) {
-          const block = await unlessStopped(unlessMoved(readBlock(buildId, layout, position)), stops)
+      for (let layout = await unlessStopped(() => log.look(), stops); ; ) {
+        while (position < layout.size && !isStopped(stops)) {
+          const block = await unlessStopped(() => unlessMoved(readBlock(buildId, layout, position)), stops)
           if (!block) {
             if (++moves > MOVES) throw damaged(buildId, position)
-            layout = await unlessStopped(log.lookAnew(), stops)
+            layout = await unlessStopped(() => log.lookAnew(), stops)
             continue
           }
           moves = 0
-          for (let start = 0; start < block.length && !stopped(); start += PIECE) {
+          for (let start = 0; start < block.length && !isStopped(stops); start += PIECE) {
             const piece = block.subarray(start, start + PIECE)
             position += piece.length
             yield piece
           }
         }
-        if (layout.ended || !follow || stopped()) return
+        if (layout.ended || !follow || isStopped(stops)) return
         layout = await log.change(layout, stops)
       }
-    } catch (error) {
-      if (!stopped()) throw error
     } finally {
       leave(buildId)
     }
@@ -182,36 +166,13 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
     return listing
   }
 
-  async function close(): Promise<void> {
-    closing.abort()
-    const results = await Promise.allSettled([...writers].map((writer) => writer.close()))
-    client.destroy()
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed) throw failed.reason
-  }
-
-  return {
+  return logStore({
+    limits: LIMITS,
     open,
-    read: (buildId, options = {}) =>
-      read(buildId, options, options.signal ? [options.signal, closing.signal] : [closing.signal]),
+    read,
     checkWrites: (options) => checkConditions(place, options),
-    close: () => (closed ??= close()),
-  }
-}
-
-/** Rejects as soon as one of the signals is aborted, whatever S3 does then. */
-async function unlessStopped<T>(work: Promise<T>, stops: AbortSignal[]): Promise<T> {
-  const stopped = Promise.withResolvers<never>()
-  const stop = () => stopped.reject(new ConveyorError('cancelled', 'the reader is gone'))
-  for (const signal of stops) {
-    if (signal.aborted) stop()
-    signal.addEventListener('abort', stop)
-  }
-  try {
-    return await Promise.race([work, stopped.promise])
-  } finally {
-    for (const signal of stops) signal.removeEventListener('abort', stop)
-  }
+    close: async () => client.destroy(),
+  })
 }
 
 async function unlessMoved<T>(work: Promise<T>): Promise<T | undefined> {
@@ -227,13 +188,6 @@ async function unlessMoved<T>(work: Promise<T>): Promise<T | undefined> {
 function folder(prefix: string): string {
   const name = prefix.replace(/^\/+|\/+$/g, '')
   return name === '' ? '' : `${name}/`
-}
-
-function checkId(buildId: string): void {
-  if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
-  throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
-    hint: 'Build ids are UUIDs in lower case',
-  })
 }
 
 function damaged(buildId: string, position: number): ConveyorError {
