@@ -108,7 +108,7 @@ describe('nobody is reached', () => {
     const error = await answer(`${url.href}?sslmode=verify-full`)
     expect(error).toEqual({
       kind: 'unavailable',
-      message: expect.stringMatching(/^database \S+ has a certificate that is not trusted: unable to verify/),
+      message: expect.stringMatching(/^database \S+ has an untrusted certificate: unable to verify/),
       hint: 'Give that of its authority, or its own if it is self-signed: ?sslmode=verify-full&sslrootcert=FILE in its URL',
       retryable: false,
     })
@@ -118,7 +118,7 @@ describe('nobody is reached', () => {
       { name: 'conveyor' },
     ])
     expect(await answer(`${url.href}?sslmode=verify-full&sslrootcert=/not/there`)).toMatchObject({
-      message: expect.stringContaining('cannot be connected to: ENOENT'),
+      message: expect.stringContaining('cannot be reached: ENOENT'),
       hint: 'Correct the file in its URL: sslrootcert, sslcert or sslkey',
       retryable: false,
     })
@@ -141,11 +141,11 @@ describe('nobody is reached', () => {
     await using other = await startPostgres({ tls: own })
     const there = await other.database()
     expect(await answer(`${there}?sslmode=verify-full`)).toMatchObject({
-      message: expect.stringContaining('has a certificate that is not trusted: self-signed certificate'),
+      message: expect.stringContaining('has an untrusted certificate: self-signed certificate'),
     })
     const trusted = `${there}?sslmode=verify-full&sslrootcert=${own.cert}`
     expect(await answer(trusted)).toMatchObject({
-      message: expect.stringContaining('has a certificate for other names: '),
+      message: expect.stringContaining('has a certificate for other host names: '),
       hint: 'Use one of those as the host in its URL',
       retryable: false,
     })
@@ -154,7 +154,7 @@ describe('nobody is reached', () => {
   test('as its host has no address', async () => {
     expect(await answer(at('db.invalid'))).toMatchObject({
       message: expect.stringContaining(
-        'database postgres://db.invalid/x has a host name that is not known here',
+        'database postgres://db.invalid/x has a host name that cannot be resolved',
       ),
       hint: 'Check the host in its URL, and the name server of this machine',
       retryable: true,
@@ -171,7 +171,7 @@ describe('nobody is reached', () => {
   test('as it has no TLS', async () => {
     await using plain = await startPostgres()
     expect(await answer(`${await plain.database()}?sslmode=verify-full`)).toMatchObject({
-      message: expect.stringContaining('has no TLS'),
+      message: expect.stringContaining('does not support TLS'),
       retryable: false,
     })
   })

@@ -410,7 +410,7 @@ describe('remote storage', () => {
     front.ignored = ['if-match', 'if-none-match']
     const bucket = await aws.bucket()
     const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${bucket}` }
-    const said = `bucket ${bucket} cannot hold logs: its server does not know conditional writes`
+    const said = `bucket ${bucket} cannot store logs: its server does not support conditional writes`
     expect((await doctor(env)).of('logs')).toContain(`broken: ${said}`)
     const { code, stderr } = await runConveyor(['server'], { env: { ...world.env, ...env } })
     expect(code).toBe(2)

@@ -294,7 +294,7 @@ describe('cloudwatchLogStore', () => {
     await expect(read()).rejects.toMatchObject({
       kind: 'unavailable',
       retryable: true,
-      message: `log of build ${id} cannot be read: what follows its byte 4 is not there, or not yet`,
+      message: `log of build ${id} cannot be read: the data after byte 4 is missing, or not available yet`,
     })
   })
 
@@ -327,8 +327,8 @@ describe('cloudwatchLogStore', () => {
   test('a clock that is hours off: said, as the service drops the events silently', async () => {
     await cloudwatch.set({ clockAheadMs: -3 * 3_600_000 })
     await expect(store.open(id)).rejects.toMatchObject({
-      message: expect.stringContaining('from the future'),
-      hint: "Set this machine's clock",
+      message: expect.stringContaining('too new'),
+      hint: "Correct this machine's clock",
     })
     await cloudwatch.set({ clockAheadMs: 15 * 24 * 3_600_000 })
     await expect(store.open(id)).rejects.toMatchObject({ message: expect.stringContaining('too old') })

@@ -210,7 +210,7 @@ describe('s3LogStore', () => {
         expect(await check(trace)).toMatchObject({
           kind: 'invalid',
           message: expect.stringMatching(
-            /^bucket \S+ cannot hold logs: its server does not know conditional writes/,
+            /^bucket \S+ cannot store logs: its server does not support conditional writes/,
           ),
           hint: expect.stringContaining('--logger postgres://'),
         })
@@ -570,7 +570,7 @@ describe('s3LogStore', () => {
     await expect(read({ offset: 4 })).rejects.toMatchObject({
       kind: 'unavailable',
       retryable: false,
-      message: `log of build ${id} cannot be read: its bytes from 4 on are missing`,
+      message: `log of build ${id} cannot be read: bytes from offset 4 on are missing`,
     })
   })
 

@@ -30,10 +30,10 @@ export function queueContract(
       await Promise.all(opened.splice(0).map((queue) => queue.close()))
     })
 
-    it('delivers what was sent, once, with its number of deliveries', async () => {
+    it('delivers what was sent, once', async () => {
       const queue = await queueWith('long', 'a')
       const job = await take(queue)
-      expect(job).toMatchObject({ buildId: 'a', deliveries: 1 })
+      expect(job.buildId).toBe('a')
       await job.acknowledge()
       expect(await nothingWithin(queue, 0.3)).toBe(true)
     })
@@ -76,7 +76,7 @@ export function queueContract(
       const queue = await queueWith('short', 'a')
       const lost = await take(queue)
       const again = await take(queue)
-      expect(again).toMatchObject({ buildId: 'a', deliveries: 2 })
+      expect(again.buildId).toBe('a')
       await expect(lost.extend(1)).rejects.toMatchObject({ name: 'ConveyorError' })
       await again.extend(60)
       await again.acknowledge()
@@ -87,7 +87,7 @@ export function queueContract(
       const job = await take(queue)
       await job.extend(3 * queue.leaseSeconds)
       expect(await nothingWithin(queue, 1.5 * queue.leaseSeconds)).toBe(true)
-      expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 2 })
+      expect((await take(queue)).buildId).toBe('a')
     })
 
     it('counts an extension from now, not from the end of the lease', async () => {
@@ -95,13 +95,13 @@ export function queueContract(
       const job = await take(queue)
       await job.extend(3600)
       await job.extend(queue.leaseSeconds)
-      expect((await take(queue)).deliveries).toBe(2)
+      expect((await take(queue)).buildId).toBe('a')
     })
 
     it('delivers a released job at once', async () => {
       const queue = await queueWith('long', 'a')
       await (await take(queue)).release(0)
-      expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 2 })
+      expect((await take(queue)).buildId).toBe('a')
     })
 
     it('delivers a job that was released with a delay after the delay', async () => {
@@ -109,7 +109,7 @@ export function queueContract(
       const job = await take(queue)
       const released = performance.now()
       await job.release(1)
-      expect((await take(queue)).deliveries).toBe(2)
+      expect((await take(queue)).buildId).toBe('a')
       expect(performance.now() - released).toBeGreaterThan(900)
     })
 
@@ -175,7 +175,7 @@ export function queueContract(
         const queue = await queueWith('long', 'a')
         await (await take(queue)).acknowledge()
         await queue.send({ buildId: 'a', repository: 'acme/app' })
-        expect(await take(queue)).toMatchObject({ buildId: 'a', deliveries: 1 })
+        expect((await take(queue)).buildId).toBe('a')
       })
     }
   })

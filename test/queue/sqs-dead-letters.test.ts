@@ -67,14 +67,14 @@ describe('SQS dead letters', () => {
       const deadLetters = await withDeadLetters({ maxReceives: 1, fifo })
       const dying = await open({ leaseSeconds: 1, deadLetterSeconds: 0.2 })
       await dying.send({ buildId: 'a', repository: 'acme/app' })
-      for (const _ of [1, 2, 3]) expect(await take(dying)).toMatchObject({ buildId: 'a', deliveries: 1 })
+      for (const _ of [1, 2, 3]) expect(await take(dying)).toMatchObject({ buildId: 'a' })
       await (await take(await open({ deadLetterSeconds: 0.2 }))).acknowledge()
       expect(await messagesIn(aws, url)).toEqual([0, 0])
       expect(await messagesIn(aws, deadLetters)).toEqual([0, 0])
       const warning = expect.stringMatching(
-        /^warning: .* gives a message up after 1 receives: .* Set its maxReceiveCount/,
+        /^warning: .* moves messages to its dead-letter queue after 1 receives, .* Set its maxReceiveCount/,
       )
-      const back = 'build a was in the dead-letter queue: queued again'
+      const back = 'build a was in the dead-letter queue; requeued'
       expect(log.toSorted()).toEqual([back, back, back, warning, warning])
     })
 
@@ -86,7 +86,7 @@ describe('SQS dead letters', () => {
       await (await take(queue)).acknowledge()
       await expect.poll(() => log.length).toBe(1)
       expect(log[0]).toMatch(
-        /^queue: message \S+ \(33 characters\) is no build, as it has no ID, or one that is not a string. It is in the dead-letter queue now$/,
+        /^queue: message \S+ \(33 characters\) is not a build: its ID is missing or not a string. Moved to the dead-letter queue$/,
       )
       expect(await messagesIn(aws, url)).toEqual([0, 0])
       // It is looked at, and left.
@@ -206,6 +206,6 @@ describe('SQS dead letters', () => {
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     expect((await next).buildId).toBe('a')
     expect(log).toHaveLength(1)
-    expect(log[0]).toMatch(/^queue: message .* is no build, as it is not JSON. It is deleted$/)
+    expect(log[0]).toMatch(/^queue: message .* is not a build: it is not JSON. Deleted$/)
   })
 })

@@ -351,7 +351,7 @@ describe('Postgres build store', () => {
     await other.close()
     await expect(postgresBuildStore({ url })).rejects.toMatchObject({
       name: 'ConveyorError',
-      message: expect.stringContaining('was written by a newer Conveyor (it has 999_future)'),
+      message: expect.stringContaining('was migrated by a newer version of Conveyor (it has 999_future)'),
       retryable: false,
     })
   })
@@ -362,7 +362,7 @@ describe('Postgres build store', () => {
     await other.close()
     await expect(postgresBuildStore({ url })).rejects.toMatchObject({
       kind: 'invalid',
-      message: expect.stringContaining('has a table builds of another program'),
+      message: expect.stringContaining('has a table builds that belongs to another program'),
     })
   })
 
@@ -372,7 +372,7 @@ describe('Postgres build store', () => {
       [
         'the password',
         () => change({ password: 'hunter2-wrong' }),
-        { kind: 'unauthorized', message: expect.stringContaining('refuses the login'), retryable: false },
+        { kind: 'unauthorized', message: expect.stringContaining('rejected the login'), retryable: false },
       ],
       [
         'no password',
@@ -382,7 +382,7 @@ describe('Postgres build store', () => {
       [
         'the user',
         () => change({ username: 'nobody-known' }),
-        { kind: 'unauthorized', message: expect.stringContaining('refuses the login') },
+        { kind: 'unauthorized', message: expect.stringContaining('rejected the login') },
       ],
       [
         'the database',

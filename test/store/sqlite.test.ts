@@ -121,7 +121,7 @@ describe('SQLite build store', () => {
       const [id] = await once(child.stdout, 'data')
       await expect(sqliteBuildStore({ file })).rejects.toMatchObject({
         name: 'ConveyorError',
-        message: expect.stringContaining(`in use by another conveyor (process ${child.pid} on `),
+        message: expect.stringContaining(`in use by another Conveyor (process ${child.pid} on `),
         hint: expect.stringContaining('--data-dir'),
         retryable: false,
       })
@@ -138,12 +138,12 @@ describe('SQLite build store', () => {
 
   it('is refused a second time in the same process, and the first keeps its lock', async () => {
     const store = await sqliteBuildStore({ file })
-    await expect(sqliteBuildStore({ file })).rejects.toThrow('is in use by another conveyor')
+    await expect(sqliteBuildStore({ file })).rejects.toThrow('is in use by another Conveyor')
     const child = spawn(process.execPath, ['--input-type=module', '--eval', openInChild(file)])
     const complaints = readAll(child.stderr)
     const [status] = await once(child, 'exit')
     expect(status).toBe(1)
-    expect(await complaints).toContain('is in use by another conveyor')
+    expect(await complaints).toContain('is in use by another Conveyor')
     await store.close()
   })
 
@@ -152,7 +152,7 @@ describe('SQLite build store', () => {
     await writeFile(file, 'these are not the bytes of a database\n'.repeat(1000))
     await expect(sqliteBuildStore({ file })).rejects.toMatchObject({
       name: 'ConveyorError',
-      message: expect.stringMatching(/^database .*conveyor\.db is damaged: /),
+      message: expect.stringMatching(/^database .*conveyor\.db is corrupt: /),
       hint: expect.stringContaining('Restore it from a backup'),
       retryable: false,
     })
@@ -175,7 +175,7 @@ describe('SQLite build store', () => {
     }
     await expect(reading()).rejects.toMatchObject({
       name: 'ConveyorError',
-      message: expect.stringContaining('is damaged'),
+      message: expect.stringContaining('is corrupt'),
     })
   })
 
@@ -198,7 +198,7 @@ describe('SQLite build store', () => {
     database.close()
     await expect(sqliteBuildStore({ file })).rejects.toMatchObject({
       name: 'ConveyorError',
-      message: expect.stringContaining('was written by a newer Conveyor (it has 999_future)'),
+      message: expect.stringContaining('was migrated by a newer version of Conveyor (it has 999_future)'),
       retryable: false,
     })
   })

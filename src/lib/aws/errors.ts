@@ -1,12 +1,12 @@
 import { ConveyorError } from '../core/errors.ts'
 
-/** What is told about a failed call to AWS. */
+/** What an error says about a failed call to AWS. */
 export interface AwsCall {
-  /** What did not work, on which thing: `queue https://... cannot be read`. */
+  /** What failed: `queue https://... cannot be read`. */
   failed: string
-  /** The thing itself: `queue`, `bucket`. */
+  /** The resource: `queue`, `bucket NAME`. */
   thing: string
-  /** The IAM permissions that everything Conveyor does there needs: `sqs:ReceiveMessage, ...`. */
+  /** The IAM permissions that Conveyor needs on it: `sqs:ReceiveMessage, ...`. */
   permissions: string
 }
 
@@ -29,7 +29,7 @@ const CLOCK = ['RequestTimeTooSkewed', 'RequestExpired', 'RequestInTheFuture']
 const ELSEWHERE = ['PermanentRedirect', 'AuthorizationHeaderMalformed', 'IllegalLocationConstraintException']
 
 /**
- * What the AWS SDK threw, after its own retries, as an error for people. Names of errors:
+ * Explains what the AWS SDK threw after its own retries. Error names:
  * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html,
  * https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
  */
@@ -46,13 +46,13 @@ export function awsError(thrown: unknown, { failed, thing, permissions }: AwsCal
   }
   if (CLOCK.includes(name) || /signature (expired|not yet current)/i.test(message)) {
     return new ConveyorError('unavailable', text, {
-      hint: "Set this machine's clock: AWS refuses requests from clocks that are minutes off",
+      hint: "Correct this machine's clock: AWS rejects requests from clocks that are minutes off",
       ...cause,
     })
   }
   if (CREDENTIALS.includes(name)) {
     return new ConveyorError('unauthorized', text, {
-      hint: "Give AWS credentials: the machine's or task's role, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+      hint: 'Provide AWS credentials: a role for the machine or task, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
       ...cause,
     })
   }
@@ -61,7 +61,7 @@ export function awsError(thrown: unknown, { failed, thing, permissions }: AwsCal
   }
   if (ELSEWHERE.includes(name) || status === 301) {
     return new ConveyorError('invalid', text, {
-      hint: `The ${thing} is in another region: set AWS_REGION to it`,
+      hint: `The ${thing} is in another region: set AWS_REGION to that region`,
       ...cause,
     })
   }
@@ -72,7 +72,7 @@ export function awsError(thrown: unknown, { failed, thing, permissions }: AwsCal
     })
   }
   return new ConveyorError('unavailable', text, {
-    hint: `Check that the ${thing}'s address is right, and can be reached from here`,
+    hint: `Check the address of the ${thing}, and that this machine can reach it`,
     ...cause,
   })
 }
@@ -82,7 +82,7 @@ function partsOf(thrown: unknown): { name: string; message: string; status: numb
   const metadata = (thrown as { $metadata?: { httpStatusCode?: number } }).$metadata
   const status = metadata?.httpStatusCode
   const { code = thrown.name } = thrown as NodeJS.ErrnoException
-  // The answer to a HEAD has no body, and so no message; nor has a host whose every address refuses.
+  // HEAD responses have no body and so no message; nor do errors of hosts that refuse on every address.
   const known = thrown.message !== '' && thrown.message !== 'UnknownError'
   const message = known ? thrown.message : `${code}${status ? ` (HTTP status ${status})` : ''}`
   return { name: thrown.name, message, status }

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 
-/** What the SDK may add to the one request that needs a checksum of its body, and that few servers but Amazon's know. */
+/** Headers that the SDK may add to the one request that requires a checksum; few servers but Amazon's know them. */
 const NEW_CHECKSUM = /^x-amz-(checksum-.*|sdk-checksum-algorithm)$/
 
 /**
- * A client for Amazon S3 and for what speaks its API: other servers know neither the checksums that the SDK has added
- * to every upload since 2025, nor buckets as names of hosts.
+ * A client for Amazon S3 and compatible stores, which may support neither the checksums that the SDK has added to every
+ * upload since 2025, nor virtual-hosted buckets.
  * https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html
  */
 export function s3Client(config: S3ClientConfig = {}): S3Client {
@@ -16,7 +16,7 @@ export function s3Client(config: S3ClientConfig = {}): S3Client {
     responseChecksumValidation: 'WHEN_REQUIRED',
     ...config,
   })
-  // It is required to remove many objects at once, where servers other than Amazon's want Content-MD5.
+  // DeleteObjects requires a checksum, and servers other than Amazon's expect it as Content-MD5.
   client.middlewareStack.add(
     (next, { commandName }) =>
       (args) => {

@@ -3,26 +3,30 @@ import { type Migration, Migrator } from 'kysely/migration'
 import { ConveyorError } from '../core/errors.ts'
 
 export interface MigrateOptions {
-  /** Every change of the tables, by name, oldest first. What has been released is never edited. */
+  /** Every schema change by name, oldest first. A released one is never edited. */
   migrations: Record<string, Migration>
-  /** Names the database in messages, without secrets. */
+  /** The database as named in messages, without secrets. */
   where: string
-  /** The table that says which were run. Default `kysely_migration`. */
+  /** The table that records applied migrations. Default `kysely_migration`. */
   table?: string
 }
 
 /**
- * Brings tables up to date.
- * @throws ConveyorError when a later version of Conveyor has changed them, or a migration fails.
+ * Applies the migrations that are still missing.
+ * @throws ConveyorError when a newer version of Conveyor has migrated the database, or a migration fails.
  */
 export async function migrate<Schema>(db: Kysely<Schema>, options: MigrateOptions): Promise<void> {
   const { migrations, where, table = 'kysely_migration' } = options
   const unknown = (await appliedMigrations(db, table)).find((name) => !(name in migrations))
   if (unknown !== undefined) {
-    throw new ConveyorError('unavailable', `${where} was written by a newer Conveyor (it has ${unknown})`, {
-      hint: 'Start that version or a later one, or give this one a database of its own',
-      retryable: false,
-    })
+    throw new ConveyorError(
+      'unavailable',
+      `${where} was migrated by a newer version of Conveyor (it has ${unknown})`,
+      {
+        hint: 'Run that version or a later one, or use a separate database for this one',
+        retryable: false,
+      },
+    )
   }
   const migrator = new Migrator({
     db,
@@ -34,7 +38,7 @@ export async function migrate<Schema>(db: Kysely<Schema>, options: MigrateOption
   if (error instanceof ConveyorError) throw error
   if (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new ConveyorError('unavailable', `cannot prepare the tables of ${where}: ${reason}`, {
+    throw new ConveyorError('unavailable', `cannot migrate ${where}: ${reason}`, {
       retryable: false,
       cause: error,
     })

@@ -2,21 +2,21 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { ConveyorError } from '../core/errors.ts'
 
-/** Called with what was notified; with null when something may have been missed, as the connection broke. */
+/** Called with the payload of a notification; with null after a reconnect, when some may have been missed. */
 export type Notified = (payload: string | null) => void
 
 export interface ListenerConfig extends pg.ClientConfig {
-  /** SQL that every new connection begins with. */
+  /** SQL to run on every new connection. */
   session: string
 }
 
-/** Waits between tries to connect again, the last one from then on. */
+/** Waits between reconnection attempts, in milliseconds; the last one repeats. */
 const RETRY_MS = [100, 500, 2_000, 5_000]
 
 /**
- * One connection of the process that listens to what others NOTIFY. It is made when the first listens, and
- * again whenever it breaks; whoever listens also looks by itself now and then, and so needs no word of that.
- * It has to be a session of the server's own: a pooler in transaction mode passes no notifications on.
+ * The one connection of this process that LISTENs for what others NOTIFY. It is opened for the first listener, and
+ * reopened whenever it breaks; listeners also poll now and then, so a lost notification only causes a delay.
+ * It must be a session on the server itself: a pooler in transaction mode does not forward notifications.
  */
 export class PostgresListener {
   readonly #config: ListenerConfig
@@ -35,9 +35,10 @@ export class PostgresListener {
   }
 
   /**
-   * Listens from when it resolves on; answers how to stop.
-   * @param channel a name that needs no quotes
-   * @throws ConveyorError when the first connection cannot be made
+   * Subscribes to a channel; notifications arrive from when it resolves.
+   * @param channel a name that needs no quoting
+   * @returns a function that unsubscribes
+   * @throws ConveyorError when the first connection fails
    */
   async listen(channel: string, notified: Notified): Promise<() => void> {
     const listeners = this.#channels.get(channel) ?? new Set()
@@ -57,12 +58,12 @@ export class PostgresListener {
     }
   }
 
-  /** The connection, while there is one. */
+  /** The connection, if it is open. */
   get connection(): pg.Client | undefined {
     return this.#client
   }
 
-  /** Gives the connection up, for a new one. */
+  /** Drops the connection, and opens a new one. */
   reconnect(): void {
     void this.#end()
   }
@@ -76,7 +77,7 @@ export class PostgresListener {
   async #end(): Promise<void> {
     const client = this.#client
     this.#client = undefined
-    await client?.end().catch(() => {}) // broken already: nothing is left to close
+    await client?.end().catch(() => {}) // already broken
   }
 
   async #connect(): Promise<void> {
@@ -106,7 +107,7 @@ export class PostgresListener {
       await this.#gone
       await this.#end()
       const wait = RETRY_MS[Math.min(tries, RETRY_MS.length - 1)] ?? 0
-      // Many processes come back to a server that has just started: not all at the same time.
+      // Keeps many processes from reconnecting to a restarted server all at once.
       await sleep(wait * (0.5 + Math.random()), undefined, { signal }).catch(() => {})
       if (signal.aborted) return
       try {
@@ -114,7 +115,7 @@ export class PostgresListener {
         tries = 0
         for (const listeners of this.#channels.values()) for (const notified of listeners) notified(null)
       } catch {
-        // Whoever needs the database now learns from its own query why it does not answer.
+        // Callers get the reason from their own queries.
         tries += 1
       }
     }

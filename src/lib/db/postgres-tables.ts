@@ -5,7 +5,7 @@ import { type MigrateOptions, migrate } from './migrate.ts'
 import type { Postgres } from './postgres.ts'
 import { isTimeout } from './postgres-errors.ts'
 
-/** Kysely on the shared connections; every query throws ConveyorErrors. Never `destroy` it: the pool is shared. */
+/** Kysely on the shared pool, with ConveyorErrors. Never `destroy` it: that would close the pool for everybody. */
 export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
   const { pool } = postgres
   const clients = new WeakMap<PoolClient, PostgresPoolClient>()
@@ -16,7 +16,7 @@ export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
     let broken: unknown
     const made = {
       async query(text: string, values: unknown[]) {
-        // Also for the rollback that Kysely tries then.
+        // Including the rollback that Kysely then attempts.
         if (broken) throw postgres.explain(broken)
         try {
           return await client.query(text, values)
@@ -51,28 +51,28 @@ export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
 }
 
 export interface TablesOptions extends Omit<MigrateOptions, 'where' | 'table'> {
-  /** The adapter whose tables they are; names the table of its migrations. */
+  /** The adapter that owns the tables; part of the name of its migrations table. */
   name: string
-  /** A table that the first migration makes. */
+  /** A table that the first migration creates. */
   first: string
 }
 
 /**
- * Brings one adapter's tables up to date, while no other process does. The tables are in the schema that the
- * login's search_path names first, `public` as a rule.
- * @throws ConveyorError, also when a table of that name is another program's.
+ * Migrates the tables of one adapter under a lock. They are in the first schema of the user's search_path, usually
+ * `public`.
+ * @throws ConveyorError, also if the first table exists but belongs to another program
  */
 export async function migratePostgres(postgres: Postgres, options: TablesOptions): Promise<void> {
   const { name, first, migrations } = options
   const table = `conveyor_${name}_migration`
-  // As a rule there is nothing to do, and hundreds of processes that start together need not queue for that.
+  // Usually up to date: hundreds of processes that start together should not queue for the lock.
   if (await isUpToDate(postgres, table, Object.keys(migrations))) return
   await postgres.withLock('conveyor migrations', async () => {
     if (!(await exists(postgres, table)) && (await exists(postgres, first))) {
       throw new ConveyorError(
         'invalid',
-        `database ${postgres.where} has a table ${first} of another program`,
-        { hint: 'Give Conveyor a database of its own' },
+        `database ${postgres.where} has a table ${first} that belongs to another program`,
+        { hint: 'Use a separate database for Conveyor' },
       )
     }
     await migrate(kyselyOn(postgres), { migrations, table, where: `database ${postgres.where}` })
@@ -84,7 +84,7 @@ async function exists(postgres: Postgres, table: string): Promise<boolean> {
   return found?.it === true
 }
 
-/** @param table a name that needs no quotes */
+/** @param table a name that needs no quoting */
 async function isUpToDate(postgres: Postgres, table: string, wanted: string[]): Promise<boolean> {
   if (!(await exists(postgres, table))) return false
   const rows = await postgres.query<{ name: string }>(`select name from ${table}`)

@@ -1,10 +1,10 @@
 import { encodedLogin } from '../util/percent.ts'
 
 /**
- * A connection URI as people write it, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS,
- * with its login percent-encoded, as URL parsers want it: a password may have `%`, `@`, `:` and the like as they are.
- * One with `/`, `?` or `#` may mean two things, and is refused.
- * @returns undefined for what is none
+ * Normalizes a connection URI, https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS: its
+ * login becomes percent-encoded, as URL parsers require. A password may contain a literal `%`, `@`, `:` and the like, but
+ * not `/`, `?` or `#`, which would be ambiguous.
+ * @returns undefined if it is not a valid one
  */
 export function postgresUrl(text: string): string | undefined {
   const [, scheme, authority = '', rest = ''] = /^(postgres(?:ql)?:\/\/)([^/?#]*)(.*)$/s.exec(text) ?? []
@@ -15,11 +15,11 @@ export function postgresUrl(text: string): string | undefined {
   return URL.canParse(url) ? url : undefined
 }
 
-/** How what postgresUrl takes is explained. */
+/** What postgresUrl accepts, for messages. */
 export const POSTGRES_FORM =
-  'postgres://USER:PASSWORD@HOST/NAME, where the password has %2F for /, %3F for ? and %23 for #'
+  'postgres://USER:PASSWORD@HOST/NAME, with /, ? and # in the password written as %2F, %3F and %23'
 
-/** Whether what follows the host is rather the rest of a password. Parameters may have an `@`: `?user=me@server`. */
+/** Whether the part after the host is really the rest of a password. Parameters may contain an `@`: `?user=me@server`. */
 function isCut(rest: string): boolean {
   const [path = '', ...parameters] = rest.split('?')
   const [first = ''] = parameters.join('?').split('&')

@@ -4,51 +4,51 @@ import { explainPostgres, isTimeout } from './postgres-errors.ts'
 import { PostgresListener } from './postgres-listener.ts'
 
 export interface PostgresOptions {
-  /** `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with pg's further settings (`?sslmode=...`). */
+  /** `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, with pg's other settings (`?sslmode=...`). */
   url: string
-  /** How many connections the process may have for queries. Default 10. */
+  /** The most connections of this process for queries. Default 10. */
   connections?: number
   /**
-   * Seconds after which a statement without an answer has failed, and its connection is given up: a server
-   * that vanishes with its machine says nothing, and TCP waits a quarter of an hour. Default 60.
+   * Seconds after which a statement times out and its connection is dropped: when a server vanishes with its machine,
+   * TCP alone would wait for a quarter of an hour. Default 60.
    */
   timeoutSeconds?: number
 }
 
-/** What every adapter on Postgres accepts: a database of its own, or one that its maker closes. */
+/** What every Postgres adapter accepts: a database to connect to, or a shared connection that its creator closes. */
 export type PostgresSource = PostgresOptions | { postgres: Postgres }
 
-/** How long a new connection may take. */
+/** Timeout for a new connection. */
 const CONNECT_MS = 10_000
 /**
- * Connections that hold locks or wait for one, at most. Apart from the others, so that who has a lock never
- * waits for a connection to query on; and more than any process has builds that publish at the same time.
+ * The most connections that hold or wait for locks. They are apart from the others, so that the holder of a lock never
+ * waits for a connection to query on, and more than any process has builds that publish at once.
  */
 const LOCKS = 50
 
 /**
- * A client that vanishes with its machine must not keep its locks for the two hours that are TCP's default;
- * nor one that hangs in a transaction the rows that it changed.
+ * A client that vanishes with its machine must not keep its locks for two hours, TCP's default; nor must a client that
+ * hangs in a transaction keep the rows that it changed locked.
  */
 const SESSION = `
   set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 4;
   set idle_in_transaction_session_timeout = '60s'`
 
 /**
- * One process's connections to one database, shared by the adapters on it. Connections are made when they
- * are needed, and again after the server was away; nothing here throws outside of a call.
+ * The connections of one process to one database, shared by the adapters on it. They are opened on demand, and again
+ * after an outage; errors are only ever thrown from a call.
  */
 export class Postgres {
   /** `postgres://HOST:PORT/DATABASE`: without the login, for messages. */
   readonly where: string
-  /** For queries. Errors are pg's own: see `explain`. */
+  /** For queries. It throws pg's own errors: see `explain`. */
   readonly pool: pg.Pool
-  /** What other processes notify. Its one connection is made when somebody listens. */
+  /** Notifications from other processes. Its one connection is opened for the first listener. */
   readonly listener: PostgresListener
   readonly #locks: pg.Pool
   #closing: Promise<void> | undefined
 
-  /** @throws ConveyorError `invalid` when the URL is none; the message does not show it. */
+  /** @throws ConveyorError `invalid` for an invalid URL, which the message does not show */
   constructor({ url, connections = 10, timeoutSeconds = 60 }: PostgresOptions) {
     this.where = withoutLogin(url)
     const common: pg.PoolConfig = {
@@ -58,14 +58,14 @@ export class Postgres {
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
       idleTimeoutMillis: 30_000,
-      // Kept for the next query, which is no reason to keep the process.
+      // Idle connections must not keep the process alive.
       allowExitOnIdle: true,
     }
-    // The server gives up first where it can, so that nothing is done after it was said to have failed.
+    // The server times out first if it can, so that nothing happens after a statement was reported as failed.
     const session = `${SESSION}; set statement_timeout = '${Math.floor(timeoutSeconds * 900)}ms'`
     const queries = { ...common, query_timeout: timeoutSeconds * 1000 }
     this.pool = survivor({ ...queries, max: connections }, session)
-    // A lock is waited for as long as it takes.
+    // No timeout: locks are waited for.
     this.#locks = survivor({ ...common, max: LOCKS }, SESSION)
     this.listener = new PostgresListener({ ...queries, session }, (thrown) => this.explain(thrown))
   }
@@ -76,8 +76,8 @@ export class Postgres {
   }
 
   /**
-   * The same on the connection that listens, while there is one: a process that only waits needs no other. For
-   * a caller that asks one question after another, and waits between.
+   * The same on the listener's connection, if it is open: an idle process needs no other. For callers that run one
+   * query at a time, with waits in between.
    */
   async queryWhileWaiting<Row>(statement: string | pg.QueryConfig, values?: unknown[]): Promise<Row[]> {
     const { connection } = this.listener
@@ -104,9 +104,9 @@ export class Postgres {
   }
 
   /**
-   * Runs `work` while nobody else, in any process on this database, holds the lock of that name.
-   * @throws what `work` throws; ConveyorError `unavailable` when the lock cannot be had, or was lost with
-   *   its connection before the work was done.
+   * Runs `work` while no one else, in any process on this database, holds the lock of that name.
+   * @throws what `work` throws; ConveyorError `unavailable` when the lock cannot be acquired, or was lost with its
+   *   connection before the work was done
    */
   async withLock<T>(name: string, work: () => Promise<T>): Promise<T> {
     const client = await this.#locks.connect().catch((thrown) => {
@@ -130,12 +130,12 @@ export class Postgres {
     }
   }
 
-  /** What pg threw, for people. What is a ConveyorError already stays as it is. */
+  /** Explains what pg threw. A ConveyorError is returned as it is. */
   explain(thrown: unknown): ConveyorError {
     return explainPostgres(thrown, this.where)
   }
 
-  /** Waits for the queries that run, and closes every connection. Idempotent. */
+  /** Waits for running queries, and closes every connection. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
@@ -147,14 +147,14 @@ export class Postgres {
   }
 }
 
-/** The database that an adapter uses, and how the adapter lets go of it. */
+/** The database that an adapter uses, and how the adapter releases it. */
 export function usePostgres(source: PostgresSource): { postgres: Postgres; release: () => Promise<void> } {
   if ('postgres' in source) return { postgres: source.postgres, release: async () => {} }
   const postgres = new Postgres(source)
   return { postgres, release: () => postgres.close() }
 }
 
-/** A pool whose connections may break at any time: whoever uses one then learns it from its query. */
+/** A pool whose connections may break at any time: then only the query that uses one fails. */
 function survivor(config: pg.PoolConfig, session: string): pg.Pool {
   const pool = new pg.Pool({ ...config, onConnect: async (client) => void (await client.query(session)) })
   pool.on('error', () => {})
@@ -165,8 +165,8 @@ function survivor(config: pg.PoolConfig, session: string): pg.Pool {
 function withoutLogin(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : null
   if (parsed === null || !/^postgres(ql)?:$/.test(parsed.protocol)) {
-    throw new ConveyorError('invalid', 'the address of the Postgres database is not a URL of one', {
-      hint: 'Give postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded',
+    throw new ConveyorError('invalid', 'the Postgres database URL is invalid', {
+      hint: 'Use postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded',
     })
   }
   return `postgres://${parsed.host || (parsed.searchParams.get('host') ?? 'localhost')}${parsed.pathname}`

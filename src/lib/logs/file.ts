@@ -10,13 +10,13 @@ import type { LogStore } from './log-store.ts'
 import { SharedPieces } from './shared-pieces.ts'
 
 export interface FileLogStoreOptions {
-  /** Folder of the logs; made when the first log is opened. */
+  /** Directory of the logs; created when the first log is opened. */
   dir: string
 }
 
-/** The largest piece that a reader gets. */
+/** The largest piece that a reader gets, in bytes. */
 const PIECE = 64 * 1024
-/** Many small writes that come while the disk is busy become one. A failed one may be there in part: no retry. */
+/** Small writes are combined while the disk is busy. Not retried: a failed write may have stored a part. */
 const LIMITS: BufferLimits = {
   batchBytes: 1024 * 1024,
   bufferBytes: 2 * 1024 * 1024,
@@ -24,22 +24,22 @@ const LIMITS: BufferLimits = {
   wholeLines: false,
   retryMs: 0,
 }
-/** How often a reader looks for what another process wrote. */
+/** How often readers check for writes of other processes. */
 const POLL_MS = 250
 /**
- * A reader looks no more often than this, in milliseconds. Otherwise a build that writes thousands of short
- * lines a second would have every reader fetch every line by itself.
+ * The shortest time between two reads of a follower, in milliseconds. Otherwise, a build that writes thousands of short
+ * lines a second would make every reader fetch each line separately.
  */
 const PAUSE_MS = 25
 
 /**
- * Logs as files: `<id>.log.part` while a build writes, renamed to `<id>.log` when it ended. The rename
- * is the end marker, for readers in every process. To open a log that was ended renames it back: that
- * happens when a build is tried again after its end was logged but before its end was stored.
+ * Logs as files: `<id>.log.part` while a build writes, renamed to `<id>.log` when it has ended. The rename is the end
+ * marker, for readers in every process. Opening an ended log renames it back: that happens when a build is retried after
+ * its log ended, but before its result was stored.
  *
- * What was written survives the end of this process (not of the machine: nothing is synced). A chunk
- * belongs to the writer from `write` on. After a failed write the log stays as it is, and the writer answers
- * everything with the same ConveyorError `unavailable`; an `end` nevertheless lets the readers come to an end.
+ * What was written survives the end of this process, but not of the machine: nothing is synced. A chunk belongs to the
+ * writer from `write` on. After a failed write the log stays as it is, and every call of the writer throws the same
+ * ConveyorError `unavailable`; `end` still ends the readers.
  */
 export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
   /** Tells readers in this process, by build id, that a log has changed. */
@@ -67,9 +67,9 @@ export function fileLogStore({ dir }: FileLogStoreOptions): LogStore {
 }
 
 interface Paths {
-  /** Where a log is while it grows. */
+  /** The path while the log grows. */
   part: string
-  /** Where it is when it ended. */
+  /** The path once it has ended. */
   ended: string
 }
 
@@ -82,23 +82,23 @@ async function openForAppending(dir: string, { part, ended }: Paths): Promise<Fi
   const { O_APPEND, O_WRONLY, O_CREAT, O_EXCL } = constants
   await mkdir(dir, { recursive: true })
   for (;;) {
-    // One step after the other, so that a log which another process ends just now is never begun anew beside it.
-    const existing = await ifThere(open(part, O_WRONLY | O_APPEND))
+    // Step by step, so that a log which another process is just ending is never started over next to it.
+    const existing = await ifPossible(open(part, O_WRONLY | O_APPEND))
     if (existing) return existing
-    if ((await ifThere(rename(ended, part).then(() => true))) === null) {
-      const created = await ifThere(open(part, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, 0o640), 'EEXIST')
+    if ((await ifPossible(rename(ended, part).then(() => true))) === null) {
+      const created = await ifPossible(open(part, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, 0o640), 'EEXIST')
       if (created) return created
     }
   }
 }
 
 async function markEnded({ part, ended }: Paths): Promise<void> {
-  // Somebody else may have ended it already: a worker that lost its lease, and the one that took over.
-  if ((await ifThere(rename(part, ended).then(() => true))) === null) await stat(ended)
+  // Another worker may have ended it already: one that lost its lease, or the one that took over.
+  if ((await ifPossible(rename(part, ended).then(() => true))) === null) await stat(ended)
 }
 
-/** Null when there is no such file (or, with EEXIST, when there is one). */
-async function ifThere<T>(work: Promise<T>, code: 'ENOENT' | 'EEXIST' = 'ENOENT'): Promise<T | null> {
+/** Null if there is no such file (or, with EEXIST, if there is one). */
+async function ifPossible<T>(work: Promise<T>, code: 'ENOENT' | 'EEXIST' = 'ENOENT'): Promise<T | null> {
   try {
     return await work
   } catch (error) {
@@ -112,7 +112,7 @@ function failure(what: string, dir: string): (error: unknown) => never {
   return (error) => {
     const { message } = error as Error
     throw new ConveyorError('unavailable', `${what}: ${message}`, {
-      hint: `Check the folder ${dir}, and the free space on its disk`,
+      hint: `Check the directory ${dir} and the free space on its disk`,
       cause: error,
     })
   }
@@ -133,20 +133,20 @@ async function* readLog(
     let position = offset
     while (!isStopped(stops)) {
       news.forget()
-      // The end is looked for before the size: what is there at the end was written before it.
-      const hasEnded = (await ifThere(stat(ended))) !== null
-      handle ??= (await ifThere(open(part))) ?? (await ifThere(open(ended)))
-      if (hasEnded && !handle) continue // renamed back between the two looks
+      // Checks for the end before the size: an ended log does not grow.
+      const hasEnded = (await ifPossible(stat(ended))) !== null
+      handle ??= (await ifPossible(open(part))) ?? (await ifPossible(open(ended)))
+      if (hasEnded && !handle) continue // renamed back in between
       const { size, nlink } = handle ? await handle.stat() : { size: 0, nlink: 1 }
       while (handle && position < size && !isStopped(stops)) {
-        // Pieces begin at the same places for all readers.
+        // Pieces start at the same offsets for all readers.
         const length = Math.min(PIECE - (position % PIECE), size - position)
         const piece = await readShared(reads, buildId, handle, position, length)
         if (piece.length === 0) break
         position += piece.length
         yield piece
       }
-      // No name left: the log was removed, and nothing will come.
+      // Without a name, the file was deleted, and will not grow.
       if (hasEnded || nlink === 0 || !follow) return
       await news.wait()
     }
@@ -174,7 +174,7 @@ async function readPiece(handle: FileHandle, position: number, length: number): 
   return piece.subarray(0, bytesRead)
 }
 
-/** Wakes one reader: at once for what happens in this process or an abort, by polling for everything else. */
+/** Wakes one reader: at once on a change in this process or an abort, by polling for other processes' changes. */
 class News {
   #there = false
   #wake: (() => void) | null = null

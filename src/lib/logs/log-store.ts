@@ -1,36 +1,36 @@
-/** Appends to the log of one build. One writer at a time. */
+/** Appends to the log of one build. Logs have one writer at a time. */
 export interface LogWriter {
-  /** Resolves when the writer can take more (back-pressure), which may be before the bytes are stored. */
+  /** Resolves when the writer can accept more (back-pressure), which may be before the bytes are stored. */
   write(chunk: Uint8Array | string): Promise<void>
-  /** Resolves when everything that was written before is stored, whatever becomes of this process. */
+  /** Resolves when all earlier writes are stored, and so survive this process. */
   flush(): Promise<void>
-  /** Everything stored; the log stays open, and another attempt may append to it. */
+  /** Stores all writes. The log is not ended: another attempt may append to it. */
   close(): Promise<void>
-  /** Everything stored and the log ended: readers that follow it come to their end. Idempotent. */
+  /** Stores all writes and ends the log, as well as the readers that follow it. Idempotent. */
   end(): Promise<void>
 }
 
 export interface ReadLogOptions {
-  /** First byte wanted; 0 by default. Past the end: nothing until the log grows to it. */
+  /** The first byte to read; 0 by default. Past the end, nothing is read until the log reaches it. */
   offset?: number
-  /** Wait for more until the log is ended (default), or stop at what is there now. */
+  /** Whether to wait for more until the log is ended (default), or stop at its current end. */
   follow?: boolean
   signal?: AbortSignal
 }
 
-/** Logs as byte streams with offsets, readable while they grow, by this process or another. */
+/** Stores logs as byte streams with offsets. Any process can read them while they grow. */
 export interface LogStore {
-  /** Opens the log of a build for appending, creating it if need be. */
+  /** Opens the log of a build for appending; creates it if needed. */
   open(buildId: string): Promise<LogWriter>
   /**
-   * The log's bytes from an offset, in pieces of at most 64 KiB. A log that does not exist yet is waited
-   * for when following and empty otherwise. Ends quietly when `signal` is aborted.
+   * The log's bytes from an offset on, in pieces of at most 64 KiB. A log that does not exist yet is empty, and waited for
+   * when following. Ends without an error when `signal` is aborted.
    */
   read(buildId: string, options?: ReadLogOptions): AsyncIterable<Uint8Array>
   /**
-   * Whether the place takes what writers need of it, where that is not certain.
-   * @param trace false: nothing may be left there
-   * @throws ConveyorError `invalid` when it does not; others when it cannot be asked
+   * Checks that the storage supports what writers need, if that is uncertain.
+   * @param trace whether the check may leave something in the storage
+   * @throws ConveyorError `invalid` if it does not; others if that cannot be checked
    */
   checkWrites?(options: { trace: boolean }): Promise<void>
   close(): Promise<void>

@@ -1,41 +1,41 @@
 import type { LogWriter } from './log-store.ts'
 
 const MASK = Buffer.from('***')
-/** Shorter secrets would turn half of every log into asterisks. */
+/** Masking shorter secrets would turn half of every log into asterisks. */
 const MIN_SECRET = 4
-/** Shorter lines of a secret of several lines (`{`, `fi`) are no secret. */
+/** Shorter lines of a multi-line secret (`{`, `fi`) are not secret. */
 const MIN_LINE = 8
-/** Base64 inside of longer base64 shows up by chance when it is short. */
+/** Shorter base64 shows up by chance inside longer base64. */
 const MIN_BASE64_PART = 8
 
 /**
- * Knows some secrets, and keeps them out of texts and logs: in the writers that it wraps, each becomes
- * `***`, as it is or in base64 (also within a longer text that was encoded, like the `user:password` of
- * Basic authentication), URL-encoded or escaped as in JSON; of a secret of several lines, each line too.
+ * Masks secrets in texts and logs: each becomes `***`, whether as it is, in base64 (also within a longer encoded text,
+ * such as the `user:password` of Basic authentication), URL-encoded or escaped as in JSON. Each line of a multi-line
+ * secret is masked, too.
  *
- * A secret may arrive in pieces of any size. Only bytes that may be the beginning of a secret wait for the
- * next piece; everything else passes at once, and what holds no secret is not copied.
+ * A secret may arrive in pieces of any size. Only bytes that may be the start of a secret are held back for the next
+ * piece; everything else passes at once, and chunks without a secret are not copied.
  */
 export class Redactor {
   readonly #known = new Set<string>()
   readonly #forms = new Set<string>()
-  /** The forms as bytes, by their first byte and by their first four. */
+  /** The forms as bytes, by their first byte and by their first four bytes. */
   readonly #byFirst = new Map<number, Buffer[]>()
   readonly #byFirstFour = new Map<number, Buffer[]>()
-  /** For a hash of four bytes, whether some form may begin with them: rules out nearly all of a log at once. */
+  /** By the hash of four bytes, whether a form may start with them: rules out nearly all of a log quickly. */
   readonly #filter = new Uint8Array(1 << 16)
   #longest = 0
 
-  /** From now on, also in logs that are being written. Secrets under 4 bytes are ignored. */
+  /** Masks a secret from now on, also in open logs. Secrets under 4 bytes are ignored. */
   add(secret: string | Uint8Array): void {
-    // One byte, one character: any secret has such a form, and it can be put in a Set.
+    // One character for each byte: this works for any secret, and can be put in a Set.
     const text = Buffer.from(secret as Uint8Array).toString('latin1')
     if (this.#known.has(text)) return
     this.#known.add(text)
     for (const form of formsOf(text)) this.#addForm(form)
   }
 
-  /** A writer that passes on to `writer` what is left without the secrets. */
+  /** A writer that masks secrets in what it passes on to `writer`. */
   wrap(writer: LogWriter): LogWriter {
     const stream = new RedactedStream((data, final) => this.#scan(data, final))
     const flush = async () => {
@@ -53,7 +53,7 @@ export class Redactor {
     }
   }
 
-  /** A short text without the secrets, e.g. an error message. */
+  /** Masks secrets in a short text, such as an error message. */
   redact(text: string): string {
     const stream = new RedactedStream((data, final) => this.#scan(data, final))
     return Buffer.concat([stream.push(Buffer.from(text)), stream.flush()]).toString()
@@ -85,13 +85,13 @@ export class Redactor {
     return { secrets: merge(found), held: final ? data.length : this.#beginningAt(data) }
   }
 
-  /** The first position from which all bytes up to the end could be the beginning of a secret. */
+  /** The first position from which all bytes up to the end may be the start of a secret. */
   #beginningAt(data: Buffer): number {
     const last = data.at(-1)
     for (let at = Math.max(0, data.length - this.#longest + 1); at < data.length; at++) {
       const length = data.length - at
       for (const form of this.#byFirst.get(data[at] as number) ?? []) {
-        // The last byte is looked at first, as it is seldom right.
+        // Compares the last byte first, as it rarely matches.
         if (form.length <= length || form[length - 1] !== last) continue
         if (form.compare(data, at, data.length, 0, length) === 0) return at
       }
@@ -100,7 +100,7 @@ export class Redactor {
   }
 }
 
-/** A number below 65,536 for four bytes. */
+/** Hashes four bytes to a number below 65,536. */
 function hash(four: number): number {
   return Math.imul(four, 0x9e3779b1) >>> 16
 }
@@ -114,11 +114,11 @@ interface Range {
 interface Scan {
   /** Where secrets are, in order, without overlaps. */
   secrets: Range[]
-  /** From here on, a secret may have begun that is not complete yet. */
+  /** The position from which on a secret may have started that is not complete yet. */
   held: number
 }
 
-/** The state of one log: what was held back, and how much of that belongs to a secret already masked. */
+/** The state of one log: the bytes held back, and how many of them belong to a secret that is already masked. */
 class RedactedStream {
   readonly #scan: (data: Buffer, final: boolean) => Scan
   #tail: Buffer = Buffer.alloc(0)
@@ -139,7 +139,7 @@ class RedactedStream {
 
   #process(data: Buffer, final: boolean): Uint8Array {
     const { secrets, held } = this.#scan(data, final)
-    // What was masked before has its asterisks already.
+    // The asterisks for these were written before.
     const resumed = this.#masked > 0
     const ranges = resumed ? merge([{ start: 0, end: this.#masked }, ...secrets]) : secrets
     const pieces: Buffer[] = []
@@ -158,7 +158,7 @@ class RedactedStream {
   }
 }
 
-/** Ranges that share bytes become one: of two secrets that overlap, no end stays visible. */
+/** Merges ranges that overlap, so that no end of two overlapping secrets stays visible. */
 function merge(ranges: Range[]): Range[] {
   const merged: Range[] = []
   for (const range of ranges.sort((a, b) => a.start - b.start)) {
@@ -169,23 +169,23 @@ function merge(ranges: Range[]): Range[] {
   return merged
 }
 
-/** All that a secret may look like in a log; text with one character for each byte. */
+/** All forms of a secret in logs, as text with one character for each byte. */
 function formsOf(secret: string): string[] {
-  // A file that holds a secret ends with a newline, which its user strips.
+  // A file with a secret ends with a newline, which its reader strips.
   const whole = secret.replace(/^[\r\n]+|[\r\n]+$/g, '')
   if (whole.length < MIN_SECRET) return []
   const lines = whole.split('\n').map((line) => line.trim())
   const forms = [whole, ...base64Forms(secret), ...base64Forms(whole), ...escapedForms(whole)]
   if (lines.length > 1) {
-    // The first and last line of a PEM file are the same in all of them.
+    // The first and last lines are the same in all PEM files.
     forms.push(...lines.filter((line) => line.length >= MIN_LINE && !line.startsWith('-----')))
   }
   return forms.filter((form) => form.length >= MIN_SECRET)
 }
 
 /**
- * The secret in base64, and for each of the three ways in which it can lie across the groups of a longer
- * base64 text, those digits that depend on nothing but the secret.
+ * The secret in base64, and for each of its three possible alignments within a longer base64 text, the digits that
+ * depend on nothing but the secret.
  */
 function base64Forms(secret: string): string[] {
   const bytes = Buffer.from(secret, 'latin1')

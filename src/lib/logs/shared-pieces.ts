@@ -1,15 +1,15 @@
-/** How many pieces are kept for other readers. */
+/** How many pieces are cached. */
 const PIECES_KEPT = 16
 
 /**
- * Readers of one log are mostly at the same place of it: they get the same bytes, from one read. With
- * fifty readers of their own buffers, most of a server's memory was such buffers.
+ * Caches the pieces of logs that were read last. Readers of one log are mostly at the same position, and share buffers:
+ * with fifty readers and a buffer each, buffers took most of a server's memory.
  */
 export class SharedPieces {
   /** The last pieces read, oldest first. */
   readonly #recent = new Map<string, Promise<Uint8Array>>()
 
-  /** What `fetch` answers for these bytes of a log; not to be changed, as others have them too. */
+  /** These bytes of a log, from `fetch` unless cached. Callers must not modify them. */
   read(
     buildId: string,
     position: number,

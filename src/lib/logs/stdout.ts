@@ -3,29 +3,29 @@ import { fileLogStore } from './file.ts'
 import type { LogStore, ReadLogOptions } from './log-store.ts'
 
 export interface StdoutLogStoreOptions {
-  /** Folder of the spool, from which logs are read back. */
+  /** Directory of the spool, from which logs are read back. */
   dir: string
-  /** Where every log is echoed, normally the standard output of the process. */
+  /** The stream that every log is echoed to, normally the standard output of the process. */
   out: Writable
   /**
-   * Whether other processes write the logs that are read here, or read what is written here. Then a reader
-   * learns where to look, as the log itself stays with the process that built.
+   * Whether logs are written and read by different processes. Readers then get a note about where to find the log, as
+   * it stays with the process that built.
    */
   remote?: boolean
 }
 
-/** Bytes that may wait for a slow `out` before lines are left out of the echo. */
+/** Bytes buffered for a slow `out` before the echo skips lines. */
 const MAX_WAITING = 1024 * 1024
-/** A line without an end is echoed in parts of this size. */
+/** Longer lines are echoed in parts of this size. */
 const MAX_LINE = 8 * 1024
 const NEWLINE = 0x0a
 
 /**
- * Logs as files in a spool, echoed line by line to `out`. Each line begins with the first 8 characters
- * of its build's id in brackets, so that `grep` finds the lines of one build among those of others.
+ * Logs as files in a spool, echoed line by line to `out`. Each line starts with the first 8 characters of its build's
+ * id in brackets, so that `grep` finds the lines of one build.
  *
- * The spool has everything; the echo does what it can, and never delays or fails a build: lines for which
- * a slow reader of `out` has no room are counted and left out, and a broken `out` ends the echo.
+ * The spool is complete; the echo is best effort, and never delays or fails a build: if the reader of `out` is slow,
+ * lines are skipped and counted, and a broken `out` ends the echo.
  */
 export function stdoutLogStore({ dir, out, remote = false }: StdoutLogStoreOptions): LogStore {
   const spool = fileLogStore({ dir })
@@ -50,28 +50,31 @@ export function stdoutLogStore({ dir, out, remote = false }: StdoutLogStoreOptio
         },
       }
     },
-    read: (buildId, options) => (remote ? whereItIs(buildId, options) : spool.read(buildId, options)),
+    read: (buildId, options) => (remote ? noteOnLocation(buildId, options) : spool.read(buildId, options)),
     close: () => spool.close(),
   }
 }
 
-/** Instead of a log that another process wrote to its standard output. */
-async function* whereItIs(buildId: string, { offset = 0 }: ReadLogOptions = {}): AsyncGenerator<Uint8Array> {
+/** A note in place of a log that another process wrote to its standard output. */
+async function* noteOnLocation(
+  buildId: string,
+  { offset = 0 }: ReadLogOptions = {},
+): AsyncGenerator<Uint8Array> {
   const tag = echoTag(buildId)
   const text = Buffer.from(
-    `This log is on the standard output of the worker that builds, in the lines that begin with [${tag}].
-To read logs here, give servers and workers a --logger that all of them reach: postgres://, s3://BUCKET or cloudwatch://GROUP.
+    `This log is on the standard output of the worker that runs the build, in the lines that start with [${tag}].
+To read logs here, set --logger on servers and workers to storage that all of them can reach: postgres://, s3://BUCKET or cloudwatch://GROUP.
 `,
   )
   if (offset < text.length) yield text.subarray(offset)
 }
 
-/** Marks the lines of one build among those of others. */
+/** Marks the lines of one build. */
 function echoTag(buildId: string): string {
   return buildId.slice(0, 8)
 }
 
-/** Cuts a byte stream into lines, without their ends. */
+/** Splits a byte stream into lines, without their newlines. */
 class Lines {
   readonly #take: (line: Uint8Array) => void
   #partial: Uint8Array[] = []
@@ -115,35 +118,35 @@ class Lines {
   }
 }
 
-/** Whole lines to a stream that may be slow or broken. */
+/** Writes whole lines to a stream that may be slow or broken. */
 class Echo {
   readonly #out: Writable
   #broken = false
-  /** Lines left out since the last one that was written, by label. */
-  readonly #leftOut = new Map<string, number>()
+  /** Lines skipped since the last one that was written, by label. */
+  readonly #skipped = new Map<string, number>()
 
   constructor(out: Writable) {
     this.#out = out
-    // Stays for good: an EPIPE may come after the last log was closed, and must not end the process.
+    // Never removed: an EPIPE may come after the last log was closed, and must not end the process.
     out.on('error', () => {
       this.#broken = true
     })
-    out.on('drain', () => this.#tellLeftOut())
+    out.on('drain', () => this.#reportSkipped())
   }
 
   line(label: string, line: Uint8Array): void {
     if (this.#broken || this.#out.destroyed || this.#out.writableEnded) return
     const full = this.#out.writableNeedDrain && this.#out.writableLength > MAX_WAITING
-    if (full || this.#leftOut.size > 0) {
-      this.#leftOut.set(label, (this.#leftOut.get(label) ?? 0) + 1)
+    if (full || this.#skipped.size > 0) {
+      this.#skipped.set(label, (this.#skipped.get(label) ?? 0) + 1)
       return
     }
     this.#out.write(Buffer.concat([Buffer.from(`[${label}] `), line, Buffer.of(NEWLINE)]))
   }
 
-  #tellLeftOut(): void {
-    const counts = [...this.#leftOut]
-    this.#leftOut.clear()
+  #reportSkipped(): void {
+    const counts = [...this.#skipped]
+    this.#skipped.clear()
     for (const [label, count] of counts) {
       this.line(label, Buffer.from(`(${count} lines not shown: the reader of this output is slow)`))
     }

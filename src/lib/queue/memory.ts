@@ -4,23 +4,24 @@ import type { Job, Queue } from './queue.ts'
 export interface MemoryQueueOptions {
   /** How long a job is held before it is delivered again, in seconds. Default 30. */
   leaseSeconds?: number
-  /** Whether other processes, with queues of their own, may have the same builds. Default: no. */
+  /** Whether other processes may queue the same builds in their own memory. Default: no. */
   shared?: boolean
 }
 
-/** One build on its way. It is either ready, or waits for its timer: for its lease, or a delay, to end. */
+/** A queued build. It is either ready, or waits for its timer: until its lease or delay ends. */
 interface Entry {
   buildId: string
-  deliveries: number
+  /** Number of the last delivery. */
+  delivery: number
   timer: NodeJS.Timeout | undefined
 }
 
-/** The longest that setTimeout can wait; anything longer would fire at once. */
+/** The longest timeout of setTimeout; anything longer would fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /**
- * The queue inside one process. It keeps nothing on disk: the build store knows what is unfinished, and a
- * start-up sends it again. A build that is queued or leased already is not queued a second time.
+ * A queue inside one process. Nothing is on disk: the build store knows unfinished builds, and they are sent again at
+ * startup. A build that is already queued or leased is not queued a second time.
  */
 export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOptions = {}): Queue {
   const entries = new Map<string, Entry>()
@@ -29,7 +30,7 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
   const waiters = new Set<(job: Job | null) => void>()
   let closed = false
 
-  /** Hands an entry to whoever has waited longest, or keeps it for the next to ask. */
+  /** Gives an entry to the receiver that has waited longest, or keeps it for the next one. */
   function offer(entry: Entry): void {
     clearTimeout(entry.timer)
     const [waiter] = waiters
@@ -40,28 +41,26 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
   function offerAfter(entry: Entry, seconds: number): void {
     clearTimeout(entry.timer)
     entry.timer = setTimeout(() => offer(entry), Math.min(seconds * 1000, LONGEST_TIMER_MS))
-    // A lease alone is no reason to keep a process alive: the store remembers the build.
+    // A lease alone must not keep the process alive: the store remembers the build.
     entry.timer.unref()
   }
 
   function lease(entry: Entry): Job {
-    entry.deliveries += 1
-    const delivery = entry.deliveries
+    const delivery = ++entry.delivery
     let given = false
     offerAfter(entry, leaseSeconds)
 
-    const held = () => !given && entry.deliveries === delivery && !ready.has(entry)
+    const held = () => !given && entry.delivery === delivery && !ready.has(entry)
     function mustHold(): void {
       if (held()) return
-      throw new ConveyorError('unavailable', `the lease of build ${entry.buildId} is lost`, {
-        hint: 'Stop working on it: another worker may have begun',
+      throw new ConveyorError('unavailable', `the lease on build ${entry.buildId} was lost`, {
+        hint: 'Stop working on it: another worker may have taken it over',
         retryable: false,
       })
     }
 
     return {
       buildId: entry.buildId,
-      deliveries: delivery,
       async extend(seconds) {
         mustHold()
         offerAfter(entry, seconds)
@@ -73,7 +72,7 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
         entries.delete(entry.buildId)
       },
       async release(delaySeconds) {
-        // A lost lease has given the job back already.
+        // A job whose lease was lost is back in the queue already.
         if (!held()) return
         given = true
         if (delaySeconds > 0) offerAfter(entry, delaySeconds)
@@ -89,10 +88,10 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
 
     async send({ buildId }) {
       if (closed) {
-        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: conveyor is stopping`)
+        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
       if (entries.has(buildId)) return
-      const entry: Entry = { buildId, deliveries: 0, timer: undefined }
+      const entry: Entry = { buildId, delivery: 0, timer: undefined }
       entries.set(buildId, entry)
       offer(entry)
     },

@@ -3,22 +3,20 @@ import type { BuildRequest } from '../core/build.ts'
 /** One delivery of a build to a worker, held under a lease. */
 export interface Job {
   buildId: string
-  /** What to build, where the message says it itself: the store may not know the build yet. */
+  /** What to build, if the message contains it: the store may not know the build yet. */
   request?: BuildRequest
-  /** How often this job has been delivered, this time included. */
-  deliveries: number
-  /** Holds the job for another `seconds` from now. @throws ConveyorError when the lease is lost already. */
+  /** Extends the lease to `seconds` from now. @throws ConveyorError when the lease was lost */
   extend(seconds: number): Promise<void>
-  /** The build has ended and its end is stored: the job is removed. */
+  /** Removes the job: its build has ended, and the result is stored. */
   acknowledge(): Promise<void>
-  /** Gives the job back; it is delivered again after `delaySeconds` (0: at once). */
+  /** Requeues the job, to be delivered again after `delaySeconds` (0: immediately). */
   release(delaySeconds: number): Promise<void>
 }
 
 interface ReceiveOptions {
   /**
-   * Repositories whose layers the worker has already. A queue that can prefers their jobs, and leaves others
-   * for a few seconds to a worker that waits and is warm for them.
+   * Repositories whose layers the worker has cached. Queues that can prefer their jobs, and reserve others for a few
+   * seconds for waiting workers that are warm for those.
    */
   warm?: readonly string[]
 }
@@ -26,32 +24,32 @@ interface ReceiveOptions {
 export interface QueueDepth {
   ready: number
   leased: number
-  /** Null where the queue does not tell it. */
+  /** Null if the queue does not report it. */
   oldestSeconds: number | null
 }
 
-/** Jobs, at least once each, oldest first where that costs nothing. */
+/** Delivers jobs at least once, oldest first where that costs nothing. */
 export interface Queue {
-  /** Durable (as far as the adapter is) when it resolves. `repository` lets adapters group or route jobs. */
+  /** When it resolves, the job is as durable as the queue. `repository` lets adapters group or route jobs. */
   send(job: { buildId: string; repository: string }): Promise<void>
   /**
-   * Waits for a job and leases it. Null once `signal` is aborted. A job that is neither acknowledged,
-   * released nor extended within the lease is delivered again.
+   * Waits for a job and leases it; null once `signal` is aborted. A job that is neither acknowledged, released nor
+   * extended before its lease ends is delivered again.
    */
   receive(signal: AbortSignal, options?: ReceiveOptions): Promise<Job | null>
   /**
-   * How much work there is, for scaling and for people: jobs that wait for a worker, jobs that workers have,
-   * and for how many seconds the oldest of the waiting has been ready (0 when none waits).
+   * How much work there is, for autoscaling and for people: jobs that are ready, jobs that are leased, and for how many
+   * seconds the oldest ready job has been so (0 if there is none).
    */
   depth?(): Promise<QueueDepth>
-  /** Whether jobs outlive the process that sent them. What does not is sent again at every start. */
+  /** Whether jobs outlive the process that sent them. If not, unfinished builds are sent again at every startup. */
   readonly durable: boolean
   /**
-   * Whether a job may be delivered to one worker while another still holds it, be it as other processes have queues
-   * of their own for the same builds. The build store then keeps them apart; else a delivery means that nobody has the job any more.
+   * Whether a job may be delivered to one worker while another still holds it, or other processes queue the same builds.
+   * The build store then makes sure that only one worker builds; otherwise, a delivery means that no one else has the job.
    */
   readonly duplicates: boolean
-  /** How long a lease lasts, in seconds; workers extend well before. */
+  /** How long a lease lasts, in seconds; workers extend well before it ends. */
   readonly leaseSeconds: number
   close(): Promise<void>
 }

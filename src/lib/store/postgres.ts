@@ -12,7 +12,7 @@ import { migrations } from './sql/migrations.ts'
 import { clockTime, type Schema } from './sql/schema.ts'
 
 export type PostgresBuildStoreOptions = PostgresSource & {
-  /** A clock in place of the database's, for tests. */
+  /** Replaces the database's clock, for tests. */
   now?: () => Date
 }
 
@@ -20,10 +20,10 @@ export type PostgresBuildStoreOptions = PostgresSource & {
 const CONFLICT_RETRIES = { delays: [25, 25, 25, 25], jitter: 1, isRetryable: isConflict }
 
 /**
- * The build store in a Postgres database, shared by any number of processes. What it has answered is
- * committed as the server's synchronous_commit has it. READ COMMITTED is enough: every change locks the row
- * that decides about it before it looks at others (see accept.ts and `finish`).
- * @throws ConveyorError when the database does not answer, refuses, or is newer than this program.
+ * The build store in a Postgres database, shared by any number of processes. What it has acknowledged is as durable as
+ * the server's synchronous_commit makes it. READ COMMITTED is enough: every change locks the row that decides about it
+ * before it reads others (see accept.ts and `finish`).
+ * @throws ConveyorError when the database is unreachable, denies access, or is newer than this version of Conveyor
  */
 export async function postgresBuildStore(options: PostgresBuildStoreOptions): Promise<BuildStore> {
   const { postgres, release } = usePostgres(options)
@@ -37,13 +37,13 @@ export async function postgresBuildStore(options: PostgresBuildStoreOptions): Pr
 
   const ordered = groupCommit(db, (error) => !isAway(error))
   const running = new Set<Promise<unknown>>()
-  // Within the process first: otherwise each of many moves would wait with a connection of its own.
+  // Within the process first: otherwise each of many moves would hold a connection while it waits.
   const images = new KeyedMutex()
   let closing: Promise<void> | undefined
 
   function unlessClosed<T>(work: () => Promise<T>): Promise<T> {
     if (closing) {
-      const message = `database ${postgres.where} is closed, because conveyor is stopping`
+      const message = `database ${postgres.where} is closed: Conveyor is shutting down`
       return Promise.reject(new ConveyorError('unavailable', message))
     }
     const result = work()
@@ -77,7 +77,7 @@ function transaction<T>(db: Kysely<Schema>, work: Work<Schema, T>): Promise<T> {
   return db.transaction().execute((trx: Transaction<Schema>) => work(trx))
 }
 
-/** The database is not there: what failed with it for all would fail for each alone, after a wait each. */
+/** Whether the database is unreachable: a group that failed would then fail one by one too, after a wait each. */
 function isAway(error: unknown): boolean {
   return error instanceof ConveyorError && error.retryable && !isConflict(error)
 }

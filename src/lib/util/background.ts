@@ -1,11 +1,11 @@
-/** Work that may wait until nothing more urgent is done: one piece at a time, the newest of each name. */
+/** Runs work while nothing urgent runs: one task at a time, and only the newest of each name. */
 export class Background {
   readonly #waiting = new Map<string, (signal: AbortSignal) => Promise<void>>()
   readonly #end = new AbortController()
   #urgent = 0
   #running: Promise<void> | undefined
 
-  /** Does work that goes first. */
+  /** Runs urgent work, before background tasks. */
   async before<T>(work: () => Promise<T>): Promise<T> {
     this.#urgent++
     try {
@@ -16,13 +16,13 @@ export class Background {
     }
   }
 
-  /** Adds work, in place of what still waits under that name. It must not throw. */
+  /** Adds a task, in place of a waiting one of that name. It must not throw. */
   add(name: string, work: (signal: AbortSignal) => Promise<void>): void {
     this.#waiting.set(name, work)
     this.#next()
   }
 
-  /** Forgets what waits, and gives what runs some time to end. */
+  /** Drops waiting tasks, and gives the running one some time to finish. */
   async close(graceMs: number): Promise<void> {
     this.#waiting.clear()
     const timer = setTimeout(() => this.#end.abort(), graceMs)

@@ -1,15 +1,15 @@
-/** Runs the tasks of one key one after the other, in the order they came; other keys run side by side. */
+/** A mutex for each key: tasks of one key run one after another, in order; those of other keys in parallel. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>()
 
   /**
-   * Runs `task` when the tasks given before it under the same key have ended, well or badly.
-   * A signal that is aborted while waiting rejects at once with its reason; the task is then never run.
+   * Runs `task` when all earlier tasks of the key have settled.
+   * @throws the signal's reason if it is aborted while waiting; the task is then never run
    */
   async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const before = this.#tails.get(key) ?? Promise.resolve()
     const turn = Promise.withResolvers<void>()
-    // Whoever comes next waits for both: giving up our turn must not let it overtake the one before us.
+    // The next task waits for both: when this one leaves the line, it must not overtake the one before.
     const tail = Promise.all([before, turn.promise]).then(() => {})
     this.#tails.set(key, tail)
     try {

@@ -1,29 +1,29 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * A signal that is aborted by the first SIGINT or SIGTERM. The second ends the process at once, for
- * whoever does not want to wait for an orderly end.
+ * A signal that is aborted by the first SIGINT or SIGTERM. The second one ends the process at once, without waiting for
+ * an orderly shutdown.
  */
 export function untilStopped(): AbortSignal {
   const [stop] = signalSteps(1)
   return stop
 }
 
-/** How a process that has work to finish is asked to end, in two steps. */
+/** Shuts down a process that has work to finish, in two steps. */
 export interface Shutdown {
-  /** Begin nothing new, and end when what runs has ended. */
+  /** Start nothing new, and end when running work has finished. */
   stop: AbortSignal
-  /** Give up what runs, in good order. Never before `stop`. */
+  /** Abort running work in an orderly way. Never before `stop`. */
   now: AbortSignal
 }
 
-/** The first SIGINT or SIGTERM asks to stop, the second to do it now; the third ends the process at once. */
+/** The first SIGINT or SIGTERM aborts `stop`, the second `now`; the third ends the process at once. */
 export function untilShutDown(): Shutdown {
   const [stop, now] = signalSteps(2)
   return { stop, now }
 }
 
-/** Signals of which each is aborted by one more SIGINT or SIGTERM; the one after them ends the process. */
+/** Signals that are aborted one by one with each SIGINT or SIGTERM; the next one ends the process. */
 function signalSteps(count: 1 | 2): [AbortSignal, AbortSignal] {
   const first = new AbortController()
   const second = new AbortController()
@@ -38,7 +38,7 @@ function signalSteps(count: 1 | 2): [AbortSignal, AbortSignal] {
   return [first.signal, second.signal]
 }
 
-/** A shutdown whose second step also comes by itself, `ms` milliseconds after the first. */
+/** A shutdown whose second step also follows automatically, `ms` milliseconds after the first. */
 export function within(ms: number, { stop, now }: Shutdown): Shutdown {
   const end = new AbortController()
   const begin = () => setTimeout(() => end.abort(), ms).unref()
@@ -53,17 +53,17 @@ export async function aborted(signal: AbortSignal): Promise<void> {
     await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
 }
 
-/** What has been opened, and how it is closed: in reverse order, each exactly once, also if one fails. */
+/** Closes what was opened in reverse order, each exactly once, even if closing one fails. */
 export class Releaser implements AsyncDisposable {
   readonly #releases: { name: string; release: () => Promise<void> | void }[] = []
   readonly #log: (line: string) => void
 
-  /** @param log told of what could not be closed */
+  /** @param log called when something could not be closed */
   constructor(log: (line: string) => void) {
     this.#log = log
   }
 
-  /** Notes how to close `value`, and gives it back. */
+  /** Registers how to close `value`, and returns it. */
   add<T>(name: string, value: T, release: (value: T) => Promise<void> | void): T {
     this.#releases.push({ name, release: () => release(value) })
     return value
@@ -74,13 +74,13 @@ export class Releaser implements AsyncDisposable {
       try {
         await next.release()
       } catch (error) {
-        this.#log(`closing the ${next.name}: ${(error as Error).message}`)
+        this.#log(`closing the ${next.name} failed: ${(error as Error).message}`)
       }
     }
   }
 }
 
-/** Resolves with `work`, or after `ms` milliseconds without it. */
+/** Resolves with `work`, or after `ms` milliseconds at the latest. */
 export async function atMost(ms: number, work: Promise<void>): Promise<void> {
   const timer = new AbortController()
   await Promise.race([work, sleep(ms, undefined, { signal: timer.signal, ref: false })])

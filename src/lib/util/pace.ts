@@ -1,17 +1,17 @@
 import { setImmediate } from 'node:timers/promises'
 
-/** How long work may hold the event loop at a time, in milliseconds. */
+/** How long work may block the event loop at a time, in milliseconds. */
 const TURN_MS = 10
 
 /**
- * Lets others have their turn during long work: `if (pace.isDue) await pace.rest()` between its pieces, each of
- * which takes a millisecond or two at most.
+ * Yields to the event loop during long work: `if (pace.isDue) await pace.rest()` between steps of a millisecond or two at
+ * most.
  */
 export class Pace {
   readonly #signal: AbortSignal | undefined
   #since = performance.now()
 
-  /** @param signal ends the work: its reason is what `rest` throws */
+  /** @param signal cancels the work: `rest` throws its reason */
   constructor(signal?: AbortSignal) {
     this.#signal = signal
   }
@@ -20,14 +20,14 @@ export class Pace {
     return performance.now() - this.#since > TURN_MS
   }
 
-  /** Resolves when the event loop has gone round. @throws the reason of the signal */
+  /** Resolves after a turn of the event loop. @throws the signal's reason */
   async rest(): Promise<void> {
     await setImmediate()
     this.#signal?.throwIfAborted()
     this.#since = performance.now()
   }
 
-  /** The same for work of many small pieces: `each` of every item, in order. */
+  /** Calls `each` for every item, in order, and yields in between. */
   async forEach<T>(items: Iterable<T>, each: (item: T) => void): Promise<void> {
     let done = 0
     for (const item of items) {
@@ -36,7 +36,7 @@ export class Pace {
     }
   }
 
-  /** The items in order; those that compare as equal stay as they are. */
+  /** Sorts items, stably, and yields in between. */
   async sorted<T>(items: readonly T[], compare: (a: T, b: T) => number): Promise<T[]> {
     let runs: T[][] = []
     for (let at = 0; at < items.length; at += 2048) {

@@ -1,6 +1,6 @@
 /**
- * Percent-encoded text as it is meant. People write passwords into URLs as they are: a `%` that begins no code
- * stands for itself, as everything does in a text that is not of UTF-8 when decoded.
+ * Decodes percent-encoded text leniently, as people often put passwords into URLs unencoded: a `%` that does not start an
+ * escape stands for itself, and text that would not decode to UTF-8 is left as it is.
  */
 export function percentDecoded(text: string): string {
   try {
@@ -10,7 +10,7 @@ export function percentDecoded(text: string): string {
   }
 }
 
-/** A login as it stands before the `@` of a URL, encoded as URL parsers want it: it may have been written as it is. */
+/** Percent-encodes the login before the `@` of a URL, as URL parsers require, whether or not it is already encoded. */
 export function encodedLogin(login: string): string {
   const colon = login.indexOf(':')
   const parts = colon < 0 ? [login] : [login.slice(0, colon), login.slice(colon + 1)]

@@ -1,65 +1,66 @@
 /**
- * The builds of one process: side by side, but for those that run alone. While one of these runs, or waits for
- * the others to end, nobody should take on more.
+ * A shared and exclusive lock, for the builds of one process: they run in parallel, except for exclusive ones. While one of
+ * these runs or waits for the others to finish, no more should be taken on.
  */
 export class SharedLock {
   #running = 0
-  /** How many run alone, or wait for that. */
-  #alone = 0
-  #busyAlone = false
+  /** How many exclusive builds run or wait. */
+  #exclusive = 0
+  #isExclusive = false
   #full = new AbortController()
   #changed = Promise.withResolvers<void>()
 
-  /** Aborted once a build runs alone or waits for that; another signal when that is over. */
+  /** Aborted while an exclusive build runs or waits; replaced by a new signal afterwards. */
   get full(): AbortSignal {
     return this.#full.signal
   }
 
-  /** Resolves when no build runs alone or waits for that, or when the signal is aborted. */
+  /** Resolves when no exclusive build runs or waits, or when the signal is aborted. */
   async room(signal: AbortSignal): Promise<void> {
-    while (this.#alone > 0 && !signal.aborted) await this.#change(signal)
+    while (this.#exclusive > 0 && !signal.aborted) await this.#change(signal)
   }
 
   /**
-   * Runs `work` beside others that do not run alone, or as the only one.
-   * @throws the reason of the signal, when that is aborted before the work begins
+   * Runs `work` in parallel with others that are not exclusive, or as the only one.
+   * @throws the signal's reason if it is aborted before the work starts
    */
-  async run<T>(alone: boolean, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    if (alone) this.#expect(1)
+  async run<T>(exclusive: boolean, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    if (exclusive) this.#expect(1)
     try {
-      // Nothing is awaited between the last look and what it decides.
-      while (!signal.aborted && (alone ? this.#running > 0 : this.#busyAlone)) await this.#change(signal)
+      // Nothing is awaited between this check and taking the lock.
+      while (!signal.aborted && (exclusive ? this.#running > 0 : this.#isExclusive))
+        await this.#change(signal)
       signal.throwIfAborted()
-      return await this.#work(alone, work)
+      return await this.#work(exclusive, work)
     } finally {
-      if (alone) this.#expect(-1)
-      this.#tell()
+      if (exclusive) this.#expect(-1)
+      this.#notify()
     }
   }
 
-  async #work<T>(alone: boolean, work: () => Promise<T>): Promise<T> {
+  async #work<T>(exclusive: boolean, work: () => Promise<T>): Promise<T> {
     this.#running += 1
-    this.#busyAlone = alone
+    this.#isExclusive = exclusive
     try {
       return await work()
     } finally {
       this.#running -= 1
-      this.#busyAlone = false
+      this.#isExclusive = false
     }
   }
 
   #expect(change: 1 | -1): void {
-    this.#alone += change
-    if (this.#alone === 0) this.#full = new AbortController()
+    this.#exclusive += change
+    if (this.#exclusive === 0) this.#full = new AbortController()
     else this.#full.abort()
   }
 
-  #tell(): void {
+  #notify(): void {
     this.#changed.resolve()
     this.#changed = Promise.withResolvers()
   }
 
-  /** Resolves when a build has ended, or the signal is aborted. */
+  /** Resolves when a build has finished, or the signal is aborted. */
   async #change(signal: AbortSignal): Promise<void> {
     const stopped = Promise.withResolvers<void>()
     const stop = () => stopped.resolve()

@@ -1,4 +1,4 @@
-/** Reads an async iterator with a limit on each wait, without losing the value that was waited for. */
+/** Reads an async iterator with a timeout for each wait, without losing values that come later. */
 export class TimedIterator<T> {
   readonly #iterator: AsyncIterator<T>
   #pulling = false
@@ -9,7 +9,7 @@ export class TimedIterator<T> {
     this.#iterator = source[Symbol.asyncIterator]()
   }
 
-  /** The next value; null when none came within `ms`, in which case the next call goes on waiting for it. */
+  /** The next value; null if none came within `ms`, and then the next call continues to wait for it. */
   async next(ms: number): Promise<IteratorResult<T> | null> {
     if (!this.#pulling) this.#pull()
     // Not Promise.race: a long-lived promise would collect one reaction per wait for as long as it pends.
@@ -29,7 +29,7 @@ export class TimedIterator<T> {
     return settled()
   }
 
-  /** Lets the source clean up. A value still waited for must have been given up by the source first. */
+  /** Lets the source clean up. If a value is still pending, the source must have been aborted first. */
   async close(): Promise<void> {
     await this.#iterator.return?.()
   }

@@ -1,6 +1,6 @@
-/** Whether a program is not older than `oldest`, by the first number with a dot in what it says of itself. */
-export function isAtLeast(oldest: `${number}.${number}`, said: string): boolean {
-  const [major, minor] = numbers(said)
+/** Whether a program's version is `oldest` or newer, by the first number with a dot in its version output. */
+export function isAtLeast(oldest: `${number}.${number}`, versionText: string): boolean {
+  const [major, minor] = numbers(versionText)
   const [leastMajor, leastMinor] = numbers(oldest)
   return major > leastMajor || (major === leastMajor && minor >= leastMinor)
 }

@@ -1,44 +1,44 @@
 import { isUtf8 } from 'node:buffer'
 
 /**
- * How the bytes of a log become log events, which are text, and back.
+ * Encodes the bytes of a log as log events, which are text, and decodes them.
  *
- * An event is a chunk of the log, whole lines where it can be, and ends with a mark:
+ * An event is a chunk of the log, of whole lines if possible, and ends with a mark:
  *
  *     #12 [build 3/7] RUN npm ci
  *     #12 4.021 added 214 packages
  *     [conveyor 3f9a01bc 17]
  *
- * The mark names the writer (each opening of the log is one) and numbers its events from 0. So a batch that was sent
- * twice, because the answer to the first was lost, counts once, and an event that is not visible yet is missed. As
- * something always follows the text, no event is empty, which the service refuses, and no white space is at its end.
+ * The mark names the writer (one for each opening of the log) and numbers its events from 0. So a batch that was sent
+ * twice, because the first response was lost, counts once, and an event that is not visible yet is noticed. As the mark
+ * follows the text, no event is empty, which the service rejects, or ends with white space.
  *
- * A chunk that is not UTF-8, or has control characters other than tab, line feed, carriage return and escape, is
- * stored with each such byte as `\xHH` and each backslash doubled; its mark says `escaped`. `begin` and `end` mark
- * events without text: the log was opened, and ended.
+ * A chunk that is not UTF-8, or contains control characters other than tab, line feed, carriage return and escape, is
+ * stored with each such byte as `\xHH` and each backslash doubled, and marked as `escaped`. `begin` and `end` mark events
+ * without text: the log was opened, or ended.
  */
 export interface LogEvent {
-  /** Null for an event that something else than Conveyor put into the stream: no part of the log. */
+  /** Null for an event that is not from Conveyor, and not part of the log. */
   mark: Mark | null
-  /** Undone only when somebody reads it. */
+  /** Decoded on demand. */
   bytes(): Buffer
 }
 
 export interface Mark {
-  /** Eight characters, made at random for each opening. */
+  /** Eight hex digits, random for each opening. */
   writer: string
   number: number
   kind: 'text' | 'begin' | 'end'
 }
 
-/** The most bytes of a log in one event: escaped, four times as many still fit into 256 KiB, the older limit. */
+/** The most bytes of a log in one event: fully escaped, they still fit into 256 KiB, the older limit. */
 export const CHUNK = 60 * 1024
 
 const MARK = /\[conveyor ([0-9a-f]{8}) (\d{1,9})( begin| end| escaped)?\]$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const UNUSUAL = /[\0-\x08\v\f\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufdd0-\ufdef\ufeff\ufffe\uffff]/
 
-/** The usual characters but the backslash, in UTF-8 whose bytes are taken for characters (Unicode 3.9, table 3-7). */
+/** The usual characters except the backslash, as UTF-8 with one character for each byte (Unicode 3.9, table 3-7). */
 const USUAL = [
   '[\\t\\n\\r\\x1b\\x20-\\x5b\\x5d-\\x7e]',
   '\\xc2[\\xa0-\\xbf]',
@@ -74,15 +74,15 @@ export function decodeEvent(message: string): LogEvent {
 }
 
 /**
- * How many of the first `CHUNK` bytes make the next event: all that are there, or else up to the end of a line, of a
- * character, or as many as can be.
+ * How many bytes go into the next event, at most `CHUNK`: all of them, or else up to the end of a line, or of a
+ * character.
  */
 export function cutChunk(bytes: Buffer): number {
   if (bytes.length <= CHUNK) return bytes.length
   const line = bytes.lastIndexOf(0x0a, CHUNK - 1)
   if (line >= 0) return line + 1
   let cut = CHUNK
-  // A byte 10xxxxxx continues a character, which has at most three of them.
+  // Bytes 10xxxxxx continue a character, which has at most three of them.
   while (cut > CHUNK - 4 && ((bytes[cut] as number) & 0xc0) === 0x80) cut -= 1
   return ((bytes[cut] as number) & 0xc0) === 0x80 ? CHUNK : cut
 }

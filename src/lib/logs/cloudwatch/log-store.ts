@@ -9,33 +9,33 @@ import { eventSink, LIMITS } from './sink.ts'
 import { LogStreams } from './streams.ts'
 
 export interface CloudwatchLogStoreOptions {
-  /** Name of the log group, which has to exist. Its retention says how long logs are kept. */
+  /** Name of an existing log group. Its retention determines how long logs are kept. */
   group: string
-  /** In front of the build's id in the name of its stream: at most 400 characters, no `:` or `*`. Default: nothing. */
+  /** Prefix of stream names, before the build id: at most 400 characters, without `:` and `*`. Default: none. */
   streamPrefix?: string
-  /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
+  /** Settings that the AWS SDK does not find itself: region, endpoint, credentials. */
   clientConfig?: CloudWatchLogsClientConfig
-  /** Connections for it, e.g. through a proxy. */
+  /** Makes its connections, e.g. through a proxy. */
   httpsAgent?: Agent
 }
 
-/** How long an event may stay out of sight when a later one of the same writer is there already. */
+/** How long an event may be invisible after a later one of the same writer is visible. */
 const GAP_MS = 10_000
 
 /**
- * Logs in Amazon CloudWatch Logs: one stream for each build, named by its id. What its events look like is said in
- * cloudwatch-log-events.ts. Readers, here or on another machine, see what is written within about two seconds.
+ * Logs in Amazon CloudWatch Logs: one stream for each build, named by its id, with events as described in events.ts.
+ * Readers in any process see new bytes within about two seconds.
  *
- * Two writers of one log at once, a worker that lost its lease and the one that took over, mix by events, and the log
- * ends when the one that began last ends it. What a killed writer had not sent is lost, about a second's worth.
+ * Events of two concurrent writers of one log, a worker that lost its lease and the one that took over, interleave, and
+ * the log ends when the writer that opened it last ends it. A killed writer loses about the last second.
  *
- * The service says that events can be read some time after they were stored, and not when. A reader that finds one
- * missing between others waits for it; but one that does not follow may miss the last ones of the last seconds. It
- * takes a log from the beginning to resume at an offset, as streams have none: ten requests of 1 MiB a second.
+ * The service makes events visible some time after they are stored, without a guarantee. A reader waits for an event
+ * that is missing between others, but without following it may miss the newest ones. To resume at an offset, a reader
+ * fetches the log from the start, as streams have no offsets: ten requests of 1 MiB a second.
  *
- * A request that failed or was throttled is sent again with growing waits, by the AWS SDK and then for a minute.
- * @throws ConveyorError `not_found` from `open` and `read` when there is no such group, `unauthorized` with the
- * permissions that are needed, `unavailable`
+ * Requests that fail or are throttled are retried with backoff, by the AWS SDK and then for a minute.
+ * @throws ConveyorError `not_found` from `open` and `read` if there is no such group, `unauthorized` with the required
+ * permissions, `unavailable`
  */
 export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore {
   const client = new CloudWatchLogsClient({
@@ -102,9 +102,9 @@ function checkPrefix(prefix: string): string {
   if (/^[^:*]{0,400}$/.test(prefix)) return prefix
   throw new ConveyorError(
     'invalid',
-    `${JSON.stringify(prefix.slice(0, 80))} cannot begin the name of a log stream`,
+    `${JSON.stringify(prefix.slice(0, 80))} is not a valid prefix for log stream names`,
     {
-      hint: 'It has at most 400 characters, and no : or *',
+      hint: 'Use at most 400 characters, without : and *',
     },
   )
 }
@@ -112,7 +112,7 @@ function checkPrefix(prefix: string): string {
 function missing(buildId: string, position: number): ConveyorError {
   return new ConveyorError(
     'unavailable',
-    `log of build ${buildId} cannot be read: what follows its byte ${position} is not there, or not yet`,
-    { hint: 'Read on from there later' },
+    `log of build ${buildId} cannot be read: the data after byte ${position} is missing, or not available yet`,
+    { hint: 'Continue from that offset later' },
   )
 }

@@ -1,23 +1,23 @@
 import type { LogEvent } from './events.ts'
 
-/** Puts the events of a stream in order, once each, and knows when the log has ended. */
+/** Puts the events of a stream in order, drops duplicates, and detects the end of the log. */
 export class EventOrder {
   ended = false
-  /** Whether `take` has stopped at an event before which one is missing. */
+  /** Whether `take` stopped at an event because one before it is missing. */
   gap = false
-  /** The next number of each writer. */
+  /** The next event number of each writer. */
   readonly #next = new Map<string, number>()
-  /** The writer that began last. */
+  /** The writer that opened the log last. */
   #latest = ''
 
-  /** Those of the events that are the next bytes of the log. */
+  /** Returns the events that contain the next bytes of the log. */
   take(events: LogEvent[]): LogEvent[] {
     const taken: LogEvent[] = []
     this.gap = false
     for (const event of events) {
       if (!event.mark) continue
       const { writer, number, kind } = event.mark
-      // When its beginning is not there any more, after its retention, a log is what is left of it.
+      // If the start has expired, the log starts with what is left.
       if (this.#next.size === 0) {
         this.#next.set(writer, number)
         this.#latest = writer

@@ -2,43 +2,43 @@ import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Page } from './streams.ts'
 
-/** A page, and when it was asked for (`performance.now()`). */
+/** A page, and when it was requested (`performance.now()`). */
 export interface DatedPage extends Page {
   asked: number
 }
 
-/** How often the end of a stream is looked at, for all readers here together. */
+/** How often the end of a stream is polled, for all readers of this process together. */
 const POLL_MS = 1_000
-/** The service takes 25 such requests a second from a whole account. */
+/** The service allows 25 such requests a second for a whole account. */
 const REQUESTS_PER_SECOND = 10
 const BURST = 10
-/** Pages kept for other readers, 1 MiB of text each. */
+/** How many pages are cached, 1 MiB of text each. */
 const PAGES_KEPT = 6
 
 /**
- * The pages of all streams that are read here. Readers of one stream come to the same tokens, and share what was
- * answered: there is one question a second for each stream at most, and ten a second in all.
+ * The pages of all streams that this process reads. Readers of one stream use the same tokens, and share responses: at most
+ * one request a second for each stream, and ten a second in all.
  */
 export class SharedPages {
   readonly #fetch: (buildId: string, token: string | null) => Promise<Page>
   /** By stream and token; oldest first. */
   readonly #recent = new Map<string, { asked: number; page: Promise<DatedPage> }>()
   readonly #bell = new EventEmitter().setMaxListeners(0)
-  /** When the next request may go. */
+  /** When the next request may be sent. */
   #slot = 0
 
   constructor(fetch: (buildId: string, token: string | null) => Promise<Page>) {
     this.#fetch = fetch
   }
 
-  /** The page at a token. It may be of earlier, but only if it leads on: the end was looked for after this call. */
+  /** The page at a token. May be cached, unless it is the end of the stream: the end is always requested anew. */
   async at(buildId: string, token: string | null): Promise<DatedPage> {
     const now = performance.now()
     const known = await this.#recent.get(key(buildId, token))?.page
     return known && (known.more || known.asked >= now) ? known : this.#ask(buildId, token, now)
   }
 
-  /** The page at the same token, of later: after a second, or when something was written here. */
+  /** A newer page at the same token: after a second, or when this process has written to the stream. */
   async later(
     buildId: string,
     token: string | null,
@@ -51,12 +51,12 @@ export class SharedPages {
     return this.#ask(buildId, token, page.asked)
   }
 
-  /** Something was written to this stream here. */
+  /** Reports that this process has written to a stream. */
   tell(buildId: string): void {
     this.#bell.emit(buildId)
   }
 
-  /** @param after when the answer has to have been asked for, at the earliest */
+  /** @param after the earliest time at which the page may have been requested */
   #ask(buildId: string, token: string | null, after: number): Promise<DatedPage> {
     const name = key(buildId, token)
     const known = this.#recent.get(name)
@@ -74,7 +74,7 @@ export class SharedPages {
     return entry.page
   }
 
-  /** Requests wait in the order in which they came. */
+  /** Waits for a slot; first come, first served. */
   async #turn(): Promise<void> {
     const now = performance.now()
     const step = 1000 / REQUESTS_PER_SECOND

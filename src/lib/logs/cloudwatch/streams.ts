@@ -11,12 +11,12 @@ import { awsError } from '../../aws/errors.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { decodeEvent, type LogEvent } from './events.ts'
 
-/** What one question about a stream answers. */
+/** One page of a stream. */
 export interface Page {
   events: LogEvent[]
-  /** Where to ask on; null while there is no stream. */
+  /** Token of the next page; null while there is no stream. */
   next: string | null
-  /** Whether there may be more at `next` already. At the end of the stream, the same token comes back. */
+  /** Whether there may already be more at `next`. At the end of a stream, the service returns the same token. */
   more: boolean
 }
 
@@ -32,9 +32,9 @@ const PERMISSIONS = {
 }
 
 /**
- * The streams of one log group: its API in Conveyor's words.
+ * Reads and writes the streams of one log group through the CloudWatch Logs API.
  * https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_Operations.html
- * @throws ConveyorError from every method. It says what to do when the group does not exist, or access is denied.
+ * @throws ConveyorError from every method, with a hint if the group does not exist or access is denied
  */
 export class LogStreams {
   readonly #client: CloudWatchLogsClient
@@ -47,7 +47,7 @@ export class LogStreams {
     this.#prefix = prefix
   }
 
-  /** Makes the stream if need be, and answers when its last event was; 0 for none. */
+  /** Creates the stream if needed. @returns the time of its last event; 0 if there is none */
   async create(buildId: string): Promise<number> {
     const names = this.#names(buildId)
     return this.#tell(buildId, 'write', async () => {
@@ -57,7 +57,7 @@ export class LogStreams {
       } catch (error) {
         if (!(error instanceof ResourceAlreadyExistsException)) throw error
       }
-      // A page may be empty before the end is reached: then the token changes.
+      // Pages may be empty before the end is reached, as long as the token changes.
       let token: string | undefined
       for (;;) {
         const { events = [], nextBackwardToken } = await this.#client.send(
@@ -76,7 +76,7 @@ export class LogStreams {
     })
   }
 
-  /** Appends events, in the order of their timestamps; within the limits of one request. */
+  /** Appends events, sorted by timestamp, within the limits of one request. */
   async put(buildId: string, logEvents: OutgoingEvent[]): Promise<void> {
     await this.#tell(buildId, 'write', async () => {
       const { rejectedLogEventsInfo } = await this.#client.send(
@@ -86,7 +86,7 @@ export class LogStreams {
     })
   }
 
-  /** The events from a token on, at most 1 MiB of them; from the beginning without one. */
+  /** At most 1 MiB of events from a token on; without one, from the start. */
   async get(buildId: string, token: string | null): Promise<Page> {
     return this.#tell(buildId, 'read', async () => {
       try {
@@ -126,7 +126,7 @@ export class LogStreams {
 
   #missing(failed: string, thrown: Error): ConveyorError {
     if (noStream(thrown)) {
-      return new ConveyorError('unavailable', `${failed}: it was removed`, {
+      return new ConveyorError('unavailable', `${failed}: it was deleted`, {
         retryable: false,
         cause: thrown,
       })
@@ -138,17 +138,17 @@ export class LogStreams {
   }
 }
 
-/** The service calls both by one name; only the message says which does not exist. */
+/** The service uses one error for group and stream; only the message says which does not exist. */
 function noStream(error: unknown): boolean {
   return error instanceof ResourceNotFoundException && /log ?stream/i.test(error.message)
 }
 
-/** Events with such timestamps are dropped, in an answer that looks like success. */
+/** The service drops events with such timestamps, in an otherwise successful response. */
 function rejected(buildId: string, { tooNewLogEventStartIndex }: RejectedLogEventsInfo): ConveyorError {
-  const why = tooNewLogEventStartIndex === undefined ? 'too old' : 'from the future'
+  const why = tooNewLogEventStartIndex === undefined ? 'too old' : 'too new'
   return new ConveyorError(
     'unavailable',
     `log of build ${buildId} cannot be written: CloudWatch dropped events as ${why}`,
-    { hint: "Set this machine's clock", retryable: false },
+    { hint: "Correct this machine's clock", retryable: false },
   )
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** What readers have to know of a log before they ask for its bytes. */
+/** What readers need to know about a log before they fetch its bytes. */
 export interface LogState {
   size: number
   ended: boolean
@@ -8,33 +8,33 @@ export interface LogState {
 
 const NOTHING: LogState = { size: 0, ended: false }
 
-/** How often one question is asked about all the logs that somebody here waits for. */
+/** How often the state of all followed logs is queried. */
 const POLL_MS = 200
 
 /**
- * The logs that readers of this process wait for. However many readers and logs there are, the database is
- * asked one question at a time; what is written in this process is known without asking. It is asked rather than
- * LISTENed to: Postgres commits what NOTIFYs one after another, and logs are written by all workers all the time.
+ * The logs that readers of this process follow. However many there are, one query at a time asks for their states;
+ * what this process writes is known without one. Polled rather than LISTENed for: Postgres serializes commits that
+ * NOTIFY, and all workers write logs all the time.
  */
 export class FollowedLogs {
-  readonly #ask: (buildIds: string[]) => Promise<Map<string, LogState>>
-  /** By build id, what to do with news. */
+  readonly #query: (buildIds: string[]) => Promise<Map<string, LogState>>
+  /** Callbacks for news, by build id. */
   readonly #readers = new Map<string, Set<(news: LogState | Error) => void>>()
   #polling = false
 
-  /** @param ask the states of these logs, without those that do not exist. */
-  constructor(ask: (buildIds: string[]) => Promise<Map<string, LogState>>) {
-    this.#ask = ask
+  /** @param query returns the states of the logs that exist */
+  constructor(query: (buildIds: string[]) => Promise<Map<string, LogState>>) {
+    this.#query = query
   }
 
-  /** What is there now. */
+  /** The current state of a log. */
   async look(buildId: string): Promise<LogState> {
-    return (await this.#ask([buildId])).get(buildId) ?? NOTHING
+    return (await this.#query([buildId])).get(buildId) ?? NOTHING
   }
 
   /**
-   * Waits until a log is not as `known` any more; answers `known` when one of the signals is aborted.
-   * @throws what asking throws
+   * Waits until the state of a log differs from `known`; returns `known` once one of the signals is aborted.
+   * @throws what the query throws
    */
   change(buildId: string, known: LogState, stops: AbortSignal[]): Promise<LogState> {
     return new Promise((resolve, reject) => {
@@ -61,7 +61,7 @@ export class FollowedLogs {
     })
   }
 
-  /** Tells of what was written here. */
+  /** Reports a write of this process. */
   tell(buildId: string, state: LogState): void {
     for (const hear of [...(this.#readers.get(buildId) ?? [])]) hear(state)
   }
@@ -69,12 +69,12 @@ export class FollowedLogs {
   async #poll(): Promise<void> {
     this.#polling = true
     while (this.#readers.size > 0) {
-      const asked = [...this.#readers.keys()]
+      const buildIds = [...this.#readers.keys()]
       try {
-        const states = await this.#ask(asked)
-        for (const buildId of asked) this.tell(buildId, states.get(buildId) ?? NOTHING)
+        const states = await this.#query(buildIds)
+        for (const buildId of buildIds) this.tell(buildId, states.get(buildId) ?? NOTHING)
       } catch (error) {
-        for (const buildId of asked) {
+        for (const buildId of buildIds) {
           for (const hear of [...(this.#readers.get(buildId) ?? [])]) hear(error as Error)
         }
       }

@@ -10,7 +10,7 @@ import * as tables from './tables.ts'
 
 export type PostgresLogStoreOptions = PostgresSource
 
-/** After the first, at most four small chunks a second. */
+/** At most four small chunks a second, after the first. */
 const LIMITS: BufferLimits = {
   batchBytes: tables.CHUNK,
   bufferBytes: 1024 * 1024,
@@ -19,18 +19,18 @@ const LIMITS: BufferLimits = {
   retryMs: 60_000,
 }
 
-/** Sizes are bigints, which arrive as text. */
+/** Sizes are bigints, which pg returns as text. */
 interface SizeRow {
   size: string
 }
 
 /**
- * Logs in a Postgres database: a row for each log, and its bytes in chunks of up to 64 KiB that say where they
- * begin. Readers in other processes see what is written within about half a second.
+ * Logs in a Postgres database: a row for each log, and its bytes in chunks of up to 64 KiB with their offsets. Readers in
+ * other processes see new bytes within about half a second.
  *
- * Two writers of one log at once, a worker that lost its lease and the one that took over, mix by chunks: each
- * chunk is appended whole, after whatever is there. What a killed writer had not sent is lost, 250 ms at most.
- * @throws ConveyorError when the database does not answer or refuses.
+ * Chunks of two concurrent writers of one log, a worker that lost its lease and the one that took over, interleave: each
+ * is appended whole. A killed writer loses at most the last 250 ms.
+ * @throws ConveyorError when the database is unreachable or denies access
  */
 export async function postgresLogStore(options: PostgresLogStoreOptions): Promise<LogStore> {
   const { postgres, release } = usePostgres(options)
@@ -55,7 +55,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
   })
   const pieces = new SharedPieces()
 
-  /** The bytes from `position` up to `position + length`, all of which are there. */
+  /** The bytes from `position` up to `position + length`, all of which are stored. */
   async function readPiece(buildId: string, position: number, length: number): Promise<Uint8Array> {
     const rows = await postgres.query<{ bytes: Uint8Array }>({
       name: 'conveyor-log',
@@ -75,15 +75,15 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
       let position = offset
       for (let state = await followed.look(buildId); ; ) {
         while (position < state.size && !isStopped(stops)) {
-          // Pieces begin at the same places for all readers.
+          // Pieces start at the same offsets for all readers.
           const length = Math.min(tables.CHUNK - (position % tables.CHUNK), state.size - position)
           const at = position
           const piece = await pieces.read(buildId, at, length, () => readPiece(buildId, at, length))
-          if (piece.length !== length) throw damaged(at)
+          if (piece.length !== length) throw incomplete(at)
           position += length
           yield piece
         }
-        // Size and end are of one moment: what is there at the end has been read.
+        // Size and end are from one query: an ended log has been read completely.
         if (state.ended || !follow || isStopped(stops)) return
         state = await followed.change(buildId, state, stops)
       }
@@ -123,7 +123,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
 }
 
 function problem(thrown: unknown, buildId: string, what = ''): ConveyorError {
-  const { kind, message, hint, retryable } = toConveyorError(thrown, 'the database failed')
+  const { kind, message, hint, retryable } = toConveyorError(thrown, 'database query failed')
   return new ConveyorError(kind, `log of build ${buildId}${what}: ${message}`, {
     ...(hint && { hint }),
     retryable,
@@ -132,12 +132,12 @@ function problem(thrown: unknown, buildId: string, what = ''): ConveyorError {
 }
 
 function removed(buildId: string): ConveyorError {
-  const message = `log of build ${buildId} cannot be written: it was removed`
+  const message = `log of build ${buildId} cannot be written: it was deleted`
   return new ConveyorError('unavailable', message, { retryable: false })
 }
 
-function damaged(position: number): ConveyorError {
-  return new ConveyorError('unavailable', `its bytes from ${position} on are missing`, {
+function incomplete(position: number): ConveyorError {
+  return new ConveyorError('unavailable', `bytes from offset ${position} on are missing`, {
     retryable: false,
   })
 }

@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
-/** See migrate.ts: what has been released is never edited. */
+/** Released migrations are never edited: see migrate.ts. */
 export const migrations: Record<string, Migration> = {
   '001_logs': { up: createTables },
 }
@@ -31,8 +31,8 @@ export const OPEN = `
   on conflict (build_id) do update set ended = false returning size`
 
 /**
- * 1: build id, 2: bytes. Takes its place in the log under the lock of the log's row: two writers at once (a
- * worker that lost its lease, and the one that took over) mix by chunks, and never within one.
+ * 1: build id, 2: bytes. Reserves its range under the lock of the log's row, so that chunks of two concurrent writers (a
+ * worker that lost its lease, and the one that took over) never overlap.
  */
 export const APPEND = `
   with log as (
@@ -42,7 +42,7 @@ export const APPEND = `
   )
   select size from log`
 
-/** 1: build id, 2: bytes, 3: where they could be at the earliest. */
+/** 1: build id, 2: bytes, 3: the lowest offset at which they may be. */
 export const APPENDED = `
   select size from build_logs where build_id = $1 and exists (
     select from build_log_chunks where build_id = $1 and start >= $3 and bytes = $2::bytea)`

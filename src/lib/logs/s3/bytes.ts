@@ -3,12 +3,12 @@ import { MovedError } from './conditions.ts'
 import { type Layout, rangesOf } from './layout.ts'
 import type { LogObjects } from './objects.ts'
 
-/** A log of many small segments takes many requests: so many of one read are under way at a time. */
+/** How many requests one read sends at once: a log of many small segments takes many. */
 const PARALLEL = 16
 
 /**
- * The bytes of a log from `position` up to `position + length`, from wherever its layout says they are.
- * @throws MovedError when they are elsewhere by now
+ * The bytes of a log from `position` up to `position + length`, from the objects of its layout.
+ * @throws MovedError if they have moved to other objects
  */
 export async function readBytes(
   objects: LogObjects,
@@ -19,7 +19,7 @@ export async function readBytes(
 ): Promise<Buffer> {
   const ranges = rangesOf(layout, position, length)
   const found = ranges.reduce((sum, range) => sum + range.length, 0)
-  if (found < length) throw new MovedError(`of ${length} bytes at ${position}, ${found} are there`)
+  if (found < length) throw new MovedError(`${found} of ${length} bytes found at ${position}`)
   const [first] = ranges
   if (ranges.length === 1 && first) return objects.read(buildId, first)
   const bytes = Buffer.allocUnsafe(length)

@@ -4,13 +4,13 @@ import type { KeptBytes } from './kept-bytes.ts'
 import { type Layout, layoutOf, leftovers } from './layout.ts'
 import type { LogObjects } from './objects.ts'
 
-/** The size of the parts of a large text, the smallest that S3 takes; two of them are in memory. */
+/** Part size of multipart uploads, the smallest that S3 accepts; two parts are in memory at once. */
 const PART = 5 * 1024 * 1024
 
 /**
- * Makes the text of everything that is stored of a log, and removes the segments: the log has ended. Whoever does
- * this at the same time, or has done it and died half-way, is no hindrance: a text replaces only the one that it
- * was made from, and segments go only after their bytes are in it. A log over 5 GiB that has ended cannot go on.
+ * Ends a log: combines everything that is stored of it into its text, and deletes the segments. Safe against concurrent
+ * and interrupted compactions: a text only replaces the one that it was made from, and segments are deleted only once
+ * their bytes are in it. An ended log over 5 GiB cannot be continued.
  */
 export async function compact(objects: LogObjects, buildId: string, kept: KeptBytes): Promise<void> {
   for (;;) {
@@ -18,7 +18,7 @@ export async function compact(objects: LogObjects, buildId: string, kept: KeptBy
     const layout = layoutOf(listing)
     const complete = layout.text !== null && layout.segments.length === 0
     if (complete || (await unlessMoved(() => putText(objects, buildId, layout, kept)))) {
-      // Only what was there before the text: what others have made since is for them.
+      // Only segments from before this text: newer ones belong to others.
       return objects.remove(buildId, leftovers(listing, layout.size))
     }
   }
@@ -53,7 +53,7 @@ async function putText(
     stored = await upload.complete(text)
     return stored
   } finally {
-    // What it failed of is what counts. Parts that stay cannot be seen; the bucket's lifecycle removes them.
+    // The first error counts. Remaining parts are invisible, and the bucket's lifecycle removes them.
     if (!stored) await upload.abort().catch(() => {})
   }
 }

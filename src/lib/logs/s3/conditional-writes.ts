@@ -4,26 +4,26 @@ import { awsError } from '../../aws/errors.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { unlessRefused } from './conditions.ts'
 
-/** Where it is tried. */
+/** The location to check. */
 export interface ConditionsPlace {
   client: S3Client
   bucket: string
-  /** Ends with a slash, or is empty. */
+  /** Empty, or ends with a slash. */
   prefix: string
 }
 
 const TEXT =
-  'With this object Conveyor finds out whether its logs are safe here: it must not be overwritten.\n'
+  'Conveyor uses this object to check that logs are safe in this bucket: it must not be overwritten.\n'
 /** An ETag that no object has. */
 const NO_ETAG = '"00000000000000000000000000000000"'
 const NOT_IMPLEMENTED = 501
 
 /**
- * Finds out whether a bucket takes conditional writes, which keep apart two writers of one log, a worker that lost
- * its lease and the one that took over. Servers that do not know them take the write, and lose what was there.
- * @param trace whether one small object may stay in the bucket; without, only `If-Match` is tried, which leaves nothing
- * where it is known
- * @throws ConveyorError `invalid` when it does not; others when it cannot be found out
+ * Checks that a bucket supports conditional writes, which keep two writers of one log apart: a worker that lost its lease
+ * and the one that took over. Servers without support accept the write, and overwrite existing data.
+ * @param trace whether one small object may stay in the bucket; if not, only `If-Match` is checked, which leaves nothing
+ * on servers that support it
+ * @throws ConveyorError `invalid` if it does not; others if that cannot be checked
  */
 export async function checkConditions(place: ConditionsPlace, { trace }: { trace: boolean }): Promise<void> {
   const { bucket, prefix } = place
@@ -39,7 +39,7 @@ export async function checkConditions(place: ConditionsPlace, { trace }: { trace
   } catch (thrown) {
     if (statusOf(thrown) === NOT_IMPLEMENTED) throw unsafe(bucket, 'If-None-Match and If-Match', thrown)
     throw awsError(thrown, {
-      failed: `whether bucket ${bucket} takes conditional writes cannot be tried`,
+      failed: `cannot check whether bucket ${bucket} supports conditional writes`,
       thing: `bucket ${bucket}`,
       permissions: 's3:PutObject',
     })
@@ -64,9 +64,9 @@ function statusOf(thrown: unknown): number | undefined {
 function unsafe(bucket: string, header: string, cause?: unknown): ConveyorError {
   return new ConveyorError(
     'invalid',
-    `bucket ${bucket} cannot hold logs: its server does not know conditional writes (${header} of PutObject), so one worker would overwrite what another wrote`,
+    `bucket ${bucket} cannot store logs: its server does not support conditional writes (${header} of PutObject), so workers could overwrite each other's logs`,
     {
-      hint: 'Give a store that knows them, such as Amazon S3 or a recent MinIO, or keep logs in Postgres: --logger postgres://',
+      hint: 'Use storage that supports them, such as Amazon S3 or a recent MinIO, or store logs in Postgres: --logger postgres://',
       ...(cause !== undefined && { cause }),
     },
   )

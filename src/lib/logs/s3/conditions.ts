@@ -1,9 +1,9 @@
 import type { StoredText } from './layout.ts'
 
-/** An object that was there is not any more: its bytes are in the text by now. */
+/** An object is gone: its bytes are in the text now. */
 export class MovedError extends Error {}
 
-/** Undefined when there is no such object. A HEAD has no body that says NoSuchKey. */
+/** Undefined if there is no such object. A HEAD response has no body to name NoSuchKey. */
 export async function unlessMissing<T>(work: () => Promise<T>): Promise<T | undefined> {
   try {
     return await work()
@@ -14,7 +14,7 @@ export async function unlessMissing<T>(work: () => Promise<T>): Promise<T | unde
 }
 
 /**
- * Undefined when the condition of a write did not hold, or another such write was under way.
+ * Undefined if the condition of a write did not hold, or another such write was in progress.
  * https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
  */
 export async function unlessRefused<T>(work: () => Promise<T>): Promise<T | undefined> {
@@ -27,7 +27,7 @@ export async function unlessRefused<T>(work: () => Promise<T>): Promise<T | unde
   }
 }
 
-/** The condition that a text is still the one that its successor was made from. */
+/** The condition that the text is still the one that its successor was made from. */
 export function onlyInsteadOf(text: StoredText | null): { IfMatch: string } | { IfNoneMatch: '*' } {
   return text ? { IfMatch: text.etag } : { IfNoneMatch: '*' }
 }

@@ -1,32 +1,32 @@
 import { type Layout, type Listing, layoutOf, NOTHING, type Segment } from './layout.ts'
 
-/** How soon S3 is asked again after it had something new. */
+/** Time until the next poll after one with news. */
 const POLL_MS = 500
-/** How soon at most, while there is nothing new. */
+/** The longest time until the next poll while there is no news. */
 const QUIET_POLL_MS = 1_500
 
 /**
- * A log that readers of this process are at: they share what is known of it, and one poll. A poll is one list of what
- * is behind the known. What is written in this process is known without asking.
+ * A log that readers of this process follow: they share its layout, and one poll. A poll is one LIST from the known end
+ * on. What this process writes is known without one.
  */
 export class FollowedLog {
   readonly #list: (from: number) => Promise<Listing>
-  /** What to do with news, for each reader that waits for some. */
+  /** Callbacks of waiting readers. */
   readonly #waiting = new Set<(news: Layout | Error) => void>()
   #layout = NOTHING
-  #anew = false
+  #reloading = false
   #asking: Promise<unknown> = Promise.resolve()
-  /** The next question, which somebody wants already. */
+  /** The next request, which a reader already waits for. */
   #next: Promise<Layout> | null = null
   #timer: NodeJS.Timeout | undefined
   #rest = POLL_MS
 
-  /** @param list what there is of the log from a byte on */
+  /** @param list lists the log's objects from an offset on */
   constructor(list: (from: number) => Promise<Listing>) {
     this.#list = list
   }
 
-  /** What is there now. Whoever asks at the same time gets the same answer. */
+  /** The current layout. Concurrent calls share one request. */
   look(): Promise<Layout> {
     this.#next ??= this.#asking.then(() => {
       this.#next = null
@@ -37,15 +37,15 @@ export class FollowedLog {
     return this.#next
   }
 
-  /** The same, and nothing that was known before counts. */
-  lookAnew(): Promise<Layout> {
-    this.#anew = true
+  /** The same, without relying on what is known. */
+  reload(): Promise<Layout> {
+    this.#reloading = true
     return this.look()
   }
 
   /**
-   * Waits until the log is not as `known` any more; answers `known` when one of the signals is aborted.
-   * @throws what asking throws
+   * Waits until the log differs from `known`; returns `known` once one of the signals is aborted.
+   * @throws what the request throws
    */
   change(known: Layout, stops: AbortSignal[]): Promise<Layout> {
     return new Promise((resolve, reject) => {
@@ -72,25 +72,25 @@ export class FollowedLog {
     })
   }
 
-  /** Tells of a segment that was stored here. */
+  /** Reports a segment that this process stored. */
   tell(segment: Segment): void {
     if (segment.offset !== this.#layout.size) return
     const { text } = this.#layout
     this.#know(layoutOf({ text, segments: [segment], openings: [] }, this.#layout))
   }
 
-  /** Tells that the log was ended here. */
+  /** Reports that this process ended the log. */
   tellEnd(): void {
     this.#poll()
   }
 
   async #ask(): Promise<Layout> {
-    const anew = this.#anew
-    this.#anew = false
+    const reloading = this.#reloading
+    this.#reloading = false
     const before = this.#layout
-    const listing = await this.#list(anew ? 0 : before.size)
-    // Not `before`: there may have been a segment to tell of meanwhile.
-    const layout = layoutOf(listing, anew ? NOTHING : this.#layout)
+    const listing = await this.#list(reloading ? 0 : before.size)
+    // Not `before`: a segment may have been reported in the meantime.
+    const layout = layoutOf(listing, reloading ? NOTHING : this.#layout)
     this.#rest = same(before, layout) ? Math.min(this.#rest * 1.5, QUIET_POLL_MS) : POLL_MS
     this.#know(layout)
     return layout

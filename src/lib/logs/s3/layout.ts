@@ -1,24 +1,24 @@
 /**
- * How a log lies in its bucket. While it is written, it is segments, each an object whose name says where its bytes
- * begin; the next begins where the one before it ends:
+ * The objects of a log in its bucket. While it is written, it consists of segments, objects named by the offset of their
+ * first byte; each starts where the one before it ends:
  *
  *     logs/ID-0000000000000000          1,200 bytes
  *     logs/ID-0000000000001200            350 bytes
  *
- * When it ends, they become the beginning of one text, and are removed:
+ * When it ends, they are combined into one text, and deleted:
  *
  *     logs/ID.txt                       1,550 bytes
  *
- * A log that is opened again after that goes on with segments behind the text, and `logs/ID-0000000000001550-open`
- * says so until there is one. The text only ever grows, so what is below its size is what it says, whatever segments
- * are there. By name the text comes last: a list that begins at any segment shows all that is new, and the end. Lists
- * show what is there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
+ * A log that is reopened after that continues with segments behind the text, and `logs/ID-0000000000001550-open` marks it
+ * as open until there is one. The text only grows, and takes precedence over segments at offsets within it. By name the
+ * text comes last: a list from any segment on shows everything new, and the end. Lists are strongly consistent:
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel
  */
 export interface Listing {
-  /** Null while the log has not ended for the first time. */
+  /** Null until the log has ended for the first time. */
   text: StoredText | null
   segments: Segment[]
-  /** Where the log was opened again. */
+  /** Offsets at which the log was reopened. */
   openings: number[]
 }
 
@@ -32,7 +32,7 @@ export interface Segment {
   size: number
 }
 
-/** What there is of a log: the text, then the segments, without a gap. */
+/** The contents of a log: the text, then the segments, without a gap. */
 export interface Layout {
   text: StoredText | null
   segments: Segment[]
@@ -40,20 +40,20 @@ export interface Layout {
   ended: boolean
 }
 
-/** A piece of an object. */
+/** A byte range of an object. */
 export interface Range {
-  /** The object: the text, or the segment that begins there. */
+  /** The text, or the offset of a segment. */
   object: 'text' | number
-  /** First byte of the log. */
+  /** Its first byte, as an offset in the log. */
   position: number
-  /** First byte of the object. */
+  /** Its first byte, as an offset in the object. */
   start: number
   length: number
 }
 
 export const NOTHING: Layout = { text: null, segments: [], size: 0, ended: false }
 
-/** @param before what was known of the segments that come before those of the listing */
+/** @param before the known layout before the segments of the listing */
 export function layoutOf({ text, segments, openings }: Listing, before = NOTHING): Layout {
   const inText = text?.size ?? 0
   const chain = before.segments.filter(({ offset }) => offset >= inText)
@@ -68,7 +68,7 @@ export function layoutOf({ text, segments, openings }: Listing, before = NOTHING
   return { text, segments: chain, size, ended }
 }
 
-/** Where the bytes of a log are that its layout says are there. */
+/** The byte ranges of objects that contain a range of the log. */
 export function rangesOf({ text, segments }: Layout, position: number, length: number): Range[] {
   const ranges: Range[] = []
   const end = position + length
@@ -93,7 +93,7 @@ export function rangesOf({ text, segments }: Layout, position: number, length: n
   return ranges
 }
 
-/** What has no meaning any more when the text has this size. */
+/** The objects that are obsolete once the text has this size. */
 export function leftovers({ segments, openings }: Listing, textSize: number): Omit<Listing, 'text'> {
   return {
     segments: segments.filter(({ offset }) => offset < textSize),

@@ -17,13 +17,13 @@ import { type Layout, layoutOf, leftovers } from './layout.ts'
 import { LogObjects } from './objects.ts'
 
 export interface S3LogStoreOptions {
-  /** Name of the bucket, which has to exist. Its lifecycle says how long logs are kept. */
+  /** Name of an existing bucket. Its lifecycle determines how long logs are kept. */
   bucket: string
-  /** Folder of `logs/` in the bucket. Default: none. */
+  /** Prefix of `logs/` in the bucket. Default: none. */
   prefix?: string
-  /** What the AWS SDK does not find by itself: region, endpoint, credentials. */
+  /** Settings that the AWS SDK does not find itself: region, endpoint, credentials. */
   clientConfig?: S3ClientConfig
-  /** Connections for it, e.g. through a proxy. */
+  /** Makes its connections, e.g. through a proxy. */
   httpsAgent?: Agent
 }
 
@@ -36,28 +36,28 @@ const LIMITS: BufferLimits = {
   retryMs: 60_000,
 }
 
-/** What is fetched at once, for all readers that are there. */
+/** How many bytes are fetched at once, for all readers at that position. */
 const BLOCK = 256 * 1024
-/** The largest piece that a reader gets. */
+/** The largest piece that a reader gets, in bytes. */
 const PIECE = 64 * 1024
-/** How often bytes may turn out to be elsewhere, without anything read between. */
+/** How often in a row bytes may turn out to have moved. */
 const MOVES = 5
 
 /**
- * Logs in a bucket of Amazon S3, or of what speaks its API with conditional writes: `logs/<id>.txt`, private unless the
- * bucket says otherwise, once they have ended, and segments until then; s3-log-layout.ts says which. Readers, here or on
- * another machine, see what is written within about two seconds.
+ * Logs in a bucket of Amazon S3, or of a compatible store with conditional writes: segments while they are written, and
+ * `logs/<id>.txt` once they have ended; see layout.ts. They are private unless the bucket's policy says otherwise. Readers
+ * in any process see new bytes within about two seconds.
  *
- * Two writers of one log at once, a worker that lost its lease and the one that took over, mix by segments: each
- * is appended whole, after whatever is there. What a killed writer had not stored is lost, 1.5 s at most.
+ * Segments of two concurrent writers of one log, a worker that lost its lease and the one that took over, interleave: each
+ * is appended whole. A killed writer loses at most the last 1.5 s.
  *
- * What it costs: a minute of a build that writes all the time is about 43 PUT and as many HEAD, and for each process
- * with readers of it 40 to 90 LIST and about 43 GET; its end is a LIST, a PUT and a DELETE, and for a log over 1 MiB also
- * a GET for each segment and a PUT for every 5 MiB. At 0.005 dollars for 1,000 PUT or LIST and a twelfth of that for
- * GET and HEAD, such a minute is 0.0003 dollars, and 0.0005 for each such process. A silent minute is 40 LIST if
- * somebody waits for it to end, and else free.
- * @throws ConveyorError `not_found` from `open` and `read` when there is no such bucket, `unauthorized` with the
- * permissions that are needed, `unavailable`
+ * Cost: a minute of a build that writes all the time takes about 43 PUT and as many HEAD, and for each process with
+ * readers 40 to 90 LIST and about 43 GET. Ending a log takes a LIST, a PUT and a DELETE, and over 1 MiB also a GET for
+ * each segment and a PUT for every 5 MiB. At 0.005 dollars for 1,000 PUT or LIST and a twelfth of that for GET and HEAD,
+ * such a minute costs 0.0003 dollars, and 0.0005 for each such process. A silent minute takes 40 LIST for each process
+ * with readers, and otherwise nothing.
+ * @throws ConveyorError `not_found` from `open` and `read` if there is no such bucket, `unauthorized` with the required
+ * permissions, `unavailable`
  */
 export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3LogStoreOptions): LogStore {
   const agent = { keepAlive: true, maxSockets: 200 }
@@ -88,7 +88,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
     async function append(bytes: Uint8Array): Promise<void> {
       for (;;) {
         if (await writing.create(buildId, position, bytes, name)) {
-          // A place may also be free because the segment that was there is in the text by now.
+          // The name may also be free because its segment is in the text now.
           if ((await writing.textSize(buildId)) <= position) break
           await writing.remove(buildId, { segments: [{ offset: position, size: 0 }], openings: [] })
         }
@@ -121,8 +121,8 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
         while (position < layout.size && !isStopped(stops)) {
           const block = await unlessStopped(() => unlessMoved(readBlock(buildId, layout, position)), stops)
           if (!block) {
-            if (++moves > MOVES) throw damaged(buildId, position)
-            layout = await unlessStopped(() => log.lookAnew(), stops)
+            if (++moves > MOVES) throw incomplete(buildId, position)
+            layout = await unlessStopped(() => log.reload(), stops)
             continue
           }
           moves = 0
@@ -140,7 +140,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
     }
   }
 
-  /** What follows; blocks begin at the same places for all readers. */
+  /** The next block; blocks start at the same offsets for all readers. */
   function readBlock(buildId: string, layout: Layout, position: number): Promise<Uint8Array> {
     const length = Math.min(BLOCK - (position % BLOCK), layout.size - position)
     return pieces.read(buildId, position, length, () => readBytes(reading, buildId, layout, position, length))
@@ -161,7 +161,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
   async function list(buildId: string, from: number) {
     const listing = await reading.list(buildId, from)
     const { size, ended } = layoutOf(listing)
-    // A worker may have died before it removed them. Whoever may only read, or cannot just now, leaves it to others.
+    // A worker may have died before it deleted them. Best effort: this process may lack the permission.
     if (ended) writing.remove(buildId, leftovers(listing, size)).catch(() => {})
     return listing
   }
@@ -184,16 +184,16 @@ async function unlessMoved<T>(work: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** Slashes at its ends are nobody's intention. */
+/** Without slashes at the start, and with one at the end. */
 function folder(prefix: string): string {
   const name = prefix.replace(/^\/+|\/+$/g, '')
   return name === '' ? '' : `${name}/`
 }
 
-function damaged(buildId: string, position: number): ConveyorError {
+function incomplete(buildId: string, position: number): ConveyorError {
   return new ConveyorError(
     'unavailable',
-    `log of build ${buildId} cannot be read: its bytes from ${position} on are missing`,
+    `log of build ${buildId} cannot be read: bytes from offset ${position} on are missing`,
     { retryable: false },
   )
 }

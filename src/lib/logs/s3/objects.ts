@@ -15,7 +15,7 @@ import { TextUpload } from './text-upload.ts'
 export interface LogObjectsOptions {
   client: S3Client
   bucket: string
-  /** Ends with a slash, or is empty. */
+  /** Empty, or ends with a slash. */
   prefix: string
   what: 'read' | 'written'
 }
@@ -24,15 +24,15 @@ const PERMISSIONS = {
   read: 's3:GetObject and s3:ListBucket',
   written: 's3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket',
 }
-/** Nothing is said of access: what the bucket's owner says holds, which is private by default. */
+/** No ACL is set: access is up to the bucket's policy, and private by default. */
 const TYPE = { ContentType: 'text/plain; charset=utf-8' }
-/** The most names that one request removes. */
+/** The most objects that one request can delete. */
 const REMOVED_AT_ONCE = 1_000
 
 /**
- * The objects of the logs in one bucket: the API of S3 in Conveyor's words.
+ * Reads and writes the objects of logs in one bucket through the S3 API.
  * https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
- * @throws ConveyorError from every method, which says what to do when there is no such bucket, or access is denied
+ * @throws ConveyorError from every method, with a hint if the bucket does not exist or access is denied
  */
 export class LogObjects {
   readonly #client: S3Client
@@ -47,7 +47,7 @@ export class LogObjects {
     this.#what = what
   }
 
-  /** @param from without the segments that begin before it, most of them */
+  /** @param from skips segments before this offset, most of them at least */
   async list(buildId: string, from = 0): Promise<Listing> {
     const prefix = `${this.#prefix}logs/${buildId}`
     const listing: Listing = { text: null, segments: [], openings: [] }
@@ -75,8 +75,8 @@ export class LogObjects {
   }
 
   /**
-   * Stores a segment, unless there is one at its offset.
-   * @param writer who asks: true too if this one had stored it before, and the answer was lost
+   * Stores a segment, unless there already is one at its offset.
+   * @param writer identifies the writer: if it stored the segment earlier and the response was lost, that is a success
    */
   async create(buildId: string, offset: number, bytes: Uint8Array, writer: string): Promise<boolean> {
     const at = { Bucket: this.#bucket, Key: this.#segment(buildId, offset) }
@@ -115,12 +115,12 @@ export class LogObjects {
         (await this.#client.send(get)).Body?.transformToByteArray(),
       )
       if (!bytes) throw new MovedError(`there is no ${get.input.Key}`)
-      if (bytes.length !== length) throw new Error(`${bytes.length} bytes came instead of ${length}`)
+      if (bytes.length !== length) throw new Error(`received ${bytes.length} bytes instead of ${length}`)
       return Buffer.from(bytes.buffer, bytes.byteOffset, length)
     })
   }
 
-  /** Says that the log goes on behind its text. */
+  /** Marks that the log continues behind its text. */
   async reopen(buildId: string, offset: number): Promise<void> {
     const Key = `${this.#segment(buildId, offset)}-open`
     await this.#call(buildId, () =>
@@ -128,7 +128,7 @@ export class LogObjects {
     )
   }
 
-  /** Stores the text. False when it is not the one any more that this was made from. */
+  /** Replaces the text. False if it is no longer the one that this was made from. */
   async putText(buildId: string, bytes: Uint8Array, madeFrom: StoredText | null): Promise<boolean> {
     const at = { Bucket: this.#bucket, Key: this.#text(buildId) }
     const put = new PutObjectCommand({ ...at, ...TYPE, Body: bytes, ...onlyInsteadOf(madeFrom) })
@@ -136,7 +136,7 @@ export class LogObjects {
     return answer !== undefined
   }
 
-  /** Begins to store the text in parts. */
+  /** Starts a multipart upload of the text. */
   async startText(buildId: string): Promise<TextUpload> {
     const at = { Bucket: this.#bucket, Key: this.#text(buildId) }
     const { UploadId } = await this.#call(buildId, () =>

@@ -8,14 +8,14 @@ import {
 import { MovedError, onlyInsteadOf, unlessRefused } from './conditions.ts'
 import type { StoredText } from './layout.ts'
 
-/** A text that is stored in parts, one after the other; nobody sees it before it is complete. */
+/** A multipart upload of a text, which is invisible until it is complete. */
 export class TextUpload {
   readonly #client: S3Client
   readonly #upload: { Bucket: string; Key: string; UploadId: string | undefined }
   readonly #call: <T>(work: () => Promise<T>) => Promise<T>
   readonly #parts: { PartNumber: number; ETag: string | undefined }[] = []
 
-  /** @param call does the work, and tells people what failed */
+  /** @param call runs a request, and explains its errors */
   constructor(
     client: S3Client,
     upload: { Bucket: string; Key: string; UploadId: string | undefined },
@@ -35,8 +35,8 @@ export class TextUpload {
   }
 
   /**
-   * The text that is there now becomes a part: at least 5 MiB, at most 5 GiB.
-   * @throws MovedError when it is another by now
+   * Copies the current text as a part: at least 5 MiB, at most 5 GiB.
+   * @throws MovedError if it was replaced
    */
   async copy({ etag }: StoredText): Promise<void> {
     const PartNumber = this.#parts.length + 1
@@ -48,11 +48,11 @@ export class TextUpload {
       CopySourceIfMatch: etag,
     })
     const answer = await this.#call(() => unlessRefused(() => this.#client.send(copy)))
-    if (!answer) throw new MovedError('the text is another by now')
+    if (!answer) throw new MovedError('the text was replaced')
     this.#parts.push({ PartNumber, ETag: answer.CopyPartResult?.ETag })
   }
 
-  /** False when the text is not the one any more that this was made from. */
+  /** False if the text is no longer the one that this was made from. */
   async complete(madeFrom: StoredText | null): Promise<boolean> {
     const complete = new CompleteMultipartUploadCommand({
       ...this.#upload,

@@ -11,33 +11,33 @@ export type PostgresQueueOptions = PostgresSource & {
   /** How long a job is held before it is delivered again, in seconds. Default 30. */
   leaseSeconds?: number
   /**
-   * How long a job is left to a worker that waits and is warm for its repository, in seconds. Default 3; with
-   * 0, a job goes to whoever asks.
+   * How long a job is reserved for waiting workers that are warm for its repository, in seconds. Default 3; with 0, any
+   * worker gets it at once.
    */
   affinitySeconds?: number
   /**
-   * How many seconds younger than the oldest a job may be that a worker takes first because it is warm for it.
+   * How many seconds younger than the oldest job one may be for a worker to take it first because it is warm for it.
    * Default 30.
    */
   headStartSeconds?: number
 }
 
-/** The longest that setTimeout can wait. */
+/** The longest timeout of setTimeout. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
 /**
- * Jobs in a Postgres database, for any number of processes. Whoever asks takes a job itself, with one
- * statement; there is no scheduler that could fail. Written for Conveyor, and not on pg-boss: that has no way to
- * leave a job to a warm worker, finds a dead worker only by a monitor (heartbeats of 10 s or more, checked once a
- * minute), and counts every job that is given back against its retries.
+ * Jobs in a Postgres database, for any number of processes. Each process claims jobs itself, with one statement; there
+ * is no scheduler that could fail. Not built on pg-boss, which cannot reserve a job for a warm worker, detects a dead
+ * worker only through a monitor (heartbeats of 10 s or more, checked once a minute), and counts every released job
+ * against its retries.
  *
- * A job that is sent wakes one process that waits, by NOTIFY: a warm one if there is any. Whatever is missed
- * so (a process that died, a lease that ended) is found by those who wait, who look by themselves now and then.
+ * Sending a job wakes one waiting process by NOTIFY: a warm one if there is any. What that misses (a process that died,
+ * a lease that ended) is found by waiting processes, which also poll now and then.
  */
 export async function postgresQueue(options: PostgresQueueOptions): Promise<Queue> {
   const { leaseSeconds = 30, affinitySeconds = 3, headStartSeconds = 30 } = options
   const { postgres, release: releaseDatabase } = usePostgres(options)
-  const id = randomUUID().replaceAll('-', '') // part of the name of a channel
+  const id = randomUUID().replaceAll('-', '') // part of a channel's name
   try {
     await migratePostgres(postgres, { name: 'queue', first: 'queue_jobs', migrations })
     await postgres.query(statements.FORGET, [id])
@@ -52,12 +52,12 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
 
   const wake = (repository: string) => postgres.query(statements.WAKE, [repository])
 
-  /** Wakes somebody when a delay is over. Who waits would find the job a little later by itself. */
+  /** Wakes a process when a delay is over. Otherwise, a poll would find the job a little later. */
   function wakeAfter(seconds: number, repository: string): void {
     const timer = setTimeout(
       () => {
         timers.delete(timer)
-        wake(repository).catch(() => {}) // the database is away, and those who wait know that themselves
+        wake(repository).catch(() => {}) // the database is unreachable, which waiting processes notice themselves
       },
       Math.min(seconds * 1000 + 5, LONGEST_TIMER_MS),
     )
@@ -78,10 +78,9 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
     return { job: { ...row, build_id: row.build_id }, nextSeconds: null }
   }
 
-  async function giveBack(delivery: Delivery, seconds: number, takenBack: 0 | 1): Promise<void> {
-    const values = [...tokenOf(delivery), seconds, takenBack]
-    const released = await postgres.query(statements.RELEASE, values)
-    if (released.length === 0) return // a lost lease has given the job back already
+  async function giveBack(delivery: Delivery, seconds: number): Promise<void> {
+    const released = await postgres.query(statements.RELEASE, [...tokenOf(delivery), seconds])
+    if (released.length === 0) return // a job whose lease was lost is back in the queue already
     if (seconds > 0) wakeAfter(seconds, delivery.repository)
     else await wake(delivery.repository)
   }
@@ -89,17 +88,16 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
   function jobOf(delivery: Delivery): Job {
     async function whileHeld(statement: string, values: unknown[]): Promise<void> {
       if ((await postgres.query(statement, values)).length > 0) return
-      throw new ConveyorError('unavailable', `the lease of build ${delivery.build_id} is lost`, {
-        hint: 'Stop working on it: another worker may have begun',
+      throw new ConveyorError('unavailable', `the lease on build ${delivery.build_id} was lost`, {
+        hint: 'Stop working on it: another worker may have taken it over',
         retryable: false,
       })
     }
     return {
       buildId: delivery.build_id,
-      deliveries: delivery.deliveries,
       extend: (seconds) => whileHeld(statements.EXTEND, [...tokenOf(delivery), seconds]),
       acknowledge: () => whileHeld(statements.ACKNOWLEDGE, tokenOf(delivery)),
-      release: (seconds) => giveBack(delivery, seconds, 0),
+      release: (seconds) => giveBack(delivery, seconds),
     }
   }
 
@@ -107,15 +105,15 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
     postgres,
     id,
     look: (warm) => look(warm, true),
-    giveBack: (delivery) => giveBack(delivery, 0, 1),
+    giveBack: (delivery) => giveBack(delivery, 0),
     wakeOther: async () => void (await wake('')),
   })
 
   async function receive(signal: AbortSignal, warm: readonly string[]): Promise<Job | null> {
-    // While others here wait, there was nothing a moment ago: one question serves all of them.
+    // While others here wait, the queue was empty a moment ago: one query serves all of them.
     const found = waiting.size === 0 ? (await look([...warm], false)).job : null
     const stopped = signal.aborted || closing !== undefined
-    if (found && stopped) await giveBack(found, 0, 1)
+    if (found && stopped) await giveBack(found, 0)
     if (stopped) return null
     const delivery = found ?? (await waiting.next(signal, warm))
     return delivery && jobOf(delivery)
@@ -138,7 +136,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
 
     async send({ buildId, repository }) {
       if (closing) {
-        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: conveyor is stopping`)
+        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
       const key = repository.toLowerCase()
       const sent = await postgres.query(statements.SEND, [buildId, key])
@@ -173,7 +171,7 @@ interface Delivery extends statements.ClaimRow {
   build_id: string
 }
 
-/** What names one delivery of a job: nobody who lost it, or had an earlier job of the same build, has the same. */
+/** Identifies one delivery of a job, unlike any lost or earlier delivery of the same build. */
 function tokenOf({ build_id, seq, deliveries }: Delivery): [string, string, number] {
   return [build_id, seq, deliveries]
 }

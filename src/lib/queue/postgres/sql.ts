@@ -1,29 +1,29 @@
 /**
- * The statements of the Postgres queue. `now()` is the start of the statement by the server's clock: the only
- * clock that decides about leases.
+ * The statements of the Postgres queue. `now()` is the start of the statement by the server's clock, the only one that
+ * decides about leases.
  *
- * A job is ready when its `available_at` has come: when it was sent, when the delay after its release is over,
- * or when its lease has ended. (build_id, seq, deliveries) names one delivery.
+ * A job is ready once its `available_at` has passed: when it was sent, when the delay after its release is over, or when
+ * its lease has ended. (build_id, seq, deliveries) identifies one delivery.
  */
 
-/** A process is notified on a channel of its own, so that the others need not hear of it. */
+/** Each process is notified on its own channel, so that others are not disturbed. */
 export function channelOf(id: string): string {
   return `conveyor_queue_${id}`
 }
 
-/** 1: build id, 2: repository. A build that is on its way already stays as it is. */
+/** 1: build id, 2: repository. A build that is already queued is left as it is. */
 export const SEND = `
   insert into queue_jobs (build_id, repository) values ($1, $2)
   on conflict (build_id) do nothing returning build_id`
 
 /**
- * Leases one job, and says when to look again where there is none.
+ * Leases one job, or tells when there may be one.
  *
- * 1: repositories that the asker is warm for, 2: the asker, 3: seconds of the lease, 4: for how many seconds a
- * job is left to others who wait and are warm for it, 5: how many seconds younger than the oldest job one may
- * be that the asker takes first because it is warm for it: no job is overtaken by ever new ones.
+ * 1: repositories that the caller is warm for, 2: the caller, 3: lease in seconds, 4: for how many seconds a job is
+ * reserved for other waiting processes that are warm for it, 5: how many seconds younger than the oldest job one may be
+ * for the caller to take it first because it is warm for it, so that no job starves.
  *
- * Rows that somebody else is just taking are skipped, so askers never wait for each other.
+ * Rows that another caller is just claiming are skipped, so callers never wait for each other.
  */
 export const CLAIM = `
   with warm_job as materialized (
@@ -55,8 +55,9 @@ export interface ClaimRow {
   build_id: string | null
   repository: string
   seq: string
+  /** Number of this delivery. */
   deliveries: number
-  /** Seconds until something may be ready; null when nothing is on its way. */
+  /** Seconds until a job may be ready; null if the queue is empty. */
   next_seconds: number | null
 }
 
@@ -69,16 +70,16 @@ export const EXTEND = `
 export const ACKNOWLEDGE = `
   delete from queue_jobs where build_id = $1 and seq = $2 and deliveries = $3 and leased returning build_id`
 
-/** 1-3: the delivery, 4: seconds until it is ready, 5: how many deliveries it takes back. */
+/** 1-3: the delivery, 4: seconds until it is ready. */
 export const RELEASE = `
   update queue_jobs
-  set leased = false, available_at = now() + make_interval(secs => $4::float8), deliveries = deliveries - $5
+  set leased = false, available_at = now() + make_interval(secs => $4::float8)
   where build_id = $1 and seq = $2 and deliveries = $3 and leased returning build_id`
 
 /**
- * Wakes one process that waits, and counts that one of its receivers is spoken for: jobs that are sent
- * together wake as many. A statement of its own, after the job is committed: who is not seen waiting here will
- * see the job. 1: repository of the job; who is warm for it comes first, else who has most room.
+ * Wakes one waiting process, and counts one of its receivers as taken, so that several jobs wake as many receivers.
+ * Runs after the job is committed: a process that is not yet seen waiting here will see the job.
+ * 1: repository of the job; processes that are warm for it come first, then those with the most waiting receivers.
  */
 export const WAKE = `
   with chosen as (
@@ -89,7 +90,7 @@ export const WAKE = `
   from chosen where queue_waiters.id = chosen.id
   returning pg_notify('${channelOf('')}' || chosen.id, '')`
 
-/** 1: process, 2: how many of its receivers wait, 3: what it is warm for, 4: seconds until that counts no more. */
+/** 1: process, 2: how many of its receivers wait, 3: repositories that it is warm for, 4: seconds until this expires. */
 export const WAIT = `
   insert into queue_waiters (id, waiting, warm, expires_at)
   values ($1, $2, $3, now() + make_interval(secs => $4::float8))
@@ -97,13 +98,13 @@ export const WAIT = `
     expires_at = excluded.expires_at
   returning (select count(*)::int from queue_waiters where expires_at > now()) as processes`
 
-/** 1: process. Answers whether it was woken since it said that it waits; from now on it is not. */
+/** 1: process. Returns whether it was woken since its last WAIT; from now on it is not waiting. */
 export const LEAVE = `
   with before as (select id, woken_at is not null as woken from queue_waiters where id = $1 for update)
   update queue_waiters set waiting = 0, woken_at = null
   from before where queue_waiters.id = before.id returning before.woken`
 
-/** 1: process. Also of processes that were killed. */
+/** 1: process. Also removes processes that were killed. */
 export const FORGET = `delete from queue_waiters where id = $1 or expires_at < now() - interval '1 minute'`
 
 export const DEPTH = `

@@ -1,13 +1,13 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
-/** See migrate.ts: what has been released is never edited. */
+/** Released migrations are never edited: see migrate.ts. */
 export const migrations: Record<string, Migration> = {
   '001_jobs': { up: createTables },
 }
 
 async function createTables(db: Kysely<unknown>): Promise<void> {
-  // Rows come and go, and are changed in place while they are leased: room for that, and often vacuumed.
+  // Rows come and go, and are updated in place while leased: leave room for that, and vacuum often.
   await sql`
     create table queue_jobs (
       build_id text primary key,
@@ -21,7 +21,7 @@ async function createTables(db: Kysely<unknown>): Promise<void> {
     db,
   )
   await sql`create index queue_jobs_by_repository on queue_jobs (repository, seq)`.execute(db)
-  // Unlogged: who waits is worth no wait for the disk, and after a crash of the server all of them ask again.
+  // Unlogged: losing waiters is harmless, as they all register again after a crash of the server.
   await sql`
     create unlogged table queue_waiters (
       id text primary key,

@@ -1,21 +1,21 @@
 import type { Postgres } from '../../db/postgres.ts'
 import { channelOf, FORGET, LEAVE, WAIT } from './sql.ts'
 
-/** What a look into the queue gave: a job, or in how many seconds there may be one. */
+/** The result of a query: a job, or in how many seconds there may be one. */
 export interface Look<T> {
   job: T | null
-  /** Null: not known. */
+  /** Null if unknown. */
   nextSeconds: number | null
 }
 
 export interface WaitingOptions<T> {
   postgres: Postgres
-  /** This process, among those that wait. */
+  /** Identifies this process among those that wait. */
   id: string
   look: (warm: string[]) => Promise<Look<T>>
-  /** Takes back a job that nobody here waits for any more. */
+  /** Releases a job that no receiver here waits for any longer. */
   giveBack: (job: T) => Promise<void>
-  /** Wakes another process, where this one was woken and has left. */
+  /** Wakes another process, when this one was woken after its last receiver left. */
   wakeOther: () => Promise<void>
 }
 
@@ -26,22 +26,22 @@ interface Waiter<T> {
 }
 
 /**
- * How often a process that waits looks by itself, in seconds: so rarely that all of them together look about
- * 20 to 35 times a second, whether they are 40 or 500, and one of them every few hundredths of a second.
+ * How often a waiting process polls, in seconds: so rarely that all of them together poll about 20 to 35 times a second,
+ * whether they are 40 or 500.
  */
 const LOOKS_PER_SECOND = 20
 const SHORTEST_POLL = 2
 const LONGEST_POLL = 15
 
 /**
- * The receivers of one process that wait for a job, as one: told to the others in one row, woken over one
- * connection, and looking with one question at a time.
+ * The waiting receivers of one process, together: registered in one row, woken over one connection, and polling with one
+ * query at a time.
  */
 export class Waiting<T> {
   readonly #options: WaitingOptions<T>
   readonly #waiters = new Set<Waiter<T>>()
   #running: Promise<void> | undefined
-  /** Somebody joined or left, or there may be a job: look again. */
+  /** A receiver joined or left, or there may be a job: look again. */
   #rung = false
   #ring = () => {}
   #announced = false
@@ -84,7 +84,7 @@ export class Waiting<T> {
   async close(): Promise<void> {
     for (const waiter of [...this.#waiters]) waiter.resolve(null)
     await this.#running
-    // Only in order: what is left behind counts no more within seconds.
+    // For tidiness only: the row expires within seconds.
     if (this.#announced) await this.#options.postgres.query(FORGET, [this.#options.id]).catch(() => {})
   }
 
@@ -94,7 +94,7 @@ export class Waiting<T> {
   }
 
   async #run(): Promise<void> {
-    // Receivers that leave may have been the last: whoever comes from here on starts another run.
+    // The last receiver may have left: the next one starts another run.
     try {
       await this.#wait()
     } catch (error) {
@@ -113,8 +113,8 @@ export class Waiting<T> {
     } finally {
       stopListening()
     }
-    // The server tells every session that listens of every NOTIFY, whomever that is for: hundreds of them for
-    // each job, of which most are busy. Who is not waiting any more is not woken, so nothing is missed.
+    // The server signals every listening session for every NOTIFY, on whatever channel: hundreds for each job, most of
+    // them busy. A process that is no longer waiting is not woken, so it misses nothing.
     await postgres.queryWhileWaiting(`unlisten ${channel}`)
   }
 
@@ -135,16 +135,16 @@ export class Waiting<T> {
       poll = Math.min(Math.max(processes / LOOKS_PER_SECOND, SHORTEST_POLL), LONGEST_POLL)
       const { nextSeconds } = found
       const known = nextSeconds === null ? Number.POSITIVE_INFINITY : Math.max(nextSeconds, 0)
-      // All of them may know of the same moment: they come one after the other.
+      // All processes may know the same moment: spread them out.
       const spread = Math.random() * Math.min(processes / 100, 1)
       await this.#ringOr(Math.min(poll * (0.75 + Math.random() / 2), known + 0.02 + spread))
     }
     const [left] = await postgres.queryWhileWaiting<{ woken: boolean }>(LEAVE, [id])
-    // Another process counts on this one to take a job.
+    // A job was meant for this process: another one has to take it.
     if (left?.woken) await wakeOther()
   }
 
-  /** Says who waits here; answers how many processes wait. */
+  /** Registers the receivers that wait here. @returns how many processes wait */
   async #announce(warm: string[], poll: number): Promise<number> {
     const { postgres, id } = this.#options
     this.#announced = true

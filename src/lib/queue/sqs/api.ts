@@ -15,47 +15,46 @@ import { Semaphore } from '../../util/semaphore.ts'
 import { sqsName } from './message.ts'
 import { sqsRegion } from './url.ts'
 
-/** A message as it was received: its handle names this one delivery of it. */
+/** A received message. Its handle identifies this one delivery. */
 export interface Received {
   id: string
   handle: string
   body: string
-  deliveries: number
-  /** ARN of the queue that gave it up; of messages in a dead-letter queue, where the server tells. */
+  /** ARN of the queue that a message in a dead-letter queue came from, if the server reports it. */
   from: string | undefined
 }
 
 export interface Outgoing {
   body: string
-  /** What it is fair to treat alike. */
+  /** Messages of one group share a fair share of the queue. */
   group: string
-  /** One message of this name in five minutes is enough. For FIFO queues only, which need it. */
+  /** Deduplicates messages within five minutes. Only used on FIFO queues, which require it. */
   once: string
 }
 
 export interface ReceiveRequest {
   /** 1 to 10. */
   max: number
-  /** How long to wait for the first, in seconds. */
+  /** How long to wait for the first message, in seconds. */
   waitSeconds: number
   leaseSeconds: number
   signal?: AbortSignal
 }
 
-/** The longest that SQS waits for a message, in seconds. */
+/** The longest long poll of SQS, in seconds. */
 export const LONGEST_WAIT = 20
-/** Time for an answer. The SDK alone would wait for ever where packets are lost. */
+/** Timeout for a response. Without one, the SDK would wait forever if packets are lost. */
 const ANSWER_MS = 10_000
 
 const RECEIVE = 'sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage'
 
-/** Errors for a handle that names no delivery any more, by what servers call them. */
+/** Errors for a handle whose delivery is over, as various servers name them. */
 const STALE = /MessageNotInflight|ReceiptHandleIsInvalid/
 const STALE_MESSAGE = /receipt handle (has expired|is invalid)|beyond the limit/i
 
 /**
- * A client for the queue at `url`, in the region that the URL names. Everything else the SDK finds itself.
- * @param httpsAgent its connections, e.g. through a proxy
+ * A client for the queue at `url`, in the region that the URL names. The SDK finds everything else itself.
+ * @param httpsAgent makes its connections, e.g. through a proxy
  */
 export function sqsClient(url: string, config: SQSClientConfig = {}, httpsAgent?: Agent): SQSClient {
   const region = sqsRegion(url)
@@ -68,19 +67,19 @@ export function sqsClient(url: string, config: SQSClientConfig = {}, httpsAgent?
       throwOnRequestTimeout: true,
       ...(httpsAgent && { httpsAgent }),
     },
-    // It would tell the console, at every request, that it goes to the host of the queue's URL.
+    // Otherwise, it prints to the console on every request that it uses the host of the queue's URL.
     logger: { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet },
     ...config,
   })
 }
 
-/** What Conveyor asks of one queue. Every method rejects with a ConveyorError, after the SDK's own retries. */
+/** The requests that Conveyor sends to one queue. Methods reject with a ConveyorError, after the SDK's own retries. */
 export class SqsApi {
   readonly url: string
   readonly #client: SQSClient
-  /** Time limits run from here: in a burst, requests must not wait in the client for one of its 50 sockets. */
+  /** Keeps a burst of requests from timing out while they wait for one of the client's 50 sockets. */
   readonly #semaphore = new Semaphore(20)
-  /** Whether a standard queue takes messages with a group. */
+  /** Whether a standard queue accepts messages with a group. */
   #groups = true
 
   constructor(client: SQSClient, url: string) {
@@ -96,10 +95,10 @@ export class SqsApi {
   }
 
   /**
-   * A FIFO queue delivers one message of a group at a time, so each message is its own group there: builds of
-   * one repository run side by side. To a standard queue the group is whom to be fair to: who sends much does
-   * not delay others. Servers other than Amazon's may refuse groups there, as SQS itself did until 2025: then it is
-   * sent without. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+   * A FIFO queue delivers one message of a group at a time, so each message is its own group there: builds of one
+   * repository run in parallel. On a standard queue, groups make delivery fair: a busy one does not delay others.
+   * Servers other than Amazon's may reject groups there, as SQS itself did until 2025; messages are then sent without.
+   * https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
    */
   async send({ body, group, once }: Outgoing): Promise<void> {
     const send = (names: { MessageGroupId?: string; MessageDeduplicationId?: string }) =>
@@ -125,7 +124,7 @@ export class SqsApi {
       MaxNumberOfMessages: max,
       WaitTimeSeconds: waitSeconds,
       VisibilityTimeout: leaseSeconds,
-      MessageSystemAttributeNames: ['ApproximateReceiveCount', 'DeadLetterQueueSourceArn'],
+      MessageSystemAttributeNames: ['DeadLetterQueueSourceArn'],
     })
     const options = {
       requestTimeout: waitSeconds * 1000 + ANSWER_MS,
@@ -135,7 +134,7 @@ export class SqsApi {
     return Messages.map(received)
   }
 
-  /** False when the handle names no delivery any more. */
+  /** False if the delivery of the handle is over. */
   async setVisibility(handle: string, seconds: number): Promise<boolean> {
     return this.#withHandle(() =>
       this.#client.send(
@@ -148,7 +147,7 @@ export class SqsApi {
     )
   }
 
-  /** False when the handle names no delivery any more; a standard queue may not say so. */
+  /** False if the delivery of the handle is over; a standard queue may not report that. */
   async delete(handle: string): Promise<boolean> {
     return this.#withHandle(() =>
       this.#client.send(new DeleteMessageCommand({ QueueUrl: this.url, ReceiptHandle: handle })),
@@ -177,10 +176,10 @@ export class SqsApi {
   }
 }
 
-/** What has the status of a bad request, too, and passes. */
+/** Transient errors that also have the status of a bad request. */
 const THROTTLED = ['RequestThrottled', 'Throttling', 'ThrottlingException']
 
-/** A request that the server will not take as it is, whatever it calls that. */
+/** Whether the server rejects a request as such, whatever it names the error. */
 function isBadRequest(error: unknown): boolean {
   const { name = '', $metadata } = error as Error & { $metadata?: { httpStatusCode?: number } }
   return $metadata?.httpStatusCode === 400 && !THROTTLED.includes(name)
@@ -191,7 +190,6 @@ function received({ MessageId = '', ReceiptHandle = '', Body = '', Attributes }:
     id: MessageId,
     handle: ReceiptHandle,
     body: Body,
-    deliveries: Number(Attributes?.ApproximateReceiveCount ?? 1),
     from: Attributes?.DeadLetterQueueSourceArn,
   }
 }

@@ -8,44 +8,44 @@ export interface SqsDeadLettersOptions {
   queueArn: string
   /** The dead-letter queue. */
   dead: SqsApi
-  /** How often it is looked into. */
+  /** How often it is checked. */
   everySeconds: number
   log: (line: string) => void
 }
 
-/** How long a letter is kept from others who look, in seconds. */
+/** How long a dead letter is hidden from other processes, in seconds. */
 const LEASE = 30
-/** A look ends before it would see a letter for the second time. */
+/** A check ends before it could receive a dead letter for the second time. */
 const LOOK_MS = 20_000
 
 /**
- * The way back from the dead-letter queue. SQS counts how often a message was received, and moves it there; but
- * what that says of a build is little: workers were stopped, the database was away, an answer was lost. How
- * often a build was really begun is counted in the build store, and the worker that takes it up once too often
- * fails it, with its log and its commit status. So what can be read goes back to the queue, however small its
- * `maxReceiveCount` is, and what cannot be read stays, for a person to look at.
+ * Requeues builds from the dead-letter queue. SQS moves a message there once it was received too often, which says
+ * little about its build: workers were stopped, the database was unreachable, a response was lost. The build store counts
+ * how often a build was really started, and the worker that starts it once too often fails it, with its log and its
+ * commit status. So messages that can be read go back to the queue, however small its `maxReceiveCount` is. Others stay
+ * for someone to inspect.
  */
 export class SqsDeadLetters {
   readonly #options: SqsDeadLettersOptions
   readonly #closing = new AbortController()
-  #looking: Promise<void> | null = null
+  #checking: Promise<void> | null = null
   #failing = false
 
   constructor(options: SqsDeadLettersOptions) {
     this.#options = options
   }
 
-  /** Looks now, and then again and again until it is closed. */
+  /** Checks now, and then periodically until it is closed. */
   start(): void {
-    this.#looking ??= this.#loop()
+    this.#checking ??= this.#loop()
   }
 
   async close(): Promise<void> {
     this.#closing.abort()
-    await this.#looking
+    await this.#checking
   }
 
-  /** Keeps a message that nobody can read. */
+  /** Stores a message that cannot be read. */
   async keep({ body, id }: Received): Promise<void> {
     await this.#options.dead.send({ body, group: 'unreadable', once: id })
   }
@@ -55,12 +55,12 @@ export class SqsDeadLetters {
     const { signal } = this.#closing
     while (!signal.aborted) {
       try {
-        await this.#look()
+        await this.#check()
         this.#failing = false
       } catch (error) {
-        // Once is enough. Aborted by close: nobody needs to know.
+        // Logged once per outage. An abort by close is not an error.
         if (!this.#failing && !signal.aborted) {
-          log(`dead-letter queue ${dead.url}: ${toConveyorError(error, 'it cannot be read').advice}`)
+          log(`dead-letter queue ${dead.url}: ${toConveyorError(error, 'cannot be read').advice}`)
         }
         this.#failing = true
       }
@@ -68,7 +68,7 @@ export class SqsDeadLetters {
     }
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     const { dead } = this.#options
     const { signal } = this.#closing
     const end = performance.now() + LOOK_MS
@@ -81,14 +81,14 @@ export class SqsDeadLetters {
 
   async #bringBack(letter: Received): Promise<void> {
     const { queue, queueArn, dead, log } = this.#options
-    // Several queues may have the same dead-letter queue.
+    // Several queues may share a dead-letter queue.
     if (letter.from !== undefined && letter.from !== queueArn) return
     const buildId = readableId(letter.body)
     if (buildId === null) return
-    // Sent first: twice in the queue is better than not at all. It is another message than the build's first.
+    // Sent before it is deleted: a duplicate is better than a loss. Deduplication does not apply: the name differs.
     await queue.send({ body: letter.body, group: buildId, once: letter.id })
     await dead.delete(letter.handle)
-    log(`build ${buildId} was in the dead-letter queue: queued again`)
+    log(`build ${buildId} was in the dead-letter queue; requeued`)
   }
 }
 
@@ -96,6 +96,6 @@ function readableId(body: string): string | null {
   try {
     return decodeMessage(body).buildId
   } catch {
-    return null // it was logged when it came, or is none of ours
+    return null // logged when it was received, or not from Conveyor
   }
 }

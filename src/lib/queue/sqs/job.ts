@@ -3,25 +3,25 @@ import type { Job } from '../queue.ts'
 import type { Received, SqsApi } from './api.ts'
 import type { SqsMessage } from './message.ts'
 
-/** SQS hides a message for so long, counted from when it was received. */
+/** The longest that SQS hides a message, counted from when it was received. */
 const LONGEST_LEASE_MS = 12 * 3_600_000
-/** For the time that a request is on its way. */
+/** Allows for the time that a request takes. */
 const MARGIN_MS = 10_000
 
 /**
- * One delivery of a message, just received. Its end is also kept here: a standard queue takes requests with the
- * handle of a delivery that is long over.
+ * One delivery of a message, just received. The end of its lease is tracked here too: a standard queue accepts requests
+ * with the handle of a delivery that is long over.
  */
 export function sqsJob(
   queue: SqsApi,
-  { handle, deliveries }: Received,
+  { handle }: Received,
   { buildId, request }: SqsMessage,
   leaseSeconds: number,
 ): Job {
   const received = performance.now()
   let heldUntil = received + leaseSeconds * 1000
 
-  /** The next time to be seen, in whole seconds: as asked for, or as late as SQS allows. */
+  /** The visibility timeout to set, in whole seconds: as requested, or the longest that SQS allows. */
   function visibleIn(seconds: number): number {
     const left = received + LONGEST_LEASE_MS - MARGIN_MS - performance.now()
     return Math.max(0, Math.min(Math.ceil(seconds), Math.floor(left / 1000)))
@@ -29,15 +29,14 @@ export function sqsJob(
 
   function lost(): ConveyorError {
     heldUntil = 0
-    return new ConveyorError('unavailable', `the lease of build ${buildId} is lost`, {
-      hint: 'Go on only as long as the build store says that the build is yours',
+    return new ConveyorError('unavailable', `the lease on build ${buildId} was lost`, {
+      hint: 'Continue only while the build store confirms that this worker owns the build',
     })
   }
 
   return {
     buildId,
     ...(request && { request }),
-    deliveries,
     async extend(seconds) {
       const now = performance.now()
       const visible = visibleIn(seconds)
@@ -46,11 +45,11 @@ export function sqsJob(
     },
     async acknowledge() {
       heldUntil = 0
-      // Who has it by now finds that the build has ended.
+      // Another worker that has received it finds the build ended.
       await queue.delete(handle)
     },
     async release(delaySeconds) {
-      // A lost lease has given the job back already.
+      // A job whose lease was lost is back in the queue already.
       if (performance.now() >= heldUntil) return
       heldUntil = 0
       await queue.setVisibility(handle, visibleIn(delaySeconds))

@@ -10,33 +10,32 @@ import { SqsReceivers } from './receivers.ts'
 import { sqsUrlOfArn } from './url.ts'
 
 export interface SqsQueueOptions {
-  /** URL of the queue, http or https; it may be a FIFO queue. */
+  /** URL of the queue, http or https; may be a FIFO queue. */
   url: string
   /** How long a job is held before it is delivered again, in whole seconds; up to 12 h. Default 30. */
   leaseSeconds?: number
-  /** How often the dead-letter queue, if there is one, is looked into for builds. Default 60. */
+  /** How often the dead-letter queue, if there is one, is checked for builds, in seconds. Default 60. */
   deadLetterSeconds?: number
-  /** What the AWS SDK does not find by itself: endpoint, credentials; region, where the URL names none. */
+  /** Settings that the AWS SDK does not find itself: endpoint, credentials; region, if the URL names none. */
   clientConfig?: SQSClientConfig
-  /** Connections for it, e.g. through a proxy. */
+  /** Makes its connections, e.g. through a proxy. */
   httpsAgent?: Agent
-  /** Told what the person who runs Conveyor should know, one line at a time. */
+  /** Called with one line for each thing that operators should know. */
   log: (line: string) => void
 }
 
-/** Below, a build that is tried again, or whose worker dies, comes back by way of the dead-letter queue. */
+/** With fewer receives, a build that is retried or loses its worker takes the detour of the dead-letter queue. */
 const FEW_RECEIVES = 5
 
 /**
- * Jobs in Amazon SQS, for any number of processes. A message is deleted when its build has ended, hidden from
- * others while its worker extends that, and delivered again otherwise. SQS may deliver one twice, and in any
- * order: the build store keeps workers apart.
+ * Jobs in Amazon SQS, for any number of processes. A message is deleted when its build has ended, hidden while its worker
+ * extends the lease, and delivered again otherwise. SQS may deliver it twice, and in any order: the build store makes
+ * sure that only one worker builds.
  *
- * A message that cannot be read goes to the dead-letter queue at once, and is deleted where the queue has none.
- * A build does not end in the dead-letter queue: see SqsDeadLetters.
+ * A message that cannot be read is moved to the dead-letter queue at once, or deleted if there is none. Builds do not
+ * stay in the dead-letter queue: see SqsDeadLetters.
  *
- * Who receives cannot choose, so warm workers are not preferred: SQS has neither selectors nor a way to look at
- * a message without taking it.
+ * Warm workers are not preferred: SQS has neither selectors nor a way to peek at a message.
  * @throws ConveyorError `not_found` when there is no such queue, `unauthorized`, `unavailable`
  */
 export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
@@ -58,7 +57,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
     if (!deadUrl) return null
     if (Number(maxReceiveCount) < FEW_RECEIVES) {
       log(
-        `warning: queue ${url} gives a message up after ${maxReceiveCount} receives: builds that are tried again take up to a minute longer. Set its maxReceiveCount to ${FEW_RECEIVES} or more`,
+        `warning: queue ${url} moves messages to its dead-letter queue after ${maxReceiveCount} receives, which delays retried builds by up to a minute. Set its maxReceiveCount to ${FEW_RECEIVES} or more`,
       )
     }
     const { deadLetterSeconds: everySeconds = 60 } = options
@@ -85,15 +84,15 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
     }
   }
 
-  /** Never rejects: what is still there is received, and discarded, again. */
+  /** Never rejects: a message that is still there is received, and discarded, again. */
   async function discard(received: Received, why: string): Promise<void> {
-    const what = `message ${received.id} (${received.body.length} characters) is no build, as ${why}`
+    const what = `message ${received.id} (${received.body.length} characters) is not a build: ${why}`
     try {
       await deadLetters?.keep(received)
       await queue.delete(received.handle)
-      log(`queue: ${what}. ${deadLetters ? 'It is in the dead-letter queue now' : 'It is deleted'}`)
+      log(`queue: ${what}. ${deadLetters ? 'Moved to the dead-letter queue' : 'Deleted'}`)
     } catch (error) {
-      log(`queue: ${what}. It stays: ${toConveyorError(error, 'it cannot be moved').advice}`)
+      log(`queue: ${what}. It stays in the queue: ${toConveyorError(error, 'cannot be moved').advice}`)
     }
   }
 
@@ -109,7 +108,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
 
     async send({ buildId, repository }) {
       if (closing) {
-        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: conveyor is stopping`)
+        throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
       const group = repository.toLowerCase()
       await queue.send({ body: encodeMessage({ buildId, repository }), group, once: buildId })
@@ -117,14 +116,14 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
 
     receive(signal) {
       if (closing) return Promise.resolve(null)
-      // Only who takes jobs brings them back: a server may need no permission for it.
+      // Only processes that take jobs requeue them: a server may lack the permission.
       deadLetters?.start()
       return receivers.next(signal)
     },
 
     /**
-     * Approximate, as SQS says. Jobs that were released with a delay count as `leased`. Only CloudWatch knows
-     * the age of the oldest message (ApproximateAgeOfOldestMessage): `oldestSeconds` is null where any waits.
+     * Approximate, as SQS counts. Jobs that were released with a delay count as `leased`. Only CloudWatch knows the age of
+     * the oldest message (ApproximateAgeOfOldestMessage): `oldestSeconds` is null unless the queue is empty.
      */
     async depth() {
       const counts = await queue.attributes(

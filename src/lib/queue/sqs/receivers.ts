@@ -6,13 +6,12 @@ interface Waiter {
 }
 
 /**
- * The receivers of one process share one long poll, for as many messages as receivers wait (at most 10). So an
- * idle process costs three requests a minute however many workers it has, and never holds a message that
- * nobody works on.
+ * The receivers of one process share one long poll, for as many messages as there are waiting receivers (at most 10). So
+ * an idle process costs three requests a minute however many workers it has, and never holds a message that no one works
+ * on.
  *
- * The poll itself goes on when the receivers that it was for are gone: SQS does not notice that a caller hung
- * up, and would give the next message to nobody. What it still brings goes to whoever waits by then, or
- * back to the queue.
+ * The poll goes on when its receivers are gone: SQS does not notice that a caller hung up, and would lose the next message
+ * to it. What it still returns goes to receivers that have come since, or back to the queue.
  */
 export class SqsReceivers {
   readonly #poll: (max: number, signal: AbortSignal) => Promise<Job[]>
@@ -20,7 +19,7 @@ export class SqsReceivers {
   readonly #closing = new AbortController()
   #pumping: Promise<void> | null = null
 
-  /** @param poll one long poll for at most so many jobs; rejects when it failed, or was aborted */
+  /** @param poll runs one long poll for at most `max` jobs; rejects when it failed or was aborted */
   constructor(poll: (max: number, signal: AbortSignal) => Promise<Job[]>) {
     this.#poll = poll
   }
@@ -67,17 +66,17 @@ export class SqsReceivers {
         await Promise.all(jobs.map((job) => this.#handOut(job)))
       }
     } catch (error) {
-      // Aborted by close: then nobody waits any more.
+      // Aborted by close: no one waits any longer.
       for (const waiter of [...this.#waiters]) waiter.fail(error)
     }
     this.#pumping = null
   }
 
-  /** To who has waited longest. In the meantime receivers may have left, and others come. */
+  /** Gives a job to the receiver that has waited longest. Some may have left since, and others come. */
   async #handOut(job: Job): Promise<void> {
     const [waiter] = this.#waiters
     if (waiter) waiter.give(job)
-    // A queue that does not answer gives the job to others when its lease ends.
+    // If this fails, the job is delivered again when its lease ends.
     else await job.release(0).catch(() => {})
   }
 }

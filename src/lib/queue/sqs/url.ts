@@ -1,7 +1,7 @@
 /**
- * The URL of an SQS queue, or undefined when that cannot be meant. Credentials have no place in it.
- * @param flag `sqs://HOST/PATH`, the queue URL with another scheme (https is meant); or a bare `sqs://`
- * @param environmentUrl the whole queue URL, http or https, of a bare flag (SQS_QUEUE_URL)
+ * The URL of an SQS queue, or undefined if it is invalid. Credentials are not allowed in it.
+ * @param flag `sqs://HOST/PATH`, the queue URL with another scheme in place of https; or just `sqs://`
+ * @param environmentUrl the whole queue URL, http or https, for just `sqs://` (SQS_QUEUE_URL)
  */
 export function sqsUrl(flag: string, environmentUrl: string | undefined): string | undefined {
   const text = flag === 'sqs://' ? environmentUrl : flag.replace(/^sqs:/, 'https:')
@@ -12,8 +12,8 @@ export function sqsUrl(flag: string, environmentUrl: string | undefined): string
 }
 
 /**
- * The region that the host of a queue URL names, or undefined. Requests to it must be signed for just that
- * region, whatever AWS_REGION says. The SDK does not do this: it only takes the host.
+ * The region in the host name of a queue URL, or undefined. Requests must be signed for that region, whatever AWS_REGION
+ * says. The SDK does not do this: it only uses the host.
  * https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
  */
 export function sqsRegion(url: string): string | undefined {
@@ -25,8 +25,8 @@ export function sqsRegion(url: string): string | undefined {
 }
 
 /**
- * The URL of another queue beside the one at `url`: of its dead-letter queue, which is always in the same
- * region. Null when `arn` is none of a queue.
+ * The URL of another queue in the same region as the one at `url`, such as its dead-letter queue. Null if `arn` is not
+ * the ARN of a queue.
  */
 export function sqsUrlOfArn(url: string, arn: string): string | null {
   const [account, name] = /^arn:[^:]+:sqs:[^:]*:(\d+):([\w.-]+)$/.exec(arn)?.slice(1) ?? []

@@ -114,7 +114,7 @@ async function record(
     if (!recorded) {
       throw new ConveyorError(
         'unavailable',
-        `tag ${tag} of ${imageName} was moved by another process meanwhile`,
+        `tag ${tag} of ${imageName} was moved by another process in the meantime`,
       )
     }
   }

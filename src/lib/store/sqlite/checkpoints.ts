@@ -1,14 +1,13 @@
 import type { DatabaseSync } from 'node:sqlite'
 
-/** How long nothing must have been written before the log is emptied, in milliseconds. */
+/** How long writes must have paused before a checkpoint, in milliseconds. */
 const QUIET_MS = 1000
-/** Pages of 4 KiB in the log before that is done without a quiet moment: 64 MiB. */
+/** Pages of 4 KiB in the log that force a checkpoint without a pause: 64 MiB. */
 const MOST_PAGES = 16_384
 
 /**
- * Empties SQLite's write-ahead log when nothing is written. By itself SQLite does so within every thousandth
- * page's commit, and syncs two files meanwhile: on a disk that a build writes to, whoever waits for that commit
- * waits for half a second.
+ * Checkpoints SQLite's write-ahead log while nothing is written. By default SQLite does so in the commit that reaches
+ * 1,000 pages, and syncs two files meanwhile: on a disk that a build writes to, that commit takes half a second.
  */
 export class Checkpoints {
   readonly #database: DatabaseSync
@@ -19,13 +18,13 @@ export class Checkpoints {
     database.exec(`pragma wal_autocheckpoint = ${MOST_PAGES}`)
   }
 
-  /** To be told of every write. */
+  /** To be called after every write. */
   readonly wrote = (): void => {
     this.#timer ??= setTimeout(this.#checkpoint, QUIET_MS).unref()
     this.#timer.refresh()
   }
 
-  /** Closing the database empties the log, too. */
+  /** Closing the database checkpoints the log, too. */
   stop(): void {
     clearTimeout(this.#timer)
   }
@@ -34,7 +33,7 @@ export class Checkpoints {
     try {
       if (this.#database.isOpen) this.#database.exec('pragma wal_checkpoint(passive)')
     } catch {
-      // The log keeps everything until another time; what is wrong with the disk, the next write says.
+      // The log keeps everything until the next time; a disk error surfaces in the next write.
     }
   }
 }

@@ -1,13 +1,13 @@
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite'
 import { SqliteAdapter, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely'
 
-/** More than the store has different statements; a bound only against a caller that makes up SQL. */
+/** More than the store's distinct statements; a bound only against callers that generate SQL. */
 const CACHED_STATEMENTS = 200
 
 /**
- * Kysely on node:sqlite. Kysely gives its one connection to one transaction or query at a time, so nothing
- * slips into somebody else's transaction.
- * @param explain turns what SQLite throws into what the caller should see.
+ * Kysely on node:sqlite. Kysely gives its one connection to one transaction or query at a time, so no query ends up in
+ * another caller's transaction.
+ * @param explain converts what SQLite throws into the error for the caller
  */
 export class NodeSqliteDialect extends SqliteDialect {
   constructor(database: DatabaseSync, explain: (thrown: unknown) => Error) {
@@ -19,7 +19,7 @@ export class NodeSqliteDialect extends SqliteDialect {
   }
 }
 
-/** SQLite rolls table changes back like any others, so a migration that is cut off leaves nothing behind. */
+/** SQLite rolls back schema changes like any others, so an interrupted migration leaves nothing behind. */
 class TransactionalAdapter extends SqliteAdapter {
   override get supportsTransactionalDdl(): boolean {
     return true
@@ -43,7 +43,7 @@ function kyselyDatabase(database: DatabaseSync, explain: (thrown: unknown) => Er
       reader: statement.columns().length > 0,
       all: (parameters) => explained(() => statement.all(...(parameters as SQLInputValue[]))),
       run(parameters) {
-        // A full disk makes SQLite roll back by itself; a second rollback would hide the real error.
+        // On a full disk SQLite rolls back by itself; a second rollback would hide the real error.
         if (sql === 'rollback' && !database.isTransaction) return { changes: 0, lastInsertRowid: 0 }
         return explained(() => statement.run(...(parameters as SQLInputValue[])))
       },

@@ -15,7 +15,7 @@ import { Checkpoints } from './checkpoints.ts'
 import { NodeSqliteDialect } from './dialect.ts'
 
 export interface SqliteBuildStoreOptions {
-  /** Path of the database, made with its folder when missing; or `:memory:`. */
+  /** Path of the database, created with its directory if missing; or `:memory:`. */
   file: string
   /** The clock, for tests. */
   now?: () => Date
@@ -24,9 +24,9 @@ export interface SqliteBuildStoreOptions {
 const BUSY_TIMEOUT_MS = 500
 
 /**
- * The build store in one SQLite file that belongs to this process alone. Whatever it has answered is on the
- * disk: it survives a kill and a power cut. The file's lock goes away with the process, however it ends.
- * @throws ConveyorError when the file is in use, damaged, newer than this program, or cannot be written.
+ * The build store in one SQLite file, which this process owns exclusively. What it has acknowledged is on disk, and
+ * survives a kill and a power cut. The lock on the file is released when the process ends, however it ends.
+ * @throws ConveyorError when the file is in use, corrupt, newer than this version of Conveyor, or not writable
  */
 export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): Promise<BuildStore> {
   const inMemory = file === ':memory:'
@@ -65,8 +65,8 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
 }
 
 /**
- * Nobody else on the machine reads what is built here. SQLite gives its other files the same mode.
- * An existing file is not touched: closing any handle on it would drop the locks that this process holds on it.
+ * Creates the file so that no other user of the machine can read it. SQLite gives its other files the same mode.
+ * An existing file is not opened: closing any handle on it would drop the locks that this process holds on it.
  */
 async function createPrivately(file: string): Promise<void> {
   try {
@@ -78,14 +78,14 @@ async function createPrivately(file: string): Promise<void> {
   } catch (error) {
     const { message } = error as Error
     throw new ConveyorError('unavailable', `cannot create database ${file}: ${message}`, {
-      hint: 'Check the path and who may write there, or give another folder with --data-dir',
+      hint: 'Check the path and its permissions, or choose another directory with --data-dir',
       retryable: false,
       cause: error,
     })
   }
 }
 
-/** Opens the file and takes its lock, which is held until it is closed or the process ends. */
+/** Opens the file and locks it until it is closed or the process ends. */
 async function openExclusively(file: string): Promise<DatabaseSync> {
   let database: DatabaseSync | undefined
   try {
@@ -102,7 +102,7 @@ async function openExclusively(file: string): Promise<DatabaseSync> {
     const tables = database.prepare(`select name from sqlite_schema where type = 'table'`).all()
     if (tables.length > 0 && !tables.some((table) => table.name === 'kysely_migration')) {
       throw new ConveyorError('invalid', `database ${file} belongs to another program`, {
-        hint: 'Name a file that does not exist yet, or give another folder with --data-dir',
+        hint: 'Choose a file that does not exist yet, or another directory with --data-dir',
       })
     }
     return database
@@ -113,21 +113,21 @@ async function openExclusively(file: string): Promise<DatabaseSync> {
   }
 }
 
-/** A file beside the database that says who has it, for the message that the next one gets. */
+/** A file next to the database that names its owner, for the error that another process gets. */
 function holderFile(file: string): string {
   return `${file}.holder`
 }
 
 async function inUse(file: string): Promise<ConveyorError> {
-  const holder = await readFile(holderFile(file), 'utf8').catch(() => 'process unknown')
-  return new ConveyorError('unavailable', `database ${file} is in use by another conveyor (${holder})`, {
-    hint: 'Stop that one, or give this one a folder of its own with --data-dir',
+  const holder = await readFile(holderFile(file), 'utf8').catch(() => 'unknown process')
+  return new ConveyorError('unavailable', `database ${file} is in use by another Conveyor (${holder})`, {
+    hint: 'Stop that one, or choose another directory for this one with --data-dir',
     retryable: false,
   })
 }
 
 function closed(file: string): ConveyorError {
-  return new ConveyorError('unavailable', `database ${file} is closed, because conveyor is stopping`)
+  return new ConveyorError('unavailable', `database ${file} is closed: Conveyor is shutting down`)
 }
 
 // Primary result codes: https://www.sqlite.org/rescode.html
@@ -140,7 +140,7 @@ const NOT_A_DATABASE = 26
 
 function resultCode(thrown: unknown): number | undefined {
   const { errcode } = thrown as { errcode?: number }
-  // The higher bits tell variants apart that make no difference here.
+  // The higher bits distinguish variants, which makes no difference here.
   return errcode === undefined ? undefined : errcode & 0xff
 }
 
@@ -159,12 +159,12 @@ function explainSqlite(thrown: unknown, file: string): ConveyorError {
   switch (resultCode(thrown)) {
     case CORRUPT:
     case NOT_A_DATABASE:
-      return problem('is damaged', 'Restore it from a backup, or move it away to begin with an empty one')
+      return problem('is corrupt', 'Restore it from a backup, or move it away to start with an empty one')
     case FULL:
-      return problem('cannot grow', 'Make room on the disk', true)
+      return problem('is out of disk space', 'Free up disk space', true)
     case READ_ONLY:
     case CANNOT_OPEN:
-      return problem('cannot be written', 'Check the path and who may write there')
+      return problem('is not writable', 'Check the path and its permissions')
     default:
       return problem('failed', undefined, true)
   }
