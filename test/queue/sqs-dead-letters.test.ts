@@ -128,8 +128,10 @@ describe('SQS dead letters', () => {
         throw error
       })
       if (!answer) return
-      const told = (await answer.json()) as { Messages?: { Attributes: Record<string, string> }[] }
-      for (const message of told.Messages ?? []) message.Attributes.DeadLetterQueueSourceArn = arn
+      const told = (await answer.json()) as { Messages?: { Attributes?: Record<string, string> }[] }
+      for (const message of told.Messages ?? []) {
+        message.Attributes = { ...message.Attributes, DeadLetterQueueSourceArn: arn }
+      }
       response.writeHead(answer.status, { 'content-type': 'application/x-amz-json-1.0' })
       response.end(JSON.stringify(told))
     })

@@ -4,18 +4,18 @@ import type { Push } from '../core/push-order.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 
 /**
- * What became of a request: a new build; the pending or building build of the same (repository, sha),
- * which now also publishes to the request's ref; or the build that the same webhook delivery, or another
- * delivery of the same push, asked for before.
+ * The result of a request: a new build; the pending or building build of the same (repository, sha), which now also
+ * publishes for the request's ref; or the build that the same webhook delivery, or another delivery of the same push,
+ * requested before.
  */
 export interface Accepted {
   build: Build
-  /** Whether the queue has the build already; see BuildStore.markQueued. */
+  /** Whether the queue already has the build; see BuildStore.markQueued. */
   queued: boolean
   outcome: 'created' | 'joined' | 'redelivered'
 }
 
-/** How one attempt at a build ended for good. */
+/** The final result of a build. */
 export type BuildResult =
   | {
       state: 'succeeded'
@@ -29,116 +29,115 @@ export type BuildResult =
 
 /**
  * - `finished`: the result is stored.
- * - `superseded`: another attempt owns the build now (the lease was lost); nothing was stored.
- * - `refs_added`: another ref joined the build since `refsSeen`; nothing was stored. Read the build
- *   again, publish the new ref, and finish again.
+ * - `superseded`: another attempt owns the build now, as the lease was lost; nothing was stored.
+ * - `refs_added`: another ref has joined the build since `refsSeen`; nothing was stored. Read the build again, publish
+ *   for the new ref, and finish again.
  */
 export type Finish = 'finished' | 'superseded' | 'refs_added'
 
-/** A docker tag that a build wants to move, and the position of the push that wants it. */
+/** A Docker tag that a build wants to move, and the position of the push behind it. */
 export interface TagMove {
   tag: string
   sequence: number
-  /** The tag is this ref's alone. */
+  /** The ref that the tag belongs to. */
   owner?: {
     ref: Ref
-    /** Names for it in place of `tag`, best first, where that is another ref's. */
+    /** Alternative names, best first, if `tag` belongs to another ref. */
     others: string[]
   }
   /**
-   * The tag is shared by all refs, as `latest` is: it moves by the order of their pushes. With a ref, only if that
-   * ref has the docker tag `as`, and has nothing newer there.
+   * The tag is shared by all refs, such as `latest`, and moves in the order of their pushes. With a ref, it only moves if
+   * that ref owns the Docker tag `as`, and has nothing newer there.
    */
   shared?: { ref: Ref; as: string } | true
 }
 
-/** Decides what is in doubt between two pushes: resolves to whether `candidate` is the newer one. */
+/** Decides between two pushes whose order is in doubt: resolves to whether `candidate` is the newer one. */
 export type Settle = (candidate: Push, recorded: Push, others: Push[]) => Promise<boolean>
 
-/** Builds, their artifacts, webhook deliveries, and who may move which docker tag. */
+/** Stores builds, their artifacts, webhook deliveries, and which push may move which Docker tag. */
 export interface BuildStore {
-  /** What each BuildKit has of each repository's files. */
+  /** Which files of each repository each BuildKit has. */
   readonly syncs: SyncRecords
 
-  /** 32 random bytes by name, made when they are first asked for; the same for all processes, for good. */
+  /** 32 random bytes by name, created on first use; the same in all processes, forever. */
   secret(name: string): Promise<Uint8Array>
 
   /**
-   * Stores a request durably before it resolves, in one transaction with its delivery id and its ref.
+   * Stores a request durably, in one transaction with its delivery id and its ref.
    *
-   * Sequence numbers: a webhook's ref takes the next number, or `request.sequence`. A ref asked for
-   * otherwise takes `request.sequence`, else the number that the same (repository, sha, ref) was last
-   * pushed with, else the next number. `pushOrder` is that of the newest of the refs that people push; with no
-   * ref it is that of the newest earlier build of the same (repository, sha), else `request.sequence`, else the
-   * build's own sequence. Where tags were withheld, and of branches that a merge queue pushes, it is 0.
+   * Sequence numbers: a webhook's ref gets `request.sequence`, or the next number. A ref requested otherwise gets
+   * `request.sequence`, or the number that the same (repository, sha, ref) was last pushed with, or the next number.
+   * `pushOrder` is that of the newest of the refs that people push. Without a ref, it is that of the newest earlier build
+   * of the same (repository, sha), or `request.sequence`, or the build's own sequence. If tags are withheld, and for
+   * branches that a merge queue pushes, it is 0.
    *
-   * A signed push that says the same of itself as an earlier one is that one, whatever its delivery id: nothing
-   * is stored but the id. Unless others of the ref were made within that second, so that it may be a new one that
-   * leads there again: then the git server alone can say so.
+   * A signed push with the same contents as an earlier one is taken for that one, whatever its delivery id: only the id
+   * is stored. But if the ref had other pushes within that second, it may be a new push back to the same commit, and only
+   * the git server can tell.
    *
-   * Names: a build is called as the newest signed webhook of its repository spells it, if there was one.
+   * Names: the repository is spelled as in its newest signed webhook, if there was one.
    */
   accept(request: BuildRequest): Promise<Accepted>
 
-  /** Whether a push of this ref, or without a ref of any that people push, has announced the commit. */
+  /** Whether a push of this ref, or for null of any ref that people push, has announced the commit. */
   announced(repository: string, sha: string, ref: Ref | null): Promise<boolean>
 
-  /** How signed webhooks spell the repository; null when none has named it. */
+  /** How signed webhooks spell the repository; null if there was none. */
   spelling(repository: string): Promise<string | null>
 
-  /** Takes the next sequence number (see BuildRequest.sequence). */
+  /** Reserves the next sequence number (see BuildRequest.sequence). */
   reserveSequence(): Promise<number>
 
-  /** The build with this id, or null. Any string may be asked for. */
+  /** The build with this id, or null. Accepts any string. */
   get(id: string): Promise<Build | null>
 
   /** The newest build of a commit, or null. */
   newest(repository: string, sha: string): Promise<Build | null>
 
-  /** Every build that is pending or building, oldest first: what a queue in memory is filled with at a start. */
+  /** Every pending or building build, oldest first: fills an in-memory queue at startup. */
   unfinished(): Promise<Build[]>
 
-  /** Notes that the queue has taken a build, so that nobody sends it again. */
+  /** Records that the queue has a build, so that it is not sent again. */
   markQueued(id: string): Promise<void>
 
-  /** Pending builds that were accepted at least `seconds` ago and that no queue has taken, oldest first. */
+  /** Pending builds that were accepted at least `seconds` ago and that no queue has, oldest first. */
   unqueued(seconds: number): Promise<Build[]>
 
   /**
-   * Begins an attempt: state becomes `building`, `attempt` grows by one, startedAt is set the first time.
-   * Takes over a build that another worker was building (its lease ended, or it died). Where that worker had other
-   * builds at the same time, it was maybe not this one that ended it: the attempt that was cut off does not count
-   * (`spared`), and each of these builds is a `suspect` until it has ended. A suspect that is claimed has not begun
-   * yet: see `begin`.
-   * Null when there is no such build or it has ended.
+   * Starts an attempt: the state becomes `building`, `attempt` grows by one, startedAt is set the first time. Takes over
+   * a build of another worker, whose lease ended or that died. If that worker had other builds at the same time, another
+   * one may have killed it: the interrupted attempt does not count (`spared`), and each of these builds is a `suspect`
+   * until it has ended. A claimed suspect has not started yet: see `begin`.
+   * Null if there is no such build or it has ended.
    */
   claim(id: string): Promise<Build | null>
 
   /**
-   * The same, where the queue may deliver a job while another worker still has it: the build is this
-   * worker's alone for so many seconds, and `held` while it is another's.
+   * The same for queues that may deliver a job while another worker still has it: this worker holds the build for so many
+   * seconds. `held` while another worker holds it.
    */
   claimFor(id: string, seconds: number): Promise<Build | 'held' | null>
 
-  /** A suspect begins, as the only one in its process. False when `attempt` is not the current one. */
+  /** Starts a suspect, as the only build of its process. False if `attempt` is no longer the current one. */
   begin(id: string, attempt: number): Promise<boolean>
 
-  /** Prolongs what `claimFor` gave. False when `attempt` is not the current one. */
+  /** Extends the hold of `claimFor`. False if `attempt` is no longer the current one. */
   hold(id: string, attempt: number, seconds: number): Promise<boolean>
 
   /**
-   * Gives a build back to be tried again: `building -> pending`. False when `attempt` is not the current
-   * one. With `counts: false` the attempt is taken back too (a worker that was asked to stop).
+   * Releases a build to be retried: `building -> pending`. False if `attempt` is no longer the current one. With
+   * `counts: false` the attempt does not count, as for a worker that shuts down.
    */
   release(id: string, attempt: number, options?: { counts?: boolean }): Promise<boolean>
 
   /**
-   * This process goes on, though builds were taken from it (nobody could reach the store for a while): they are no
-   * suspects for that.
+   * Reports that this process is alive although builds were taken over from it, as after an outage of the store: those
+   * builds are no longer suspects.
    */
   survived(): Promise<void>
 
-  /** Ends a build, in one transaction with its artifact. Only the current attempt may. */
+  /** Ends a build, in one transaction with its artifact. Only the current attempt can. */
   finish(id: string, attempt: number, refsSeen: number, result: BuildResult): Promise<Finish>
 
   /** The artifact with this id, or null. */
@@ -160,31 +159,30 @@ export interface BuildStore {
   lastArtifact(repository: string, refs: Ref[]): Promise<Artifact | null>
 
   /**
-   * Artifacts of a repository that a docker tag was pointed at, `registry/repo:tag`, newest push first, at
-   * most `limit`. The first one is where it points, unless a build that is still running has moved it on.
+   * Artifacts of a repository that a Docker tag, `registry/repo:tag`, has pointed to, newest push first, at most `limit`.
+   * It points to the first one, unless a build that is still running has moved it.
    */
   artifactsTagged(repository: string, name: string, limit: number): Promise<Artifact[]>
 
-  /** Every commit that an image was published for, oldest first. */
+  /** The commits that an image was published for, oldest first. */
   commitsOf(image: string): Promise<string[]>
 
   /**
-   * The newest artifact of each of the `limit` repositories that were built last, newest first; of builds
-   * that are thousands back, none.
+   * The newest artifact of each of the `limit` repositories that were built last, newest first. Does not go back further
+   * than some thousands of builds.
    */
   recentArtifacts(limit: number): Promise<Artifact[]>
 
   /**
-   * Moves docker tags forward, never back. While it runs nobody else moves tags of `imageName`.
+   * Moves Docker tags forward, never back. No one else moves tags of `imageName` at the same time.
    *
-   * A tag with an owner is moved under the first of its names that no other ref has, and which is that ref's from
-   * then on. A move that is not behind what is recorded (by push-order.ts for tags of refs and shared ones, where
-   * `settle` decides what is in doubt, else by number) is recorded first, so that a crash cannot let an
-   * older push overtake, and then given to `put`; all puts run side by side. Of several moves of a shared tag
-   * the first that may is made.
+   * A tag with an owner is moved under the first of its names that no other ref owns, which then belongs to that ref.
+   * Moves that are not behind the recorded position (by push-order.ts for tags of refs and shared ones, with `settle`
+   * for those in doubt; otherwise by number) are recorded first, so that an older push cannot overtake after a crash, and
+   * then passed to `put`, in parallel. Of several moves of a shared tag, the first possible one is made.
    *
    * Resolves to the tags that moved, in the order given; the others belong to a newer push.
-   * @throws the first error of `put`, after all of them have ended; what `settle` throws, before any of them.
+   * @throws the first error of `put`, after all calls have settled; what `settle` throws, before any of them
    */
   moveTags(
     imageName: string,
@@ -193,13 +191,13 @@ export interface BuildStore {
     settle?: Settle,
   ): Promise<string[]>
 
-  /** Ended builds whose final commit status has not been accepted by the forge yet, oldest first. */
+  /** Ended builds whose final commit status the forge has not accepted yet, oldest first. */
   unreported(): Promise<Build[]>
 
-  /** Notes that the final commit status of an ended build is set, or never can be. */
+  /** Records that the final commit status of an ended build is set, or never can be. */
   markReported(id: string): Promise<void>
 
-  /** Resolves when the store takes writes. @throws ConveyorError when it does not */
+  /** Checks that the store accepts writes. @throws ConveyorError if it does not */
   check(): Promise<void>
 
   close(): Promise<void>

@@ -10,16 +10,16 @@ import { keyOf, readBuild } from './rows.ts'
 import { inFlight, type Queries, type Schema } from './schema.ts'
 
 /**
- * BuildStore.accept inside its transaction. It begins by taking a sequence number: that locks the counter's
- * row, so on any database requests are accepted one after another, and numbers are in the order of commits.
+ * BuildStore.accept inside its transaction. It first takes a sequence number, which locks the counter's row: so requests
+ * are accepted one after another on any database, and numbers are in the order of commits.
  */
 export async function accept(
   trx: Transaction<Schema>,
-  asked: BuildRequest,
+  original: BuildRequest,
   time: RawBuilder<string>,
 ): Promise<Accepted> {
   const next = await nextSequence(trx)
-  const { source } = asked
+  const { source } = original
   const deliveredFor = async (buildId: string) => {
     if (source.kind !== 'webhook') return
     await trx
@@ -36,13 +36,13 @@ export async function accept(
       .executeTakeFirst()
     if (before) return { ...(await stored(trx, before.build_id)), outcome: 'redelivered' }
   }
-  const same = await samePush(trx, asked)
+  const same = await samePush(trx, original)
   if (same && !same.again) {
     await deliveredFor(same.buildId)
     return { ...(await stored(trx, same.buildId)), outcome: 'redelivered' }
   }
 
-  const request = { ...asked, repository: await spell(trx, asked) }
+  const request = { ...original, repository: await spell(trx, original) }
   const sequence = await positionOf(trx, request, next)
   const running = await join(trx, request, sequence)
   const id = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
@@ -52,7 +52,7 @@ export async function accept(
   return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
 }
 
-/** Takes the next number of the one sequence that orders all requests. */
+/** Takes the next number of the sequence that orders all requests. */
 export async function nextSequence(trx: Transaction<Schema>): Promise<number> {
   const counter = await trx
     .updateTable('counters')
@@ -64,8 +64,8 @@ export async function nextSequence(trx: Transaction<Schema>): Promise<number> {
 }
 
 /**
- * The id of the pending or building build of the same commit, which now also serves `request`.
- * An UPDATE even where nothing changes, so that the row is locked against a `finish` at the same time.
+ * The id of the pending or building build of the same commit, which now also serves `request`. An UPDATE even if nothing
+ * changes, to lock the row against a concurrent `finish`.
  */
 async function join(
   trx: Transaction<Schema>,
@@ -77,7 +77,7 @@ async function join(
     .set({
       default_branch: sql`coalesce(default_branch, ${request.defaultBranch})`,
       tree: sql`coalesce(tree, ${request.tree ?? null})`,
-      // A build that has begun can no longer do without what it took from the cache.
+      // A build that has started may have used the cache already.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
       ...(request.ref === null && {
         push_order: sql`case push_order when 0 then ${sequence} else push_order end`,
@@ -109,7 +109,7 @@ async function create(
       default_branch: request.defaultBranch,
       cache: request.cache ? 1 : 0,
       tree: request.tree ?? null,
-      // That of its refs is known when they are there.
+      // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
       state: 'pending',
@@ -143,11 +143,11 @@ export function newestOf(db: Queries, repository: string, sha: string) {
     .executeTakeFirst()
 }
 
-/** The position of a request among those that move tags, by the rules of BuildStore.accept; 0 for none. */
+/** The position of a request among those that move tags, by the rules of BuildStore.accept; 0 if it moves none. */
 async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next: number): Promise<number> {
   const { ref } = request
   if (request.sequence !== undefined) {
-    // A number from the future would keep every later push from moving the tag.
+    // A number that is not reserved yet would keep later pushes from moving the tag.
     if (Number.isSafeInteger(request.sequence) && request.sequence > 0 && request.sequence < next) {
       return request.sequence
     }
@@ -170,7 +170,7 @@ async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next:
   return Number(pushed?.sequence ?? next)
 }
 
-/** Adds a ref to a build, or moves the one that it has to a newer push. */
+/** Adds a ref to a build, or moves it to a newer push. */
 async function addRef(
   trx: Transaction<Schema>,
   id: string,
@@ -209,7 +209,7 @@ async function addRef(
     .execute()
 }
 
-/** What is in doubt between two pushes of one commit makes no difference but for `latest`. */
+/** Whether one push of a commit is newer than another. If that is in doubt, it only matters for `latest`. */
 async function isNewer(trx: Transaction<Schema>, sequence: number, known: number): Promise<boolean> {
   if (sequence === known) return false
   const pushes = await readPushes(trx, [sequence, known])

@@ -8,7 +8,7 @@ import { inFlight, type Schema, storable } from './schema.ts'
 
 type Attempts = Pick<BuildStore, 'claim' | 'claimFor' | 'begin' | 'hold' | 'release' | 'finish' | 'survived'>
 
-/** Who builds what, and how that ends. Each store that is opened is a process of its own here. */
+/** Which worker builds what, and how builds end. Each opened store counts as a process. */
 export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'time'>): Attempts {
   const worker = randomUUID()
   return {
@@ -63,7 +63,7 @@ export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'ti
   }
 }
 
-/** Changes a build while an attempt at it is the one that counts; undefined when it is not. */
+/** Changes a build if `attempt` is the current one; undefined if not. */
 function change(
   trx: Transaction<Schema>,
   { id, attempt }: { id: string; attempt: number },
@@ -83,13 +83,13 @@ interface Claim {
   id: string
   worker: string
   time: RawBuilder<string>
-  /** Null takes the build from whoever has it; else only when it is not held by then. */
+  /** Null: takes the build from any worker that has it. Otherwise, only if it is not held. */
   heldUntil: RawBuilder<string> | null
 }
 
 /**
- * That the worker which has a build ran others at the same time, too; or that it names none, as this was found
- * when the first of the others was taken over (`markCompany`), or as it had not begun.
+ * SQL: whether the worker of a build ran others at the same time. Also if it names no worker: either that was found out
+ * when the first of the others was taken over (`markCompany`), or it had not started.
  */
 const inCompany = sql<boolean>`(builds.worker is null or exists (
   select 1 from builds as other
@@ -111,7 +111,7 @@ async function claim(
       started_at: sql`coalesce(started_at, ${time})`,
       ref_repushed: 0,
       held_until: heldUntil,
-      // A suspect has yet to wait until it is alone.
+      // A suspect has to wait until it can run alone.
       worker: sql`case when suspect is not null or ${cutOffInCompany} then null else ${worker} end`,
       spared: sql`case when ${cutOffInCompany} then spared + 1 else spared end`,
       suspect: sql`case when ${cutOffInCompany} then coalesce(worker, suspect, 'unknown') else suspect end`,
@@ -130,16 +130,16 @@ async function claim(
   return readBuild(trx, id)
 }
 
-/** Of builds that a worker left behind, each has to see whether another was taken over before it. */
+/** Serializes take-overs, so that each of a dead worker's builds sees whether another was taken over before. */
 async function oneTakeOverAtATime(trx: Transaction<Schema>, id: string): Promise<void> {
   const { state } =
     (await trx.selectFrom('builds').select('state').where('id', '=', id).executeTakeFirst()) ?? {}
   if (state !== 'building') return
-  // Changes nothing: it locks the row.
+  // Only locks the row.
   await trx.updateTable('counters').set({ value: sql`value` }).where('name', '=', 'take-overs').execute()
 }
 
-/** What the worker of a suspect had beside it are suspects, too. */
+/** Marks the other builds of a suspect's worker as suspects, too. */
 async function markCompany(trx: Transaction<Schema>, worker: string): Promise<void> {
   await trx
     .updateTable('builds')
@@ -160,7 +160,7 @@ interface Ending {
 
 async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish> {
   const { id, attempt, refsSeen, result, time } = ending
-  // Changes nothing: it locks the row against an `accept` that joins a ref at the same time.
+  // Only locks the row, against a concurrent `accept` that adds a ref.
   const held = await change(trx, { id, attempt }, { attempt })
   if (!held) return 'superseded'
 

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Kysely, Transaction } from 'kysely'
 
-/** What one writer does inside a transaction. It touches nothing else, because it may have to run twice. */
+/** The work of one writer inside a transaction. It must have no other effects, as it may run twice. */
 export type Work<DB, T> = (trx: Transaction<DB>) => Promise<T>
 
 interface Member<DB> {
@@ -10,27 +10,26 @@ interface Member<DB> {
   reject: (error: unknown) => void
 }
 
-/** Limits how long one group keeps the event loop; a group of 32 takes a few milliseconds. */
+/** Limits how long one group blocks the event loop; a group of 32 takes a few milliseconds. */
 const GROUP_SIZE = 32
 /**
- * Turns of the event loop between two groups. In each turn libuv accepts one new connection (since 1.45), so with a
- * single turn the last of many clients would wait for as many commits. A turn in which nothing happens takes
- * microseconds.
+ * Turns of the event loop between two groups. libuv accepts one new connection in each turn (since 1.45), so with a single
+ * turn the last of many clients would wait for as many commits. An idle turn takes microseconds.
  */
 const TURNS = 16
 
 /**
- * Writers that arrive together share one transaction, and so one wait for the disk. Each still succeeds
- * or fails alone: when a group fails, its members run again, each in a transaction of its own.
- * @param again whether that can help after this error; if not, all of them fail with it.
+ * Lets concurrent writers share one transaction, and so one disk sync. Each still succeeds or fails alone: if a group
+ * fails, its members are retried, each in its own transaction.
+ * @param isWorthRetrying whether that can help after this error; if not, all members fail with it
  */
-export function groupCommit<DB>(db: Kysely<DB>, again: (error: unknown) => boolean = () => true) {
+export function groupCommit<DB>(db: Kysely<DB>, isWorthRetrying: (error: unknown) => boolean = () => true) {
   const waiting: Member<DB>[] = []
   let running: Promise<void> | undefined
 
   async function run(): Promise<void> {
     while (waiting.length > 0) {
-      // Lets other requests in: to be answered, and to join the group.
+      // Lets other requests be answered, or join the group.
       for (let turn = 0; turn < TURNS; turn++) await setImmediate()
       await commit(waiting.splice(0, GROUP_SIZE))
     }
@@ -48,7 +47,7 @@ export function groupCommit<DB>(db: Kysely<DB>, again: (error: unknown) => boole
         resolve(results[i])
       })
     } catch (error) {
-      if (group.length > 1 && again(error)) for (const member of group) await commit([member])
+      if (group.length > 1 && isWorthRetrying(error)) for (const member of group) await commit([member])
       else for (const { reject } of group) reject(error)
     }
   }

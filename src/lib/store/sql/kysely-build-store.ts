@@ -10,15 +10,15 @@ import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 
-/** GitHub offers a delivery for redelivery for three days; a month is on the safe side. */
+/** GitHub allows redeliveries for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60
 const PRUNE_EVERY_MS = 60 * 60 * 1000
-/** Builds among which `recentArtifacts` looks: every worker asks it at its start, all of them at once. */
+/** How many builds `recentArtifacts` searches: all workers may call it at once, when they start. */
 const RECENT_BUILDS = 5000
 
 /**
- * The build store on any SQL database that Kysely speaks to. Every change of state is one UPDATE whose
- * WHERE names the state that it starts from, so two writers can never both believe that they won.
+ * The build store on any SQL database that Kysely supports. Every change of state is one UPDATE whose WHERE names the
+ * previous state, so two writers can never both win.
  */
 export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): BuildStore {
   const { time } = dialect
@@ -29,7 +29,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     if (at - pruned < PRUNE_EVERY_MS) return
     const cutoff = time(-DELIVERIES_KEPT_S)
     await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
-    // BuildKits come and go; one that nobody has built on for so long may have nothing left of it.
+    // BuildKits come and go, and drop unused files after a while.
     await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
     pruned = at
   }
@@ -128,7 +128,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
       }),
 
     async artifactsTagged(repository, name, limit) {
-      // `tags` is JSON: a name between its quotes is one name. Backslash, % and _ stand for themselves.
+      // `tags` is JSON, so a quoted name matches a whole name. Backslash, % and _ are escaped.
       const pattern = `%${JSON.stringify(name).replace(/[\\%_]/g, '\\$&')}%`
       const found = await readArtifacts(
         db,
@@ -140,7 +140,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
             .orderBy('builds.push_order', 'desc'),
         limit,
       )
-      return found.filter(({ tags }) => tags.includes(name)) // LIKE of SQLite ignores case
+      return found.filter(({ tags }) => tags.includes(name)) // SQLite's LIKE is case-insensitive
     },
 
     async commitsOf(image) {
@@ -193,7 +193,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     },
 
     async check() {
-      // Writes what is there already: a full disk, or a standby, refuses that.
+      // Writes the existing value, which a full disk or a standby rejects.
       await dialect.write((trx) =>
         trx.updateTable('counters').set({ value: sql`value` }).where('name', '=', 'take-overs').execute(),
       )
@@ -203,6 +203,6 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
   }
 }
 
-/** When the push was that a build's `push_order` names, in seconds. */
+/** SQL: the time of the push that a build's `push_order` refers to, in seconds since 1970. */
 const pushedAtOf = sql<number>`coalesce(
   (select pushed_at from pushes where pushes.sequence = builds.push_order), 0)`

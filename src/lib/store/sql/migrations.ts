@@ -2,8 +2,8 @@ import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 
 /**
- * Every change of the tables, by name, oldest first. What has been released is never edited: a change is a
- * new entry. Written with Kysely's schema builder so that SQLite and Postgres run the same list.
+ * Every schema change by name, oldest first. Released migrations are never edited: a change is a new entry. Written with
+ * Kysely's schema builder, so that SQLite and Postgres run the same list.
  */
 export const migrations: Record<string, Migration> = {
   '001_builds': { up: createBuilds },
@@ -17,7 +17,7 @@ export const migrations: Record<string, Migration> = {
   '009_suspects': { up: addSuspects },
 }
 
-/** What each image was made from, so that it is made only once. */
+/** What each image was built from, so that it is built only once. */
 async function addRecipes(db: Kysely<unknown>): Promise<void> {
   for (const column of ['recipe_key', 'recipe', 'bases']) {
     await db.schema.alterTable('artifacts').addColumn(column, 'text').execute()
@@ -26,7 +26,7 @@ async function addRecipes(db: Kysely<unknown>): Promise<void> {
   await db.schema.createIndex('artifacts_by_image').on('artifacts').column('image').execute()
 }
 
-/** The git tree of each build's commit: a commit with the same tree makes the same image. */
+/** The git tree of each build's commit: commits with the same tree produce the same image. */
 async function addTrees(db: Kysely<unknown>): Promise<void> {
   for (const table of ['builds', 'artifacts']) {
     await db.schema.alterTable(table).addColumn('tree', 'text').execute()
@@ -34,14 +34,14 @@ async function addTrees(db: Kysely<unknown>): Promise<void> {
   await db.schema.createIndex('artifacts_by_tree').on('artifacts').column('tree').execute()
 }
 
-/** What a queue on another machine makes necessary: jobs may get lost before it has them, or come twice. */
+/** For queues on another machine: jobs may get lost before they are queued, or be delivered twice. */
 async function addQueues(db: Kysely<unknown>): Promise<void> {
   const builds = db.schema.alterTable('builds')
   await builds.addColumn('queued', 'integer', (column) => column.notNull().defaultTo(0)).execute()
   await builds.addColumn('held_until', 'text').execute()
 }
 
-/** The last builds of a repository, however few they are among all others. */
+/** To find the last builds of a repository quickly, however few they are. */
 async function addRepositories(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createIndex('builds_of_repository')
@@ -50,7 +50,7 @@ async function addRepositories(db: Kysely<unknown>): Promise<void> {
     .execute()
 }
 
-/** What each BuildKit has of each repository's files, so that those that did not change keep their time. */
+/** Which files of each repository each BuildKit has, so that unchanged ones keep their times. */
 async function addContextSyncs(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('context_syncs')
@@ -65,9 +65,9 @@ async function addContextSyncs(db: Kysely<unknown>): Promise<void> {
 }
 
 /**
- * What pushes say of themselves, who has which docker tag, and how repositories are spelled. Of earlier pushes
- * only the commit is known, so the git server is asked about the first one after them; and the first owner of a
- * tag is looked up when somebody wants it: see move-tags.ts.
+ * The contents of pushes, the owners of Docker tags, and the spelling of repositories. For earlier pushes only the commit
+ * is known, so the order of the next push is decided by the git server; and the first owner of a tag is looked up on
+ * demand: see tag-owners.ts.
  */
 async function addPushes(db: Kysely<unknown>): Promise<void> {
   const { schema } = db
@@ -86,7 +86,7 @@ async function addPushes(db: Kysely<unknown>): Promise<void> {
     .addColumn('again', 'integer', (column) => column.notNull())
     .addColumn('build_id', 'text', (column) => column.notNull())
     .execute()
-  // One number may be that of several builds: a commit that was built again kept it.
+  // Several builds may have one number: a commit that was built again kept it.
   await sql`
     insert into pushes (sequence, repository_key, sha, kind, name, signed, unproven, again, build_id)
     select build_refs.sequence, min(repository_key), min(sha), min(kind), min(name), 0, 0, 0, min(builds.id)
@@ -125,7 +125,7 @@ async function addPushes(db: Kysely<unknown>): Promise<void> {
   await schema.alterTable('builds').addColumn('withheld', 'text').execute()
 }
 
-/** What all processes share and nobody else is to know. */
+/** Secrets shared by all processes. */
 async function addSecrets(db: Kysely<unknown>): Promise<void> {
   await db.schema
     .createTable('secrets')
@@ -134,7 +134,7 @@ async function addSecrets(db: Kysely<unknown>): Promise<void> {
     .execute()
 }
 
-/** Which process builds what, so that it is known what ran side by side when it ended. */
+/** Which process builds what, to know which builds were running when it died. */
 async function addSuspects(db: Kysely<unknown>): Promise<void> {
   for (const column of ['worker', 'suspect']) {
     await db.schema.alterTable('builds').addColumn(column, 'text').execute()

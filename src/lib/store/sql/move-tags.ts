@@ -7,18 +7,18 @@ import { pushesBeside, readPushes } from './pushes.ts'
 import type { Schema } from './schema.ts'
 import { nameMoves } from './tag-owners.ts'
 
-/** What is to be recorded of a tag. */
+/** A new position to record for a tag. */
 interface Recording {
-  /** What was recorded before; null for nothing. */
+  /** The recorded position; null if there is none. */
   from: number | null
   to: number
 }
 
 /**
- * Names the tags that BuildStore.moveTags may move, in the order given, each once, and records them. The lock of
- * the image is held meanwhile, so that what was found is still so in the end; should the lock be lost, as a
- * database's connection can be, nothing is recorded.
- * @throws ConveyorError `unavailable` then
+ * Determines and records the tags that BuildStore.moveTags may move, in the order given, each once. The caller holds the
+ * lock of the image, so that positions don't change in between. If the lock is lost, as with a connection to a database,
+ * nothing is recorded.
+ * @throws ConveyorError `unavailable` if another process moved a tag in between
  */
 export async function mayMove(
   database: TagDatabase,
@@ -29,14 +29,14 @@ export async function mayMove(
   const { db, write } = database
   const named = await nameMoves(database, imageName, moves)
   const tags = named.flatMap(({ name, ownTag }) => (ownTag === null ? [name] : [name, ownTag]))
-  /** Where each tag is; what this call itself moves counts, too. */
+  /** The position of each tag, including moves of this call. */
   const at = await positions(db, imageName, [...new Set(tags)])
   const isNewer = await judge(db, [...named.map(({ sequence }) => sequence), ...at.values()], settle)
 
   const recordings = new Map<string, Recording>()
   for (const { name, sequence, owner, shared, ownTag } of named) {
     if (shared && recordings.has(name)) continue
-    // Its name is another ref's.
+    // The tag belongs to another ref.
     if (typeof shared === 'object' && ownTag !== null && ownTag !== shared.as) continue
     const present = at.get(name)
     const mayMoveIt =
@@ -51,7 +51,7 @@ export async function mayMove(
   return [...new Set(named.map(({ name }) => name))].filter((name) => recordings.has(name))
 }
 
-/** Makes the function that says whether a push is not behind another one; asks about no two pushes twice. */
+/** Creates the function that decides whether a push is newer than another; decides each pair only once. */
 async function judge(db: Kysely<Schema>, sequences: number[], settle: Settle | undefined) {
   const pushes = await readPushes(db, [...new Set(sequences)])
   const settled = new Map<string, Promise<boolean>>()

@@ -5,13 +5,13 @@ import { isMergeQueue } from '../../core/validate.ts'
 import { keyOf } from './rows.ts'
 import type { Queries, Schema } from './schema.ts'
 
-/** Pushes of one ref within one second that are looked at: more are no work of people. */
+/** How many pushes of one ref within one second are considered: people do not push more. */
 const MOST_IN_A_SECOND = 200
 
-/** SQL: the newest push first, as far as the database can tell. */
+/** SQL: newest push first, as far as the database can tell. */
 export const newestFirst = sql`coalesce(pushes.pushed_at, 0) desc, pushes.sequence desc`
 
-/** What the store knows of the push at each of these positions; less of those from before it kept them. */
+/** The push at each of these positions; with few details for those from before pushes were stored. */
 export async function readPushes(db: Queries, sequences: number[]): Promise<Map<number, Push>> {
   const rows =
     sequences.length === 0
@@ -58,8 +58,8 @@ export async function pushesBeside(db: Queries, push: Push): Promise<Push[]> {
 }
 
 /**
- * The build of a push that says the same of itself, and whether it may have been made again since: then the branch
- * was somewhere else within that second.
+ * The build of an earlier push with the same contents, and whether this may be a second push to the same commit: then the
+ * ref was at another commit within that second.
  */
 export async function samePush(
   db: Queries,
@@ -85,7 +85,7 @@ export async function samePush(
   return { buildId: same.build_id, again }
 }
 
-/** Keeps what is known of a request at its position, unless it has the position of an earlier one. */
+/** Stores the push of a request at its position, unless an earlier one has that position. */
 export async function addPush(
   trx: Transaction<Schema>,
   request: BuildRequest,
@@ -113,7 +113,7 @@ export async function addPush(
     .execute()
 }
 
-/** When the newest push was that is known at a position. */
+/** The time of the newest push before a position. */
 async function newestSecond(
   trx: Transaction<Schema>,
   repository: string,
@@ -149,7 +149,7 @@ export async function announced(
   return rows.some(({ kind, name }) => kind !== null && name !== null && !isMergeQueue({ kind, name }))
 }
 
-/** How signed webhooks spell a repository. */
+/** BuildStore.spelling. */
 export async function spellingOf(db: Queries, key: string): Promise<string | null> {
   const row = await db
     .selectFrom('repositories')
@@ -159,7 +159,7 @@ export async function spellingOf(db: Queries, key: string): Promise<string | nul
   return row?.name ?? null
 }
 
-/** The spelling that a request's build gets; that of a signed webhook is kept for those after it. */
+/** The spelling of the repository for a request's build; that of a signed webhook is stored for later requests. */
 export async function spell(trx: Transaction<Schema>, { repository, push }: BuildRequest): Promise<string> {
   const key = keyOf(repository)
   const known = await spellingOf(trx, key)

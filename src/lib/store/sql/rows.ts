@@ -4,20 +4,20 @@ import type { Artifact, BaseImage, Build, Recipe, Withheld } from '../../core/bu
 import type { Queries, Schema } from './schema.ts'
 
 /**
- * Reading: rows in, nouns out. A build is read together with its refs in one statement, because `pushOrder`
- * and `refs` must be of the same moment.
+ * Converts rows to nouns. A build is read together with its refs in one statement, so that `pushOrder` and `refs` are
+ * consistent.
  */
 
 type Narrow<Tables extends keyof Schema> = (
   query: SelectQueryBuilder<Schema, Tables, unknown>,
 ) => SelectQueryBuilder<Schema, Tables, unknown>
 
-/** Ids are UUIDs. Nothing else can be one, and some databases refuse odd characters in a query. */
+/** Ids are UUIDs. Anything else is not looked up, as some databases reject odd characters in a query. */
 export function isId(id: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
 }
 
-/** The form of a repository's name that is compared. */
+/** A repository's name for comparisons. */
 export function keyOf(repository: string): string {
   return repository.toLowerCase()
 }
@@ -28,7 +28,7 @@ export async function readBuild(db: Queries, id: string): Promise<Build | null> 
   return build ?? null
 }
 
-/** The builds that `narrow` leaves, oldest first. */
+/** The builds that match `narrow`, oldest first. */
 export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise<Build[]> {
   const rows = await narrow(db.selectFrom('builds'))
     .leftJoin('build_refs', 'build_refs.build_id', 'builds.id')
@@ -72,7 +72,7 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
   return [...builds.values()]
 }
 
-/** What is withheld still: a push that has come since moves `latest`. */
+/** The tags that are still withheld: a later push releases `latest`. */
 function withheldFrom({ withheld, push_order }: { withheld: string | null; push_order: number }) {
   if (withheld === null) return {}
   const all = JSON.parse(withheld) as Withheld[]
@@ -80,14 +80,14 @@ function withheldFrom({ withheld, push_order }: { withheld: string | null; push_
   return still.length === 0 ? {} : { withheld: still }
 }
 
-/** The form of a recipe that is compared. */
+/** A recipe for comparisons. */
 export function recipeKey({ context, dockerfile, settings }: Recipe): string {
   return createHash('sha256')
     .update(JSON.stringify([context, dockerfile, settings]))
     .digest('hex')
 }
 
-/** The newest of the artifacts that `narrow` leaves, or null. */
+/** The newest artifact that matches `narrow`, or null. */
 export async function readArtifact(
   db: Queries,
   narrow: Narrow<'artifacts' | 'builds'>,
@@ -96,7 +96,7 @@ export async function readArtifact(
   return artifact ?? null
 }
 
-/** The artifacts that `narrow` leaves, newest first, at most `limit`. */
+/** The artifacts that match `narrow`, newest first, at most `limit`. */
 export async function readArtifacts(
   db: Queries,
   narrow: Narrow<'artifacts' | 'builds'>,

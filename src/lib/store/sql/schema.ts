@@ -4,8 +4,8 @@ import type { BuildState, Ref } from '../../core/build.ts'
 import type { ErrorKind } from '../../core/errors.ts'
 
 /**
- * The tables, in terms that SQLite and Postgres share: times are ISO 8601 text, yes and no are 1 and 0.
- * A `number` of a bigint column may arrive as a string from Postgres, so readers pass it through Number.
+ * The tables, with types that SQLite and Postgres share: times are ISO 8601 text, booleans are 1 and 0. Postgres may
+ * return a `number` of a bigint column as a string, so readers convert it with Number.
  */
 export interface Schema {
   counters: { name: string; value: number }
@@ -15,14 +15,14 @@ export interface Schema {
   deliveries: { id: string; build_id: string; created_at: string }
   tag_positions: { image_name: string; tag: string; sequence: number }
   context_syncs: ContextSyncsTable
-  /** What all processes share and nobody else is to know; `value` in hex. */
+  /** Secrets shared by all processes; `value` in hex. */
   secrets: { name: string; value: string }
   tag_owners: TagOwnersTable
   pushes: PushesTable
   repositories: { repository_key: string; name: string }
 }
 
-/** Which ref has a docker tag: the first that had it. Rows are never changed. */
+/** The ref that owns a Docker tag: the first one that had it. Rows are never changed. */
 interface TagOwnersTable {
   image_name: string
   tag: string
@@ -30,9 +30,9 @@ interface TagOwnersTable {
   name: string
 }
 
-/** Every request that has a place of its own among those that move tags: see push-order.ts. */
+/** Every request with its own position among those that move tags: see push-order.ts. */
 interface PushesTable {
-  /** What `build_refs.sequence`, `builds.push_order` and `tag_positions.sequence` name. */
+  /** Referenced by `build_refs.sequence`, `builds.push_order` and `tag_positions.sequence`. */
   sequence: number
   repository_key: string
   sha: string
@@ -43,9 +43,9 @@ interface PushesTable {
   /** Seconds since 1970. */
   pushed_at: number | null
   signed: number
-  /** 1 where the git server has to be asked whether the ref contains the commit. */
+  /** 1 if the git server must confirm that the ref contains the commit. */
   unproven: number
-  /** 1 when a push that says the same of itself was known. */
+  /** 1 if there was an earlier push with the same contents. */
   again: number
   build_id: string
 }
@@ -54,33 +54,33 @@ interface BuildsTable {
   id: string
   sequence: number
   repository: string
-  /** `repository` in lower case: the forge does not tell names apart by case, and neither do we. */
+  /** `repository` in lower case: names are case-insensitive, as on the forge. */
   repository_key: string
   sha: string
   default_branch: string | null
   cache: number
   tree: string | null
-  /** 0 where no push announced the commit. */
+  /** 0 if no push announced the commit. */
   push_order: number
   /** A JSON array of Withheld; null for none. */
   withheld: string | null
   state: BuildState
   attempt: number
-  /** 1 when the queue has taken it. */
+  /** 1 if the queue has it. */
   queued: number
-  /** Until when only the worker that has it may build it, where the queue does not see to that; else null. */
+  /** Until when its worker holds it, if the queue does not ensure that; otherwise null. */
   held_until: string | null
-  /** The process that has begun to build it; null when none has, or that is not known (any more). */
+  /** The process that builds it; null if none has started, or it is unknown. */
   worker: string | null
-  /** The process that was cut off with it and others: it runs alone now. */
+  /** The process that died with it and other builds: it must run alone now. */
   suspect: string | null
   /** How many attempts do not count. */
   spared: number
-  /** 1 when a ref that the running attempt knows was pushed again since that attempt last asked. */
+  /** 1 if a ref that the running attempt knows was pushed again since that attempt last checked. */
   ref_repushed: number
   error: string | null
   error_kind: ErrorKind | null
-  /** 1 when the final commit status needs no more work. */
+  /** 1 if the final commit status is done. */
   reported: number
   created_at: string
   started_at: string | null
@@ -102,7 +102,7 @@ interface ArtifactsTable {
   image: string
   /** A JSON array of strings. */
   tags: string
-  /** SHA-256 of the recipe, for finding equal ones; null without a recipe. */
+  /** SHA-256 of the recipe, to find equal ones; null without a recipe. */
   recipe_key: string | null
   /** A Recipe in JSON. */
   recipe: string | null
@@ -112,34 +112,34 @@ interface ArtifactsTable {
   created_at: string
 }
 
-/** What a BuildKit has of a repository's files. */
+/** The files of a repository that a BuildKit has. */
 interface ContextSyncsTable {
   /** Endpoint.id of the BuildKit. */
   buildkit: string
   repository_key: string
-  /** Of the sync that began last; empty once it has ended well. */
+  /** Identifies the sync that started last; empty once it has succeeded. */
   token: string
-  /** The token that the last one to begin has found. */
+  /** The token that the last sync found when it started. */
   previous: string | null
-  /** As FileTimes writes them. */
+  /** As serialized by FileTimes. */
   files: Uint8Array | null
   updated_at: string
 }
 
-/** Whatever can run a query: the database, or a transaction in it. */
+/** Anything that runs queries: the database, or a transaction. */
 export type Queries = Kysely<Schema> | Transaction<Schema>
 
-/** Spelled out rather than bound, because an index on a condition only serves queries that repeat it. */
+/** Spelled out rather than bound: a partial index only serves queries that repeat its condition. */
 export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
 export const notReported = sql<boolean>`builds.reported = 0`
 
-/** What every database takes as a text: Postgres has no null character. */
+/** A text that every database accepts: Postgres cannot store null characters. */
 export function storable(text: string): string {
   return text.replaceAll('\0', '\ufffd').toWellFormed()
 }
 
-/** StoreDialect.time by a clock of this process. */
+/** StoreDialect.time from the clock of this process. */
 export function clockTime(now: () => Date = () => new Date()) {
   return (inSeconds = 0) => sql<string>`${new Date(now().getTime() + inSeconds * 1000).toISOString()}`
 }

@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { StoreDialect } from './dialect.ts'
 
-/** As long as the digests that are made with it. */
+/** As long as the digests that it is used for. */
 const SECRET_BYTES = 32
 
 /**
- * The secret of this name, made once: whoever asks, in whatever process on this database, gets the same one, also
- * when all ask at once. An insert waits for another one of the same name to be committed, and then changes nothing.
+ * The secret of this name, created once: every process on this database gets the same one, even if all ask at once. An
+ * insert waits for a concurrent one of the same name to be committed, and then changes nothing.
  */
 export function kyselySecret(dialect: Pick<StoreDialect, 'write'>, name: string): Promise<Uint8Array> {
   return dialect.write(async (trx) => {

@@ -2,9 +2,9 @@ import { sql } from 'kysely'
 import type { SyncRecords } from '../../core/sync-records.ts'
 import type { StoreDialect } from './dialect.ts'
 
-/** A token that no sync has: what is there can be relied on. */
+/** The token of a finished sync: its files are reliable. */
 const SETTLED = ''
-/** One that no sync will end under: two ran side by side. */
+/** Matches no sync: two of them overlapped. */
 const OVERLAPPED = 'overlapped'
 
 export function kyselySyncRecords({ write, time }: Pick<StoreDialect, 'write' | 'time'>): SyncRecords {

@@ -4,19 +4,19 @@ import type { TagMove } from '../build-store.ts'
 import type { TagDatabase } from './dialect.ts'
 import type { Queries, Schema } from './schema.ts'
 
-/** Refs that an older version gave one docker tag: how many are looked at for the first of them. */
+/** How many refs are searched for the first that an older version published under a tag. */
 const CANDIDATES = 200
 
-/** A move under the name that it has in the end. */
+/** A move with its final name. */
 export interface NamedMove extends TagMove {
   name: string
-  /** The docker tag of the ref that a shared tag follows; null where it follows none, or the ref has none yet. */
+  /** The Docker tag of the ref that a shared tag follows; null if it follows none, or the ref owns none yet. */
   ownTag: string | null
 }
 
 /**
- * Finds the name of each move: of those that a ref may have, the first that is its own or nobody's, which makes it
- * the ref's own. Moves that find none are left out. Those of shared tags come last, as they follow the others.
+ * Determines the name of each move: the first name that its ref owns, or that is free and so becomes the ref's. Moves
+ * without such a name are dropped. Shared tags come last, as they follow the others.
  */
 export async function nameMoves(
   { db, write }: TagDatabase,
@@ -26,7 +26,7 @@ export async function nameMoves(
   const named: NamedMove[] = []
   for (const move of moves.filter(({ shared }) => !shared)) {
     const name = move.owner
-      ? // Nearly always it has one already, and nothing is to be written.
+      ? // Usually it owns one already, and nothing needs to be written.
         ((await ownTag(db, imageName, move.owner.ref)) ??
         (await write((trx) => claimTag(trx, imageName, move))))
       : move.tag
@@ -36,7 +36,7 @@ export async function nameMoves(
     const { shared } = move
     if (!shared) continue
     const own = shared === true ? null : await ownTag(db, imageName, shared.ref)
-    // A ref that found no name for itself moves nothing else.
+    // A ref without a tag of its own does not move shared tags.
     const isOwn = ({ owner }: TagMove) =>
       shared !== true && owner?.ref.kind === shared.ref.kind && owner.ref.name === shared.ref.name
     if (own === null && moves.some(isOwn)) continue
@@ -45,7 +45,7 @@ export async function nameMoves(
   return named
 }
 
-/** The docker tag that a ref has. */
+/** The Docker tag that a ref owns. */
 async function ownTag(db: Queries, imageName: string, { kind, name }: Ref): Promise<string | null> {
   const row = await db
     .selectFrom('tag_owners')
@@ -57,7 +57,7 @@ async function ownTag(db: Queries, imageName: string, { kind, name }: Ref): Prom
   return row?.tag ?? null
 }
 
-/** Gives the ref of a move the first of its names that nobody has; null where all are taken. */
+/** Gives the ref of a move the first of its names that is free; null if all are taken. */
 async function claimTag(
   trx: Transaction<Schema>,
   imageName: string,
@@ -68,13 +68,13 @@ async function claimTag(
   const first = (await firstPublished(trx, imageName, tag, sequence)) ?? ref
   await own(trx, imageName, tag, first)
   for (const name of [tag, ...owner.others]) {
-    const whose = await own(trx, imageName, name, ref)
-    if (whose.kind === ref.kind && whose.name === ref.name) return name
+    const holder = await own(trx, imageName, name, ref)
+    if (holder.kind === ref.kind && holder.name === ref.name) return name
   }
   return null
 }
 
-/** Makes a tag the ref's own if it is nobody's. @returns whose it is */
+/** Makes a ref the owner of a tag, if it has none. @returns the owner */
 async function own(trx: Transaction<Schema>, imageName: string, tag: string, ref: Ref): Promise<Ref> {
   await trx
     .insertInto('tag_owners')
@@ -90,8 +90,8 @@ async function own(trx: Transaction<Schema>, imageName: string, tag: string, ref
 }
 
 /**
- * The ref that a tag was first published for, where nobody owns it but it is in use: an older version kept no
- * owners. Names without a slash are tags as they are, and the one slash of others became a dash.
+ * The ref that a tag without an owner was first published for; null if it is not in use. An older version did not store
+ * owners. It used names without a slash as they are, and replaced a single slash by a dash.
  */
 async function firstPublished(
   trx: Transaction<Schema>,
@@ -106,28 +106,28 @@ async function firstPublished(
     .where('tag', '=', tag)
     .executeTakeFirst()
   if (!used) return null
-  const asking = await trx
+  const push = await trx
     .selectFrom('pushes')
     .select(['repository_key', 'name'])
     .where('sequence', '=', sequence)
     .executeTakeFirst()
-  if (!asking) return null
+  if (!push) return null
   const refs = await trx
     .selectFrom('build_refs')
     .innerJoin('builds', 'builds.id', 'build_refs.build_id')
     .select(['build_refs.kind', 'build_refs.name'])
-    .where('builds.repository_key', '=', asking.repository_key)
+    .where('builds.repository_key', '=', push.repository_key)
     .where('builds.state', '=', 'succeeded')
     .where((eb) =>
       eb.or([
-        eb('build_refs.name', 'in', [tag, asking.name ?? tag]),
+        eb('build_refs.name', 'in', [tag, push.name ?? tag]),
         sql<boolean>`replace(build_refs.name, '/', '-') = ${tag}`,
       ]),
     )
     .orderBy('build_refs.sequence')
     .limit(CANDIDATES)
     .execute()
-  const isCalledSo = (name: string) =>
-    name === tag || name === asking.name || (/^[^/-]+\/[^/]+$/.test(name) && name.replace('/', '-') === tag)
-  return refs.find(({ name }) => isCalledSo(name)) ?? null
+  const hasTag = (name: string) =>
+    name === tag || name === push.name || (/^[^/-]+\/[^/]+$/.test(name) && name.replace('/', '-') === tag)
+  return refs.find(({ name }) => hasTag(name)) ?? null
 }
