@@ -101,15 +101,15 @@ describe('a password', () => {
   })
 })
 
-describe('nobody is reached', () => {
+describe('a database that cannot be reached', () => {
   const at = (host: string, query = '') => `postgres://me:hush@${host}/x${query}`
 
-  test('as its certificate is of an authority that we do not know', async () => {
+  test('with a certificate from an unknown CA', async () => {
     const error = await answer(`${url.href}?sslmode=verify-full`)
     expect(error).toEqual({
       kind: 'unavailable',
       message: expect.stringMatching(/^database \S+ has an untrusted certificate: unable to verify/),
-      hint: 'Give that of its authority, or its own if it is self-signed: ?sslmode=verify-full&sslrootcert=FILE in its URL',
+      hint: 'Add the certificate of its CA, or its own if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
       retryable: false,
     })
     // The advice helps.
@@ -119,12 +119,12 @@ describe('nobody is reached', () => {
     ])
     expect(await answer(`${url.href}?sslmode=verify-full&sslrootcert=/not/there`)).toMatchObject({
       message: expect.stringContaining('cannot be reached: ENOENT'),
-      hint: 'Correct the file in its URL: sslrootcert, sslcert or sslkey',
+      hint: 'Correct the path of sslrootcert, sslcert or sslkey in its URL',
       retryable: false,
     })
   })
 
-  test('as its certificate signs itself, and has another name', async () => {
+  test('with a self-signed certificate for another name', async () => {
     const own = { cert: join(scratch.path, 'own.pem'), key: join(scratch.path, 'own.key') }
     const made = [
       '-newkey',
@@ -146,29 +146,29 @@ describe('nobody is reached', () => {
     const trusted = `${there}?sslmode=verify-full&sslrootcert=${own.cert}`
     expect(await answer(trusted)).toMatchObject({
       message: expect.stringContaining('has a certificate for other host names: '),
-      hint: 'Use one of those as the host in its URL',
+      hint: 'Use one of them as the host in its URL',
       retryable: false,
     })
   })
 
-  test('as its host has no address', async () => {
+  test('with a host name without an address', async () => {
     expect(await answer(at('db.invalid'))).toMatchObject({
       message: expect.stringContaining(
         'database postgres://db.invalid/x has a host name that cannot be resolved',
       ),
-      hint: 'Check the host in its URL, and the name server of this machine',
+      hint: 'Check the host in its URL, and the DNS settings of this machine',
       retryable: true,
     })
   })
 
-  test('as nothing listens there', async () => {
+  test('without a listening server', async () => {
     expect(await answer(at('127.0.0.1:1'))).toMatchObject({
       message: expect.stringContaining('does not answer'),
-      hint: 'Check that the Postgres server runs and that its host and port are right',
+      hint: 'Check that the Postgres server is running, and the host and port in its URL',
     })
   })
 
-  test('as it has no TLS', async () => {
+  test('without TLS', async () => {
     await using plain = await startPostgres()
     expect(await answer(`${await plain.database()}?sslmode=verify-full`)).toMatchObject({
       message: expect.stringContaining('does not support TLS'),

@@ -159,7 +159,7 @@ describe('Postgres queue', () => {
     await worker.kill('SIGKILL')
   })
 
-  it('refuses everything to who has lost the lease, also when the build was queued again', async () => {
+  it('rejects calls on a lost lease, also when the build was queued again', async () => {
     const queue = await open({ leaseSeconds: 1 })
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const lost = await take(queue)
@@ -218,7 +218,7 @@ describe('Postgres queue', () => {
     for (let round = 0; round < 20; round++) {
       const drain = new AbortController()
       const leaves = [1, 2, 3].map(() => loop(leaving, drain.signal))
-      // The signal comes while a job is on its way to somebody.
+      // The signal comes while a job is on its way to a receiver.
       for (let i = 0; i < 5; i++) await server.send({ buildId: `${round}-${i}`, repository: 'acme/app' })
       drain.abort()
       await Promise.all(leaves)
@@ -290,7 +290,7 @@ describe('Postgres queue', () => {
       expect(performance.now() - sent).toBeGreaterThan(900)
     })
 
-    it('hold nothing back that nobody waits for', async () => {
+    it('reserve no job that no warm worker waits for', async () => {
       const [server, cold, warm] = [await open(), await open({ affinitySeconds: 3600 }), await open()]
       await server.send({ buildId: 'a0', repository: A })
       await take(warm, [A]) // it is busy now

@@ -78,7 +78,7 @@ describe('SQS dead letters', () => {
       expect(log.toSorted()).toEqual([back, back, back, warning, warning])
     })
 
-    it('a message that nobody can read goes there at once, and stays', async () => {
+    it('a message that cannot be read is moved there at once, and stays', async () => {
       const deadLetters = await withDeadLetters({ maxReceives: 5, fifo })
       await sendRaw('{"ID": 7, "Repository": "sesame"}')
       const queue = await open({ deadLetterSeconds: 0.1 })
@@ -124,7 +124,7 @@ describe('SQS dead letters', () => {
         },
         body: await text(request),
       }).catch((error: Error) => {
-        if (left.signal.aborted) return null // who asked does not wait for the answer
+        if (left.signal.aborted) return null // the caller no longer waits
         throw error
       })
       if (!answer) return
@@ -199,7 +199,7 @@ describe('SQS dead letters', () => {
     await store.close()
   })
 
-  it('a message that nobody can read is deleted where there is no dead-letter queue', async () => {
+  it('a message that cannot be read is deleted if there is no dead-letter queue', async () => {
     url = (await aws.queue()).url
     await sendRaw('open sesame')
     const queue = await open()

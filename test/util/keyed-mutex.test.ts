@@ -34,7 +34,7 @@ test('a task that fails fails its own caller only', async () => {
   expect(await next).toBe('fine')
 })
 
-test('who gives up while waiting is never run, and those behind still wait for those before', async () => {
+test('a task that is aborted while waiting never runs, and later ones still wait for earlier ones', async () => {
   const mutex = new KeyedMutex()
   const gate = Promise.withResolvers<void>()
   const abort = new AbortController()

@@ -52,7 +52,7 @@ test('runs builds side by side, and one alone when the others have ended', async
   expect(builds.full.aborted).toBe(false)
 })
 
-test('has room again when nobody is alone or waits for it', async () => {
+test('has room again when no exclusive work runs or waits', async () => {
   const { builds, begin, end } = works()
   const alone = begin('alone', true)
   let room = false

@@ -14,7 +14,7 @@ export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
     const known = clients.get(client)
     if (known) return known
     let broken: unknown
-    const made = {
+    const explained = {
       async query(text: string, values: unknown[]) {
         // Including the rollback that Kysely then attempts.
         if (broken) throw postgres.explain(broken)
@@ -30,8 +30,8 @@ export function kyselyOn<Schema>(postgres: Postgres): Kysely<Schema> {
         return (client as { processID?: number }).processID
       },
     } as unknown as PostgresPoolClient
-    clients.set(client, made)
-    return made
+    clients.set(client, explained)
+    return explained
   }
 
   return new Kysely<Schema>({

@@ -17,7 +17,7 @@ export function postgresUrl(text: string): string | undefined {
 
 /** What postgresUrl accepts, for messages. */
 export const POSTGRES_FORM =
-  'postgres://USER:PASSWORD@HOST/NAME, with /, ? and # in the password written as %2F, %3F and %23'
+  'postgres://USER:PASSWORD@HOST/NAME, with %2F for /, %3F for ? and %23 for # in the password'
 
 /** Whether the part after the host is really the rest of a password. Parameters may contain an `@`: `?user=me@server`. */
 function isCut(rest: string): boolean {

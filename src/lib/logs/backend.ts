@@ -85,7 +85,7 @@ export async function unlessStopped<T>(work: () => Promise<T>, stops: AbortSigna
 function checkBuildId(buildId: string): void {
   if (/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(buildId)) return
   throw new ConveyorError('invalid', `${JSON.stringify(buildId.slice(0, 80))} is not a build id`, {
-    hint: 'Build ids are UUIDs in lower case',
+    hint: 'Build ids are lowercase UUIDs',
   })
 }
 

@@ -92,7 +92,7 @@ export class BufferedWriter implements LogWriter {
 
   async #write(chunk: Uint8Array | string): Promise<void> {
     if (this.#closed) {
-      throw new ConveyorError('invalid', `log of build ${this.#buildId} is closed already`)
+      throw new ConveyorError('invalid', `log of build ${this.#buildId} is already closed`)
     }
     if (this.#error) throw this.#error
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk

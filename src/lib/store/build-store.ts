@@ -149,7 +149,7 @@ export interface BuildStore {
   /** The newest artifact of a commit, or null. */
   newestArtifact(repository: string, sha: string): Promise<Artifact | null>
 
-  /** Artifacts of a repository that were made from this recipe, newest first, at most `limit`. */
+  /** Artifacts of a repository that were built from this recipe, newest first, at most `limit`. */
   artifactsByRecipe(repository: string, recipe: Recipe, limit: number): Promise<Artifact[]>
 
   /** Artifacts of a repository whose commit had this tree, newest first, at most `limit`. */

@@ -9,7 +9,7 @@ export class Semaphore {
   }
 
   /**
-   * Resolves once a task may run; whoever acquires must release.
+   * Resolves when a task may run; each `acquire` needs a `release`.
    * @throws the signal's reason if that is aborted before
    */
   async acquire(signal?: AbortSignal): Promise<void> {

@@ -41,7 +41,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 2 })
     })
 
-    it('is held for longer by the worker that has it, and by nobody else', async () => {
+    it('can be held for longer by its worker only', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.store.claimFor(id, 30)
       subject.clock += 20_000
@@ -63,7 +63,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 4 })
     })
 
-    it("is nobody's when it has ended, or never was", async () => {
+    it('is held by no one when it has ended, or never existed', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.ended(id)
       expect(await subject.store.claimFor(id, 30)).toBeNull()

@@ -6,7 +6,7 @@ export function secrets(subject: Subject): void {
   describe('secrets', () => {
     const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 
-    it('are 32 bytes by name, the same for all who ask at once, and after a restart', async () => {
+    it('are 32 bytes by name, the same for concurrent callers and after a restart', async () => {
       const all = await Promise.all(Array.from({ length: 20 }, () => subject.store.secret('one')))
       const [first = ''] = all.map(hex)
       expect(first).toMatch(/^[0-9a-f]{64}$/)

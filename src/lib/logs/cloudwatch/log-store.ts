@@ -90,7 +90,7 @@ export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore
         closing,
         async put(events) {
           await streams.put(buildId, events)
-          pages.tell(buildId)
+          pages.wrote(buildId)
         },
       }),
     read,

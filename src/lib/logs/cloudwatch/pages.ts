@@ -4,7 +4,7 @@ import type { Page } from './streams.ts'
 
 /** A page, and when it was requested (`performance.now()`). */
 export interface DatedPage extends Page {
-  asked: number
+  requestedAt: number
 }
 
 /** How often the end of a stream is polled, for all readers of this process together. */
@@ -22,8 +22,8 @@ const PAGES_KEPT = 6
 export class SharedPages {
   readonly #fetch: (buildId: string, token: string | null) => Promise<Page>
   /** By stream and token; oldest first. */
-  readonly #recent = new Map<string, { asked: number; page: Promise<DatedPage> }>()
-  readonly #bell = new EventEmitter().setMaxListeners(0)
+  readonly #recent = new Map<string, { requestedAt: number; page: Promise<DatedPage> }>()
+  readonly #changes = new EventEmitter().setMaxListeners(0)
   /** When the next request may be sent. */
   #slot = 0
 
@@ -35,7 +35,7 @@ export class SharedPages {
   async at(buildId: string, token: string | null): Promise<DatedPage> {
     const now = performance.now()
     const known = await this.#recent.get(key(buildId, token))?.page
-    return known && (known.more || known.asked >= now) ? known : this.#ask(buildId, token, now)
+    return known && (known.more || known.requestedAt >= now) ? known : this.#request(buildId, token, now)
   }
 
   /** A newer page at the same token: after a second, or when this process has written to the stream. */
@@ -45,26 +45,26 @@ export class SharedPages {
     page: DatedPage,
     stops: AbortSignal[],
   ): Promise<DatedPage> {
-    const asked = this.#recent.get(key(buildId, token))?.asked ?? page.asked
-    const wait = Math.max(page.asked, asked) + POLL_MS - performance.now()
-    if (asked <= page.asked && wait > 0) await this.#ring(buildId, wait, stops)
-    return this.#ask(buildId, token, page.asked)
+    const requestedAt = this.#recent.get(key(buildId, token))?.requestedAt ?? page.requestedAt
+    const wait = Math.max(page.requestedAt, requestedAt) + POLL_MS - performance.now()
+    if (requestedAt <= page.requestedAt && wait > 0) await this.#wait(buildId, wait, stops)
+    return this.#request(buildId, token, page.requestedAt)
   }
 
   /** Reports that this process has written to a stream. */
-  tell(buildId: string): void {
-    this.#bell.emit(buildId)
+  wrote(buildId: string): void {
+    this.#changes.emit(buildId)
   }
 
   /** @param after the earliest time at which the page may have been requested */
-  #ask(buildId: string, token: string | null, after: number): Promise<DatedPage> {
+  #request(buildId: string, token: string | null, after: number): Promise<DatedPage> {
     const name = key(buildId, token)
     const known = this.#recent.get(name)
-    if (known && known.asked > after) return known.page
-    const entry = { asked: performance.now(), page: Promise.resolve() as unknown as Promise<DatedPage> }
-    entry.page = this.#turn().then(async () => {
-      entry.asked = performance.now()
-      return { ...(await this.#fetch(buildId, token)), asked: entry.asked }
+    if (known && known.requestedAt > after) return known.page
+    const entry = { requestedAt: performance.now(), page: Promise.resolve() as unknown as Promise<DatedPage> }
+    entry.page = this.#nextSlot().then(async () => {
+      entry.requestedAt = performance.now()
+      return { ...(await this.#fetch(buildId, token)), requestedAt: entry.requestedAt }
     })
     entry.page.catch(() => this.#recent.get(name) === entry && this.#recent.delete(name))
     this.#recent.delete(name)
@@ -75,23 +75,23 @@ export class SharedPages {
   }
 
   /** Waits for a slot; first come, first served. */
-  async #turn(): Promise<void> {
+  async #nextSlot(): Promise<void> {
     const now = performance.now()
     const step = 1000 / REQUESTS_PER_SECOND
     this.#slot = Math.max(this.#slot + step, now - BURST * step)
     if (this.#slot > now) await sleep(this.#slot - now)
   }
 
-  #ring(buildId: string, ms: number, stops: AbortSignal[]): Promise<void> {
+  #wait(buildId: string, ms: number, stops: AbortSignal[]): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer)
-        this.#bell.off(buildId, done)
+        this.#changes.off(buildId, done)
         for (const signal of stops) signal.removeEventListener('abort', done)
         resolve()
       }
       const timer = setTimeout(done, ms)
-      this.#bell.on(buildId, done)
+      this.#changes.on(buildId, done)
       for (const signal of stops) signal.addEventListener('abort', done)
     })
   }

@@ -50,7 +50,7 @@ export class LogStreams {
   /** Creates the stream if needed. @returns the time of its last event; 0 if there is none */
   async create(buildId: string): Promise<number> {
     const names = this.#names(buildId)
-    return this.#tell(buildId, 'write', async () => {
+    return this.#call(buildId, 'write', async () => {
       try {
         await this.#client.send(new CreateLogStreamCommand(names))
         return 0
@@ -78,7 +78,7 @@ export class LogStreams {
 
   /** Appends events, sorted by timestamp, within the limits of one request. */
   async put(buildId: string, logEvents: OutgoingEvent[]): Promise<void> {
-    await this.#tell(buildId, 'write', async () => {
+    await this.#call(buildId, 'write', async () => {
       const { rejectedLogEventsInfo } = await this.#client.send(
         new PutLogEventsCommand({ ...this.#names(buildId), logEvents }),
       )
@@ -88,7 +88,7 @@ export class LogStreams {
 
   /** At most 1 MiB of events from a token on; without one, from the start. */
   async get(buildId: string, token: string | null): Promise<Page> {
-    return this.#tell(buildId, 'read', async () => {
+    return this.#call(buildId, 'read', async () => {
       try {
         const { events = [], nextForwardToken = null } = await this.#client.send(
           new GetLogEventsCommand({
@@ -113,7 +113,7 @@ export class LogStreams {
     return { logGroupName: this.#group, logStreamName: `${this.#prefix}${buildId}` }
   }
 
-  async #tell<T>(buildId: string, what: 'read' | 'write', work: () => Promise<T>): Promise<T> {
+  async #call<T>(buildId: string, what: 'read' | 'write', work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (thrown) {

@@ -62,7 +62,7 @@ export class FollowedLogs {
   }
 
   /** Reports a write of this process. */
-  tell(buildId: string, state: LogState): void {
+  wrote(buildId: string, state: LogState): void {
     for (const hear of [...(this.#readers.get(buildId) ?? [])]) hear(state)
   }
 
@@ -72,7 +72,7 @@ export class FollowedLogs {
       const buildIds = [...this.#readers.keys()]
       try {
         const states = await this.#query(buildIds)
-        for (const buildId of buildIds) this.tell(buildId, states.get(buildId) ?? NOTHING)
+        for (const buildId of buildIds) this.wrote(buildId, states.get(buildId) ?? NOTHING)
       } catch (error) {
         for (const buildId of buildIds) {
           for (const hear of [...(this.#readers.get(buildId) ?? [])]) hear(error as Error)

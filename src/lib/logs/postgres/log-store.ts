@@ -101,7 +101,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
     let size = Number(opened?.size)
     const written = (state: LogState) => {
       size = state.size
-      followed.tell(buildId, state)
+      followed.wrote(buildId, state)
     }
 
     return {

@@ -73,14 +73,14 @@ export class FollowedLog {
   }
 
   /** Reports a segment that this process stored. */
-  tell(segment: Segment): void {
+  wrote(segment: Segment): void {
     if (segment.offset !== this.#layout.size) return
     const { text } = this.#layout
     this.#know(layoutOf({ text, segments: [segment], openings: [] }, this.#layout))
   }
 
   /** Reports that this process ended the log. */
-  tellEnd(): void {
+  ended(): void {
     this.#poll()
   }
 

@@ -94,7 +94,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
         }
         position = layoutOf(await writing.list(buildId)).size
       }
-      followed.get(buildId)?.log.tell({ offset: position, size: bytes.length })
+      followed.get(buildId)?.log.wrote({ offset: position, size: bytes.length })
       kept.add(position, bytes)
       position += bytes.length
     }
@@ -103,7 +103,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
       append,
       async end() {
         await compact(writing, buildId, kept)
-        followed.get(buildId)?.log.tellEnd()
+        followed.get(buildId)?.log.ended()
       },
     }
   }

@@ -47,7 +47,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
   }
 
   const timers = new Set<NodeJS.Timeout>()
-  const asking = new Set<Promise<unknown>>()
+  const receiving = new Set<Promise<unknown>>()
   let closing: Promise<void> | undefined
 
   const wake = (repository: string) => postgres.query(statements.WAKE, [repository])
@@ -123,7 +123,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
     for (const timer of timers) clearTimeout(timer)
     try {
       await waiting.close()
-      await Promise.allSettled(asking)
+      await Promise.allSettled(receiving)
     } finally {
       await releaseDatabase()
     }
@@ -145,15 +145,15 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
 
     async receive(signal, { warm = [] } = {}) {
       if (closing || signal.aborted) return null
-      const asked = receive(
+      const received = receive(
         signal,
         warm.map((repository) => repository.toLowerCase()),
       )
-      asking.add(asked)
+      receiving.add(received)
       try {
-        return await asked
+        return await received
       } finally {
-        asking.delete(asked)
+        receiving.delete(received)
       }
     },
 

@@ -10,10 +10,10 @@ const SECRET_BYTES = 32
  */
 export function kyselySecret(dialect: Pick<StoreDialect, 'write'>, name: string): Promise<Uint8Array> {
   return dialect.write(async (trx) => {
-    const made = randomBytes(SECRET_BYTES).toString('hex')
+    const created = randomBytes(SECRET_BYTES).toString('hex')
     await trx
       .insertInto('secrets')
-      .values({ name, value: made })
+      .values({ name, value: created })
       .onConflict((conflict) => conflict.column('name').doNothing())
       .execute()
     const { value } = await trx

@@ -71,10 +71,10 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
 async function createPrivately(file: string): Promise<void> {
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 })
-    const made = await open(file, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
+    const created = await open(file, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error
     })
-    await made?.close()
+    await created?.close()
   } catch (error) {
     const { message } = error as Error
     throw new ConveyorError('unavailable', `cannot create database ${file}: ${message}`, {

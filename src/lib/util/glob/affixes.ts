@@ -1,24 +1,24 @@
 import type { Pace } from '../pace.ts'
 
-/** Finds, of many texts, those that a path begins with (or ends with), without asking each. */
+/** Finds which of many texts a path starts with (or ends with), without comparing each. */
 export interface Affixes<T> {
-  /** Calls `found` with what was kept of each text that is one; longest first. */
+  /** Calls `found` with the value of each matching text, longest first. */
   of(path: string, found: (value: T) => void): void
 }
 
-/** Whether a path begins with its texts, or ends with them. */
+/** Whether texts are prefixes or suffixes of paths. */
 export type Side = 'start' | 'end'
 
 interface Entry<T> {
   text: string
   values: T[]
-  /** The longest of the others that this one begins (or ends) with. */
+  /** The longest other text that this one starts (or ends) with. */
   shorter: Entry<T> | undefined
 }
 
 /**
- * Sorted, all texts that a path begins with are the last one before it, or one that this begins with, and so on: one
- * search by halves, and then only what matches or nearly does.
+ * In sorted order, the texts that a path starts with are the last one before it, or one that this one starts with, and so
+ * on: one binary search, and then only texts that match or nearly do.
  */
 export async function affixes<T>(side: Side, kept: Map<string, T[]>, pace: Pace): Promise<Affixes<T>> {
   const compare = side === 'start' ? compareStarts : compareEnds
@@ -53,7 +53,7 @@ function compareStarts(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }
 
-/** As if both were written backwards. */
+/** Compares two texts as if both were reversed. */
 function compareEnds(a: string, b: string): number {
   const length = Math.min(a.length, b.length)
   for (let i = 1; i <= length; i++) {

@@ -3,27 +3,27 @@ import { type Fixed, GAP, type Steps, stepsOf } from './steps.ts'
 
 /** A pattern of Docker's matcher. */
 export interface Glob {
-  /** What every path that matches begins and ends with; for a literal, `head` is all of it. */
+  /** The start and end of every matching path; for a literal, `head` is the whole path. */
   head: string
   tail: string
   literal: boolean
-  /** How many steps each character of a path may take; 0 where few characters of it are looked at. */
+  /** How many steps each character of a path may take; 0 if few characters are read. */
   work: number
-  /** Takes time in proportion to the path, whatever pattern and path are. */
+  /** Takes time linear in the path, whatever the pattern and the path. */
   matches(path: string): boolean
 }
 
-/** Paths have 4095 bytes at most, so no pattern that asks for more characters matches any. */
+/** Paths have at most 4095 bytes, so no pattern with more characters matches any. */
 const MAX_CHARACTERS = 4096
 
 /**
  * A pattern of Docker's matcher (Go's filepath.Match and `**`) as a function of a path.
- * Null when the pattern is malformed.
+ * Null if the pattern is malformed.
  *
- * Where Docker's documentation and its code differ this follows the code (`**x`, `[^a]` matching a slash, `^`, `[?]`,
- * `\d`), but for escapes of Go's regular expressions that nobody needs (`\b`, `\p`, `\Q`): they stand for their letter.
- * @param isExpression whether wildcards are compared by Docker's matcher (https://github.com/moby/patternmatcher),
- * and not by filepath.Match alone
+ * Where Docker's documentation and code differ, this follows the code (`**x`, `[^a]` matching a slash, `^`, `[?]`,
+ * `\d`), except for rare escapes of Go's regular expressions (`\b`, `\p`, `\Q`), which stand for their letter.
+ * @param isExpression whether wildcards follow Docker's matcher (https://github.com/moby/patternmatcher), and not
+ * filepath.Match alone
  */
 export function compileGlob(pattern: string, isExpression = true): Glob | null {
   const steps = stepsOf(pattern, isExpression && becomesExpression(pattern))
@@ -48,7 +48,7 @@ export function compileGlob(pattern: string, isExpression = true): Glob | null {
 
 const NOTHING: Glob = { head: '', tail: '', literal: false, work: 0, matches: () => false }
 
-/** Whether Docker's matcher compares a pattern by a regular expression; others by what they begin or end with. */
+/** Whether Docker's matcher converts a pattern to a regular expression; it compares others by prefix or suffix. */
 function becomesExpression(pattern: string): boolean {
   if (/[?[\]\\]/.test(pattern)) return true
   let kind: 'exact' | 'suffix' = 'exact'
@@ -62,7 +62,7 @@ function becomesExpression(pattern: string): boolean {
   return false
 }
 
-/** The characters before the first wildcard and after the last one end at `from` and begin at `to`. */
+/** `from` is the end of the characters before the first wildcard, `to` the start of those after the last one. */
 function split(
   pattern: string,
   { fixed, gaps }: Steps,
@@ -72,7 +72,7 @@ function split(
   while (from < fixed.length && gaps[from] === GAP.none && isPlain(from)) from++
   let to = fixed.length
   while (to > from && gaps[to] === GAP.none && isPlain(to - 1)) to--
-  // Docker compares `**x` by itself: it matches every path that ends in x.
+  // A special case of Docker's matcher: `**x` matches every path that ends in x.
   const isTail = from === 0 && to === 0 && gaps[0] === GAP.dirs && !/^\*\*[*/]|\\/.test(pattern)
   return { from, to, gaps: isTail ? gaps.with(0, GAP.any) : gaps }
 }

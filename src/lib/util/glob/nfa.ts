@@ -1,14 +1,14 @@
 import { type Fixed, GAP } from './steps.ts'
 
 const SLASH = 47
-/** Code points whose masks are kept: a path may have other ones every time. */
+/** How many code points have cached masks: paths may contain ever new ones. */
 const MASKS_KEPT = 128
 
 /**
- * Follows all ways through a pattern at once, one bit each: time in proportion to the path, and to a 32nd of the
- * pattern, always. Bit i stands for having met i of the characters.
+ * Follows all paths through a pattern at once, one bit each: always takes time linear in the path, times a 32nd of the
+ * pattern. Bit i means that i of the characters have matched.
  *
- * @returns whether `path` from `start` to `end` is such characters, with such gaps before, between and after them
+ * @returns whether `path` from `start` to `end` matches these characters, with these gaps around them
  */
 export function nfaOf(
   fixed: readonly Fixed[],
@@ -28,7 +28,7 @@ export function nfaOf(
 
   return (path, start, end) => {
     const at = new Int32Array(words)
-    /** Where a `**` has begun to eat: it must end on a slash. */
+    /** Where a `**` has consumed something: it must end at a slash. */
     const eating = new Int32Array(words)
     at[0] = 1
     for (let i = start; i < end; i++) {
@@ -54,12 +54,12 @@ export function nfaOf(
   }
 }
 
-/** How many words of 32 bits the characters take. */
+/** How many 32-bit words the characters take. */
 export function wordsOf(fixed: readonly Fixed[]): number {
   return (fixed.length + 32) >>> 5
 }
 
-/** Which of the characters a code point is. */
+/** The characters that a code point matches. */
 function masksOf(
   fixed: readonly Fixed[],
   bits: (holds: (index: number) => boolean) => Int32Array,
@@ -69,7 +69,7 @@ function masksOf(
     const known = kept.get(codePoint)
     if (known) return known
     const char = String.fromCodePoint(codePoint)
-    /** Each class is asked once, however often the pattern has it. */
+    /** Each class is evaluated once, however often it occurs in the pattern. */
     const verdicts = new Map<string, boolean>()
     const mask = bits((index) => {
       const one = fixed[index]

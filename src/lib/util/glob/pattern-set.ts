@@ -2,33 +2,33 @@ import type { Pace } from '../pace.ts'
 import { type Affixes, affixes } from './affixes.ts'
 import type { Glob } from './glob.ts'
 
-/** A pattern, and which group of patterns it belongs to. */
+/** A pattern, and the group that it belongs to. */
 export interface GroupedGlob {
   glob: Glob
   group: number
 }
 
-/** How much the patterns of a set may take of memory, and of time for each character of a path. */
+/** Limits the memory of a set's patterns, and their time for each character of a path. */
 export const MAX_WORK = 5000
-/** How many steps a question may take, as they are not done in turns: up to a tenth of a second. */
+/** How many steps one lookup may take, as it does not yield to the event loop: up to a tenth of a second. */
 const MAX_STEPS = 5_000_000
 
-/** Patterns are found by what they begin or end with; as many as these are rather asked one by one. */
+/** Patterns are found by prefix or suffix; this many or fewer are tried one by one. */
 const FEW = 24
 
 /**
- * Which groups of patterns have one that matches a path: literal ones are looked up, of the others only those are
- * asked that begin or end as the path does.
+ * Finds the groups with a pattern that matches a path: literals are looked up, and of the others only those with a
+ * matching prefix or suffix are tried.
  */
 export class PatternSet {
   readonly #literal: ReadonlyMap<string, readonly number[]>
   readonly #globs: readonly GroupedGlob[]
   readonly #starts: Affixes<GroupedGlob> | undefined
   readonly #ends: Affixes<GroupedGlob> | undefined
-  /** By group, the number of the question that it was last answered yes to. */
+  /** By group, the number of the last lookup that it matched. */
   readonly #answers: Uint32Array
   #question = 0
-  /** Steps that the question at hand may still take. */
+  /** How many steps the current lookup may still take. */
   #left = 0
 
   private constructor(
@@ -66,8 +66,8 @@ export class PatternSet {
   }
 
   /**
-   * Finds the groups that match `path`: `has` tells them until the next path is asked for.
-   * @returns false when it was given up, as that takes too long
+   * Finds the groups that match `path`: `has` reports them until the next lookup.
+   * @returns false if it took too long and was given up
    */
   ask(path: string): boolean {
     this.#question += 1

@@ -1,7 +1,7 @@
-/** What a pattern may have between two characters: nothing, `*`, `**` before more, or anything at all. */
+/** What may be between two characters of a pattern: nothing, `*`, `**` before more, or anything at all. */
 export const GAP = { none: 0, star: 1, dirs: 2, any: 3 } as const
 
-/** One character: this one, or one that is accepted (`?`, `[...]`). */
+/** One character: a literal, or one of a class (`?`, `[...]`). */
 export type Fixed = { char: string } | Class
 
 interface Class {
@@ -10,17 +10,17 @@ interface Class {
   accepts(codePoint: number): boolean
 }
 
-/** The characters of a pattern, and what may be before each of them and after the last. */
+/** The characters of a pattern, and the gaps before each of them and after the last. */
 export interface Steps {
   fixed: Fixed[]
-  /** Of GAP; one more than there are characters. */
+  /** Values of GAP; one more than there are characters. */
   gaps: readonly number[]
 }
 
 const SLASH = 47
 const ANY_BUT_SLASH: Fixed = { text: '?', accepts: (codePoint) => codePoint !== SLASH }
 
-/** Letters that stand for one of several characters in a regular expression of Go. */
+/** Letters that stand for a class in Go's regular expressions. */
 const ESCAPES: Record<string, RegExp> = {
   d: /\d/,
   D: /\D/,
@@ -32,9 +32,9 @@ const ESCAPES: Record<string, RegExp> = {
 const NEVER: Fixed = { text: '^', accepts: () => false }
 
 /**
- * Reads a pattern; null when it is malformed.
+ * Parses a pattern; null if it is malformed.
  * @param isExpression whether it becomes a regular expression of Go (see `expressionOf`), where `^`, letters after a
- * backslash and wildcards in brackets mean something else than in filepath.Match
+ * backslash and wildcards in brackets have another meaning than in filepath.Match
  */
 export function stepsOf(pattern: string, isExpression: boolean): Steps | null {
   const fixed: Fixed[] = []
@@ -66,7 +66,7 @@ export function stepsOf(pattern: string, isExpression: boolean): Steps | null {
       const meaning = isExpression ? ESCAPES[escaped] : undefined
       take(meaning ? charactersOf(meaning) : { char: escaped })
     } else if (char === '^' && isExpression) {
-      // The beginning of a path: of nothing else.
+      // Only matches the start of a path.
       at += 1
       if (fixed.length === 0) gaps[0] = GAP.none
       else take(NEVER)
@@ -83,8 +83,8 @@ function charactersOf(meaning: RegExp): Fixed {
 }
 
 /**
- * Docker's matcher replaces wildcards in brackets, too: `[?]` becomes `[[^/]]`, one of `[`, `^` and `/`, and then `]`.
- * The same for `*`, of which there may be any number: here there is none.
+ * Docker's matcher also replaces wildcards in brackets: `[?]` becomes `[[^/]]`, one of `[`, `^` and `/`, and then `]`.
+ * The same goes for `*`, which may stand for any number of them: here, for none.
  */
 function brokenClass(
   pattern: string,
@@ -98,7 +98,7 @@ function brokenClass(
   return before ? [before, start + found.length] : [whole, whole.end]
 }
 
-/** Two wildcards in a row: `**` twice is `**`; `**` and `*`, which never come the other way round, are anything. */
+/** Combines two wildcards in a row: `**` twice is `**`; `**` and `*`, always in this order, match anything. */
 function joined(before: number, gap: number): number {
   return before === GAP.none || before === gap ? gap : GAP.any
 }
@@ -108,8 +108,8 @@ function characterAt(text: string, at: number): string {
 }
 
 /**
- * A class of Go's filepath.Match: at least one character or range, `-` and `]` only after a backslash. Null when it
- * is malformed, as with a range that runs backwards.
+ * A class of Go's filepath.Match: at least one character or range, `-` and `]` only after a backslash. Null if it is
+ * malformed, for example a range that runs backwards.
  */
 function classAt(pattern: string, start: number): (Class & { end: number }) | null {
   let at = start + 1
@@ -142,7 +142,7 @@ function classAt(pattern: string, start: number): (Class & { end: number }) | nu
   return { end, text: pattern.slice(start, end), accepts: (codePoint) => holds(codePoint) !== negated }
 }
 
-/** A search by halves, as there may be many. */
+/** A binary search, as there may be many. */
 function inRanges(ranges: [from: number, to: number][]): (codePoint: number) => boolean {
   const merged: [from: number, to: number][] = []
   for (const [from, to] of ranges.sort(([a], [b]) => a - b)) {
