@@ -405,7 +405,7 @@ describe('Postgres build store', () => {
       [
         'the URL',
         () => 'postgres://user:hunter2-wrong@[',
-        { kind: 'invalid', message: expect.stringContaining('not a URL'), retryable: false },
+        { kind: 'invalid', message: expect.stringContaining('URL is invalid'), retryable: false },
       ],
     ]
     it.each(cases)('%s', async (_what, address, problem) => {
