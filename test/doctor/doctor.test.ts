@@ -423,7 +423,7 @@ describe('remote storage', () => {
     front.decide = (line) => (line.startsWith('PUT') ? { status: 403, code: 'AccessDenied' } : 'pass')
     const env = { ...aws.env, AWS_ENDPOINT_URL: front.url, LOGGER: `s3://${await aws.bucket()}` }
     expect((await doctor(env)).of('logs')).toMatch(
-      /^warning: whether bucket .* -> Only workers need write access/,
+      /^warning: cannot check whether bucket .* -> Only workers need write access/,
     )
   })
 
