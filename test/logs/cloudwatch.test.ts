@@ -340,7 +340,7 @@ describe('cloudwatchLogStore', () => {
     void writer.write('lost')
     await expect(writer.close()).rejects.toMatchObject({
       retryable: false,
-      message: `log of build ${id} cannot be written: it was removed`,
+      message: `log of build ${id} cannot be written: it was deleted`,
     })
     await expect(writer.end()).rejects.toThrow(/removed/)
   })

@@ -175,7 +175,7 @@ describe('postgresLogStore', () => {
     await expect(writer.close()).rejects.toMatchObject({
       kind: 'unavailable',
       retryable: false,
-      message: expect.stringContaining(`log of build ${id} cannot be written: it was removed`),
+      message: expect.stringContaining(`log of build ${id} cannot be written: it was deleted`),
     })
 
     const other = await postgresLogStore({ url })
