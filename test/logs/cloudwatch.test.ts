@@ -342,7 +342,7 @@ describe('cloudwatchLogStore', () => {
       retryable: false,
       message: `log of build ${id} cannot be written: it was deleted`,
     })
-    await expect(writer.end()).rejects.toThrow(/removed/)
+    await expect(writer.end()).rejects.toThrow(/deleted/)
   })
 })
 
