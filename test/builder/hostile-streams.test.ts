@@ -52,6 +52,6 @@ test.each([
   const turn = longestTurn()
   const thrown = new Error(error)
   const explained = await buildError({ thrown, ours: undefined, failed: { name: '[1/2] COPY a b', error } })
-  expect(turn.ms()).toBeLessThan(150)
+  expect(turn.ms()).toBeLessThan(250)
   expect(explained).toMatchObject({ kind: 'build_failed' })
 })

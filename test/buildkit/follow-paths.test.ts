@@ -101,7 +101,7 @@ describe('selectEntries', () => {
     expect(await selectEntries(entries, { follow: [`*/*/${rest}x`], include: [] })).toHaveLength(20_000)
     expect(await selectEntries(entries, { follow: ['l*/x*/y'], include: [] })).toHaveLength(20_000)
     expect(await selectEntries(entries, { follow: ['l1*'], include: [] })).toHaveLength(11_111)
-    expect(turn.ms()).toBeLessThan(100)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test.each([
@@ -112,7 +112,7 @@ describe('selectEntries', () => {
     const { entries } = memoryContext({ ['a'.repeat(4000)]: '', b: '' })
     const turn = longestTurn()
     expect(await selectEntries(entries, { follow, include: [] })).toHaveLength(2)
-    expect(turn.ms()).toBeLessThan(150)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test('with a pattern that is malformed, or may be, everything is sent: BuildKit says what is wrong', async () => {

@@ -64,11 +64,16 @@ describe('sizes', () => {
     expect(folders.filter((folder) => folder.files > MAX_FILES)).toEqual([])
   })
 
-  test(`no file has more than ${MAX_LINES} lines`, () => {
+  // A file of tests is a list: its length says nothing of how hard it is to read.
+  const isTest = (path: string) => /\.(test|contract)\.ts$/.test(path)
+
+  test(`no file but those of tests has more than ${MAX_LINES} lines`, () => {
     const written = files.filter(({ path }) => !isIn(path, GENERATED))
-    expect(written.filter(({ lines }) => lines > MAX_LINES).map(({ path, lines }) => [path, lines])).toEqual(
-      [],
-    )
+    expect(
+      written
+        .filter(({ path, lines }) => lines > MAX_LINES && !isTest(path))
+        .map(({ path, lines }) => [path, lines]),
+    ).toEqual([])
   })
 
   test('no file lies loose in src/lib', () => {
