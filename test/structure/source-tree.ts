@@ -10,6 +10,8 @@ export interface SourceFile {
   imports: string[]
   /** Members of `process` that it touches: `env`, `on`, … */
   processMembers: string[]
+  /** Types and classes that it declares and exports. */
+  types: string[]
 }
 
 /** What every node that names a module has in common. */
@@ -42,6 +44,7 @@ function parse(path: string, text: string): SourceFile {
   if (errors[0]) throw new Error(`${path}: ${errors[0].message}`)
   const imports = new Set<string>()
   const processMembers = new Set<string>()
+  const types: string[] = []
   const add = (source: ModuleName | null) => {
     const name = source && moduleName(path, source)
     if (name?.startsWith('.')) imports.add(join(dirname(path), name))
@@ -54,7 +57,11 @@ function parse(path: string, text: string): SourceFile {
         processMembers.add(entry.type === 'ImportSpecifier' ? text.slice(...range(entry.imported)) : '*')
       }
     },
-    ExportNamedDeclaration: ({ source }) => add(source),
+    ExportNamedDeclaration({ source, declaration }) {
+      add(source)
+      if (!declaration || !TYPES.has(declaration.type) || !('id' in declaration) || !declaration.id) return
+      types.push(text.slice(...range(declaration.id)))
+    },
     ExportAllDeclaration: ({ source }) => add(source),
     ImportExpression: ({ source }) => add(source),
     // The type of `import('./file.ts').Name`.
@@ -80,8 +87,11 @@ function parse(path: string, text: string): SourceFile {
     lines: text.split('\n').length - (text.endsWith('\n') ? 1 : 0),
     imports: [...imports].sort(),
     processMembers: [...processMembers].sort(),
+    types,
   }
 }
+
+const TYPES = new Set(['ClassDeclaration', 'TSInterfaceDeclaration', 'TSTypeAliasDeclaration'])
 
 function range({ start, end }: { start: number; end: number }): [number, number] {
   return [start, end]

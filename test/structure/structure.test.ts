@@ -59,6 +59,16 @@ describe('the process', () => {
   })
 })
 
+test('no two exported types of src/lib have one name', () => {
+  const written = inSource(files).filter(({ path }) => !isIn(path, GENERATED))
+  const all = written.flatMap(({ path, types }) => types.map((name) => ({ name, path })))
+  expect(all.length).toBeGreaterThan(200)
+  const twice = all.filter(({ name, path }) =>
+    all.some((other) => other.name === name && other.path !== path),
+  )
+  expect(twice).toEqual([])
+})
+
 describe('sizes', () => {
   test(`no folder has more than ${MAX_FILES} files`, () => {
     expect(folders.filter((folder) => folder.files > MAX_FILES)).toEqual([])

@@ -13,7 +13,7 @@ import { dataContainer } from './data-container.ts'
 import { dataDirectory, engine, git } from './machine.ts'
 import { settings, socketSettings } from './settings.ts'
 import { type KeyPair, keyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
-import { type Step, Steps } from './step.ts'
+import { type Step, StepReporter } from './step.ts'
 import { uploadKeys } from './upload-keys.ts'
 
 export interface BootstrapOptions {
@@ -47,7 +47,7 @@ export interface BootstrapIo {
 export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Promise<KeyPair | null> {
   const { config, data, image, bucket, buildArgs } = options
   const docker = new Dockerode()
-  const steps = new Steps(io.report)
+  const steps = new StepReporter(io.report)
   await steps.run('data directory', () => dataDirectory(config.dataDir))
   await steps.run('git', git)
   const hasEngine = await steps.run('Docker engine', () => engine(docker))

@@ -9,7 +9,7 @@ export interface Step {
 }
 
 /** Runs steps and reports their results. */
-export class Steps {
+export class StepReporter {
   readonly #report: (step: Step) => void
 
   constructor(report: (step: Step) => void) {

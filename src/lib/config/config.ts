@@ -5,7 +5,7 @@ import type { Option } from './option.ts'
 import { OptionReader, type OptionValues } from './option-reader.ts'
 import { readSettings, type Settings } from './options.ts'
 import { passwordsOf } from './passwords.ts'
-import { applyRules, type Resolved } from './rules.ts'
+import { applyRules, type DerivedSettings } from './rules.ts'
 import { withSecretFiles } from './secret-files.ts'
 
 /** What is set by the environment alone. */
@@ -21,7 +21,7 @@ interface Machine {
 }
 
 /** Everything that can be set, checked: the options of the table, and what follows from several of them. */
-export type Config = Readonly<Omit<Settings, keyof Resolved> & Resolved & Machine>
+export type Config = Readonly<Omit<Settings, keyof DerivedSettings> & DerivedSettings & Machine>
 
 /**
  * Checks option values, and turns them into a Config.

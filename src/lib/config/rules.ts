@@ -12,7 +12,7 @@ type BuilderConfig = { kind: 'engine' } | ({ kind: 'buildkit' } & Settings['buil
 export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builderImage']
 
 /** The settings that depend on several options. */
-export interface Resolved {
+export interface DerivedSettings {
   github: Settings['github']
   /** `environment` is where git takes its PATH, proxies, and SSH agent from. */
   git: Settings['git'] & { environment: NodeJS.ProcessEnv }
@@ -25,7 +25,7 @@ export interface Resolved {
 }
 
 /** Every rule over several options: conflicts become problems, and values that depend on others are derived. */
-export function applyRules(settings: Settings, reader: OptionReader): Resolved {
+export function applyRules(settings: Settings, reader: OptionReader): DerivedSettings {
   const { dataDir, queue } = settings
   const urls = githubUrls(settings, reader)
   const db = settings.db ?? { kind: 'sqlite', file: join(dataDir, 'conveyor.db') }

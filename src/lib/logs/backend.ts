@@ -1,5 +1,5 @@
 import { ConveyorError } from '../core/errors.ts'
-import { BufferedWriter, type BufferLimits, type LogSink } from './buffered-writer.ts'
+import { BufferedWriter, type BufferLimits, type OpenLog } from './buffered-writer.ts'
 import type { LogStore, LogWriter, ReadLogOptions } from './log-store.ts'
 
 /** Storage for logs, from which `logStore` makes a LogStore. Build ids and offsets are valid here. */
@@ -10,16 +10,16 @@ export interface LogBackend {
    * Opens a log for appending, creating it if need be.
    * @param closing aborted when the store closes: failures are not retried from then on
    */
-  open(buildId: string, closing: AbortSignal): Promise<LogSink>
+  open(buildId: string, closing: AbortSignal): Promise<OpenLog>
   /** See LogStore.read. When one of `stops` is aborted, it may end or throw. */
-  read(buildId: string, range: Range, stops: AbortSignal[]): AsyncIterable<Uint8Array>
+  read(buildId: string, range: ReadRange, stops: AbortSignal[]): AsyncIterable<Uint8Array>
   checkWrites?: NonNullable<LogStore['checkWrites']>
   /** Called once, when every writer is closed. */
   close(): Promise<void>
 }
 
 /** Which part of a log to read: from byte `offset` on; with `follow`, until the log is ended. */
-export type Range = Required<Pick<ReadLogOptions, 'offset' | 'follow'>>
+export type ReadRange = Required<Pick<ReadLogOptions, 'offset' | 'follow'>>
 
 /** A LogStore on a backend: checks ids and offsets, buffers writes, and closes open writers and readers. */
 export function logStore(backend: LogBackend): LogStore {

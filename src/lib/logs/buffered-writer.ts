@@ -4,7 +4,7 @@ import { exponential, retry } from '../util/retry.ts'
 import type { LogWriter } from './log-store.ts'
 
 /** Where the bytes of one open log are stored. Errors name the log. */
-export interface LogSink {
+export interface OpenLog {
   /**
    * Appends bytes to the log.
    * @param isRetry whether an earlier attempt failed, which may have stored them all the same
@@ -38,7 +38,7 @@ export interface BufferLimits {
  */
 export class BufferedWriter implements LogWriter {
   readonly #buildId: string
-  readonly #sink: LogSink
+  readonly #sink: OpenLog
   readonly #limits: BufferLimits
   readonly #closing: AbortSignal
   readonly #buffer: Uint8Array[] = []
@@ -59,7 +59,7 @@ export class BufferedWriter implements LogWriter {
   #hurry = () => {}
 
   /** @param closing aborted when failures are not to be retried any more */
-  constructor(buildId: string, sink: LogSink, limits: BufferLimits, closing: AbortSignal) {
+  constructor(buildId: string, sink: OpenLog, limits: BufferLimits, closing: AbortSignal) {
     this.#buildId = buildId
     this.#sink = sink
     this.#limits = limits

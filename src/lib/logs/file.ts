@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError } from '../core/errors.ts'
-import { isStopped, logStore, type Range } from './backend.ts'
+import { isStopped, logStore, type ReadRange } from './backend.ts'
 import type { BufferLimits } from './buffered-writer.ts'
 import type { LogStore } from './log-store.ts'
 import { SharedPieces } from './shared-pieces.ts'
@@ -121,7 +121,7 @@ function failure(what: string, dir: string): (error: unknown) => never {
 async function* readLog(
   dir: string,
   buildId: string,
-  { offset, follow }: Range,
+  { offset, follow }: ReadRange,
   stops: AbortSignal[],
   changes: EventEmitter,
   reads: SharedPieces,

@@ -71,7 +71,7 @@ export class Redactor {
   }
 
   #scan(data: Buffer, final: boolean): Scan {
-    const found: Range[] = []
+    const found: Span[] = []
     let four = 0
     for (let i = 0; i < data.length; i++) {
       four = (four << 8) | (data[i] as number)
@@ -106,14 +106,14 @@ function hash(four: number): number {
 }
 
 /** Bytes from `start` up to, not including, `end`. */
-interface Range {
+interface Span {
   start: number
   end: number
 }
 
 interface Scan {
   /** Where secrets are, in order, without overlaps. */
-  secrets: Range[]
+  secrets: Span[]
   /** The position from which on a secret may have started that is not complete yet. */
   held: number
 }
@@ -159,8 +159,8 @@ class RedactedStream {
 }
 
 /** Merges ranges that overlap, so that no end of two overlapping secrets stays visible. */
-function merge(ranges: Range[]): Range[] {
-  const merged: Range[] = []
+function merge(ranges: Span[]): Span[] {
+  const merged: Span[] = []
   for (const range of ranges.sort((a, b) => a.start - b.start)) {
     const last = merged.at(-1)
     if (last && range.start < last.end) last.end = Math.max(last.end, range.end)

@@ -1,7 +1,7 @@
 import type { Agent } from 'node:https'
 import { CloudWatchLogsClient, type CloudWatchLogsClientConfig } from '@aws-sdk/client-cloudwatch-logs'
 import { ConveyorError } from '../../core/errors.ts'
-import { isStopped, logStore, type Range, unlessStopped } from '../backend.ts'
+import { isStopped, logStore, type ReadRange, unlessStopped } from '../backend.ts'
 import type { LogStore } from '../log-store.ts'
 import { EventOrder } from './order.ts'
 import { type DatedPage, SharedPages } from './pages.ts'
@@ -48,7 +48,7 @@ export function cloudwatchLogStore(options: CloudwatchLogStoreOptions): LogStore
 
   async function* read(
     buildId: string,
-    { offset, follow }: Range,
+    { offset, follow }: ReadRange,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
     const order = new EventOrder()

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type BufferLimits, type LogSink, retryFor } from '../buffered-writer.ts'
+import { type BufferLimits, type OpenLog, retryFor } from '../buffered-writer.ts'
 import { CHUNK, cutChunk, encodeEvent, type Mark } from './events.ts'
 import type { OutgoingEvent } from './streams.ts'
 
@@ -27,7 +27,7 @@ export const LIMITS: BufferLimits = {
  * the events of a stream by their time. Events that are sent again have the same numbers, so that they count once.
  * @throws ConveyorError when the first event, which marks the opening, cannot be stored
  */
-export async function eventSink(stream: OpenStream): Promise<LogSink> {
+export async function eventSink(stream: OpenStream): Promise<OpenLog> {
   const writer = randomBytes(4).toString('hex')
   /** Events that are known to be stored. */
   let numbered = 0

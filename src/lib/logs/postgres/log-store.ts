@@ -1,8 +1,8 @@
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { type PostgresSource, usePostgres } from '../../db/postgres.ts'
 import { migratePostgres } from '../../db/postgres-tables.ts'
-import { isStopped, logStore, type Range } from '../backend.ts'
-import type { BufferLimits, LogSink } from '../buffered-writer.ts'
+import { isStopped, logStore, type ReadRange } from '../backend.ts'
+import type { BufferLimits, OpenLog } from '../buffered-writer.ts'
 import type { LogStore } from '../log-store.ts'
 import { SharedPieces } from '../shared-pieces.ts'
 import { FollowedLogs, type LogState } from './followed-logs.ts'
@@ -68,7 +68,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
 
   async function* read(
     buildId: string,
-    { offset, follow }: Range,
+    { offset, follow }: ReadRange,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
     try {
@@ -92,7 +92,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
     }
   }
 
-  async function open(buildId: string): Promise<LogSink> {
+  async function open(buildId: string): Promise<OpenLog> {
     const write = (...query: [statement: string, values: unknown[]]) =>
       postgres.query<SizeRow>(...query).catch((thrown) => {
         throw problem(thrown, buildId, ' cannot be written')

@@ -41,7 +41,7 @@ export interface Layout {
 }
 
 /** A byte range of an object. */
-export interface Range {
+export interface ByteRange {
   /** The text, or the offset of a segment. */
   object: 'text' | number
   /** Its first byte, as an offset in the log. */
@@ -69,10 +69,10 @@ export function layoutOf({ text, segments, openings }: Listing, before = NOTHING
 }
 
 /** The byte ranges of objects that contain a range of the log. */
-export function rangesOf({ text, segments }: Layout, position: number, length: number): Range[] {
-  const ranges: Range[] = []
+export function rangesOf({ text, segments }: Layout, position: number, length: number): ByteRange[] {
+  const ranges: ByteRange[] = []
   const end = position + length
-  const add = (object: Range['object'], offset: number, size: number) => {
+  const add = (object: ByteRange['object'], offset: number, size: number) => {
     const from = Math.max(position, offset)
     const to = Math.min(end, offset + size)
     if (from < to) ranges.push({ object, position: from, start: from - offset, length: to - from })

@@ -3,8 +3,8 @@ import type { Agent } from 'node:https'
 import type { S3ClientConfig } from '@aws-sdk/client-s3'
 import { s3Client } from '../../aws/s3-client.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { isStopped, logStore, type Range, unlessStopped } from '../backend.ts'
-import type { BufferLimits, LogSink } from '../buffered-writer.ts'
+import { isStopped, logStore, type ReadRange, unlessStopped } from '../backend.ts'
+import type { BufferLimits, OpenLog } from '../buffered-writer.ts'
 import type { LogStore } from '../log-store.ts'
 import { SharedPieces } from '../shared-pieces.ts'
 import { readBytes } from './bytes.ts'
@@ -78,7 +78,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
   const followed = new Map<string, { log: FollowedLog; readers: number }>()
   const pieces = new SharedPieces()
 
-  async function open(buildId: string): Promise<LogSink> {
+  async function open(buildId: string): Promise<OpenLog> {
     const name = randomUUID()
     const { size, ended } = layoutOf(await writing.list(buildId))
     if (ended) await writing.reopen(buildId, size)
@@ -110,7 +110,7 @@ export function s3LogStore({ bucket, prefix = '', clientConfig, httpsAgent }: S3
 
   async function* read(
     buildId: string,
-    { offset, follow }: Range,
+    { offset, follow }: ReadRange,
     stops: AbortSignal[],
   ): AsyncGenerator<Uint8Array> {
     const log = join(buildId)

@@ -9,7 +9,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { awsError } from '../../aws/errors.ts'
 import { MovedError, onlyInsteadOf, unlessMissing, unlessRefused } from './conditions.ts'
-import type { Listing, Range, StoredText } from './layout.ts'
+import type { ByteRange, Listing, StoredText } from './layout.ts'
 import { TextUpload } from './text-upload.ts'
 
 export interface LogObjectsOptions {
@@ -104,7 +104,7 @@ export class LogObjects {
   }
 
   /** @throws MovedError */
-  async read(buildId: string, { object, start, length }: Range): Promise<Buffer> {
+  async read(buildId: string, { object, start, length }: ByteRange): Promise<Buffer> {
     const get = new GetObjectCommand({
       Bucket: this.#bucket,
       Key: object === 'text' ? this.#text(buildId) : this.#segment(buildId, object),

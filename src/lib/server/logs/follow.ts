@@ -25,7 +25,7 @@ export interface FollowParts {
   heartbeatMs: number
 }
 
-export interface FollowOptions {
+export interface EventStreamOptions {
   /** Offset of the first log byte to send. */
   offset: number
   signal: AbortSignal
@@ -46,7 +46,7 @@ const LOST: IteratorResult<Uint8Array> = { done: true, value: undefined }
 export async function* follow(
   parts: FollowParts,
   build: Build,
-  { offset: start, signal }: FollowOptions,
+  { offset: start, signal }: EventStreamOptions,
 ): AsyncGenerator<BuildEvent> {
   let current = build
   let offset = start

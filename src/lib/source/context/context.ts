@@ -12,7 +12,7 @@ import { attributesMatter, CheckoutFilters, type Converted } from './checkout-fi
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { listEntries } from './entries.ts'
 import { readTree, type TreeFile } from './git-tree.ts'
-import { type Resolved, resolveInTree } from './tree-paths.ts'
+import { type ResolvedPath, resolveInTree } from './tree-paths.ts'
 
 export interface OpenOptions {
   git: Git
@@ -137,12 +137,16 @@ class Opening {
         })
   }
 
-  #resolve(path: string): Promise<Resolved> {
+  #resolve(path: string): Promise<ResolvedPath> {
     return resolveInTree(this.#byPath, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
   }
 
   /** The file next to the Dockerfile takes precedence, even if it is empty. */
-  async #readIgnore(dockerfile: string, own: Resolved, root: Resolved): Promise<Dockerignore | undefined> {
+  async #readIgnore(
+    dockerfile: string,
+    own: ResolvedPath,
+    root: ResolvedPath,
+  ): Promise<Dockerignore | undefined> {
     const [name, file] = own.file ? [`${dockerfile}.dockerignore`, own.file] : ['.dockerignore', root.file]
     if (!file || file.kind === 'submodule') return undefined
     if (file.size > MAX_IGNORE_FILE) {

@@ -4,7 +4,7 @@ import type { TreeFile } from './git-tree.ts'
 const MAX_LINKS = 40
 
 /** Result of resolving a path and its symlinks in a tree. */
-export interface Resolved {
+export interface ResolvedPath {
   /** Null if the path does not exist, or is a directory. */
   file: TreeFile | null
   /** The symlinks that were followed. */
@@ -21,7 +21,7 @@ export async function resolveInTree(
   byPath: ReadonlyMap<string, TreeFile>,
   path: string,
   targetOf: (link: TreeFile) => Promise<string>,
-): Promise<Resolved> {
+): Promise<ResolvedPath> {
   const links: TreeFile[] = []
   let done: string[] = []
   const todo = path.split('/')

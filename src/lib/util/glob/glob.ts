@@ -1,5 +1,5 @@
 import { nfaOf, wordsOf } from './nfa.ts'
-import { type Fixed, GAP, type Steps, stepsOf } from './steps.ts'
+import { type Fixed, GAP, type GlobSteps, stepsOf } from './steps.ts'
 
 /** A pattern of Docker's matcher. */
 export interface Glob {
@@ -65,7 +65,7 @@ function becomesExpression(pattern: string): boolean {
 /** `from` is the end of the characters before the first wildcard, `to` the start of those after the last one. */
 function split(
   pattern: string,
-  { fixed, gaps }: Steps,
+  { fixed, gaps }: GlobSteps,
 ): { from: number; to: number; gaps: readonly number[] } {
   const isPlain = (index: number) => fixed[index]?.char !== undefined
   let from = 0

@@ -11,7 +11,7 @@ interface Class {
 }
 
 /** The characters of a pattern, and the gaps before each of them and after the last. */
-export interface Steps {
+export interface GlobSteps {
   fixed: Fixed[]
   /** Values of GAP; one more than there are characters. */
   gaps: readonly number[]
@@ -36,7 +36,7 @@ const NEVER: Fixed = { text: '^', accepts: () => false }
  * @param isExpression whether it becomes a regular expression of Go (see `expressionOf`), where `^`, letters after a
  * backslash and wildcards in brackets have another meaning than in filepath.Match
  */
-export function stepsOf(pattern: string, isExpression: boolean): Steps | null {
+export function stepsOf(pattern: string, isExpression: boolean): GlobSteps | null {
   const fixed: Fixed[] = []
   const gaps = [GAP.none as number]
   const take = (one: Fixed) => {
