@@ -60,7 +60,7 @@ test.each([401, 403, 500])('a registry that answers the look-up with %d is built
     expect(built.log).toMatch(
       /^building: the registry did not say whether it still has the image of the build of /m,
     )
-    expect(built.log).toMatch(status === 401 ? /wants a login/ : new RegExp(`HTTP ${status}`))
+    expect(built.log).toMatch(status === 401 ? /requires a login/ : new RegExp(`HTTP ${status}`))
     expect(built.log.match(/^building: /gm)).toHaveLength(1)
     expect(built.digest).toMatch(/^sha256:/)
   }

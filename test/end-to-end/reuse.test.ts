@@ -100,11 +100,14 @@ describe('an image is built once', () => {
     const revert = await git.commit({ a: '1' })
     const asked = () => world.git.requests.filter(({ url }) => url.includes(repository)).length
     const before = asked()
-    expect(await build(revert)).toMatchObject({ reused: true, digest: one.digest })
-    expect(await build(revert, { tag: 'v1' })).toMatchObject({ reused: true, digest: one.digest })
+    const reused = [await build(revert), await build(revert, { tag: 'v1' })]
+    for (const build of reused) expect(build).toMatchObject({ reused: true, digest: one.digest })
     expect(asked()).toBe(before)
     const told = world.github.statuses.filter((one) => one.repository === repository && one.sha === revert)
-    expect(told.map(({ state }) => state)).toEqual(['success', 'success'])
+    const states = told.map(({ state }) => state)
+    // Only what takes a second, on a busy machine, is reported as pending.
+    const isSlow = reused.some(({ log }) => Number(/([\d.]+) s in all/.exec(log)?.[1]) > 0.7)
+    expect(isSlow ? states.filter((state) => state !== 'pending') : states).toEqual(['success', 'success'])
     const next = await build(await git.commit({ b: '1' }))
     expect(next.log).toContain(`building: b changed since ${revert.slice(0, 7)}`)
   })
