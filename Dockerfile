@@ -43,11 +43,11 @@ COPY bin/run.js bin/
 RUN ln -s /app/bin/run.js /usr/local/bin/conveyor && mkdir -p /var/lib/conveyor \
     && chown 1000:0 /var/lib/conveyor && chmod 775 /var/lib/conveyor
 ENV NODE_ENV=production DATA_DIR=/var/lib/conveyor NODE_COMPILE_CACHE=/app/.compile-cache
-# Fills the compile cache with what a build loads, so that containers start a second earlier. (2: no such repository.)
+# Fills the compile cache with what a build loads, so that containers start a second earlier. (Exit code 2: no such repository.)
 RUN conveyor builder --repository none --sha none || [ $? -eq 2 ]
 
 # The builder image: one build per container, configured through REPOSITORY, SHA, BRANCH, DRY, and CACHE, in the engine
-# whose socket is mounted. The ssh key and logins come from the container `data`; links put them where git and docker
+# whose socket is mounted. The SSH key and logins come from the container `data`; links put them where git and docker
 # look for them, too, for images built FROM this one. The worker that started the container enforces the time limit.
 FROM core AS builder
 RUN ln -sfn /var/run/conveyor/.ssh /root/.ssh && ln -sfn /var/run/conveyor/.docker /root/.docker

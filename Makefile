@@ -18,7 +18,7 @@ setup-tests: setup
 build: setup-node ## Compile to dist/
 	@npm run -s build
 
-bootstrap: build ## Create the ssh key, settings, and builder image; ARGS="--help" lists its flags
+bootstrap: build ## Create the SSH key, settings, and builder image; ARGS="--help" lists its flags
 	@node_modules/.bin/node --disable-warning=ExperimentalWarning bin/run.js bootstrap $(ARGS)
 
 demo: setup build ## Show a git push becoming an image

@@ -64,7 +64,7 @@ engine_answers() {
 }
 
 # Debian packages that are always needed: git, a registry, and the contents of base images; for the tests, a database
-# server, ssh keys, and the init of Conveyor's image.
+# server, SSH keys, and the init of Conveyor's image.
 missing_tools() {
   have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
   have docker-registry || echo docker-registry

@@ -33,5 +33,5 @@ export function sizingTable(all: StepFigures[]): Table {
       ...[...cells(seen('postgres')), ...cells(sqs), sqs ? sqsDollars(sqs).toFixed(0) : '-'],
     ]
   })
-  return { title: 'What a rate needs', rows: [head, ...rows] }
+  return { title: 'What each rate needs', rows: [head, ...rows] }
 }

@@ -30,17 +30,17 @@ export function kindOf({ queue, logs, processes }: Step & { processes: number })
 
 const BUILDS = [
   'builds a minute',
-  'workers that build',
+  'busy workers',
   'wait p50',
   'p95',
   'p99',
   'accepted in p50',
   'p99',
-  'left waiting',
-  'begun again',
+  'still waiting at the end',
+  'restarted',
   'problems',
   "simulator's cores",
-  'its delay p99',
+  "simulator's delay p99",
 ]
 
 function buildRow(step: StepFigures): string[] {

@@ -41,5 +41,5 @@ provide them: \`GITHUB_TOKEN_FILE=/run/secrets/token\`. These variables name a f
 ${list}.
 
 Trailing line breaks are not part of the secret. A variable and its \`_FILE\` variable cannot be combined: in a \`.env\`
-that \`conveyor bootstrap\` maintains, leave \`BASIC_AUTH=\` empty rather than removing it, or new credentials are added.`
+that \`conveyor bootstrap\` maintains, leave \`BASIC_AUTH=\` empty rather than removing it, or bootstrap adds a new login.`
 }

@@ -11,7 +11,7 @@ export default class Build extends ConveyorCommand {
   static exitCodes: ExitCodes = {
     ...BUILD_EXIT_CODES,
     130: 'interrupted (Ctrl-C): a local build is cancelled, a build on the server continues',
-    141: 'nothing reads the output any more (| head -1); a build on the server continues',
+    141: 'nothing reads the output anymore (| head -1); a build on the server continues',
   }
   static override description = withExitCodes(
     `The log is written to stderr, the image (name@sha256:...) to stdout. If the commit is already being built, the
@@ -42,7 +42,7 @@ command follows that build; if it has been built before, the image is printed im
       env: 'CONVEYOR_AUTH',
       helpValue: '<user:pass>',
       description:
-        'Credentials for the server [default: BASIC_AUTH, or that in ./.env for a server on this machine or at its BASE_URL]',
+        'Login for the server [default: BASIC_AUTH, or that in ./.env for a server on this machine or at its BASE_URL]',
     }),
     detach: Flags.boolean({
       char: 'd',

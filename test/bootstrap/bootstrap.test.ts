@@ -16,7 +16,7 @@ describe('conveyor bootstrap', () => {
     const first = await bootstrap()
     expect(first.stderr).toBe('')
     expect(first.code).toBe(0)
-    for (const what of ['data directory', 'ssh key', 'settings', 'container']) {
+    for (const what of ['data directory', 'SSH key', 'settings', 'container']) {
       expect(stateOf(first.stdout, what)).toBe('created')
     }
     const kept = async () =>
@@ -30,7 +30,7 @@ describe('conveyor bootstrap', () => {
       'data directory',
       'git version',
       'Docker engine',
-      'ssh key',
+      'SSH key',
       'settings',
       'container',
     ]) {
@@ -112,7 +112,7 @@ describe('conveyor bootstrap', () => {
     await chmod(key, 0o644)
     const { stdout, code } = await bootstrap(['--no-image', '--ssh-dir', 'keys'])
     expect(code).toBe(0)
-    expect(stdout).toMatch(/^updated +ssh key .*now readable only by its owner$/m)
+    expect(stdout).toMatch(/^updated +SSH key .*now readable only by its owner$/m)
     expect(await modeOf('keys/id_rsa')).toBe(0o600)
     expect((await file('keys/id_rsa.pub')).split(' ')[1]).toBe(publicKey.split(' ')[1])
   })
@@ -131,7 +131,7 @@ describe('conveyor bootstrap', () => {
     if (name.includes('another')) await writeFile(join(dir, 'id_rsa.pub'), 'ssh-ed25519 AAAA somebody\n')
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
-    expect(stdout).toMatch(new RegExp(`^MISSING +ssh key: .*${reason.source}`, 'm'))
+    expect(stdout).toMatch(new RegExp(`^MISSING +SSH key: .*${reason.source}`, 'm'))
     expect(stateOf(stdout, 'settings')).toBe('created')
     expect(stateOf(stdout, 'container')).toBe('created')
     expect(await inside('ls -A /var/run/conveyor')).toBe('.docker\n')
@@ -142,7 +142,7 @@ describe('conveyor bootstrap', () => {
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +Docker engine: not reachable .*Start it, or set DOCKER_HOST$/m)
     expect(stdout).toMatch(/^MISSING +builder image: requires a Docker engine$/m)
-    expect(stateOf(stdout, 'ssh key')).toBe('created')
+    expect(stateOf(stdout, 'SSH key')).toBe('created')
     expect(stateOf(stdout, 'settings')).toBe('created')
     expect(stdout).toContain('ssh-rsa ')
   })

@@ -10,7 +10,7 @@ import { engine } from '../support/global-setup.ts'
 import { BUSYBOX_IMAGE } from '../support/images/base-images.ts'
 import { machines, stateOf } from '../support/images/bootstrap.ts'
 
-/** What `conveyor bootstrap` copies: docker's logins into the data container, the ssh key into a bucket. */
+/** What `conveyor bootstrap` copies: Docker's logins into the data container, the SSH key into a bucket. */
 
 const { path, data, bootstrap, file, dockerConfig, helper, inside } = machines({ withKey: true })
 
@@ -71,7 +71,7 @@ describe('the data container', () => {
   })
 })
 
-describe('docker logins', () => {
+describe('Docker logins', () => {
   const copied = async () =>
     JSON.parse(await inside('cat /var/run/conveyor/.docker/config.json')) as {
       auths: Record<string, object>
@@ -94,7 +94,7 @@ describe('docker logins', () => {
     const { stdout, code } = await bootstrap()
     expect(code).toBe(0)
     expect(stdout).toMatch(
-      /docker logins: ghcr\.io, https:\/\/index\.docker\.io\/v1\/, registry\.example\.com$/m,
+      /Docker logins: ghcr\.io, https:\/\/index\.docker\.io\/v1\/, registry\.example\.com$/m,
     )
     expect(stdout).not.toMatch(/from the store|for one|identity token/)
     const base64 = (text: string) => Buffer.from(text).toString('base64')
@@ -119,7 +119,7 @@ describe('docker logins', () => {
     })
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
-    const line = /^MISSING +docker logins: good\.example\.com, but not (.*)$/m.exec(stdout)?.[1]
+    const line = /^MISSING +Docker logins: good\.example\.com, but not (.*)$/m.exec(stdout)?.[1]
     expect(line).toContain('docker-credential-broken, which')
     expect(line).toContain('docker-credential-nowhere, which')
     expect(line).toContain('which docker-credential-ecr-login issues for a short time only')
@@ -131,7 +131,7 @@ describe('docker logins', () => {
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
     expect(stdout).toMatch(
-      /^MISSING +docker logins: .*config\.json: is not a JSON object\. Correct the file/m,
+      /^MISSING +Docker logins: .*config\.json: is not a JSON object\. Correct the file/m,
     )
     expect(stdout).not.toContain('secret-in-here')
   })

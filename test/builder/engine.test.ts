@@ -59,7 +59,7 @@ describe.each([
     expect(await through().localImage('conveyor-test/never:1')).toBeNull()
   })
 
-  test('an ssh agent answers the steps that ask for it, where one is given', async () => {
+  test('an SSH agent answers the steps that ask for it, where one is given', async () => {
     await using folder = await tempDir('conveyor-agent-')
     const socket = join(folder.path, 'agent.sock')
     const key = join(folder.path, 'key')

@@ -164,7 +164,7 @@ describe('conveyor build', () => {
 
 describe('what cannot be right is exit code 2', () => {
   test.each([
-    ['acme', '"acme" is not a valid build target. Use org/repo:sha, org/repo:branch or org/repo@sha'],
+    ['acme', '"acme" is not a valid build target. Use OWNER/NAME:SHA, OWNER/NAME:BRANCH, or OWNER/NAME@SHA'],
     ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],
     [
       'acme/cli:nope',

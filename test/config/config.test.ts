@@ -74,7 +74,7 @@ describe('parseConfig', () => {
   ])('repositories are on the server of the API: %s', (api, git, ssh) => {
     const config = parseConfig({ 'github.url': api, 'github.token': 'ghp_x' })
     expect(config.git.url).toBe(git)
-    // The builder image fetches over ssh, as it does from github.com.
+    // The builder image fetches over SSH, as it does from github.com.
     expect(config.inherited).toEqual(ssh ? { GIT_URL: `${ssh}{repository}.git` } : {})
   })
 
@@ -88,11 +88,11 @@ describe('parseConfig', () => {
 
   test('a URL that cannot be derived is required, so that no token is sent to another server', () => {
     expect(() => parseConfig({ 'github.url': 'https://proxy.acme.dev/github' })).toThrow(
-      '--git.url (GIT_URL) is not given: expected it too, as --github.url (GITHUB_URL) is not https://HOST/api/v3 of',
+      '--git.url (GIT_URL) is required, because --github.url (GITHUB_URL) is not https://HOST/api/v3 of',
     )
     for (const git of ['https://git.acme.dev/{repository}.git', 'git@git.acme.dev:{repository}.git']) {
       expect(() => parseConfig({ 'git.url': git, 'github.token': 'ghp_x' })).toThrow(
-        '--github.url (GITHUB_URL) is not given: expected it too, as --git.url (GIT_URL) is not on github.com and the token is valid for one server: https://git.acme.dev/api/v3 for',
+        '--github.url (GITHUB_URL) is required, because --git.url (GIT_URL) is not on github.com and the token is valid for only one server: set https://git.acme.dev/api/v3 for',
       )
       expect(parseConfig({ 'git.url': git }).git.url).toBe(git)
       const both = { 'git.url': git, 'github.url': 'https://api.github.com', 'github.token': 'ghp_x' }
@@ -317,19 +317,25 @@ describe('parseConfig', () => {
       '--logger (LOGGER) is "syslog://": expected stdout://, file://DIR, s3://BUCKET[/PREFIX], cloudwatch://GROUP, or postgres://',
     ],
     [{ queue: 'redis://' }, '--queue (QUEUE) is "redis://": expected memory://'],
-    [{ logger: 'postgres://' }, '--logger (LOGGER) is postgres://, the database of --db: expected --db'],
-    [{ queue: 'postgres://' }, '--queue (QUEUE) is postgres://, for workers on any machine: expected --db'],
+    [
+      { logger: 'postgres://' },
+      '--logger (LOGGER) is postgres://, which uses the database of --db, so --db must be',
+    ],
+    [{ queue: 'postgres://' }, '--queue (QUEUE) is postgres://, so --db must be postgres://'],
     [
       { queue: 'sqs://sqs.eu-west-1.amazonaws.com/1/builds' },
-      '--queue (QUEUE) is sqs://, for workers on any machine: expected --db',
+      '--queue (QUEUE) is sqs://, so --db must be postgres://',
     ],
     [{ builder: 'podman' }, '--builder (BUILDER) is "podman": expected engine, buildkit, image, or swarm'],
     [
       { builder: 'image', 'builder.mount': 'a:b' },
       '--builder.mount (BUILDER_MOUNT) is "a:b": expected SOURCE',
     ],
-    [{ builder: 'buildkit' }, '--buildkit.addr (BUILDKIT_ADDR) is not given: expected tcp://HOST[:PORT]'],
-    [{ 'buildkit.addr': 'tcp://b1' }, '--buildkit.addr (BUILDKIT_ADDR) is where buildkitd listens: expected'],
+    [
+      { builder: 'buildkit' },
+      '--buildkit.addr (BUILDKIT_ADDR) is required with --builder buildkit: expected tcp://HOST[:PORT]',
+    ],
+    [{ 'buildkit.addr': 'tcp://b1' }, '--buildkit.addr (BUILDKIT_ADDR) requires --builder buildkit'],
     [
       { builder: 'buildkit', 'buildkit.addr': 'http://b1' },
       '--buildkit.addr (BUILDKIT_ADDR) is "http://b1": expected tcp://HOST[:PORT] or unix:///PATH',
@@ -352,7 +358,7 @@ describe('parseConfig', () => {
     ],
     [{ attest: 'sbom,magic' }, '--attest (ATTEST) is "sbom,magic": expected provenance, sbom, or both'],
     [{ 'cache.max': '20' }, '--cache.max (CACHE_MAX) is "20": expected a size, such as 500MB or 20GB'],
-    [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) selects nodes of a Swarm'],
+    [{ 'builder.constraint': 'a==b' }, '--builder.constraint (BUILDER_CONSTRAINT) requires --builder swarm'],
     [
       { builder: 'swarm', 'builder.privileged': true },
       '--builder.privileged (BUILDER_PRIVILEGED) requires --builder image',

@@ -79,7 +79,7 @@ test('problems with files are reported together with all others, and without sec
   )
   expect(text).toMatch(/--github\.secret \(GITHUB_SECRET_FILE\) is "\S+\/large", which is larger than 64 KiB/)
   expect(text).toContain('--auth (BASIC_AUTH_FILE) is a file name, which does not exist')
-  expect(text).toContain('--db (DATABASE_URL_FILE) and DATABASE_URL are both given: expected one of them')
+  expect(text).toContain('--db (DATABASE_URL_FILE) and DATABASE_URL cannot be combined: set only one of them')
   expect(text).toMatch(/--queue \(QUEUE_FILE\) is "\S+", which is a directory/)
   expect(text).not.toContain('hush')
 })

@@ -201,7 +201,7 @@ describe('git', () => {
     )
   })
 
-  test('over ssh, with a key that ssh would use, and with others', async () => {
+  test('over SSH, with a key that ssh would use, and with others', async () => {
     const folder = join(scratch.path, 'keys')
     await mkdir(folder)
     const make = async (name: string, passphrase: string) => {
@@ -217,7 +217,7 @@ describe('git', () => {
 
     const key = await make('good', '')
     expect(await ask(key)).toBe(`ok: ${url}, with the key ${key}`)
-    expect(await ask()).toBe(`ok: ${url}, with the default keys of ssh`)
+    expect(await ask()).toBe(`ok: ${url}, with the default SSH keys`)
     expect(await ask(join(folder, 'none'))).toMatch(
       /^broken: --git\.ssh-key \(GIT_SSH_KEY\) .*none not found/,
     )
@@ -327,11 +327,11 @@ test('settings that are rarely intended are warnings: nothing is broken', async 
 })
 
 test.each([
-  ['as they are by default', { BUILD_NETWORK: '' }, /^ok: accepts only this machine$/],
+  ['as they are by default', { BUILD_NETWORK: '' }, /^ok: accepts requests only from this machine$/],
   [
     "on the engine's host network",
     { BUILD_NETWORK: 'host' },
-    /^warning: accepts only this machine, but that includes build steps on the engine's host network \(--build\.network\) -> Set BASIC_AUTH=user:pass/,
+    /^warning: accepts requests only from this machine, but that includes build steps on the engine's host network \(--build\.network\) -> Set BASIC_AUTH=user:pass/,
   ],
   [
     'in a builder image on that network',
@@ -346,7 +346,7 @@ test.each([
   [
     'of a buildkitd elsewhere',
     { BUILD_NETWORK: '', BUILDER: 'buildkit', BUILDKIT_ADDR: 'tcp://192.0.2.1:1' },
-    /^ok: accepts only this machine$/,
+    /^ok: accepts requests only from this machine$/,
   ],
 ] as const)('without a login, build steps %s', async (_, env, api) => {
   expect((await doctor({ BASIC_AUTH: '', ...env })).of('api')).toMatch(api)

@@ -21,12 +21,12 @@ function fixedParts(quoted: string): string[] {
     .filter((part) => part !== '')
 }
 
-test('twenty errors have a cause and a remedy', () => {
+test('twenty errors have a cause and a fix', () => {
   expect(entries).toHaveLength(20)
   for (const { quoted, entry } of entries) {
     expect(quoted, entry).not.toBe('')
     expect(entry).toMatch(/^- \*\*Cause\*\*: \S/m)
-    expect(entry).toMatch(/^- \*\*Remedy\*\*: \S/m)
+    expect(entry).toMatch(/^- \*\*Fix\*\*: \S/m)
   }
 })
 

@@ -136,12 +136,12 @@ describe('without credentials', () => {
     expect(JSON.parse(json.body)).toEqual({
       id: 'forbidden',
       message:
-        'Without credentials, the server only accepts requests from this machine, and this one is for the host attacker.example',
+        'Without a login, the server only accepts requests from this machine, and this one is for the host attacker.example',
       hint: expect.stringMatching(/--auth user:pass \(BASIC_AUTH\).*conveyor bootstrap.*--auth none/),
     })
     const page = await ask('GET', '/', { host, accept: 'text/html,application/xhtml+xml,*/*;q=0.8' })
     expect(page).toMatchObject({ status: 403, type: 'text/plain; charset=utf-8' })
-    expect(page.body).toMatch(/^Without credentials, the server only accepts.*\n.*--auth user:pass.*\n$/)
+    expect(page.body).toMatch(/^Without a login, the server only accepts.*\n.*--auth user:pass.*\n$/)
   })
 })
 

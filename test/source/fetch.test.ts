@@ -430,7 +430,7 @@ describe('ssh', () => {
   test.each([
     ['git@github.com: Permission denied (publickey).', 'unauthorized', /deploy key/],
     ['Host key verification failed.', 'unauthorized', /GIT_KNOWN_HOSTS/],
-    ['No user exists for uid 12345', 'unavailable', /over https/],
+    ['No user exists for uid 12345', 'unavailable', /over HTTPS/],
     ['ERROR: Repository not found.', 'not_found', /private/],
     ['ssh: Could not resolve hostname git.example: Name or service not known', 'unavailable', /DNS settings/],
     ['ssh: connect to host git.example port 22: Connection timed out', 'unavailable', /^$/],

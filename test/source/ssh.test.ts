@@ -65,7 +65,7 @@ test('an unknown host key is refused, before any login', async () => {
   const { fetched, loggedIn } = await fetchWith({})
   expect(fetched).toEqual({
     kind: 'unauthorized',
-    message: 'unknown ssh host key of 127.0.0.1, while fetching acme/app',
+    message: 'unknown SSH host key of 127.0.0.1, while fetching acme/app',
     hint: `Add it to the file of --git.known-hosts (GIT_KNOWN_HOSTS): get it with ssh-keyscan -p ${server.port} 127.0.0.1, and verify it with the operators of 127.0.0.1. Or set accept-new to trust the first key`,
   })
   expect(loggedIn).toBe(false)
@@ -88,7 +88,7 @@ test('a host key that differs from the file is refused', async () => {
   expect(fetched).toMatchObject({
     kind: 'unauthorized',
     message:
-      'the ssh host key of 127.0.0.1 has changed, while fetching acme/app; this may be a man-in-the-middle attack',
+      'the SSH host key of 127.0.0.1 has changed, while fetching acme/app; this may be a man-in-the-middle attack',
   })
   expect(loggedIn).toBe(false)
 })

@@ -70,7 +70,7 @@ async function readCertificates(dir: string): Promise<BuildkitTls> {
     readFile(join(dir, name)).catch((error: Error) => {
       throw new ConveyorError('invalid', `--buildkit.tls (BUILDKIT_TLS): ${error.message}`, {
         cause: error,
-        hint: 'The folder must contain ca.pem, cert.pem and key.pem, as for `buildctl --tlsdir`',
+        hint: 'The directory must contain ca.pem, cert.pem, and key.pem, as for `buildctl --tlsdir`',
       })
     })
   const [ca, cert, key] = await Promise.all([read('ca.pem'), read('cert.pem'), read('key.pem')])

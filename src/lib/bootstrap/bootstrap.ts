@@ -26,7 +26,7 @@ export interface BootstrapOptions {
   data: string | null
   /** File for the settings. */
   settings: string
-  /** Folder of the ssh key pair. */
+  /** Folder of the SSH key pair. */
   sshDir: string
   /** Bucket to upload it to; null for none. */
   bucket: S3Location | null
@@ -40,9 +40,9 @@ export interface BootstrapIo {
 }
 
 /**
- * Prepares a machine for Conveyor: data directory, ssh key, settings, builder image, and the container with that
+ * Prepares a machine for Conveyor: data directory, SSH key, settings, builder image, and the container with that
  * image's secrets. Keeps what already exists. A step that fails does not stop the others.
- * @returns the ssh key for GitHub; null if it could not be created
+ * @returns the SSH key for GitHub; null if it could not be created
  */
 export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Promise<KeyPair | null> {
   const { config, data, image, bucket, buildArgs } = options
@@ -52,7 +52,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
   await steps.run('git', git)
   const hasEngine = await steps.run('Docker engine', () => engine(docker))
   const keys = await steps.perform(
-    'ssh key',
+    'SSH key',
     () => keyPair(options.sshDir),
     (pair) => pair.step,
   )
@@ -64,7 +64,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
     }),
   )
   const logins = await steps.perform(
-    'docker logins',
+    'Docker logins',
     () => plainLogins(config.dockerConfigDir ?? undefined),
     loginsStep,
   )
@@ -96,9 +96,9 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
 
 function loginsStep({ hosts, unsupported }: PlainLogins): Step {
   const usable = hosts.length > 0 ? hosts.join(', ') : 'none yet'
-  if (unsupported.length === 0) return { state: 'ok', text: `docker logins: ${usable}` }
+  if (unsupported.length === 0) return { state: 'ok', text: `Docker logins: ${usable}` }
   const hint = 'Builds in the engine can use them; for a builder image, run docker login with a token'
-  return { state: 'missing', text: `docker logins: ${usable}, but not ${unsupported.join('; ')}. ${hint}` }
+  return { state: 'missing', text: `Docker logins: ${usable}, but not ${unsupported.join('; ')}. ${hint}` }
 }
 
 function loginFor(logins: PlainLogins, image: string): Dockerode.AuthConfig | undefined {

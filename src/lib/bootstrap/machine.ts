@@ -11,7 +11,7 @@ export async function dataDirectory(dir: string): Promise<Step> {
     const made = await mkdir(dir, { recursive: true, mode: 0o700 })
     return { state: made ? 'created' : 'ok', text: `data directory ${dir}` }
   } catch (error) {
-    const hint = 'Set another one with --data-dir (DATA_DIR)'
+    const hint = 'Choose another one with --data-dir (DATA_DIR)'
     throw new ConveyorError('invalid', `cannot create ${dir}: ${(error as Error).message}`, { hint })
   }
 }

@@ -34,7 +34,7 @@ export async function settings(
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EEXIST') return withLogin(file)
     throw new ConveyorError('invalid', `cannot write ${file}: ${message}`, {
-      hint: 'Set another file with --settings',
+      hint: 'Choose another file with --settings',
     })
   }
 }
@@ -91,7 +91,7 @@ GITHUB_SECRET=${values.githubSecret}
 # The token of a bot account, to set commit statuses and read private repositories.
 #GITHUB_TOKEN=
 
-# To fetch over ssh instead of https. With Docker Compose, the key is /var/run/conveyor/.ssh/id_rsa.
+# To fetch over SSH instead of HTTPS. With Docker Compose, the key is /var/run/conveyor/.ssh/id_rsa.
 #GIT_URL=git@github.com:{repository}.git
 #GIT_SSH_KEY=${values.sshKey}
 
@@ -110,7 +110,7 @@ ${loginText(values.basicAuth)}
 
 # The rest is only for Docker Compose.
 
-# Its database's password: any long text without spaces, $, @, :, and /.
+# Its database's password: any long text without spaces, $, @, :, or /.
 POSTGRES_PASSWORD=${values.postgresPassword}
 
 # The engine's socket and its group: stat -c %g /var/run/docker.sock; 0 with Docker Desktop.

@@ -22,7 +22,7 @@ export interface KeyPair {
 }
 
 /**
- * The ssh key pair in `dir`, generated if it does not exist: RSA with 4096 bits, without a passphrase, for unattended
+ * The SSH key pair in `dir`, generated if it does not exist: RSA with 4096 bits, without a passphrase, for unattended
  * use. An existing pair is kept, with a mode that ssh accepts.
  * @throws ConveyorError `invalid` if the two files are not a pair, or the key has a passphrase
  */
@@ -36,7 +36,7 @@ export async function keyPair(dir: string): Promise<KeyPair> {
     const publicHalf = await keygen(file, ['-y', '-P', ''])
     const publicKey = await publicFile(`${file}.pub`, publicHalf)
     const state = made ? 'created' : opened ? 'updated' : 'ok'
-    const text = `ssh key ${file}${opened ? ', now readable only by its owner' : ''}`
+    const text = `SSH key ${file}${opened ? ', now readable only by its owner' : ''}`
     return { step: { state, text }, file, privateKey: await readFile(file, 'utf8'), publicKey }
   } catch (error) {
     if (error instanceof ConveyorError) throw error

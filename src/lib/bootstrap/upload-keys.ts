@@ -32,7 +32,7 @@ export async function uploadKeys(
       if (found === null && (await put(client, bucket, key(name), content))) uploaded++
       else if ((found ?? (await get(client, bucket, key(name)))) !== content) {
         throw new ConveyorError('invalid', `${where} already has another ${name}`, {
-          hint: 'Remove it there, use another prefix, or put that pair into the folder of --ssh-dir',
+          hint: 'Remove it there, use another prefix, or put that pair into the --ssh-dir directory',
         })
       }
     }

@@ -45,7 +45,7 @@ export function parseTarget(text: string): BuildTarget {
   const [, name, separator, rest] = /^([^:@]*)([:@])(.*)$/s.exec(text) ?? []
   if (!name || !separator || !rest) {
     throw new ConveyorError('invalid', `${JSON.stringify(text.slice(0, 200))} is not a valid build target`, {
-      hint: 'Use org/repo:sha, org/repo:branch or org/repo@sha',
+      hint: 'Use OWNER/NAME:SHA, OWNER/NAME:BRANCH, or OWNER/NAME@SHA',
     })
   }
   const repository = validRepository(name)

@@ -190,7 +190,7 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
     const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n')
     rest = lines.pop() ?? ''
     if (rest.length > LONGEST_EVENT)
-      throw new ConveyorError('unavailable', 'the server sent an event that never ends')
+      throw new ConveyorError('unavailable', 'the server sent an event that is too long')
     for (const line of lines.map((text) => text.replace(/\r$/, ''))) {
       const [, field, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
       if (line === '') {
@@ -211,7 +211,7 @@ function parseBaseUrl(text: string): URL {
       'invalid',
       'the server URL must have the form http://host[/path] or https://host[/path]',
       {
-        hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080. Credentials that contain /, ? or # go into CONVEYOR_AUTH',
+        hint: 'Set --url or CONVEYOR_URL, for example to http://localhost:8080. If the login contains /, ?, or #, set it in CONVEYOR_AUTH',
       },
     )
   }

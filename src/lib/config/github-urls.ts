@@ -28,7 +28,7 @@ export function githubUrls({ github, git }: Settings, reader: OptionReader): Git
   if (web === null) {
     reader.reject(
       GIT.url,
-      'is not given: expected it too, as --github.url (GITHUB_URL) is not https://HOST/api/v3 of a GitHub Enterprise server',
+      'is required, because --github.url (GITHUB_URL) is not https://HOST/api/v3 of a GitHub Enterprise server',
     )
   }
   if (web === null || web === 'https://github.com') return unchanged
@@ -56,7 +56,7 @@ function apiFor(git: string, reader: OptionReader): string {
   if (/^[\w-]+\.ghe\.com$/i.test(host)) return `https://api.${host}`
   reader.reject(
     GITHUB.apiUrl,
-    `is not given: expected it too, as --git.url (GIT_URL) is not on github.com and the token is valid for one server: https://${host}/api/v3 for GitHub Enterprise, ${GITHUB_API} for a token of github.com`,
+    `is required, because --git.url (GIT_URL) is not on github.com and the token is valid for only one server: set https://${host}/api/v3 for GitHub Enterprise, or ${GITHUB_API} for a github.com token`,
   )
   return GITHUB_API
 }

@@ -34,11 +34,14 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
   if (queue.kind !== 'memory' && db.kind !== 'postgres') {
     reader.reject(
       STORAGE.queue,
-      `is ${queue.kind}://, for workers on any machine: expected --db postgres://... too, where they find the builds`,
+      `is ${queue.kind}://, so --db must be postgres://..., where workers on other machines find the builds`,
     )
   }
   if (logger.kind === 'postgres' && db.kind !== 'postgres') {
-    reader.reject(STORAGE.logger, 'is postgres://, the database of --db: expected --db postgres://... too')
+    reader.reject(
+      STORAGE.logger,
+      'is postgres://, which uses the database of --db, so --db must be postgres://...',
+    )
   }
   return {
     github: { ...settings.github, apiUrl: urls.apiUrl },
@@ -55,14 +58,14 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
 function builderOf({ builder, buildkit, builderImage }: Settings, reader: OptionReader): BuilderConfig {
   const kind = builder.kind ?? (reader.isGiven(BUILDER_IMAGE.image) ? 'image' : 'engine')
   if (buildkit.addresses.size > 0 && kind !== 'buildkit') {
-    reader.reject(BUILDKIT.addresses, 'is where buildkitd listens: expected --builder buildkit too')
+    reader.reject(BUILDKIT.addresses, 'requires --builder buildkit')
   }
   if (buildkit.addresses.size === 0 && kind === 'buildkit') {
     const { accepts } = BUILDKIT.addresses
-    reader.reject(BUILDKIT.addresses, `is not given: expected ${accepts}, as --builder is buildkit`)
+    reader.reject(BUILDKIT.addresses, `is required with --builder buildkit: expected ${accepts}`)
   }
   if (builderImage.constraints.length > 0 && kind !== 'swarm') {
-    reader.reject(BUILDER_IMAGE.constraints, 'selects nodes of a Swarm: expected --builder swarm too')
+    reader.reject(BUILDER_IMAGE.constraints, 'requires --builder swarm')
   }
   if (builderImage.privileged && kind !== 'image') {
     reader.reject(BUILDER_IMAGE.privileged, 'requires --builder image: a Swarm runs no privileged containers')

@@ -25,7 +25,7 @@ export function withSecretFiles(
     const file = environment[fileVariable(env)]
     if (!file) continue
     const label = `--${flag} (${fileVariable(env)})`
-    if (environment[env]) problems.push(`${label} and ${env} are both given: expected one of them`)
+    if (environment[env]) problems.push(`${label} and ${env} cannot be combined: set only one of them`)
     // A flag takes precedence over variables.
     else if (!values[flag]) {
       const read = readSecretFile(file)

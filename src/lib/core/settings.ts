@@ -19,7 +19,7 @@ export interface BuildSettings {
    * Clamps the times of files in layers to the commit's, so that the same build produces the same layers everywhere.
    */
   reproducible: boolean
-  /** Socket of the ssh agent for `RUN --mount=type=ssh`; null for none. Like secrets, not part of the recipe. */
+  /** Socket of the SSH agent for `RUN --mount=type=ssh`; null for none. Like secrets, not part of the recipe. */
   ssh: string | null
 }
 

@@ -114,7 +114,7 @@ async function dataContainer(docker: Dockerode, name: string): Promise<Finding> 
     if (statusOf(error) === undefined) engineDown(error)
     return broken(
       `${name}: ${engineMessage(error)}`,
-      'Create it with `conveyor bootstrap`: it holds the ssh key and registry logins of the builder image. Or set --builder.data none',
+      'Create it with `conveyor bootstrap`: it holds the SSH key and registry logins of the builder image. Or set --builder.data none',
     )
   }
 }

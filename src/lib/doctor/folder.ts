@@ -22,7 +22,7 @@ export async function folder(dir: string): Promise<Finding> {
   } catch (error) {
     return broken(
       `${dir} is not writable: ${(error as Error).message}`,
-      `Make ${there} writable for the user that Conveyor runs as (${process.getuid?.()}), or use another folder`,
+      `Make ${there} writable for the user that Conveyor runs as (${process.getuid?.()}), or use another directory`,
     )
   }
   const { bavail, bsize } = await statfs(there)

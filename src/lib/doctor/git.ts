@@ -11,7 +11,7 @@ import { broken, type Check, type Finding, ok } from './check.ts'
 
 /** The oldest version that Conveyor is tested with. */
 const OLDEST = '2.39'
-const INSTALL_SSH = 'Install openssh-client, or fetch over https (--git.url)'
+const INSTALL_SSH = 'Install openssh-client, or fetch over HTTPS (--git.url)'
 
 /** Checks git and its transport. Does not contact the git server: no repository is known yet. */
 export function gitChecks(config: Config): Check[] {
@@ -41,7 +41,7 @@ async function transport(
     if (!(await exists(join(folder, 'git-remote-http')))) {
       return broken(
         `git has no git-remote-http for ${url}`,
-        'Install a git with HTTP support, or fetch over ssh (--git.url)',
+        'Install a git with HTTP support, or fetch over SSH (--git.url)',
       )
     }
     return ok(`${url}, ${remote.authenticated ? 'with the GitHub token' : 'public repositories only'}`)
@@ -57,7 +57,7 @@ async function transport(
     )
   }
   if (sshKey !== null) return key(url, sshKey, PATH, signal)
-  return ok(`${url}, with ${environment.SSH_AUTH_SOCK ? 'the ssh agent' : 'the default keys of ssh'}`)
+  return ok(`${url}, with ${environment.SSH_AUTH_SOCK ? 'the SSH agent' : 'the default SSH keys'}`)
 }
 
 /** Checked here, because ssh reports an unusable key only as a refusal by the server. */

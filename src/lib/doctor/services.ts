@@ -42,7 +42,7 @@ function github({ github: { apiUrl, token } }: Config, { login, scopes, rate }: 
   const left = rate === null ? '' : `, ${rate.remaining} of ${rate.limit} requests left this hour`
   if (token === null) {
     return warning(
-      `${apiUrl} without a token: no commit statuses, and no private repositories over https${left}`,
+      `${apiUrl} without a token: no commit statuses, and no private repositories over HTTPS${left}`,
       'Set GITHUB_TOKEN, with the permissions "Commit statuses: write" and "Contents: read"',
     )
   }

@@ -38,8 +38,8 @@ function api(config: Config): Finding {
   }
   if (auth !== null) return ok(`requires the login of ${auth.username}`)
   const steps = localSteps(config)
-  if (steps === null) return ok('accepts only this machine')
-  return warning(`accepts only this machine, but that includes ${steps}`, SET_AUTH)
+  if (steps === null) return ok('accepts requests only from this machine')
+  return warning(`accepts requests only from this machine, but that includes ${steps}`, SET_AUTH)
 }
 
 /** Describes build steps that can reach the loopback interface of their machine; null if none can. */

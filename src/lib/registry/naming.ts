@@ -39,7 +39,7 @@ export function parseRegistryFlag(value: string): RegistryLocation {
     return { host: DOCKER_HUB, prefix: '', insecure: false }
   }
   if (canonicalHost(first) === DOCKER_HUB) {
-    if (insecure) throw refuse('is Docker Hub, which is reached over https only')
+    if (insecure) throw refuse('is Docker Hub, which is reached over HTTPS only')
     if (path.length > 0) throw refuse('is not possible: Docker Hub images are owner/name, with no prefix')
     return { host: DOCKER_HUB, prefix: '', insecure: false }
   }

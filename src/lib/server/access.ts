@@ -23,7 +23,7 @@ export interface Refusal {
 }
 
 const SET_AUTH =
-  'To allow remote access, set credentials: --auth user:pass (BASIC_AUTH); `conveyor bootstrap` writes them to .env. --auth none disables authentication'
+  'To allow remote access, set a login: --auth user:pass (BASIC_AUTH); `conveyor bootstrap` writes one to .env. --auth none disables authentication'
 const SET_HOSTS =
   "Set the server's public URL (--url, BASE_URL), or allow more host names (--allowed-hosts, ALLOWED_HOSTS)"
 const CROSS_SITE = 'Cross-site requests are not allowed'
@@ -33,7 +33,7 @@ const CROSS_SITE = 'Cross-site requests are not allowed'
  *
  * A web page can reach every server that its visitor's browser can. It can point its own host name here (DNS
  * rebinding), which the Host header reveals, or submit a form, which Origin reveals. Browsers send `Sec-Fetch-Site`
- * only over https and to localhost.
+ * only over HTTPS and to localhost.
  * @returns why the request is refused, or null if it is allowed
  */
 export function checkAccess(request: IncomingMessage, options: AccessOptions): Refusal | null {
@@ -42,7 +42,7 @@ export function checkAccess(request: IncomingMessage, options: AccessOptions): R
   if (auth === null) {
     const remote = remoteSign(request, host)
     if (remote !== null) {
-      const message = `Without credentials, the server only accepts requests from this machine, and ${remote}`
+      const message = `Without a login, the server only accepts requests from this machine, and ${remote}`
       return { status: 403, message, hint: SET_AUTH }
     }
   } else if (host === null || !isKnownHost(host.name, options)) {

@@ -14,7 +14,7 @@ import { BUSYBOX_IMAGE } from './base-images.ts'
 const run = promisify(execFile)
 
 export interface MachineOptions {
-  /** Whether there is an ssh key already: a new one of RSA takes seconds. */
+  /** Whether there is an SSH key already: a new one of RSA takes seconds. */
   withKey?: boolean
 }
 

@@ -44,7 +44,7 @@ export const SERVER = {
   auth: option({
     flag: 'auth',
     env: 'BASIC_AUTH',
-    help: 'Credentials required for the API, logs, and pages; none disables authentication',
+    help: 'Login required for the API, logs, and pages; none disables authentication',
     value: 'user:pass|none',
     type: credentials,
     defaultText: 'only requests from this machine are allowed',

@@ -72,7 +72,7 @@ const RULES: Rule[] = [
     error: ({ repository, host, cause }) =>
       new ConveyorError(
         'unauthorized',
-        `the ssh host key of ${host} has changed, while fetching ${repository}; this may be a man-in-the-middle attack`,
+        `the SSH host key of ${host} has changed, while fetching ${repository}; this may be a man-in-the-middle attack`,
         {
           hint: 'If the change is legitimate, replace the key in the file of --git.known-hosts (GIT_KNOWN_HOSTS), or in ~/.ssh/known_hosts',
           cause,
@@ -82,7 +82,7 @@ const RULES: Rule[] = [
   {
     pattern: /Host key verification failed/i,
     error: ({ repository, host, port, cause }) =>
-      new ConveyorError('unauthorized', `unknown ssh host key of ${host}, while fetching ${repository}`, {
+      new ConveyorError('unauthorized', `unknown SSH host key of ${host}, while fetching ${repository}`, {
         hint: `Add it to the file of --git.known-hosts (GIT_KNOWN_HOSTS): get it with ssh-keyscan ${port === '' ? '' : `-p ${port} `}${host}, and verify it with the operators of ${host}. Or set accept-new to trust the first key`,
         cause,
       }),
@@ -91,7 +91,7 @@ const RULES: Rule[] = [
     pattern: /No user exists for uid/,
     error: ({ cause }) =>
       new ConveyorError('unavailable', 'ssh cannot run as a user that is not in /etc/passwd', {
-        hint: 'Fetch over https (--git.url), or run Conveyor as a user in /etc/passwd',
+        hint: 'Fetch over HTTPS (--git.url), or run Conveyor as a user in /etc/passwd',
         retryable: false,
         cause,
       }),
@@ -99,7 +99,7 @@ const RULES: Rule[] = [
   {
     pattern: /Permission denied \(|no supported authentication methods/i,
     error: ({ repository, host, cause }) =>
-      new ConveyorError('unauthorized', `${host} refused the ssh key for ${repository}`, {
+      new ConveyorError('unauthorized', `${host} refused the SSH key for ${repository}`, {
         hint: 'Add the public key to the repository as a deploy key, or to a user with access to it',
         cause,
       }),

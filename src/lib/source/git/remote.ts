@@ -10,7 +10,7 @@ export interface RemoteOptions {
   token?: string | undefined
   /** Private key file for ssh; by default ssh's own. */
   sshKey?: string | undefined
-  /** File with ssh host keys, or `accept-new`; for the default see ssh-hosts.ts. */
+  /** File with SSH host keys, or `accept-new`; for the default see ssh-hosts.ts. */
   knownHosts?: string | undefined
 }
 
