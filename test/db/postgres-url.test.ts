@@ -163,7 +163,7 @@ describe('a database that cannot be reached', () => {
 
   test('without a listening server', async () => {
     expect(await answer(at('127.0.0.1:1'))).toMatchObject({
-      message: expect.stringContaining('does not answer'),
+      message: expect.stringContaining('does not respond'),
       hint: 'Check that the Postgres server is running, and the host and port in its URL',
     })
   })

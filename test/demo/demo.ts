@@ -143,7 +143,7 @@ function farewell(ownEngine = false): void {
       : `The base image and the build cache stay in Docker. To remove them: \`docker image rm ${NODE_IMAGE}\`, \`docker builder prune\`.`,
   )
   show.heading('Next steps')
-  show.paragraph('README.md                                         how it works, the API, every option')
+  show.paragraph('README.md                                         how it works, and how to set it up')
   show.paragraph('test/demo/demo.ts                                 the code of this demo')
   show.paragraph('node_modules/.bin/node bin/run.js server --help   options of `conveyor server`')
   show.paragraph('make test                                         all tests, with the same real parts')

@@ -398,7 +398,7 @@ describe('Postgres build store', () => {
         () => change({ port: '1' }),
         {
           kind: 'unavailable',
-          message: expect.stringMatching(/127\.0\.0\.1:1\/.* does not answer/),
+          message: expect.stringMatching(/127\.0\.0\.1:1\/.* does not respond/),
           retryable: true,
         },
       ],

@@ -79,7 +79,7 @@ function explainConnection(thrown: unknown, problem: Problem): ConveyorError {
   if (reasonOf(thrown) === 'The server does not support SSL connections') {
     return final('does not support TLS', 'Remove sslmode from its URL, or turn ssl on at the server')
   }
-  return problem('unavailable', 'does not answer', {
+  return problem('unavailable', 'does not respond', {
     hint: 'Check that the Postgres server is running, and the host and port in its URL',
   })
 }

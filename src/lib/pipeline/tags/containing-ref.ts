@@ -46,6 +46,6 @@ export async function containingRef(
   } catch (error) {
     signal?.throwIfAborted()
     if (!(error instanceof ConveyorError) || error.retryable) throw error
-    return `it could not be checked whether the ${name} contains ${sha.slice(0, 7)}: ${error.message}`
+    return `could not check whether the ${name} contains ${sha.slice(0, 7)}: ${error.message}`
   }
 }
