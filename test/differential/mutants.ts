@@ -133,8 +133,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: WANTED,
-        from: '  if (all.length < 2 || !(torn || entries.some(({ path }) => path.includes(SEPARATOR)))) return pieces(values)\n',
-        to: '  void torn\n  void entries\n  if (all.length >= 0) return pieces(values)\n',
+        from: '  if (all.length < 2 || !(isSplit || entries.some(({ path }) => path.includes(SEPARATOR))))\n',
+        to: '  void isSplit\n  void entries\n  if (all.length >= 0)\n',
       },
     ],
   },
