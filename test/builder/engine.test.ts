@@ -84,7 +84,10 @@ describe.each([
     const gone = await failure(
       through().build({ ...step('--mount=type=ssh'), push: false, ssh: socket }, io()),
     )
-    expect(gone).toMatchObject({ kind: 'unavailable', hint: 'Check that it is running, and --build.ssh' })
+    expect(gone).toMatchObject({
+      kind: 'unavailable',
+      hint: 'Check that it is running and that --build.ssh is correct',
+    })
     expect(gone.message).toContain(`the SSH agent at ${socket} failed: `)
 
     const required = step('--mount=type=ssh,required=true')

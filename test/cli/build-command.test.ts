@@ -101,7 +101,7 @@ describe('conveyor build', () => {
     const { code, stderr } = await build([`acme/cli-short:${short}`])
     expect(code).toBe(2)
     expect(unwrapped(stderr)).toBe(
-      `Error: acme/cli-short has no branch and no git tag "${short}". Give the full commit id, as \`git rev-parse ${short}\` prints it`,
+      `Error: acme/cli-short has no branch or git tag "${short}". Give the full commit id, as \`git rev-parse ${short}\` prints it`,
     )
     expect(unwrapped((await build([`acme/cli-short@${short}`])).stderr)).toContain('is not a full commit id')
   })

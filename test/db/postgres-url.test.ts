@@ -109,7 +109,7 @@ describe('a database that cannot be reached', () => {
     expect(error).toEqual({
       kind: 'unavailable',
       message: expect.stringMatching(/^database \S+ has an untrusted certificate: unable to verify/),
-      hint: 'Add the certificate of its CA, or its own if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
+      hint: 'Add its CA certificate, or its own certificate if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
       retryable: false,
     })
     // The advice helps.

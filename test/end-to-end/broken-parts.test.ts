@@ -78,7 +78,7 @@ describe('the registry', () => {
     const repository = 'acme/locked'
     const sha = await commit(repository)
     const { status, build, log } = await pushToEnd(world, server, { repository, sha })
-    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: the registry requires a login, or rejected it (UNAUTHORIZED authentication required). Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that has write access to acme/locked`
+    const error = `pushing ${registry.host}/acme/locked:${sha.slice(0, 7)} failed: the registry requires a login, or rejected the credentials (UNAUTHORIZED authentication required). Run \`docker login ${registry.host}\` as the user that Conveyor runs as, with an account that has write access to acme/locked`
     expect(status).toMatchObject({ state: 'error', description: statusDescription(error) })
     expect(build).toMatchObject({ state: 'failed', error, error_kind: 'unauthorized' })
     expect(log.endsWith(`\nerror: ${error}\n`)).toBe(true)

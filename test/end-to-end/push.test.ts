@@ -117,7 +117,9 @@ describe('a push becomes an image', () => {
     const slowId = await world.push(server, { repository, sha: slow })
     await world.push(server, { repository, sha: fast })
     await Promise.all([finalStatus(slow), finalStatus(fast)])
-    expect(await buildLog(server, slowId)).toContain('tag main stays where it is: it points at a newer push')
+    expect(await buildLog(server, slowId)).toContain(
+      'tag main is not moved: it already points at a newer push',
+    )
     expect(await world.digest(repository, slow)).not.toBeNull()
     expect(await world.digest(repository, 'main')).toBe(await world.digest(repository, fast))
     expect(await world.digest(repository, 'latest')).toBe(await world.digest(repository, fast))

@@ -58,7 +58,7 @@ test.each([401, 403, 500])('a registry that answers the look-up with %d is built
   for (const built of [await again(), await onBranch('other')]) {
     expect(built.build).toMatchObject({ state: 'succeeded', error: null })
     expect(built.log).toMatch(
-      /^building: the registry did not say whether it still has the image of the build of /m,
+      /^building: could not check whether the registry still has the image of the build of /m,
     )
     expect(built.log).toMatch(status === 401 ? /requires a login/ : new RegExp(`HTTP ${status}`))
     expect(built.log.match(/^building: /gm)).toHaveLength(1)

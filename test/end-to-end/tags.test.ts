@@ -64,8 +64,8 @@ describe('a push that is late moves nothing back', () => {
     const second = { repository, sha: two, before: one, pushedAt: SECOND + seconds }
     await pushed(second)
     const log = await pushed(first)
-    expect(log).toContain('tag main stays where it is: it points at a newer push')
-    expect(log).toContain('tag latest stays where it is: it points at a newer push')
+    expect(log).toContain('tag main is not moved: it already points at a newer push')
+    expect(log).toContain('tag latest is not moved: it already points at a newer push')
     expect(await tagsOf(repository, two, ['main', 'latest'])).toEqual(['main', 'latest'])
 
     // Replays of either, of one hook or of two, are the builds that were.
@@ -210,7 +210,7 @@ describe('what is asked for through the API', () => {
     // It is on the branch, and still older than what is there.
     const older = await ordered({ repository, sha: inside, branch: 'main' })
     expect(older.withheld).toBeUndefined()
-    expect(older.log).toContain('tag main stays where it is')
+    expect(older.log).toContain('tag main is not moved')
     expect(await tagsOf(repository, head, ['main', 'latest'])).toEqual(['main', 'latest'])
 
     const good = await ordered({ repository, sha: stray, branch: 'topic' })

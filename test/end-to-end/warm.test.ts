@@ -53,7 +53,7 @@ test('a worker on a new machine makes itself ready, and then builds a small chan
     const sha = await oneLine()
     const log = await buildLog(fresh, await world.push(fresh, { repository, sha }))
     expect(log).toContain(INSTALL_CACHED)
-    expect(log).toMatch(/Fetched [1-4] objects/)
+    expect(log).toMatch(/fetched [1-4] objects/)
     await fresh.kill()
 
     // Nothing is left to do for a worker that has all of it.

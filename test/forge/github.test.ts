@@ -355,7 +355,7 @@ describe('rate limits', () => {
     double.failAlways(403, limit(secondary, { 'retry-after': '61' }))
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe(
-      "cannot set the commit status of octo/app@6113728: GitHub's rate limit is exceeded for another 61 s",
+      "cannot set the commit status of octo/app@6113728: GitHub's rate limit is exceeded; it resets in 61 s",
     )
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true, hint: undefined })
     expect(waits).toEqual([])

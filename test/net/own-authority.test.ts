@@ -12,7 +12,7 @@ import { sha, startTestServer } from '../support/test-server.ts'
 /** Servers whose certificates are signed by an authority of their own, as in many companies. */
 
 const NODE_HINT =
-  'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the certificate of its authority, or to its own if it is self-signed'
+  'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the file of its CA certificate, or of its own certificate if it is self-signed'
 
 let scratch: TempDir
 let certificates: Certificates
@@ -48,7 +48,7 @@ test('a git server: the advice helps', async () => {
   await expect(fetch({})).rejects.toMatchObject({
     kind: 'unavailable',
     retryable: false,
-    hint: 'Set GIT_SSL_CAINFO to the certificate of its authority, or to its own if it is self-signed',
+    hint: 'Set GIT_SSL_CAINFO to the file of its CA certificate, or of its own certificate if it is self-signed',
   })
   await expect(fetch({ GIT_SSL_CAINFO: certificates.server.ca })).resolves.toMatchObject({ sha: commit })
 })

@@ -191,7 +191,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     const { image } = await run(newer)
     const last = await run(older)
     expect(last.image).not.toBe(image)
-    expect(last.log).toContain('tag main stays where it is: it points at a newer push\n')
+    expect(last.log).toContain('tag main is not moved: it already points at a newer push\n')
     expect(last.log).toContain('tag latest was moved by a builder image; it is back at sha256:')
     expect(await tagged(older, older.sha)).toBe(digestOf(last.image))
     expect(await tagged(older, 'main')).toBe(digestOf(image))
@@ -212,7 +212,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     }
     const { image, log } = await run(newer, parts('good', { store: slow }))
     // The older one cannot know where the tags belong yet; the newer one finds out.
-    expect(lastOutput).toContain('tag latest stays where it is')
+    expect(lastOutput).toContain('tag latest is not moved')
     expect(lastOutput).not.toContain('was moved by a builder image')
     expect(log).toContain('tag latest was moved by a builder image')
     for (const tag of ['main', 'latest']) expect(await tagged(older, tag)).toBe(digestOf(image))

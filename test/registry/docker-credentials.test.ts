@@ -137,7 +137,7 @@ describe('credential helpers', () => {
     expect(await credentials().forHost('a.io')).toEqual({ username: 'me', password: 'pw' })
     const error = await failure('b.io')
     expect(error.message).toBe(
-      `docker-credential-gone, which ${configDir}/config.json names for b.io, is not installed`,
+      `docker-credential-gone (named in ${configDir}/config.json for b.io) is not installed`,
     )
   })
 

@@ -71,8 +71,8 @@ describe('a fetch', () => {
       gitDir: join(dir, 'acme/app.git'),
     })
     expect(log).toEqual([
-      `Fetching Acme/app@${sha.slice(0, 7)} from ${new URL(server.url).host}`,
-      expect.stringMatching(/^Fetched 3 objects, \d+ bytes$/),
+      `fetching Acme/app@${sha.slice(0, 7)} from ${new URL(server.url).host}`,
+      expect.stringMatching(/^fetched 3 objects, \d+ bytes$/),
     ])
 
     server.requests.length = 0
@@ -101,7 +101,7 @@ describe('a fetch', () => {
     await fetch('acme/app', second)
     expect(transferred(server) - whole).toBeLessThan(10_000)
     // The commit, the root, src, src/part1 and the file.
-    expect(log.at(-1)).toMatch(/^Fetched 5 objects/)
+    expect(log.at(-1)).toMatch(/^fetched 5 objects/)
   })
 
   test('brings no history, and finds a base in another branch', async () => {
@@ -112,7 +112,7 @@ describe('a fetch', () => {
     const commit = await fetch('acme/app', main)
     const branch = await repository.commit({ 'on-a-branch': 'x' }, { branch: 'topic', from: main })
     await fetch('acme/app', branch)
-    expect(log.at(-1)).toMatch(/^Fetched 3 objects/)
+    expect(log.at(-1)).toMatch(/^fetched 3 objects/)
     const shallow = await readFile(join(commit.gitDir, 'shallow'), 'utf8')
     expect(shallow.trim().split('\n').sort()).toEqual([main, branch].sort())
   })
@@ -480,7 +480,7 @@ describe('after a crash', () => {
     gate.release()
     expect((await fetching).sha).toBe(sha)
     // Whether that git came to its end or died on its broken pipes.
-    expect(log.at(-1)).toMatch(/is already in the mirror$|^Fetched \d+ objects/)
+    expect(log.at(-1)).toMatch(/is already in the mirror$|^fetched \d+ objects/)
   })
 
   test('of Conveyor and git in the middle of the transfer: the next fetch starts clean', async () => {
@@ -505,7 +505,7 @@ describe('after a crash', () => {
     }
     log.length = 0
     const context = await source.context(await fetch('acme/app', sha))
-    expect(log[0]).toMatch(/^Fetching/)
+    expect(log[0]).toMatch(/^fetching/)
     let size = 0
     for (const entry of context.entries.filter(({ kind }) => kind === 'file')) {
       for await (const chunk of context.read(entry)) size += chunk.length
@@ -561,7 +561,7 @@ describe('a damaged mirror', () => {
     const sha = await repository.commit({ a: '2' })
     log.length = 0
     expect((await fetch('acme/app', sha)).sha).toBe(sha)
-    expect(log).toContain('The mirror of acme/app is corrupt; recreating it')
+    expect(log).toContain('the mirror of acme/app is corrupt; recreating it')
   })
 
   test('with a ref whose commit is missing is recreated for that commit, too', async () => {
@@ -626,7 +626,7 @@ describe('maintenance', () => {
     // And it is still a base for the next fetch.
     const next = await repository.commit({ Dockerfile: 'FROM scratch\n# next\n' })
     const context = await source.context(await fetch('acme/app', next))
-    expect(log.at(-1)).toMatch(/^Fetched 3 objects/)
+    expect(log.at(-1)).toMatch(/^fetched 3 objects/)
     expect(context.entries.length).toBeGreaterThan(300)
     await context.close()
   })

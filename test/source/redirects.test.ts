@@ -63,11 +63,11 @@ test('another origin that asks for a login does not get the token', async () => 
   const { second } = await renamed(server, other)
   const { source, history } = await clientsOf(server.urlTemplate)
   const here = new URL(server.url).host
-  const message = `${here} redirects to another server for acme/old, which requires a login; that of ${here} is not sent there`
+  const message = `${here} redirects acme/old to another server, which requires a login; the credentials for ${here} are not sent there`
   await expect(source.fetch('acme/old', second)).rejects.toMatchObject({
     kind: 'unauthorized',
     message,
-    hint: 'If you trust that server with it, set --git.url (GIT_URL) to its address',
+    hint: 'If you trust that server with them, set --git.url (GIT_URL) to its address',
   })
   await expect(history.head('acme/old', null)).rejects.toMatchObject({ kind: 'unauthorized' })
   expect(other.requests.length).toBeGreaterThan(0)

@@ -19,7 +19,7 @@ const LAST_STATUSES_MS = 5000
 export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   if (config.queue.kind === 'memory') {
     throw new ConveyorError('invalid', '--queue (QUEUE) is memory://, which other processes cannot read', {
-      hint: 'Set the queue of the server, postgres:// or sqs://...; or run only `conveyor server`, which then runs the builds itself',
+      hint: 'Set it to the queue of the server (postgres:// or sqs://...), or run only `conveyor server`, which then runs the builds itself',
     })
   }
   await using releaser = new Releaser(io.log)

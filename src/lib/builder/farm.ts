@@ -63,7 +63,7 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
     }
     const names = nodes.map(({ endpoint }) => endpoint.name).join(', ')
     throw new ConveyorError('unavailable', `cannot reach any buildkitd: ${names}`, {
-      hint: failed[0] ?? 'Check that they are running, and --buildkit.addr',
+      hint: failed[0] ?? 'Check that they are running and that --buildkit.addr is correct',
     })
   }
 

@@ -58,14 +58,14 @@ function explainConnection(thrown: unknown, problem: Problem): ConveyorError {
   if (isUntrusted(thrown)) {
     return final(
       'has an untrusted certificate',
-      'Add the certificate of its CA, or its own if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
+      'Add its CA certificate, or its own certificate if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
     )
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return final('has a certificate for other host names', 'Use one of them as the host in its URL')
   }
   if (code.startsWith('CERT_') || ['INVALID_PURPOSE', 'INVALID_CA', 'PATH_LENGTH_EXCEEDED'].includes(code)) {
-    return final('has an invalid certificate', 'Issue a new one, for a server')
+    return final('has an invalid certificate', 'Issue a new server certificate')
   }
   if ((code === 'ENOENT' || code === 'EACCES') && syscallOf(thrown) === 'open') {
     return final('cannot be reached', 'Correct the path of sslrootcert, sslcert or sslkey in its URL')
@@ -77,7 +77,7 @@ function explainConnection(thrown: unknown, problem: Problem): ConveyorError {
   }
   // From pg itself, without a code.
   if (reasonOf(thrown) === 'The server does not support SSL connections') {
-    return final('does not support TLS', 'Remove sslmode from its URL, or turn ssl on at the server')
+    return final('does not support TLS', 'Remove sslmode from its URL, or enable TLS on the server')
   }
   return problem('unavailable', 'does not respond', {
     hint: 'Check that the Postgres server is running, and the host and port in its URL',

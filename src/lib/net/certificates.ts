@@ -21,4 +21,4 @@ export function isUntrusted(thrown: unknown): boolean {
 
 /** What to do about it, for connections that use Node's list of authorities. */
 export const TRUST_HINT =
-  'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the certificate of its authority, or to its own if it is self-signed'
+  'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the file of its CA certificate, or of its own certificate if it is self-signed'

@@ -174,7 +174,7 @@ export class Attempt {
       await linesTo(this.#log)('', line)
     } catch (error) {
       const why = (error as Error).message
-      this.#options.log(`${shortName(this.#build)}: ${line} (not in the build's log: ${why})`)
+      this.#options.log(`${shortName(this.#build)}: ${line} (not in the build log: ${why})`)
     }
   }
 

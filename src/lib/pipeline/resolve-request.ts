@@ -84,7 +84,7 @@ async function resolveGitTag(
 
 function shortSha(repository: string, name: string): ConveyorError | null {
   if (!/^[0-9a-f]{4,63}$/i.test(name)) return null
-  return new ConveyorError('not_found', `${repository} has no branch and no git tag "${name}"`, {
+  return new ConveyorError('not_found', `${repository} has no branch or git tag "${name}"`, {
     hint: `Give the full commit id, as \`git rev-parse ${name}\` prints it`,
   })
 }
@@ -131,7 +131,7 @@ async function canonicalName(repository: string, { store, forge, log }: ResolveP
     return name.toLowerCase() === repository.toLowerCase() ? name : repository
   } catch (error) {
     const { message } = toConveyorError(error, 'it failed')
-    log(`${repository} could not be looked up, and keeps the spelling of the request: ${message}`)
+    log(`${repository} could not be looked up; using the spelling of the request: ${message}`)
     return repository
   }
 }

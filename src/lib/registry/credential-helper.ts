@@ -27,7 +27,7 @@ export async function getFromHelper(
   const server =
     entryFor(config.auths, host)?.key ?? (host === DOCKER_HUB ? 'https://index.docker.io/v1/' : host)
   const failed = (why: string, hint?: string) =>
-    new ConveyorError('invalid', `${program}, which ${config.file} names for ${host}, ${why}`, {
+    new ConveyorError('invalid', `${program} (named in ${config.file} for ${host}) ${why}`, {
       hint: hint ?? `Run \`echo ${server} | ${program} get\` to see what is wrong`,
     })
 

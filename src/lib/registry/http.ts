@@ -226,7 +226,7 @@ function explain(error: unknown): Failure {
       reason: `its certificate is not trusted: ${reason}`,
       transient: false,
       cause: error,
-      hint: 'Set NODE_EXTRA_CA_CERTS to the file of its CA certificate',
+      hint: 'Set NODE_EXTRA_CA_CERTS to the file of its CA certificate, or of its own certificate if it is self-signed',
     }
   }
   if (code === 'ERR_REFUSED_ADDRESS') {

@@ -189,7 +189,7 @@ function final(why: string, hint: string): Verdict {
 
 function unauthorized(host: string, path: string, writes: boolean): Verdict {
   const hint = `${loginHint(host)}, with an account that has ${writes ? 'write' : 'read'} access to ${path}`
-  return { kind: 'unauthorized', why: 'the registry requires a login, or rejected it', hint }
+  return { kind: 'unauthorized', why: 'the registry requires a login, or rejected the credentials', hint }
 }
 
 function forbidden(host: string, path: string, writes: boolean, code: string): Verdict {

@@ -101,14 +101,14 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     const found = await findCommit(mirror, repository, sha, log)
     if (found) return found
 
-    log?.(`Fetching ${shortName({ repository, sha })} from ${remote.host}`)
+    log?.(`fetching ${shortName({ repository, sha })} from ${remote.host}`)
     for (let attempt = 1; ; attempt += 1) {
       const transfer = transferReport()
       try {
         await mirror.prepare(sha, tempDir, lock)
         await mirror.fetch(repository, sha, remote, { signal, silenceMs, lock, onStderr: transfer.line })
         const facts = await mirror.find(sha)
-        if (!facts) throw new GitFailure('fetch', 'left no ref', 'bad object')
+        if (!facts) throw new GitFailure('fetch', 'created no ref', 'bad object')
         log?.(transfer.summary())
         return { repository, sha, gitDir: mirror.gitDir, ...facts }
       } catch (error) {
@@ -116,7 +116,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
         if (!isDamage(error)) throw fetchError(error, { repository, sha, remote })
         await mirror.markDamaged()
         if (attempt === 2) throw readError(error, repository)
-        log?.(`The mirror of ${repository} is corrupt; recreating it`)
+        log?.(`the mirror of ${repository} is corrupt; recreating it`)
       }
     }
   }
@@ -222,7 +222,7 @@ function transferReport() {
       objects = match[1] ?? objects
       size = match[2] ?? size
     },
-    summary: () => `Fetched ${objects} ${objects === '1' ? 'object' : 'objects'}${size && `, ${size}`}`,
+    summary: () => `fetched ${objects} ${objects === '1' ? 'object' : 'objects'}${size && `, ${size}`}`,
   }
 }
 

@@ -103,7 +103,7 @@ describe('the builder image', () => {
     const first = await run({ repository: 'Acme/Web', sha, branch: 'feature/x' })
     await first.ended
     expect(first.log.text).toContain(message)
-    expect(first.log.text).toMatch(/Fetched 5 objects/)
+    expect(first.log.text).toMatch(/fetched 5 objects/)
     expect(first.log.text).toContain(`tags ${sha}, feature-x, latest\n`)
     const made = await digest(repository, sha)
     expect(made).toMatch(/^sha256:/)
@@ -113,7 +113,7 @@ describe('the builder image', () => {
 
     const next = await run({ repository, sha: await repo.commit({ message: 'hello again' }) })
     await next.ended
-    expect(next.log.text).toMatch(/Fetched 3 objects/)
+    expect(next.log.text).toMatch(/fetched 3 objects/)
     expect(await digest(repository, 'main')).not.toBe(made)
   })
 

@@ -108,7 +108,7 @@ test("a build in the engine of the node, with the Swarm's login, and the node's 
 
   const next = start({ repository, sha: await repo.commit({ message: 'hello again' }) })
   await next.ended
-  expect(next.log.text).toMatch(/Fetched 3 objects/)
+  expect(next.log.text).toMatch(/fetched 3 objects/)
   expect(next.log.text).toMatch(/[1-9] of \d steps cached/)
   expect(await digest(repository, 'main')).not.toBe(made)
 })

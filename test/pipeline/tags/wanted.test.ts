@@ -94,9 +94,9 @@ describe('tagNotes', () => {
     expect(tagNotes(moves, ['main', 'v1', 'latest'])).toEqual([])
     const spare = tagForRef({ kind: 'tag', name: 'v1' }, 1)
     expect(tagNotes(moves, [spare])).toEqual([
-      'tag main stays where it is: it points at a newer push',
+      'tag main is not moved: it already points at a newer push',
       `tag v1 already belongs to another ref; the git tag v1 gets ${spare}`,
-      'tag latest stays where it is: it points at a newer push',
+      'tag latest is not moved: it already points at a newer push',
     ])
   })
 })

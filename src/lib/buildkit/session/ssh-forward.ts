@@ -52,7 +52,7 @@ export function forwardAgent(agent: string | null, onError: (error: Error) => vo
           `the SSH agent at ${agent} failed: ${error.message}`,
           {
             cause: error,
-            hint: 'Check that it is running, and --build.ssh',
+            hint: 'Check that it is running and that --build.ssh is correct',
           },
         )
         // Once it has responded, the step itself may have closed the connection.

@@ -56,7 +56,7 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
   const said = messageOf(response)
   const limitedMs = rateLimitMs(response, said)
   if (limitedMs !== undefined) {
-    const why = `GitHub's rate limit is exceeded for another ${seconds(limitedMs)}`
+    const why = `GitHub's rate limit is exceeded; it resets in ${seconds(limitedMs)}`
     const hint = token === undefined ? 'Set GITHUB_TOKEN: with a token, the limit is much higher' : undefined
     return { error: failure(call, 'unavailable', why, hint), waitMs: limitedMs }
   }

@@ -128,7 +128,7 @@ async function check(
   ])
   if (changed) return { ...changed, why: `${changed.why} since ${theBuild}` }
   if (present instanceof ConveyorError) {
-    const why = `the registry did not say whether it still has the image of ${theBuild}: ${present.message}`
+    const why = `could not check whether the registry still has the image of ${theBuild}: ${present.message}`
     return { why, noAnswer: true }
   }
   if (present === null) return { why: `the image of ${theBuild} is gone from the registry` }
@@ -145,7 +145,7 @@ async function difference(
     (await store.lastArtifact(build.repository, []))
   if (!last) return `the first build of ${build.repository}`
   const since = `since ${last.sha.slice(0, 7)}`
-  if (!last.recipe) return `it is not known what ${last.sha.slice(0, 7)} was built from`
+  if (!last.recipe) return `there is no record of what ${last.sha.slice(0, 7)} was built from`
   if (last.recipe.settings !== recipe.settings)
     return `the build settings (network, arguments, target and so on) changed ${since}`
 

@@ -53,5 +53,5 @@ export function tagNotes(wanted: TagMove[], moved: string[]): string[] {
 }
 
 function stays(tag: string): string {
-  return `tag ${tag} stays where it is: it points at a newer push`
+  return `tag ${tag} is not moved: it already points at a newer push`
 }

@@ -72,7 +72,7 @@ export function exited(status: number, image: string): ConveyorError {
   return new ConveyorError('build_failed', `the builder image ${image} exited with status ${status}`, {
     hint:
       status === 137
-        ? 'The process was killed, most likely because it ran out of memory: give the nodes more, or reduce what the build needs'
+        ? 'The process was killed, most likely because it ran out of memory: give the nodes more memory, or reduce what the build needs'
         : 'See the end of the build log',
   })
 }

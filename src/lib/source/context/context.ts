@@ -169,7 +169,7 @@ class Opening {
     const gib = (size: number) => Math.ceil(size / 1024 ** 3)
     throw new ConveyorError(
       'build_failed',
-      `the build context of ${this.#name} has ${gib(bytes)} GiB; the limit is ${gib(MAX_CONTENT)} GiB`,
+      `the build context of ${this.#name} is ${gib(bytes)} GiB; the limit is ${gib(MAX_CONTENT)} GiB`,
       { hint: 'Exclude files that the image does not need in .dockerignore' },
     )
   }

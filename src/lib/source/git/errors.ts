@@ -123,8 +123,8 @@ const RULES: Rule[] = [
     error: ({ repository, host, cause }) =>
       new ConveyorError(
         'unauthorized',
-        `${host} redirects to another server for ${repository}, which requires a login; that of ${host} is not sent there`,
-        { hint: 'If you trust that server with it, set --git.url (GIT_URL) to its address', cause },
+        `${host} redirects ${repository} to another server, which requires a login; the credentials for ${host} are not sent there`,
+        { hint: 'If you trust that server with them, set --git.url (GIT_URL) to its address', cause },
       ),
   },
   {
@@ -145,7 +145,7 @@ const RULES: Rule[] = [
     pattern: /SSL certificate problem|server certificate verification failed/i,
     error: ({ repository, host, said, cause }) =>
       new ConveyorError('unavailable', `could not fetch ${repository} from ${host}: ${said}`, {
-        hint: 'Set GIT_SSL_CAINFO to the certificate of its authority, or to its own if it is self-signed',
+        hint: 'Set GIT_SSL_CAINFO to the file of its CA certificate, or of its own certificate if it is self-signed',
         retryable: false,
         cause,
       }),

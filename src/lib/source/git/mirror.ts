@@ -67,7 +67,7 @@ export class Mirror {
       if (!(error instanceof GitFailure && error.stderr.endsWith('bad file'))) throw error
       // Another type of object, or a missing one, for which this fails, too.
       await this.#git.run(['cat-file', '-t', sha], { gitDir: this.gitDir })
-      throw new ConveyorError('not_found', `${sha.slice(0, 7)} is not a commit but a blob or a tree`)
+      throw new ConveyorError('not_found', `${sha.slice(0, 7)} is a blob or a tree, not a commit`)
     }
   }
 
@@ -196,7 +196,7 @@ function parseCommit(object: Buffer): CommitFacts {
   const header = object.subarray(0, object.indexOf('\n\n') + 1).toString('latin1')
   const tree = /^tree ([0-9a-f]+)$/m.exec(header)?.[1]
   const seconds = /^committer .* (-?\d+) [+-]\d+$/m.exec(header)?.[1]
-  if (!tree || !seconds) throw new GitFailure('cat-file', 'gave no commit', 'bad object')
+  if (!tree || !seconds) throw new GitFailure('cat-file', 'returned no commit', 'bad object')
   return { tree, committedAt: dateOf(Number(seconds)) }
 }
 
