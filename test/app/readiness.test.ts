@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { readiness } from '../../src/lib/app/readiness.ts'
 
-test('asks once for all who want to know at about the same time', async () => {
+test('checks once for all callers at about the same time', async () => {
   let asked = 0
   const ready = readiness({ parts: { store: async () => ++asked }, log: () => {}, freshMs: 50 })
   const answers = await Promise.all(Array.from({ length: 100 }, () => ready()))
@@ -15,7 +15,7 @@ test('asks once for all who want to know at about the same time', async () => {
   expect(asked).toBe(2)
 })
 
-test('names what does not work or does not answer, and says why once', async () => {
+test('names the components that fail or do not respond, and logs the reason once', async () => {
   const lines: string[] = []
   let works = false
   const ready = readiness({

@@ -40,7 +40,7 @@ describe('conveyor bootstrap', () => {
     expect(await kept()).toEqual(before)
   })
 
-  test('the key pair is RSA of 4096 bits, for its owner only; its public half is printed for GitHub', async () => {
+  test('the key pair is RSA with 4096 bits, readable by its owner only; its public key is printed for GitHub', async () => {
     const { stdout } = await bootstrap()
     const key = path('data/ssh/id_rsa')
     expect((await run('ssh-keygen', ['-l', '-f', key])).stdout).toMatch(/^4096 SHA256:.*\(RSA\)/)
@@ -56,7 +56,7 @@ describe('conveyor bootstrap', () => {
     expect(stdout).not.toContain('PRIVATE KEY')
   })
 
-  test('the settings are for their owner only, with secrets of their own; .env.sample is the same without', async () => {
+  test('the settings are readable by their owner only, with generated secrets; .env.sample is the same without them', async () => {
     await bootstrap()
     const written = await file('.env')
     expect(await modeOf('.env')).toBe(0o600)
@@ -75,7 +75,7 @@ describe('conveyor bootstrap', () => {
     )
   })
 
-  test('the settings have a login of their own; one is added to those of before there was any', async () => {
+  test('the settings get a generated login; one is added to older settings without it', async () => {
     await bootstrap()
     const login = /^BASIC_AUTH=conveyor:[0-9a-f]{64}$/m
     const written = await file('.env')
@@ -103,7 +103,7 @@ describe('conveyor bootstrap', () => {
     expect(await file('.env')).toBe(text)
   })
 
-  test('a key that is there is used; one that others may read is closed, a missing public half is made', async () => {
+  test('an existing key is used; permissions of a readable one are restricted, a missing public key is created', async () => {
     await mkdir(path('keys'))
     const key = path('keys/id_rsa')
     await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key])
@@ -137,7 +137,7 @@ describe('conveyor bootstrap', () => {
     expect(await inside('ls -A /var/run/conveyor')).toBe('.docker\n')
   })
 
-  test('without an engine everything else is made, and it says what to do', async () => {
+  test('without an engine, everything else is created, with a hint', async () => {
     const { stdout, code } = await bootstrap([], { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +Docker engine: not reachable .*Start it, or set DOCKER_HOST$/m)
@@ -147,7 +147,7 @@ describe('conveyor bootstrap', () => {
     expect(stdout).toContain('ssh-rsa ')
   })
 
-  test('settings that cannot be written do not keep it from the rest', async () => {
+  test('settings that cannot be written do not prevent the rest', async () => {
     const { stdout, code } = await bootstrap(['--no-image', '--settings', 'no/such/folder/.env'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +settings: .*--settings$/m)

@@ -15,7 +15,7 @@ import { machines, stateOf } from '../support/images/bootstrap.ts'
 const { path, data, bootstrap, file, dockerConfig, helper, inside } = machines({ withKey: true })
 
 describe('the data container', () => {
-  test('holds key and logins where builder images look; root and the user of the server can read them', async () => {
+  test('contains key and logins where builder images expect them, readable by root and the user of the server', async () => {
     await dockerConfig({
       auths: { 'registry.example.com': { auth: 'cm9ib3Q6c2VjcmV0' } },
       HttpHeaders: { x: 'y' },
@@ -49,7 +49,7 @@ describe('the data container', () => {
     expect(await inside('cat /var/run/conveyor/.ssh/id_rsa')).toBe(await file('data/ssh/id_rsa'))
   })
 
-  test('of somebody else keeps what it has, and gets what it lacks', async () => {
+  test('that bootstrap did not create keeps its files, and gets missing ones', async () => {
     await engine().docker.createContainer({
       name: data(),
       Image: BUSYBOX_IMAGE,
@@ -63,7 +63,7 @@ describe('the data container', () => {
     expect(await inside('cat /var/run/conveyor/.docker/config.json')).toContain('auths')
   })
 
-  test('is not made of a container that has nothing to do with it', async () => {
+  test('does not replace an unrelated container', async () => {
     await engine().docker.createContainer({ name: data(), Image: BUSYBOX_IMAGE, Volumes: { '/srv': {} } })
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
@@ -77,7 +77,7 @@ describe('Docker logins', () => {
       auths: Record<string, object>
     }
 
-  test('come out of the credential helpers that answer', async () => {
+  test('are read from working credential helpers', async () => {
     const list = '{"https://index.docker.io/v1/":"me","registry.example.com":"robot"}'
     await helper(
       'store',
@@ -126,7 +126,7 @@ describe('Docker logins', () => {
     expect(Object.keys((await copied()).auths)).toEqual(['good.example.com'])
   })
 
-  test('of a broken file are an error that does not quote it', async () => {
+  test('of an invalid file are an error that does not quote it', async () => {
     await writeFile(path('docker/config.json'), '{"auths": secret-in-here')
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
@@ -164,7 +164,7 @@ describe('--bucket', () => {
     expect(stateOf((await bootstrap(args, aws.env)).stdout, 'id_rsa and id_rsa.pub in s3://')).toBe('ok')
   })
 
-  test('asks for encryption, and for no access of anybody else', async () => {
+  test('requests encryption, and no access for others', async () => {
     const puts: Record<string, unknown>[] = []
     // Not fauxqs, which does not tell how an object is stored.
     const s3 = createServer((request, response) => {
@@ -214,7 +214,7 @@ describe('--bucket', () => {
     expect(await object(bucket, 'id_rsa')).toBe(there)
   })
 
-  test('that is not there is named, and the rest is made', async () => {
+  test('that is missing is named, and the rest is created', async () => {
     const { stdout, code } = await bootstrap(['--no-image', '--bucket', 's3://no-such-bucket'], aws.env)
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +keys in the bucket: .*s3:\/\/no-such-bucket.*Create the bucket/m)

@@ -34,7 +34,7 @@ afterAll(async () => {
 const bootstrap = (more: string[] = args) => machine.bootstrap(['--builder.image', IMAGE, ...more])
 
 describe('the builder image of conveyor bootstrap', () => {
-  test('whose base cannot be had is named with what to do, and everything else is made', async () => {
+  test('whose base image cannot be pulled is reported with a hint, and everything else is created', async () => {
     const { stdout, code } = await bootstrap(['--build-arg', 'NODE_IMAGE=127.0.0.1:1/node:24'])
     expect(code).toBe(3)
     expect(stdout).toMatch(/^MISSING +builder image: .*127\.0\.0\.1:1.*--build-arg NODE_IMAGE=IMAGE/m)
@@ -42,7 +42,7 @@ describe('the builder image of conveyor bootstrap', () => {
     expect(stateOf(stdout, 'settings')).toBe('created')
   })
 
-  test('is built once, and anew with other arguments', async () => {
+  test('is built once, and again with other arguments', async () => {
     const first = await bootstrap()
     expect(first.code, first.stderr).toBe(0)
     expect(stateOf(first.stdout, 'builder image')).toBe('created')
@@ -56,7 +56,7 @@ describe('the builder image of conveyor bootstrap', () => {
     expect(other.stdout).toMatch(/^updated +builder image .*, rebuilt from newer files$/m)
   })
 
-  test('builds for a server, with the logins and in the place that bootstrap has prepared', async () => {
+  test('builds for a server, with the logins that bootstrap has copied', async () => {
     const login = { username: 'robot', password: 'secret-of-the-robot' }
     await using git = await startGitServer()
     await using registry = await startRegistry({ htpasswd: login })
@@ -91,7 +91,7 @@ describe('the builder image of conveyor bootstrap', () => {
     await imageOf(`${registry.host}/${repository}:${sha}`).remove({ force: true })
   })
 
-  test('is left alone when somebody else has made it', async () => {
+  test('is left alone if bootstrap did not create it', async () => {
     const [repo = '', tag = ''] = IMAGE.split(':')
     await imageOf(BUSYBOX_IMAGE).tag({ repo, tag })
     const { stdout, code } = await bootstrap()

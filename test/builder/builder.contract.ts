@@ -128,7 +128,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
       buildOf(files, registry.host, { network: subject.network, ...rest })
 
-    test("cache mounts are a repository's own, those with an id too, and no part of the image tells of it", async () => {
+    test('cache mounts belong to a repository, even those with an id, without a trace in the image', async () => {
       const mounts = [
         '--mount=type=cache,target=/root/.npm',
         '--mount=type=cache,id=shared,target=/m',
@@ -151,7 +151,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(await run('b', b)).toBe('b b b')
     })
 
-    test('builds, pushes, shows the progress, and sends only what changed the next time', async () => {
+    test('builds, pushes, shows progress, and sends only changed files the next time', async () => {
       const files = {
         Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out-$((1+1)); cat /app/a/x`,
         'a/x': fresh(),
@@ -193,7 +193,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await imageConfig(first.reference)).digest).toBe(changed.digest)
     })
 
-    test('more paths in COPY than Node takes headers by itself', async () => {
+    test("more paths in COPY than Node's default limit of headers", async () => {
       const paths = Array.from({ length: 150 }, (_, i) => `${'d'.repeat(200)}/${'e'.repeat(180)}-${i}`)
       const files = Object.fromEntries(paths.map((path) => [path, fresh()]))
       const copies = Array.from(
@@ -204,7 +204,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await builder().build(input({ Dockerfile, ...files }), io())).transfer.files).toBe(151)
     })
 
-    test('reproducible: the same build makes the same image at another time; or it is refused', async () => {
+    test('reproducible: the same build produces the same image at another time; or it is refused', async () => {
       const files = { Dockerfile: `FROM ${base}\nCOPY . /app\nRUN echo out >/out; mkdir /d`, a: fresh() }
       const build = () => input(files, { reproducible: true, cache: false })
       const one = builder().build(build(), io())
@@ -221,7 +221,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(plain.digest).not.toBe(digest)
     })
 
-    describe('what goes wrong on our side of a session ends the build at once, with its own text', () => {
+    describe('an error on our side of a session ends the build at once, with its own message', () => {
       const files = { Dockerfile: `FROM BASE\nCOPY . /x\nRUN true`, 'd/a': 'x'.repeat(100_000), b: 'b' }
       const broken = new ConveyorError('unavailable', 'git went away', { hint: 'Start it' })
       async function* failsAfter(bytes: number): AsyncGenerator<Uint8Array> {
@@ -260,7 +260,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(performance.now() - from).toBeLessThan(20_000)
       })
 
-      test('as a login is looked for', async () => {
+      test('during the lookup of a login', async () => {
         const credentials = { forHost: () => Promise.reject(broken) }
         const dockerfile = `FROM ${locked.host}/no/such:1`
         const error = await failure(builder(credentials).build(input({ Dockerfile: dockerfile }), io()))
@@ -269,7 +269,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     })
 
     // Side by side, as busybox compares whole seconds, which the builds of each have to be apart.
-    describe.concurrent('files that change are newer than what earlier builds made', () => {
+    describe.concurrent('changed files are newer than the results of earlier builds', () => {
       /** Builds what it is given as one repository; what the last step prints. */
       function history(dockerfile: string[]) {
         const repository = input({})
@@ -290,7 +290,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         "for f in a b; do [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)"
       const DUMMIES = `RUN mkdir -p /src /o && echo ${fresh()} >/id && for f in a b; do echo dummy >/src/$f; cp /src/$f /o/$f; done`
 
-      test('sources in place of the dummies that dependencies were built with', async () => {
+      test('sources that replace the placeholders that dependencies were built with', async () => {
         const build = history([DUMMIES, 'COPY src /src', `RUN ${MAKE}`])
         // As in a checkout, the files of the first build are older than what it makes.
         expect((await build({ 'src/a': 'a1', 'src/b': 'b1' })).made).toBe('dummy dummy')
@@ -299,7 +299,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build({ 'src/a': 'a1', 'src/b': 'b2' })).made).toBe('a1 b2')
       })
 
-      test('sources in place of dummies of another stage', async () => {
+      test('sources that replace placeholders of another stage', async () => {
         const joined = ['COPY src /src', 'COPY --from=deps /o /o', `RUN ${MAKE}`]
         const build = history([`FROM ${base} AS deps`, DUMMIES, `FROM ${base}`, ...joined])
         const id = fresh()
@@ -307,7 +307,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build({ 'src/a': `a2-${id}`, 'src/b': 'b1' })).made).toBe(`a2-${id} b1`)
       })
 
-      test('make with what it made before in a cache mount', async () => {
+      test('make with its earlier results in a cache mount', async () => {
         const id = fresh()
         // What is not there yet is made as if from something else.
         const make = `for f in a b; do [ -e /o/$f ] || touch /o/$f; [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)`
@@ -325,7 +325,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         }
       })
 
-      test('what did not change is neither new nor sent again', async () => {
+      test('unchanged files are neither new nor sent again', async () => {
         const build = history([
           'COPY . /src',
           `RUN echo ${fresh()}; cd /src; [ b -nt a ] && echo ma''de:b; [ a -nt b ] && echo ma''de:a; true`,
@@ -342,7 +342,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(anew.files).toBe(4)
       })
 
-      test('ignore files are read without it counting as if BuildKit had lost what it has', async () => {
+      test('reading ignore files does not count as files lost by BuildKit', async () => {
         const build = history(['COPY . /src', `RUN echo ${fresh()}`])
         await build({ a: 'a1', b: 'b1', '.dockerignore': 'x' })
         for (const a of ['a2', 'a3']) {
@@ -352,7 +352,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         }
       })
 
-      test('other dependencies make all files new, where cache mounts keep what was made with them', async () => {
+      test('changed dependencies make all files new, if cache mounts keep results made with them', async () => {
         const id = fresh()
         const build = history([
           'COPY deps /deps',
@@ -371,7 +371,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(next.files).toBeLessThanOrEqual(2)
       })
 
-      test('a step before COPY that only installs makes nothing new', async () => {
+      test('a step before COPY that only installs does not make files new', async () => {
         const build = history([
           'COPY deps /deps',
           `RUN : npm ci ${fresh()} 2>/dev/null`,
@@ -383,7 +383,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build({ deps: '2', a: '2', b: '1' })).files).toBeLessThanOrEqual(2)
       })
 
-      test('files that BuildKit was given by somebody else in between', async () => {
+      test('files that another client sent to BuildKit in between', async () => {
         const here = input({})
         const Dockerfile = `FROM ${base}\nCOPY . /src\nRUN cat /src/a; echo ${fresh()}`
         const run = async (a: string, records = here.sync?.records) => {
@@ -412,13 +412,13 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
     })
 
-    test('what is not to be pushed is not in the registry', async () => {
+    test('an image that is not to be pushed is not in the registry', async () => {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` }, { push: false })
       expect(await builder().build(build, io())).toMatchObject({ digest: null, pushMs: 0 })
       await expect(imageConfig(build.reference)).rejects.toThrow('404')
     })
 
-    test('a builder is warm for what it has built, also when it is a new one', async () => {
+    test('a builder is warm for what it has built, even after a restart', async () => {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
       const imageName = build.reference.replace(/:1$/, '')
       const able = builder()
@@ -477,7 +477,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(log.log.text).toMatch(/ 10\.1\.2\.3\s+db\.lan\n/)
     })
 
-    test('a build secret reaches RUN, and neither the image nor its history', async () => {
+    test('a build secret reaches RUN, but neither the image nor its history', async () => {
       const secret = `s3cret-${fresh()}`
       const build = input(
         {
@@ -491,14 +491,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(JSON.stringify(await imageConfig(build.reference))).not.toContain(secret)
     })
 
-    test('a secret that nobody has is named', async () => {
+    test('a missing secret is named', async () => {
       const dockerfile = `FROM ${base}\nRUN --mount=type=secret,id=nope,required=true cat /run/secrets/nope ${fresh()}`
       const error = await failure(builder().build(input({ Dockerfile: dockerfile }), io()))
       expect(error.kind).toBe('build_failed')
       expect(error.message).toContain('nope')
     })
 
-    test('without cache every step runs again', async () => {
+    test('without the cache, every step runs again', async () => {
       const build = input({
         Dockerfile: `FROM ${base}\nRUN echo ${fresh()}; md5sum < /proc/sys/kernel/random/uuid > /x`,
       })
@@ -509,7 +509,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(anew.steps.cached).toBe(0)
     })
 
-    test('a failing RUN is a result: its step, its output, its exit code', async () => {
+    test('a failing RUN is a build failure with its step, output and exit code', async () => {
       const log = io()
       const error = await failure(
         builder().build(input({ Dockerfile: `FROM ${base}\nRUN echo about-to-fail && exit 7` }), log),
@@ -541,7 +541,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       if (message.endsWith('does not have it')) expect(error.hint).toContain('docker login')
     })
 
-    test('a base image in a registry that is down is an error worth another try', async () => {
+    test('a base image in a registry that is down is a retryable error', async () => {
       const error = await failure(builder().build(input({ Dockerfile: 'FROM 127.0.0.1:1/base:1' }), io()))
       expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
       expect(error.message).toContain('connection refused')
@@ -563,7 +563,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       await expect.poll(() => processesWith(marker), { timeout: 20_000 }).toEqual([])
     })
 
-    test('output is kept to the byte, in lines, and a step whose output the engine clips is named', async () => {
+    test('output is kept byte for byte, and a step whose output the engine clips is named', async () => {
       const log = io()
       const much = "yes '0123456789012345678901234567890123456789012345678901234567890123456789'"
       const dockerfile = `FROM ${base}\nRUN echo ${fresh()}; ${much} | head -c 4000000; printf 'the end'`
@@ -571,7 +571,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(log.log.text).toMatch(/warning: the engine truncated the output of #\d+ \[2\/2\] RUN echo/)
     })
 
-    test('pushes to a registry that asks for a login', async () => {
+    test('pushes to a registry that requires a login', async () => {
       const credentials = { forHost: async (asked: string) => (asked === locked.host ? LOGIN : null) }
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
       const reference = build.reference.replace(registry.host, locked.host)
@@ -579,7 +579,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect((await imageConfig(reference, LOGIN)).digest).toBe(digest)
     })
 
-    test('a base image behind a login is pulled with it', async () => {
+    test('a base image that requires a login is pulled with it', async () => {
       const credentials = { forHost: async (host: string) => (host === locked.host ? LOGIN : null) }
       const parent = input({ Dockerfile: `FROM ${base}\nRUN echo base-${fresh()} > /base` })
       const reference = parent.reference.replace(registry.host, locked.host)
@@ -595,7 +595,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(log.log.text).toMatch(/ base-/)
     })
 
-    test('a refused login is final, and names the image', async () => {
+    test('a rejected login is final, and the error names the image', async () => {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
       const reference = build.reference.replace(registry.host, locked.host)
       const error = await failure(builder().build({ ...build, reference }, io()))
@@ -605,7 +605,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(error.hint).toContain(`docker login ${locked.host}`)
     })
 
-    test('a registry that hands out tokens gives one for the account', async () => {
+    test('a registry with a token server issues a token for the account', async () => {
       await using tokens = await tokenRegistry({ [LOGIN.username]: LOGIN.password }, 'refresh-token')
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
       const reference = build.reference.replace(registry.host, tokens.host)
@@ -668,14 +668,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(tries).toBeLessThanOrEqual(2)
       })
 
-      test('for now is tried again, and then worth another attempt', async () => {
+      test('temporarily: the push is retried, then the build', async () => {
         const { error, log } = await refused('PUT manifest', 'unavailable')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
         expect(error.message).toMatch(/: the registry failed to process the request \(HTTP 503\)$/)
         expect(log.match(/push failed, retrying/g)).toHaveLength(2)
       })
 
-      test('as it is asked too often is left alone for as long as it asks', async () => {
+      test('because of its rate limit is left alone for as long as it requests', async () => {
         const { error, log } = await refused('any', 'too many')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
         expect(error.message).toMatch(
@@ -684,7 +684,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(log).not.toContain('retrying')
       })
 
-      test('under a tag that must not change: fine where it is the same image already', async () => {
+      test('under an immutable tag: fine if it is the same image', async () => {
         // It was taken, but nobody heard of it.
         let puts = 0
         await using front = await frontOf(registry.host, (req, res, _count, body) => {
@@ -707,7 +707,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(puts).toBeGreaterThan(0)
       })
 
-      test('under a tag that must not change: final where it is another image', async () => {
+      test('under an immutable tag: final if it is another image', async () => {
         await using faulty = await startFaulty('PUT manifest', 'tag kept')
         await putImage(registry.host, `${FAULTY}/kept`)
         const reference = `${faulty.host}/${FAULTY}/kept:1`
@@ -731,7 +731,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         return { error: await failure(builder().build(build, io())), from }
       }
 
-      test('of which a layer may not be read wants another login, and not another name', async () => {
+      test('with an inaccessible layer: the hint is another login, not another name', async () => {
         const { error } = await refused('GET blob', 'denied')
         expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
         expect(error.message).toMatch(/base image \S+\/base\S*: the registry denied access \(HTTP 403/)
@@ -751,7 +751,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         },
       )
 
-      test('of a registry that is asked too often is left alone for as long as it asks', async () => {
+      test('of a registry with an exceeded rate limit: the registry is left alone for as long as it requests', async () => {
         const { error } = await refused('any', 'too many')
         expect(error).toMatchObject({ kind: 'unavailable', retryable: true, retryAfterMs: 1000 })
         expect(error.hint).toContain('authenticated users have a higher limit')
@@ -773,7 +773,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(error.advice).toMatch(advice)
     })
 
-    test('ADD of a URL names it, and what its server answered', async () => {
+    test("a failed ADD of a URL names it, with its server's response", async () => {
       await using files = await httpDouble((req, res) => res.writeHead(Number(req.url?.slice(1))).end())
       for (const status of [404, 503]) {
         const url = `http://${files.host}/${status}`
@@ -795,7 +795,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       })
     }
 
-    test.each(['stored', 'of a helper'])('an identity token that is %s is traded in', async (where) => {
+    test.each(['stored', 'of a helper'])('an identity token that is %s is exchanged', async (where) => {
       await using tokens = await tokenRegistry({}, 'a-refresh-token')
       await using folder = await tempDir()
       const credentials = await identityToken(folder.path, tokens.host, 'a-refresh-token', where === 'stored')
@@ -812,7 +812,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       expect(new Set(grants)).toEqual(new Set(['refresh_token']))
     })
 
-    test('a registry that is down is tried again, and then an error worth another attempt', async () => {
+    test('a push to a registry that is down is retried, and then a retryable error', async () => {
       await using gone = await startRegistry()
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
       const reference = build.reference.replace(registry.host, gone.host)

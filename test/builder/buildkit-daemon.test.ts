@@ -35,7 +35,7 @@ builderContract('a buildkitd of its own, over mTLS', async () => {
   }
 })
 
-describe('the way to a buildkitd', () => {
+describe('connections to a buildkitd', () => {
   const resources = new AsyncDisposableStack()
   let buildkitd: TestBuildkitd
   let registry: TestRegistry
@@ -47,13 +47,13 @@ describe('the way to a buildkitd', () => {
   })
   afterAll(() => resources.disposeAsync())
 
-  test('a socket of this machine', async () => {
+  test('a Unix socket', async () => {
     const one = buildkitBuilder({ endpoint: await endpointOf(buildkitd.socket), credentials: NOBODY })
     const build = buildOf({ Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a`, a: fresh() }, registry.host)
     expect((await one.build(build, io())).steps.total).toBe(2)
   })
 
-  test('without a certificate that it knows there is no way in', async () => {
+  test('a client without a trusted certificate is refused', async () => {
     await using folder = await tempDir('conveyor-certificates-')
     const { client } = await makeCertificates(folder.path)
     const strange = { ...buildkitd.tls, cert: client.cert, key: client.key }
@@ -67,7 +67,7 @@ describe('the way to a buildkitd', () => {
     }
   })
 
-  test('which software is in an image is said beside it', async () => {
+  test('the SBOM is attached to the image', async () => {
     // Docker Hub's generator cannot be had everywhere: this one keeps its protocol, and lists what it was shown.
     // https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md
     const scan = [
@@ -100,7 +100,7 @@ describe('the way to a buildkitd', () => {
     })
   })
 
-  test('a node that dies during a build is an error worth another try', async () => {
+  test('a node that dies during a build is a retryable error', async () => {
     await using mortal = await startBuildkitd()
     const endpoint = await endpointOf(mortal.socket)
     const log = io()
@@ -138,7 +138,7 @@ describe('a farm', () => {
     buildOf(files, registry.host, rest)
   const placeIn = (text: string) => /building on (\S+)\n/.exec(text)?.[1] ?? text
 
-  test('a repository meets its cache, whoever of the farm asks; repositories are spread', async () => {
+  test('a repository finds its cache from any worker; repositories are distributed', async () => {
     const places = new Set<string>()
     for (let i = 0; i < 6 || (places.size < 2 && i < 40); i++) {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
@@ -152,7 +152,7 @@ describe('a farm', () => {
     expect(places.size).toBe(2)
   })
 
-  test('when the first node is busy the next one builds, from what the registry has of the cache', async () => {
+  test('when the first node is busy, the next one builds with the cache in the registry', async () => {
     const one = farm({ maxBuilds: 1 })
     const dockerfile = `FROM ${base}\nCOPY deps /deps\nRUN head -c 8 /dev/urandom | md5sum > /made\nCOPY app /app`
     const files = { Dockerfile: dockerfile, deps: fresh(), app: 'one' }
@@ -181,7 +181,7 @@ describe('a farm', () => {
     await expect(sleeping).rejects.toThrow('enough')
   })
 
-  test('when a node is down the next one builds; it is asked again after a while', async () => {
+  test('when a node is down, the next one builds; it is tried again after a while', async () => {
     const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` })
     const first = io()
     const one = farm({ pauseMs: 300 })
@@ -201,7 +201,7 @@ describe('a farm', () => {
     expect(placeIn(fourth.log.text)).toBe(place)
   })
 
-  test('when all are down it is an error that names them', async () => {
+  test('when all nodes are down, the error names them', async () => {
     const gone = await Promise.all(
       ['tcp://127.0.0.1:1', 'unix:///nonexistent/buildkitd.sock'].map((name) => endpointOf(name)),
     )
@@ -211,7 +211,7 @@ describe('a farm', () => {
     expect(error.advice).toMatch(/ECONNREFUSED|ENOENT/)
   })
 
-  test('what it is, is told in one line', async () => {
+  test('describes itself in one line', async () => {
     expect(await farm().describe()).toBe(
       `building on buildkitd at ${nodes[0]?.address}, ${nodes[1]?.address} (nodes are assigned by repository, up to 4 builds each)`,
     )

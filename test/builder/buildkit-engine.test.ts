@@ -78,7 +78,7 @@ describe('an engine with the containerd store', () => {
   const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
     buildOf(files, registry.host, rest)
 
-  test('what is chosen, and why, is told in one line', async () => {
+  test('describes what was chosen, and why, in one line', async () => {
     const of = (one: Parameters<typeof docker>[0]) =>
       dockerBuilder({ docker: docker(one), credentials: NOBODY, compression: 'gzip' })
     expect(await of(engine).describe()).toBe(
@@ -91,7 +91,7 @@ describe('an engine with the containerd store', () => {
     )
   })
 
-  test('layers are zstd in an OCI manifest, or gzip in one of Docker', async () => {
+  test('layers are zstd in an OCI manifest, or gzip in a Docker manifest', async () => {
     const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
     await builder().build(build, io())
     const { manifest } = await imageConfig(build.reference)
@@ -106,7 +106,7 @@ describe('an engine with the containerd store', () => {
     expect(new Set(types)).toEqual(new Set(['application/vnd.docker.image.rootfs.diff.tar.gzip']))
   })
 
-  test('a registry without OCI gets gzip and a manifest of Docker, with a line in the log', async () => {
+  test('a registry without OCI support gets gzip and a Docker manifest, with a line in the log', async () => {
     await using front = await frontOf(registry.host, (req, res) => {
       const old = !(req.method === 'PUT' && /\boci\b/.test(req.headers['content-type'] ?? ''))
       if (old) return false
@@ -132,7 +132,7 @@ describe('an engine with the containerd store', () => {
     expect(again.log.text).not.toContain('does not accept zstd')
   })
 
-  test('the image is made of the commit alone: its time, and the same layers for the same files', async () => {
+  test('the image depends on the commit alone: its time, and the same layers for the same files', async () => {
     const build = input({ Dockerfile: `FROM ${base}\nCOPY x /x`, x: fresh() }, { epoch: 1_600_000_000 })
     const { digest } = await builder().build(build, io())
     const { config } = await imageConfig(build.reference)
@@ -140,7 +140,7 @@ describe('an engine with the containerd store', () => {
     expect((await builder().build({ ...build, cache: false }, io())).digest).toBe(digest)
   })
 
-  test('a base image of the engine itself goes before the registry, and is told as one of the engine', async () => {
+  test("a local base image of the engine precedes the registry, and is reported as the engine's", async () => {
     await ensureBusybox(docker(engine))
     const build = input({ Dockerfile: 'FROM conveyor-test/busybox:1\nRUN true' }, { push: false })
     const able = dockerBuilder({ docker: docker(engine), credentials: NOBODY })
@@ -151,7 +151,7 @@ describe('an engine with the containerd store', () => {
     expect(await able.localImage(build.reference)).toMatch(/^sha256:/)
   })
 
-  test('several platforms are one index, and what is said of an image is beside it', async () => {
+  test('several platforms are pushed as one index, with attestations', async () => {
     const files = { Dockerfile: 'FROM scratch\nARG SECRET\nCOPY x /x', x: fresh() }
     const platforms = ['linux/amd64', 'linux/arm64']
     const attest = ['provenance'] as const
@@ -176,7 +176,7 @@ describe('an engine with the containerd store', () => {
     expect(JSON.stringify(said)).not.toContain('hidden-')
   })
 
-  test.each(['BuildKit', '/build'])('limits reach the steps through %s', async (way) => {
+  test.each(['BuildKit', '/build'])('ulimits reach the steps through %s', async (way) => {
     const dockerfile = `FROM ${base}\nRUN echo "${fresh()} files: $(ulimit -n) of $(ulimit -Hn)"`
     const build = input({ Dockerfile: dockerfile }, { ulimits: { nofile: '100:200' } })
     const log = io()
@@ -185,14 +185,14 @@ describe('an engine with the containerd store', () => {
     expect(log.log.text).toContain('files: 100 of 200')
   })
 
-  test('/build works there too, for those who cannot reach BuildKit', async () => {
+  test('/build works there, too, if BuildKit cannot be reached', async () => {
     const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
     const { digest } = await engineBuilder({ docker: docker(engine), credentials: NOBODY }).build(build, io())
     expect((await imageConfig(build.reference)).digest).toBe(digest)
   })
 
   describe('cache in the registry', () => {
-    test('a worker that has nothing begins with what another one has built', async () => {
+    test('a worker with an empty cache starts with the cache of another one', async () => {
       const files = (change: string) => ({
         Dockerfile: [
           `FROM ${base} AS tools`,
@@ -232,7 +232,7 @@ describe('an engine with the containerd store', () => {
       expect(await two.isWarm(imageName)).toBe(true)
     })
 
-    test('a worker that took a whole image from the cache asks for it again', async () => {
+    test('a worker that imported a whole image from the cache imports it again', async () => {
       const first = input({ Dockerfile: `FROM ${base}\nCOPY a /a\nRUN cat /a`, a: fresh() })
       const imageName = first.reference.replace(/:1$/, '')
       const one = builder()
@@ -248,7 +248,7 @@ describe('an engine with the containerd store', () => {
       expect(await builder({ endpoint }).isWarm(imageName)).toBe(false)
     })
 
-    test('layers that were fetched ahead are there for the build', async () => {
+    test('prefetched layers are available to the build', async () => {
       await using front = await frontOf(registry.host)
       const from = (change: string) => ({
         Dockerfile: `FROM ${base.replace(registry.host, front.host)}\nCOPY deps /deps\nCOPY app /app\nRUN cat /app`,
@@ -285,7 +285,7 @@ describe('an engine with the containerd store', () => {
       )
     })
 
-    test('a cache that is not there fails nothing, and one that cannot be written is told', async () => {
+    test('a missing cache does not fail a build, and one that cannot be written is logged', async () => {
       const lines: string[] = []
       const one = builder({ log: (line) => lines.push(line) })
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` })
@@ -315,7 +315,7 @@ describe('an engine with the containerd store', () => {
     await expect.poll(() => cacheSize(endpoint)).toBeLessThan(20e6)
   })
 
-  test('that of an engine with the classic store, too', async () => {
+  test('so is that of an engine with the classic store', async () => {
     await using folder = await tempDir('conveyor-classic-')
     await using classic = await startPrivateEngine(join(folder.path, 'engine'), { removeData: true })
     const endpoint = engineEndpoint(docker(classic))
@@ -329,7 +329,7 @@ describe('an engine with the containerd store', () => {
     await expect.poll(() => cacheSize(endpoint)).toBeLessThan(20e6)
   })
 
-  test('a registry whose token server refuses the login is refused for good, at once', async () => {
+  test('a login rejected by the token server is a final error, at once', async () => {
     await using tokens = await tokenRegistry({ robot: 'right' }, 'refresh-token')
     const build = input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
     const reference = build.reference.replace(registry.host, tokens.host)
@@ -342,8 +342,8 @@ describe('an engine with the containerd store', () => {
     expect(log.log.text).not.toContain('wrong')
   })
 
-  describe('broken parts', () => {
-    test('an engine that dies during a build is an error worth another try, which succeeds', async () => {
+  describe('failures', () => {
+    test('an engine that dies during a build is a retryable error, and the retry succeeds', async () => {
       const build = input({ Dockerfile: `FROM ${base}\nRUN echo begun; sleep 1000` })
       const log = io()
       const failed = failure(builder().build(build, log))
@@ -359,7 +359,7 @@ describe('an engine with the containerd store', () => {
       await builder().build(input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()}` }), io())
     })
 
-    test('a session that breaks off is an error worth another try', async () => {
+    test('a lost session is a retryable error', async () => {
       const endpoint = engineEndpoint(docker(engine))
       let breakOff = () => {}
       const fragile: typeof endpoint = {

@@ -50,7 +50,7 @@ describe.each([
     async [Symbol.asyncDispose]() {},
   }))
 
-  test('the image is in the engine, too, and its base is one of the engine', async () => {
+  test("the image is in the engine, too, and its base is reported as the engine's", async () => {
     const build = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }, { push: false })
     const built = await through().build(build, io())
     expect((await engine().docker.getImage(build.reference).inspect()).Id).toBe(built.imageId)
@@ -59,7 +59,7 @@ describe.each([
     expect(await through().localImage('conveyor-test/never:1')).toBeNull()
   })
 
-  test('an SSH agent answers the steps that ask for it, where one is given', async () => {
+  test('steps can use the SSH agent, if one is configured', async () => {
     await using folder = await tempDir('conveyor-agent-')
     const socket = join(folder.path, 'agent.sock')
     const key = join(folder.path, 'key')
@@ -96,7 +96,7 @@ describe.each([
     expect(error.message).toContain('no SSH agent is configured for this build')
   })
 
-  test('an engine that has nothing begins with the cache that is in the image', async () => {
+  test('an engine with an empty cache starts with the cache in the image', async () => {
     const base = await pushBase(registry.host)
     const from = (change: string) => ({
       Dockerfile: `FROM ${base}\nCOPY deps /deps\nRUN head -c 8 /dev/urandom > /random\nCOPY app /app\nRUN cat /app`,
@@ -124,7 +124,7 @@ describe.each([
     expect(await layers(second.reference)).toBe(await layers(first.reference))
   })
 
-  test('an engine that dies during a build is an error worth another try', async () => {
+  test('an engine that dies during a build is a retryable error', async () => {
     await using folder = await tempDir('conveyor-classic-')
     await using other = await startPrivateEngine(join(folder.path, 'engine'), { removeData: true })
     await ensureBusybox(docker(other))
@@ -138,7 +138,7 @@ describe.each([
   })
 })
 
-test('what needs an index is refused, as the classic store has none', async () => {
+test('images that need an index are refused, because the classic store has none', async () => {
   const files = { Dockerfile: `FROM ${BASE}` }
   const attested = await failure(builder().build(input(files, { attest: ['sbom'] }), io()))
   expect(attested).toMatchObject({ kind: 'invalid', retryable: false })
@@ -151,7 +151,7 @@ test('what needs an index is refused, as the classic store has none', async () =
   )
 })
 
-test('limits of steps are refused, as an engine before Docker 23 would leave them out', async () => {
+test('ulimits are refused, because an engine before Docker 23 would ignore them', async () => {
   const limited = input({ Dockerfile: `FROM ${BASE}` }, { ulimits: { nofile: '100:200' } })
   const error = await failure(builder().build(limited, io()))
   expect(error).toMatchObject({ kind: 'invalid', retryable: false })
@@ -172,14 +172,14 @@ test.each([
   )
 })
 
-test('named contexts are refused where the Dockerfile brings no frontend that knows them', async () => {
+test('named contexts are refused if the frontend does not support them', async () => {
   const named = input({ Dockerfile: `FROM ${BASE}` }, { contexts: { other: `docker-image://${BASE}` } })
   const error = await failure(builder().build(named, io()))
   expect(error).toMatchObject({ kind: 'invalid', retryable: false })
   expect(error.advice).toContain('does not support named contexts. Start the Dockerfile with `# syntax=')
 })
 
-test('a network that BuildKit does not have is refused', async () => {
+test('a network that BuildKit does not support is refused', async () => {
   const names = input({ Dockerfile: `FROM ${BASE}` }, { network: 'my-bridge' })
   const error = await failure(builder(NOBODY, { transport: () => buildOverGrpc }).build(names, io()))
   expect(error).toMatchObject({ kind: 'invalid' })
@@ -213,7 +213,7 @@ test.each(['stored', 'of a helper'])(
   },
 )
 
-test('an engine that is down is an error that says what to do', async () => {
+test('an engine that is down is an error with a hint', async () => {
   const nowhere = builder(NOBODY, { docker: new Docker({ socketPath: '/nonexistent/docker.sock' }) })
   const error = await failure(nowhere.build(input({ Dockerfile: `FROM ${BASE}` }), io()))
   expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
@@ -226,7 +226,7 @@ test('an engine that is down is an error that says what to do', async () => {
 })
 
 describe('tidy', () => {
-  test('keeps the newest images of a repository, and all of others', async () => {
+  test('keeps the newest images of a repository, and all images of others', async () => {
     const able = engineBuilder({ docker: engine().docker, credentials: NOBODY, keepImages: 2 })
     const { reference } = input({})
     const name = reference.replace(/:1$/, '')
@@ -256,7 +256,7 @@ describe('prefetch', () => {
     return images.flatMap(({ RepoDigests }) => RepoDigests ?? [])
   }
 
-  test('the layers are there for one build; the image counts for nothing, and is tidied away', async () => {
+  test('the layers are kept for one build; the image is not counted, and gets removed', async () => {
     const able = builder()
     const old = input({ Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` })
     const name = old.reference.replace(/:1$/, '')
@@ -280,7 +280,7 @@ describe('prefetch', () => {
     expect(await able.isWarm(name)).toBe(true)
   })
 
-  test('an image that is not there is an error', async () => {
+  test('a missing image is an error', async () => {
     const name = `${registry.host}/never/built`
     const digest = `sha256:${'0'.repeat(64)}`
     const gone = await failure(builder().prefetch(name, digest, new AbortController().signal))

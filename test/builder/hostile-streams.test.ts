@@ -16,7 +16,7 @@ async function allOf<T>(items: AsyncIterable<T>): Promise<T[]> {
   return all
 }
 
-describe('an answer of the engine', () => {
+describe('a response of the engine', () => {
   test.each([
     ['cut off in a line', '{"id":"a"}\n{"id":"moby.bui'],
     ['no JSON', '<html>\n'],
@@ -29,7 +29,7 @@ describe('an answer of the engine', () => {
     })
   })
 
-  test('a line without an end', async () => {
+  test('an endless line', async () => {
     const piece = Buffer.alloc(1 << 20, 'x')
     const lines = jsonLines(stream(...Array<Buffer>(40).fill(piece)))
     await expect(allOf(lines)).rejects.toMatchObject({
@@ -37,7 +37,7 @@ describe('an answer of the engine', () => {
     })
   })
 
-  test('a complaint of a log that has no end', async () => {
+  test('an endless error message in a log', async () => {
     const head = Buffer.from([3, 0, 0, 0, 0x02, 0x00, 0x00, 0x00])
     const frames = stream(head, ...Array<Buffer>(32).fill(Buffer.alloc(1 << 20, 'x')))
     const [result] = await Promise.allSettled([allOf(demultiplex(frames))])

@@ -77,7 +77,7 @@ describe.each([
   ['an engine with the classic store', trixie('classic')],
   ['a buildkitd', buildkitd],
 ])('named contexts: %s', (_, start) => {
-  test('an image stands in for a name; a build is reused until that image moves', async () => {
+  test('an image replaces a name; a build is reused until the image changes', async () => {
     await using world = await startWorld()
     await using machine = await start()
     const image = `${world.registry.host}/named/base:1`
@@ -94,7 +94,7 @@ describe.each([
   })
 })
 
-test('an image that the engine has, too: nobody can tell which of the two was taken, so nothing is reused', async () => {
+test('an image that the engine has, too: it is unknown which of the two was used, so nothing is reused', async () => {
   await using world = await startWorld()
   await using machine = await startTrixieEngine({ store: 'containerd' })
   await ensureBusybox(docker(machine))
@@ -104,7 +104,7 @@ test('an image that the engine has, too: nobody can tell which of the two was ta
   expect(await it.build()).toMatch(/building: the build of .* cannot be compared/)
 })
 
-describe('what a named context is', () => {
+describe('kinds of named contexts', () => {
   const resources = new AsyncDisposableStack()
   let world: World
   let machine: Machine
@@ -114,7 +114,7 @@ describe('what a named context is', () => {
   })
   afterAll(() => resources.disposeAsync())
 
-  test('an image by its digest: what its name means later does not matter, another setting does', async () => {
+  test('an image by digest: later changes of its tag do not matter, another setting does', async () => {
     const image = `${world.registry.host}/named/pinned:1`
     const [one, two] = [await pushSaying(image, 'one'), await pushSaying(image, 'two')]
     await using it = await subject(world, machine, `base=docker-image://${image}@${one}`)
@@ -128,7 +128,7 @@ describe('what a named context is', () => {
     expect(changed).toContain(' it says two\n')
   })
 
-  test('a git repository: a branch may move at any time, a commit never does', async () => {
+  test('a git repository: a branch may change at any time, a commit never does', async () => {
     const library = `named/library-${process.pid}`
     const git = await world.git.create(library)
     const sha = await git.commit({ 'src/text': 'of the first\n' })
@@ -153,7 +153,7 @@ describe('what a named context is', () => {
     expect(await it.build()).toContain(REUSED)
   })
 
-  test('a file at a URL: it is asked for anew', async () => {
+  test('a file at a URL: it is downloaded again', async () => {
     let text = 'before\n'
     const files = createServer((_, response) => response.end(text)).listen(0, '127.0.0.1')
     resources.defer(() => void files.close())
@@ -173,7 +173,7 @@ describe('what a named context is', () => {
     expect(second).toContain(' after\n')
   })
 
-  test('an image that is not there is told as a base image is', async () => {
+  test('a missing image is reported like a base image', async () => {
     const missing = `${world.registry.host}/named/missing:1`
     await using it = await subject(world, machine, `base=docker-image://${missing}`)
     expect(await it.build({ Dockerfile: DOCKERFILE })).toContain(

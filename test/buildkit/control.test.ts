@@ -42,7 +42,7 @@ async function failure(work: Promise<unknown>): Promise<GrpcError> {
   return thrown as GrpcError
 }
 
-describe('gRPC on a connection that is there', () => {
+describe('gRPC on an existing connection', () => {
   const resources = new AsyncDisposableStack()
   let path: string
   let cancelled = 0
@@ -86,7 +86,7 @@ describe('gRPC on a connection that is there', () => {
   })
   afterAll(() => resources.disposeAsync())
 
-  test('one answer, and messages of any size in their order', async () => {
+  test('one response, and messages of any size in order', async () => {
     await using connection = new GrpcConnection(connect(path))
     const { record } = await connection.unary(ControlService.listWorkers, { filter: ['me'] })
     expect(record.map(({ ID }) => ID)).toEqual(['me'])
@@ -100,13 +100,13 @@ describe('gRPC on a connection that is there', () => {
     expect(got).toEqual(sizes)
   })
 
-  test('a status that is not OK is an error, with the message as it was said', async () => {
+  test('a status other than OK is an error with the original message', async () => {
     await using connection = new GrpcConnection(connect(path))
     const error = await failure(connection.unary(ControlService.listWorkers, { filter: ['fail'] }))
     expect(error).toMatchObject({ code: status.FAILED_PRECONDITION, message: 'größer als 100 %' })
   })
 
-  test('aborting ends the call at the server, too', async () => {
+  test('aborting ends the call on the server, too', async () => {
     await using connection = new GrpcConnection(connect(path))
     const abort = new AbortController()
     const waiting = connection.unary(ControlService.status, { Ref: '' }, abort.signal)
@@ -121,7 +121,7 @@ describe('gRPC on a connection that is there', () => {
     )
   })
 
-  test('a connection that is lost is unavailable, then and later', async () => {
+  test('a lost connection is unavailable, then and later', async () => {
     const socket = connect(path)
     await using connection = new GrpcConnection(socket)
     const waiting = failure(connection.unary(ControlService.status, { Ref: '' }))
@@ -132,7 +132,7 @@ describe('gRPC on a connection that is there', () => {
     expect(await later).toMatchObject({ code: GrpcCode.unavailable })
   })
 
-  test('what speaks something else is unavailable', async () => {
+  test('a server of another protocol is unavailable', async () => {
     await using folder = await tempDir('conveyor-grpc-')
     const other = createServer((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
     other.listen(join(folder.path, 'http.sock'))
@@ -172,7 +172,7 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
     return { answer, text, steps: progress.summary() }
   }
 
-  test('a build, its progress, and what it gives', async () => {
+  test('a build, its progress and its result', async () => {
     expect(await listWorkers(endpoint())).toHaveLength(1)
     const { answer, text, steps } = await build(`FROM conveyor-test/busybox:1\nRUN echo said-${fresh()}`)
     expect(text).toMatch(/ said-\d/)
@@ -188,7 +188,7 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
     expect(error).toMatchObject({ log: expect.stringContaining(' about-to-fail\n') })
   })
 
-  test('a session and a connection may be over as soon as they have begun', async () => {
+  test('a session and a connection may end as soon as they have started', async () => {
     const context = memoryContext({})
     const times = FileTimes.of(context, null, null)
     const options = { context, times, sharedKey: 'short', secrets: {}, credentials: NOBODY, ssh: null }

@@ -11,7 +11,7 @@ async function fresh(files: Record<string, string>, record: Uint8Array | null, b
   return { times, paths: entries.filter((entry) => times.of(entry) === times.now).map(({ path }) => path) }
 }
 
-test('what differs from the last sync is new, and a revert differs, too', async () => {
+test('files that differ from the last sync are new, including reverted ones', async () => {
   const one = await fresh({ a: '1', 'd/b': '1' }, null)
   expect(one.paths).toEqual(['Dockerfile', 'a', 'd', 'd/b'])
   const two = await fresh({ a: '2', 'd/b': '1' }, one.times.encode(0))
@@ -23,7 +23,7 @@ test('what differs from the last sync is new, and a revert differs, too', async 
   expect(same.times.keepsSome).toBe(true)
 })
 
-test('all is new with another basis, or one that is not known', async () => {
+test('everything is new with another basis, or an unknown one', async () => {
   const record = (await fresh({ a: '1' }, null)).times.encode(0)
   expect((await fresh({ a: '1' }, record, 'other')).paths).toEqual(['Dockerfile', 'a'])
   const unknown = await fresh({ a: '1' }, record, null)
@@ -31,7 +31,7 @@ test('all is new with another basis, or one that is not known', async () => {
   expect((await fresh({ a: '1' }, unknown.times.encode(0), null)).paths).toEqual(['Dockerfile', 'a'])
 })
 
-test('new is newer than all before, also where the clock of BuildKit is ahead; and never in the future otherwise', async () => {
+test("new files are newer than all earlier ones, even if BuildKit's clock is ahead; otherwise never in the future", async () => {
   const before = BigInt(Date.now()) * 1_000_000n
   const one = await fresh({ a: '1' }, null)
   expect(one.times.now).toBeGreaterThan(before - 3_000_000n)
@@ -42,13 +42,13 @@ test('new is newer than all before, also where the clock of BuildKit is ahead; a
   expect((await fresh({ a: '3' }, two.times.encode(0))).times.now).toBeGreaterThan(two.times.now)
 })
 
-test('everything anew has the time of the same moment', async () => {
+test('when everything is new, all files have the same time', async () => {
   const record = (await fresh({ a: '1' }, null)).times.encode(0)
   const { times } = await fresh({ a: '1' }, record)
   expect(times.allNew()).toMatchObject({ now: times.now, keepsSome: false })
 })
 
-test('what another version wrote, or what is cut off, is nothing known', async () => {
+test('a record of another version, or a truncated one, is ignored', async () => {
   const record = (await fresh({ a: '1' }, null)).times.encode(0)
   expect((await fresh({ a: '1' }, Buffer.from([9, ...record.subarray(1)]))).paths).toHaveLength(2)
   for (const length of [0, 1, 40, 45, record.length - 1]) {

@@ -57,7 +57,7 @@ describe('selectEntries', () => {
     expect(await select(paths)).toEqual(expected)
   })
 
-  test('everything at the root is all there is, hidden files too', async () => {
+  test('everything at the root means everything, including hidden files', async () => {
     expect(await select(['*'])).toEqual(ALL)
     expect(await select(['.'])).toEqual(ALL)
     expect(await select(['/'])).toEqual(ALL)
@@ -74,21 +74,21 @@ describe('selectEntries', () => {
     ])
   })
 
-  test('a symlink brings what it leads to', async () => {
+  test('a symlink includes its target', async () => {
     expect(await select(['link'], [], { link: 'docs/a.md' })).toEqual(['docs', 'docs/a.md', 'link'])
     expect(await select(['d/main.c'], [], { d: '/src' })).toEqual(['d', 'src', 'src/main.c'])
     expect(await select(['docs/up'], [], { 'docs/up': '../a.txt' })).toEqual(['a.txt', 'docs', 'docs/up'])
     expect(await select(['l*'], [], { link: 'docs' })).toEqual(['docs', 'docs/a.md', 'link'])
   })
 
-  test('symlinks in a circle, out of the context, or to nowhere end', async () => {
+  test('circular, escaping and dangling symlinks terminate', async () => {
     expect(await select(['one'], [], { one: 'two', two: 'one' })).toEqual(['one', 'two'])
     expect(await select(['out'], [], { out: '../../etc/passwd' })).toEqual(['out'])
     expect(await select(['gone'], [], { gone: 'nope' })).toEqual(['gone'])
     expect(await select(['loop/a.txt'], [], { loop: 'loop/loop' })).toEqual(['loop'])
   })
 
-  test('what symlinks lead to is bounded, and takes turns: beyond that everything is sent', async () => {
+  test('following symlinks is limited, and yields to the event loop; beyond the limit, everything is sent', async () => {
     const many = Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`l${i}`, `n${i}`]))
     const entries = memoryContext(many).entries.map(
       (entry): ContextEntry =>
@@ -115,12 +115,12 @@ describe('selectEntries', () => {
     expect(turn.ms()).toBeLessThan(250)
   })
 
-  test('with a pattern that is malformed, or may be, everything is sent: BuildKit says what is wrong', async () => {
+  test('with a pattern that may be malformed, everything is sent, and BuildKit reports the error', async () => {
     expect(await select(['a[', 'b'])).toEqual(await select([]))
     expect(await select(['[-]x'])).toEqual(await select([]))
   })
 
-  test('a wildcard in brackets is none, and ^ is the beginning, as Docker has it', async () => {
+  test('a wildcard in brackets is literal, and ^ is the beginning, as in Docker', async () => {
     const { entries } = memoryContext({ '?': '', '[]': '', a: '', '[^a]/b': '' })
     const select = async (...follow: string[]) =>
       (await selectEntries(entries, { follow, include: [] })).map(({ path }) => path)

@@ -35,7 +35,7 @@ function render(progress: Progress, ...messages: StatusResponse[]): string {
 }
 
 describe('Progress', () => {
-  test('shows steps as docker does: header, output with seconds, end', () => {
+  test('shows steps like docker: header, output with seconds, end', () => {
     const progress = new Progress()
     const run = vertex('r', '[2/2] RUN make', { started: at(0) })
     const text = render(
@@ -84,7 +84,7 @@ describe('Progress', () => {
     )
   })
 
-  test('a last line without a newline, and one that never ends, are shown', () => {
+  test('a last line without a newline and an endless line are shown', () => {
     const progress = new Progress()
     const run = vertex('r', '[1/1] RUN x', { started: at(0) })
     const text = render(
@@ -98,7 +98,7 @@ describe('Progress', () => {
     expect(text).toMatch(/#1 1\.000 no newline\n#1 DONE 1\.0s\n$/)
   })
 
-  test('keeps bytes that are not UTF-8, also when they are split', () => {
+  test('keeps bytes that are not UTF-8, even when they are split', () => {
     const progress = new Progress()
     bytesOf(progress, message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
     const bytes = Buffer.concat([
@@ -110,7 +110,7 @@ describe('Progress', () => {
     )
   })
 
-  test('gives a long output in pieces, whole lines each', () => {
+  test('splits long output into pieces of whole lines', () => {
     const progress = new Progress()
     bytesOf(progress, message({ vertexes: [vertex('r', '[1/1] RUN x', { started: at(0) })] }))
     const pieces = [...progress.render(output('r', 'a\n\n'.repeat(100_000), 0))]
@@ -135,7 +135,7 @@ describe('Progress', () => {
     expect(text).toBe('\n#1 [1/1] RUN x\n#1 0.000 err\n#1 0.000 output\n')
   })
 
-  test('a failed step, and those that are cancelled with it', () => {
+  test('a failed step, and those cancelled with it', () => {
     const progress = new Progress()
     const text = render(
       progress,
@@ -195,7 +195,7 @@ describe('Progress', () => {
   })
 })
 
-describe('what came from outside', () => {
+describe('external inputs', () => {
   function sources(...steps: string[]) {
     const progress = new Progress()
     render(
@@ -206,7 +206,7 @@ describe('what came from outside', () => {
     return { images, remoteFiles }
   }
 
-  test('images of FROM, COPY --from and syntax lines, with their digests where told', () => {
+  test('images of FROM, COPY --from and syntax lines, with their digests where reported', () => {
     const digest = `sha256:${'1'.repeat(64)}`
     expect(
       sources(
@@ -257,7 +257,7 @@ describe('what came from outside', () => {
   })
 })
 
-describe('commands that made something beside files of the context', () => {
+describe('commands whose results are used together with files of the context', () => {
   const context = vertex('ctx', '[internal] load build context', { started: at(0) })
   const ran = (digest: string, name: string, ...inputs: string[]) =>
     vertex(digest, name, { inputs, started: at(1) })
@@ -288,7 +288,7 @@ describe('commands that made something beside files of the context', () => {
     expect(look(deps, ran('make', `[2/2] ${MOUNT}`, 'deps', 'ctx'))).toEqual([[deps.name], true])
   })
 
-  test('not those that only work on what was copied', () => {
+  test('not those that only use copied files', () => {
     const copy = ran('copy', '[build 2/4] COPY . /src', 'ctx')
     const one = ran('one', '[build 3/4] RUN one', 'copy')
     const two = ran('two', `[build 4/4] ${MOUNT}`, 'one')
@@ -297,15 +297,15 @@ describe('commands that made something beside files of the context', () => {
   })
 })
 
-describe('what no BuildKit tells', () => {
-  test('times that are none do not count, and what is kept of the clock can be kept', () => {
+describe('progress that no BuildKit sends', () => {
+  test('invalid times are ignored, and the recorded time is valid', () => {
     const progress = new Progress()
     const of = (started: Date) => message({ vertexes: [vertex(String(started.getTime()), 'x', { started })] })
     render(progress, of(at(1)), of(new Date(8.64e15)), of(new Date(Number.NaN)))
     expect(progress.clock).toBe(at(1).getTime())
   })
 
-  test('of thousands of commands all count, at once, as if later ones read what they made', () => {
+  test('with thousands of commands, all count at once, as if later ones used their results', () => {
     const progress = new Progress()
     const names = Array.from({ length: 3000 }, (_, i) => `[s${i} 1/1] RUN --mount=type=cache make`)
     const vertexes = names.map((name, i) =>

@@ -9,17 +9,17 @@ function wanted(headers: Record<string, string>, files: string[] = ['a']): strin
   return wantedPaths(metadata, entries).follow as string[] | null
 }
 
-test('several values of one header arrive as one', () => {
+test('several values of one header arrive joined', () => {
   expect(wanted({ followpaths: 'a, b, c' })).toEqual(['a', 'b', 'c'])
 })
 
-test('what is not ASCII is escaped, as Go escapes the query of a URL', () => {
+test('non-ASCII characters are escaped, as Go escapes the query of a URL', () => {
   const headers = { followpaths: 'test-%C3%A4.txt, a%2C+b%2B', 'followpaths-encoded': '1' }
   expect(wanted(headers)).toEqual(['test-ä.txt', 'a, b+'])
   expect(wanted({ followpaths: '%FF', 'followpaths-encoded': '1' })).toBeNull()
 })
 
-test('where paths have a comma, each row of pieces may be one of them', () => {
+test('if paths contain commas, every sequence of pieces may be one of them', () => {
   expect(wanted({ followpaths: 'a, b, c' }, ['a', 'a, b'])).toEqual([
     'a',
     'a, b',

@@ -66,7 +66,7 @@ describe('conveyor build', () => {
     expect(stderr).toContain(`image ${image}\n`)
   })
 
-  test('a branch is looked up at GitHub, and --no-cache builds anew', async () => {
+  test('a branch is looked up on GitHub, and --no-cache rebuilds', async () => {
     const { sha } = await commit('acme/cli-branch', 'RUN date +%N > /now\n')
     world.github.setHead('acme/cli-branch', 'feature/x', sha)
     const { code, stdout } = await build(['acme/cli-branch:feature/x'])
@@ -79,7 +79,7 @@ describe('conveyor build', () => {
     expect(anew.stderr).toContain(', no cache')
   })
 
-  test('a git tag is looked up where it was pushed; no tag of an image moves but by a push', async () => {
+  test('a git tag is looked up in the repository; image tags move only by a push', async () => {
     const { sha, git } = await commit('acme/cli-tag')
     world.github.setHead('acme/cli-tag', 'main', 'a'.repeat(40))
     const who = ['-c', 'user.name=A', '-c', 'user.email=a@example.com']
@@ -106,7 +106,7 @@ describe('conveyor build', () => {
     expect(unwrapped((await build([`acme/cli-short@${short}`])).stderr)).toContain('is not a full commit id')
   })
 
-  test('--detach prints the id at once; who asks then joins, and sees the whole log', async () => {
+  test('--detach prints the id at once; a later request joins, and shows the whole log', async () => {
     await using gate = await startGate()
     const { sha } = await commit('acme/cli-join', `RUN ${gate.command()}\n`)
     const detached = await build([`acme/cli-join:${sha}`, '--detach'])
@@ -130,7 +130,7 @@ describe('conveyor build', () => {
     expect(stderr).toMatch(/\n › {3}Error: \[3\/3\] RUN exit 9 failed with exit code 9\n$/)
   })
 
-  test('Ctrl-C stops waiting, and the build goes on', async () => {
+  test('Ctrl-C stops waiting, and the build continues', async () => {
     await using gate = await startGate()
     const { sha } = await commit('acme/cli-leaves', `RUN ${gate.command()}\n`)
     await using waiting = await spawnConveyor(['build', `acme/cli-leaves:${sha}`], {
@@ -143,7 +143,7 @@ describe('conveyor build', () => {
     expect((await build([`acme/cli-leaves:${sha}`])).code).toBe(0)
   })
 
-  test('a server that is started again is found again, and each byte of the log is printed once', async () => {
+  test('reconnects to a restarted server, and prints each byte of the log once', async () => {
     await using gate = await startGate()
     const { sha } = await commit('acme/cli-restart', `RUN ${gate.command()}\n`)
     await using following = await spawnConveyor(['build', `acme/cli-restart:${sha}`], {
@@ -162,7 +162,7 @@ describe('conveyor build', () => {
   })
 })
 
-describe('what cannot be right is exit code 2', () => {
+describe('invalid input is exit code 2', () => {
   test.each([
     ['acme', '"acme" is not a valid build target. Use OWNER/NAME:SHA, OWNER/NAME:BRANCH, or OWNER/NAME@SHA'],
     ['acme/web@abc', 'sha "abc" is not a full commit id. Give all 40 hexadecimal digits'],
@@ -178,7 +178,7 @@ describe('what cannot be right is exit code 2', () => {
     expect(unwrapped(stderr)).toContain(`Error: ${message}`)
   })
 
-  test('a repository or sha that git does not know', async () => {
+  test('an unknown repository or sha', async () => {
     const unknown = await build([`acme/nowhere:${'a'.repeat(40)}`])
     expect(unknown).toMatchObject({ code: 2, stdout: '' })
     expect(unknown.stderr).toMatch(
@@ -203,7 +203,7 @@ describe('what cannot be right is exit code 2', () => {
     expect(stderr).not.toContain('wrong-horse')
   })
 
-  test('a login in .env is for the server of these settings alone', async () => {
+  test('a login in .env is sent only to the server of these settings', async () => {
     await using folder = await tempDir()
     const settings = (text: string) => writeFile(join(folder.path, '.env'), text)
     const asked: (string | undefined)[] = []
@@ -268,7 +268,7 @@ describe('--local', () => {
   const local = (args: string[], env: NodeJS.ProcessEnv = {}) =>
     spawnConveyor(['build', ...args, '--local'], { env: { ...world.env, ...env } })
 
-  test('builds without any server, and sets no status', async () => {
+  test('builds without a server, and sets no status', async () => {
     const { sha } = await commit('acme/local')
     const running = await local([`acme/local:${sha}`])
     expect(await running.exited).toMatchObject({ code: 0 })
@@ -294,7 +294,7 @@ describe('--local', () => {
     }
   })
 
-  test('Ctrl-C ends the step in the engine, and the same command goes on', async () => {
+  test('Ctrl-C ends the step in the engine, and the same command continues', async () => {
     await using gate: Gate = await startGate()
     const { sha } = await commit('acme/local-stop', `RUN ${gate.command()}\n`)
     const stopped = await local([`acme/local-stop:${sha}`])

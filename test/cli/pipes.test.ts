@@ -32,7 +32,7 @@ async function bash(line: string, env: NodeJS.ProcessEnv = {}) {
   return { code, stdout: shell.stdout(), stderr: shell.stderr() }
 }
 
-describe('a reader that goes away', () => {
+describe('a reader that closes the pipe', () => {
   test('ends the command at once, as SIGPIPE would, while the build goes on', async () => {
     await using gate = await startGate()
     const sha = await commit('acme/pipe', `RUN ${gate.command()}\n`)
@@ -45,14 +45,14 @@ describe('a reader that goes away', () => {
     expect(await buildLog(server, id)).toMatch(/\nimage \S+\n$/)
   })
 
-  test('of the log alone leaves the image on stdout', async () => {
+  test('of the log only: the image is still printed on stdout', async () => {
     const sha = await commit('acme/pipe-log')
     const { code, stdout } = await bash(`conveyor build acme/pipe-log:${sha} 2> >(head -1 >&2)`)
     const digest = await world.digest('acme/pipe-log', sha)
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${world.registry.host}/acme/pipe-log@${digest}\n` })
   })
 
-  test('ends no build that runs in the same process', async () => {
+  test('does not end a build in the same process', async () => {
     const sha = await commit('acme/pipe-local')
     world.github.setHead('acme/pipe-local', 'main', sha)
     const line = `( conveyor build acme/pipe-local:${sha} --local ) 2>&1 | head -1; echo "status \${PIPESTATUS[0]}"`
@@ -61,12 +61,15 @@ describe('a reader that goes away', () => {
     expect(await world.digest('acme/pipe-local', sha)).toMatch(/^sha256:/)
   })
 
-  test.each(['--help', '--version', 'build --help', 'doctor --json'])('of `%s` is no error', async (args) => {
-    const { stdout } = await bash(
-      `( conveyor ${args} ) | (exec <&-; sleep 0.1); echo "status \${PIPESTATUS[0]}"`,
-    )
-    expect(stdout).toMatch(/status (0|141)\n$/)
-  })
+  test.each(['--help', '--version', 'build --help', 'doctor --json'])(
+    'of `%s` is not an error',
+    async (args) => {
+      const { stdout } = await bash(
+        `( conveyor ${args} ) | (exec <&-; sleep 0.1); echo "status \${PIPESTATUS[0]}"`,
+      )
+      expect(stdout).toMatch(/status (0|141)\n$/)
+    },
+  )
 
   test('does not end a server', async () => {
     const own = await world.startServer({ env: { DATA_DIR: `${world.dataDir}/own` } })
@@ -79,7 +82,7 @@ describe('a reader that goes away', () => {
   })
 })
 
-describe('a disk that is full', () => {
+describe('a full disk', () => {
   test.each(['--help', '--version', 'doctor', 'bootstrap --help'])('`%s` says so', async (args) => {
     expect(await bash(`conveyor ${args} > /dev/full`)).toMatchObject({
       code: 3,
@@ -107,13 +110,13 @@ describe('an error', () => {
     })
   })
 
-  test('of the arguments too, with 2', async () => {
+  test('in the arguments, too, with exit code 2', async () => {
     const { code, stderr } = await bash(`conveyor build a/b:c --no-such-flag-${'x'.repeat(100)}`)
     expect(code).toBe(2)
     expect(stderr).toMatch(/^ › {3}Error: Nonexistent flag: --no-such-flag-x{100}\n/)
   })
 
-  test('of several lines has the mark before each', async () => {
+  test('of several lines has the marker before each', async () => {
     const { code, stderr } = await bash('conveyor server --port x --workers y')
     expect(code).toBe(2)
     expect(stderr).toMatch(/^ › {3}Error: the configuration has 2 problems:\n( › {5}\S[^\n]*\n){2}$/)

@@ -80,7 +80,7 @@ describe('a client', () => {
     expect(following.notices).toEqual([])
   })
 
-  it('tells how a build failed', async () => {
+  it('reports how a build failed', async () => {
     const build = await server.begin(sha('a'))
     const { outcome } = follow()
     await until(() => server.openReaders() === 1)
@@ -95,7 +95,7 @@ describe('a client', () => {
     })
   })
 
-  it('resolves a branch, refuses the cache, and can only ask', async () => {
+  it('resolves a branch, disables the cache, and can detach', async () => {
     server.github.setHead('acme/app', 'main', sha('c'))
     const request = { repository: 'acme/app', branch: 'main', cache: false }
     const build = await requestOnly({ url: `${server.url}/`, request })
@@ -109,7 +109,7 @@ describe('a client', () => {
     })
   })
 
-  it('goes on where it was when the server is killed and comes back', async () => {
+  it('resumes when the server is killed and restarted', async () => {
     const build = await server.begin(sha('a'))
     const following = follow()
     await server.writeLog(build, 'before é')
@@ -129,7 +129,7 @@ describe('a client', () => {
     ])
   })
 
-  it('passes on every byte once, wherever its connections are cut', { timeout: 120_000 }, async () => {
+  it('passes on every byte once, wherever its connections break', { timeout: 120_000 }, async () => {
     const build = await server.begin(sha('a'))
     // First inside of the headers, so that not even the id of the build is known, then all over the place;
     // in the long run later and later, so that there is an end.
@@ -164,7 +164,7 @@ describe('a client', () => {
     expect(following.log().toString()).toBe('at last\n')
   })
 
-  it('gives the image of what was built before at once, without its log', async () => {
+  it('returns the image of an earlier build at once, without its log', async () => {
     const build = await server.begin(sha('a'))
     await server.writeLog(build, 'long ago\n')
     await server.succeed(build)
@@ -174,7 +174,7 @@ describe('a client', () => {
     expect(following.log().toString()).toBe('')
   })
 
-  it('waits for a slow user of the log', async () => {
+  it('waits for a slow consumer of the log', async () => {
     const build = await server.begin(sha('a'))
     await server.writeLog(build, Buffer.alloc(4 * 1024 * 1024, 0x61))
     let taking = 0
@@ -195,7 +195,7 @@ describe('a client', () => {
     expect(most).toBe(1)
   })
 
-  it('hands on what its user throws, and leaves no reader behind', async () => {
+  it('passes on errors of its consumer, and leaves no reader behind', async () => {
     const build = await server.begin(sha('a'))
     await server.writeLog(build, 'x')
     const broken = follow({
@@ -207,7 +207,7 @@ describe('a client', () => {
     await until(() => server.openReaders() === 0)
   })
 
-  it('stops when it is told to, connected or not; the build goes on', async () => {
+  it('stops when aborted, connected or not; the build continues', async () => {
     const build = await server.begin(sha('a'))
     const stop = new AbortController()
     const connected = follow({ signal: stop.signal })
@@ -227,7 +227,7 @@ describe('a client', () => {
     await expect(follow({ signal: later.signal }).outcome).rejects.toMatchObject({ kind: 'cancelled' })
   })
 
-  it('says at once that there is no server, and where it looked', async () => {
+  it('reports at once that there is no server, and where it looked', async () => {
     await server.stop()
     const url = server.url.replace('http://', 'http://me:hunter2@')
     for (const outcome of [follow({ url }).outcome, requestOnly({ url, request: order })]) {
@@ -252,7 +252,7 @@ describe('a client', () => {
     })
   })
 
-  it('gives its user name and password, and says when they are wrong', async () => {
+  it('sends its username and password, and reports when they are wrong', async () => {
     await using locked = await startTestServer({ auth: { username: 'me', password: 'p:ä/ss' } })
     const auth = { username: 'me', password: 'p:ä/ss' }
     expect(await requestOnly({ url: locked.url, request: order, auth })).toMatchObject({ state: 'pending' })
@@ -266,7 +266,7 @@ describe('a client', () => {
     }
   })
 
-  it('hands on the message of a server that refuses', async () => {
+  it('passes on the error of a server that refuses', async () => {
     server.github.failAlways(500)
     const request = { repository: 'acme/app', branch: 'main' }
     await expect(follow({ request }).outcome).rejects.toMatchObject({

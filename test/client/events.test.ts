@@ -4,7 +4,7 @@ import { readEvents } from '../../src/lib/client/connection.ts'
 describe('readEvents', () => {
   const text =
     ': hi\r\nid: 3\nevent: log\ndata:{"a":\ndata: "é🏗"}\n\n\nevent: empty\n\ndata: x\n\nevent: cut\ndata: y\n'
-  it('reads the same events whatever pieces they come in', async () => {
+  it('reads the same events however they are split', async () => {
     const bytes = Buffer.from(text)
     for (let size = 1; size <= bytes.length; size++) {
       const pieces = async function* () {
@@ -19,7 +19,7 @@ describe('readEvents', () => {
     }
   })
 
-  it('refuses an event without end', async () => {
+  it('refuses an endless event', async () => {
     const endless = async function* () {
       for (;;) yield Buffer.alloc(1024 * 1024, 0x78)
     }

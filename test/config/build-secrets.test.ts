@@ -31,7 +31,7 @@ describe('build secrets', () => {
     expect(await secretsOf('mixed/other')).toEqual({ npm: 'of all', pip: 'of all' })
   })
 
-  test('in two folders of one owner are one repository’s each', async () => {
+  test('in two directories of one owner belong to one repository each', async () => {
     await put('Mixed/app/a', '1')
     await put('mixed/other/b', '2')
     expect(await secretsOf('MIXED/app')).toEqual({ a: '1' })
@@ -50,7 +50,7 @@ describe('build secrets', () => {
     })
   })
 
-  test('may be called like an owner, as files or links', async () => {
+  test('may have the name of an owner, as files or links', async () => {
     await put('acme', 'x')
     await put('..data/Other', 'y')
     await symlink(join(dir.path, '..data/Other'), join(dir.path, 'Other'))

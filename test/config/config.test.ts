@@ -100,7 +100,7 @@ describe('parseConfig', () => {
     }
   })
 
-  test('none is no credentials', () => {
+  test('none means no credentials', () => {
     const config = parseConfig({ auth: 'none' })
     expect(config.auth).toBe('none')
     expect(secretsOf(config)).toEqual([])
@@ -121,7 +121,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ 'allowed-hosts': host })).toThrow('--allowed-hosts (ALLOWED_HOSTS) is'),
   )
 
-  test('reads addresses of registries', () => {
+  test('reads registry addresses', () => {
     const pairs = ['localhost:5000=registry:5000', 'r.acme.dev:443=[fd00::1]:8443']
     expect(parseConfig({ 'registry.address': pairs }).registryAddresses).toEqual(
       new Map([
@@ -139,7 +139,7 @@ describe('parseConfig', () => {
       ),
   )
 
-  test('reads how several machines share queue, builds, and logs', () => {
+  test('reads the settings of a shared queue, store and log store', () => {
     const db = 'postgres://conveyor:p%40ss@db.acme.dev/conveyor'
     const shared = parseConfig({ db, queue: 'postgres://' })
     expect(shared).toMatchObject({
@@ -243,7 +243,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ 'cache.share': ['acme/app:'] })).toThrow('--cache.share (CACHE_SHARE)')
   })
 
-  test('a builder image that is given is used', () => {
+  test('uses the given builder image', () => {
     expect(parseConfig({ 'builder.image': 'acme/builder' }).builder).toEqual({
       kind: 'image',
       image: 'acme/builder',
@@ -258,7 +258,7 @@ describe('parseConfig', () => {
     })
   })
 
-  test("passes options that are given on to Conveyor's own builder image, as its environment", () => {
+  test("passes given options to Conveyor's own builder image, as its environment", () => {
     const { inherited } = parseConfig({ registry: 'ghcr.io/acme', compression: 'gzip', 'build.network': '' })
     expect(inherited).toEqual({ REGISTRY: 'ghcr.io/acme', COMPRESSION: 'gzip' })
   })
@@ -282,7 +282,7 @@ describe('parseConfig', () => {
     }
   })
 
-  test('an empty value counts as not given, as docker compose passes unset variables', () => {
+  test('an empty value counts as unset, because docker compose passes unset variables that way', () => {
     expect(parseConfig({ port: '', 'github.token': '', auth: '' })).toMatchObject({ port: 8080, auth: null })
   })
 
@@ -375,7 +375,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig(values)).toThrow(message)
   })
 
-  test('names all problems at once', () => {
+  test('reports all problems at once', () => {
     expect(() => parseConfig({ port: 'x', timeout: 'y', latest: 'z' })).toThrow(
       /^the configuration has 3 problems:\n {2}--port .*\n {2}--latest .*\n {2}--timeout /,
     )
@@ -404,7 +404,7 @@ describe('parseConfig', () => {
     expect(() => parseConfig({ registry: 'bot:pw@ghcr.io' })).toThrow('--registry')
   })
 
-  test('every option has an environment variable of its own', () => {
+  test('every option has its own environment variable', () => {
     const names = Object.values(OPTIONS).map((option) => option.env)
     expect(new Set(names).size).toBe(names.length)
   })

@@ -45,7 +45,7 @@ test('every secret of a server can be in a file', async () => {
   )
 })
 
-test('and options that may have a password in their URL', async () => {
+test('and so can options whose URL may contain a password', async () => {
   const at = await folder({
     db: 'postgres://me:hush@db.lan/conveyor\n',
     queue: 'postgres://me:hush@q.lan/jobs\n',
@@ -123,7 +123,7 @@ test.each([
   expect(warnings.join()).not.toContain('hush')
 })
 
-test('and if it cannot be used at all, the error mentions it', () => {
+test('and if the file cannot be used at all, the error mentions it', () => {
   expect(() => parseConfig({ 'github.token': 'ghp_x\n' })).toThrow(
     '--github.token (GITHUB_TOKEN) is not usable: expected a token without spaces or line breaks; it contains line breaks',
   )

@@ -25,20 +25,20 @@ describe('oneLine', () => {
     expect(oneLine(text)).toBe(quoted)
   })
 
-  test('a long text of nothing but line breaks or spaces takes no time', () => {
+  test('a long text of only line breaks or spaces is fast', () => {
     const started = performance.now()
     expect(oneLine('\n'.repeat(1 << 20))).toBe('')
     expect(oneLine(`a${' '.repeat(1 << 20)}b`)).toHaveLength((1 << 20) + 2)
     expect(performance.now() - started).toBeLessThan(1000)
   })
 
-  test('an error has one line of message and of hint, of bounded length', () => {
+  test('an error has a message and a hint of one line each, of limited length', () => {
     const error = new ConveyorError('invalid', 'no file a\nb', { hint: 'Look at\u001b[2J it' })
     expect(error.advice).toBe('no file a b. Look at [2J it')
     expect(new ConveyorError('invalid', 'x'.repeat(1 << 20)).message).toHaveLength(4001)
   })
 
-  test("in a build's log, each is one", async () => {
+  test("in a build's log, each is one line", async () => {
     const written: unknown[] = []
     const say = linesTo({ write: async (text) => void written.push(text) })
     await say('', 'tags main\nsha256:1', 'image x')
@@ -46,7 +46,7 @@ describe('oneLine', () => {
   })
 })
 
-test('the name and the error of a step are in the lines that say which step it is', () => {
+test('the name and the error of a step stay on the lines of that step', () => {
   const progress = new Progress()
   const at = new Date(0)
   const step = { digest: 'a', inputs: [], cached: false, started: at, completed: at }

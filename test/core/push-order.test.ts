@@ -83,12 +83,12 @@ describe('before and after', () => {
     expect(compareByChain(one, other, between)).toBe(verdict)
   })
 
-  test('lead in circles to nowhere, and end', () => {
+  test('that lead in circles terminate', () => {
     expect(leads('a', 'z', [push('a', 'b'), push('b', 'a'), push('b', 'b')])).toBe(false)
   })
 })
 
-describe('doubt', () => {
+describe('pushes in doubt', () => {
   const R = push('a', 'b', { sequence: 1 })
   const C = push('x', 'c', { sequence: 2 })
   const unknown: History = { head: async () => null, contains: async () => false }

@@ -195,7 +195,7 @@ test.each([
   expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toMatch(hint)
 })
 
-test('nor on a port that is taken', async () => {
+test('nor on a port that is in use', async () => {
   const env = { DATA_DIR: join(scratch.path, 'data'), DOCKER_HOST: 'tcp://127.0.0.1:1' }
   const flags = ['--host', '127.0.0.1', '--port', `${server.port}`]
   const { stderr } = await runConveyor(['server', ...flags], { env })

@@ -17,7 +17,7 @@ beforeEach(async () => {
   url = await postgres.database()
 })
 
-describe('a database that does not answer any more', () => {
+describe('a database that stops responding', () => {
   /** The server and the process of each of its connections. */
   async function processes(): Promise<number[]> {
     const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
@@ -42,7 +42,7 @@ describe('a database that does not answer any more', () => {
   }
   afterEach(() => signal('SIGCONT'))
 
-  it('fails what is asked after a time, and is asked over new connections when it is back', async () => {
+  it('queries time out, and use new connections when it is back', async () => {
     const database = new Postgres({ url, timeoutSeconds: 1, connections: 3 })
     const store = await postgresBuildStore({ postgres: database })
     const queue = await postgresQueue({ postgres: database })
@@ -86,7 +86,7 @@ describe('a database that does not answer any more', () => {
 })
 
 describe('listening', () => {
-  it('hears what another process notifies, also after the connection broke, and until it stops', async () => {
+  it('receives notifications of another process, even after a reconnect, until it stops', async () => {
     const [database, other] = [new Postgres({ url }), new Postgres({ url })]
     const heard: (string | null)[] = []
     const stops = await Promise.all([
@@ -114,7 +114,7 @@ describe('listening', () => {
 })
 
 describe('a lock', () => {
-  it('is one process’s at a time, and given on when its connection breaks', async () => {
+  it('is held by one process at a time, and released when its connection breaks', async () => {
     const [one, other] = [new Postgres({ url }), new Postgres({ url })]
     const order: string[] = []
     const holding = Promise.withResolvers<void>()

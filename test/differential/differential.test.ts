@@ -9,7 +9,7 @@ import { BUILDERS, type Surroundings, surround } from './surroundings.ts'
 const CASES = 10
 const SEED = 1
 
-describe.each(BUILDERS)('%s gives what docker gives from a fresh checkout', (builder) => {
+describe.each(BUILDERS)('%s produces the same image as docker from a fresh checkout', (builder) => {
   let surroundings: Surroundings
   beforeAll(async () => {
     surroundings = await surround(builder)

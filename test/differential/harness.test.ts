@@ -23,7 +23,7 @@ function item(path: string, more: Partial<TarItem> = {}): TarItem {
   return { path, type: 'file', mode: 0o644, uid: 0, gid: 0, link: '', content: Buffer.from(path), ...more }
 }
 
-describe('what counts as a difference', () => {
+describe('differences', () => {
   const image = (items: TarItem[], config = {}): Image => imageOf([items], config)
   const ours = (it: Image) => ({ image: it, failure: null, reused: false, ms: 1 })
   const failed = (kind: string) => ({
@@ -35,7 +35,7 @@ describe('what counts as a difference', () => {
   const rules = { probes: new Set<string>(), timed: true }
   const one = image([item('a'), item('d', { type: 'directory', mode: 0o755 })], { Env: ['A=1'] })
 
-  test('none between equal images, and where both fail', () => {
+  test('none between equal images, or if both builds fail', () => {
     expect(difference(ours(one), { image: one }, rules)).toBe(null)
     expect(difference(failed('build_failed'), { error: 'no' }, rules)).toBe(null)
   })
@@ -62,7 +62,7 @@ describe('what counts as a difference', () => {
     expect(difference(ours(other), { image: one }, rules)).not.toBe(null)
   })
 
-  test('that only one builds, and that ours ends otherwise than as a failed build', () => {
+  test('if only one build succeeds, or ours fails in any other way than build_failed', () => {
     expect(difference(failed('build_failed'), { image: one }, rules)).toContain('the reference built it')
     expect(difference(ours(one), { error: 'no' }, rules)).toContain('the reference failed')
     for (const kind of ['timeout', 'unavailable']) {
@@ -70,7 +70,7 @@ describe('what counts as a difference', () => {
     }
   })
 
-  test('probes of files that may keep their time are not compared, what is made of them always is', () => {
+  test('probes of files that may keep their time are not compared, but their results always are', () => {
     const probe = (answer: string) =>
       image([item(`probe/${Buffer.from('src/a').toString('hex')}`, { content: Buffer.from(answer) })])
     const differs = (probes: string[]) =>
@@ -83,7 +83,7 @@ describe('what counts as a difference', () => {
   })
 })
 
-test('the probes that must agree: of what differs from all commits since the last that was built, or of all', () => {
+test('which probes must agree: those of files that differ from all commits since the last build, or all', () => {
   const commit = (files: Record<string, string>, base: 1 | 2 = 1): Commit => ({
     base,
     tree: new Map(
@@ -113,7 +113,7 @@ test('the probes that must agree: of what differs from all commits since the las
   expect([...comparableProbes(commit({ Dockerfile: 'x', a: '1' }, 2), [built])]).toEqual(['Dockerfile', 'a'])
 })
 
-test('layers lie on each other: removed, replaced, emptied, linked', () => {
+test('layers are stacked: files removed, replaced, emptied, linked', () => {
   const directory = { type: 'directory', content: Buffer.alloc(0) } as const
   const { files } = imageOf(
     [
@@ -143,7 +143,7 @@ test('layers lie on each other: removed, replaced, emptied, linked', () => {
   expect(files.get('f')?.type).toBe('file')
 })
 
-test.each(['gnu', 'pax', 'ustar'])('reads what tar writes (%s)', async (format) => {
+test.each(['gnu', 'pax', 'ustar'])('reads the output of tar (%s)', async (format) => {
   await using folder = await tempDir()
   const long = format === 'ustar' ? 'short' : 'n'.repeat(200)
   await mkdir(join(folder.path, 'in/deep'), { recursive: true })
@@ -175,7 +175,7 @@ describe('generated histories', () => {
   const some = (seed: number, numRuns = 20) => fc.sample(histories({ isNew: true }), { seed, numRuns })
   const text = (history: History) => JSON.stringify(history.commits.map(({ tree }) => [...tree]))
 
-  test('the same seed gives the same', () => {
+  test('the same seed generates the same', () => {
     expect(some(3).map(text)).toEqual(some(3).map(text))
     expect(some(3).map(text)).not.toEqual(some(4).map(text))
   })
@@ -195,7 +195,7 @@ describe('generated histories', () => {
     }
   })
 
-  test('their script makes the same commits with git itself', async () => {
+  test('their script creates the same commits with git itself', async () => {
     await using folder = await tempDir()
     const bin = join(folder.path, 'bin')
     await mkdir(bin)
@@ -236,7 +236,7 @@ test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
   },
 )
 
-test('words are filled in wherever they stand', () => {
+test('placeholders are filled in everywhere', () => {
   expect(filled('FROM @BASE@\nENV RUN=@RUN@ id=@RUN@', WORDS)).toBe(
     'FROM differential-base:once\nENV RUN=once id=once',
   )

@@ -22,7 +22,7 @@ test.each<[string, string[], string[]]>([
   expect(copiedBeforeRun(lines.join('\n'))).toEqual(expected)
 })
 
-test('of a file that would take long, everything', () => {
+test('everything, for a file that would take too long', () => {
   const lines = Array.from({ length: 40_000 }, (_, i) => `COPY a${i} /\nRUN x`)
   expect(copiedBeforeRun(['FROM a', MAKE, ...lines].join('\n'))).toEqual(['/'])
 })

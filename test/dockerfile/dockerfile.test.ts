@@ -99,7 +99,7 @@ test.each([
   expect(read(text)).toBe(images)
 })
 
-test('what is given for a build', () => {
+test('build settings', () => {
   const from = (settings: Partial<Settings>) =>
     read('ARG V=1\nARG TARGETARCH\nFROM a:$V AS x\nFROM b-$TARGETARCH AS y', { ...NOTHING, ...settings })
   expect(from({})).toBe('a:1 ?')
@@ -114,7 +114,7 @@ test('what is given for a build', () => {
   expect(read('FROM a$constructor')).toBe('a')
 })
 
-test('named contexts, by the names that BuildKit has for them', () => {
+test('named contexts, by the names that BuildKit uses for them', () => {
   const contexts = {
     base: `docker-image://n:24@${DIGEST}`,
     'reg.lan/tool': 'docker-image://t',
@@ -131,7 +131,7 @@ test('named contexts, by the names that BuildKit has for them', () => {
   expect(readImages('FROM base\nFROM base', { ...NOTHING, contexts }).replaced).toEqual(['base'])
 })
 
-test('a value that is not known stays so', () => {
+test('an unknown value stays unknown', () => {
   const value = (text: string) =>
     substitute(braced(text), '\\', (name) => (name === 'X' ? UNKNOWN : undefined))
   for (const text of ['$X', 'a$«X:-b»', '$«X+b»', '$«X#a»', '$«X/a/b»', '$«Y:-$X»']) {

@@ -187,7 +187,7 @@ describe.each([
     expectAgreement(found, dockerfile)
   })
 
-  test('of Dockerfiles that nobody would write, too', async () => {
+  test('even for Dockerfiles that nobody would write', async () => {
     const built: string[] = []
     const lines = fc.array(fc.constantFrom(...LINES), { minLength: 1, maxLength: 6 })
     await fc.assert(

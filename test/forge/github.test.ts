@@ -57,7 +57,7 @@ async function errorOf(promise: Promise<unknown>): Promise<ConveyorError> {
 }
 
 describe('fullName', () => {
-  test('is how GitHub spells a repository; it is asked once', async () => {
+  test("is GitHub's spelling of a repository; requested once", async () => {
     double.setHead('Octo/App', 'main', SHA)
     expect(await forge().fullName('octo/APP')).toBe('Octo/App')
     double.failNext(1, 500)
@@ -83,7 +83,7 @@ describe('contains', () => {
     expect(double.requests).toHaveLength(1)
   })
 
-  test('is not known without a token, nor of a commit that is not there', async () => {
+  test('is unknown without a token, and for a missing commit', async () => {
     expect(await forge({ token: '' }).contains('octo/app', HEAD, SHA)).toBeNull()
     expect(double.requests).toEqual([])
     expect(await errorOf(forge().contains('octo/app', HEAD, SHA))).toMatchObject({ kind: 'not_found' })
@@ -94,14 +94,14 @@ describe('file', () => {
   const read = (path = 'Dockerfile', options: Partial<GitHubOptions> = {}) =>
     forge(options).file('octo/app', SHA, path, new AbortController().signal)
 
-  test('the text of a file of a commit, null when there is none', async () => {
+  test('the text of a file of a commit; null if there is none', async () => {
     const text = `FROM scratch\n# ${'ü'.repeat(1000)}\n`
     double.serveFiles(async (...file) => (file.join(' ') === `octo/app ${SHA} Dockerfile` ? text : null))
     expect(await read()).toBe(text)
     expect(await errorOf(read('Makefile'))).toMatchObject({ kind: 'not_found' })
   })
 
-  test('is tried once, and not at all without a token, as others need the limit for guests more', async () => {
+  test('is requested once, and not at all without a token, to save the anonymous rate limit', async () => {
     double.serveFiles(async () => 'FROM scratch')
     double.failAlways(502)
     expect(await errorOf(read())).toMatchObject({ kind: 'unavailable' })
@@ -111,7 +111,7 @@ describe('file', () => {
     expect(double.requests).toHaveLength(1)
   })
 
-  test('ends at once when it is not needed any more', async () => {
+  test('ends at once when it is no longer needed', async () => {
     double.failAlways('hang')
     const stop = new AbortController()
     const reading = forge().file('octo/app', SHA, 'Dockerfile', stop.signal)
@@ -146,7 +146,7 @@ describe('setStatus', () => {
     expect(enterprise.violations).toEqual([])
   })
 
-  test('a long description with line breaks and emoji is cut to 140 characters', async () => {
+  test('a long description with line breaks and emoji is truncated to 140 characters', async () => {
     const description = `Step 3\nfailed:\t${'🚢'.repeat(200)}`
     await forge().setStatus({ ...STATUS, description })
     const [set] = double.statuses
@@ -154,7 +154,7 @@ describe('setStatus', () => {
     expect([...(set?.description ?? '')]).toHaveLength(140)
   })
 
-  test('without a token nothing is sent, and the log says so once', async () => {
+  test('without a token, nothing is sent, and the log says so once', async () => {
     const mute = forge({ token: '' })
     await mute.setStatus(STATUS)
     await mute.setStatus({ ...STATUS, state: 'success' })
@@ -162,7 +162,7 @@ describe('setStatus', () => {
     expect(lines).toEqual(['GITHUB_TOKEN is not set: commit statuses are disabled'])
   })
 
-  test('500 twice, then it works', async () => {
+  test('500 twice, then success', async () => {
     double.failNext(2, 500)
     await forge().setStatus(STATUS)
     expect(double.statuses).toHaveLength(1)
@@ -171,14 +171,14 @@ describe('setStatus', () => {
     expect(lines).toEqual([`${said}; retrying in 1 s`, `${said}; retrying in 3 s`])
   })
 
-  test('a connection that is cut, then it works', async () => {
+  test('a dropped connection, then success', async () => {
     double.failNext(1, 'reset')
     await forge().setStatus(STATUS)
     expect(double.statuses).toHaveLength(1)
     expect(waits).toEqual([1_000])
   })
 
-  test('500 always, with a page of HTML', async () => {
+  test('always 500, with an HTML page', async () => {
     double.failAlways(502, { body: '<html>Unicorn!</html>' })
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe('cannot set the commit status of octo/app@6113728: GitHub answered 502')
@@ -256,7 +256,7 @@ describe('setStatus', () => {
     expect(double.requests.filter(({ method }) => method === 'POST')).toHaveLength(1)
   })
 
-  test('an archived repository takes none, which is said once', async () => {
+  test('an archived repository accepts none, which is logged once', async () => {
     double.archive('octo/app')
     const one = forge()
     await one.setStatus(STATUS)
@@ -275,7 +275,7 @@ describe('setStatus', () => {
     expect(error.message).not.toContain('ghp_wrong')
   })
 
-  test('one status more than GitHub takes for a commit', async () => {
+  test('one status more than GitHub accepts for a commit', async () => {
     const full = { ...STATUS, context: 'container/docker', target_url: null, at: 0 }
     double.statuses.push(...Array.from({ length: 1000 }, () => full))
     const error = await errorOf(forge().setStatus(STATUS))
@@ -285,7 +285,7 @@ describe('setStatus', () => {
     )
   })
 
-  test('nobody listens', async () => {
+  test('connection refused', async () => {
     const closed = await startGitHubDouble()
     await closed[Symbol.asyncDispose]()
     const error = await errorOf(forge({ baseUrl: closed.url }).setStatus(STATUS))
@@ -297,7 +297,7 @@ describe('setStatus', () => {
     expect(waits).toEqual([1_000, 3_000, 9_000])
   })
 
-  test('no answer', async () => {
+  test('no response', async () => {
     double.failAlways('hang')
     const quick = forge({ requestTimeoutMs: 100, retryDelaysMs: [1] })
     const error = await errorOf(quick.setStatus(STATUS))
@@ -308,7 +308,7 @@ describe('setStatus', () => {
     expect(double.requests).toHaveLength(2)
   })
 
-  test('an answer that is not from GitHub', async () => {
+  test('a response that is not from GitHub', async () => {
     double.failAlways(200, { body: '<html>Welcome!</html>' })
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe(
@@ -341,7 +341,7 @@ describe('rate limits', () => {
     expect(double.statuses).toHaveLength(1)
   })
 
-  test('a used up limit is waited for until its reset', async () => {
+  test('waits for the reset of an exceeded limit', async () => {
     const reset = Math.ceil(Date.now() / 1000) + 20
     const headers = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': String(reset) }
     double.failNext(1, 403, limit('API rate limit exceeded', headers))
@@ -351,7 +351,7 @@ describe('rate limits', () => {
     expect(waits[0]).toBeLessThanOrEqual(22_000)
   })
 
-  test('a limit of more than a minute is an error at once', async () => {
+  test('a limit of more than a minute is an immediate error', async () => {
     double.failAlways(403, limit(secondary, { 'retry-after': '61' }))
     const error = await errorOf(forge().setStatus(STATUS))
     expect(error.message).toBe(
@@ -361,13 +361,13 @@ describe('rate limits', () => {
     expect(waits).toEqual([])
   })
 
-  test('all waits together are a minute at most', async () => {
+  test('all waits together take at most a minute', async () => {
     double.failAlways(429, limit('Slow down', { 'retry-after': '25' }))
     await errorOf(forge().setStatus(STATUS))
     expect(waits).toEqual([25_000, 25_000])
   })
 
-  test('a token is recommended to whoever has none', async () => {
+  test('a token is recommended if there is none', async () => {
     const headers = { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': '9999999999' }
     double.failAlways(403, limit('API rate limit exceeded', headers))
     const error = await errorOf(forge({ token: '' }).branchHead('octo/app', 'main'))
@@ -445,7 +445,7 @@ describe('branchHead and defaultBranch', () => {
     expect(error).toMatchObject({ kind: 'not_found', message: 'octo/app has no commits yet' })
   })
 
-  test('a repository that does not exist, or that the token may not see', async () => {
+  test('a repository that does not exist, or that the token cannot access', async () => {
     const head = await errorOf(forge().branchHead('octo/secret', 'main'))
     expect(head.kind).toBe('not_found')
     expect(head.message).toBe(
@@ -458,7 +458,7 @@ describe('branchHead and defaultBranch', () => {
     expect(main.message).toMatch(/^cannot look up the default branch of octo\/secret: GitHub answered 404/)
   })
 
-  test('an answer that was cut off is asked for again', async () => {
+  test('a truncated response is requested again', async () => {
     double.setHead('octo/app', 'main', SHA)
     double.failNext(1, 200, { headers: { 'content-type': 'application/json' }, body: '{"ref": "refs/he' })
     expect(await forge().branchHead('octo/app', 'main')).toBe(SHA)

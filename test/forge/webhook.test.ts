@@ -45,7 +45,7 @@ describe('parseWebhook on the published examples', () => {
     }
   })
 
-  test('every push is a build of its head commit, or a deletion', async () => {
+  test('every push requests a build of its head commit, or is a deletion', async () => {
     const pushes = (await webhookExamples()).find(({ name }) => name === 'push')?.examples ?? []
     const read = pushes.map((payload) => parseWebhook('push', DELIVERY, payload))
     const build = (ref: { kind: string; name: string }) => ({
@@ -82,7 +82,7 @@ describe('parseWebhook on pushes', () => {
   const parse = async (facts: Partial<PushFacts>) =>
     parseWebhook('push', DELIVERY, await pushPayload({ ...FACTS, ...facts }))
 
-  test('a push says when it was made, and between which commits', async () => {
+  test('a push has its time, and the commits before and after', async () => {
     const facts = { before: OTHER_SHA, pushedAt: 1_700_000_000 }
     expect(await parse(facts)).toMatchObject({ request: { push: { ...facts, after: SHA } } })
     const payload = (await pushPayload({ ...FACTS, ...facts })) as { repository: object }
@@ -114,7 +114,7 @@ describe('parseWebhook on pushes', () => {
     })
   })
 
-  test('the tree is taken from pushes to branches, when it is there and is an id', async () => {
+  test('the tree is read from pushes to branches, if it is present and an id', async () => {
     const push = await pushPayload({ ...FACTS, tree: OTHER_SHA })
     const parsed = (tree_id: unknown, ref = push.ref) =>
       parseWebhook('push', DELIVERY, {
@@ -160,7 +160,7 @@ describe('parseWebhook on pushes', () => {
     expect(parseWebhook('push', DELIVERY, payload)).toEqual({ kind: 'ignored', reason })
   })
 
-  test('unknown events are ignored, and their names are cut', () => {
+  test('unknown events are ignored, and their names truncated', () => {
     const ignored = parseWebhook('x'.repeat(500), DELIVERY, null)
     expect(ignored).toEqual({
       kind: 'ignored',
@@ -266,7 +266,7 @@ describe('GitHubSignature', () => {
     expect(isSigned(secret, 'Hello, World?', signature)).toBe(false)
   })
 
-  test('bytes are verified as they came, also inside of a larger buffer', async () => {
+  test('bytes are verified as received, even inside a larger buffer', async () => {
     const text = '{"message": "Grüße 🚀\u0000"}'
     const bytes = new TextEncoder().encode(text)
     const larger = new Uint8Array(bytes.length + 20)
@@ -275,7 +275,7 @@ describe('GitHubSignature', () => {
     expect(isSigned(secret, larger, sign(text))).toBe(false)
   })
 
-  test('bytes that are not UTF-8 never pass for the text that they decode to', async () => {
+  test('invalid UTF-8 never passes for the text that it decodes to', async () => {
     const bytes = Buffer.from([0x22, 0xff, 0x22])
     expect(isSigned(secret, bytes, sign(bytes.toString('utf8')))).toBe(false)
   })
@@ -296,7 +296,7 @@ describe('GitHubSignature', () => {
     expect(isSigned(secret, 'body', signature)).toBe(false)
   })
 
-  test('a header that is no string and an empty secret are refused', async () => {
+  test('a header that is not a string and an empty secret are refused', async () => {
     const headers = [sign('body')] as unknown as string
     expect(isSigned(secret, 'body', headers)).toBe(false)
     expect(isSigned('', 'body', sign('body', ''))).toBe(false)

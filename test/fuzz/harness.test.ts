@@ -54,7 +54,7 @@ describe('a problem is reported with its input', () => {
     expect(memory).toBe(401 * 2 ** 20)
   })
 
-  test('a problem that the subject reports', async () => {
+  test('a problem reported by the subject', async () => {
     const { findings } = await runKind(
       'x',
       kindOf(() => {}, { problem: async () => 'the server is gone' }),
@@ -64,7 +64,7 @@ describe('a problem is reported with its input', () => {
   })
 })
 
-test('the same name gives the same input, and another name another input', () => {
+test('the same name generates the same input, and another name a different one', () => {
   const bytes = (name: string) => new Chance(name).bytes(32).toString('hex')
   expect(bytes('dockerfile 1 5')).toBe(bytes('dockerfile 1 5'))
   expect(new Set(['dockerfile 1 5', 'dockerfile 1 6', 'dockerfile 2 5', 'tree 1 5'].map(bytes)).size).toBe(4)

@@ -33,14 +33,14 @@ describe('events', () => {
   const mark = { writer: '0123abcd', number: 7, kind: 'text' } as const
   const roundTrip = (bytes: Buffer) => decodeEvent(encodeEvent(mark, bytes)).bytes()
 
-  test('text stays as it is, with a mark behind it', () => {
+  test('text is unchanged, followed by a mark', () => {
     expect(encodeEvent(mark, Buffer.from('#12 RUN naïve 🚀\n\tC:\\dir\r\n'))).toBe(
       '#12 RUN naïve 🚀\n\tC:\\dir\r\n[conveyor 0123abcd 7]',
     )
     expect(encodeEvent({ ...mark, kind: 'end' }, Buffer.alloc(0))).toBe('[conveyor 0123abcd 7 end]')
   })
 
-  test('only what is unusual is escaped', () => {
+  test('only unusual bytes are escaped', () => {
     const bytes = Buffer.concat([
       Buffer.from('naïve \\ \0 é'),
       Buffer.of(0xff, 0xc3),
@@ -70,7 +70,7 @@ describe('events', () => {
     expect(roundTrip(bytes).equals(bytes)).toBe(true)
   })
 
-  test('random bytes come back, and a chunk of the worst of them fits into an event', () => {
+  test('random bytes survive, and the worst chunk fits into an event', () => {
     for (let i = 0; i < 50; i++) {
       const bytes = randomBytes(2_000)
       expect(roundTrip(bytes).equals(bytes)).toBe(true)
@@ -79,7 +79,7 @@ describe('events', () => {
     expect(Buffer.byteLength(worst) + 26).toBeLessThan(256 * 1024)
   })
 
-  test('chunks are cut at the end of a line, or else of a character', () => {
+  test('chunks end with a line, or else a character', () => {
     const lines = Buffer.from(`${'x'.repeat(99)}\n`.repeat(1_000))
     expect(cutChunk(lines)).toBe(61_400)
     expect(cutChunk(lines.subarray(0, 150))).toBe(150)
@@ -114,7 +114,7 @@ describe('cloudwatchLogStore', () => {
   const events = async (stream = id) => (await cloudwatch.events(group, stream)).map(({ message }) => message)
   const count = async (operation: string) => (await cloudwatch.requests())[operation] ?? 0
 
-  test('in the console a log is a stream of lines, each event with its mark', async () => {
+  test('in the console, a log is a stream of lines, each event with its mark', async () => {
     const writer = await store.open(id)
     await writer.write('one\n')
     await writer.write('two\n')
@@ -126,7 +126,7 @@ describe('cloudwatchLogStore', () => {
     )
   })
 
-  test('a prefix goes in front of the names of streams', async () => {
+  test('stream names get the prefix', async () => {
     await using prefixed = {
       store: open({ streamPrefix: 'builds/' }),
       [Symbol.asyncDispose]: () => prefixed.store.close(),
@@ -136,7 +136,7 @@ describe('cloudwatchLogStore', () => {
     expect(() => open({ streamPrefix: 'a:b' })).toThrow(/log stream/)
   })
 
-  test('many short lines make few requests, and few events', async () => {
+  test('many short lines need few requests and few events', async () => {
     const before = await count('PutLogEvents')
     const writer = await store.open(id)
     const began = performance.now()
@@ -148,7 +148,7 @@ describe('cloudwatchLogStore', () => {
     expect(String(await read()).split('\n')).toHaveLength(5_001)
   })
 
-  test('batches stay within the limits also when every byte has to be escaped', async () => {
+  test('batches stay within the limits even when every byte has to be escaped', async () => {
     const bytes = Buffer.alloc(3_000_000, 0xfe)
     const writer = await store.open(id)
     await writer.write(bytes)
@@ -156,7 +156,7 @@ describe('cloudwatchLogStore', () => {
     expect((await read()).equals(bytes)).toBe(true)
   })
 
-  test('a reader passes over empty pages', async () => {
+  test('a reader skips empty pages', async () => {
     const bytes = randomBytes(2_000_000)
     const writer = await store.open(id)
     await writer.write(bytes)
@@ -173,7 +173,7 @@ describe('cloudwatchLogStore', () => {
     ).toBe(true)
   })
 
-  test('what becomes visible late, and not in order, is waited for', async () => {
+  test('waits for events that become visible late and out of order', async () => {
     await cloudwatch.set({ visibleAfterMs: 300, hideMs: 1_500 })
     const following = read({})
     const writer = await store.open(id)
@@ -201,7 +201,7 @@ describe('cloudwatchLogStore', () => {
     for (const bytes of await Promise.all(readers)) expect(String(bytes)).toBe('first\nlast\n')
   })
 
-  test('readers of many streams ask ten times a second at most', async () => {
+  test('readers of many streams send at most ten requests a second', async () => {
     const stop = new AbortController()
     const readers = Array.from({ length: 40 }, async () => {
       for await (const _ of store.read(randomUUID(), { signal: stop.signal }));
@@ -216,7 +216,7 @@ describe('cloudwatchLogStore', () => {
     await Promise.all(readers)
   })
 
-  test('throttling and lost answers delay a log, and no line is missing or twice', async () => {
+  test('throttling and lost responses delay a log, but no line is missing or duplicated', async () => {
     const writer = await store.open(id)
     await cloudwatch.set({ throttle: { PutLogEvents: 3, GetLogEvents: 3 }, loseAnswers: { PutLogEvents: 5 } })
     const following = read({})
@@ -229,7 +229,7 @@ describe('cloudwatchLogStore', () => {
     expect(new Set(stored).size).toBeLessThan(stored.length)
   })
 
-  test('more failures than the SDK has patience for: the writer goes on', async () => {
+  test('more failures than the SDK retries: the writer continues', async () => {
     const writer = await store.open(id)
     await cloudwatch.set({ throttle: { PutLogEvents: 8 } })
     await writer.write('kept\n')
@@ -237,7 +237,7 @@ describe('cloudwatchLogStore', () => {
     expect(String(await read())).toBe('kept\n')
   })
 
-  test('the next attempt comes after what is there, also when its clock is behind', async () => {
+  test('the next attempt appends, even when its clock is behind', async () => {
     const ahead = Date.now() + 3_600_000
     const first = await store.open(id)
     await first.write('one\n')
@@ -280,7 +280,7 @@ describe('cloudwatchLogStore', () => {
     expect(await last).toEqual({ done: true, value: undefined })
   })
 
-  test('a log whose beginning is gone is what is left; one with a hole is an error', async () => {
+  test('a log whose start has expired is the rest; one with a gap is an error', async () => {
     const text = (number: number) => ({
       timestamp: Date.now() + number,
       message: encodeEvent({ writer: 'bbbbbbbb', number, kind: 'text' }, Buffer.from(`${number}\n`)),
@@ -298,7 +298,7 @@ describe('cloudwatchLogStore', () => {
     })
   })
 
-  test('no group: which, and the command that makes it', async () => {
+  test('no group: the error names it, and the command that creates it', async () => {
     const nowhere = open({ group: '/not/there' })
     const expected = {
       kind: 'not_found',
@@ -312,7 +312,7 @@ describe('cloudwatchLogStore', () => {
     await nowhere.close()
   })
 
-  test('access denied: which permission', async () => {
+  test('access denied: the error names the permission', async () => {
     await cloudwatch.set({ denied: ['PutLogEvents', 'GetLogEvents'] })
     await expect(store.open(id)).rejects.toMatchObject({
       kind: 'unauthorized',
@@ -324,7 +324,7 @@ describe('cloudwatchLogStore', () => {
     })
   })
 
-  test('a clock that is hours off: said, as the service drops the events silently', async () => {
+  test('a clock that is hours off: an error, because the service drops the events silently', async () => {
     await cloudwatch.set({ clockAheadMs: -3 * 3_600_000 })
     await expect(store.open(id)).rejects.toMatchObject({
       message: expect.stringContaining('too new'),
@@ -334,7 +334,7 @@ describe('cloudwatchLogStore', () => {
     await expect(store.open(id)).rejects.toMatchObject({ message: expect.stringContaining('too old') })
   })
 
-  test('a stream that was removed fails its writer', async () => {
+  test('a deleted stream fails its writer', async () => {
     const writer = await store.open(id)
     await cloudwatch.client.send(new DeleteLogStreamCommand({ logGroupName: group, logStreamName: id }))
     void writer.write('lost')
@@ -346,7 +346,7 @@ describe('cloudwatchLogStore', () => {
   })
 })
 
-describe('the double refuses what the service refuses', () => {
+describe('the test double refuses what the service refuses', () => {
   const put = async (logEvents: { timestamp: number; message: string }[]) => {
     const group = await cloudwatch.group()
     const store = cloudwatchLogStore({ group, clientConfig: cloudwatch.clientConfig })
@@ -379,7 +379,7 @@ describe('the double refuses what the service refuses', () => {
     await expect(put(events)).rejects.toThrow(message)
   })
 
-  test('and takes what is just within', async () => {
+  test('and accepts what is just within the limits', async () => {
     await put(fill(8, 131_072 - 26))
     await put(fill(10_000, 1))
     await put(fill(1, 256 * 1024 - 26))

@@ -55,7 +55,7 @@ describe('fileLogStore', () => {
   })
   afterEach(() => store.close())
 
-  test('the name of the file tells whether the log ended', async () => {
+  test('the file name tells whether the log has ended', async () => {
     const writer = await store.open(id)
     await writer.write('x')
     expect(await readdir(folder.path)).toEqual([`${id}.log.part`])
@@ -65,7 +65,7 @@ describe('fileLogStore', () => {
     expect(await readdir(folder.path)).toEqual([`${id}.log.part`])
   })
 
-  test('two that end one log: the second finds its work done', async () => {
+  test('two writers that end one log: the second has nothing to do', async () => {
     const [one, two] = [await store.open(id), await store.open(id)]
     await one.write('a worker that lost its lease\n')
     await one.end()
@@ -74,7 +74,7 @@ describe('fileLogStore', () => {
     expect(await textOf(store)).toBe('a worker that lost its lease\nand the one that took over\n')
   })
 
-  test('a full disk fails the writer with what to do, and the readers come to an end', async () => {
+  test('a full disk fails the writer with a hint, and ends the readers', async () => {
     await symlink('/dev/full', join(folder.path, `${id}.log.part`))
     const writer = await store.open(id)
     // Nobody waits for these: a failure must not end the process.
@@ -94,7 +94,7 @@ describe('fileLogStore', () => {
     expect(await readdir(folder.path)).toEqual([`${id}.log`])
   })
 
-  test('a writer that waits for room learns of the full disk', async () => {
+  test('a writer waiting for buffer space gets the error of a full disk', async () => {
     await symlink('/dev/full', join(folder.path, `${id}.log.part`))
     const writer = await store.open(id)
     const chunk = Buffer.alloc(4 << 20)
@@ -103,7 +103,7 @@ describe('fileLogStore', () => {
     await expect(writer.close()).rejects.toMatchObject({ kind: 'unavailable' })
   })
 
-  test('a folder that cannot be', async () => {
+  test('a directory that cannot be created', async () => {
     const file = join(folder.path, 'file')
     await writeFile(file, '')
     const problem = { kind: 'unavailable', message: expect.stringContaining(id) }
@@ -111,7 +111,7 @@ describe('fileLogStore', () => {
     await expect(textOf(fileLogStore({ dir: join(file, 'logs') }))).rejects.toMatchObject(problem)
   })
 
-  test('a log that is removed ends its readers', async () => {
+  test('deleting a log ends its readers', async () => {
     const writer = await store.open(id)
     await writer.write('x')
     const reader = store.read(id)[Symbol.asyncIterator]()
@@ -146,7 +146,7 @@ describe('fileLogStore', () => {
 })
 
 describe('stdoutLogStore', () => {
-  test('echoes whole lines with the build in front, and keeps the log as it was written', async () => {
+  test('echoes whole lines prefixed with the build, and keeps the log as written', async () => {
     const out = new PassThrough()
     const store = stdoutLogStore({ dir: folder.path, out })
     const other = randomUUID()
@@ -162,7 +162,7 @@ describe('stdoutLogStore', () => {
     await store.close()
   })
 
-  test('a line without an end is echoed in parts', async () => {
+  test('an endless line is echoed in parts', async () => {
     const out = new PassThrough({ highWaterMark: 1 << 20 })
     const store = stdoutLogStore({ dir: folder.path, out })
     const writer = await store.open(id)
@@ -173,7 +173,7 @@ describe('stdoutLogStore', () => {
     await store.close()
   })
 
-  test('a reader that is too slow misses lines, is told how many, and delays nobody', async () => {
+  test('a slow reader misses lines, is told how many, and delays no build', async () => {
     let shown = ''
     const paused = Promise.withResolvers<void>()
     const out = new Writable({
@@ -200,7 +200,7 @@ describe('stdoutLogStore', () => {
     await store.close()
   })
 
-  test('a reader that went away ends the echo, not the build', async () => {
+  test('a reader that disconnects ends the echo, not the build', async () => {
     const script = `import { stdoutLogStore } from ${moduleOf('stdout')}
       const store = stdoutLogStore({ dir: ${JSON.stringify(folder.path)}, out: process.stdout })
       const writer = await store.open('${id}')

@@ -37,7 +37,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
     const readText = async (options?: ReadLogOptions) => (await readAll(options)).toString()
     const inAnotherProcess = (body: string) => node(`${under.script}\nconst id = '${id}'\n${body}`)
 
-    test('what was written is read, text and bytes in order, when it was closed and when it ended', async () => {
+    test('reads what was written, text and bytes in order, once closed and once ended', async () => {
       const writer = await store.open(id)
       await writer.write('one\n')
       await writer.write(Buffer.from('twö\n'))
@@ -58,7 +58,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await readText()).toBe('')
     })
 
-    test('a reader is told of each write while the log grows, and of its end', async () => {
+    test('a follower gets each write while the log grows, and its end', async () => {
       const writer = await store.open(id)
       const reader = store.read(id)[Symbol.asyncIterator]()
       for (const text of ['first\n', 'second\n', 'third\n']) {
@@ -70,7 +70,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await last).toEqual({ done: true, value: undefined })
     })
 
-    test('what is flushed is stored, and the writer goes on', async () => {
+    test('flush stores everything, and the writer continues', async () => {
       const writer = await store.open(id)
       await writer.flush()
       void writer.write('at once\n')
@@ -95,7 +95,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await Promise.all([...early, middle, readText()])).toEqual(['abcdef', 'def', 'abcdef', 'abcdef'])
     })
 
-    test('a reader resumes at any offset, also in the middle of a character', async () => {
+    test('a reader resumes at any offset, even in the middle of a character', async () => {
       const text = 'naïve 🚀 déjà\n'
       const bytes = Buffer.from(text)
       const writer = await store.open(id)
@@ -107,7 +107,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       }
     })
 
-    test('past the end there is nothing, until the log grows to it', async () => {
+    test('past the end, nothing is read until the log reaches it', async () => {
       const writer = await store.open(id)
       await writer.write('12345')
       await writer.close()
@@ -129,7 +129,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await reader).toBe('here')
     })
 
-    test('every byte survives, also what is not UTF-8', async () => {
+    test('every byte survives, even invalid UTF-8', async () => {
       const bytes = Buffer.from(Array.from({ length: 1024 }, (_, i) => i % 256))
       const writer = await store.open(id)
       for (const byte of bytes.subarray(0, 256)) await writer.write(Uint8Array.of(byte))
@@ -255,7 +255,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       expect(await readText()).toBe('attempt 1 got this far\nattempt 2\n')
     })
 
-    test('100 MB with 50 readers: small pieces, small memory, and the slow ones delay nobody', async () => {
+    test('100 MB with 50 readers: small pieces, little memory, and slow ones delay nobody', async () => {
       const line = Buffer.from(`${'0123456789abcdef'.repeat(1024)}\n`)
       const count = Math.ceil((100 * MiB) / line.length)
       const wanted = createHash('sha256')

@@ -51,7 +51,7 @@ describe('postgresLogStore', () => {
     return row?.n ?? 0
   }
 
-  test('many short lines make few rows', async () => {
+  test('many short lines need few rows', async () => {
     const writer = await store.open(id)
     const began = performance.now()
     for (let i = 0; i < 2_000; i++) await writer.write(`line ${i}\n`)
@@ -80,7 +80,7 @@ describe('postgresLogStore', () => {
     }
   })
 
-  test('two writers of one log at once mix by chunks, and nothing is lost', async () => {
+  test('two concurrent writers of one log interleave by chunks, and nothing is lost', async () => {
     const other = await postgresLogStore({ url })
     const [one, two] = [await store.open(id), await other.open(id)]
     const line = (name: string, i: number) => `${name} ${i} ${'x'.repeat(200)}\n`
@@ -98,7 +98,7 @@ describe('postgresLogStore', () => {
     await other.close()
   })
 
-  test('many readers of many logs ask few questions', async () => {
+  test('many readers of many logs need few queries', async () => {
     const counted = new Postgres({ url })
     const shared = await postgresLogStore({ postgres: counted })
     const stop = new AbortController()
@@ -131,7 +131,7 @@ describe('postgresLogStore', () => {
     await counted.close()
   })
 
-  test('a restart of the server in the middle of a log: its writer goes on, and no byte is lost or twice there', async () => {
+  test('a server restart in the middle of a log: its writer continues, and no byte is lost or duplicated', async () => {
     const writer = await store.open(id)
     const hash = createHash('sha256')
     let stop = false
@@ -165,7 +165,7 @@ describe('postgresLogStore', () => {
     expect(createHash('sha256').update(bytes).digest('hex')).toBe(hash.digest('hex'))
   })
 
-  test('a log that was removed fails its writer, and a closed store gives up at once', async () => {
+  test('a deleted log fails its writer, and a closed store gives up at once', async () => {
     const writer = await store.open(id)
     await writer.write('x')
     await expect.poll(chunks).toBe(1)

@@ -60,7 +60,7 @@ test.each([
   expect(redactor.redact(text)).toBe(clean)
 })
 
-test('base64 of a text that the secret is only a part of', async () => {
+test('base64 of a text that contains the secret', async () => {
   const redactor = knowing('hunter22-and-more')
   for (const before of ['', 'u', 'us', 'user', 'user:', 'x:y:z']) {
     for (const after of ['', '!', '!!', '!!!']) {
@@ -101,7 +101,7 @@ test('secrets shorter than 4 bytes are ignored', async () => {
   expect(await redact(knowing('abcd'), ['abcd'])).toBe('***')
 })
 
-test('bytes that are no text stay as they are, and can be secret', async () => {
+test('bytes that are not text are unchanged, and can be secret', async () => {
   const { writer, pieces } = sink()
   const wrapped = knowing(Buffer.from([0xff, 0x00, 0x0a, 0xfe])).wrap(writer)
   await wrapped.write(Buffer.from([0x80, 0xff, 0x00, 0x0a, 0xfe, 0x81, 0xff]))
@@ -109,7 +109,7 @@ test('bytes that are no text stay as they are, and can be secret', async () => {
   expect(Buffer.concat(pieces)).toEqual(Buffer.from([0x80, 0x2a, 0x2a, 0x2a, 0x81, 0xff]))
 })
 
-test('a secret of several lines: the whole, and each line behind a prefix', async () => {
+test('a multi-line secret: the whole, and each line after a prefix', async () => {
   const key = [
     '-----BEGIN KEY-----',
     'MIIEpAIBAAKCAQEA',
@@ -131,12 +131,12 @@ test('the newline at the end of a secret file does not matter', async () => {
   expect(await redact(knowing('hunter22\n'), [`x ${base64('hunter22\n')} y`])).toBe('x *** y')
 })
 
-test('of secrets that overlap, no end stays visible', async () => {
+test('of overlapping secrets, no end stays visible', async () => {
   const redactor = knowing('password1', 'word1234', 'password12')
   expect(await redact(redactor, ['a password1234 b password12 c word1234 d'])).toBe('a *** b *** c *** d')
 })
 
-test('lines pass at once; only what may be the beginning of a secret waits', async () => {
+test('lines pass at once; only what may be the start of a secret is held back', async () => {
   const { writer, pieces } = sink()
   const wrapped = knowing('hunter22').wrap(writer)
   const seen = () => pieces.splice(0).map(String)
@@ -153,14 +153,17 @@ test('lines pass at once; only what may be the beginning of a secret waits', asy
   expect(seen()).toEqual(['***.'])
 })
 
-test.each(['close', 'end'] as const)('%s passes on what waited, then itself', async (method) => {
-  const { writer, calls, text } = sink()
-  const wrapped = knowing('hunter22').wrap(writer)
-  await wrapped.write('hunt')
-  await wrapped[method]()
-  expect(text()).toBe('hunt')
-  expect(calls).toEqual([method])
-})
+test.each(['close', 'end'] as const)(
+  '%s passes on the bytes held back, then the call itself',
+  async (method) => {
+    const { writer, calls, text } = sink()
+    const wrapped = knowing('hunter22').wrap(writer)
+    await wrapped.write('hunt')
+    await wrapped[method]()
+    expect(text()).toBe('hunt')
+    expect(calls).toEqual([method])
+  },
+)
 
 test('the writer is closed even when the last bytes cannot be written', async () => {
   const { writer, calls } = sink()
@@ -171,7 +174,7 @@ test('the writer is closed even when the last bytes cannot be written', async ()
   expect(calls).toEqual(['end'])
 })
 
-test('a secret that is learnt while a log is written counts from then on, in every log', async () => {
+test('a secret added while a log is written is masked from then on, in every log', async () => {
   const redactor = new Redactor()
   const [one, two] = [sink(), sink()]
   const [first, second] = [redactor.wrap(one.writer), redactor.wrap(two.writer)]
@@ -184,7 +187,7 @@ test('a secret that is learnt while a log is written counts from then on, in eve
   expect([one.text(), two.text()]).toEqual(['hunter22 hunter22 ***\n', '***\n'])
 })
 
-test('the result does not depend on how the log was cut into pieces', async () => {
+test('the result does not depend on how the log was split into pieces', async () => {
   const secrets = ['abab', 'babaa', 'aaaa', 'cabbage', 'bage\nline two of it', 'ca\nb c\nd']
   const redactor = knowing(...secrets)
   const next = random(42)
@@ -205,7 +208,7 @@ test('the result does not depend on how the log was cut into pieces', async () =
   }
 })
 
-test('without a secret in it, a chunk is passed on as it is', async () => {
+test('a chunk without a secret is passed on unchanged', async () => {
   let received: unknown
   const writer: LogWriter = {
     write: async (chunk) => {
@@ -221,7 +224,7 @@ test('without a secret in it, a chunk is passed on as it is', async () => {
   expect((received as Buffer).byteOffset).toBe(chunk.byteOffset)
 })
 
-test('a run of one letter waits no longer than the secret is long', async () => {
+test("of a run of one letter, no more than the secret's length is held back", async () => {
   const { writer, pieces, text } = sink()
   const wrapped = knowing('aaaa').wrap(writer)
   await wrapped.write('a'.repeat(1000))

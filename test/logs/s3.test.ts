@@ -66,7 +66,7 @@ describe('the layout of a log', () => {
     expect(layoutOf(listing)).toMatchObject(expected)
   })
 
-  test('grows by what is behind it, until a text replaces it', () => {
+  test('grows segment by segment, until a text replaces them', () => {
     const first = layoutOf({ text: null, segments: [segment(0, 3), segment(3, 4)], openings: [] })
     const more = layoutOf({ text: null, segments: [segment(7, 1)], openings: [] }, first)
     expect(more).toMatchObject({ size: 8, segments: [segment(0, 3), segment(3, 4), segment(7, 1)] })
@@ -83,7 +83,7 @@ describe('the layout of a log', () => {
     })
   })
 
-  test('says where bytes are', () => {
+  test('locates bytes', () => {
     const layout = layoutOf({
       text: text(10),
       segments: [segment(10, 5), segment(15, 5), segment(20, 5)],
@@ -103,7 +103,7 @@ describe('the layout of a log', () => {
     }
   })
 
-  test('what may be removed is below the text', () => {
+  test('only objects covered by the text may be deleted', () => {
     const listing = { text: text(7), segments: [segment(3, 4), segment(7, 2)], openings: [3, 7, 9] }
     expect(leftovers(listing, 7)).toEqual({ segments: [segment(3, 4)], openings: [3, 7] })
   })
@@ -159,10 +159,10 @@ describe('s3LogStore', () => {
     await writer[how]()
   }
 
-  describe('on a server that knows less than Amazon', () => {
+  describe("on a server with fewer features than Amazon's", () => {
     const LONG = Buffer.alloc(6 * MiB, 'a line of a log\n')
 
-    test('uploads without new checksums, and removes with Content-MD5', async () => {
+    test('uploads without new checksums, and deletes with Content-MD5', async () => {
       const refused = { status: 400, code: 'InvalidRequest' }
       front.decide = async (line, headers, body) => {
         const names = Object.keys(headers).filter((name) =>
@@ -193,7 +193,7 @@ describe('s3LogStore', () => {
         (error: unknown) => error,
       )
 
-    test('is told from one that takes conditional writes', async () => {
+    test('is distinguished from one that supports conditional writes', async () => {
       expect(await check(false)).toBeNull()
       expect(await keys()).toEqual([])
       expect(await check(true)).toBeNull()
@@ -218,18 +218,18 @@ describe('s3LogStore', () => {
       }
     })
 
-    test('is refused where it ignores If-None-Match, before anything is built', async () => {
+    test('is refused if it ignores If-None-Match, before anything is built', async () => {
       front.ignored = ['if-none-match']
       expect(await check(true)).toMatchObject({ kind: 'invalid' })
     })
 
-    test('is refused where it says that it does not implement them', async () => {
+    test('is refused if it responds that conditional writes are not implemented', async () => {
       front.decide = (_line, headers) =>
         headers['if-match'] || headers['if-none-match'] ? { status: 501, code: 'NotImplemented' } : 'pass'
       for (const trace of [false, true]) expect(await check(trace)).toMatchObject({ kind: 'invalid' })
     })
 
-    test('is not told from one that is away or forbids writing', async () => {
+    test('cannot be distinguished from one that is down or denies writes', async () => {
       front.decide = () => ({ status: 403, code: 'AccessDenied' })
       expect(await check(true)).toMatchObject({ kind: 'unauthorized' })
       const nobody = make({ clientConfig: { ...aws.clientConfig, endpoint: 'http://127.0.0.1:1' } })
@@ -237,7 +237,7 @@ describe('s3LogStore', () => {
     })
   })
 
-  test('segments while it is written; then one private text, as the browser likes it', async () => {
+  test('segments while it is written; then one private text that browsers display', async () => {
     await write('one\n', 'close')
     await write('two, twö\n', 'close')
     expect(await keys()).toEqual([segment(0), segment(4)])
@@ -263,7 +263,7 @@ describe('s3LogStore', () => {
     expect((await read({}, prefixed)).length).toBe(6 * MiB + 4)
   })
 
-  test('a build that writes all the time is seen while it does, in few segments', async () => {
+  test('constant output becomes visible continuously, in few segments', async () => {
     const writer = await store.open(id)
     let stop = false
     let lines = 0
@@ -284,7 +284,7 @@ describe('s3LogStore', () => {
     expect(String(await read({})).split('\n')).toHaveLength(lines + 1)
   })
 
-  test('readers of one log share a poll, which is one list of what is new', async () => {
+  test('readers of one log share a poll, which is one LIST of new objects', async () => {
     await write('first\n', 'close')
     const readers = Array.from({ length: 30 }, () => read({}))
     await expect.poll(() => count(/^GET .*list-type/)).toBeGreaterThan(0)
@@ -303,7 +303,7 @@ describe('s3LogStore', () => {
     expect(count(new RegExp(`^GET .*${id}-0000000000000000`))).toBe(2)
   })
 
-  test('a log of one writer, and no more than 1 MiB, becomes a text without being fetched', async () => {
+  test('a log of one writer, up to 1 MiB, becomes a text without being fetched', async () => {
     const writer = await store.open(id)
     const bytes = randomBytes(MiB)
     for (let at = 0; at < MiB; at += 100_000) await writer.write(bytes.subarray(at, at + 100_000))
@@ -312,7 +312,7 @@ describe('s3LogStore', () => {
     expect((await read({})).equals(bytes)).toBe(true)
   })
 
-  test('readers in the middle of a log when its segments become a text lose nothing', async () => {
+  test('readers lose nothing when segments become a text while they read', async () => {
     const bytes = randomBytes(3 * MiB)
     const elsewhere = make()
     const writer = await store.open(id)
@@ -330,7 +330,7 @@ describe('s3LogStore', () => {
     )
   })
 
-  test('a reader whose request for a segment comes after its removal reads on in the text', async () => {
+  test('a reader that requests a deleted segment continues in the text', async () => {
     const released = Promise.withResolvers<'pass'>()
     const held = Promise.withResolvers<void>()
     front.decide = (line) => {
@@ -350,7 +350,7 @@ describe('s3LogStore', () => {
     expect(count(/^GET .*txt/)).toBe(1)
   })
 
-  test('an abort and a close end readers also while S3 does not answer', async () => {
+  test('an abort and a close end readers even while S3 does not respond', async () => {
     const released = Promise.withResolvers<'pass'>()
     await write('one\n', 'close')
     for (const pattern of [/list-type/, /^GET .*-\d{16}\?/]) {
@@ -368,7 +368,7 @@ describe('s3LogStore', () => {
     released.resolve('pass')
   })
 
-  test('a large text is made of parts; a log that goes on after it keeps what was there', async () => {
+  test('a large text is uploaded in parts; a log that continues after it keeps its content', async () => {
     const bytes = randomBytes(13 * MiB)
     const writer = await store.open(id)
     for (let at = 0; at < bytes.length; at += 777_777) await writer.write(bytes.subarray(at, at + 777_777))
@@ -384,7 +384,7 @@ describe('s3LogStore', () => {
     expect(String(await read({ offset: bytes.length + 4 }))).toBe('more\n')
   })
 
-  test('a log of more segments than a list shows', async () => {
+  test('a log of more segments than one LIST returns', async () => {
     const lines = Array.from({ length: 1_010 }, (_, i) => `line ${i}\n`)
     let size = 0
     for (const line of lines) {
@@ -397,7 +397,7 @@ describe('s3LogStore', () => {
     expect(String(await read())).toBe(`${lines.join('')}end\n`)
   })
 
-  test('two writers of one log at once mix by segments, and nothing is lost', async () => {
+  test('two concurrent writers of one log interleave by segments, and nothing is lost', async () => {
     const [one, two] = [await store.open(id), await make().open(id)]
     const line = (name: string, i: number) => `${name} ${i} ${'x'.repeat(2_000)}\n`
     await Promise.all(
@@ -418,7 +418,7 @@ describe('s3LogStore', () => {
     expect(await keys()).toEqual([`logs/${id}.txt`])
   })
 
-  test('a writer that comes back when its log was ended writes behind it, not where segments were', async () => {
+  test('a writer that returns after its log was ended appends to the text, not where segments were', async () => {
     const late = await make().open(id)
     await write('the whole log\n', 'end')
     expect(await keys()).toEqual([`logs/${id}.txt`])
@@ -431,7 +431,7 @@ describe('s3LogStore', () => {
     expect(String(await read({}))).toBe('the whole log\ntoo late\n')
   })
 
-  test('answers that are lost cost no byte, and store none twice', async () => {
+  test('lost responses neither lose nor duplicate a byte', async () => {
     const kinds = {
       segment: /-\d{16}\?/,
       begin: /uploads=/,
@@ -457,7 +457,7 @@ describe('s3LogStore', () => {
     expect(await keys()).toEqual([`logs/${id}.txt`])
   })
 
-  test('a worker that died before it removed segments: the log is whole, and a reader removes them', async () => {
+  test('a worker that died before it deleted segments: the log is complete, and a reader deletes them', async () => {
     await put(`logs/${id}.txt`, 'one\ntwo\n')
     await put(segment(0), 'one\n')
     await put(segment(4), 'two\n')
@@ -466,7 +466,7 @@ describe('s3LogStore', () => {
     await expect.poll(keys).toEqual([`logs/${id}.txt`])
   })
 
-  test('a reader that may not remove anything reads all the same, and the next attempt does', async () => {
+  test('a reader without delete permission can still read, and the next attempt deletes them', async () => {
     await put(`logs/${id}.txt`, 'one\n')
     await put(segment(0), 'one\n')
     front.decide = (line) => (line.startsWith('POST') ? { status: 403, code: 'AccessDenied' } : 'pass')
@@ -478,7 +478,7 @@ describe('s3LogStore', () => {
     expect(String(await read({}))).toBe('one\ntwo\n')
   })
 
-  test('a worker that dies while it makes a text leaves the log as it was', async () => {
+  test('a worker that dies while it creates a text leaves the log unchanged', async () => {
     const bytes = randomBytes(6 * MiB)
     front.decide = (line) => (/uploadId/.test(line) ? { status: 400, code: 'InvalidRequest' } : 'pass')
     const dying = make()
@@ -496,7 +496,7 @@ describe('s3LogStore', () => {
     expect(await keys()).toEqual([`logs/${id}.txt`])
   })
 
-  test('S3 that is away for a while: the build is held up when too much waits, and no byte is lost', async () => {
+  test('an outage of S3: the build is paused when the buffer is full, and no byte is lost', async () => {
     await using own = await startAws({ persist: true })
     const Bucket = await own.bucket()
     const away = s3LogStore({ bucket: Bucket, clientConfig: own.clientConfig })
@@ -531,7 +531,7 @@ describe('s3LogStore', () => {
     await away.close()
   })
 
-  test('no bucket: which, and what to do', async () => {
+  test('no bucket: the error names it, with a hint', async () => {
     const nowhere = make({ bucket: 'not-there' })
     const expected = {
       kind: 'not_found',
@@ -542,7 +542,7 @@ describe('s3LogStore', () => {
     await expect(read({}, nowhere)).rejects.toMatchObject(expected)
   })
 
-  test('access denied: which permissions', async () => {
+  test('access denied: the error names the permissions', async () => {
     front.decide = () => ({ status: 403, code: 'AccessDenied' })
     await expect(store.open(id)).rejects.toMatchObject({
       kind: 'unauthorized',
@@ -560,7 +560,7 @@ describe('s3LogStore', () => {
     await expect(writer.end()).rejects.toMatchObject({ kind: 'unauthorized' })
   })
 
-  test('a log whose bytes were removed is an error for who reads it, not a loop', async () => {
+  test('missing bytes of a log are an error for its readers, not a loop', async () => {
     await write('one\n', 'close')
     const writer = await store.open(id)
     await writer.write('two\n')
@@ -574,7 +574,7 @@ describe('s3LogStore', () => {
     })
   })
 
-  test('a closed store gives up at once on what S3 does not take', async () => {
+  test('a closed store gives up at once if S3 fails', async () => {
     front.decide = (line) => (line.startsWith('PUT') ? { status: 503, code: 'SlowDown' } : 'pass')
     const late = make({ clientConfig: { ...aws.clientConfig, endpoint: front.url, maxAttempts: 1 } })
     const writer = await late.open(id)

@@ -48,7 +48,7 @@ describe('doctor', () => {
     return (name: string) => parts.find(({ part }) => part === name)
   }
 
-  test('finds registry and GitHub through HTTP_PROXY, with its login', async () => {
+  test('reaches registry and GitHub through HTTP_PROXY, with its login', async () => {
     const hosts = { 'registry.test': registry.host, 'github.test': hostOf(github.url) }
     await using proxy = await startProxy(hosts, 'me:p@ss%')
     const of = await doctor({
@@ -62,7 +62,7 @@ describe('doctor', () => {
     expect(proxy.refused).toEqual([])
   })
 
-  test('finds them over TLS through HTTPS_PROXY', async () => {
+  test('reaches them over TLS through HTTPS_PROXY', async () => {
     await using registryTls = await startTls(certificates.server, registry.host)
     await using githubTls = await startTls(certificates.server, hostOf(github.url))
     const hosts = { 'registry.test': registryTls.host, 'github.test': githubTls.host }
@@ -77,7 +77,7 @@ describe('doctor', () => {
     expect(proxy.refused).toEqual([])
   })
 
-  test('asks nobody through it who is in NO_PROXY, nor this machine, and says what is wrong with it', async () => {
+  test('bypasses it for NO_PROXY and this machine, and reports what is wrong with it', async () => {
     await using proxy = await startProxy({ 'github.test': hostOf(github.url) }, 'me:right')
     const of = await doctor({
       ...{ REGISTRY: registry.host, GITHUB_URL: 'http://github.test' },
@@ -126,7 +126,7 @@ describe('conveyor build', () => {
   })
 })
 
-test('the SDK of AWS goes through the proxy', async () => {
+test('the AWS SDK uses the proxy', async () => {
   await using aws = await startAws()
   const { url } = await aws.queue()
   await using tls = await startTls(certificates.server, hostOf(url))
@@ -145,7 +145,7 @@ test('the SDK of AWS goes through the proxy', async () => {
   expect(new Set(proxy.asked)).toEqual(new Set(['CONNECT aws.test:443']))
 })
 
-describe('which proxy', () => {
+describe('choice of proxy', () => {
   const env = { http_proxy: 'http://one:1', HTTP_PROXY: 'http://two:2', HTTPS_PROXY: 'three:3' }
   const through = (url: string, more: NodeJS.ProcessEnv = {}) =>
     proxyFor(new URL(url), proxiesOf({ ...env, ...more }))?.url.host ?? null
@@ -184,7 +184,7 @@ describe('which proxy', () => {
     ['http://a.test', { NO_PROXY: '10.0.0.0/99,/8,://' }, 'one:1'],
   ])('%s with %j: %s', (url, more, proxy) => expect(through(url, more)).toBe(proxy))
 
-  test('what only git can use is named', () => {
+  test('proxies that only git supports are named', () => {
     expect(proxiesOf({ ALL_PROXY: 'socks5://x:1' })).toMatchObject({
       http: null,
       https: null,

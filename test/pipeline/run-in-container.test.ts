@@ -157,7 +157,7 @@ describe('a build in a builder image', () => {
     expect(anew.log).toContain('cache off\n')
   })
 
-  test('whose earlier image is gone from the registry is built again', async () => {
+  test('whose earlier image is gone from the registry is rebuilt', async () => {
     const build = await begun('acme/gone')
     const { image } = await run(build)
     const url = `${registry.url}/v2/acme/gone/manifests/${digestOf(image)}`
@@ -175,7 +175,7 @@ describe('a build in a builder image', () => {
     expect(await store.get(build.id)).toMatchObject({ state: 'succeeded' })
   })
 
-  test('that pushed nothing fails, and says what should have been pushed where', async () => {
+  test('that pushed nothing fails with the expected tag', async () => {
     const build = await begun('acme/mute')
     const error = await failure(run(build, parts('mute')))
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
@@ -184,8 +184,8 @@ describe('a build in a builder image', () => {
   })
 })
 
-describe('tags stay at the newest push, whatever the image moves', () => {
-  test('when an older push ends last', async () => {
+describe('tags stay at the newest push, whatever the image does', () => {
+  test('when an older push finishes last', async () => {
     const older = await begun('acme/order')
     const newer = await begun('acme/order')
     const { image } = await run(newer)
@@ -199,7 +199,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     expect((await store.artifactOf(older.id))?.tags).toEqual([`${registry.host}/acme/order:${older.sha}`])
   })
 
-  test('when an older push ends just after the newer one moved its tags, and before it is stored', async () => {
+  test('when an older push finishes between the newer one moving its tags and being stored', async () => {
     const older = await begun('acme/between')
     const newer = await begun('acme/between')
     let lastOutput = ''
@@ -236,7 +236,7 @@ describe('tags stay at the newest push, whatever the image moves', () => {
     expect(await tagged(feature, 'latest')).toBe(digestOf(main.image))
   })
 
-  test('when a registry does not answer, the log says so, and the build ends as usual', async () => {
+  test('when a registry does not respond, the log says so, and the build finishes as usual', async () => {
     const older = await begun('acme/down')
     await run(await begun('acme/down'))
     const broken: BuildParts['registry'] = {

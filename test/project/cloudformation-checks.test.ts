@@ -223,7 +223,7 @@ describe('the checks of cloudformation.json refuse', () => {
     expect(checkGrants(template(), unneeded)).toEqual(['nothing needs the exception for arn:aws:s3:::old/*'])
   })
 
-  test('units that are none', () => {
+  test('invalid units', () => {
     const unit = '[Service]\nExecStart=conveyor\nTimeoutStopSec=soon\nRestrat=always\nwhat\n'
     expect(unitProblems(unit)).toHaveLength(4)
   })

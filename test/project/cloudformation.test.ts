@@ -18,7 +18,7 @@ import { projectRoot, start } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
 describe('cloudformation.json', () => {
-  test('has no problem that the checks below know', () => {
+  test('passes all checks below', () => {
     expect(problemsOf(template())).toEqual([])
   })
 
@@ -64,7 +64,7 @@ describe('cloudformation.json', () => {
     expect(bad).not.toMatch(pattern)
   })
 
-  test('what is kept is encrypted, private, and survives the stack', () => {
+  test('stored data is encrypted, private, and survives the stack', () => {
     const { Resources } = template()
     expect(Resources.Database).toMatchObject({
       DeletionPolicy: 'Snapshot',
@@ -85,7 +85,7 @@ describe('cloudformation.json', () => {
     for (const disk of disks) expect(disk).toMatchObject({ Encrypted: true, VolumeType: 'gp3' })
   })
 
-  test('only the load balancer is open, and each group lets in only the one before it', () => {
+  test('only the load balancer is open, and each group accepts only the one before it', () => {
     const open: string[] = []
     walk(template().Resources, [], (value, path) => {
       const ingress = path.includes('SecurityGroupIngress') && isObject(value)
@@ -99,7 +99,7 @@ describe('cloudformation.json', () => {
     for (const { Properties } of rules) expect(Properties).toHaveProperty('SourceSecurityGroupId')
   })
 
-  test('instance metadata takes version 2 only, one hop away', () => {
+  test('instance metadata requires version 2, one hop away', () => {
     const { Resources } = template()
     for (const name of ['ServerTemplate', 'WorkerTemplate']) {
       expect(Resources[name]?.Properties?.LaunchTemplateData, name).toMatchObject({
@@ -108,7 +108,7 @@ describe('cloudformation.json', () => {
     }
   })
 
-  test('who may do what', () => {
+  test('permissions', () => {
     const of = (role: string) =>
       grants(template())
         .filter(({ path }) => path.startsWith(`Resources.${role}.`))
@@ -209,7 +209,7 @@ describe('user data', () => {
     ).toEqual([])
   })
 
-  test.each(cases)('$name: what Conveyor is told is what it takes', (one) => {
+  test.each(cases)('$name: Conveyor accepts its settings', (one) => {
     const files = filesOf(userData({ ...one }))
     const variables = variablesOf(files.get('/etc/conveyor/env') ?? '')
     const secrets = [...(files.get('/usr/local/sbin/conveyor-secrets') ?? '').matchAll(/"([A-Z_]+)=" \+/g)]
@@ -256,7 +256,7 @@ describe('user data', () => {
     expect([...run.matchAll(/exec conveyor .*(--[a-z.]+)/g)]).toEqual([])
   })
 
-  test('a machine is let go only after the worker has had its time', () => {
+  test('a machine is terminated only after its worker had time to drain', () => {
     const worker = userData(cases[2] as (typeof cases)[number])
     const files = filesOf(worker)
     const unit = files.get('/etc/systemd/system/conveyor.service') ?? ''

@@ -44,7 +44,7 @@ function anchorsOf(name: string): string[] {
   )
 }
 
-test.each(documents)('%s gives our commands only flags that they have', (name) => {
+test.each(documents)('%s uses only flags that our commands have', (name) => {
   const wrong = calls(textOf(name)).flatMap(({ command, rest }) => {
     const flags = Object.keys(COMMANDS[command].flags)
     const known = ['--help', ...flags.flatMap((flag) => [`--${flag}`, `--no-${flag}`])]
@@ -64,7 +64,7 @@ test('deploy.md shows only settings that exist, and links to every other deploym
   expect(linked).toEqual(expect.arrayContaining(deployments.filter((name) => name !== 'docs/deploy.md')))
 })
 
-test.each(documents)('the links in %s lead somewhere', (name) => {
+test.each(documents)('the links in %s work', (name) => {
   for (const { file, anchor } of linksOf(name)) {
     expect(existsSync(join(projectRoot, file)), `${name} links to ${file}`).toBe(true)
     if (anchor !== undefined && file.endsWith('.md'))

@@ -30,14 +30,14 @@ test('twenty errors have a cause and a fix', () => {
   }
 })
 
-describe('the program says what the page quotes', () => {
+describe('the program prints what the page quotes', () => {
   test.each(entries)('$quoted', ({ quoted }) => {
     const parts = fixedParts(quoted)
     expect(parts.length).toBeGreaterThan(0)
     expect(parts.filter((part) => !sources.includes(part))).toEqual([])
   })
 
-  test('a text that the program does not say would be noticed', () => {
+  test('a text that the program does not print would be noticed', () => {
     const missing = fixedParts('… is no such error, …').filter((part) => !sources.includes(part))
     expect(missing).toEqual(['is no such error,'])
   })

@@ -54,7 +54,7 @@ describe('memory queue', () => {
     await again.acknowledge()
   })
 
-  it('takes an acknowledgement once, and none after a release', async () => {
+  it('accepts an acknowledgement once, and none after a release', async () => {
     const job = await leased(3600)
     await job.release(0)
     await expect(job.acknowledge()).rejects.toThrow('lost')
@@ -64,13 +64,13 @@ describe('memory queue', () => {
     await expect(again.extend(1)).rejects.toThrow('lost')
   })
 
-  it('holds a lease that is longer than a timer can be', async () => {
+  it('supports leases longer than the longest timer', async () => {
     const job = await leased(3600)
     await job.extend(10 ** 9)
     expect(await queue.receive(AbortSignal.timeout(100))).toBeNull()
   })
 
-  it('takes no job when it is closed, and lets running ones end', async () => {
+  it('accepts no jobs when it is closed, and lets running ones finish', async () => {
     const job = await leased(3600)
     await queue.close()
     await expect(queue.send({ buildId: 'b', repository: 'acme/app' })).rejects.toThrow(

@@ -65,7 +65,7 @@ describe('Postgres queue', () => {
     expect(jobs.filter((job) => job !== null)).toHaveLength(1)
   })
 
-  it('wakes a worker that waits in another process, long before that looks by itself', async () => {
+  it('wakes a worker that waits in another process, long before its next poll', async () => {
     const [server, worker] = [await open(), await open()]
     const delays: number[] = []
     for (let i = 0; i < 10; i++) {
@@ -81,7 +81,7 @@ describe('Postgres queue', () => {
     expect(delays.toSorted((a, b) => a - b)[5]).toBeLessThan(1_200)
   })
 
-  it('listens only while it waits, as the server tells every listener of every job', async () => {
+  it('listens only while it waits, because the server notifies every listener of every job', async () => {
     const server = await open()
     const shared = new Postgres({ url })
     const worker = await postgresQueue({ postgres: shared, leaseSeconds: 3600 })
@@ -97,7 +97,7 @@ describe('Postgres queue', () => {
     await shared.close()
   })
 
-  it('wakes as many processes as jobs are sent', async () => {
+  it('wakes one process for each job', async () => {
     const server = await open()
     const workers = await Promise.all(Array.from({ length: 6 }, () => open()))
     const waiting = workers.map((worker) => take(worker))
@@ -108,7 +108,7 @@ describe('Postgres queue', () => {
     expect(jobs.map(({ buildId }) => buildId).toSorted()).toEqual(ids)
   })
 
-  it('brings 500 jobs through 4 processes, each once', async () => {
+  it('delivers 500 jobs to 4 processes, each once', async () => {
     const queues = await Promise.all(Array.from({ length: 4 }, () => open()))
     const stop = new AbortController()
     const received: string[] = []
@@ -143,7 +143,7 @@ describe('Postgres queue', () => {
     expect(await next).toMatchObject({ buildId: 'a' })
   })
 
-  it('keeps the job of a worker in another process for as long as that extends it', async () => {
+  it('keeps the job of a worker in another process leased while that extends it', async () => {
     const queue = await open()
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const worker = await inAnotherProcess(`
@@ -159,7 +159,7 @@ describe('Postgres queue', () => {
     await worker.kill('SIGKILL')
   })
 
-  it('rejects calls on a lost lease, also when the build was queued again', async () => {
+  it('rejects calls on a lost lease, even when the build was queued again', async () => {
     const queue = await open({ leaseSeconds: 1 })
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const lost = await take(queue)
@@ -177,7 +177,7 @@ describe('Postgres queue', () => {
     await requeued.acknowledge()
   })
 
-  it('tells how much there is to do', async () => {
+  it('reports its depth', async () => {
     const queue = await open()
     for (const buildId of ['a', 'b', 'c', 'd']) await queue.send({ buildId, repository: 'acme/app' })
     await (await take(queue)).release(3600)
@@ -188,7 +188,7 @@ describe('Postgres queue', () => {
     expect(depth?.oldestSeconds).toBeGreaterThan(1)
   })
 
-  it('takes no job when it is closed, and lets running ones end on shared connections', async () => {
+  it('accepts no jobs when it is closed, and lets running ones finish on shared connections', async () => {
     const shared = new Postgres({ url })
     const queue = await postgresQueue({ postgres: shared })
     await queue.send({ buildId: 'a', repository: 'acme/app' })
@@ -204,7 +204,7 @@ describe('Postgres queue', () => {
     await shared.close()
   })
 
-  it('loses nothing when workers are drained while jobs come in', async () => {
+  it('loses no jobs when workers are drained while jobs arrive', async () => {
     const [server, staying, leaving] = [await open(), await open(), await open()]
     const end = new AbortController()
     const received: string[] = []
@@ -233,7 +233,7 @@ describe('Postgres queue', () => {
     const A = 'acme/a'
     const B = 'acme/B'
 
-    it('take the oldest job that they are warm for', async () => {
+    it('get the oldest job that they are warm for', async () => {
       const queue = await open()
       for (const [buildId, repository] of [
         ['a1', A],
@@ -249,7 +249,7 @@ describe('Postgres queue', () => {
       expect((await take(queue, [B])).buildId).toBe('a2')
     })
 
-    it('are woken rather than others', async () => {
+    it('are woken before others', async () => {
       const [server, cold, warm] = [await open(), await open(), await open()]
       const waiting = [take(cold), take(warm, [A])] as const
       await expect.poll(waitingReceivers).toBe(2)
@@ -259,7 +259,7 @@ describe('Postgres queue', () => {
       expect((await waiting[0]).buildId).toBe('other')
     })
 
-    it('get a job at once, while others that ask leave it to them', async () => {
+    it('get a job at once, while it is reserved from others', async () => {
       const [server, cold, warm] = [await open(), await open({ affinitySeconds: 3600 }), await open()]
       // Two that wait elsewhere and take nothing, as their process hangs.
       const hung = await inAnotherProcess(`
@@ -277,7 +277,7 @@ describe('Postgres queue', () => {
       await hung.kill('SIGKILL')
     })
 
-    it('that died while they waited delay a job by affinitySeconds, no longer', async () => {
+    it('that died while waiting delay a job by at most affinitySeconds', async () => {
       const [server, cold] = [await open(), await open({ affinitySeconds: 1 })]
       const died = await inAnotherProcess(`void queue.receive(never, { warm: ['acme/a'] })`)
       await expect.poll(waitingReceivers).toBe(1)
@@ -290,7 +290,7 @@ describe('Postgres queue', () => {
       expect(performance.now() - sent).toBeGreaterThan(900)
     })
 
-    it('reserve no job that no warm worker waits for', async () => {
+    it('a job is not reserved if no warm worker waits', async () => {
       const [server, cold, warm] = [await open(), await open({ affinitySeconds: 3600 }), await open()]
       await server.send({ buildId: 'a0', repository: A })
       await take(warm, [A]) // it is busy now
@@ -298,7 +298,7 @@ describe('Postgres queue', () => {
       expect((await take(cold)).buildId).toBe('a1')
     })
 
-    it('pass no job by for ever: what is much older goes first', async () => {
+    it('never starve a job: a much older one comes first', async () => {
       const queue = await open({ headStartSeconds: 0.5 })
       await queue.send({ buildId: 'old', repository: A })
       await sleep(800)
@@ -308,7 +308,7 @@ describe('Postgres queue', () => {
     })
   })
 
-  it('goes on when the server was away while workers waited', async () => {
+  it('continues after an outage of the server while workers waited', async () => {
     const [server, ...workers] = [await open(), await open(), await open()]
     const stop = new AbortController()
     const problems: unknown[] = []

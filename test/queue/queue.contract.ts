@@ -30,7 +30,7 @@ export function queueContract(
       await Promise.all(opened.splice(0).map((queue) => queue.close()))
     })
 
-    it('delivers what was sent, once', async () => {
+    it('delivers a job once', async () => {
       const queue = await queueWith('long', 'a')
       const job = await take(queue)
       expect(job.buildId).toBe('a')
@@ -38,7 +38,7 @@ export function queueContract(
       expect(await nothingWithin(queue, 0.3)).toBe(true)
     })
 
-    it('delivers each of several jobs, and the oldest first where it promises order', async () => {
+    it('delivers each of several jobs, oldest first if the queue is ordered', async () => {
       const sent = ['a', 'b', 'c', 'd', 'e']
       const queue = await queueWith('long', ...sent)
       const received: string[] = []
@@ -50,7 +50,7 @@ export function queueContract(
       expect(traits.ordered ? received : received.toSorted()).toEqual(sent)
     })
 
-    it('wakes a receiver that was there before the job', async () => {
+    it('wakes a receiver that was waiting before the job', async () => {
       const queue = await queueWith('long')
       const waiting = take(queue)
       await sleep(50)
@@ -58,7 +58,7 @@ export function queueContract(
       expect((await waiting).buildId).toBe('late')
     })
 
-    it('gives receivers that wait together different jobs', async () => {
+    it('gives concurrent receivers different jobs', async () => {
       const queue = await queueWith('long')
       const waiting = [take(queue), take(queue), take(queue)]
       for (const buildId of ['a', 'b', 'c']) await queue.send({ buildId, repository: 'acme/app' })
@@ -66,13 +66,13 @@ export function queueContract(
       expect(jobs.map((job) => job.buildId).toSorted()).toEqual(['a', 'b', 'c'])
     })
 
-    it('carries any string as the id of a build', async () => {
+    it('accepts any string as a build id', async () => {
       const odd = `${'x'.repeat(300)} "quoted" ünï/../:&<b> 🐳`
       const queue = await queueWith('long', odd)
       expect((await take(queue)).buildId).toBe(odd)
     })
 
-    it('delivers a job again when its lease ends, and tells the one that lost it', async () => {
+    it('delivers a job again when its lease ends, and rejects calls of the worker that lost it', async () => {
       const queue = await queueWith('short', 'a')
       const lost = await take(queue)
       const again = await take(queue)
@@ -113,14 +113,14 @@ export function queueContract(
       expect(performance.now() - released).toBeGreaterThan(900)
     })
 
-    it('lets others pass a job that was released with a delay', async () => {
+    it('delivers other jobs before one that was released with a delay', async () => {
       const queue = await queueWith('long', 'a')
       await (await take(queue)).release(3600)
       await queue.send({ buildId: 'b', repository: 'acme/app' })
       expect((await take(queue)).buildId).toBe('b')
     })
 
-    it('ends a wait when the signal is aborted, and loses no job by it', async () => {
+    it('ends a wait when the signal is aborted, without losing a job', async () => {
       const queue = await queueWith('long')
       const stop = new AbortController()
       const waiting = Promise.all([queue.receive(stop.signal), queue.receive(stop.signal)])
@@ -141,7 +141,7 @@ export function queueContract(
       expect(await Promise.all(waiting)).toEqual([null, null])
     })
 
-    it('brings 1,000 jobs through 8 receivers', async () => {
+    it('delivers 1,000 jobs to 8 receivers', async () => {
       const queue = await queueWith('long')
       const sent = Array.from({ length: 1000 }, (_, i) => `build-${i}`)
       const received: string[] = []
@@ -161,7 +161,7 @@ export function queueContract(
     })
 
     if (traits.exact) {
-      it('queues a build that is waiting, held or delayed only once', async () => {
+      it('queues a build that is ready, leased or delayed only once', async () => {
         const queue = await queueWith('long', 'a', 'a')
         const job = await take(queue)
         await queue.send({ buildId: 'a', repository: 'acme/app' })

@@ -63,7 +63,7 @@ describe('SQS dead letters', () => {
   }
 
   describe.each([false, true])('FIFO: %s', (fifo) => {
-    it('a build comes back from the dead-letter queue, as often as its workers die', async () => {
+    it('a build returns from the dead-letter queue as often as its workers die', async () => {
       const deadLetters = await withDeadLetters({ maxReceives: 1, fifo })
       const dying = await open({ leaseSeconds: 1, deadLetterSeconds: 0.2 })
       await dying.send({ buildId: 'a', repository: 'acme/app' })
@@ -96,7 +96,7 @@ describe('SQS dead letters', () => {
     })
   })
 
-  it('a message that another queue gave up is left alone', async () => {
+  it('a dead letter of another queue is left alone', async () => {
     const deadLetters = await withDeadLetters({ maxReceives: 5 })
     await using front = await startFront('arn:aws:sqs:us-east-1:000000000000:other')
     await sendRaw('{"ID": "a", "Repository": "acme/app"}', deadLetters)
@@ -146,7 +146,7 @@ describe('SQS dead letters', () => {
     }
   }
 
-  it('a build whose workers die again and again is failed, however soon SQS gives its message up', async () => {
+  it('a build whose workers keep dying fails, however soon SQS moves its message to the dead-letter queue', async () => {
     const deadLetters = await withDeadLetters({ maxReceives: 1 })
     const dying = await open({ leaseSeconds: 1, deadLetterSeconds: 0.2 })
     const queue = await open({ deadLetterSeconds: 0.2 })

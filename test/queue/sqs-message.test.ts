@@ -5,13 +5,16 @@ import { sqsRegion, sqsUrl, sqsUrlOfArn } from '../../src/lib/queue/sqs/url.ts'
 const SHA = '139759bd61e98faeec619c45b1060b4288952164'
 
 describe('the body of a message', () => {
-  test.each(['a', 'ünï "quoted" 🐳', '\u0000\uffff'])('carries %j in what SQS takes', (buildId) => {
-    const body = encodeMessage({ buildId, repository: 'acme/app' })
-    expect(body).toMatch(/^[\x20-\x7e]+$/)
-    expect(decodeMessage(body)).toEqual({ buildId })
-  })
+  test.each(['a', 'ünï "quoted" 🐳', '\u0000\uffff'])(
+    'encodes %j in characters that SQS accepts',
+    (buildId) => {
+      const body = encodeMessage({ buildId, repository: 'acme/app' })
+      expect(body).toMatch(/^[\x20-\x7e]+$/)
+      expect(decodeMessage(body)).toEqual({ buildId })
+    },
+  )
 
-  test('may have no branch, and say nothing of the cache, as the original sent it', () => {
+  test('may have no branch and no cache setting, as sent by the original Conveyor', () => {
     const request = decodeMessage(
       JSON.stringify({ ID: 'x', Repository: 'acme/app', Sha: SHA, Branch: '', More: 1 }),
     ).request
@@ -33,7 +36,7 @@ describe('the body of a message', () => {
     expect(() => decodeMessage(body)).toThrow(why)
   })
 
-  test('names of groups are what SQS takes, and different for different things', () => {
+  test('group names are valid in SQS, and distinct', () => {
     expect(sqsName('acme/app')).toBe('acme/app')
     const long = ['x'.repeat(129), 'x'.repeat(130), 'a b', 'ä', ''].map(sqsName)
     expect(new Set(long).size).toBe(5)

@@ -67,7 +67,7 @@ describe('SQS queue', () => {
   /** How many messages wait, and how many were received. */
   const inside = () => messagesIn(aws, url)
 
-  it('finds region, endpoint and credentials as every program for AWS does', async () => {
+  it('finds region, endpoint and credentials like other AWS programs', async () => {
     const queue = await open()
     const sender = await inAnotherProcess(`
       await queue.send({ buildId: 'a', repository: 'acme/app' })
@@ -100,7 +100,7 @@ describe('SQS queue', () => {
     expect(await inside()).toEqual([0, 0])
   })
 
-  it('tells a worker that its lease is lost, and that this alone is no reason to stop', async () => {
+  it('reports a lost lease to its worker, which alone is no reason to stop', async () => {
     const queue = await open()
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const job = await take(queue)
@@ -115,7 +115,7 @@ describe('SQS queue', () => {
     await job.acknowledge()
   })
 
-  it('asks for no more than SQS allows: 12 hours from when a message was received', async () => {
+  it('never requests more than SQS allows: 12 hours from when a message was received', async () => {
     const queue = await open()
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const job = await take(queue)
@@ -147,7 +147,7 @@ describe('SQS queue', () => {
     expect(polls.length).toBeLessThanOrEqual(3)
   })
 
-  it('reads what the original Conveyor sent', async () => {
+  it('reads the messages of the original Conveyor', async () => {
     const queue = await open()
     const sha = '139759bd61e98faeec619c45b1060b4288952164'
     const message = {
@@ -169,7 +169,7 @@ describe('SQS queue', () => {
     })
   })
 
-  it('tells how much there is to do', async () => {
+  it('reports its depth', async () => {
     const queue = await open()
     expect(await queue.depth?.()).toEqual({ ready: 0, leased: 0, oldestSeconds: 0 })
     for (const buildId of ['a', 'b', 'c']) await queue.send({ buildId, repository: 'acme/app' })
@@ -177,7 +177,7 @@ describe('SQS queue', () => {
     expect(await queue.depth?.()).toMatchObject({ ready: 2, leased: 1 })
   })
 
-  it('a queue that is not there, or does not answer, is told of when it is opened', async () => {
+  it('reports a missing or unreachable queue when it is opened', async () => {
     await expect(open({ url: `${url}-not` })).rejects.toMatchObject({
       kind: 'not_found',
       message: expect.stringContaining(`queue ${url}-not cannot be read: `),
@@ -190,7 +190,7 @@ describe('SQS queue', () => {
     })
   })
 
-  it('sends without a group where a standard queue refuses one, and asks no more', async () => {
+  it('sends without a group after a standard queue has refused one', async () => {
     await using front = await startS3Front(aws.url)
     let asked = 0
     front.decide = async (_line, headers, body) => {
@@ -209,7 +209,7 @@ describe('SQS queue', () => {
     await Promise.all(jobs.map((job) => job.acknowledge()))
   })
 
-  it('sends with the group as before, when a request fails for another reason', async () => {
+  it('keeps sending the group when a request fails for another reason', async () => {
     await using front = await startS3Front(aws.url)
     const groups: unknown[] = []
     let failing = true
@@ -229,7 +229,7 @@ describe('SQS queue', () => {
     expect(groups).not.toContain(undefined)
   })
 
-  it('goes on when the server was away while workers waited, and worked', async () => {
+  it('continues after an outage of the server while workers waited and worked', async () => {
     await using server = await startAws({ persist: true })
     url = (await server.queue()).url
     const clientConfig = server.clientConfig

@@ -76,7 +76,7 @@ describe('a registry', () => {
   const HINT =
     /^Link-local addresses are blocked, and loopback addresses are allowed for the registry of --registry/
 
-  test('on this machine is asked if it is the configured one', async () => {
+  test('on this machine is queried if it is the configured one', async () => {
     const { port, agents } = await listen()
     const host = `127.0.0.1:${port}`
     const client = clientWith({}, { mayBeLocal: (asked) => asked === host })
@@ -116,7 +116,7 @@ describe('a Dockerfile', () => {
   })
   afterAll(() => world[Symbol.asyncDispose]())
 
-  test('that names images on this machine has the server ask the registry alone', async () => {
+  test('that names images on this machine: the server queries only the registry', async () => {
     const stray = await listen()
     const git = await world.git.create('acme/inside')
     const sha = await git.commit({

@@ -48,7 +48,7 @@ describe('a registry with htpasswd', () => {
     expect(client.asked).toEqual([front.host, front.host])
   })
 
-  test('no login, and a wrong one', async () => {
+  test('no login, and an invalid one', async () => {
     const name = `${registry.host}/acme/app`
     const none = await failure(clientWith().head(name, 'one'))
     expect(none.kind).toBe('unauthorized')
@@ -71,7 +71,7 @@ describe('a registry with htpasswd', () => {
     expect(await client.head(`${registry.host}/acme/app`, 'none')).toBeNull()
   })
 
-  test('a redirect to another host gets no login, not even when it asks', async () => {
+  test('a redirect to another host gets no login, even if it requires one', async () => {
     await using elsewhere = await httpDouble((_req, res) => {
       res.writeHead(401, { 'www-authenticate': 'Basic realm="give"' }).end()
     })
@@ -131,7 +131,7 @@ describe('a registry with a token server', () => {
     expect(registry.tokens).toHaveLength(2)
   })
 
-  test('a token that ran out is not sent again', async () => {
+  test('an expired token is not sent again', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     onTestFinished(() => {
       vi.useRealTimers()
@@ -151,7 +151,7 @@ describe('a registry with a token server', () => {
     expect(sent).toEqual([undefined, 'Bearer', 'Bearer', undefined, 'Bearer'])
   })
 
-  test('a token that the registry no longer takes is renewed once', async () => {
+  test('a token that the registry no longer accepts is renewed once', async () => {
     let refusals = 0
     await using front = await frontOf(registry.host, (req) => {
       if (refusals > 0 && refusals--) delete req.headers.authorization
@@ -171,7 +171,7 @@ describe('a registry with a token server', () => {
     expect([registry.tokens.length, front.seen.length]).toEqual([2, 4])
   })
 
-  test('an identity token is traded in', async () => {
+  test('an identity token is exchanged', async () => {
     const client = clientWith({ [registry.host]: { username: '<token>', password: 'refresh-me' } })
     registry.tokens.length = 0
     await client.putManifest(name(), 'by-token', manifestOf(OCI, part))
@@ -180,7 +180,7 @@ describe('a registry with a token server', () => {
     expect(registry.tokens[0]?.url).not.toContain('refresh-me')
   })
 
-  test('nobody can read public images, and is told to log in for others', async () => {
+  test('anonymous users can read public images, and get a hint to log in for others', async () => {
     const image = manifestOf(OCI, await upload('public/app'))
     await clientWith({ [registry.host]: me }).putManifest(`${registry.host}/public/app`, 'main', image)
     const client = clientWith()
@@ -195,7 +195,7 @@ describe('a registry with a token server', () => {
     }
   })
 
-  test('greeted, it says whom it takes us for; no token for a repository is asked for', async () => {
+  test('a ping reports the login that it accepts, without requesting a token for a repository', async () => {
     registry.tokens.length = 0
     const { host } = registry
     const ping = (login?: { username: string; password: string }) =>
@@ -209,7 +209,7 @@ describe('a registry with a token server', () => {
     expect(registry.tokens).toHaveLength(4)
   })
 
-  test('also where its challenge names one, as that of ghcr.io does', async () => {
+  test('even if its challenge names one, like that of ghcr.io', async () => {
     await using double = await httpDouble((req, res) => {
       const challenge = `Bearer realm="http://${req.headers.host}/token",scope="repository:user/image:pull"`
       if (req.url?.startsWith('/token')) res.end('{"token": "t"}')

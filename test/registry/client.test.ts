@@ -61,7 +61,7 @@ describe('an open registry', () => {
     },
   )
 
-  test('what is not there', async () => {
+  test('missing manifests', async () => {
     const client = clientWith()
     const name = `${plain.host}/acme/app`
     expect(await client.head(name, 'nope')).toBeNull()
@@ -79,7 +79,7 @@ describe('an open registry', () => {
     expect(error.message).toContain('acme/other:main')
   })
 
-  test('bytes that are no manifest', async () => {
+  test('bytes that are not a manifest', async () => {
     const bytes = Buffer.from('hello')
     const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
     const error = await failure(
@@ -99,8 +99,8 @@ describe('an open registry', () => {
   })
 })
 
-describe('a registry whose name leads elsewhere here', () => {
-  test('is reached at its address, under its name', async () => {
+describe('a registry with a configured address', () => {
+  test('is reached at that address, under its name', async () => {
     const image = manifestOf(OCI, blob)
     await using front = await frontOf(plain.host, () => false)
     const client = clientWith({}, { addresses: new Map([['localhost:1', front.host]]) })
@@ -112,7 +112,7 @@ describe('a registry whose name leads elsewhere here', () => {
     expect(kind).toBe('unavailable')
   })
 
-  test('and which has TLS is known by the name, not by the address', async () => {
+  test('with TLS is verified by its name, not by its address', async () => {
     await using folder = await tempDir()
     const { key, certificate } = await selfSigned(folder.path, 'registry.test')
     const names: string[] = []
@@ -133,7 +133,7 @@ describe('a registry whose name leads elsewhere here', () => {
   })
 })
 
-describe('what goes wrong on the way', () => {
+describe('connection problems', () => {
   const name = (host: string) => `${host}/acme/app`
   let image: Manifest
   beforeAll(async () => {
@@ -175,7 +175,7 @@ describe('what goes wrong on the way', () => {
     expect(always.seen).toHaveLength(4)
   })
 
-  test('a registry that is not there', async () => {
+  test('an unreachable registry', async () => {
     const host = `127.0.0.1:${await freePort()}`
     const error = await failure(clientWith().head(name(host), 'main'))
     expect(error.kind).toBe('unavailable')
@@ -185,7 +185,7 @@ describe('what goes wrong on the way', () => {
     expect(error.hint).toBeDefined()
   })
 
-  test('a registry that comes back while we try', async () => {
+  test('a registry that recovers during the retries', async () => {
     await using registry = await startRegistry()
     const part = await pushBlob(registry.url, 'acme/app', Buffer.from('{}'))
     const client = clientWith({}, { backoffMs: [200, 500, 1000, 2000, 4000] })
@@ -196,7 +196,7 @@ describe('what goes wrong on the way', () => {
     expect(await late).toBe(manifestOf(OCI, part).digest)
   })
 
-  test('a registry that asks for a long pause is not waited for', async () => {
+  test('a registry that requests a long wait is not waited for', async () => {
     await using busy = await frontOf(plain.host, (_req, res) => {
       res.writeHead(429, { 'retry-after': '3600' }).end()
       return true
@@ -254,7 +254,7 @@ describe('what goes wrong on the way', () => {
     expect(front.seen.filter(({ method }) => method === 'PUT')).toHaveLength(1)
   })
 
-  test('a manifest that was changed on the way is refused', async () => {
+  test('a manifest that was modified in transit is refused', async () => {
     await using liar = await frontOf(plain.host, (req, res) => {
       if (req.method !== 'GET') return false
       res.writeHead(200, { 'content-type': OCI, 'docker-content-digest': image.digest }).end('{}')
@@ -266,7 +266,7 @@ describe('what goes wrong on the way', () => {
     }
   })
 
-  test('no digest in the header: it comes from the bytes', async () => {
+  test('without a digest in the header, it is computed from the bytes', async () => {
     await using terse = await frontOf(plain.host, (_req, res) => {
       res.writeHead(200, { 'content-type': 'text/plain' }).end(image.bytes)
       return true
@@ -275,7 +275,7 @@ describe('what goes wrong on the way', () => {
     expect((await clientWith().manifest(name(terse.host), 'main')).mediaType).toBe(OCI)
   })
 
-  test('an answer without an end is cut off', async () => {
+  test('an endless response is cut off', async () => {
     await using endless = await frontOf(plain.host, (_req, res) => {
       const pour = () => {
         while (!res.destroyed && res.write(Buffer.alloc(65_536))) {}
@@ -330,7 +330,7 @@ describe('TLS', () => {
     expect(tokens.seen).toEqual([])
   })
 
-  test('can be switched off for a host', async () => {
+  test('can be disabled for a host', async () => {
     const host = `registry.test:${plain.host.split(':')[1]}`
     const error = await failure(clientWith({}, { dispatcher: agent() }).head(`${host}/acme/app`, 'none'))
     expect(error.advice).toMatch(/the TLS handshake failed.*http:\/\//)

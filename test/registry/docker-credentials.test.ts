@@ -69,7 +69,7 @@ describe('auths', () => {
     expect(secrets).toEqual(['pass:word', 'me:pass:word'])
   })
 
-  test('user and password side by side, and identity tokens', async () => {
+  test('separate user and password, and identity tokens', async () => {
     await configure({
       auths: {
         'a.io': { username: 'me', password: 'pw' },
@@ -100,7 +100,7 @@ describe('auths', () => {
 })
 
 describe('credential helpers', () => {
-  test('the helper of the host goes before the helper for all, and that before auths', async () => {
+  test('the helper of the host precedes the default helper, which precedes auths', async () => {
     const one = await helper('one', knows('one', 'secret-one'))
     const all = await helper('all', knows('all', 'secret-all'))
     await configure({
@@ -117,7 +117,7 @@ describe('credential helpers', () => {
     expect(await all()).toBe('get two.io\n')
   })
 
-  test('it is asked for Docker Hub, and for other hosts, by the name under which docker stored the login', async () => {
+  test('it is queried for Docker Hub and other hosts by the name under which docker stored the login', async () => {
     const asked = await helper('all', knows('me', 'pw'))
     await configure({ credsStore: 'all', auths: { 'https://old.io': {} } })
     await credentials().forHost('docker.io')
@@ -125,14 +125,14 @@ describe('credential helpers', () => {
     expect(await asked()).toBe('get https://index.docker.io/v1/\nget https://old.io\n')
   })
 
-  test('one that knows nothing leaves the answer to the next place', async () => {
+  test('one without a credential falls back to the next source', async () => {
     await helper('none', knowsNothing)
     await configure({ credsStore: 'none', auths: { 'a.io': { auth: base64('me:pw') } } })
     expect(await credentials().forHost('a.io')).toEqual({ username: 'me', password: 'pw' })
     expect(await credentials().forHost('b.io')).toBeNull()
   })
 
-  test('one that is not installed is named, but only if no other place has an answer', async () => {
+  test('one that is not installed is named, but only if no other source has a credential', async () => {
     await configure({ credsStore: 'gone', auths: { 'a.io': { auth: base64('me:pw') } } })
     expect(await credentials().forHost('a.io')).toEqual({ username: 'me', password: 'pw' })
     const error = await failure('b.io')
@@ -153,7 +153,7 @@ describe('credential helpers', () => {
     expect(error.advice).not.toContain('my-secret')
   })
 
-  test('a name that is no file name is never run', async () => {
+  test('an invalid helper name is never run', async () => {
     await configure({ credHelpers: { 'a.io': '../../bin/sh' } })
     expect((await failure('a.io')).message).toMatch(
       /config.json: the credential helper for a.io has an invalid name/,
@@ -167,7 +167,7 @@ describe('files', () => {
     expect(await credentials({ configDir: '/nonexistent/x' }).forHost('a.io')).toBeNull()
   })
 
-  test('a new login is seen without a restart', async () => {
+  test('a new login is used without a restart', async () => {
     const it = credentials()
     await configure({ auths: { 'a.io': { auth: base64('me:old') } } })
     expect(await it.forHost('a.io')).toEqual({ username: 'me', password: 'old' })
@@ -200,7 +200,7 @@ describe('files', () => {
     expect(JSON.stringify([error.advice, String(error.cause)])).not.toMatch(/my-secret|bXktc2Vjc/)
   })
 
-  test('a config.json that is a folder is named', async () => {
+  test('the error about a config.json that is a directory names it', async () => {
     await mkdir(join(configDir, 'config.json'))
     expect((await failure('a.io')).message).toMatch(/config.json: cannot be read \(EISDIR\)/)
   })

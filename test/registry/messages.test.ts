@@ -49,7 +49,7 @@ function exception({ phase, request, answer }: Recording, version: string): RegE
 }
 
 describe.each(recordings)('%s', (version, all) => {
-  test('there are recordings of all that can be asked and answered', () => {
+  test('the recordings cover all requests and responses', () => {
     const failures = all.filter(({ text }) => text !== null)
     expect(new Set(failures.map(({ answer }) => answer))).toEqual(
       new Set([...Object.keys(ANSWERS), '', 'nobody listens', 'no such host', 'closed at once']),
@@ -57,21 +57,24 @@ describe.each(recordings)('%s', (version, all) => {
     expect(failures.length).toBeGreaterThan(150)
   })
 
-  test.each(['push', 'pull', 'image pull'])('what is said of a %s is what the registry had said', (phase) => {
-    const wrong: string[] = []
-    for (const one of all.filter((each) => each.phase === phase)) {
-      if (one.text === null) continue
-      const said = parseRegistryMessage(one.text)
-      const really = planned(one.answer)
-      if (said?.kind === 'answer' && really && agrees(said.answer, really)) continue
-      if (said?.kind === 'unreachable' && !really) continue
-      if (said && exception(one, version)?.test(JSON.stringify(said))) continue
-      wrong.push(`${one.request}, ${one.answer}: ${one.text} is read as ${JSON.stringify(said)}`)
-    }
-    expect(wrong).toEqual([])
-  })
+  test.each(['push', 'pull', 'image pull'])(
+    "the message about a %s gives the registry's response",
+    (phase) => {
+      const wrong: string[] = []
+      for (const one of all.filter((each) => each.phase === phase)) {
+        if (one.text === null) continue
+        const said = parseRegistryMessage(one.text)
+        const really = planned(one.answer)
+        if (said?.kind === 'answer' && really && agrees(said.answer, really)) continue
+        if (said?.kind === 'unreachable' && !really) continue
+        if (said && exception(one, version)?.test(JSON.stringify(said))) continue
+        wrong.push(`${one.request}, ${one.answer}: ${one.text} is read as ${JSON.stringify(said)}`)
+      }
+      expect(wrong).toEqual([])
+    },
+  )
 
-  test('a base image that cannot be had is named, with what its registry said', async () => {
+  test("a base image that cannot be pulled is named, with its registry's response", async () => {
     for (const { phase, answer, request, text, failed } of all) {
       if (phase !== 'pull' || text === null || request === 'connection') continue
       const error = await errorOf(text, failed)
@@ -161,14 +164,14 @@ const STEPS: Record<string, RegExp> = {
   'a target that is not there': /^target stage "?nowhere"? could not be found$/,
 }
 
-describe('words and numbers in a text decide nothing', () => {
+describe('single words and numbers in a text prove nothing', () => {
   test.each([
     'failed to export sha256:5035030000000000000000000000000000000000000000000000000000005030 from 403 Forbidden',
     'the 429 Too Many Requests of registry.test: denied: EOF',
     'x: unexpected status: 503 Service Unavailable, and then some more\n',
   ])('%s', (text) => expect(parseRegistryMessage(text)).toBeNull())
 
-  test('nor names of files, and what a server says', async () => {
+  test('nor do file names, or the text of a server', async () => {
     const step = { name: '[2/2] COPY "503 EOF" /', error: '' }
     const thrown = new Error(
       'failed to compute cache key: "/503 Service Unavailable: EOF" not found: not found',
@@ -179,7 +182,7 @@ describe('words and numbers in a text decide nothing', () => {
     expect(said).toMatchObject({ answer: { status: null, code: 'DENIED' } })
   })
 
-  test('texts without an end are read in no time', () => {
+  test('very long texts are parsed quickly', () => {
     const started = performance.now()
     for (const text of ['failed to copy: ', '"', ' x: ', 'unknown: <html>', '<h1>', 'not found: ']) {
       expect(parseRegistryMessage(text.repeat(200_000)) instanceof ConveyorError).toBe(false)

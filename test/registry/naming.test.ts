@@ -115,11 +115,11 @@ describe('tagForRef', () => {
     [`a/-${'0'.repeat(8)}`, /^a--00000000--[0-9a-f]{8}$/],
   ])('%s gets a hash', (name, tag) => expect(branch(name)).toMatch(tag))
 
-  test('a branch and a git tag of one name have one docker tag', () => {
+  test('a branch and a git tag of the same name have the same docker tag', () => {
     expect(tagForRef({ kind: 'tag', name: 'a/b/c' })).toBe(branch('a/b/c'))
   })
 
-  test('what another ref has is given with a hash: of the name, or of the whole ref', () => {
+  test('a tag of another ref gets a hash: of the name, or of the whole ref', () => {
     expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toBe(tagForRef({ kind: 'branch', name: 'main' }, 1))
     expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toMatch(/^main--[0-9a-f]{8}$/)
     // The plain tag of such a name is that one already.
@@ -129,7 +129,7 @@ describe('tagForRef', () => {
     for (const tag of whole) expect(tag).toMatch(/^a-b-c--[0-9a-f]{8}$/)
   })
 
-  test('every short name over the interesting characters: valid, and shared only by the documented pair', () => {
+  test('every short name of interesting characters: valid, and shared only by the documented pair', () => {
     const alphabet = ['a', '-', '/', '.', '#', '_']
     let names = ['a']
     const all: string[] = []

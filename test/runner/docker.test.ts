@@ -84,7 +84,7 @@ describe('dockerRunner', () => {
   const builder = (image: string, rest: Partial<DockerRunnerOptions> = {}) =>
     dockerRunner({ docker, image, credentials: NOBODY, dataContainer: null, network, ...rest })
 
-  test('a missing data container is named, with the command that makes it', async () => {
+  test('a missing data container is named, with the command that creates it', async () => {
     const image = await makeImage('true')
     const subject = builder(image, { dataContainer: 'conveyor-test-no-such-data' })
     const error = await failure(subject.run(build(), io()))
@@ -92,7 +92,7 @@ describe('dockerRunner', () => {
     expect(error.advice).toMatch(/no container named conveyor-test-no-such-data\. .*`conveyor bootstrap`/)
   })
 
-  test('is told more where the options say so, and mounts what they name; but never the contract otherwise', async () => {
+  test('passes additional variables and mounts from the options, which cannot override the contract', async () => {
     const image = await makeImage('env; cat /mounted')
     await using folder = await tempDir()
     await writeFile(`${folder.path}/file`, 'from the host\n')
@@ -108,7 +108,7 @@ describe('dockerRunner', () => {
     expect(run.log.text).toContain('from the host\n')
   })
 
-  test('that fails at once says so, however the engine has written down its end', async () => {
+  test('a container that fails at once is reported, whatever times the engine records', async () => {
     const image = await makeImage('exit 7')
     const errors = await Promise.all(
       Array.from({ length: 12 }, () => failure(builder(image).run(build(), io()))),
@@ -116,7 +116,7 @@ describe('dockerRunner', () => {
     expect(errors.map(({ kind }) => kind)).toEqual(Array.from({ length: 12 }, () => 'build_failed'))
   })
 
-  test('is privileged only if asked', async () => {
+  test('is privileged only if configured', async () => {
     const image = await makeImage('true')
     const asked: unknown[] = []
     const recording = new Proxy(docker, {
@@ -136,7 +136,7 @@ describe('dockerRunner', () => {
     expect(asked).toEqual([false, true])
   })
 
-  test('what a data container holds outlives the builds that use it', async () => {
+  test('the contents of a data container outlive the builds that use it', async () => {
     const image = await makeImage('cat /var/run/conveyor/.ssh/id_rsa')
     const dataContainer = `conveyor-test-data-${randomUUID()}`
     await makeDataContainer(dataContainer, 'still there')
@@ -176,7 +176,7 @@ describe('dockerRunner', () => {
     expect(error.kind).toBe('invalid')
   })
 
-  test('an entrypoint that cannot be started, and a network that is not there, are errors of the settings', async () => {
+  test('an entrypoint that cannot be started and a missing network are errors of the settings', async () => {
     const noNetwork = await failure(
       builder(await makeImage('true'), { network: 'conveyor-test-nowhere' }).run(build(), io()),
     )
@@ -191,7 +191,7 @@ describe('dockerRunner', () => {
     expect(error.message).toContain('/bin/sh')
   })
 
-  test('an engine that is not there is an error worth another try', async () => {
+  test('an unreachable engine is a retryable error', async () => {
     const nowhere = new Docker({ socketPath: '/nonexistent/docker.sock' })
     const error = await failure(builder('any', { docker: nowhere }).run(build(), io()))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })

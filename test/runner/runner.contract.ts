@@ -50,7 +50,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       return log.text
     }
 
-    test('the image is told what to build, and both of its outputs are the log', async () => {
+    test('the image gets the build in its environment, and both stdout and stderr go to the log', async () => {
       const log = memoryLog()
       const build = scripted('', { branch: 'feature/x' })
       const io = { log, signal: new AbortController().signal }
@@ -70,7 +70,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await subject.remains(build.buildId)).toEqual([])
     })
 
-    test('no branch, a dry run, and no cache are told as the contract has it', async () => {
+    test('no branch, a dry run and no cache are passed as the contract says', async () => {
       const log = memoryLog()
       const io = { log, signal: new AbortController().signal }
       const build = scripted('', { branch: null, dry: true, cache: false })
@@ -79,11 +79,11 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       for (const line of ['BRANCH=', 'DRY=true', 'CACHE=off']) expect(lines).toContain(line)
     })
 
-    test('the secrets are where the image looks for them', async () => {
+    test('the secrets are mounted where the image expects them', async () => {
       expect(await run(scripted('cat /var/run/conveyor/.ssh/id_rsa'))).toContain(subject.secret)
     })
 
-    test('another status than 0 is a result, and the log has everything until then', async () => {
+    test('a status other than 0 is a build failure, and the log is complete', async () => {
       const build = scripted('echo so far; exit 3')
       const log = memoryLog()
       const failed = failure(subject.builder(image).run(build, { log, signal: new AbortController().signal }))
@@ -93,7 +93,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await subject.remains(build.buildId)).toEqual([])
     })
 
-    test('much output of both streams is all there, though it is taken slowly', async () => {
+    test('a lot of output of both streams arrives completely, even with a slow reader', async () => {
       const line = '0123456789'.repeat(9)
       const count = (stream: string) =>
         `i=0; while [ $i -lt 100 ]; do yes "${stream} ${line}" | head -n 400; i=$((i+1)); done`
@@ -119,7 +119,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(counts).toEqual({ out: 40_000, err: 40_000, other: 0 })
     })
 
-    test('bytes are kept that are no text, in a line of any length, as are those of a line without end', async () => {
+    test('keeps bytes that are not UTF-8, in lines of any length, and in an unterminated last line', async () => {
       const script =
         "printf '\\377\\376\\000x'; head -c 300000 /dev/zero | tr '\\0' '\\200'; printf 'the end'"
       const pieces: Buffer[] = []
@@ -138,7 +138,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(got.subarray(0, end).equals(expected)).toBe(true)
     })
 
-    test('cancelling asks the container to end, and its last words are in the log', async () => {
+    test('cancelling stops the container gracefully, and its last output is in the log', async () => {
       const script = "trap 'echo cleaning up; exit 0' TERM; echo begun; while :; do sleep 1; done"
       const build = scripted(script)
       const abort = new AbortController()
@@ -152,7 +152,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await subject.remains(build.buildId)).toEqual([])
     })
 
-    test('what does not end when it is asked to is killed', async () => {
+    test('a container that ignores SIGTERM is killed', async () => {
       const build = scripted("trap '' TERM; echo begun; while :; do sleep 1; done")
       const abort = new AbortController()
       const log = memoryLog()
@@ -163,7 +163,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await subject.remains(build.buildId)).toEqual([])
     })
 
-    test('a build that is cancelled already starts no container', async () => {
+    test('a build that is already cancelled starts no container', async () => {
       const build = scripted('echo ran')
       const log = memoryLog()
       const reason = new ConveyorError('cancelled', 'before it began')
@@ -172,7 +172,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(log.text).toBe('')
     })
 
-    test('volumes that came with the container go with it', async () => {
+    test('anonymous volumes are removed with the container', async () => {
       // The mount of a volume shows its folder, .../volumes/NAME/_data.
       const text = await run(scripted('echo x > /scratch/x; grep " /scratch " /proc/self/mountinfo'))
       const volume = /\/volumes\/([^/ ]+)\/_data \/scratch /.exec(text)?.[1]
@@ -191,7 +191,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await lost).toMatchObject({ kind: 'unavailable', retryable: true })
     })
 
-    test('an image that is nowhere is an error that says what to do', async () => {
+    test('a missing image is an error with a hint', async () => {
       const missing = '127.0.0.1:1/conveyor-test/missing:1'
       const build = scripted('')
       const io = { log: memoryLog(), signal: new AbortController().signal }

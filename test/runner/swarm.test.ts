@@ -78,7 +78,7 @@ runnerContract('swarmRunner', async (): Promise<RunnerSubject> => {
 })
 
 describe('swarmRunner', () => {
-  test('the log is there while the build runs', async () => {
+  test('the log can be read while the build runs', async () => {
     const abort = new AbortController()
     const run = io(abort.signal)
     const running = failure(builder().run(scripted(`echo live; ${WAITS}`), run))
@@ -87,7 +87,7 @@ describe('swarmRunner', () => {
     expect((await running).kind).toBe('cancelled')
   })
 
-  test('the Swarm spreads builds over its nodes', async () => {
+  test('the Swarm distributes builds over its nodes', async () => {
     const builds = [scripted(`hostname; ${WAITS}`), scripted(`hostname; ${WAITS}`)]
     const abort = new AbortController()
     const runs = builds.map(() => io(abort.signal))
@@ -99,7 +99,7 @@ describe('swarmRunner', () => {
     await Promise.all(running)
   })
 
-  test('is told more where the options say so, and mounts what they name', async () => {
+  test('passes additional variables and mounts from the options', async () => {
     const run = io()
     const script = 'echo $REGISTRY; ls -l /run/engine.sock; touch /read-only/x 2>/dev/null || echo read only'
     await builder({
@@ -110,7 +110,7 @@ describe('swarmRunner', () => {
     expect(run.log.text).toMatch(/^registry\.example\ns\S+ .* \/run\/engine\.sock\nread only\n$/)
   })
 
-  test('secrets can have names of their own, and those that the Swarm does not have are left out', async () => {
+  test('secrets can have custom names, and those that the Swarm does not have are left out', async () => {
     const run = io()
     const secrets = { 'conveyor.id_rsa': '/somewhere/key', 'no-such-secret': '/somewhere/else' }
     await builder({ secrets }).run(scripted('ls /somewhere; ls -A /var/run/conveyor 2>&1; true'), run)
@@ -141,7 +141,7 @@ describe('swarmRunner', () => {
     expect(run.log.text).toBe('pulled and run\n')
   })
 
-  test('an image that only one of the nodes has is run there', async () => {
+  test('an image that only one node has runs there', async () => {
     const image = `conveyor-test/swarm-one:${randomUUID()}`
     await makeBuilderImage(swarm.worker.docker, image, { script: 'hostname' })
     // Every other time the Swarm would try the worker first anyway.
@@ -152,7 +152,7 @@ describe('swarmRunner', () => {
     }
   })
 
-  test('what no node can start is an error of the settings', async () => {
+  test('an image that no node can start is an error of the settings', async () => {
     const image = `conveyor-test/swarm-broken:${randomUUID()}`
     await swarm.makeImage(image, { script: '', dockerfile: 'RUN rm /bin/sh' })
     const error = await failure(builder({ image }).run(scripted(''), io()))
@@ -170,7 +170,7 @@ describe('swarmRunner', () => {
     expect(await remains(build.buildId)).toEqual([])
   })
 
-  test('a build that no node may run says why, and does not wait for ever', async () => {
+  test('a build that no node accepts fails with the reason, instead of waiting forever', async () => {
     const run = io()
     const build = scripted('')
     const constraints = ['node.labels.no-such==label']
@@ -181,7 +181,7 @@ describe('swarmRunner', () => {
     expect(await remains(build.buildId)).toEqual([])
   })
 
-  test('an engine that is no manager of a Swarm is told apart at once', async () => {
+  test('an engine that is not a Swarm manager is detected at once', async () => {
     for (const docker of [engine().docker, swarm.worker.docker]) {
       const error = await failure(builder({ docker }).run(scripted(''), io()))
       expect(error).toMatchObject({ kind: 'invalid', retryable: false })
@@ -191,14 +191,14 @@ describe('swarmRunner', () => {
     await checkSwarm(swarm.manager.docker)
   })
 
-  test('an engine that is not there is an error worth another try', async () => {
+  test('an unreachable engine is a retryable error', async () => {
     const docker = new Docker({ socketPath: '/nonexistent/docker.sock' })
     const error = await failure(builder({ docker }).run(scripted(''), io()))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
     expect(error.advice).toMatch(/cannot reach the Docker engine.*set DOCKER_HOST/)
   })
 
-  test('a log that cannot be written ends the build', async () => {
+  test('a log that cannot be written stops the build', async () => {
     const build = scripted(`echo one; ${WAITS}`)
     const full = new ConveyorError('unavailable', 'the disk is full')
     const log = { ...memoryLog(), write: () => Promise.reject(full) }
@@ -233,7 +233,7 @@ describe('swarmRunner, when a node is lost', () => {
 
   const ready = async () => (await swarm.manager.docker.getNode(swarm.worker.id).inspect()).Status.State
 
-  test('a node that is cut off: the build succeeds on the other, and ends on the first when it is back', async () => {
+  test('a disconnected node: the build succeeds on the other one, and is stopped on the first when it is back', async () => {
     const { build, run, running } = await begunOnWorker()
     await swarm.worker.cutOff()
     try {
@@ -272,7 +272,7 @@ describe('swarmRunner, when a node is lost', () => {
     },
   )
 
-  test('a node whose engine starts again in no time: the build did not fail, it begins again', async () => {
+  test('a node whose engine restarts quickly: the build does not fail, but starts over', async () => {
     await using folder = await tempDir()
     const build = scripted(`[ ! -e /flag/again ] || exit 0; touch /flag/again; echo begun; ${WAITS}`)
     const run = io()
@@ -286,7 +286,7 @@ describe('swarmRunner, when a node is lost', () => {
     expect(await remains(build.buildId)).toEqual([])
   })
 
-  test('a build that loses every node is an error worth another try', async () => {
+  test('a build that loses every node is a retryable error', async () => {
     const build = scripted(LINGERS)
     const run = io()
     const running = failure(builder({ attempts: 1, ...on(swarm.worker) }).run(build, run))
@@ -302,7 +302,7 @@ describe('swarmRunner, when a node is lost', () => {
     expect(await remains(build.buildId)).toEqual([])
   })
 
-  test('a drained node gives its builds to others', async () => {
+  test('the builds of a drained node move to other nodes', async () => {
     const { run, running } = await begunOnWorker()
     await swarm.change(swarm.worker, { Availability: 'drain' })
     try {
@@ -314,7 +314,7 @@ describe('swarmRunner, when a node is lost', () => {
     }
   })
 
-  test('a manager that is away for a while: the build goes on, and its log has no gap', async () => {
+  test('a manager that is temporarily unreachable: the build continues, and its log has no gap', async () => {
     // The last test: nodes are not given up for a while, however long a slow one takes to find the manager again.
     await swarm.setHeartbeat(30)
     await using folder = await tempDir()

@@ -87,7 +87,7 @@ describe('without credentials', () => {
     await nothingBuilt()
   })
 
-  test('behind a proxy on this machine only webhooks are accepted', async () => {
+  test('behind a proxy on this machine, only webhooks are accepted', async () => {
     await start({ auth: null, githubSecret: 'hush' })
     // As a reverse proxy does: it asks by our own address, and says for whom.
     const proxy = createServer((incoming, outgoing) => {

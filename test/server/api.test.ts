@@ -76,7 +76,7 @@ describe('POST /builds', () => {
     expect((await server.store.get(json.id))?.cache).toBe(false)
   })
 
-  it('resolves a branch, and counts a push during the look-up as newer', async () => {
+  it('resolves a branch, and treats a push during the lookup as newer', async () => {
     server.github.setHead('acme/app', 'main', sha('b'))
     const { status, json } = await post({ repository: 'acme/app', branch: 'main' })
     expect(status).toBe(201)
@@ -87,21 +87,21 @@ describe('POST /builds', () => {
     expect(server.github.violations).toEqual([])
   })
 
-  it('joins the build that is under way', async () => {
+  it('joins the running build', async () => {
     const first = await post({ repository: 'acme/app', sha: sha('a') })
     const second = await post({ repository: 'acme/app', sha: sha('a') })
     expect([first.status, second.status]).toEqual([201, 200])
     expect(second.json.id).toBe(first.json.id)
   })
 
-  it('does not queue again what a worker has already', async () => {
+  it('does not queue a build again that a worker already has', async () => {
     const build = await server.begin(sha('a'))
     const { json } = await post({ repository: 'acme/app', sha: sha('a') })
     expect(json).toMatchObject({ id: build.id, state: 'building' })
     expect(await server.queue.receive(AbortSignal.timeout(50))).toBeNull()
   })
 
-  it('answers with what was built before, unless the cache is refused or another branch wants it', async () => {
+  it('answers with an earlier build, unless the cache is disabled or another branch requests it', async () => {
     const build = await server.begin(sha('a'), 'main')
     await server.succeed(build)
     const order = { repository: 'acme/app', sha: sha('a') }
@@ -121,7 +121,7 @@ describe('POST /builds', () => {
     expect(fresh.json.id).not.toBe(other.json.id)
   })
 
-  it('says which tags a commit does not move, in every format, and moves latest for the default branch', async () => {
+  it('reports which tags a commit does not move, in every format, and moves latest for the default branch', async () => {
     server.github.setHead('acme/app', 'main', sha('b'))
     const order = { repository: 'acme/app', sha: sha('a'), branch: 'main' }
     const reason = 'the branch main of acme/app does not contain aaaaaaa'
@@ -148,7 +148,7 @@ describe('POST /builds', () => {
     expect(server.github.violations).toEqual([])
   })
 
-  it('calls a repository as GitHub spells it', async () => {
+  it('spells a repository as GitHub does', async () => {
     server.github.setHead('Mixed/App', 'main', sha('a'))
     const branch = await post({ repository: 'mixed/app', branch: 'main' })
     expect(branch.json.repository).toBe('Mixed/App')
@@ -156,7 +156,7 @@ describe('POST /builds', () => {
     expect(commit.json).toMatchObject({ id: branch.json.id, repository: 'Mixed/App' })
   })
 
-  it('builds anew what failed before', async () => {
+  it('rebuilds a failed build', async () => {
     const build = await server.begin(sha('a'))
     await server.fail(build, 'no Dockerfile')
     const again = await post({ repository: 'acme/app', sha: sha('a') })
@@ -192,7 +192,7 @@ describe('POST /builds', () => {
     expect(await server.store.unfinished()).toEqual([])
   })
 
-  it('says what is accepted', async () => {
+  it('lists what is accepted', async () => {
     const { json } = await post({ ...good, ref: 'main' })
     expect(json.hint).toMatch(/`repository`.*`sha`.*`branch`.*`cache`.*`NoCache`/)
   })
@@ -210,7 +210,7 @@ describe('POST /builds', () => {
     expect([down.status, down.json.id]).toEqual([503, 'unavailable'])
   })
 
-  it('answers 403 with the reason for a repository that may not be built', async () => {
+  it('answers 403 with the reason for a repository that is not allowed', async () => {
     await using closed = await startTestServer({ isAllowed: repositoryFilter(['acme/web']) })
     const order = async (repository: string) => {
       const body = JSON.stringify({ repository, sha: sha('a') })
@@ -253,7 +253,7 @@ describe('POST /builds', () => {
 })
 
 describe('GET /builds and /artifacts', () => {
-  it('finds a build by id and by commit, also with the slash encoded', async () => {
+  it('finds a build by id and by commit, even with an encoded slash', async () => {
     const old = await server.begin(sha('a'))
     await server.fail(old, 'no Dockerfile')
     const build = await server.begin(sha('a'), 'main')
@@ -306,7 +306,7 @@ describe('GET /builds and /artifacts', () => {
     expect(answer.headers.get('x-content-type-options')).toBe('nosniff')
   })
 
-  it('answers another method with 405 and the right one', async () => {
+  it('answers other methods with 405 and the allowed one', async () => {
     for (const [method, path, allow] of [
       ['GET', '/builds', 'POST'],
       ['DELETE', '/builds/1', 'GET, HEAD'],
@@ -318,7 +318,7 @@ describe('GET /builds and /artifacts', () => {
     }
   })
 
-  it('hides what nobody expected, and logs it', async () => {
+  it('hides unexpected errors, and logs them', async () => {
     const store = { ...server.store, get: () => Promise.reject(new Error('password=hunter2 is wrong')) }
     await using broken = await startTestServer({ store })
     const answer = await fetch(`${broken.url}/builds/1`)
@@ -329,7 +329,7 @@ describe('GET /builds and /artifacts', () => {
 })
 
 describe('the server', () => {
-  it('says what it is, and that it is well', async () => {
+  it('reports its version and that it is healthy', async () => {
     const welcome = await get('/')
     expect(welcome.headers.get('content-type')).toBe('text/plain; charset=utf-8')
     expect(welcome.text).toContain(`POST ${server.url}/builds`)
@@ -339,7 +339,7 @@ describe('the server', () => {
     expect((await fetch(`${server.url}/healthz`, { method: 'HEAD' })).status).toBe(200)
   })
 
-  it('says whether builds work, and which part of them does not', async () => {
+  it('reports whether builds work, and which component does not', async () => {
     expect((await get('/readyz')).json()).toEqual({ status: 'ok' })
     const parts = { store: 'ok', engine: 'unavailable' } as const
     await using broken = await startTestServer({ ready: async () => ({ ready: false, parts }) })
@@ -349,7 +349,7 @@ describe('the server', () => {
     expect((await fetch(`${broken.url}/healthz`)).status).toBe(200)
   })
 
-  it('asks for a password everywhere but at webhooks and the health checks', async () => {
+  it('requires a password everywhere except for webhooks and health checks', async () => {
     await using locked = await startTestServer({ auth: { username: 'Ünal', password: 'a:b' } })
     const basic = (pair: string) => `Basic ${Buffer.from(pair).toString('base64')}`
     const status = async (path: string, authorization?: string, method = 'GET') => {

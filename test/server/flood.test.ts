@@ -79,7 +79,7 @@ describe('forged webhooks', () => {
     return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
   }
 
-  test('120 unfinished ones of 25 MB take little memory, and keep neither small nor large ones out', async () => {
+  test('120 unfinished ones of 25 MB use little memory, and block neither small nor large ones', async () => {
     const port = new URL(server.url).port
     const local = `http://127.0.0.1:${port}`
     const floods = Array.from({ length: 120 }, () => begin(local, 25 * MB))
@@ -114,7 +114,7 @@ describe('forged webhooks', () => {
   })
 })
 
-test('a body that does not come is waited for no longer than it may take', async () => {
+test('a body that never arrives times out', async () => {
   await using server = await startTestServer({ githubSecret: WEBHOOK_SECRET, arrivalMs: 1000 })
   for (const size of [100, MB]) {
     const flood = begin(server.url, size)
@@ -123,7 +123,7 @@ test('a body that does not come is waited for no longer than it may take', async
   expect(server.lines).toEqual([])
 })
 
-test('large webhooks at the same time are all taken', async () => {
+test('large concurrent webhooks are all accepted', async () => {
   await using server = await startTestServer({ githubSecret: WEBHOOK_SECRET })
   const answers = await Promise.all(Array.from({ length: 4 }, () => push(server.url, 20 * MB)))
   expect(answers.map(({ status }) => status)).toEqual([202, 202, 202, 202])

@@ -57,7 +57,7 @@ const logOf = (all: Awaited<ReturnType<typeof events>>) =>
   )
 
 describe('GET /logs', () => {
-  it('passes on a log as it grows, to its end', async () => {
+  it('streams a log as it grows, until it ends', async () => {
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     expect(log.answer.statusCode).toBe(200)
@@ -79,7 +79,7 @@ describe('GET /logs', () => {
     expect(log.text()).toBe('#1 FROM scratch\n#2 COPY\n')
   })
 
-  it('begins at an offset, in the middle of a letter too', async () => {
+  it('starts at an offset, even in the middle of a character', async () => {
     const build = await server.begin(sha('a'))
     const bytes = Buffer.from('Zürich 🏗\n')
     await server.writeLog(build, bytes)
@@ -92,7 +92,7 @@ describe('GET /logs', () => {
     expect(await (await fetch(`${server.url}/logs/${build.id}?offset=1000`)).text()).toBe('')
   })
 
-  it('gives what is there now when asked not to follow', async () => {
+  it('returns the current log when not following', async () => {
     const build = await server.begin(sha('a'))
     const now = async () => (await fetch(`${server.url}/logs/${build.id}?follow=false`)).text()
     expect(await now()).toBe('')
@@ -110,7 +110,7 @@ describe('GET /logs', () => {
     },
   )
 
-  it('writes a line while nothing else is written, which counts in no offset', async () => {
+  it('sends a heartbeat line during silence, which does not count toward offsets', async () => {
     await server.stop()
     server = await startTestServer({ heartbeatMs: 20 })
     const build = await server.begin(sha('a'))
@@ -127,7 +127,7 @@ describe('GET /logs', () => {
     expect(log.text()).not.toContain('\0')
   })
 
-  it('says so when an ended build has no log, followed or not', async () => {
+  it('reports that an ended build has no log, when following or not', async () => {
     const build = await server.begin(sha('a'))
     await server.fail(build, 'the worker died three times')
     for (const follow of [true, false]) {
@@ -136,7 +136,7 @@ describe('GET /logs', () => {
     }
   })
 
-  it('ends when a build has ended whose log never will', async () => {
+  it('ends when the build has ended, even if its log never does', async () => {
     const build = await server.begin(sha('a'))
     await server.writeLog(build, 'half a line')
     const log = await open(`/logs/${build.id}`)
@@ -147,7 +147,7 @@ describe('GET /logs', () => {
     expect(server.openReaders()).toBe(0)
   })
 
-  it('waits for what is written after the end was stored, however quiet the log was before', async () => {
+  it('waits for output written after the build has ended, however long the log was silent', async () => {
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     await server.writeLog(build, 'pushing\n')
@@ -162,7 +162,7 @@ describe('GET /logs', () => {
     expect(log.text()).toBe('pushing\nsummary\n')
   })
 
-  it('says so when the log cannot be read, and still waits for the build', async () => {
+  it('reports that the log cannot be read, and still waits for the build', async () => {
     const dispose = server
     await using _ = dispose
     const logs = {
@@ -184,7 +184,7 @@ describe('GET /logs', () => {
     expect(server.lines.join()).toContain('EIO')
   })
 
-  it('lets go of the log when the client goes away', async () => {
+  it('stops reading the log when the client disconnects', async () => {
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     await server.writeLog(build, 'x')
@@ -194,7 +194,7 @@ describe('GET /logs', () => {
     await until(() => server.openReaders() === 0)
   })
 
-  it('reads no faster than a slow client, and loses nothing', async () => {
+  it('reads no faster than a slow client, without losing data', async () => {
     const build = await server.begin(sha('a'))
     const line = `${'x'.repeat(1023)}\n`
     const block = line.repeat(1024)
@@ -228,7 +228,7 @@ describe('GET /logs', () => {
 })
 
 describe('GET /builds/{id}/events', () => {
-  it('tells states, log and end', async () => {
+  it('sends states, log and end', async () => {
     const { build: pending } = await server.store.accept({
       repository: 'acme/app',
       sha: sha('a'),
@@ -279,7 +279,7 @@ describe('GET /builds/{id}/events', () => {
     expect(bad.status).toBe(400)
   })
 
-  it('writes comments as heartbeats', async () => {
+  it('sends comments as heartbeats', async () => {
     await server.stop()
     server = await startTestServer({ heartbeatMs: 20 })
     const build = await server.begin(sha('a'))
@@ -309,7 +309,7 @@ describe('POST /builds, streaming', () => {
     expect(stream.text()).toBe(`${shown}${IMAGE}\n`)
   })
 
-  it('ends with the error, in one line, whose line no heartbeat spoils', async () => {
+  it('ends with the error on one line, uninterrupted by heartbeats', async () => {
     await server.stop()
     server = await startTestServer({ heartbeatMs: 20 })
     const stream = await open('/builds', { method: 'POST', body, accept: '*/*' })
@@ -322,7 +322,7 @@ describe('POST /builds, streaming', () => {
     expect(stream.text().split('\n').slice(-2)).toEqual(['error: RUN make failed: exit code 2', ''])
   })
 
-  it('joins a build with all of its log, and answers an old one with its image alone', async () => {
+  it('streams the whole log of a build it joins, and only the image of an old one', async () => {
     const build = await server.begin(sha('a'))
     await server.writeLog(build, 'from the start\n')
     const joined = await open('/builds', { method: 'POST', body })

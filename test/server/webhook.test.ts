@@ -57,14 +57,14 @@ describe('webhooks', () => {
     },
   )
 
-  it('accepts a form, and a push that wants no cache', async () => {
+  it('accepts a form, and a push that disables the cache', async () => {
     const message = 'Start afresh\n\n[docker nocache]'
     const answer = await sendPush({ ...PUSH, url: server.url, message, contentType: 'form' })
     expect(answer.status).toBe(202)
     expect(await server.store.get(JSON.parse(answer.body).id)).toMatchObject({ cache: false })
   })
 
-  it('answers a redelivery with the same build, even after its end, and queues it no more', async () => {
+  it('answers a redelivery with the same build, even if it has ended, and does not queue it again', async () => {
     const delivery = randomUUID()
     const first = JSON.parse((await sendPush({ ...PUSH, url: server.url, delivery })).body)
     const job = await server.queue.receive(AbortSignal.timeout(5_000))
@@ -79,7 +79,7 @@ describe('webhooks', () => {
     expect(await server.queue.receive(AbortSignal.timeout(50))).toBeNull()
   })
 
-  it('joins the build of the same commit that is under way', async () => {
+  it('joins the running build of the same commit', async () => {
     const first = JSON.parse((await sendPush({ ...PUSH, url: server.url })).body)
     const second = await sendPush({ ...PUSH, url: server.url, ref: 'refs/heads/other' })
     expect(second.status).toBe(202)
@@ -107,7 +107,7 @@ describe('webhooks', () => {
     expect(await server.store.unfinished()).toEqual([])
   })
 
-  it('verifies the bytes as they came, whatever their spacing and letters', async () => {
+  it('verifies the bytes as received, whatever their whitespace and characters', async () => {
     const payload = await pushPayload({ ...PUSH, message: 'Zürich 🏗 \u2028 e\u0301' })
     const spaced = `\n\t ${JSON.stringify(payload, null, '\t').replaceAll('": ', '" :\r\n')} \n`
     expect((await post(spaced)).status).toBe(202)
@@ -170,7 +170,7 @@ describe('webhooks', () => {
     expect(await answer.json()).toMatchObject({ message: 'the x-github-event header is missing' })
   })
 
-  it('takes a payload of 20 MB, and answers 413 to one of 26 MB', async () => {
+  it('accepts a payload of 20 MB, and answers 413 to one of 26 MB', async () => {
     // GitHub repeats the message of the head commit in the list of commits.
     const payload = await pushPayload({ ...PUSH, message: 'é'.repeat(5_000_000) })
     expect((await post(JSON.stringify(payload))).status).toBe(202)
@@ -179,7 +179,7 @@ describe('webhooks', () => {
     expect(huge.body).toMatchObject({ id: 'too_large' })
   })
 
-  it('accepts what the queue cannot take: it is stored, and queued later', async () => {
+  it('accepts a build when the queue is unavailable: it is stored, and queued later', async () => {
     await server.queue.close()
     const unqueued = await sendPush({ ...PUSH, url: server.url })
     expect(unqueued.status).toBe(202)
@@ -187,7 +187,7 @@ describe('webhooks', () => {
     expect(server.lines.join()).toContain('was accepted but could not be queued yet; retrying')
   })
 
-  it('answers 503 when the store cannot take it, and says nothing of why', async () => {
+  it('answers 503 when the store is unavailable, without the reason', async () => {
     const broken = await startTestServer({
       githubSecret: SECRET,
       store: { ...server.store, accept: () => Promise.reject(new Error('disk on fire at /var/secret')) },
@@ -203,7 +203,7 @@ describe('webhooks', () => {
     expect(broken.lines.join()).toContain('disk on fire')
   })
 
-  it('hands on the errors of the store by kind, not as the payload being wrong', async () => {
+  it('passes on store errors by kind, instead of blaming the payload', async () => {
     const store = { ...server.store, accept: () => Promise.reject(new ConveyorError('not_found', 'gone')) }
     const broken = await startTestServer({ store, githubSecret: SECRET })
     const answer = await sendPush({ ...PUSH, url: broken.url })
@@ -221,7 +221,7 @@ describe('webhooks without a secret', () => {
     return { status, json, build: status === 202 ? await server.store.get(json.id) : undefined }
   }
 
-  it('are hints: what the forge has at the head of the branch is built', async () => {
+  it('are only hints: the head of the branch on the forge is built', async () => {
     await using server = await startTestServer()
     server.github.setHead('acme/app', 'main', sha('b'))
     const { build } = await hint(server, {
@@ -240,12 +240,12 @@ describe('webhooks without a secret', () => {
 
   it.each([
     [
-      'a branch that is not there',
+      'a missing branch',
       { ref: 'refs/heads/gone' },
       /^the push is unsigned .* has no branch "gone"/,
     ],
     [
-      'a repository that is not there',
+      'a missing repository',
       { repository: 'acme/gone' },
       /^the push is unsigned and could not be verified: .* 404/,
     ],
@@ -258,7 +258,7 @@ describe('webhooks without a secret', () => {
     expect(await server.store.unfinished()).toEqual([])
   })
 
-  it('are answered 503 when the forge cannot be asked, and build nothing', async () => {
+  it('get a 503 when the forge is unreachable, and build nothing', async () => {
     await using server = await startTestServer()
     server.github.failAlways(502)
     expect((await hint(server)).status).toBe(503)
@@ -266,8 +266,8 @@ describe('webhooks without a secret', () => {
   })
 })
 
-describe('webhooks of repositories that may not be built', () => {
-  it('are answered 200 with the reason', async () => {
+describe('webhooks of repositories that are not allowed', () => {
+  it('get a 200 with the reason', async () => {
     await using server = await startTestServer({
       githubSecret: SECRET,
       isAllowed: repositoryFilter(['acme/web-*', 'other/*']),

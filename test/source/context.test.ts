@@ -68,7 +68,7 @@ async function contentOf(context: Context, path: string): Promise<Buffer> {
 const DOCKERFILE = { Dockerfile: 'FROM scratch\nCOPY . /\n' }
 
 describe('entries', () => {
-  test('come in the order of a walk, with what a checkout would give them', async () => {
+  test('are in walk order, with the modes of a checkout', async () => {
     const context = await contextOf({
       ...DOCKERFILE,
       'run.sh': { content: '#!/bin/sh\n', mode: 0o755 },
@@ -114,7 +114,7 @@ describe('entries', () => {
     expect(await contentOf(context, 'b-')).toEqual(Buffer.alloc(0))
   })
 
-  test('of the same content have the same id, in whatever commit', async () => {
+  test('with the same content have the same id, whatever the commit', async () => {
     const one = await contextOf({ ...DOCKERFILE, a: 'same', b: 'same', c: 'other' })
     const two = await contextOf({ ...DOCKERFILE, sub: 'x', 'z/a': 'same' })
     const id = entryOf(one, 'a').contentId
@@ -123,7 +123,7 @@ describe('entries', () => {
     expect(entryOf(one, 'c').contentId).not.toBe(id)
   })
 
-  test('of an empty commit, but for the Dockerfile, are that alone', async () => {
+  test('of a commit with only a Dockerfile are only that', async () => {
     expect(paths((await contextOf(DOCKERFILE)).entries)).toEqual(['Dockerfile'])
   })
 })
@@ -137,7 +137,7 @@ describe('.dockerignore', () => {
     'deep/er/est/keep': 'k',
   }
 
-  test('filters the entries, but not what the build needs to start', async () => {
+  test('filters the entries, but not the files that the build needs to start', async () => {
     const ignore = '*\n!src\n**/*.test.ts\n!deep/er/est/keep\n'
     const context = await contextOf({ ...files, '.dockerignore': ignore })
     expect(paths(context.entries)).toEqual([
@@ -152,7 +152,7 @@ describe('.dockerignore', () => {
     expect((await contentOf(context, 'Dockerfile')).toString()).toBe(DOCKERFILE.Dockerfile)
   })
 
-  test('beside the Dockerfile wins over the one in the root, even when it is empty', async () => {
+  test('next to the Dockerfile takes precedence over the one in the root, even when it is empty', async () => {
     const app = { ...files, 'docker/app.Dockerfile': 'FROM scratch\n', '.dockerignore': 'src\n' }
     const dockerfile = 'docker/app.Dockerfile'
     const plain = await contextOf(app, { dockerfile })
@@ -174,7 +174,7 @@ describe('.dockerignore', () => {
     expect(paths(empty.entries)).toContain('src/')
   })
 
-  test('with a bad pattern says where', async () => {
+  test('with a bad pattern: the error says where', async () => {
     const error = await refused({ ...files, '.dockerignore': 'ok\n[z-a]\n' })
     expect(error.kind).toBe('build_failed')
     expect(error.message).toMatch(/^\.dockerignore in acme\/app\d+@[0-9a-f]{7}, line 2: "\[z-a\]" is not/)
@@ -182,7 +182,7 @@ describe('.dockerignore', () => {
 })
 
 describe('the Dockerfile', () => {
-  test('that is missing is told with the commit', async () => {
+  test('that is missing: the error names the commit', async () => {
     const error = await refused({ README: '' })
     expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
     expect(error.message).toMatch(/^no Dockerfile in the root of acme\/app\d+@[0-9a-f]{7}$/)
@@ -193,11 +193,11 @@ describe('the Dockerfile', () => {
     expect((await refused({ 'Dockerfile/x': '' })).message).toMatch(/^no Dockerfile in the root/)
   })
 
-  test('may be spelt in lower case', async () => {
+  test('may be in lower case', async () => {
     expect((await contextOf({ dockerfile: 'FROM scratch\n' })).dockerfile).toBe('dockerfile')
   })
 
-  test('may be a symlink, also through a folder that is one', async () => {
+  test('may be a symlink, or below a symlink to a directory', async () => {
     const context = await contextOf({
       Dockerfile: { symlink: 'docker/current/Dockerfile' },
       'docker/current': { symlink: '../images/v2' },
@@ -231,12 +231,12 @@ describe('the Dockerfile', () => {
     },
   )
 
-  test('is found by a path with detours', async () => {
+  test('is found by a path that is not normalized', async () => {
     expect((await contextOf(DOCKERFILE, { dockerfile: './x/../Dockerfile' })).dockerfile).toBe('Dockerfile')
   })
 })
 
-describe('what git objects alone cannot give', () => {
+describe('contents that git objects alone cannot provide', () => {
   const commit = '0123456789abcdef0123456789abcdef01234567'
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 9\n`
 
@@ -263,7 +263,7 @@ describe('what git objects alone cannot give', () => {
     expect(paths((await contextOf({ ...files, '.dockerignore': '**/*.bin\n' })).entries)).toContain('c/')
   })
 
-  test('a file that only looks like a pointer, or only is to be one, is a file', async () => {
+  test('a file that only looks like a pointer, or is only marked as one, is a normal file', async () => {
     const context = await contextOf({
       ...DOCKERFILE,
       '.gitattributes': '*.bin filter=lfs\n',
@@ -340,7 +340,7 @@ describe('what git objects alone cannot give', () => {
 })
 
 describe('reading', () => {
-  test('many files at once, each in its own words', async () => {
+  test('many files at once, each with its own content', async () => {
     const contents = new Map<string, Buffer>(
       Array.from(
         { length: 1500 },
@@ -358,7 +358,7 @@ describe('reading', () => {
     }
   })
 
-  test('small and large files side by side, some of them left early or aborted', async () => {
+  test('small and large files in parallel, some of them abandoned or aborted', async () => {
     const large = randomBytes(3_000_000)
     const context = await contextOf({ ...DOCKERFILE, large, small: 'small', other: randomBytes(2_000_000) })
     const abort = new AbortController()
@@ -381,7 +381,7 @@ describe('reading', () => {
     ).rejects.toThrow('too late')
   })
 
-  test('a reader that does not go on holds up nobody', async () => {
+  test('a stalled reader does not block others', async () => {
     const names = Array.from({ length: 30 }, (_, i) => `small${i}`)
     const small = Object.fromEntries(names.map((name) => [name, randomBytes(300_000)]))
     const context = await contextOf({ ...DOCKERFILE, ...small })
@@ -393,7 +393,7 @@ describe('reading', () => {
       expect((await contentOf(context, name)).equals(small[name] as Buffer)).toBe(true)
   })
 
-  test('200 MB goes through in pieces and waits for its reader', async () => {
+  test('200 MB is streamed with backpressure', async () => {
     const size = 200_000_000
     count += 1
     const repository = await server.create(`acme/app${count}`)
@@ -419,7 +419,7 @@ describe('reading', () => {
     expect(most).toBeLessThan(100_000_000)
   })
 
-  test('a closed or aborted context ends its processes and its readers', async () => {
+  test('closing or aborting a context ends its processes and readers', async () => {
     const files = { ...DOCKERFILE, large: randomBytes(3_000_000) }
     const context = await contextOf(files)
     const reader = context.read(entryOf(context, 'large'))[Symbol.asyncIterator]()

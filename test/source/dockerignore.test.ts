@@ -19,8 +19,8 @@ async function filtered(text: string): Promise<string[]> {
   return entries.map(({ path, kind }) => (kind === 'directory' ? `${path}/` : path)).sort()
 }
 
-describe('what Docker recorded', () => {
-  test('there is a recording, of several kinds', async () => {
+describe('results recorded from Docker', () => {
+  test('the recordings cover several kinds', async () => {
     expect(recorded.cases.length).toBeGreaterThan(450)
     expect(recorded.cases.filter(([, arrived]) => arrived === null).length).toBeGreaterThan(10)
     expect(recorded.cases.filter(([text]) => text?.includes('!')).length).toBeGreaterThan(150)
@@ -34,7 +34,7 @@ describe('what Docker recorded', () => {
     expect(await filtered(text)).toEqual(recorded.paths.filter((_, i) => arrived[i] === '+'))
   })
 
-  test('one path at a time comes to the same as the walk', async () => {
+  test('matching single paths gives the same results as the walk', async () => {
     for (const [text, arrived] of recorded.cases as [string, string | null][]) {
       if (arrived === null) continue
       const ignore = await parseDockerignore(text)
@@ -57,14 +57,14 @@ test('a bad pattern is named with its file and line', async () => {
 })
 
 /** As buildctl 0.18 with BuildKit 0.18 has it. */
-test('what means something to the regular expressions of Go means it here', async () => {
+test("syntax of Go's regular expressions has the same meaning here", async () => {
   const ignore = await parseDockerignore('^x*\n\\d*\n*/^q\n*[?]\nc++\n(a|b)?\n^y\n')
   const excluded = ['xyz', '1a', '^]', '[]', 'c++/src', '(a|b)c', '^y']
   const kept = ['^xyz', 'd1', '[q]', '?', 'q]', 'z/^q', 'z/q', 'cc', 'y']
   expect([...excluded, ...kept].filter((path) => ignore.excludes(path))).toEqual(excluded)
 })
 
-test('blanks around a pattern go twice: as the line is read, and when it is cleaned; only what Go takes for one', async () => {
+test('whitespace around a pattern is trimmed twice, as in Go: when the line is read, and when it is cleaned', async () => {
   const excluded = async (text: string) => {
     const ignore = await parseDockerignore(text)
     return ['-,', '-, ', '\ufeffa', 'a'].filter((path) => ignore.excludes(path))
@@ -82,7 +82,7 @@ test('a character outside the basic plane is one character', async () => {
   expect(ignore.excludes('a😎b')).toBe(true)
 })
 
-test('an excluded directory is final exactly when no exception can match below it', async () => {
+test('the verdict on an excluded directory is final exactly when no exception can match below it', async () => {
   const verdict = async (text: string, path: string) => (await parseDockerignore(text)).judge(path)
   expect(await verdict('node_modules', 'node_modules')).toMatchObject({ excluded: true, final: true })
   expect(await verdict('node_modules\n!src/keep', 'node_modules')).toMatchObject({
@@ -104,7 +104,7 @@ test('hostile patterns take time in proportion to their length', async () => {
   expect(folders.excludes(`${'a/'.repeat(200)}b`)).toBe(true)
 })
 
-describe('hostile ignore files hold the event loop for no longer than others', () => {
+describe('hostile ignore files block the event loop no longer than others', () => {
   const many = (count: number, of: (i: number) => string) => Array.from({ length: count }, (_, i) => of(i))
   const file = (path: string): TreeFile => ({
     path,
@@ -139,7 +139,7 @@ describe('hostile ignore files hold the event loop for no longer than others', (
     expect(turn.ms()).toBeLessThan(250)
   })
 
-  test('lines of 64 KiB are refused, as Docker does it', async () => {
+  test('lines of 64 KiB are refused, as in Docker', async () => {
     const text = (bytes: number) => `a\n${'é'.repeat((bytes - 1) / 2)}b\n`
     await parseDockerignore(text(65_535))
     await expect(parseDockerignore(text(65_537))).rejects.toMatchObject({
@@ -164,7 +164,7 @@ describe('hostile ignore files hold the event loop for no longer than others', (
     expect(turn.ms()).toBeLessThan(250)
   })
 
-  test('one that changes its mind with every line is refused', async () => {
+  test('one that alternates between patterns and exceptions is refused', async () => {
     const text = many(30_000, (i) => (i % 2 === 0 ? '*' : '!*')).join('\n')
     await expect(parseDockerignore(text)).rejects.toMatchObject({
       kind: 'build_failed',

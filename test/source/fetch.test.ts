@@ -55,7 +55,7 @@ function someFiles(): Record<string, Buffer | string> {
 const NO_SHA = '0123456789abcdef0123456789abcdef01234567'
 
 describe('a fetch', () => {
-  test('brings a commit, and needs no network for it ever after', async () => {
+  test('fetches a commit, which needs no network from then on', async () => {
     const { server, source, fetch, log, dir } = await setUp()
     const repository = await server.create('Acme/app')
     const sha = await repository.commit(
@@ -88,7 +88,7 @@ describe('a fetch', () => {
     await source.close()
   })
 
-  test('of a one-line change moves five objects, not the tree', async () => {
+  test('of a one-line change transfers five objects, not the tree', async () => {
     const { server, fetch, log } = await setUp()
     const repository = await server.create('acme/app')
     const first = await repository.commit(someFiles())
@@ -104,7 +104,7 @@ describe('a fetch', () => {
     expect(log.at(-1)).toMatch(/^fetched 5 objects/)
   })
 
-  test('brings no history, and finds a base in another branch', async () => {
+  test('transfers no history, and uses a commit of another branch as the base', async () => {
     const { server, fetch, log } = await setUp()
     const repository = await server.create('acme/app')
     for (let i = 0; i < 20; i += 1) await repository.commit({ history: `${i}` })
@@ -117,7 +117,7 @@ describe('a fetch', () => {
     expect(shallow.trim().split('\n').sort()).toEqual([main, branch].sort())
   })
 
-  test('of a sha that only an unnamed commit has works, as after a force push', async () => {
+  test('of a commit that no ref contains works, as after a force push', async () => {
     const { server, fetch } = await setUp()
     const repository = await server.create('acme/app')
     const root = await repository.commit({ a: '1' })
@@ -147,7 +147,7 @@ describe('a fetch', () => {
     await context.close()
   })
 
-  test('that is asked for twice at once happens once; others of the repository wait their turn', async () => {
+  test('that is requested twice at once happens once; others of the same repository wait', async () => {
     const { server, dir, fetch } = await setUp()
     const repository = await server.create('acme/app')
     const one = await repository.commit(someFiles())
@@ -170,8 +170,8 @@ function transferred(server: GitServer): number {
   return server.requests.reduce((sum, { bytesSent }) => sum + bytesSent, 0)
 }
 
-describe('what can go wrong', () => {
-  test('a commit that is not there', async () => {
+describe('errors', () => {
+  test('a missing commit', async () => {
     const { server, fetch } = await setUp()
     await (await server.create('acme/app')).commit({ a: '1' })
     const error = await failure(fetch('acme/app', NO_SHA))
@@ -181,7 +181,7 @@ describe('what can go wrong', () => {
     )
   })
 
-  test('a repository that is not there', async () => {
+  test('a missing repository', async () => {
     const { server, fetch } = await setUp()
     const error = await failure(fetch('acme/nothing', NO_SHA))
     expect(error).toMatchObject({ kind: 'not_found', retryable: false })
@@ -199,7 +199,7 @@ describe('what can go wrong', () => {
     expect(await failure(fetch('acme/app', blob))).toMatchObject({ kind: 'not_found' })
   })
 
-  test('names and shas that are none never reach git', async () => {
+  test('invalid names and shas never reach git', async () => {
     const { fetch, server } = await setUp()
     expect(await failure(fetch('../etc/passwd', NO_SHA))).toMatchObject({ kind: 'invalid' })
     expect(await failure(fetch('acme/--upload-pack=x;', NO_SHA))).toMatchObject({ kind: 'invalid' })
@@ -235,14 +235,14 @@ describe('what can go wrong', () => {
     expect((await fetch('acme/app', sha)).sha).toBe(sha)
   })
 
-  test('nobody listens', async () => {
+  test('connection refused', async () => {
     const { fetch } = await mirrorsOf({ url: `http://127.0.0.1:${await freePort()}/{repository}.git` })
     const error = await failure(fetch('acme/app', NO_SHA))
     expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
     expect(error.message).toMatch(/^could not fetch acme\/app@0123456 from 127\.0\.0\.1:\d+: /)
   })
 
-  test('a server that takes the connection and then says nothing', async () => {
+  test('a server that accepts the connection but never responds', async () => {
     const sockets: Socket[] = []
     const mute = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1')
     await new Promise((resolve) => mute.once('listening', resolve))
@@ -277,7 +277,7 @@ describe('what can go wrong', () => {
     expect(() => gitMirrors({ dir: '/nowhere', url })).toThrow(expect.objectContaining({ kind: 'invalid' }))
   })
 
-  test('a cancelled fetch ends at once, with its processes', async () => {
+  test('a cancelled fetch stops at once, with its processes', async () => {
     const { server, fetch } = await setUp()
     const sha = await (await server.create('acme/app')).commit({ a: '1' })
     const gate = server.hold()
@@ -317,7 +317,7 @@ describe('secrets', () => {
   const TOKEN = 'ghp_VerySecretTokenOfTheTest'
   const ENCODED = Buffer.from(`x-access-token:${TOKEN}`).toString('base64')
 
-  test('the token is sent, and seen in no command line, file, log line or error', async () => {
+  test('the token is sent, but never appears in a command line, file, log line or error', async () => {
     const { server, dir, fetch, log } = await setUp({ token: TOKEN, serverToken: TOKEN })
     const repository = await server.create('acme/app')
     const sha = await repository.commit({ a: '1' })
@@ -338,7 +338,7 @@ describe('secrets', () => {
     expect(await grep.exited).toMatchObject({ code: 1 })
   })
 
-  test('credentials in the URL template are sent, and not shown either', async () => {
+  test('so are credentials in the URL template', async () => {
     const server = await startGitServer({ token: TOKEN })
     onTestFinished(() => server[Symbol.asyncDispose]())
     const { fetch, log } = await mirrorsOf({ url: server.urlTemplate.replace('://', `://robot:${TOKEN}@`) })
@@ -354,7 +354,7 @@ describe('secrets', () => {
     expect(() => gitMirrors({ dir: '/nowhere', url: bad })).toThrow('[redacted]@example.com')
   })
 
-  test("git gets neither the server's other variables nor its own settings from outside", async () => {
+  test("git gets neither the server's other variables nor settings from outside", async () => {
     const bin = await tempDir()
     onTestFinished(() => bin[Symbol.asyncDispose]())
     await writeFile(join(bin.path, 'git'), `#!/bin/sh\nenv > ${bin.path}/env\nexit 1\n`)
@@ -466,7 +466,7 @@ describe('after a crash', () => {
     return found.flat()
   }
 
-  test('of Conveyor alone: the next fetch waits until the git that it left behind has ended', async () => {
+  test('of Conveyor alone: the next fetch waits for the git process that it left behind', async () => {
     const { server, dir, fetch, log } = await setUp()
     const sha = await (await server.create('acme/app')).commit(someFiles())
     const gate = server.hold()
@@ -546,7 +546,7 @@ describe('after a crash', () => {
   })
 })
 
-describe('a damaged mirror', () => {
+describe('a corrupt mirror', () => {
   test.each([
     ['HEAD', 'garbage'],
     ['config', '[core'],
@@ -575,7 +575,7 @@ describe('a damaged mirror', () => {
     await context.close()
   })
 
-  test('that shows only when the tree is read fails once, and the next fetch recreates the mirror', async () => {
+  test('that is noticed only when the tree is read fails once, and the next fetch recreates the mirror', async () => {
     const { server, fetch, source } = await setUp()
     const repository = await server.create('acme/app')
     const sha = await repository.commit({ Dockerfile: 'FROM scratch\n', ...someFiles() })
@@ -608,7 +608,7 @@ describe('maintenance', () => {
   const packs = async (gitDir: string) =>
     (await readdir(join(gitDir, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
 
-  test('keeps the commits used last, in few packs', async () => {
+  test('keeps the most recently used commits, in few packs', async () => {
     const { server, fetch, source, log } = await setUp({ limits: { keepCommits: 4, maxPacks: 3 } })
     const repository = await server.create('acme/app')
     const shas: string[] = []
@@ -631,7 +631,7 @@ describe('maintenance', () => {
     await context.close()
   })
 
-  test('drops what no kept commit needs, and harms nothing when it is aborted', async () => {
+  test('drops objects that no kept commit needs, and is harmless when aborted', async () => {
     const limits = { keepCommits: 1, maxPacks: 1, pruneEveryMs: 0 }
     const { server, fetch, source } = await setUp({ limits })
     const repository = await server.create('acme/app')

@@ -26,8 +26,8 @@ const open = (name: string, rest: { token?: string; limitsMs?: { refs: number; c
 const branch = (name: string): Ref => ({ kind: 'branch', name })
 const tag = (name: string): Ref => ({ kind: 'tag', name })
 
-describe('what a git server says', () => {
-  test('where branches, tags and the default branch are', async () => {
+describe('querying a git server', () => {
+  test('the commits of branches, tags and the default branch', async () => {
     const history = open('refs')
     expect(await history.head(REPOSITORY, null)).toBeNull()
     const sha = await git.commit({ file: 'x' })
@@ -45,7 +45,7 @@ describe('what a git server says', () => {
     }
   })
 
-  test('whether a commit is in the history of another, without any file', async () => {
+  test('whether a commit is in the history of another, without fetching files', async () => {
     const history = open('commits')
     const branchOf = { branch: 'line' }
     const line: string[] = []
@@ -67,7 +67,7 @@ describe('what a git server says', () => {
     expect(server.requests.length).toBe(before)
   })
 
-  test('on many questions at once', async () => {
+  test('many concurrent queries', async () => {
     const history = open('many')
     const [older, newer] = [await git.commit({ a: '1' }), await git.commit({ a: '2' })]
     const answers = await Promise.all(
@@ -79,7 +79,7 @@ describe('what a git server says', () => {
 })
 
 describe('a server that does not', () => {
-  test('know the repository, or us', async () => {
+  test('know the repository, or accept the login', async () => {
     const missing = open('missing').head('acme/none', null)
     await expect(missing).rejects.toMatchObject({
       kind: 'not_found',
@@ -90,7 +90,7 @@ describe('a server that does not', () => {
     await expect(refused).rejects.not.toThrow(/wrong/)
   })
 
-  test('answer in time, or at all', async () => {
+  test('respond in time, or at all', async () => {
     const limitsMs = { refs: 300, commits: 300 }
     const held = server.hold()
     try {

@@ -78,7 +78,7 @@ async function refusal(work: Promise<unknown>): Promise<ConveyorError> {
 }
 
 describe('limits', () => {
-  test('a tree that multiplies itself is read no further than its limit, and costs little memory', async () => {
+  test('a tree bomb is read only up to the limit, and uses little memory', async () => {
     const commit = await commitOf(({ blob, tree }) => {
       const dockerfile = blob('FROM scratch\n')
       let nested = tree(Array.from({ length: 10 }, (_, i): Line => ['100644', dockerfile, `f${i}`]))
@@ -126,7 +126,7 @@ describe('limits', () => {
     )
   })
 
-  test('all paths together, those of directories too', async () => {
+  test('the total length of all paths, including directories', async () => {
     const commit = await commitOf(({ blob, tree }) => {
       const dockerfile = blob('FROM scratch\n')
       const leaf = tree([['100644', dockerfile, 'x']])
@@ -160,7 +160,7 @@ describe('limits', () => {
   })
 })
 
-test('a tree of nearly as many files as may be is read, ignored, hashed and told in turns', async () => {
+test('a tree near the file limit is processed without blocking the event loop', async () => {
   const commit = await commitOf(({ blob, tree }) => {
     const dockerfile = blob('FROM scratch\n')
     const ignore = blob(Array.from({ length: 5000 }, (_, i) => `*${i}*x\n**/*.o${i}\nd1/e${i}\n`).join(''))

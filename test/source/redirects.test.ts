@@ -58,7 +58,7 @@ test('a redirect to another origin is followed without the token', async () => {
   expect(loginsOf(other)).toEqual(new Set([null]))
 })
 
-test('another origin that asks for a login does not get the token', async () => {
+test('another origin that requires a login does not get the token', async () => {
   const [server, other] = [await gitServer(TOKEN), await gitServer('another token')]
   const { second } = await renamed(server, other)
   const { source, history } = await clientsOf(server.urlTemplate)

@@ -76,7 +76,7 @@ test('a host key in the file is accepted', async () => {
   expect(fetched).toBe(sha)
 })
 
-test('so is one in the known_hosts next to the private key, as in builder images', async () => {
+test('and so is one in the known_hosts next to the private key, as in builder images', async () => {
   const sshKey = join(dirname(await file(server.knownHosts)), 'id_ed25519')
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', sshKey])
   expect((await fetchWith({ sshKey })).fetched).toBe(sha)

@@ -60,14 +60,14 @@ describe('Postgres build store', () => {
     return store
   }
 
-  it('makes a secret once, whoever of several processes asks first', async () => {
+  it('creates a secret once for several processes', async () => {
     const asked = await Promise.all(
       (await stores(4)).flatMap((store) => [store.secret('x'), store.secret('x')]),
     )
     expect(new Set(asked.map((bytes) => Buffer.from(bytes).toString('hex'))).size).toBe(1)
   })
 
-  it('reads what it is asked for, and not the builds of all other repositories', async () => {
+  it('reads only what is requested, not the builds of all other repositories', async () => {
     const database = new Postgres({ url, connections: 1 })
     const store = await postgresBuildStore({ postgres: database })
     await database.query(`
@@ -96,7 +96,7 @@ describe('Postgres build store', () => {
     await database.close()
   })
 
-  it('is prepared once when many start at the same time', async () => {
+  it('is migrated once when many processes start at the same time', async () => {
     const children = await Promise.all(
       Array.from({ length: 3 }, () =>
         start(process.execPath, [
@@ -118,7 +118,7 @@ describe('Postgres build store', () => {
     expect(numbers.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 13 }, (_, i) => i + 1))
   })
 
-  it('makes one build of a commit that many stores accept at once, with every ref', async () => {
+  it('creates one build of a commit that many stores accept at once, with every ref', async () => {
     const branches = Array.from({ length: 40 }, (_, i) => `branch-${i}`)
     const processes = await stores(5)
     const accepted = await Promise.all(branches.map((branch, i) => processes[i % 5]?.accept(push(branch))))
@@ -129,14 +129,14 @@ describe('Postgres build store', () => {
     expect(build?.pushOrder).toBe(40)
   })
 
-  it('answers one delivery that reaches several stores at once with one build', async () => {
+  it('creates one build for a delivery that reaches several stores at once', async () => {
     const asked = push('main')
     const answers = await Promise.all((await stores(8)).map((store) => store.accept(asked)))
     expect(new Set(answers.map(({ build }) => build.id)).size).toBe(1)
     expect(answers.filter(({ outcome }) => outcome === 'redelivered')).toHaveLength(7)
   })
 
-  it('refuses what no index takes, and nothing that was asked for at the same time', async () => {
+  it('refuses values too long for an index, without failing concurrent requests', async () => {
     const store = await one()
     const wrong = randomBytes(20_000).toString('hex')
     const asked = [...Array(10).keys()].map((i) => {
@@ -152,7 +152,7 @@ describe('Postgres build store', () => {
     expect(await store.unfinished()).toHaveLength(9)
   })
 
-  it('tries again what the database undoes for the sake of another transaction', async () => {
+  it('retries transactions that conflict with others', async () => {
     const [store, other] = [await one(), new Postgres({ url })]
     // A sequence is not undone: the first two transactions are, as if each were in another's way.
     await other.query(`
@@ -172,7 +172,7 @@ describe('Postgres build store', () => {
     await other.close()
   })
 
-  it('loses no ref that joins while another process finishes the build', async () => {
+  it('never loses a ref that joins while another process finishes the build', async () => {
     const [server, worker] = (await stores(2)) as [BuildStore, BuildStore]
     const outcomes = new Set<string>()
     for (let round = 0; round < 40; round++) {
@@ -200,7 +200,7 @@ describe('Postgres build store', () => {
     for (const outcome of outcomes) expect(['joined refs_added', 'created finished']).toContain(outcome)
   })
 
-  it('gives a build to one of the workers that claim it for themselves', async () => {
+  it('gives a build to only one of the workers that claim it', async () => {
     const workers = await stores(6)
     const { build } = (await workers[0]?.accept(push('main'))) ?? {}
     const claims = await Promise.all(workers.map((store) => store.claimFor(String(build?.id), 60)))
@@ -230,7 +230,7 @@ describe('Postgres build store', () => {
       expect(await right.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
     })
 
-    it.each([-240, 240])('are not taken away by one whose clock is %i s off', async (seconds) => {
+    it.each([-240, 240])('are not taken over by a worker whose clock is %i s off', async (seconds) => {
       const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
       const { build } = await right.accept(push('main'))
       await right.claimFor(build.id, 2)
@@ -242,7 +242,7 @@ describe('Postgres build store', () => {
       expect(await skewed.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
     })
 
-    it('make builds overdue for the queue when they are, and not by one clock and another', async () => {
+    it('builds become overdue by the clock of the database', async () => {
       const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
       for (const [sha, seconds] of [
         ['c'.repeat(40), -240],
@@ -286,7 +286,7 @@ describe('Postgres build store', () => {
     expect(Object.fromEntries(tags)).toEqual({ main: 45, latest: 45 })
   })
 
-  it('moves the tags of more images at once than it has connections', async () => {
+  it('moves tags of more images at once than it has connections', async () => {
     const store = await one()
     const images = Array.from({ length: 40 }, (_, i) => `registry.test/acme/app-${i}`)
     const moved = await Promise.all(
@@ -295,7 +295,7 @@ describe('Postgres build store', () => {
     expect(moved.flat()).toHaveLength(40)
   })
 
-  it('lets another process move tags when one dies that was moving them', async () => {
+  it('lets another process move tags when one dies while moving them', async () => {
     const child = await start(process.execPath, [
       '--input-type=module',
       '--eval',
@@ -313,7 +313,7 @@ describe('Postgres build store', () => {
     expect(await store.moveTags('image', [{ tag: 'main', sequence: 5 }], async () => {})).toEqual([])
   })
 
-  it('shares connections with others, and leaves them open', async () => {
+  it('uses shared connections, and leaves them open', async () => {
     const shared = new Postgres({ url })
     const store = await postgresBuildStore({ postgres: shared })
     const { build } = await store.accept(push('main'))
@@ -324,7 +324,7 @@ describe('Postgres build store', () => {
     await expect(shared.query('select 1')).rejects.toMatchObject({ name: 'ConveyorError' })
   })
 
-  it('knows of many builds that one worker ran when it died, however they are taken over at once', async () => {
+  it('knows the builds that a worker ran when it died, even when they are taken over at once', async () => {
     const [dead, ...others] = await stores(4)
     const ids: string[] = []
     for (let i = 0; i < 12; i++) {
@@ -336,7 +336,7 @@ describe('Postgres build store', () => {
     for (const build of taken) expect(build).toMatchObject({ attempt: 2, spared: 1, suspect: true })
   })
 
-  it('goes on from what an earlier version has left', async () => {
+  it('upgrades the data of an earlier version', async () => {
     const earlier = new Postgres({ url })
     await migratePostgres(earlier, { name: 'store', first: 'builds', migrations: EARLIER })
     for (const statement of LEFT) await earlier.query(statement)
@@ -344,7 +344,7 @@ describe('Postgres build store', () => {
     await expectGoesOn(await one())
   })
 
-  it('refuses what a newer version has written', async () => {
+  it('refuses the data of a newer version', async () => {
     await one()
     const other = new Postgres({ url })
     await other.query(`insert into conveyor_store_migration values ('999_future', '2031-01-01T00:00:00Z')`)
@@ -366,7 +366,7 @@ describe('Postgres build store', () => {
     })
   })
 
-  describe('says what is wrong, and never the password', () => {
+  describe('reports what is wrong, but never the password', () => {
     const change = (part: Partial<URL>) => Object.assign(new URL(url), part).href
     const cases: [string, () => string, object][] = [
       [
@@ -419,8 +419,8 @@ describe('Postgres build store', () => {
     })
   })
 
-  describe('while the server is away', () => {
-    it('fails as unavailable, and works again when it is back', async () => {
+  describe('during an outage of the server', () => {
+    it('fails as unavailable, and works again afterwards', async () => {
       const store = await one()
       const { build } = await store.accept(push('main'))
       const cut: string[] = []

@@ -56,7 +56,7 @@ describe('SQLite build store', () => {
     return build.id
   }
 
-  it('brings what is in its log into the database when nothing is written for a while', async () => {
+  it('checkpoints its write-ahead log when nothing is written for a while', async () => {
     const store = await sqliteBuildStore({ file })
     const { build } = await store.accept(push('main'))
     const copy = join(folder, 'copy.db')
@@ -77,7 +77,7 @@ describe('SQLite build store', () => {
     await store.close()
   })
 
-  it('lives in memory for tests, each time anew', async () => {
+  it('is in memory for tests, and starts empty', async () => {
     const [one, other] = [
       await sqliteBuildStore({ file: ':memory:' }),
       await sqliteBuildStore({ file: ':memory:' }),
@@ -88,7 +88,7 @@ describe('SQLite build store', () => {
     await Promise.all([one.close(), other.close()])
   })
 
-  it('keeps its folder and files to its user', async () => {
+  it('makes its directory and files readable by its user only', async () => {
     const store = await sqliteBuildStore({ file })
     await store.accept(push('main'))
     const names = (await readdir(join(folder, 'data'))).toSorted()
@@ -136,7 +136,7 @@ describe('SQLite build store', () => {
     }
   })
 
-  it('is refused a second time in the same process, and the first keeps its lock', async () => {
+  it('cannot be opened twice in a process, and the first keeps its lock', async () => {
     const store = await sqliteBuildStore({ file })
     await expect(sqliteBuildStore({ file })).rejects.toThrow('is in use by another Conveyor')
     const child = spawn(process.execPath, ['--input-type=module', '--eval', openInChild(file)])
@@ -147,7 +147,7 @@ describe('SQLite build store', () => {
     await store.close()
   })
 
-  it('says so when the file is no database', async () => {
+  it('reports a file that is not a database', async () => {
     await used()
     await writeFile(file, 'these are not the bytes of a database\n'.repeat(1000))
     await expect(sqliteBuildStore({ file })).rejects.toMatchObject({
@@ -159,7 +159,7 @@ describe('SQLite build store', () => {
     expect(await readFile(file, 'utf8')).toContain('these are not the bytes')
   })
 
-  it('says so when pages of the database were overwritten', async () => {
+  it('reports overwritten pages of the database', async () => {
     await used()
     const handle = await open(file, 'r+')
     const { size } = await handle.stat()
@@ -179,7 +179,7 @@ describe('SQLite build store', () => {
     })
   })
 
-  it('goes on from what an earlier version has left', async () => {
+  it('upgrades the data of an earlier version', async () => {
     file = join(folder, 'earlier.db')
     const database = new DatabaseSync(file)
     const db = new Kysely({ dialect: new NodeSqliteDialect(database, (thrown) => thrown as Error) })
@@ -191,7 +191,7 @@ describe('SQLite build store', () => {
     await store.close()
   })
 
-  it('refuses what a newer version has written', async () => {
+  it('refuses the data of a newer version', async () => {
     await used()
     const database = new DatabaseSync(file)
     database.exec(`insert into kysely_migration values ('999_future', '2031-01-01T00:00:00.000Z')`)
@@ -211,7 +211,7 @@ describe('SQLite build store', () => {
     await expect(sqliteBuildStore({ file })).rejects.toThrow('belongs to another program')
   })
 
-  it('says where it cannot make its file', async () => {
+  it('names the file that it cannot create', async () => {
     await writeFile(join(folder, 'data'), 'a file, not a folder')
     await expect(sqliteBuildStore({ file })).rejects.toMatchObject({
       name: 'ConveyorError',
@@ -219,7 +219,7 @@ describe('SQLite build store', () => {
     })
   })
 
-  it('answers reads and timers while a burst is stored', async () => {
+  it('serves reads and timers while a burst is stored', async () => {
     const store = await sqliteBuildStore({ file })
     let ticks = 0
     const timer = setInterval(() => {

@@ -57,7 +57,7 @@ test.each(Object.entries(FORMS))('a cycle is found: %s', async (_, imports) => {
   expect(cycles(graphOf(files))).toEqual(['src/a.ts -> src/b.ts -> src/a.ts'])
 })
 
-test('a cycle of types alone, across folders, is found', async () => {
+test('a cycle of type imports across folders is found', async () => {
   const files = await read({
     'src/top/a.ts': `import type { C } from '../low/c.ts'\nexport interface A { c: C }`,
     'src/low/b.ts': `export type { A as B } from '../top/a.ts'`,
@@ -66,7 +66,7 @@ test('a cycle of types alone, across folders, is found', async () => {
   expect(cycles(graphOf(files))).toEqual(['src/low/b.ts -> src/top/a.ts -> src/low/c.ts -> src/low/b.ts'])
 })
 
-test('every knot of cycles is reported once, by its shortest cycle', () => {
+test('every group of connected cycles is reported once, by its shortest cycle', () => {
   const graph = new Map([
     ['a', ['b']],
     ['b', ['c', 'a']],
@@ -103,7 +103,7 @@ test('computed module names and syntax errors are rejected', async () => {
   await expect(read({ 'src/a.ts': 'export const = 1' })).rejects.toThrow(/^src\/a\.ts: /)
 })
 
-test('only what the longest entry lists may be imported', async () => {
+test('only imports listed by the longest matching entry are allowed', async () => {
   const files = await read({
     'src/top/a.ts': `import '../adapter/interface.ts'\nimport '../low/c.ts'\nimport './setup.ts'`,
     'src/top/b.ts': `import '../adapter/sqlite.ts'`,
@@ -146,7 +146,7 @@ test.each([
   ])
 })
 
-test('folders are counted without those that are left out', async () => {
+test('excluded folders are not counted', async () => {
   await using folder = await tempDir()
   for (const path of ['src/a.ts', 'src/lib/b.ts', 'src/lib/c.txt', 'src/lib/gen/d.ts']) {
     await mkdir(join(folder.path, dirname(path)), { recursive: true })
@@ -158,7 +158,7 @@ test('folders are counted without those that are left out', async () => {
   ])
 })
 
-test('the picture leaves out what a longer path implies', async () => {
+test('the diagram omits edges that a longer path implies', async () => {
   const graph = new Map([
     ['a', ['b', 'c', 'd']],
     ['b', ['c']],

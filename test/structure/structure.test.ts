@@ -13,7 +13,7 @@ const files = readTree(projectRoot, ['src', 'test', 'bench', 'docs'])
 const folders = listFolders(projectRoot, ['src', 'test', 'bench'], [GENERATED])
 
 describe('imports, types included', () => {
-  test('form no cycle', () => {
+  test('form no cycles', () => {
     expect(cycles(graphOf(files))).toEqual([])
   })
 
@@ -27,7 +27,7 @@ describe('imports, types included', () => {
 })
 
 describe('the rules', () => {
-  test('allow no cycle of folders', () => {
+  test('allow no cycles of folders', () => {
     const graph = new Map<string, string[]>()
     for (const [entry, targets] of Object.entries(ALLOWED)) {
       const from = topFolder(entry)
@@ -54,12 +54,12 @@ describe('the rules', () => {
 })
 
 describe('the process', () => {
-  test('has its environment and its signals touched in one place each', () => {
+  test('accesses its environment and its signals in one place each', () => {
     expect(forbiddenProcessUses(inSource(files), PROCESS_MEMBERS)).toEqual([])
   })
 })
 
-test('no two exported types of src/lib have one name', () => {
+test('no two exported types of src/lib share a name', () => {
   const written = inSource(files).filter(({ path }) => !isIn(path, GENERATED))
   const all = written.flatMap(({ path, types }) => types.map((name) => ({ name, path })))
   expect(all.length).toBeGreaterThan(200)
@@ -86,7 +86,7 @@ describe('sizes', () => {
     ).toEqual([])
   })
 
-  test('no file lies loose in src/lib', () => {
+  test('no files directly in src/lib', () => {
     expect(folders.find(({ path }) => path === 'src/lib')).toEqual({ path: 'src/lib', files: 0 })
   })
 })
@@ -95,7 +95,7 @@ describe('docs/structure.md', async () => {
   const page = await readFile(join(projectRoot, 'docs/structure.md'), 'utf8')
   const inCode = [...folderGraph(files).keys()]
 
-  test('shows the imports as they are; `npm run structure` draws them', () => {
+  test('shows the current imports; `npm run structure` regenerates it', () => {
     expect(withPicture(page, files)).toBe(page)
   })
 

@@ -9,7 +9,7 @@ import { ReceiveMessageCommand, SendMessageCommand } from '@aws-sdk/client-sqs'
 import { expect, test } from 'vitest'
 import { startAws } from '../support/aws/aws.ts'
 
-test('SQS and S3 in a process of its own, which keeps what it has over a stop', async () => {
+test('SQS and S3 in a separate process, which keeps its data over a restart', async () => {
   await using aws = await startAws({ persist: true })
   const { url, deadLetterUrl } = await aws.queue({ maxReceives: 1 })
   const bucket = await aws.bucket()

@@ -66,7 +66,7 @@ async function processesWith(text: string): Promise<string[]> {
 
 const NOTHING = new Uint8Array()
 
-it('a buildkitd of our own asks for a certificate of its authority, but on its socket', async () => {
+it('a private buildkitd requires a certificate of its CA, except on its socket', async () => {
   await using folder = await tempDir()
   await using one = await startBuildkitd()
   const worker = /org\.mobyproject\.buildkit\.worker\.executor\W+oci/

@@ -111,7 +111,7 @@ describe('engine and base images', () => {
     await expect(readdir(leftover)).rejects.toThrow('ENOENT')
   })
 
-  it('gives two runs at the same time an engine each', async () => {
+  it('gives two concurrent runs an engine each', async () => {
     vi.stubEnv('DOCKER_HOST', 'unix:///no/such/engine.sock')
     try {
       await using first = await startEngine()
@@ -127,7 +127,7 @@ describe('engine and base images', () => {
     }
   })
 
-  it('says why a private engine does not start', async () => {
+  it('reports why a private engine does not start', async () => {
     await using folder = await tempDir()
     await writeFile(join(folder.path, 'data'), 'in the way')
     await expect(startPrivateEngine(folder.path)).rejects.toThrow(

@@ -13,7 +13,7 @@ import { sendPush } from '../support/github/push.ts'
 const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'
 const STATUSES = `/repos/octo/app/statuses/${SHA}`
 
-describe('the double of GitHub', () => {
+describe('the test double of GitHub', () => {
   test.each<[string, string, string, unknown, string]>([
     [
       'a state that does not exist',
@@ -66,14 +66,14 @@ describe('the double of GitHub', () => {
     expect(double.statuses).toEqual([])
   })
 
-  test('an operation that it does not serve, and a body that is not JSON', async () => {
+  test('an operation that it does not support, and a body that is not JSON', async () => {
     await using double = await startGitHubDouble()
     expect((await fetch(`${double.url}/repos/octo/app/pulls`)).status).toBe(404)
     expect((await fetch(double.url + STATUSES, { method: 'POST', body: '{' })).status).toBe(400)
     expect(double.violations).toHaveLength(2)
   })
 
-  test('who writes needs the token', async () => {
+  test('writes require the token', async () => {
     await using double = await startGitHubDouble({ token: 'secret' })
     const set = async (headers: Record<string, string>) => {
       const body = JSON.stringify({ state: 'success' })
@@ -87,7 +87,7 @@ describe('the double of GitHub', () => {
     expect(double.violations).toEqual([])
   })
 
-  test('waitForStatus finds statuses that are there and that come, or says what there was', async () => {
+  test('waitForStatus finds present and future statuses, or reports what there was', async () => {
     await using double = await startGitHubDouble()
     const coming = double.waitForStatus(({ state }) => state === 'success', 10_000)
     const body = JSON.stringify({ state: 'success', description: 'Done' })

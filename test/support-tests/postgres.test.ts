@@ -14,7 +14,7 @@ async function query(url: string, sql: string): Promise<Record<string, unknown>[
   }
 }
 
-test('a Postgres server of our own: empty databases, kept over a stop and a crash, gone at the end', async () => {
+test('a private Postgres server: empty databases, kept over a stop and a crash, gone at the end', async () => {
   const postgres = await startPostgres()
   const [one, other] = await Promise.all([postgres.database(), postgres.database()])
   await query(one, 'create table t as select 1 as kept')

@@ -19,7 +19,7 @@ const basic = (user: string, password: string) => ({
 })
 
 describe('registry', () => {
-  it('keeps its address and data over stop and start', async () => {
+  it('keeps its address and data over a restart', async () => {
     await using registry = await startRegistry()
     const upload = await fetch(`${registry.url}/v2/a/b/blobs/uploads/`, { method: 'POST' })
     const digest = 'sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824' // of "hello"
@@ -42,7 +42,7 @@ describe('registry', () => {
     expect(deleted.status).toBe(202)
   })
 
-  it('takes only the right login', async () => {
+  it('accepts only the right login', async () => {
     const password = 'p ä$s:word'
     await using registry = await startRegistry({ htpasswd: { username: 'ada', password } })
     const ask = async (headers = {}) => (await fetch(`${registry.url}/v2/`, { headers })).status
@@ -51,7 +51,7 @@ describe('registry', () => {
     expect(await ask(basic('ada', password))).toBe(200)
   })
 
-  it('says why it does not start', async () => {
+  it('reports why it does not start', async () => {
     await using first = await startRegistry()
     const port = Number(first.host.split(':')[1])
     await expect(startRegistry({ port })).rejects.toThrow('address already in use')
@@ -113,7 +113,7 @@ describe('git server', () => {
     expect(await response.text()).toContain(`${sha} refs/heads/main`)
   })
 
-  it('asks for the token, and knows nothing of other repositories', async () => {
+  it('requires the token, and has no other repositories', async () => {
     await using server = await startGitServer({ token: 's3cret' })
     await server.create('acme/app')
     const ask = async (path: string, headers = {}) => {
@@ -130,7 +130,7 @@ describe('git server', () => {
     expect((await ask('acme', basic('x', 's3cret'))).status).toBe(404)
   })
 
-  it('fails and waits when told to', async () => {
+  it('fails and waits when configured to', async () => {
     await using server = await startGitServer()
     const repository = await server.create('acme/app')
     await repository.commit({ a: '1' })
@@ -187,7 +187,7 @@ describe('git repository', () => {
     )
   })
 
-  it('branches off, and moves a branch back', async () => {
+  it('creates a branch, and moves a branch back', async () => {
     await using server = await startGitServer()
     const repository = await server.create('acme/app')
     const base = await repository.commit({ a: '1' })
@@ -202,7 +202,7 @@ describe('git repository', () => {
 })
 
 describe('processes', () => {
-  it('says what a process printed when it does not print what was waited for', async () => {
+  it('reports what a process printed instead of the expected output', async () => {
     await using shell = await start('sh', ['-c', 'echo out; echo why >&2; exit 3'])
     await expect(shell.waitFor(/ready/)).rejects.toThrow(/ended without printing \/ready\/.*\nout\nwhy/s)
     expect(await shell.exited).toEqual({ code: 3, signal: null })
@@ -216,7 +216,7 @@ describe('processes', () => {
     expect(await isRunning(shell.pid)).toBe(false)
   })
 
-  it('gives nothing of the environment away', async () => {
+  it('passes nothing of the environment on', async () => {
     process.env.CONVEYOR_TEST_SECRET = 'x'
     await using printed = await start('env', [])
     delete process.env.CONVEYOR_TEST_SECRET

@@ -60,7 +60,7 @@ async function mountsWith(text: string): Promise<string[]> {
 }
 
 describe.each(['classic', 'containerd'] as const)("Debian trixie's engine with the %s store", (store) => {
-  it('builds, pushes to a registry of this machine, and survives being killed in the middle', async () => {
+  it('builds, pushes to a registry on this machine, and survives being killed in the middle', async () => {
     await using registry = await startRegistry()
     await using folder = await tempDir()
     await using engine = await startTrixieEngine({ store, dataDir: folder.path })
@@ -96,7 +96,7 @@ describe.each(['classic', 'containerd'] as const)("Debian trixie's engine with t
 })
 
 describe("Debian trixie's engine", () => {
-  it('runs beside another one of the same folder, and changes nothing in it', async () => {
+  it('runs in parallel with another one of the same directory, and changes nothing in it', async () => {
     const before = await listing()
     await using one = await startTrixieEngine({ store: 'classic' })
     await using other = await startTrixieEngine({ store: 'classic' })

@@ -13,7 +13,7 @@ function noted(into: string[], name: string) {
   return { work, end: resolve }
 }
 
-test('what goes first is never held up: the rest waits for it, one at a time, the newest of each name', async () => {
+test('foreground work is never delayed: background tasks wait for it, one at a time, only the newest of each name', async () => {
   const begun: string[] = []
   const background = new Background()
   const [build, other] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
@@ -42,7 +42,7 @@ test('what goes first is never held up: the rest waits for it, one at a time, th
   await background.close(0)
 })
 
-test('closing forgets what waits, and ends what runs when its time is over', async () => {
+test('closing drops waiting tasks, and aborts a running one after a timeout', async () => {
   const begun: string[] = []
   const background = new Background()
   const [one, two] = [noted(begun, 'one'), noted(begun, 'two')]

@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { KeyedMutex } from '../../src/lib/util/keyed-mutex.ts'
 
-test('tasks of one key run one after the other, in order; of other keys side by side', async () => {
+test('tasks of one key run one after the other, in order; those of other keys in parallel', async () => {
   const mutex = new KeyedMutex()
   const events: string[] = []
   const gates = new Map(['a1', 'a2', 'b1'].map((name) => [name, Promise.withResolvers<string>()]))
@@ -24,7 +24,7 @@ test('tasks of one key run one after the other, in order; of other keys side by 
   expect(events.indexOf('a2 begins')).toBeGreaterThan(events.indexOf('a1 ends'))
 })
 
-test('a task that fails fails its own caller only', async () => {
+test('a failed task fails only its own caller', async () => {
   const mutex = new KeyedMutex()
   const failing = mutex.run('a', async () => {
     throw new Error('mine')

@@ -19,7 +19,7 @@ function fakeSleep() {
 }
 
 describe('retry', () => {
-  it('returns the result of the first attempt that succeeds, after the waits in their order', async () => {
+  it('returns the result of the first successful attempt, after the waits in order', async () => {
     const { waits, sleep } = fakeSleep()
     expect(await retry(failing(2), { delays: [10, 20, 30], sleep })).toBe(3)
     expect(waits).toEqual([10, 20])

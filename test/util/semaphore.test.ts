@@ -5,7 +5,7 @@ import { mapConcurrently } from '../../src/lib/util/map-concurrently.ts'
 import { Semaphore } from '../../src/lib/util/semaphore.ts'
 
 describe('Semaphore', () => {
-  it('runs as many tasks at once as its limit, in the order in which they came', async () => {
+  it('runs as many tasks at once as its limit, in order of arrival', async () => {
     const semaphore = new Semaphore(2)
     const events: string[] = []
     let running = 0
@@ -30,7 +30,7 @@ describe('Semaphore', () => {
     expect(await next).toBe('ran')
   })
 
-  it('leaves the line when the signal is aborted, without a turn lost', async () => {
+  it('leaves the line when the signal is aborted, without losing a turn', async () => {
     const semaphore = new Semaphore(1)
     await semaphore.acquire()
     const leave = new AbortController()

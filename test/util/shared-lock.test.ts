@@ -25,7 +25,7 @@ function works() {
 const names = (running: Set<string>) => [...running].toSorted()
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
-test('runs builds side by side, and one alone when the others have ended', async () => {
+test('runs builds in parallel, and an exclusive one when the others have ended', async () => {
   const { builds, running, begin, end } = works()
   const all = [begin('a', false), begin('b', false), begin('alone', true), begin('alone too', true)]
   await turn()
@@ -52,7 +52,7 @@ test('runs builds side by side, and one alone when the others have ended', async
   expect(builds.full.aborted).toBe(false)
 })
 
-test('has room again when no exclusive work runs or waits', async () => {
+test('accepts work again when no exclusive work runs or waits', async () => {
   const { builds, begin, end } = works()
   const alone = begin('alone', true)
   let room = false
@@ -70,7 +70,7 @@ test('has room again when no exclusive work runs or waits', async () => {
   await full
 })
 
-test('begins nothing that was stopped while it waited, or that fails', async () => {
+test('never starts work that was aborted while waiting, and survives failures', async () => {
   const { builds, running, begin, end } = works()
   const first = begin('first', false)
   const stop = new AbortController()

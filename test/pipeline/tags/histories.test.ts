@@ -193,7 +193,7 @@ function isSame(one: Pushed, other: Pushed): boolean {
   return key(one) === key(other)
 }
 
-test('every branch tag ends at the head of its branch once that was delivered, and no tag moves back', async () => {
+test('every branch tag ends up at the delivered head of its branch, and no tag moves back', async () => {
   await using dir = await tempDir()
   const repository = await repositoryIn(dir.path)
   const property = fc.asyncProperty(steps, async (history) => {

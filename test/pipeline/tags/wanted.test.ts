@@ -85,7 +85,7 @@ describe('wantedTags', () => {
 })
 
 describe('tagNotes', () => {
-  test('say which tag stays, and which name a ref got instead', () => {
+  test('say which tag is not moved, and which name a ref got instead', () => {
     const moves = wantedTags(
       build({ refs: [branch('main', 3), { kind: 'tag', name: 'v1', sequence: 7 }] }),
       'always',

@@ -3,7 +3,7 @@ import { OTHER_SHA, push, request, SHA, type Subject, UUID } from './subject.ts'
 
 export function accepting(subject: Subject): void {
   describe('accept', () => {
-    it('makes a pending build of a push', async () => {
+    it('creates a pending build for a push', async () => {
       const { build, outcome } = await subject.store.accept(push('main'))
       expect(outcome).toBe('created')
       expect(build).toEqual({
@@ -27,7 +27,7 @@ export function accepting(subject: Subject): void {
       expect(await subject.store.get(build.id)).toEqual(build)
     })
 
-    it('makes a build of a sha alone', async () => {
+    it('creates a build for only a sha', async () => {
       const build = await subject.accepted(request({ defaultBranch: null, cache: false }))
       expect(build).toMatchObject({
         refs: [],
@@ -37,7 +37,7 @@ export function accepting(subject: Subject): void {
       })
     })
 
-    it('counts requests upwards, over reserved numbers too', async () => {
+    it('numbers requests in ascending order, skipping reserved numbers', async () => {
       const first = await subject.accepted(push('main'))
       const reserved = await subject.store.reserveSequence()
       const second = await subject.accepted(push('main', { sha: OTHER_SHA }))
@@ -67,7 +67,7 @@ export function accepting(subject: Subject): void {
       expect(build.refs.map((ref) => ref.name)).toEqual(['main', 'dev'])
     })
 
-    it('joins without a ref, and changes nothing by it', async () => {
+    it('joins without a ref, and changes nothing', async () => {
       const first = await subject.accepted(push('main'))
       expect(await subject.store.accept(request())).toEqual({
         build: first,
@@ -76,7 +76,7 @@ export function accepting(subject: Subject): void {
       })
     })
 
-    it('tells a branch from a git tag of the same name', async () => {
+    it('distinguishes a branch from a git tag of the same name', async () => {
       await subject.accepted(push('v1'))
       const build = await subject.accepted(push('', { ref: { kind: 'tag', name: 'v1' } }))
       expect(build.refs.map((ref) => ref.kind)).toEqual(['branch', 'tag'])
@@ -113,7 +113,7 @@ export function accepting(subject: Subject): void {
       expect(other.build.id).not.toBe(one.id)
     })
 
-    it('does not tell repositories apart by case, and shows the name as it came first', async () => {
+    it('ignores the case of repositories, and keeps the first spelling', async () => {
       const first = await subject.accepted(push('main', { repository: 'Acme/App' }))
       const joined = await subject.store.accept(push('dev', { repository: 'acme/aPP' }))
       expect(joined).toMatchObject({ outcome: 'joined', build: { id: first.id, repository: 'Acme/App' } })
@@ -122,26 +122,26 @@ export function accepting(subject: Subject): void {
       expect((await subject.store.newestArtifact('aCME/app', SHA))?.repository).toBe('Acme/App')
     })
 
-    it('switches the cache off for a pending build that is asked for without it', async () => {
+    it('disables the cache of a pending build that is requested without it', async () => {
       const { id } = await subject.accepted(push('main'))
       expect((await subject.accepted(request({ cache: false }))).cache).toBe(false)
       expect((await subject.accepted(request({ cache: true }))).cache).toBe(false)
       expect((await subject.read(id)).cache).toBe(false)
     })
 
-    it('leaves the cache of a build that has begun as it is', async () => {
+    it('does not change the cache setting of a build that has started', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
       expect((await subject.accepted(request({ cache: false }))).cache).toBe(true)
     })
 
-    it('learns the default branch from whoever joins and knows it', async () => {
+    it('takes the default branch from a joining request that knows it', async () => {
       await subject.accepted(request({ defaultBranch: null }))
       expect((await subject.accepted(push('main', { defaultBranch: 'trunk' }))).defaultBranch).toBe('trunk')
       expect((await subject.accepted(request({ defaultBranch: null }))).defaultBranch).toBe('trunk')
     })
 
-    it('creates one build of 200 requests at once', async () => {
+    it('creates one build from 200 concurrent requests', async () => {
       const asked = Array.from({ length: 200 }, (_, i) => subject.store.accept(push(`branch-${i}`)))
       const answers = await Promise.all(asked)
       expect(new Set(answers.map(({ build }) => build.id)).size).toBe(1)
@@ -152,7 +152,7 @@ export function accepting(subject: Subject): void {
       expect(await subject.store.unfinished()).toEqual([build])
     })
 
-    it('refuses a number that was never reserved, and nothing but that request', async () => {
+    it('refuses a number that was never reserved, without failing other requests', async () => {
       const wrong = subject.store.accept(push('main', { sequence: 1_000_000 }))
       const others = [
         subject.store.accept(push('main', { sha: OTHER_SHA })),

@@ -3,7 +3,7 @@ import { failed, OTHER_SHA, push, request, SHA, type Subject, succeeded, UUID } 
 
 export function attempts(subject: Subject): void {
   describe('an attempt', () => {
-    it('begins with a claim', async () => {
+    it('starts with a claim', async () => {
       const { id } = await subject.accepted(push('main'))
       subject.clock += 1000
       const build = await subject.claimed(id)
@@ -38,7 +38,7 @@ export function attempts(subject: Subject): void {
       expect(ends[attempts.indexOf(20)]).toBe('finished')
     })
 
-    it('can be given back, once', async () => {
+    it('can be released, once', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
       expect(await subject.store.release(id, 1)).toBe(true)
@@ -48,7 +48,7 @@ export function attempts(subject: Subject): void {
       expect((await subject.claimed(id)).attempt).toBe(2)
     })
 
-    it('does not count when its worker was asked to stop', async () => {
+    it('does not count when its worker shut down', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
       await subject.claimed(id)
@@ -100,13 +100,13 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.newestArtifact('acme/app', SHA)).toBeNull()
     })
 
-    it('ends with a reason that no database takes as it is', async () => {
+    it('ends with a reason that no database accepts unchanged', async () => {
       const { id } = await subject.accepted(push('main'))
       const build = await subject.ended(id, failed('unknown instruction: F\0R\0 \ud800'))
       expect(build.error).toBe('unknown instruction: F\ufffdR\ufffd \ufffd')
     })
 
-    it('ends once, and is over then', async () => {
+    it('ends only once', async () => {
       const { id } = await subject.accepted(push('main'))
       const build = await subject.ended(id)
       expect(await subject.store.finish(id, 1, 1, failed())).toBe('superseded')
@@ -116,14 +116,14 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.unfinished()).toEqual([])
     })
 
-    it('cannot end before it has begun', async () => {
+    it('cannot end before it has started', async () => {
       const { id } = await subject.accepted(push('main'))
       expect(await subject.store.finish(id, 0, 1, succeeded())).toBe('superseded')
       expect(await subject.store.release(id, 0)).toBe(false)
       expect((await subject.read(id)).state).toBe('pending')
     })
 
-    it('publishes a ref that joined meanwhile before it succeeds', async () => {
+    it('publishes a ref that has joined before it succeeds', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
       const joined = await subject.accepted(push('dev'))
@@ -133,7 +133,7 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.finish(id, 1, 2, succeeded())).toBe('finished')
     })
 
-    it('publishes a ref that was pushed again meanwhile before it succeeds', async () => {
+    it('publishes a ref that was pushed again before it succeeds', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.accepted(push('main'))
       await subject.claimed(id)
@@ -145,7 +145,7 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.finish(id, 1, 1, succeeded())).toBe('finished')
     })
 
-    it('succeeds at once when nothing was pushed since it began', async () => {
+    it('succeeds at once when nothing was pushed since it started', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.accepted(push('main'))
       await subject.claimed(id)
@@ -153,7 +153,7 @@ export function attempts(subject: Subject): void {
       expect(await subject.store.finish(id, 1, 1, succeeded())).toBe('finished')
     })
 
-    it('fails and is cancelled whatever joined meanwhile', async () => {
+    it('fails or is cancelled whatever has joined', async () => {
       for (const state of ['failed', 'cancelled'] as const) {
         const { id } = await subject.accepted(push('main'))
         const { attempt } = await subject.claimed(id)

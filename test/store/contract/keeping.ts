@@ -19,7 +19,7 @@ export function keeping(subject: Subject): void {
       expect(await subject.store.unreported()).toEqual([endedC])
     })
 
-    it('cannot be marked before the end, nor of what does not exist', async () => {
+    it('cannot be marked before the end, nor for a missing build', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.store.markReported(id)
       await subject.store.markReported('no such build')
@@ -38,8 +38,8 @@ export function keeping(subject: Subject): void {
     })
   })
 
-  describe('keeping', () => {
-    it('finds everything again after it was opened anew', async () => {
+  describe('durability', () => {
+    it('still has everything after it is reopened', async () => {
       const asked = push('main')
       const done = await subject.accepted(asked)
       await subject.ended(done.id)
@@ -65,7 +65,7 @@ export function keeping(subject: Subject): void {
       expect(await subject.store.reserveSequence()).toBeGreaterThan(before[2] as number)
     })
 
-    it('has stored everything that it was given when it is closed', async () => {
+    it('has stored all writes when it is closed', async () => {
       const asked = Array.from({ length: 100 }, (_, i) =>
         subject.store.accept(push('main', { sha: i.toString(16).padStart(40, '0') })),
       )
@@ -77,7 +77,7 @@ export function keeping(subject: Subject): void {
       expect(await subject.store.unfinished()).toHaveLength(100)
     })
 
-    it('loses nothing that was accepted when its process is killed at once', async () => {
+    it('loses nothing that was accepted when its process is killed right away', async () => {
       await subject.store.close()
       const child = spawn(process.execPath, [
         '--input-type=module',

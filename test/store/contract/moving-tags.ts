@@ -30,7 +30,7 @@ export function movingTags(subject: Subject): void {
       expect(await move(5, 'main')).toEqual(['main'])
     })
 
-    it('takes the newest of several positions for one tag, and puts it once', async () => {
+    it('uses the newest of several positions for one tag, and puts it once', async () => {
       const put: string[] = []
       const moves = [9, 2, 8].map((sequence) => ({ tag: 'main', sequence }))
       expect(await subject.store.moveTags(image, moves, async (tag) => void put.push(tag))).toEqual(['main'])
@@ -38,13 +38,13 @@ export function movingTags(subject: Subject): void {
       expect(await move(8, 'main')).toEqual([])
     })
 
-    it('keeps the tags of images apart', async () => {
+    it('keeps the tags of different images separate', async () => {
       await move(5, 'main')
       const moved = await subject.store.moveTags(`${image}2`, [{ tag: 'main', sequence: 1 }], async () => {})
       expect(moved).toEqual(['main'])
     })
 
-    it('puts side by side', async () => {
+    it('puts in parallel', async () => {
       const running: string[] = []
       let all: () => void = () => {}
       const together = new Promise<void>((resolve) => {
@@ -61,7 +61,7 @@ export function movingTags(subject: Subject): void {
       expect(running).toEqual(['t1', 't2', 't3'])
     })
 
-    it('records before it puts: what failed to move is not overtaken from behind', async () => {
+    it('records before it puts, so that an older push cannot overtake a failed move', async () => {
       const ends: string[] = []
       const failing = subject.store.moveTags(
         image,
@@ -78,7 +78,7 @@ export function movingTags(subject: Subject): void {
       expect(await move(5, 'bad')).toEqual(['bad'])
     })
 
-    it('moves tags of one image one build at a time, and of another meanwhile', async () => {
+    it('moves tags of one image one build at a time, and those of another in parallel', async () => {
       const order: string[] = []
       let letGo: () => void = () => {}
       const held = new Promise<void>((resolve) => {
@@ -101,7 +101,7 @@ export function movingTags(subject: Subject): void {
       expect(order.indexOf('other image')).toBeLessThan(order.indexOf('first ends'))
     })
 
-    it('leaves every tag at its newest push, however the moves overlap', async () => {
+    it('leaves every tag at its newest push, however moves overlap', async () => {
       const names = ['latest', 'main', 'dev']
       const order = Array.from({ length: 60 }, (_, i) => i + 1).toSorted(() => Math.random() - 0.5)
       await Promise.all(order.map((sequence) => move(sequence, ...names)))

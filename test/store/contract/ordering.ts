@@ -5,7 +5,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
 
 export function ordering(subject: Subject): void {
   describe('a redelivery', () => {
-    it('answers the build of the first delivery, even when that has ended', async () => {
+    it('returns the build of the first delivery, even when that has ended', async () => {
       const asked = push('main')
       const { id } = await subject.accepted(asked)
       expect(await subject.store.accept(asked)).toMatchObject({ outcome: 'redelivered', build: { id } })
@@ -15,7 +15,7 @@ export function ordering(subject: Subject): void {
       expect(again.build.refs).toHaveLength(1)
     })
 
-    it('answers the build that it joined', async () => {
+    it('returns the build that it joined', async () => {
       const { id } = await subject.accepted(push('main'))
       const joining = push('dev')
       await subject.accepted(joining)
@@ -23,7 +23,7 @@ export function ordering(subject: Subject): void {
       expect(await subject.store.accept(joining)).toMatchObject({ outcome: 'redelivered', build: { id } })
     })
 
-    it('is known by any string', async () => {
+    it('is identified by any string', async () => {
       const odd = ['', ' ', "'; drop table builds; --", 'ünï 🐳', 'x'.repeat(10_000), '%', '__proto__']
       for (const [i, delivery] of odd.entries()) {
         const sha = i.toString(16).padStart(40, '0')
@@ -34,7 +34,7 @@ export function ordering(subject: Subject): void {
       }
     })
 
-    it('makes one build when the same delivery comes many times at once', async () => {
+    it('creates one build when the same delivery arrives many times at once', async () => {
       const asked = push('main')
       const answers = await Promise.all(Array.from({ length: 20 }, () => subject.store.accept(asked)))
       const outcomes = answers.map(({ outcome }) => outcome).toSorted()
@@ -55,7 +55,7 @@ export function ordering(subject: Subject): void {
   describe('the position of a push', () => {
     const main = { kind: 'branch', name: 'main' } as const
 
-    it('is the reserved one where the request has one', async () => {
+    it('is the reserved one if the request has one', async () => {
       const sequence = await subject.store.reserveSequence()
       const newer = await subject.accepted(push('main', { sha: OTHER_SHA }))
       const build = await subject.accepted(request({ ref: main, sequence }))
@@ -64,7 +64,7 @@ export function ordering(subject: Subject): void {
       expect(build.sequence).toBeGreaterThan(newer.sequence)
     })
 
-    it('is that of the last push when the same commit of the same ref is asked for again', async () => {
+    it('is that of the last push when the same commit of the same ref is requested again', async () => {
       const pushed = await subject.accepted(push('main'))
       await subject.ended(pushed.id)
       await subject.accepted(push('main', { sha: OTHER_SHA }))
@@ -81,7 +81,7 @@ export function ordering(subject: Subject): void {
       expect(build.pushOrder).toBe(build.sequence)
     })
 
-    it('is that of the earlier build when only the sha is asked for', async () => {
+    it('is that of the earlier build when only the sha is requested', async () => {
       const pushed = await subject.accepted(push('main'))
       await subject.ended(pushed.id)
       await subject.accepted(push('main', { sha: OTHER_SHA }))
@@ -104,7 +104,7 @@ export function ordering(subject: Subject): void {
   })
 
   describe('reading', () => {
-    it('answers null to any string that is no id', async () => {
+    it('returns null for any string that is not an id', async () => {
       const strings = ['', '\0', '../..', "' or 1=1 --", 'ünï 🐳', '\ud800', 'x'.repeat(100_000)]
       for (const id of [...strings, '00000000-0000-4000-8000-000000000000']) {
         expect(await subject.store.get(id)).toBeNull()
@@ -124,7 +124,7 @@ export function ordering(subject: Subject): void {
       expect(await subject.store.newest('acme/app', OTHER_SHA)).toBeNull()
     })
 
-    it('lists what is unfinished, oldest first', async () => {
+    it('lists unfinished builds, oldest first', async () => {
       const [a, b, c] = [
         await subject.accepted(push('main', { sha: '1'.repeat(40) })),
         await subject.accepted(push('main', { sha: '2'.repeat(40) })),

@@ -23,7 +23,7 @@ export function pushes(subject: Subject): void {
   const branch = (name: string): Ref => ({ kind: 'branch', name })
   const main = branch('main')
 
-  describe('a push that says what it is', () => {
+  describe('a signed push', () => {
     it('is the same under any delivery id, and after a restart', async () => {
       const { id } = await subject.accepted(told('main', SHA, {}))
       await subject.ended(id)
@@ -40,14 +40,14 @@ export function pushes(subject: Subject): void {
       expect((await subject.store.accept(told('dev', SHA, {}))).outcome).toBe('created')
     })
 
-    it('is a new one where its branch was elsewhere within the second', async () => {
+    it('is a new one if its branch was elsewhere within the second', async () => {
       const { id } = await subject.accepted(told('main', SHA, {}))
       await subject.ended(id)
       await subject.ended((await subject.accepted(told('main', OTHER_SHA, { before: SHA }))).id)
       expect((await subject.store.accept(told('main', SHA, {}))).outcome).toBe('created')
     })
 
-    it('has its place by when it was pushed, whatever arrives first', async () => {
+    it('is ordered by the time of the push, whatever arrives first', async () => {
       const late = await subject.accepted(told('main', OTHER_SHA, { pushedAt: 200 }))
       const early = await subject.accepted(told('main', SHA, { pushedAt: 100 }))
       expect(await move(main, late.pushOrder)).toEqual(['main', 'latest'])
@@ -59,7 +59,7 @@ export function pushes(subject: Subject): void {
       expect(await move(main, late.pushOrder)).toEqual(['main', 'latest'])
     })
 
-    it('is in doubt within a second, which is asked about once, else by before and after', async () => {
+    it('is in doubt within a second, which is settled once, or else by before and after', async () => {
       const two = await subject.accepted(told('main', OTHER_SHA, { before: SHA }))
       const one = await subject.accepted(told('main', SHA, {}))
       await move(main, two.pushOrder)
@@ -73,7 +73,7 @@ export function pushes(subject: Subject): void {
       expect(asked).toBe(1)
     })
 
-    it('joins a build as the newest of what is known of its ref', async () => {
+    it('joins a build as the newest known push of its ref', async () => {
       const first = await subject.accepted(told('main', SHA, { pushedAt: 300 }))
       const joined = await subject.accepted(told('main', SHA, { pushedAt: 100, before: OTHER_SHA }))
       expect(joined.id).toBe(first.id)
@@ -82,7 +82,7 @@ export function pushes(subject: Subject): void {
       expect(newer.refs[0]?.sequence).toBeGreaterThan(first.refs[0]?.sequence ?? 0)
     })
 
-    it('tells what was asked for otherwise from what was known then', async () => {
+    it('orders API requests by the pushes known when they arrived', async () => {
       await subject.accepted(told('main', OTHER_SHA, { pushedAt: 200 }))
       const sequence = await subject.store.reserveSequence()
       const newer = await subject.accepted(told('dev', THIRD_SHA, { pushedAt: 300 }))
@@ -114,7 +114,7 @@ export function pushes(subject: Subject): void {
   describe('a docker tag', () => {
     const gitTag: Ref = { kind: 'tag', name: 'main' }
 
-    it('is kept by the ref that had it first; others take the first name that is free', async () => {
+    it('stays with the ref that had it first; others get the first free name', async () => {
       expect(await move(main, 1)).toEqual(['main', 'latest'])
       expect(await move(gitTag, 9, ['main--1', 'main--2'])).toEqual(['main--1'])
       await subject.reopen()
@@ -124,7 +124,7 @@ export function pushes(subject: Subject): void {
       expect(await move(main, 12)).toEqual(['main', 'latest'])
     })
 
-    it('is one ref’s alone when many want it at once', async () => {
+    it('belongs to a single ref when many want it at once', async () => {
       const refs: Ref[] = [main, gitTag]
       const moved = await Promise.all(
         Array.from({ length: 20 }, (_, i) => move(refs[i % 2] ?? main, i + 1, ['main--1'])),
@@ -137,7 +137,7 @@ export function pushes(subject: Subject): void {
   })
 
   describe('a commit', () => {
-    it('is announced by pushes that people made, and that are believed', async () => {
+    it('is announced by trusted pushes of people', async () => {
       const queue = branch('gh-readonly-queue/main/pr-1')
       await subject.accepted(told(queue.name, SHA, {}))
       await subject.accepted(push('topic', { unproven: true }))
@@ -151,7 +151,7 @@ export function pushes(subject: Subject): void {
       expect(await subject.store.announced('acme/app', OTHER_SHA, null)).toBe(false)
     })
 
-    it('of a merge queue, or of which tags are withheld, has no place until a push gives it one', async () => {
+    it('of a merge queue, or with withheld tags, has no position until a push gives it one', async () => {
       const withheld = [
         { tag: 'main', reason: 'no' },
         { tag: 'latest', reason: 'no' },
@@ -167,13 +167,13 @@ export function pushes(subject: Subject): void {
       expect(joined.withheld).toEqual([{ tag: 'main', reason: 'no' }])
     })
 
-    it('that anybody can have pushed is marked so', async () => {
+    it('of an unsigned push is marked as such', async () => {
       const build = await subject.accepted(push('main', { unproven: true }))
       expect(build.refs).toEqual([{ ...main, sequence: build.sequence, unproven: true }])
     })
   })
 
-  it('spells repositories as signed webhooks do, the newest of them first', async () => {
+  it('spells repositories as the newest signed webhook does', async () => {
     expect(await subject.store.spelling('acme/app')).toBeNull()
     await subject.accepted(request({ repository: 'ACME/app' }))
     expect(await subject.store.spelling('acme/app')).toBeNull()

@@ -3,8 +3,8 @@ import { push, request, SHA, type Subject } from './subject.ts'
 
 /** What a queue on another machine makes necessary. */
 export function queueing(subject: Subject): void {
-  describe('the way to the queue', () => {
-    it('is known to be done, also to whoever asks for the same build again', async () => {
+  describe('queueing', () => {
+    it('is recorded, even for another request of the same build', async () => {
       const first = await subject.store.accept(push('main'))
       expect(first.queued).toBe(false)
       expect((await subject.store.accept(push('main'))).queued).toBe(false)
@@ -14,7 +14,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.unqueued(0)).toEqual([])
     })
 
-    it('is overdue for what is pending, not queued, and old enough, oldest first', async () => {
+    it('is overdue for builds that are pending, not queued and old enough, oldest first', async () => {
       const ids: string[] = []
       for (const digit of ['1', '2', '3', '4']) {
         ids.push((await subject.accepted(request({ sha: digit.repeat(40) }))).id)
@@ -30,8 +30,8 @@ export function queueing(subject: Subject): void {
     })
   })
 
-  describe('a build that is claimed for a time', () => {
-    it("is held until then, and is another worker's after it", async () => {
+  describe('a build that is claimed for a limited time', () => {
+    it('is held until then, and can be claimed by another worker afterwards', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       expect(await subject.store.claimFor(id, 30)).toMatchObject({ state: 'building', attempt: 1 })
       expect(await subject.store.claimFor(id, 30)).toBe('held')
@@ -41,7 +41,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 2 })
     })
 
-    it('can be held for longer by its worker only', async () => {
+    it('can be held longer by its worker only', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.store.claimFor(id, 30)
       subject.clock += 20_000
@@ -54,7 +54,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.hold(id, 1, 30)).toBe(false)
     })
 
-    it('is free once it is given back, and for whoever need not ask', async () => {
+    it('is free once it is released, and for an unconditional claim', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.store.claimFor(id, 30)
       await subject.store.release(id, 1)
@@ -63,7 +63,7 @@ export function queueing(subject: Subject): void {
       expect(await subject.store.claimFor(id, 30)).toMatchObject({ attempt: 4 })
     })
 
-    it('is held by no one when it has ended, or never existed', async () => {
+    it('is not held when it has ended, or never existed', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.ended(id)
       expect(await subject.store.claimFor(id, 30)).toBeNull()

@@ -21,7 +21,7 @@ export function recipes(subject: Subject): void {
       return image
     }
 
-    it('are kept with their artifact, and may be unknown', async () => {
+    it('are stored with their artifact, and may be unknown', async () => {
       await built('1', RECIPE)
       expect(await subject.store.newestArtifact('acme/app', sha('1'))).toMatchObject({
         recipe: RECIPE,
@@ -42,7 +42,7 @@ export function recipes(subject: Subject): void {
       expect(await subject.store.artifactsByRecipe('acme/app', RECIPE, 1)).toHaveLength(1)
     })
 
-    it('are equal only if every part is, whatever the parts are', async () => {
+    it('are equal only if every part is', async () => {
       await built('1', { context: 'a\nb', dockerfile: 'c', settings: 'd' })
       for (const part of ['context', 'dockerfile', 'settings']) {
         await built('2', { ...RECIPE, [part]: 'x' })
@@ -54,7 +54,7 @@ export function recipes(subject: Subject): void {
   describe('trees', () => {
     const tree = 'e'.repeat(40)
 
-    it('of a request are kept with its build, also when it joins another', async () => {
+    it('of a request are stored with its build, even when it joins another', async () => {
       const first = await subject.accepted(push('main'))
       expect(first.tree).toBeNull()
       const joined = await subject.accepted(push('other', { tree }))
@@ -126,7 +126,7 @@ export function recipes(subject: Subject): void {
       expect(await found('none')).toEqual([])
     })
 
-    it('of the repositories that were built last, each once', async () => {
+    it('of the most recently built repositories, each once', async () => {
       await built('1', 'main', 'acme/a')
       const b = await built('2', 'main', 'acme/b')
       const a = await built('3', 'main', 'Acme/A')
@@ -136,7 +136,7 @@ export function recipes(subject: Subject): void {
       expect((await subject.store.recentArtifacts(1)).map(({ image }) => image)).toEqual([a])
     })
 
-    it('of one image name the commits that it serves', async () => {
+    it('of one image name the commits that it was published for', async () => {
       for (const digit of ['1', '2', '1']) {
         const { id } = await subject.accepted(push('main', { sha: sha(digit) }))
         await subject.ended(id, { state: 'succeeded', image: 'registry.test/app@sha256:1', tags: [] })

@@ -3,7 +3,7 @@ import { OTHER_SHA, push, type Subject, succeeded } from './subject.ts'
 
 /** What becomes of builds whose worker died. Each store that is opened is a worker of its own. */
 export function suspects(subject: Subject): void {
-  describe('a build that was cut off', () => {
+  describe('an interrupted build', () => {
     async function twoThatRun(): Promise<[string, string]> {
       const one = await subject.accepted(push('main'))
       const other = await subject.accepted(push('dev', { sha: OTHER_SHA }))
@@ -11,7 +11,7 @@ export function suspects(subject: Subject): void {
       return [one.id, other.id]
     }
 
-    it('alone is charged with it, and no suspect', async () => {
+    it('that ran alone: the attempt counts, and it is no suspect', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
       await subject.reopen()
@@ -20,7 +20,7 @@ export function suspects(subject: Subject): void {
       expect([again.spared, again.suspect]).toEqual([undefined, undefined])
     })
 
-    it('beside another is a suspect, is not charged, and neither is the other', async () => {
+    it('that ran with another one: both are suspects, and the attempts do not count', async () => {
       const both = await twoThatRun()
       await subject.reopen()
       for (const id of both) {
@@ -28,14 +28,14 @@ export function suspects(subject: Subject): void {
       }
     })
 
-    it('beside one that had ended by then is charged', async () => {
+    it('that ran with one that had already ended: the attempt counts', async () => {
       const [one, other] = await twoThatRun()
       await subject.store.finish(other, 1, 1, succeeded())
       await subject.reopen()
       expect((await subject.claimed(one)).spared).toBeUndefined()
     })
 
-    it('again, as a suspect that had begun, is charged; one that only waited for its turn is not', async () => {
+    it('that was a suspect: the attempt counts if it had started, but not if it was still waiting', async () => {
       const [one, other] = await twoThatRun()
       await subject.reopen()
       await subject.claimed(one)
@@ -46,7 +46,7 @@ export function suspects(subject: Subject): void {
       expect(await subject.claimed(one)).toMatchObject({ attempt: 3, spared: 1, suspect: true })
     })
 
-    it('is a suspect until it has ended, also when it is given back', async () => {
+    it('is a suspect until it has ended, even when it is released', async () => {
       const [one] = await twoThatRun()
       await subject.reopen()
       await subject.claimed(one)
@@ -54,7 +54,7 @@ export function suspects(subject: Subject): void {
       expect(await subject.claimed(one)).toMatchObject({ attempt: 2, spared: 1, suspect: true })
     })
 
-    it('is none when its worker turns out to live', async () => {
+    it('is no suspect when its worker turns out to be alive', async () => {
       const [one, other] = await twoThatRun()
       const { store } = subject
       // The same worker, which lost its lease.
@@ -64,7 +64,7 @@ export function suspects(subject: Subject): void {
       for (const id of [one, other]) expect((await subject.read(id)).suspect).toBeUndefined()
     })
 
-    it('does not begin when another has taken it over', async () => {
+    it('does not start when another worker has taken it over', async () => {
       const [one] = await twoThatRun()
       await subject.claimed(one)
       expect(await subject.store.begin(one, 1)).toBe(false)

@@ -12,7 +12,7 @@ export function syncs(subject: Subject): void {
       subject.store.syncs.end('one', 'acme/app', token, files)
     const bytes = (found: Uint8Array | null) => found && Buffer.from(found)
 
-    it('what a sync left is there for the next one, of the same repository on the same BuildKit', async () => {
+    it('the record of a sync is for the next one of the same repository on the same BuildKit', async () => {
       expect(await begin('a')).toBeNull()
       await end('a')
       expect(bytes(await begin('b'))).toEqual(FILES)
@@ -22,7 +22,7 @@ export function syncs(subject: Subject): void {
       expect(await begin('e', 'one', 'acme/other')).toBeNull()
     })
 
-    it('nothing is there while a sync runs, and after one that did not end', async () => {
+    it('there is no record while a sync runs, and after an unfinished one', async () => {
       await begin('a')
       await end('a')
       await begin('b')
@@ -31,7 +31,7 @@ export function syncs(subject: Subject): void {
       expect(bytes(await begin('d'))).toEqual(FILES)
     })
 
-    it('of syncs that ran side by side nothing is known, whichever ends last', async () => {
+    it('overlapping syncs leave no record, whichever ends last', async () => {
       await begin('a')
       await begin('b')
       await end('a')
@@ -43,7 +43,7 @@ export function syncs(subject: Subject): void {
       expect(await begin('e')).toBeNull()
     })
 
-    it('a sync may end with nothing known', async () => {
+    it('a sync may end without a record', async () => {
       await begin('a')
       await end('a')
       await begin('b')
