@@ -97,7 +97,7 @@ describe('conveyor bootstrap', () => {
   test.each([
     ['of another program', 'NAME=x\n'],
     ['that leave it out on purpose', 'GITHUB_SECRET=x\nBASIC_AUTH=\n'],
-  ])('settings %s stay as they are', async (_, text) => {
+  ])('settings %s are unchanged', async (_, text) => {
     await writeFile(path('.env'), text)
     expect(stateOf((await bootstrap()).stdout, 'settings')).toBe('ok')
     expect(await file('.env')).toBe(text)
@@ -124,7 +124,7 @@ describe('conveyor bootstrap', () => {
       ['-N', ''],
       /id_rsa\.pub does not belong to the private key .*Remove the wrong one/,
     ],
-  ])('a key with %s is not used, and the rest is made', async (name, args, reason) => {
+  ])('a key with %s is not used, and the rest is created', async (name, args, reason) => {
     const dir = path('data/ssh')
     await mkdir(dir, { recursive: true })
     await run('ssh-keygen', ['-q', '-t', 'ed25519', ...args, '-f', join(dir, 'id_rsa')])
@@ -157,7 +157,7 @@ describe('conveyor bootstrap', () => {
   test.each([
     [['--bucket', 'acme-keys'], /--bucket is "acme-keys": expected s3:\/\/BUCKET\[\/PREFIX\]/],
     [['--build-arg', 'NODE_IMAGE'], /--build-arg is "NODE_IMAGE": expected NAME=VALUE/],
-  ])('%j is refused before anything is made', async (args, reason) => {
+  ])('%j is refused before anything is created', async (args, reason) => {
     const { stderr, code } = await bootstrap(args)
     expect(code).toBe(2)
     expect(stderr.replace(/\s+›?\s*/g, ' ')).toMatch(reason)

@@ -197,7 +197,7 @@ describe('--bucket', () => {
   test.each([
     ['', []],
     [', where the server does not know conditions', ['if-none-match']],
-  ])('never replaces a key that is there%s', async (_, ignored) => {
+  ])('never replaces an existing key%s', async (_, ignored) => {
     await using front = await startS3Front(aws.url)
     front.ignored = ignored
     const env = { ...aws.env, AWS_ENDPOINT_URL: front.url }

@@ -406,7 +406,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     test.each([
       ['names a path that is not UTF-8', 'n\xff', 'COPY * /ctx/\nRUN cd /ctx && ls | cat && exit 3'],
       ['has a long Dockerfile', 'a', `${'# comment\n'.repeat(7000)}RUN exit 3`],
-    ])('a step that fails is a result, also where its error %s', async (_, name, lines) => {
+    ])('a failed step is a build failure, even if its error %s', async (_, name, lines) => {
       const files = { Dockerfile: `FROM ${base}\n${lines}`, [name]: 'x' }
       const error = await failure(builder().build(input(files), io()))
       expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
@@ -533,7 +533,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         'FROM REGISTRY/no/such:tag',
         'no/such:tag: the registry does not have it',
       ],
-    ])('%s is a result', async (_, dockerfile, message) => {
+    ])('%s is a build failure', async (_, dockerfile, message) => {
       const text = dockerfile.replace('REGISTRY', registry.host).replace('BASE', base)
       const error = await failure(builder().build(input({ Dockerfile: text }), io()))
       expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
@@ -658,7 +658,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
           /is read-only \(a mirror/,
         ],
         ['more than the quota', 'PUT manifest', 'quota of Harbor', {}, /quota/],
-      ])('%s: final, tried once, and says what to do', async (_, request, answer, wanted, advice) => {
+      ])('%s: final, tried once, with a hint', async (_, request, answer, wanted, advice) => {
         const { error, tries, log, reference } = await refused(request, answer)
         expect(error).toMatchObject({ ...wanted, retryable: false })
         expect(error.advice).toMatch(advice)
@@ -741,7 +741,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       })
 
       test.each(['HEAD manifest', 'GET blob'] as const)(
-        'of a registry in trouble (%s) is worth another try',
+        'of a failing registry (%s) is a retryable error',
         async (request) => {
           const { error } = await refused(request, 'unavailable')
           expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
@@ -765,7 +765,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         /is not in the image \S+\/base\/busybox:1\. .* the name of the image$/,
       ],
       ['ADD damaged.tar.gz /x/', /^\[\S+ 1\/1\] ADD damaged\.tar\.gz \/x\/: /],
-    ])('%s is a result, of the commit alone', async (step, advice) => {
+    ])('%s is a build failure that depends on the commit alone', async (step, advice) => {
       const dockerfile = `FROM ${base} AS build\nRUN mkdir /app\nFROM scratch\n${step.replace('BASE', base)}\n`
       const context = memoryContext({ Dockerfile: dockerfile, 'damaged.tar.gz': DAMAGED })
       const error = await failure(builder().build({ ...input({}), context }, io()))

@@ -164,7 +164,7 @@ test.each([
   ['RUN <<EOF\ntrue\nEOF', 'heredocs'],
   ['COPY <<EOF /x\nhello\nEOF', 'heredocs'],
   ['COPY --link Dockerfile /x', '--link'],
-])('%s wants a newer frontend, and that is said', async (step, what) => {
+])('%s requires a newer frontend, and the error says so', async (step, what) => {
   const error = await failure(builder().build(input({ Dockerfile: `FROM ${BASE}\n${step}\n` }), io()))
   expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
   expect(error.advice).toContain(
@@ -187,7 +187,7 @@ test('a network that BuildKit does not support is refused', async () => {
 })
 
 test.each(['stored', 'of a helper'])(
-  'docker itself trades in an identity token (%s) as we do',
+  'docker itself exchanges an identity token (%s) as we do',
   async (where) => {
     await using tokens = await tokenRegistry({}, 'a-refresh-token')
     await using folder = await tempDir()

@@ -48,7 +48,7 @@ describe('a response of the engine', () => {
 test.each([
   ['paths without an end', `failed to walk ${'x: lstat '.repeat(10_000)}\n: no such file or directory`],
   ['wrappings of errors', `${'errors:\n'.repeat(500_000)}x`],
-])('the text of a failure, of %s, takes no time', async (_, error) => {
+])('an error message of %s is parsed quickly', async (_, error) => {
   const turn = longestTurn()
   const thrown = new Error(error)
   const explained = await buildError({ thrown, ours: undefined, failed: { name: '[1/2] COPY a b', error } })

@@ -5,7 +5,7 @@ import { encodePacket } from '../../src/lib/buildkit/session/file-sync.ts'
 const { PACKET_DATA, PACKET_FIN } = Packet_PacketType
 
 test.each([0, 1, 127, 128, 16_383, 16_384, 20_000_000, 2 ** 32 - 1])(
-  'file %i is sent as protobuf has it',
+  'file %i is sent as protobuf encodes it',
   (ID) => {
     for (const length of [0, 1, 127, 128, 32_768]) {
       const data = Buffer.alloc(length, 0xa5)

@@ -132,7 +132,7 @@ describe('selectEntries', () => {
   test.each<[string, string[], number, number]>([
     ['patterns', Array.from({ length: 100 }, (_, i) => `*a*a*a*z${i}`), 0, 0],
     ['links to patterns', ['*'], 300, 20_300],
-  ])('hostile %s hold nothing up', async (_, follow, links, expected) => {
+  ])('hostile %s delay nothing', async (_, follow, links, expected) => {
     const names = Array.from({ length: 20_000 }, (_, i) => `${'a'.repeat(80)}${i}`)
     const targets = Array.from({ length: links }, (_, i): [string, string] => [
       `l${i}`,

@@ -71,7 +71,7 @@ describe('parseConfig', () => {
     ['http://git.lan:8080/api/v3/', 'http://git.lan:8080/{repository}.git', 'git@git.lan:'],
     ['https://api.acme.ghe.com', 'https://acme.ghe.com/{repository}.git', 'git@acme.ghe.com:'],
     ['https://api.github.com/', 'https://github.com/{repository}.git', undefined],
-  ])('repositories are on the server of the API: %s', (api, git, ssh) => {
+  ])("repositories are on the API's server: %s", (api, git, ssh) => {
     const config = parseConfig({ 'github.url': api, 'github.token': 'ghp_x' })
     expect(config.git.url).toBe(git)
     // The builder image fetches over SSH, as it does from github.com.
@@ -82,7 +82,7 @@ describe('parseConfig', () => {
     ['git@github.com:{repository}.git', 'https://api.github.com'],
     ['ssh://git@ssh.github.com:443/{repository}.git', 'https://api.github.com'],
     ['https://acme.ghe.com/{repository}.git', 'https://api.acme.ghe.com'],
-  ])('the token is for the server of the repositories: %s', (git, api) => {
+  ])("the token is for the repositories' server: %s", (git, api) => {
     expect(parseConfig({ 'git.url': git, 'github.token': 'ghp_x' }).github.apiUrl).toBe(api)
   })
 

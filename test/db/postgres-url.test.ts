@@ -76,7 +76,7 @@ describe('a password', () => {
   })
 
   test.each(['a/b', 'a#b', 'a?b', '12/3', '12#3', '12?3', 'a@b/c'])(
-    '%s is refused, and explained',
+    '%s is refused with an explanation',
     (password) => {
       for (const name of ['db', 'queue']) {
         const given = `postgres://me:${password}@db.lan/conveyor`
@@ -92,7 +92,7 @@ describe('a password', () => {
     'postgres://db.lan/x?user=me@azure&password=hush',
     'postgresql://db.lan?user=a@b',
     'postgres:///x?host=/run',
-  ])('an @ elsewhere is none of a password: %s', (db) =>
+  ])('an @ elsewhere is not part of a password: %s', (db) =>
     expect(parseConfig({ db }).db).toEqual({ kind: 'postgres', url: db }),
   )
 

@@ -158,7 +158,7 @@ test.each<[string, string]>([
   ['stages that are not known', times('FROM x$TARGETARCH AS a\n', 50_000)],
   ['triggers', `FROM a AS b\n${times('ONBUILD RUN --mount=from=q x\n', 1_500)}${times('FROM b\n', 9_000)}`],
   ['a list in lists', `FROM a\nADD ${times('[', 1 << 17)}`],
-])('a Dockerfile of nothing but %s is read in time', (_, text) => {
+])('a Dockerfile of nothing but %s is parsed in time', (_, text) => {
   const from = performance.now()
   const { images } = externalImages(braced(text), NOTHING)
   // A quadratic way takes minutes for these.

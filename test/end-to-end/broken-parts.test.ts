@@ -32,7 +32,7 @@ const start = (retryDelays: string, env: NodeJS.ProcessEnv = {}) =>
   world.startServer({ flags: ['--retry.delays', retryDelays], env })
 
 describe('the registry', () => {
-  test('that is gone when the image is pushed, and comes back, gets it at a later attempt', async () => {
+  test('that is down during the push, and comes back, gets the image in a later attempt', async () => {
     await using registry = await startRegistry()
     await using gate = await startGate()
     await using server = await start('1s,1s', { REGISTRY: registry.host })
@@ -65,7 +65,7 @@ describe('the registry', () => {
     expect(log).toMatch(/connection refused\. Check that [^\n]*\n\ngiving up after 2 attempts\n$/)
   })
 
-  test('that refuses the login is an error at once', async () => {
+  test('that rejects the login is an immediate error', async () => {
     const login = { username: 'conveyor', password: 'right-password' }
     await using registry = await startRegistry({ htpasswd: login })
     const auth = Buffer.from('conveyor:wrong-password').toString('base64')
@@ -87,7 +87,7 @@ describe('the registry', () => {
 })
 
 describe('a registry that refuses', () => {
-  test('for some seconds is left alone for them between the attempts, and then it is an error', async () => {
+  test('for some seconds is left alone between the attempts, and then it is an error', async () => {
     await using front = await frontOf(world.registry.host, (req, res) => {
       if (!req.url?.startsWith('/v2/acme/')) return false
       res.writeHead(429, { 'retry-after': '2' })
@@ -107,7 +107,7 @@ describe('a registry that refuses', () => {
     expect(log).toMatch(/\ngiving up after 2 attempts\n$/)
   })
 
-  test('for good is asked once, and what to do is said', async () => {
+  test('permanently is tried once, with a hint', async () => {
     const { front, faults } = await faultyRegistry(world.registry.host)
     await using registry = front
     faults.set('acme', { request: 'POST upload', answer: 'no repository' })
@@ -127,7 +127,7 @@ describe('a registry that refuses', () => {
 })
 
 describe('the engine', () => {
-  test('that is not there is an error that says what to start', async () => {
+  test('that is not running is an error that says what to start', async () => {
     const repository = 'acme/no-engine'
     const sha = await commit(repository)
     await using server = await start('0s', { DOCKER_HOST: 'unix:///nonexistent/docker.sock' })
@@ -139,7 +139,7 @@ describe('the engine', () => {
     expect(log.endsWith(`\nerror: ${error}\n\ngiving up after 2 attempts\n`)).toBe(true)
   })
 
-  test('that is stopped while it builds, and started again, builds at a later attempt', async () => {
+  test('that is restarted during a build, builds in a later attempt', async () => {
     await using gate = await startGate()
     await using folder = await tempDir('conveyor-engine-')
     await using own = await startPrivateEngine(folder.path)
@@ -166,7 +166,7 @@ describe('the engine', () => {
 })
 
 describe('GitHub', () => {
-  test('that answers 500 is asked again, and the build does not wait for it', async () => {
+  test('that answers 500 is retried, and the build does not wait for it', async () => {
     const repository = 'acme/flaky-github'
     const sha = await commit(repository)
     await using server = await start('0s')
@@ -183,7 +183,7 @@ describe('GitHub', () => {
     await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
   })
 
-  test('that does not know a commit yet is asked again, while the build goes on', async () => {
+  test('that does not know a commit yet is retried, while the build continues', async () => {
     const repository = 'acme/just-pushed'
     const sha = await commit(repository)
     await using server = await start('0s')
@@ -196,7 +196,7 @@ describe('GitHub', () => {
     expect(server.stderr()).toMatch(/No commit found for SHA: \w+\); retrying for several minutes/)
   })
 
-  test('is told of the beginning of a build also where that ends at once', async () => {
+  test('gets a pending status even for a build that fails at once', async () => {
     const repository = 'acme/nothing-to-build'
     const git = await world.git.create(repository)
     const sha = await git.commit({ repository })
@@ -206,7 +206,7 @@ describe('GitHub', () => {
     expect(states).toEqual(['pending', 'failure'])
   })
 
-  test('that refuses statuses is told of on stderr, once for each, and the build goes on', async () => {
+  test('that refuses statuses is reported on stderr, once for each, and the build continues', async () => {
     const repository = 'acme/forbidden'
     const sha = await commit(repository)
     await using server = await start('0s')

@@ -13,7 +13,7 @@ const startDemo = (folder: string) =>
     detached: true,
   })
 
-test('the demo runs to its end, shows the image, and leaves nothing behind', async () => {
+test('the demo completes, shows the image, and leaves nothing behind', async () => {
   await using folder = await tempDir()
   await using demo = await startDemo(folder.path)
   const { code } = await demo.exited
@@ -29,7 +29,7 @@ test('the demo runs to its end, shows the image, and leaves nothing behind', asy
   await expectNothingLeft(demo, folder.path, image?.[1] ?? '')
 }, 120_000)
 
-test('Ctrl-C in the middle of a build ends it, and leaves nothing behind', async () => {
+test('Ctrl-C during a build stops it, and leaves nothing behind', async () => {
   await using folder = await tempDir()
   await using demo = await startDemo(folder.path)
   const [, registry = ''] = await demo.waitFor(/registry +http:\/\/(127\.0\.0\.1:\d+)/)

@@ -75,7 +75,7 @@ describe('a webhook is refused', () => {
   })
 })
 
-describe('the commit cannot be had', () => {
+describe('the commit cannot be fetched', () => {
   test('of an unknown repository', async () => {
     const host = new URL(world.git.url).host
     const error = `${host} has no repository acme/nowhere. Check the name, and that the credentials have access to it: GitHub hides private repositories from users without access`
@@ -88,7 +88,7 @@ describe('the commit cannot be had', () => {
     await expectFailure('acme/rewritten', 'b'.repeat(40), error, 'not_found')
   })
 
-  test('with a wrong token, which cannot set the status either', async () => {
+  test('with an invalid token, which cannot set the status either', async () => {
     const repository = 'acme/private'
     const sha = await commit(repository, { Dockerfile: DOCKERFILE })
     await using other = await startWorld({ env: { GIT_URL: world.git.urlTemplate, GITHUB_TOKEN: 'ghp_old' } })
@@ -186,14 +186,14 @@ describe('the commit cannot be built', () => {
     await expectFailure('acme/base', sha, error, 'build_failed')
   })
 
-  test('a repository whose name no image can have', async () => {
+  test('a repository whose name is not a valid image name', async () => {
     const sha = await commit('acme/_x_', { Dockerfile: DOCKERFILE })
     const error =
       'repository acme/_x_ cannot be the name of an image: "_x_" is not letters and digits with single . or _, __ or dashes between them. Rename the repository so that it begins and ends with a letter or a digit'
     await expectFailure('acme/_x_', sha, error, 'invalid')
   })
 
-  test('a step that takes too long is ended, in the engine too', async () => {
+  test('a step that takes too long is stopped, even in the engine', async () => {
     const git = await world.git.create('acme/slow')
     // A machine that is busy may not come as far as the step in two seconds: it gets longer then.
     for (const seconds of [2, 8, 30]) {

@@ -132,7 +132,7 @@ async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, push
 }
 
 describe.concurrent('60 builds of 6 repositories on two workers that are killed every few seconds', () => {
-  test('with the queue in SQS and logs in S3, which are away for 20 s', { timeout: 600_000 }, async ({
+  test('with the queue in SQS and logs in S3, which are down for 20 s', { timeout: 600_000 }, async ({
     expect,
   }) => {
     const queue = await aws.queue({ visibilitySeconds: 30, maxReceives: 20 })
@@ -157,7 +157,7 @@ describe.concurrent('60 builds of 6 repositories on two workers that are killed 
     await expectAllWhole(expect, server, pushed)
   })
 
-  test('with all in Postgres, which is away for 20 s', { timeout: 600_000 }, async ({ expect }) => {
+  test('with everything in Postgres, which is down for 20 s', { timeout: 600_000 }, async ({ expect }) => {
     const [, postgres] = databases
     const env = { ...settings(), DATABASE_URL: await postgres.database(), QUEUE: 'postgres://' }
     await using server = await world.startServer({ env })
@@ -179,7 +179,7 @@ function report(where: string, pushed: Pushed[], kills: number, begun: number): 
   process.stdout.write(`${where}: ${pushed.length} builds ended in ${seconds} s, through ${kills} kills\n`)
 }
 
-test('a worker says what it lacks', async () => {
+test('a worker reports missing settings', async () => {
   const lonely = await spawnConveyor(['worker'], { env: world.env })
   expect((await lonely.exited).code).toBe(2)
   expect(lonely.stderr()).toContain('--queue (QUEUE) is memory://, which other processes cannot read')

@@ -44,8 +44,8 @@ const finalStates = ({ sha }: Commit) =>
 const buildOf = async (server: ConveyorServer, id: string) =>
   (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
 
-describe('servers with a queue in memory each, on one Postgres', () => {
-  test('neither take nor count what another builds, in three updates that begin before the old one ends', {
+describe('servers with in-memory queues on one Postgres database', () => {
+  test('never take over running builds, in three updates that start before the old server exits', {
     timeout: 120_000,
   }, async ({ expect }) => {
     await using gate = await startGate()
@@ -76,7 +76,7 @@ describe('servers with a queue in memory each, on one Postgres', () => {
     expect(log.match(/^building /gm)).toHaveLength(1)
   })
 
-  test('take up what one leaves that dies: what it built, and what it only had accepted', {
+  test('take over the builds of one that dies, running or only accepted', {
     timeout: 120_000,
   }, async ({ expect }) => {
     await using gate = await startGate()
@@ -110,7 +110,7 @@ describe('servers with a queue in memory each, on one Postgres', () => {
   })
 })
 
-describe.concurrent('of two builds on one worker, only the one that ends it again is given up', () => {
+describe.concurrent('of two builds on one worker, only the one that kills it again is given up', () => {
   test('with the queue in Postgres', { timeout: 300_000 }, async ({ expect }) => {
     await onlyTheDeadly(expect, 'postgres', {
       DATABASE_URL: await postgres.database(),

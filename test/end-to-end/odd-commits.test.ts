@@ -69,7 +69,7 @@ test.each<[string, string, Record<string, string>, string[]]>([
   expect(state).toBe('success')
 })
 
-test.each([9_999_999_999_999, 253_402_300_800])('a commit of the second %i', async (seconds) => {
+test.each([9_999_999_999_999, 253_402_300_800])('a commit at the second %i', async (seconds) => {
   const date = { getTime: () => seconds * 1000 } as Date
   const { state } = await push({ Dockerfile: shows('COPY a /ctx/'), a: 'a' }, date)
   expect(state).toBe('success')

@@ -67,7 +67,7 @@ describe('a push becomes an image', () => {
     expect(build).toMatchObject({ state: 'succeeded', image: `${world.registry.host}/acme/web@${digest}` })
   })
 
-  test('a git tag is built and gives its name to the image', async () => {
+  test('a git tag is built, and the image is tagged with its name', async () => {
     const repository = 'acme/tagged'
     const git = await world.git.create(repository)
     const sha = await git.commit({ Dockerfile: DOCKERFILE, greeting: 'v1\n' })
@@ -76,7 +76,7 @@ describe('a push becomes an image', () => {
     expect(await world.digest(repository, 'v1.0')).toBe(await world.digest(repository, sha))
   })
 
-  test('a commit that was built is not built again: another branch gets its tag', async () => {
+  test('a commit is not built twice: another branch gets its tag', async () => {
     const repository = 'acme/twice'
     const git = await world.git.create(repository)
     const sha = await git.commit({ Dockerfile: `${DOCKERFILE}RUN date +%N > /now\n`, greeting: 'x' })
@@ -88,7 +88,7 @@ describe('a push becomes an image', () => {
     expect(await world.digest(repository, 'release')).toBe(digest)
   })
 
-  test('[docker nocache] builds every step again', async () => {
+  test('[docker nocache] runs every step again', async () => {
     const repository = 'acme/nocache'
     const git = await world.git.create(repository)
     const files = { Dockerfile: `${DOCKERFILE}RUN date +%N > /now\n`, greeting: 'x' }
@@ -106,7 +106,7 @@ describe('a push becomes an image', () => {
     expect(anew).not.toMatch(/\[[34]\/4\] RUN.*\n.*CACHED/)
   })
 
-  test('an older push that ends later does not move a tag back', async () => {
+  test('an older push that finishes later does not move a tag back', async () => {
     const repository = 'acme/order'
     const git = await world.git.create(repository)
     const slow = await git.commit({
@@ -125,7 +125,7 @@ describe('a push becomes an image', () => {
     expect(await world.digest(repository, 'latest')).toBe(await world.digest(repository, fast))
   })
 
-  test('a redelivery answers the same build', async () => {
+  test('a redelivery returns the same build', async () => {
     const repository = 'acme/again'
     const git = await world.git.create(repository)
     const sha = await git.commit({ Dockerfile: DOCKERFILE, greeting: 'x' })
@@ -136,7 +136,7 @@ describe('a push becomes an image', () => {
     expect(await world.push(server, push)).toBe(id)
   })
 
-  test('no secret is in any log or answer, nor in the command line', async () => {
+  test('no secret is in any log, response or command line', async () => {
     const { readFile } = await import('node:fs/promises')
     const output = server.stdout() + server.stderr()
     const cmdline = await readFile(`/proc/${server.pid}/cmdline`, 'utf8')

@@ -180,7 +180,7 @@ describe('what was accepted survives a SIGKILL', () => {
     await expectNothingLeft(after)
   })
 
-  test('after it stored the end, before it told GitHub', async () => {
+  test('after it stored the result, before it reported to GitHub', async () => {
     const { repository, sha } = await repositoryWith('acme/untold')
     world.github.failAlways('hang')
     const before = await start()
@@ -197,7 +197,7 @@ describe('what was accepted survives a SIGKILL', () => {
     await expectNothingLeft(after)
   })
 
-  test('but a build that ends its server three times is given up', async () => {
+  test('but a build that kills its server three times is given up', async () => {
     await using gate = await startGate()
     const { repository, sha } = await repositoryWith('acme/deadly', gate)
     let id = ''
@@ -218,7 +218,7 @@ describe('what was accepted survives a SIGKILL', () => {
     await expectNothingLeft(after)
   })
 
-  test('and one that was merely there then is not given up with it', async () => {
+  test('and a build that ran at the same time is not given up', async () => {
     await using deadly = await startGate()
     await using harmless = await startGate()
     const bad = await repositoryWith('acme/deadly-beside', deadly)
@@ -243,7 +243,7 @@ describe('what was accepted survives a SIGKILL', () => {
     await expectNothingLeft(after)
   })
 
-  test('of two pushes to one branch, the newer one has the tags', async () => {
+  test('of two pushes to one branch, the newer one gets the tags', async () => {
     await using gate = await startGate()
     const { repository, sha: older, git } = await repositoryWith('acme/two', gate)
     const newer = await git.commit({ name: 'newer' })
@@ -265,8 +265,8 @@ describe('what was accepted survives a SIGKILL', () => {
 
 const stopped = { code: 0, signal: null }
 
-describe('SIGTERM lets the running build end', () => {
-  test('while its log can be read and pushes are accepted; then the process ends by itself', async () => {
+describe('SIGTERM lets the running build finish', () => {
+  test('while its log can be read and pushes are accepted; then the process exits', async () => {
     await using gate = await startGate()
     const { repository, sha, git } = await repositoryWith('acme/drained', gate)
     const before = await start()
@@ -288,7 +288,7 @@ describe('SIGTERM lets the running build end', () => {
     await expectNothingLeft(after)
   })
 
-  test('unless it is sent again: then the build is given back', async () => {
+  test('unless it is sent again: then the build is requeued', async () => {
     await using gate = await startGate()
     const { repository, sha } = await repositoryWith('acme/hurried', gate)
     const before = await start()
@@ -306,8 +306,8 @@ describe('SIGTERM lets the running build end', () => {
   })
 })
 
-describe('SIGTERM gives the running build back when its time is over', () => {
-  test('from a RUN step, which ends; the attempt does not count', async () => {
+describe('SIGTERM requeues the running build after the drain time', () => {
+  test('during a RUN step, which is stopped; the attempt does not count', async () => {
     await using gate = await startGate()
     const { repository, sha } = await repositoryWith('acme/stopped', gate)
     const before = await start('--drain', '0s')
@@ -325,7 +325,7 @@ describe('SIGTERM gives the running build back when its time is over', () => {
     await expectNothingLeft(after)
   })
 
-  test('from a fetch, a push and the tagging, whatever does not answer', async () => {
+  test('during a fetch, a push and the tagging, whatever does not respond', async () => {
     const fetching = await repositoryWith('acme/stop-fetch')
     const pushing = await repositoryWith('acme/stop-push')
     const tagging = await repositoryWith('acme/stop-tag')

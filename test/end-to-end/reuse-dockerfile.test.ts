@@ -73,7 +73,7 @@ test.each([
   ['a continued line', 'FROM \\\n  # by hand\n  @I:@T\nCOPY . /app\n'],
   ['COPY --from in a stage', 'FROM @I:1 AS s\nCOPY --from="@I:@T" /bin/sh /x\nFROM s\nCOPY . /app\n'],
   ['a mount', 'FROM @I:1\nRUN --mount=target=/m,from=@I:@T cp /m/bin/sh /x\n'],
-])('a tag that moves, beside %s', async (_, text) => {
+])('a tag that moves, with %s', async (_, text) => {
   const tag = `t${contents++}`
   const digest = await move(tag)
   const image = `${world.registry.host}/base/busybox`
@@ -88,7 +88,7 @@ test.each([
   expect(await again()).toContain(`${CHANGED}${image}:${tag} has changed`)
 })
 
-test('an image without a layer, which is no step of BuildKit', async () => {
+test('an image without layers, for which BuildKit has no step', async () => {
   await move('empty', false)
   const image = `${world.registry.host}/base/busybox:empty`
   const { again } = await subject(`FROM ${image}\nCOPY . /app\n`)
@@ -100,7 +100,7 @@ test.each([
   ['in a comment', '# FROM @I:@T\n  # COPY --from=@I:@T /bin/sh /x\nFROM @I:1\nCOPY . /app\n'],
   ['in a command', 'FROM @I:1\nRUN echo --from=@I:@T\nCOPY . /app\n'],
   ['in a stage that is not needed', 'FROM @I:@T AS tests\nFROM @I:1\nCOPY . /app\n'],
-])('an image that is named %s moves to no avail', async (_, text) => {
+])('a new image under the name %s changes nothing', async (_, text) => {
   const tag = `t${contents++}`
   await move(tag)
   const image = `${world.registry.host}/base/busybox`
@@ -109,7 +109,7 @@ test.each([
   expect(await again()).toContain(REUSED)
 })
 
-test('an image by its digest is not asked for', async () => {
+test('an image by digest is not looked up', async () => {
   const digest = await move('pinned')
   const { again } = await subject(`FROM ${world.registry.host}/base/busybox:pinned@${digest}\nCOPY . /app\n`)
   await move('pinned')
@@ -120,7 +120,7 @@ test.each([
   ['behind a file', 'ADD a @U/v2/ /d/'],
   ['by an argument', 'ARG U=@U\nADD $[U:-x]/v2/ /d/'],
   ['as JSON', 'ADD ["a", "@U/v2/", "/d/"]'],
-])('what ADD has from a URL %s', async (_, text) => {
+])('a file that ADD downloads from a URL %s', async (_, text) => {
   const add = text.replaceAll('@U', world.registry.url).replace(/\$\[(.*)\]/, '$' + '{$1}')
   const { again } = await subject(`FROM ${world.registry.host}/base/busybox:1\n${add}\n`)
   expect(await again()).toContain('cannot be compared (ADD of a URL')

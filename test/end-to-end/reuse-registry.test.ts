@@ -52,7 +52,7 @@ async function subject(from = 'conveyor-test/busybox:1') {
   }
 }
 
-test.each([401, 403, 500])('a registry that answers the look-up with %d is built for', async (status) => {
+test.each([401, 403, 500])('a lookup that is answered with %d leads to a build', async (status) => {
   const { first, again, onBranch } = await subject()
   refused = { status, name: 'refused/' }
   for (const built of [await again(), await onBranch('other')]) {
@@ -70,7 +70,7 @@ test.each([401, 403, 500])('a registry that answers the look-up with %d is built
   expect(later.digest).not.toBe(first.digest)
 })
 
-test.each([405, 501])('one that knows no HEAD (%d) is asked by GET', async (status) => {
+test.each([405, 501])('a registry without HEAD support (%d) is queried with GET', async (status) => {
   const { first, again } = await subject()
   refused = { status, name: 'refused/' }
   const same = await again()

@@ -66,7 +66,7 @@ async function pushBase(name: string): Promise<string> {
 }
 
 describe('an image is built once', () => {
-  test('the same commit, a revert and a merge take the image that is there, under their own sha', async () => {
+  test('the same commit, a revert and a merge reuse the image, under their own sha', async () => {
     const { git, build, repository } = await subject()
     const one = await git.commit({ Dockerfile: DOCKERFILE, a: '1' })
     const two = await git.commit({ a: '2' })
@@ -93,7 +93,7 @@ describe('an image is built once', () => {
     })
   })
 
-  test('a commit with a tree that was built before is not even fetched, and later changes are still told', async () => {
+  test('a commit with a tree that was built before is not even fetched, and later changes are still reported', async () => {
     const { git, build, repository } = await subject()
     const one = await build(await git.commit({ Dockerfile: DOCKERFILE, a: '1' }))
     await build(await git.commit({ a: '2' }))
@@ -139,7 +139,7 @@ describe('reuse never serves a wrong image', () => {
     expect(two.digest).not.toBe(one.digest)
   })
 
-  test('a tree that nobody vouches for: of a tag, and of a webhook without a signature', async () => {
+  test('an untrusted tree: of a tag, and of an unsigned webhook', async () => {
     const { git, build, repository } = await subject()
     const one = await git.commit({ Dockerfile: DOCKERFILE, a: '1' })
     const first = await build(one)
@@ -171,7 +171,7 @@ describe('reuse never serves a wrong image', () => {
     expect(moved.digest).not.toBe(one.digest)
   })
 
-  test('a base image of the engine that got another content', async () => {
+  test('a local base image of the engine that has changed', async () => {
     const { git, build } = await subject()
     const name = `reuse-base-${process.pid}:1`
     const { docker } = engine()
@@ -215,7 +215,7 @@ describe('reuse never serves a wrong image', () => {
     expect(moved.log).toContain(`base image ${tool} has changed`)
   })
 
-  test('a file that ADD takes from a URL is asked for anew', async () => {
+  test('a file that ADD downloads from a URL is downloaded again', async () => {
     const { git, build } = await subject()
     const dockerfile = `FROM conveyor-test/busybox:1\nADD ${world.registry.url}/v2/ /v2\n`
     await build(await git.commit({ Dockerfile: dockerfile }))
@@ -260,7 +260,7 @@ describe('reuse never serves a wrong image', () => {
     expect(await world.digest(repository, 'main')).toBe(two.digest)
   })
 
-  test('the same content in another repository is built there', async () => {
+  test('the same content in another repository is built', async () => {
     const [one, two] = [await subject(), await subject()]
     const files = { Dockerfile: DOCKERFILE, a: 'same' }
     await one.build(await one.git.commit(files))
@@ -268,7 +268,7 @@ describe('reuse never serves a wrong image', () => {
   })
 })
 
-test('builds of one repository at the same time do not disturb each other', async () => {
+test('concurrent builds of one repository do not interfere', async () => {
   const { git, build } = await subject()
   const dockerfile =
     'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN sleep 0.3; echo "a=$(cat /app/a) b=$(cat /app/b)"\n'

@@ -52,7 +52,7 @@ async function tagsOf(repository: string, sha: string, tags: string[]): Promise<
 
 const hashed = (name: string) => `${name}--${createHash('sha256').update(name).digest('hex').slice(0, 8)}`
 
-describe('a push that is late moves nothing back', () => {
+describe('a late push moves nothing back', () => {
   test.each([
     ['in another second', 1],
     ['in the same second', 0],
@@ -83,7 +83,7 @@ describe('a push that is late moves nothing back', () => {
     expect(await tagsOf(repository, two, ['main', 'latest'])).toEqual(['main', 'latest'])
   })
 
-  test('but a force push back to it does, and a replay of the push before does not', async () => {
+  test('but a force push back to it does, and a replay of the push before it does not', async () => {
     const repository = 'acme/force'
     const git = await world.git.create(repository)
     const [one, two] = [await commit(git), await commit(git)]
@@ -113,8 +113,8 @@ describe('a push that is late moves nothing back', () => {
   })
 })
 
-describe('a docker tag is that of the ref that had it first', () => {
-  test('a git tag that is called like a branch, and a branch like a release', async () => {
+describe('a docker tag belongs to the ref that had it first', () => {
+  test('a git tag with the name of a branch, and a branch with the name of a release', async () => {
     const repository = 'acme/owners'
     const git = await world.git.create(repository)
     const [old, head] = [await commit(git), await commit(git)]
@@ -132,7 +132,7 @@ describe('a docker tag is that of the ref that had it first', () => {
     expect(await tagsOf(repository, head, ['main', 'latest'])).toEqual(['main', 'latest'])
   })
 
-  test('two branches that would share one, and refs called latest', async () => {
+  test('two branches that would share one, and refs named latest', async () => {
     const repository = 'acme/siblings'
     const git = await world.git.create(repository)
     const shas: string[] = []
@@ -151,7 +151,7 @@ describe('a docker tag is that of the ref that had it first', () => {
   })
 })
 
-test('a commit of a merge queue gets its sha alone, and the other tags when it is merged', async () => {
+test('a commit of a merge queue gets only its sha tag, and the others when it is merged', async () => {
   const repository = 'acme/queue'
   const git = await world.git.create(repository)
   const base = await commit(git)
@@ -177,7 +177,7 @@ test('a commit of a merge queue gets its sha alone, and the other tags when it i
   expect(await tagsOf(repository, sha, ['main', 'latest'])).toEqual(['main', 'latest'])
 })
 
-describe('what is asked for through the API', () => {
+describe('an API request', () => {
   test('moves the tags of a branch only to commits that it contains', async () => {
     const repository = 'acme/asked'
     const git = await world.git.create(repository)
@@ -218,7 +218,7 @@ describe('what is asked for through the API', () => {
     expect(await tagsOf(repository, stray, ['topic', 'latest'])).toEqual(['topic', 'latest'])
   })
 
-  test('moves tags where none were, and latest to a commit of the default branch', async () => {
+  test('creates missing tags, and moves latest to a commit of the default branch', async () => {
     const repository = 'acme/first'
     const git = await world.git.create(repository)
     const [inside, head] = [await commit(git), await commit(git)]
@@ -230,7 +230,7 @@ describe('what is asked for through the API', () => {
     expect(await tagsOf(repository, head, ['main', 'latest'])).toEqual(['main', 'latest'])
   })
 
-  test('is said by the command line, too', async () => {
+  test('explains this in the CLI, too', async () => {
     const repository = 'acme/said'
     const git = await world.git.create(repository)
     await commit(git)
@@ -246,7 +246,7 @@ describe('what is asked for through the API', () => {
   })
 })
 
-test('a push that anybody can have sent builds the head of its branch, whatever it says', async () => {
+test('an unsigned push builds the head of its branch, whatever it says', async () => {
   const unsigned = await world.startServer({ env: { GITHUB_SECRET: '', DATA_DIR: `${world.dataDir}/open` } })
   const repository = 'acme/unsigned'
   const git = await world.git.create(repository)
@@ -270,7 +270,7 @@ describe('a repository has one spelling', () => {
   test.each([
     ['that GitHub tells', false],
     ['that a push told', true],
-  ])('%s: secrets, settings, mirror and image are found by any', async (_name, push) => {
+  ])('%s: secrets, settings, mirror and image are found under any', async (_name, push) => {
     const repository = push ? 'Mixed/Pushed' : 'Mixed/App'
     const asked = repository.toLowerCase()
     const secrets = join(world.dataDir, 'secrets', repository)

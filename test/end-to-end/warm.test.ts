@@ -40,7 +40,7 @@ const settings = (machine: PrivateEngine) => ({ DOCKER_HOST: machine.dockerHost,
 /** The copy of the dependencies and the costly step on them; the rest has changed. */
 const INSTALL_CACHED = '(2 of 4 steps cached, '
 
-test('a worker on a new machine makes itself ready, and then builds a small change from its cache', async () => {
+test('a worker on a new machine warms up, and then builds a small change from its cache', async () => {
   await using world = await startWorld()
   const { repository, oneLine } = await subject(world)
   const old = await world.startServer()
@@ -64,7 +64,7 @@ test('a worker on a new machine makes itself ready, and then builds a small chan
   })
 })
 
-test('a worker whose images have another name by now makes itself ready all the same', async () => {
+test('a worker warms up even if its images have been renamed', async () => {
   await using world = await startWorld()
   const { repository, oneLine } = await subject(world)
   const old = await world.startServer()
@@ -78,7 +78,7 @@ test('a worker whose images have another name by now makes itself ready all the 
   })
 })
 
-test('a new machine fetches the base image of a first build while its commit is still on its way', async () => {
+test('a new machine fetches the base image of a first build while its commit is still being fetched', async () => {
   await using world = await startWorld()
   const { repository, oneLine } = await subject(world)
   await onNewMachine(world, async (machine) => {
@@ -102,7 +102,7 @@ test('a new machine fetches the base image of a first build while its commit is 
   })
 })
 
-test('a row of new machines, each for one build, hands the cache on through the registry', async () => {
+test('a series of new machines, each for one build, share the cache through the registry', async () => {
   await using world = await startWorld()
   const { repository, oneLine } = await subject(world)
   for (const [generation, warm] of ['0', '0', '0', '1', '1'].entries()) {

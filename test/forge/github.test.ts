@@ -248,7 +248,7 @@ describe('setStatus', () => {
         hint: undefined,
       },
     ],
-  ])('%s is not tried again', async (_, status, details, expected) => {
+  ])('%s is not retried', async (_, status, details, expected) => {
     double.failAlways(status, details)
     const error = await errorOf(forge().setStatus(STATUS))
     expect({ kind: error.kind, message: error.message, hint: error.hint }).toEqual(expected)

@@ -413,7 +413,7 @@ describe('webhookBody', () => {
     ['backslashes of a ref', () => `{"ref":"${'\\\\'.repeat(12 * MB)}"}`],
     ['empty strings', () => `[${'"",'.repeat(8 * MB)}1]`],
     ['an encoded form', () => `payload=${'%7B%22a%22:'.repeat(2 * MB)}`],
-  ])('%s of a large body neither hold the event loop nor take much memory', async (_, make) => {
+  ])('%s of a large body neither block the event loop nor use much memory', async (_, make) => {
     const body = Buffer.from(make())
     const type = body[0] === 0x70 ? 'application/x-www-form-urlencoded' : 'application/json'
     const before = process.memoryUsage().rss

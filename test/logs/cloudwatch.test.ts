@@ -66,7 +66,7 @@ describe('events', () => {
     ],
     ['noncharacters', Buffer.from('\ufdd0\uffff\ufffe\ufffd')],
     ['every pair of bytes', Buffer.from(Array.from({ length: 65_536 }, (_, i) => [i >> 8, i & 255]).flat())],
-  ])('the bytes come back: %s', (_, bytes) => {
+  ])('the bytes survive: %s', (_, bytes) => {
     expect(roundTrip(bytes).equals(bytes)).toBe(true)
   })
 

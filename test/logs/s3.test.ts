@@ -204,7 +204,7 @@ describe('s3LogStore', () => {
     test.each([
       ['conditions', ['if-match', 'if-none-match']],
       ['If-Match', ['if-match']],
-    ])('is refused where it ignores %s', async (_, ignored) => {
+    ])('is refused if it ignores %s', async (_, ignored) => {
       front.ignored = ignored
       for (const trace of [false, true]) {
         expect(await check(trace)).toMatchObject({

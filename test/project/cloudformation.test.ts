@@ -58,7 +58,7 @@ describe('cloudformation.json', () => {
     ['RegistryConfig', '{"auths": {"ghcr.io": {"auth": "eA=="}}}', 'user:password'],
     ['EcrRepositories', 'acme/*', '*'],
     ['AllowedCidr', '0.0.0.0/0', 'anywhere'],
-  ])('%s takes %j and not %j', (name, good, bad) => {
+  ])('%s accepts %j and not %j', (name, good, bad) => {
     const pattern = new RegExp(template().Parameters?.[name]?.AllowedPattern ?? '')
     expect(good).toMatch(pattern)
     expect(bad).not.toMatch(pattern)

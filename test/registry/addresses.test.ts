@@ -41,7 +41,7 @@ describe('the address of a connection', () => {
   }
 
   test.each(['127.0.0.1', '127.1', '2130706433', '0x7f000001', '0.0.0.0', 'localhost', '[::ffff:127.0.0.1]'])(
-    'http://%s is this machine, which is asked only where it may be',
+    'http://%s is this machine, which is queried only if allowed',
     async (host) => {
       const { port, agents } = await listen()
       const error = await failure(ask(false, `http://${host}:${port}/`))
@@ -63,7 +63,7 @@ describe('the address of a connection', () => {
     '[::ffff:169.254.169.254]',
     '[64:ff9b::169.254.169.254]',
     '[fd00:ec2::254]',
-  ])('http://%s is never asked', async (host) => {
+  ])('http://%s is never queried', async (host) => {
     for (const loopback of [true, false]) {
       expect(await failure(ask(loopback, `http://${host}/latest/meta-data/`))).toMatchObject({
         code: 'ERR_REFUSED_ADDRESS',

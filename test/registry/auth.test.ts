@@ -223,7 +223,7 @@ describe('a registry with a token server', () => {
   test.each([
     { username: 'me', password: 'wrong-password' },
     { username: '<token>', password: 'wrong-password' },
-  ])('a refused login: $username', async (login) => {
+  ])('a rejected login: $username', async (login) => {
     const error = await failure(clientWith({ [registry.host]: login }).head(name(), 'main'))
     expect(error.kind).toBe('unauthorized')
     expect(error.message).toMatch(/^token server .* rejected the credentials for registry/)

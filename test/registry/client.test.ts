@@ -155,7 +155,7 @@ describe('connection problems', () => {
       (res: ServerResponse) => res.writeHead(429, { 'retry-after': '0' }).end(),
       /rate-limiting requests \(HTTP 429\)$/,
     ],
-  ])('%s is tried again, three times', async (_, fail, said) => {
+  ])('%s is retried three times', async (_, fail, said) => {
     await using twice = await frontOf(plain.host, (_req, res, count) => {
       if (count > 3) return false
       fail(res)
@@ -208,7 +208,7 @@ describe('connection problems', () => {
   })
 
   test.each(['tag kept', 'tag kept by Harbor', 'denied'])(
-    'a tag that may not change (%s) is fine where it is the same already, and else says so',
+    'an immutable tag (%s) is fine if it is the same already, and otherwise an error',
     async (answer) => {
       const client = clientWith()
       const kept = name(plain.host).replace('app', `kept-${answer.replaceAll(' ', '-').toLowerCase()}`)
@@ -242,7 +242,7 @@ describe('connection problems', () => {
     ['too large', 'unavailable', /nginx: client_max_body_size 0/],
     ['quota of Harbor', 'unavailable', /have the quota raised$/],
     ['quota of Quay', 'unavailable', /have the quota raised$/],
-  ])('%s is said, with what to do, and not tried again', async (answer, kind, hint) => {
+  ])('%s is an error with a hint, and is not retried', async (answer, kind, hint) => {
     await using front = await frontOf(plain.host, (req, res) => {
       if (req.method !== 'PUT') return false
       answerWith(ANSWERS[answer] ?? { status: 500, body: '' }, res)

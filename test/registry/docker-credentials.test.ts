@@ -192,7 +192,7 @@ describe('files', () => {
     [{ auths: { 'a.io': { auth: base64('my-secret') } } }, /the auth of a.io is not user:password/],
     [{ credsStore: ['my-secret'] }, /credsStore is not a string/],
     [{ credHelpers: { 'a.io': {} } }, /credHelpers has an invalid entry for a.io/],
-  ])('a broken file is named, and not quoted: %j', async (config, text) => {
+  ])('the error about an invalid file names it without quoting it: %j', async (config, text) => {
     await configure(config)
     const error = await failure('a.io')
     expect(error.message).toMatch(text)

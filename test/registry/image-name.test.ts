@@ -90,7 +90,7 @@ describe('ImageReference', () => {
   })
 
   test.each(['a:b:c', 'a@b@c', ':x', '@', '', '/', 'a b', '<none>:<none>'])(
-    '%j is split and put together again',
+    '%j is parsed and reassembled',
     (text) => expect(`${splitReference(text)}`).toBe(text),
   )
 })

@@ -76,7 +76,7 @@ describe('imageName', () => {
     'acme/a._b',
     'acme/a___b',
     'acme_/x',
-  ])('no image can be called %s', (repository) => {
+  ])('%s is not a valid image name', (repository) => {
     const error = thrown(() => imageName('', repository))
     expect(error.kind).toBe('invalid')
     expect(error.message).toContain(repository)

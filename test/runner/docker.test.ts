@@ -199,7 +199,7 @@ describe('dockerRunner', () => {
   })
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'an engine that ends with %s in the middle is an error worth another try, and the next attempt clears up',
+    'an engine that ends with %s during the build is a retryable error, and the next attempt cleans up',
     async (signal) => {
       await using folder = await tempDir()
       await using own = await startPrivateEngine(folder.path)

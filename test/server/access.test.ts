@@ -78,7 +78,7 @@ describe('without credentials', () => {
     ['x-forwarded', '1'],
     ['X-Real-IP', '10.1.2.3'],
     ['via', '1.1 proxy'],
-  ])('a request that came through a proxy is refused: %s', async (name, value) => {
+  ])('a request through a proxy is refused: %s', async (name, value) => {
     await start({ auth: null })
     expect(await order({ [name]: value })).toMatchObject({
       status: 403,

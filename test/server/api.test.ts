@@ -37,7 +37,7 @@ describe('POST /builds', () => {
   it.each([
     ['our spelling', { repository: 'acme/app', sha: sha('a').toUpperCase(), branch: 'feature/x' }],
     ['the first spelling', { Repository: 'acme/app', Sha: sha('a'), Branch: 'feature/x' }],
-  ])('makes a build, in %s', async (_name, body) => {
+  ])('creates a build, in %s', async (_name, body) => {
     server.github.setHead('acme/app', 'feature/x', sha('a'))
     const { status, json, headers } = await post(body)
     expect(status).toBe(201)
@@ -229,7 +229,7 @@ describe('POST /builds', () => {
   })
 
   it.each(['-x', '@', '--upload-pack=x', '@x', 'a@b', 'HEAD'])(
-    'takes the branch %j, as git does',
+    'accepts the branch %j, as git does',
     async (branch) => {
       await run('git', ['check-ref-format', `refs/heads/${branch}`])
       server.github.setHead('acme/app', branch, good.sha)

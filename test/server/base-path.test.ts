@@ -44,7 +44,7 @@ test.each(['/tools/conveyorx/healthz', '/tools', '/tools/conveyor/tools/conveyor
 )
 
 test.each(['http://ci.example/?x', 'http://ci.example/#x', 'http://me:a#b@ci.example'])(
-  'a client takes no %s',
+  'a client accepts no %s',
   async (url) => {
     const asked = requestOnly({ url, request: { repository: 'acme/app', sha: sha('a') } })
     await expect(asked).rejects.toMatchObject({

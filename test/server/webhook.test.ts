@@ -239,18 +239,14 @@ describe('webhooks without a secret', () => {
   })
 
   it.each([
-    [
-      'a missing branch',
-      { ref: 'refs/heads/gone' },
-      /^the push is unsigned .* has no branch "gone"/,
-    ],
+    ['a missing branch', { ref: 'refs/heads/gone' }, /^the push is unsigned .* has no branch "gone"/],
     [
       'a missing repository',
       { repository: 'acme/gone' },
       /^the push is unsigned and could not be verified: .* 404/,
     ],
     ['a git tag', { ref: 'refs/tags/v1' }, /^unsigned pushes are accepted only for branches/],
-  ])('build nothing for %s, and say why', async (_name, facts, reason) => {
+  ])('build nothing for %s, and report why', async (_name, facts, reason) => {
     await using server = await startTestServer()
     server.github.setHead('acme/app', 'main', sha('a'))
     const { status, json } = await hint(server, facts)

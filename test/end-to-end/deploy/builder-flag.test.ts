@@ -19,7 +19,7 @@ afterAll(async () => {
   await world[Symbol.asyncDispose]()
 })
 
-test('a push is built by the image, and published as any other', async () => {
+test('a push is built by the image, and published like any other', async () => {
   await using server = await world.startServer({ flags: FLAGS })
   const repository = 'Acme/Own'
   const git = await world.git.create(repository)
@@ -33,7 +33,7 @@ test('a push is built by the image, and published as any other', async () => {
   expect(await world.digest('acme/own', 'latest')).toBe(digest)
 })
 
-test('an image that is nowhere is a failure that says what to do', async () => {
+test('a missing image is a failure with a hint', async () => {
   const missing = `${world.registry.host}/acme/no-such-builder`
   await using server = await world.startServer({
     flags: ['--builder.data', 'none', '--builder.image', missing],

@@ -73,7 +73,7 @@ describe.each([
   ['an engine with the containerd store', engineMachine],
   ['a buildkitd of its own', buildkitdMachine],
 ])('straight to BuildKit: %s', (_, start) => {
-  test('a push is built, published and reused, and new machines begin with what it cached', async () => {
+  test('a push is built, published and reused, and new machines start with its cache', async () => {
     await using world = await startWorld()
     const { repository, git, oneLine, image } = await subject(world)
     {

@@ -136,7 +136,7 @@ async function expectWorks(): Promise<void> {
 }
 
 describe('docker-compose.yml', () => {
-  test('has no secret in it, and says what is missing before anything starts', async () => {
+  test('contains no secret, and reports missing settings before anything starts', async () => {
     const text = await readFile(join(projectRoot, 'docker-compose.yml'), 'utf8')
     const { services } = parse(text) as { services: Record<string, { environment?: Record<string, string> }> }
     const variables = Object.values(services).flatMap(({ environment = {} }) => Object.entries(environment))
@@ -156,7 +156,7 @@ describe('docker-compose.yml', () => {
     await config({ POSTGRES_PASSWORD: 'x', DOCKER_GID: '1' })
   })
 
-  test('is built and runs: server, database and registry are healthy, and the server has no rights', async () => {
+  test('is built and runs: server, database and registry are healthy, and the server is unprivileged', async () => {
     await compose('up', '--build', '--detach', '--wait')
     expect(await healths()).toEqual(HEALTHY)
     const { services } = parse(await readFile(join(projectRoot, 'docker-compose.yml'), 'utf8')) as {
@@ -175,7 +175,7 @@ describe('docker-compose.yml', () => {
   })
 
   let first: Awaited<ReturnType<typeof build>>
-  test('builds in the engine of the machine, and pushes to the registry beside it', async () => {
+  test("builds in the host's engine, and pushes to its own registry", async () => {
     first = await build()
     expect(first.answer).toContain(first.message)
     const image = first.answer.trimEnd().split('\n').at(-1)
@@ -183,7 +183,7 @@ describe('docker-compose.yml', () => {
     for (const tag of [first.sha, 'main', 'latest']) expect(await digestOf(tag)).toBe(image?.split('@')[1])
   })
 
-  test('keeps builds, logs and images when all is taken down and started again', async () => {
+  test('keeps builds, logs and images over a down and up', async () => {
     const digest = await digestOf('latest')
     await compose('down')
     await expect(fetch(`${url}/healthz`)).rejects.toThrow()
@@ -204,7 +204,7 @@ describe('docker-compose.yml', () => {
 
   const LONG = { timeout: 300_000 }
 
-  test.each(SERVICES)('goes on when %s is killed, and when it is restarted', LONG, async (service) => {
+  test.each(SERVICES)('continues when %s is killed, and when it is restarted', LONG, async (service) => {
     const { Pid: pid, StartedAt: before } = await stateOf(service)
     process.kill(pid, 'SIGKILL')
     await expect.poll(async () => (await stateOf(service)).StartedAt, { timeout: 30_000 }).not.toBe(before)
@@ -214,7 +214,7 @@ describe('docker-compose.yml', () => {
   })
 
   test(
-    'says that builds do not work while the database is away, and that the server is alive',
+    'reports that builds do not work while the database is down, and that the server is alive',
     LONG,
     async () => {
       await compose('stop', 'postgres')
@@ -232,7 +232,7 @@ describe('docker-compose.yml', () => {
   )
 
   test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'comes back with an engine that ended by %s',
+    'comes back after the engine ended by %s',
     LONG,
     async (signal) => {
       await engine.stop(signal)
@@ -242,7 +242,7 @@ describe('docker-compose.yml', () => {
     },
   )
 
-  test('the server ends in order when it is stopped', async () => {
+  test('the server shuts down cleanly', async () => {
     const server = await container('conveyor')
     await compose('stop', 'conveyor')
     expect((await server.inspect()).State.ExitCode).toBe(0)

@@ -117,7 +117,7 @@ describe('the builder image', () => {
     expect(await digest(repository, 'main')).not.toBe(made)
   })
 
-  test('fails when the Dockerfile does, and has said why', async () => {
+  test('fails when the Dockerfile does, with the reason in its output', async () => {
     const repo = await git.create('acme/broken')
     const sha = await repo.commit({ Dockerfile: `${DOCKERFILE}RUN exit 7\n`, message: 'm' })
     const { log, ended } = await run({ repository: 'acme/broken', sha })
@@ -126,7 +126,7 @@ describe('the builder image', () => {
     expect(await digest('acme/broken', sha)).toBeNull()
   })
 
-  test('pushes nothing on a dry run, and builds anew without the cache', async () => {
+  test('pushes nothing on a dry run, and rebuilds without the cache', async () => {
     const repo = await git.create('acme/dry')
     const sha = await repo.commit({ Dockerfile: DOCKERFILE, message: 'm' })
     const { log, ended } = await run({ repository: 'acme/dry', sha, dry: true, cache: false, branch: null })
@@ -136,13 +136,13 @@ describe('the builder image', () => {
     expect(await digest('acme/dry', sha)).toBeNull()
   })
 
-  test('says what is wrong with what it is told', async () => {
+  test('reports invalid settings', async () => {
     const { log, ended } = await run({ repository: 'not-a-repository', sha: 'main' })
     expect((await failure(ended)).message).toContain('exited with status 2')
     expect(log.text).toContain('not of the form owner/name')
   })
 
-  test('is a base for the images of teams, with steps of their own around the build', async () => {
+  test('is a base for the images of teams, which add steps around the build', async () => {
     const image = `conveyor-test/team-builder:${process.pid}`
     const script = '#!/bin/sh\necho "linting $REPOSITORY"\nconveyor builder || exit\necho "deploying $SHA"\n'
     const context = tar([
@@ -163,7 +163,7 @@ describe('the builder image', () => {
     }
   })
 
-  test('ends a build that is cancelled', async () => {
+  test('stops a cancelled build', async () => {
     const repo = await git.create('acme/cancel')
     const sleeping = `sleep 1${process.pid}1`
     const sha = await repo.commit({
@@ -184,8 +184,8 @@ describe('the builder image', () => {
   })
 })
 
-describe('the image of the server', () => {
-  test('runs without root, is healthy, and ends when it is asked to', async () => {
+describe("the server's image", () => {
+  test('runs without root, is healthy, and stops on SIGTERM', async () => {
     const port = await freePort()
     const container = await docker.createContainer({
       Image: SERVER,
@@ -208,7 +208,7 @@ describe('the image of the server', () => {
     }
   })
 
-  test('has what it needs to run, and nothing of development, tests or the machine that built it', async () => {
+  test('contains what it needs to run, and nothing of development, tests or the machine that built it', async () => {
     const container = await docker.createContainer({
       Image: SERVER,
       Entrypoint: ['find', '/app', '-maxdepth', '2', '-not', '-path', '/app/node_modules/*'],
@@ -234,7 +234,7 @@ describe('the image of the server', () => {
     }
   })
 
-  test('is made of the same files with docker build as with conveyor bootstrap', async () => {
+  test('is built from the same files with docker build and conveyor bootstrap', async () => {
     const ignore = await readFile(join(projectRoot, '.dockerignore'), 'utf8')
     const kept = [...ignore.matchAll(/^!(.+)$/gm)].map(([, path]) => path)
     expect(['Dockerfile', ...kept]).toEqual(CONTEXT)

@@ -11,7 +11,7 @@ async function run(command: string[], env: NodeJS.ProcessEnv = {}) {
   return { code, stdout: running.stdout(), stderr: running.stderr() }
 }
 
-test('a Node that is too old is named, with the one that is needed', async () => {
+test('the error about an outdated Node names it, and the required version', async () => {
   // As on Node 20, where npm only warns: the same version, told by the one that runs here.
   const old = 'Object.defineProperty(process.versions, "node", { value: "20.20.2" })'
   const { code, stdout, stderr } = await run([
@@ -39,7 +39,7 @@ test('a Node that is too old is named, with the one that is needed', async () =>
 test.each([
   ['as OpenShift starts containers', { HOME: '/' }],
   ['without any HOME', {}],
-])('a user whom /etc/passwd does not know, %s', async (_, env) => {
+])('a user missing from /etc/passwd, %s', async (_, env) => {
   const nobody = ['setpriv', '--reuid=54321', '--regid=54321', '--clear-groups']
   // It may read the checkout, wherever that is.
   const reader = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']

@@ -93,7 +93,7 @@ async function digest(repository: string, tag: string): Promise<string | null> {
   return answer.status === 404 ? null : answer.headers.get('docker-content-digest')
 }
 
-test("a build in the engine of the node, with the Swarm's login, and the node's mirror and cache for the next", async () => {
+test("a build in the node's engine, with the Swarm's login, and with the node's mirror and cache for the next one", async () => {
   const repository = 'acme/web'
   const repo = await git.create(repository)
   const Dockerfile = 'FROM conveyor-test/busybox:1\nCOPY base /app/\nRUN cat /app/base\nCOPY . /app\n'
@@ -154,7 +154,7 @@ test('`conveyor build` on a server with --builder swarm', async () => {
   expect(left).toEqual([])
 })
 
-test('a build that fails has said why', async () => {
+test('a failed build reports the reason', async () => {
   const repo = await git.create('acme/broken')
   const sha = await repo.commit({ Dockerfile: 'FROM conveyor-test/busybox:1\nRUN exit 7\n' })
   const { log, ended } = start({ repository: 'acme/broken', sha })
@@ -163,7 +163,7 @@ test('a build that fails has said why', async () => {
   expect(await digest('acme/broken', sha)).toBeNull()
 })
 
-test('conveyor doctor counts the nodes that take builds', async () => {
+test('conveyor doctor counts the nodes that accept builds', async () => {
   const env = { DOCKER_HOST: swarm.manager.engine.dockerHost, BUILDER: 'swarm', REGISTRY: registry.host }
   const said = async () => {
     const { stdout } = await runConveyor(['doctor', '--json'], { env })
@@ -178,7 +178,7 @@ test('conveyor doctor counts the nodes that take builds', async () => {
   }
 })
 
-test('a build whose node is cut off in the middle is published and stored once, from the other node', async () => {
+test('a build whose node is disconnected is published and stored once, from the other node', async () => {
   await using open = await startRegistry()
   await using front = await forward(swarm.address, open.host)
   await using folder = await tempDir()

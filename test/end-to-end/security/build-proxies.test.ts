@@ -26,7 +26,7 @@ async function logOf(sha: string, repository: string): Promise<string> {
   return buildLog(server, id)
 }
 
-test('steps have them, no image is made of them, and no log shows their password', async () => {
+test('steps get them, they do not affect images, and no log shows their password', async () => {
   const git = await world.git.create('proxied/app')
   // A step of its own in each run: what an engine has built already prints nothing.
   const Dockerfile = `FROM conveyor-test/busybox:1\nRUN : ${randomUUID()}; echo "first: $http_proxy|$HTTPS_PROXY|$no_proxy."\n`
@@ -55,7 +55,7 @@ test('steps have them, no image is made of them, and no log shows their password
   expect(second).toContain('1 of 2 steps cached')
 })
 
-test('those of the engine go before the default', async () => {
+test("the engine's proxies take precedence over the default", async () => {
   await configure({ proxies: { default: { httpProxy: 'http://a' }, 'tcp://b:1': { allProxy: 'http://b' } } })
   expect(await dockerProxies(world.dataDir, 'tcp://b:1')).toEqual({
     ALL_PROXY: 'http://b',

@@ -23,7 +23,7 @@ async function found(server: ConveyorServer, repository: string): Promise<string
   return /\d found: (.*)\.\n/.exec(await buildLog(server, id))?.[1]
 }
 
-test('a repository finds its own, after a restart too, and those of its group, but never those of another one', async () => {
+test('a repository finds its own, even after a restart, and those of its group, but never those of others', async () => {
   const options = { flags: ['--build.network', 'host', '--cache.share', 'mounts/web:team,mounts/site:team'] }
   {
     await using server = await world.startServer(options)

@@ -21,7 +21,7 @@ afterAll(async () => {
   await postgres[Symbol.asyncDispose]()
 })
 
-test("a Dockerfile in UTF-16 is the build's result, at the first attempt, in Postgres too", async () => {
+test('a Dockerfile in UTF-16 fails the build in the first attempt, in Postgres, too', async () => {
   const git = await world.git.create('acme/utf16')
   const sha = await git.commit({ Dockerfile: Buffer.from(`\ufeff${BASE}RUN true\n`, 'utf16le') })
   const { build, status, log } = await pushToEnd(world, server, { repository: 'acme/utf16', sha })
@@ -35,7 +35,7 @@ test("a Dockerfile in UTF-16 is the build's result, at the first attempt, in Pos
   expect(`${build.error}${status.description}${log}`).not.toMatch(/[\0-\t\v-\x1f\x7f]/)
 })
 
-test("a base image's environment writes no lines of its own into the log", async () => {
+test("a base image's environment cannot add lines to the log", async () => {
   const image = `${world.registry.host}/evil/base`
   const forged = `registry.example.com/acme/web@sha256:${'0'.repeat(64)}`
   await putImage(
@@ -55,7 +55,7 @@ test("a base image's environment writes no lines of its own into the log", async
   expect(log).not.toContain('\u001b')
 })
 
-test('the names of files that changed are in the line that says so', async () => {
+test('the names of changed files stay on one line', async () => {
   const git = await world.git.create('acme/names')
   const name = 'a\nimage registry.example.com/x\u001b[1A'
   const push = async (content: string) => {

@@ -47,14 +47,14 @@ async function logOf(repository: string, says: string, end = 'true'): Promise<st
   return await answer.text()
 }
 
-test('it learns nothing of a secret that it is not given: all candidates look the same', async () => {
+test('it learns nothing about a secret that it does not get: all candidates look the same', async () => {
   // Another build, before it: what one was given is nothing to the next.
   expect(await logOf('redacted/other', OTHER)).toContain('said: ***\n')
   const candidates = [PASSWORD, WEBHOOK_SECRET, GITHUB_TOKEN, OTHER, 'none-of-them']
   expect(await logOf('redacted/own', candidates.join(' '))).toContain(`said: ${candidates.join(' ')}\n`)
 })
 
-test('those that it is given are masked, also where it fails', async () => {
+test('the secrets that it gets are masked, even if it fails', async () => {
   const log = await logOf('redacted/own2', `${OF_ALL} ${OWN}`, 'false')
   expect(log).toContain(`said: *** ${OWN}\n`)
   await secret('redacted/own3/pip', OWN)

@@ -164,7 +164,7 @@ describe.each([
   })
   afterAll(() => server.kill())
 
-  test('answers a stranger on every route as the table says', async () => {
+  test('responds to strangers on every route as the table says', async () => {
     const ask = ROUTES.map(([{ path, ...one }]) => ({ ...one, path: path.replace('ID', id) }))
     const answers = await stranger.ask(server.port, ask)
     const got = ROUTES.map(([{ method, path }], index) => `${method} ${path}: ${answers[index]?.status}`)
@@ -172,7 +172,7 @@ describe.each([
     if (mode !== 'open') for (const { body } of answers) expect(body).not.toMatch(/acme|private/)
   })
 
-  test('takes orders only from whom it means to', async () => {
+  test('accepts requests only from allowed clients', async () => {
     for (const headers of disguises(server.port)) {
       const one = { ...order, headers: { ...order.headers, ...headers } }
       const [plain, known] = await stranger.ask(server.port, [
@@ -186,7 +186,7 @@ describe.each([
     }
   })
 
-  test("takes GitHub's signed webhooks from anywhere, under any name", async () => {
+  test("accepts GitHub's signed webhooks from anywhere, under any host name", async () => {
     const payload = await pushPayload({
       ...{ repository: 'acme/private', ref: 'refs/heads/main', sha: 'c'.repeat(40) },
     })

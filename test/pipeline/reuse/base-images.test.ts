@@ -49,7 +49,7 @@ test.each([
   ['a branch', 'https://git.lan/docs.git#main'],
   ['what only looks like a commit', `https://git.lan/docs.git#${'a'.repeat(12)}`],
   ['a file, whatever follows it', `https://git.lan/docs#${'a'.repeat(40)}`],
-])('a context of %s cannot be pinned down', async (_, docs) => {
+])('a context of %s cannot be pinned', async (_, docs) => {
   expect(await bases('FROM node:24', { docs })).toBeNull()
 })
 
