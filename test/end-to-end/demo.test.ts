@@ -37,7 +37,7 @@ test('Ctrl-C during a build stops it, and leaves nothing behind', async () => {
   process.kill(-demo.pid, 'SIGINT') // as a terminal does: to everybody at once
   expect((await demo.exited).code).not.toBe(0)
   const output = stripVTControlCharacters(demo.stdout())
-  expect(output).toMatch(/\nInterrupted: ending what was started\.\n$/)
+  expect(output).toMatch(/\nInterrupted\. Cleaning up\.\n$/)
   await expectNothingLeft(demo, folder.path, `${registry}/acme/greeter`)
 }, 120_000)
 

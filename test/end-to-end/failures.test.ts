@@ -189,7 +189,7 @@ describe('the commit cannot be built', () => {
   test('a repository whose name is not a valid image name', async () => {
     const sha = await commit('acme/_x_', { Dockerfile: DOCKERFILE })
     const error =
-      'repository acme/_x_ cannot be the name of an image: "_x_" is not letters and digits with single . or _, __ or dashes between them. Rename the repository so that it begins and ends with a letter or a digit'
+      'repository acme/_x_ is not a valid image name: "_x_" must be letters and digits separated by a single . or _, by __, or by dashes. Rename the repository so that it begins and ends with a letter or a digit'
     await expectFailure('acme/_x_', sha, error, 'invalid')
   })
 

@@ -1,6 +1,7 @@
 import type { BuiltImage } from '../builder/builder.ts'
 import { linesTo } from '../core/one-line.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
+import { inOwnTurn } from '../util/own-turn.ts'
 import { buildInput } from './build-input.ts'
 import type { LocalImage, RegistryImage } from './image.ts'
 import type { BuildParts, PreparedBuild, StepIo } from './parts.ts'
@@ -18,7 +19,8 @@ export async function buildImage(
 ): Promise<Pick<BuiltImage, 'steps'> & { image: RegistryImage | LocalImage }> {
   const { imageName, commit, context, recipe, build } = prepared
   const dockerfile = dockerfileText(context, signal)
-  const references = imageReferences(await dockerfile, parts.settings(build.repository))
+  const text = await dockerfile
+  const references = await inOwnTurn(() => imageReferences(text, parts.settings(build.repository)))
   const before = resolveOutsideFrom(references, parts, signal)
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(prepared, parts, {

@@ -4,6 +4,7 @@ import { isMergeQueue } from '../core/validate.ts'
 import { copiedBeforeRun } from '../dockerfile/copied-before-run.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
 import type { Commit } from '../source/source.ts'
+import { inOwnTurn } from '../util/own-turn.ts'
 import { inputsKey } from './cache/inputs-key.ts'
 import type { BuildParts, PreparedBuild } from './parts.ts'
 
@@ -31,7 +32,7 @@ export async function buildInput(
   const settings = parts.settings(repository)
   // Without the cache, any step may produce something else from the same files.
   const basis = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : Promise.resolve(null)
-  const beforeRun = dockerfile.then(copiedBeforeRun)
+  const beforeRun = dockerfile.then((text) => inOwnTurn(() => copiedBeforeRun(text)))
   for (const pending of [basis, beforeRun]) pending.catch(() => {}) // awaited once BuildKit asks for the files
   return {
     context,

@@ -43,5 +43,5 @@ test('a missing image is a failure with a hint', async () => {
   const { status, log } = await pushToEnd(world, server, { repository: 'acme/missing', sha })
   expect(status.state).toBe('failure')
   expect(log).toContain(`the builder image ${missing} was not found`)
-  expect(log).toContain('name another with --builder.image (BUILDER_IMAGE)')
+  expect(log).toContain('set another one with --builder.image (BUILDER_IMAGE)')
 })

@@ -1,10 +1,24 @@
 import { copiedBeforeRun } from '../../../src/lib/dockerfile/copied-before-run.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
+import { dockerfileText } from '../../../src/lib/dockerfile/read.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
 import { splitReference } from '../../../src/lib/registry/image-name.ts'
+import { inOwnTurn } from '../../../src/lib/util/own-turn.ts'
+import { memoryContext } from '../../support/context/memory-context.ts'
 import type { Chance } from '../generate/chance.ts'
 import { mutated, textOf } from '../generate/mutate.ts'
 import { excerpt, type Kind, plain } from '../kind.ts'
+
+const NEVER = new AbortController().signal
+
+/** What is read of a context is the Dockerfile, unless it is too large to be one. */
+async function readFromContext(dockerfile: string | null): Promise<void> {
+  const context = memoryContext(dockerfile === null ? {} : { Dockerfile: dockerfile })
+  const text = await dockerfileText(context, NEVER)
+  const isLarge = Buffer.byteLength(dockerfile ?? '') > LONGEST
+  if (text !== (isLarge ? null : (dockerfile?.toWellFormed() ?? null)))
+    throw new Error('another text was read')
+}
 
 /** The maximum size of a Dockerfile: see MAX_DOCKERFILE. */
 const LONGEST = 1 << 20
@@ -153,10 +167,13 @@ export const dockerfileKind: Kind = {
     return {
       shown: () => `${excerpt(dockerfile)} with ${JSON.stringify(settings)}`,
       async run() {
-        readImages(dockerfile, settings)
-        for (const name of externalImages(dockerfile, settings).images) splitReference(name)
-        copiedBeforeRun(dockerfile)
-        if (dockerfile !== null) stageNames(dockerfile)
+        // As a build does.
+        await readFromContext(dockerfile)
+        await inOwnTurn(() => readImages(dockerfile, settings))
+        const { images } = await inOwnTurn(() => externalImages(dockerfile, settings))
+        for (const name of images) splitReference(name)
+        await inOwnTurn(() => copiedBeforeRun(dockerfile))
+        await inOwnTurn(() => dockerfile !== null && stageNames(dockerfile))
       },
     }
   }),

@@ -1,5 +1,10 @@
 import { parseRef, validRefName, validRepository } from '../../../src/lib/core/validate.ts'
-import { canonicalHost, parseReference } from '../../../src/lib/registry/image-name.ts'
+import {
+  canonicalHost,
+  isImageReference,
+  isTagOrDigest,
+  parseReference,
+} from '../../../src/lib/registry/image-name.ts'
 import { imageName, parseRegistryFlag, tagForRef } from '../../../src/lib/registry/naming.ts'
 import { parseBuildBody } from '../../../src/lib/server/build-body.ts'
 import type { Chance } from '../generate/chance.ts'
@@ -50,11 +55,29 @@ export const orderKind: Kind = {
         await mayRefuse(() => imageName(registry, validRepository(repository)))
         await mayRefuse(() => parseRegistryFlag(registry))
         await mayRefuse(() => checkTags(ref))
-        await mayRefuse(() => parseReference(image))
+        await mayRefuse(() => checkReference(image))
         canonicalHost(registry)
       },
     }
   }),
+}
+
+/** Whatever form a valid reference is printed in is a valid reference to the same image. */
+function checkReference(image: string): void {
+  const reference = parseReference(image)
+  const { identifier, canonical, familiar, apiHost } = reference
+  const isSame = (text: string) => {
+    const { host, path, identifier: other } = parseReference(text)
+    return host === reference.host && path === reference.path && other === identifier
+  }
+  for (const text of [`${reference}`, canonical, `${reference.withIdentifier(identifier)}`]) {
+    if (!isSame(text)) throw new Error(`${image} is printed as ${text}`)
+  }
+  // As Docker abbreviates it, which is another image if the path begins like a host.
+  if (!canonical.startsWith('docker.io/') && !isSame(familiar))
+    throw new Error(`${image} is printed as ${familiar}`)
+  if (reference.digestIn(reference.name) !== reference.digest || apiHost === '') throw new Error(image)
+  if (!isTagOrDigest(identifier) || !isImageReference(`${reference.withoutDigest()}`)) throw new Error(image)
 }
 
 /** Every valid name of a ref gives a tag that a registry accepts. */

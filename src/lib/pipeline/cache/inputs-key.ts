@@ -2,6 +2,7 @@ import type { BuildSettings } from '../../core/settings.ts'
 import { externalImages } from '../../dockerfile/external-images.ts'
 import type { Context } from '../../source/source.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildParts } from '../parts.ts'
 import { imageNamed, inRegistry, LOOKUPS } from '../reuse/base-images.ts'
 import { dockerfileKey, settingsKey } from '../reuse/recipe.ts'
@@ -25,7 +26,8 @@ export async function inputsKey(
   parts: Parts,
   signal: AbortSignal,
 ): Promise<string | null> {
-  const { images, unknown, remoteFiles } = externalImages(await dockerfile, settings)
+  const text = await dockerfile
+  const { images, unknown, remoteFiles } = await inOwnTurn(() => externalImages(text, settings))
   // A context from a URL or a branch may change at any time.
   const moves = Object.values(settings.contexts).some((from) => !from.startsWith('docker-image://'))
   if (unknown || remoteFiles || moves) return null

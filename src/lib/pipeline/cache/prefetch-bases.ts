@@ -2,6 +2,7 @@ import type { Build } from '../../core/build.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, readImages } from '../../dockerfile/external-images.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildParts } from '../parts.ts'
 import { LOOKUPS } from '../reuse/base-images.ts'
 
@@ -17,7 +18,7 @@ export async function prefetchBases(
   const { repository, sha } = build
   const text = await parts.readFromForge?.(repository, sha, 'Dockerfile', signal)
   if (!text) return
-  const bases = basesOf(text, parts.settings(repository))
+  const bases = await inOwnTurn(() => basesOf(text, parts.settings(repository)))
   await mapConcurrently(bases, LOOKUPS, (name) => parts.builder.prefetchBase(imageName, name, signal))
 }
 
