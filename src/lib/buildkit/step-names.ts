@@ -44,10 +44,10 @@ export function imagesOf(names: string[]): { name: string; digest: string | null
     const { name, tag } = splitReference(image)
     return tag === null || tag === 'latest' ? name : `${name}:${tag}`
   }
-  const told = new Set([...images.keys()].map(plain))
+  const known = new Set([...images.keys()].map(plain))
   for (const step of names) {
     const named = METADATA.exec(step)?.[1]
-    if (named && !told.has(plain(named))) add(named)
+    if (named && !known.has(plain(named))) add(named)
   }
   return [...images.values()]
 }

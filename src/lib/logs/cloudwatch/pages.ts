@@ -31,7 +31,7 @@ export class SharedPages {
     this.#fetch = fetch
   }
 
-  /** The page at a token. May be cached, unless it is the end of the stream: the end is always requested anew. */
+  /** The page at a token. May be cached, unless it is the end of the stream: the end is always requested again. */
   async at(buildId: string, token: string | null): Promise<DatedPage> {
     const now = performance.now()
     const known = await this.#recent.get(key(buildId, token))?.page

@@ -10,7 +10,7 @@ interface Waiter {
  * an idle process costs three requests a minute however many workers it has, and never holds a message that no one works
  * on.
  *
- * The poll goes on when its receivers are gone: SQS does not notice that a caller hung up, and would lose the next message
+ * The poll continues when its receivers are gone: SQS does not notice that a caller hung up, and would lose the next message
  * to it. What it still returns goes to receivers that have come since, or back to the queue.
  */
 export class SqsReceivers {

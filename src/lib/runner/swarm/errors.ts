@@ -64,8 +64,8 @@ export function noImageAnywhere(image: string, nodes: string[]): ConveyorError {
 
 /** The status of a container that exited with a status other than 0; null if it did not start. */
 export function exitStatus(task: Task): number | null {
-  const told = /non-zero exit \((\d+)\)/.exec(task.Status.Err ?? '')?.[1]
-  return told === undefined ? null : Number(told)
+  const exitCode = /non-zero exit \((\d+)\)/.exec(task.Status.Err ?? '')?.[1]
+  return exitCode === undefined ? null : Number(exitCode)
 }
 
 export function exited(status: number, image: string): ConveyorError {

@@ -5,7 +5,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
 import { isMergeQueue } from '../../core/validate.ts'
 import type { Accepted } from '../build-store.ts'
-import { addPush, newestFirst, pushesBeside, readPushes, samePush, spell } from './pushes.ts'
+import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { keyOf, readBuild } from './rows.ts'
 import { inFlight, type Queries, type Schema } from './schema.ts'
 
@@ -217,7 +217,7 @@ async function isNewer(trx: Transaction<Schema>, sequence: number, known: number
   if (!one || !other) return sequence > known
   const verdict = compare(one, other)
   if (verdict !== 'doubt') return verdict === 'newer'
-  const chained = compareByChain(one, other, await pushesBeside(trx, one))
+  const chained = compareByChain(one, other, await concurrentPushes(trx, one))
   return (chained === 'doubt' ? compareByArrival(one, other) : chained) === 'newer'
 }
 

@@ -3,7 +3,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain, type Push } from '../../core/push-order.ts'
 import type { Settle, TagMove } from '../build-store.ts'
 import type { TagDatabase } from './dialect.ts'
-import { pushesBeside, readPushes } from './pushes.ts'
+import { concurrentPushes, readPushes } from './pushes.ts'
 import type { Schema } from './schema.ts'
 import { nameMoves } from './tag-owners.ts'
 
@@ -73,7 +73,7 @@ async function decide(
   present: Push,
   settle: Settle | undefined,
 ): Promise<boolean> {
-  const others = await pushesBeside(db, candidate)
+  const others = await concurrentPushes(db, candidate)
   if (settle) return settle(candidate, present, others)
   const verdict = compareByChain(candidate, present, others)
   return (verdict === 'doubt' ? compareByArrival(candidate, present) : verdict) === 'newer'

@@ -41,7 +41,7 @@ function pushOf(row: Schema['pushes']): Push {
 }
 
 /** The signed pushes of the same ref in the same second, or in an unknown one. */
-export async function pushesBeside(db: Queries, push: Push): Promise<Push[]> {
+export async function concurrentPushes(db: Queries, push: Push): Promise<Push[]> {
   if (push.ref === null) return []
   const rows = await db
     .selectFrom('pushes')
@@ -80,8 +80,8 @@ export async function samePush(
     .orderBy('sequence')
     .executeTakeFirst()
   if (!same) return null
-  const beside = await pushesBeside(db, pushOf(same))
-  const again = beside.some(({ before, after }) => before !== push.before || after !== push.after)
+  const concurrent = await concurrentPushes(db, pushOf(same))
+  const again = concurrent.some(({ before, after }) => before !== push.before || after !== push.after)
   return { buildId: same.build_id, again }
 }
 
