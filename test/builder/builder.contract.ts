@@ -20,19 +20,19 @@ import { frontOf, httpDouble, identityToken, type Seen, tokenRegistry } from '..
 import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** A kind of Builder, for the tests. */
+/** A kind of Builder under test. */
 export interface BuilderSubject extends AsyncDisposable {
-  /** Tries a push three times, with next to no wait. */
+  /** Tries a push three times, with almost no wait in between. */
   builder(credentials: CredentialStore): Builder
-  /** What RUN steps need as their network. */
+  /** The network that RUN steps need. */
   network: string | null
-  /** Whether it can give files in layers another time. */
+  /** Whether it can change the times of files in layers. */
   rewritesTimes: boolean
-  /** Removes an image that was built, where it is kept besides the registry. */
+  /** Removes a built image from wherever it is kept besides the registry. */
   forget(reference: string): Promise<void>
 }
 
-/** A client of registries for a builder that asks them, which does not wait long. */
+/** A registry client for builders that query registries, with short waits. */
 export function asking(credentials: CredentialStore): ManifestReader {
   return registryClient({ credentials, backoffMs: [1, 1], mayBeLocal: () => true })
 }
@@ -43,7 +43,7 @@ const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
 const SYNCS = memorySyncs()
 
 let names = 0
-/** A build of a repository of its own, so that tests do not meet in the engine. */
+/** A build of its own repository, so that tests do not interfere with each other in the engine. */
 export function buildOf(
   files: Record<string, string>,
   host: string,
@@ -85,13 +85,13 @@ export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
   return thrown as ConveyorError
 }
 
-/** The owner of repositories for which a registry does not do everything. */
+/** The owner of the repositories in which a registry fails some requests. */
 const FAULTY = 'acme'
 
-/** Something that differs in every run, so that no engine has a step of it in its cache. */
+/** A string that differs in every run, so that no engine has a step with it in its cache. */
 export const fresh = () => `${process.pid}-${performance.now()}`
 
-/** Puts the base image of the tests into a registry, for engines that have none of their own. */
+/** Puts the tests' base image into a registry, for engines that do not have it. */
 export async function pushBase(host: string): Promise<string> {
   const { docker } = engine()
   const repo = `${host}/base/busybox`
@@ -105,10 +105,10 @@ export async function pushBase(host: string): Promise<string> {
   return `${repo}:1`
 }
 
-/** BuildKit's record of the cache, in images of the classic store: of a cached step it has fewer links. */
+/** BuildKit's cache record in images of the classic store: it has fewer links for cached steps. */
 const RECORD = { 'moby.buildkit.cache.v0': '' }
 
-/** What every Builder promises. `makeSubject` starts what it builds in. */
+/** What every Builder promises. `makeSubject` starts the engine that it builds in. */
 export function builderContract(name: string, makeSubject: () => Promise<BuilderSubject>): void {
   describe(`${name} (builder contract)`, () => {
     let subject: BuilderSubject
@@ -161,7 +161,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const one = io()
       const built = await builder().build(first, one)
       expect(built.steps).toMatchObject({ total: 2 })
-      expect(built.transfer).toMatchObject({ files: 4 }) // the Dockerfile twice: as such, and in the context
+      expect(built.transfer).toMatchObject({ files: 4 }) // the Dockerfile twice: by itself, and in the context
       expect(one.log.text).toMatch(/#\d+ \[2\/3\] COPY \. \/app\n/)
       expect(one.log.text).toMatch(/#\d+ \d+\.\d{3} out-2\n/)
       expect(one.log.text).toMatch(/#\d+ DONE \d+\.\ds\n/)
@@ -177,7 +177,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const again = await builder().build({ ...first, context: memoryContext({ ...files }) }, two)
       const { config } = await imageConfig(first.reference)
       expect({ ...config, ...RECORD }).toEqual({ ...pushed.config, ...RECORD })
-      // From v0.13 on, BuildKit reads the Dockerfile anew each time.
+      // From v0.13 on, BuildKit rereads the Dockerfile every time.
       const anew = again.transfer.files
       expect(anew).toBeLessThanOrEqual(1)
       expect(again.transfer.bytes).toBeLessThanOrEqual(files.Dockerfile.length)
@@ -268,9 +268,12 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       })
     })
 
-    // Side by side, as busybox compares whole seconds, which the builds of each have to be apart.
+    // Concurrent because busybox compares whole seconds, so the builds of each test have to be seconds apart.
     describe.concurrent('changed files are newer than the results of earlier builds', () => {
-      /** Builds what it is given as one repository; what the last step prints. */
+      /**
+       * Returns a function that builds files, always as the same repository, and resolves to what the last step
+       * printed.
+       */
       function history(dockerfile: string[]) {
         const repository = input({})
         return async (files: Record<string, string>, more: string[] = []) => {
@@ -285,14 +288,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         }
       }
 
-      /** What make does: what is not older than its source is not made again. */
+      /** Does what make does: a target that is not older than its source is not remade. */
       const MAKE =
         "for f in a b; do [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)"
       const DUMMIES = `RUN mkdir -p /src /o && echo ${fresh()} >/id && for f in a b; do echo dummy >/src/$f; cp /src/$f /o/$f; done`
 
       test('sources that replace the placeholders that dependencies were built with', async () => {
         const build = history([DUMMIES, 'COPY src /src', `RUN ${MAKE}`])
-        // As in a checkout, the files of the first build are older than what it makes.
+        // As in a checkout, the files of the first build are older than what it makes from them.
         expect((await build({ 'src/a': 'a1', 'src/b': 'b1' })).made).toBe('dummy dummy')
         expect((await build({ 'src/a': 'a2', 'src/b': 'b1' })).made).toBe('a2 b1')
         expect((await build({ 'src/a': 'a2', 'src/b': 'b2' })).made).toBe('a2 b2')
@@ -309,10 +312,10 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
 
       test('make with its earlier results in a cache mount', async () => {
         const id = fresh()
-        // What is not there yet is made as if from something else.
+        // A missing target is made as if from a different source.
         const make = `for f in a b; do [ -e /o/$f ] || touch /o/$f; [ /src/$f -nt /o/$f ] && cp /src/$f /o/$f; done; echo ma''de:$(cat /o/a) $(cat /o/b)`
         const build = history(['COPY src /src', `RUN --mount=type=cache,target=/o,id=${id} ${make}`])
-        // Content of this run alone: a COPY that comes from the cache has the times of the build that made it.
+        // Content unique to this run: a COPY from the cache has the times of the build that made it.
         const of = (a: number, b: number) => ({ 'src/a': `a${a}-${id}`, 'src/b': `b${b}-${id}` })
         await build(of(0, 0))
         for (const [a, b] of [
@@ -337,7 +340,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         const third = await build({ a: 'a2', b: 'b2' })
         expect(third).toMatchObject({ made: 'b' })
         for (const { files } of [second, third]) expect(files).toBeLessThanOrEqual(2)
-        // Of an engine of 2020 the Dockerfile is asked for when it changed, of later ones always.
+        // An engine of 2020 requests the Dockerfile when it has changed; later ones always do.
         const anew = await build({ a: 'a2', b: 'b2' }, ['# more'])
         expect(anew.files).toBe(4)
       })
@@ -364,7 +367,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect((await build(of(1, 1))).made).toBe(`1-${id} a1 1-${id} b`)
         expect((await build(of(1, 2))).made).toBe(`1-${id} a2 1-${id} b`)
         expect((await build(of(2, 2))).made).toBe(`2-${id} a2 2-${id} b`)
-        // What the dependencies were is in the cache; what was made of them is not in the mount any more.
+        // The cache still has the old dependencies, but what was made from them is no longer in the mount.
         expect((await build(of(1, 3))).made).toBe(`1-${id} a3 1-${id} b`)
         const next = await build(of(1, 4))
         expect(next.made).toBe(`1-${id} a4 1-${id} b`)
@@ -559,7 +562,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       await expect.poll(() => log.log.text).toMatch(/ started\n/)
       abort.abort(new Error('enough'))
       await ended
-      // The engine of this machine runs its steps as processes of this machine.
+      // This machine's engine runs steps as processes of this machine.
       await expect.poll(() => processesWith(marker), { timeout: 20_000 }).toEqual([])
     })
 
@@ -600,7 +603,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       const reference = build.reference.replace(registry.host, locked.host)
       const error = await failure(builder().build({ ...build, reference }, io()))
       expect(error).toMatchObject({ kind: 'unauthorized', retryable: false })
-      // Once: there is little room in a commit status.
+      // Only once: a commit status has little room.
       expect(error.message.split(reference)).toHaveLength(2)
       expect(error.hint).toContain(`docker login ${locked.host}`)
     })
@@ -614,7 +617,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     })
 
     describe('a registry that refuses a push', () => {
-      /** Builds and pushes, to a registry that does not do some request. */
+      /** Builds and pushes to a registry that fails one kind of request. */
       async function refused(request: RequestKind, answer: string, build = unique()) {
         await using faulty = await startFaulty(request, answer)
         const reference = `${faulty.host}/${FAULTY}/app:1`
@@ -627,7 +630,8 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       }
       const unique = () => input({ Dockerfile: `FROM ${base}\nRUN echo ${fresh()} > /x` })
 
-      // Some uploads that are refused, engines with the classic store try six times by themselves: not so manifests.
+      // Not every refused upload: engines with the classic store retry those six times by themselves, but not
+      // manifests.
       test.each<[string, RequestKind, string, object, RegExp]>([
         [
           'the login',
@@ -664,7 +668,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
         expect(error.advice).toMatch(advice)
         expect(error.message.startsWith(`pushing ${reference} failed: `)).toBe(true)
         expect(log).not.toContain('retrying')
-        // Two blobs, side by side; a manifest as OCI's and as Docker's.
+        // Two blobs in parallel; a manifest in OCI's format and in Docker's.
         expect(tries).toBeLessThanOrEqual(2)
       })
 
@@ -685,7 +689,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       })
 
       test('under an immutable tag: fine if it is the same image', async () => {
-        // It was taken, but nobody heard of it.
+        // It was stored, but the response was lost.
         let puts = 0
         await using front = await frontOf(registry.host, (req, res, _count, body) => {
           if (!isKind('PUT manifest', req)) return false
@@ -784,7 +788,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       }
     })
 
-    /** A registry before the open one that does not do some request in repositories of FAULTY. */
+    /** A registry in front of the open one that fails one kind of request in repositories of FAULTY. */
     async function startFaulty(request: RequestKind, answer: string) {
       const { front, faults } = await faultyRegistry(registry.host)
       const fault = { request, answer }
@@ -831,11 +835,11 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
   })
 }
 
-/** Ids of processes whose command line has `text` in it. */
+/** Ids of processes whose command line contains `text`. */
 async function processesWith(text: string): Promise<string[]> {
   const found: string[] = []
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    // A process may end while we look.
+    // The process may have ended in the meantime.
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
     if (command.replaceAll('\0', ' ').includes(text)) found.push(pid)
   }

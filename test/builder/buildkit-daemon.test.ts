@@ -68,7 +68,7 @@ describe('connections to a buildkitd', () => {
   })
 
   test('the SBOM is attached to the image', async () => {
-    // Docker Hub's generator cannot be had everywhere: this one keeps its protocol, and lists what it was shown.
+    // Docker Hub's generator is not available everywhere; this one follows its protocol, and lists what it was given.
     // https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md
     const scan = [
       'files=$(echo $(ls $BUILDKIT_SCAN_SOURCE/app))',

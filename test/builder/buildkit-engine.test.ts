@@ -98,7 +98,7 @@ describe('an engine with the containerd store', () => {
     expect(manifest.mediaType).toBe('application/vnd.oci.image.manifest.v1+json')
     expect(manifest.layers.at(-1)?.mediaType).toBe('application/vnd.oci.image.layer.v1.tar+zstd')
 
-    // Though the cache has it as zstd.
+    // Even though the cache has it as zstd.
     await builder({ compression: 'gzip' }).build(build, io())
     const { manifest: plain } = await imageConfig(build.reference)
     expect(plain.mediaType).toBe('application/vnd.docker.distribution.manifest.v2+json')
@@ -126,7 +126,7 @@ describe('an engine with the containerd store', () => {
     expect(image.digest).toBe(digest)
     expect(image.manifest.mediaType).toContain('docker')
 
-    // It is not tried again.
+    // It is not retried.
     const again = io()
     await one.build({ ...build, reference }, again)
     expect(again.log.text).not.toContain('does not accept zstd')
@@ -147,7 +147,7 @@ describe('an engine with the containerd store', () => {
     const { from } = await able.build(build, io())
     expect(from.images).toEqual([{ name: 'docker.io/conveyor-test/busybox:1', digest: null }])
     expect(await able.localImage('docker.io/conveyor-test/busybox:1')).toMatch(/^sha256:/)
-    // What is not pushed stays in the engine.
+    // An image that is not pushed stays in the engine.
     expect(await able.localImage(build.reference)).toMatch(/^sha256:/)
   })
 
@@ -214,7 +214,7 @@ describe('an engine with the containerd store', () => {
       await one.build(first, io())
       one.saveCache(imageName, async () => first)
       await one.close()
-      await imageConfig(`${imageName}:${CACHE_TAG}`) // throws where there is none
+      await imageConfig(`${imageName}:${CACHE_TAG}`) // throws if it does not exist
 
       await using other = await startTrixieEngine({ store: 'containerd' })
       const two = builder({ endpoint: engineEndpoint(docker(other)) })
@@ -223,7 +223,7 @@ describe('an engine with the containerd store', () => {
       const cacheFrom = [`${imageName}:${CACHE_TAG}`]
       const second = { ...first, ...input(files('two')), reference: `${imageName}:2`, cacheFrom }
       const built = await two.build(second, log)
-      // Of the five steps those two that the change reaches; a stage that is no part of the image is there.
+      // Only two of the five steps are affected by the change; a stage that is not part of the image is cached, too.
       expect(built.steps, log.log.text).toEqual({ total: 5, cached: 3 })
       const layers = async (reference: string) =>
         (await imageConfig(reference)).manifest.layers.map(({ digest }) => digest)

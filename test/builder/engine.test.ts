@@ -72,7 +72,7 @@ describe.each([
       await using one = await start(program, [...args], { env: { ...basicEnv(), SSH_AUTH_SOCK: socket } })
       expect(await one.exited).toMatchObject({ code: 0 })
     }
-    // Asks for its keys, as ssh does; the answer has their comments.
+    // Requests the agent's keys, as ssh does; the answer includes their comments.
     const ask = `require('net').connect(process.env.SSH_AUTH_SOCK).on('data', (d) => console.log(d.toString('latin1')) + process.exit()).write(Buffer.from([0, 0, 0, 1, 11]))`
     const step = (mount: string) =>
       input({ Dockerfile: `FROM ${NODE_IMAGE}\nRUN ${mount} node -e "${ask}" # ${fresh()}` })
@@ -115,7 +115,7 @@ describe.each([
     const { steps } = await cold.build({ ...second, cacheFrom: [first.reference] }, io())
     expect(steps).toEqual({ total: 4, cached: 2 })
     expect(await cold.isWarm(imageName)).toBe(true)
-    // The steps that it imported are a part of the cache in its image, too.
+    // The steps that it imported are part of its image's cache, too.
     const record = async (reference: string) => {
       const config = (await imageConfig(reference)).config as object as { 'moby.buildkit.cache.v0': string }
       return JSON.parse(atob(config['moby.buildkit.cache.v0'])) as { layers?: object[] }[]
@@ -234,7 +234,7 @@ describe('tidy', () => {
     for (const tag of [`${name}:a`, `${name}:b`, `${name}:c`, `${name}-not:a`, other]) {
       const files = { Dockerfile: `FROM ${BASE}\nRUN echo ${fresh()} > /x` }
       await able.build({ ...input(files), reference: tag, push: false }, io())
-      // The engine tells the age of images in whole seconds.
+      // The engine reports the age of images in whole seconds.
       await sleep(1000 - (Date.now() % 1000))
     }
     await able.tidy(name)

@@ -4,7 +4,10 @@ import { demultiplex } from '../../src/lib/docker/container-logs.ts'
 import { jsonLines } from '../../src/lib/docker/json-lines.ts'
 import { longestTurn } from '../support/longest-turn.ts'
 
-/** What engines and BuildKits do not send: it is told as theirs, and costs little. The fuzz has found these. */
+/**
+ * Messages that engines and BuildKits never send: errors blame the sender, and handling them costs little. Found by the
+ * fuzzer.
+ */
 
 async function* stream(...pieces: (string | Uint8Array)[]): AsyncGenerator<Buffer> {
   for (const piece of pieces) yield Buffer.from(piece)

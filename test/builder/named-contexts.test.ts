@@ -11,7 +11,7 @@ import type { ConveyorServer } from '../support/processes.ts'
 import { type ImageStore, startTrixieEngine } from '../support/trixie.ts'
 import { buildLog, GITHUB_TOKEN, startWorld, type World } from '../support/world.ts'
 
-/** Something that builds, and the settings of a server that uses it. */
+/** Something that builds, and the server settings to use it. */
 type Machine = AsyncDisposable & { settings: NodeJS.ProcessEnv }
 
 const trixie = (store: ImageStore) => async (): Promise<Machine> => {
@@ -31,12 +31,12 @@ async function buildkitd(): Promise<Machine> {
 }
 
 let names = 0
-/** A repository of its own, in which `FROM` and so on mean what `contexts` says. */
+/** A repository of its own, in which `FROM` etc. resolve names as `contexts` says. */
 async function subject(world: World, { settings }: Pick<Machine, 'settings'>, contexts: string) {
   const repository = `named/r${process.pid}-${names++}`
   const git = await world.git.create(repository)
-  // The cache of a build is made by building again, afterwards: what its context has become by then would be there
-  // already when the test builds that.
+  // The cache is exported by a second build after the first; a context that has changed by then would already be cached
+  // when the test builds it.
   const env = { ...settings, BUILD_CONTEXT: contexts, CACHE_EXPORT: 'none' }
   const server = await world.startServer({ env })
   return {
@@ -49,7 +49,7 @@ async function subject(world: World, { settings }: Pick<Machine, 'settings'>, co
   }
 }
 
-/** An image whose steps see `SAYS`, in the registry alone. @returns its digest */
+/** An image whose steps see `SAYS`, only in the registry. @returns its digest */
 async function pushSaying(name: string, says: string): Promise<string> {
   const { docker } = engine()
   const [repo = '', tag = ''] = name.split(/:(?=[^:]*$)/)
@@ -137,7 +137,7 @@ describe('kinds of named contexts', () => {
     await pushSaying(image, 'nothing')
     const Dockerfile = `FROM ${image}\nCOPY --from=library text /text\nRUN cat /text # ${names++}\n`
 
-    // It is a private one.
+    // The image is private.
     await mkdir(join(world.dataDir, 'secrets'))
     await writeFile(join(world.dataDir, 'secrets', 'GIT_AUTH_TOKEN'), GITHUB_TOKEN)
     {

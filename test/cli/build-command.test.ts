@@ -12,13 +12,13 @@ import { type ConveyorServer, freePort, runConveyor, spawnConveyor } from '../su
 import { tempDir } from '../support/temp.ts'
 import { buildLog, complaints, startWorld, type World } from '../support/world.ts'
 
-/** `conveyor build` as scripts and people use it: stdout, stderr, exit codes. */
+/** `conveyor build` as scripts and people use it: stdout, stderr, and exit codes. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 
 let world: World
 let server: ConveyorServer
-/** Fixed, as a server that is started again must be found at the same place. */
+/** Fixed, because a restarted server must have the same address. */
 let port: number
 beforeAll(async () => {
   port = await freePort()
@@ -27,14 +27,14 @@ beforeAll(async () => {
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
-/** A new repository with one commit, which no other repository has. */
+/** A new repository with one commit that no other repository has. */
 async function commit(repository: string, step = ''): Promise<{ sha: string; git: GitRepository }> {
   const git = await world.git.create(repository)
   const files: Files = { Dockerfile: `${DOCKERFILE}${step}`, repository }
   return { git, sha: await git.commit(files) }
 }
 
-/** Runs `conveyor build` against the server, in an environment of nothing else. */
+/** Runs `conveyor build` against the server, with only this environment. */
 async function build(args: string[], env: NodeJS.ProcessEnv = {}) {
   const ended = await runConveyor(['build', ...args], { env: { CONVEYOR_URL: server.url, ...env } })
   expect(complaints(ended.stderr)).toEqual([])
@@ -88,7 +88,7 @@ describe('conveyor build', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${await imageOf('acme/cli-tag', sha)}\n` })
     expect(stderr).toContain('tag v1.0 is not moved: no push announced the git tag v1.0\n')
     expect(await world.digest('acme/cli-tag', 'v1.0')).toBeNull()
-    // Once it was pushed, it is built as that push.
+    // Once it has been pushed, it is built as that push.
     await world.push(server, { repository: 'acme/cli-tag', sha, tag: 'v1.0' })
     const again = await build(['acme/cli-tag:v1.0', '--no-cache'])
     expect(await world.digest('acme/cli-tag', 'v1.0')).toBe(again.stdout.trim().split('@')[1])
@@ -193,7 +193,7 @@ describe('invalid input is exit code 2', () => {
     for (const auth of [[], ['--auth', 'ci:wrong-horse']]) {
       const { code, stderr } = await build([target, '--url', closed.url, ...auth])
       expect(code).toBe(2)
-      // Before it, a flag with a secret is warned of.
+      // A warning about a flag with a secret comes first.
       expect(unwrapped(stderr)).toMatch(
         /(^|; use CONVEYOR_AUTH, or a file in CONVEYOR_AUTH_FILE )Error: A user name and password are required\. Check the user name and password \(--auth\)$/,
       )
@@ -218,7 +218,7 @@ describe('invalid input is exit code 2', () => {
       .flat()
       .find((one) => one?.family === 'IPv4' && !one.internal)
     const other = `http://${elsewhere?.address}:${port}`
-    /** Who the command says that it is. */
+    /** Who the command says it is logged in as. */
     const login = async (url: string, env: NodeJS.ProcessEnv = {}, args: string[] = []) => {
       const target = `acme/web:${'a'.repeat(40)}`
       const { code } = await runConveyor(['build', target, '--url', url, ...args], { env, cwd: folder.path })
@@ -313,7 +313,7 @@ describe('--local', () => {
   })
 })
 
-/** oclif breaks long errors into lines, each behind a mark. */
+/** oclif wraps long errors and starts each line with a mark. */
 function unwrapped(stderr: string): string {
   return stderr.replace(/\s*›\s+/g, ' ').trim()
 }

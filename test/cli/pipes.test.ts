@@ -3,7 +3,7 @@ import { startGate } from '../support/gates.ts'
 import { basicEnv, type ConveyorServer, projectRoot, start } from '../support/processes.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** The commands where their output goes elsewhere than to a terminal, in a real shell. */
+/** The commands with their output going somewhere other than a terminal, in a real shell. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 
@@ -15,13 +15,13 @@ beforeAll(async () => {
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
-/** A new repository with one commit, which no other repository has. */
+/** A new repository with one commit that no other repository has. */
 async function commit(repository: string, step = ''): Promise<string> {
   const git = await world.git.create(repository)
   return git.commit({ Dockerfile: `${DOCKERFILE}${step}`, repository })
 }
 
-/** Runs a line of bash, in which `conveyor` is the command; resolves to what it printed. */
+/** Runs a line of bash in which `conveyor` is the command; resolves to its output. */
 async function bash(line: string, env: NodeJS.ProcessEnv = {}) {
   const conveyor = `conveyor() { exec "${process.execPath}" "${projectRoot}bin/run.js" "$@"; }; `
   await using shell = await start('bash', ['-c', conveyor + line], {

@@ -42,7 +42,7 @@ describe('a client', () => {
 
   const order = { repository: 'acme/app', sha: sha('a') }
 
-  /** Follows a build, and keeps what it was told. */
+  /** Follows a build, and records what is reported. */
   function follow(options: Partial<FollowOptions> = {}) {
     const pieces: Uint8Array[] = []
     const states: string[] = []
@@ -57,7 +57,7 @@ describe('a client', () => {
       onNotice: (line) => notices.push(line),
       ...options,
     })
-    // A test that fails before it awaits the outcome reports its own failure.
+    // If a test fails before it awaits the outcome, its own failure is reported.
     outcome.catch(() => {})
     return { outcome, log: () => Buffer.concat(pieces), states, notices }
   }
@@ -131,8 +131,8 @@ describe('a client', () => {
 
   it('passes on every byte once, wherever its connections break', { timeout: 120_000 }, async () => {
     const build = await server.begin(sha('a'))
-    // First inside of the headers, so that not even the id of the build is known, then all over the place;
-    // in the long run later and later, so that there is an end.
+    // The first cut is inside the headers, before even the build's id is known; then cuts come anywhere, later and
+    // later in the long run so that the test ends.
     await using proxy = await cuttingProxy(
       () => server.url,
       (connection) => (connection === 1 ? 100 : 1200 + ((connection * 397) % 1500) + connection * 300),

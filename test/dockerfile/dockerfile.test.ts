@@ -3,14 +3,16 @@ import { InvalidDockerfile } from '../../src/lib/dockerfile/errors.ts'
 import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
 import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
 
-/** What test/dockerfile/engines.test.ts cannot ask of its engines: other versions, names of elsewhere, and limits. */
+/**
+ * What test/dockerfile/engines.test.ts cannot test with its engines: other versions, names on other hosts, and limits.
+ */
 
 type Settings = Parameters<typeof readImages>[1]
 const NOTHING: Settings = { buildArgs: {}, target: null, contexts: {} }
 const DIGEST = `sha256:${'1'.repeat(64)}`
 /** `$«X»` stands for `${X}`. */
 const braced = (text: string) => text.replaceAll('«', '{').replaceAll('»', '}')
-/** Names without what is the same in all. */
+/** The names, without the fields that are the same for all. */
 const read = (text: string, settings: Partial<Settings> & Parameters<typeof readImages>[1] = NOTHING) => {
   const { images, unknown, remoteFiles } = externalImages(braced(text), settings)
   const short = images.map((name) => name.replace('docker.io/library/', '').replace(/:latest$/, ''))
@@ -28,7 +30,7 @@ test.each([
   ['FROM a b', '?'],
   ['FROM a AS 1', '?'],
   ['FROM a AS b\nFROM B', '?'],
-  // What is not known for certain.
+  // Values that are not known for certain.
   ['FROM a-$TARGETARCH', '?'],
   ['ARG TARGETARCH\nFROM a-$«TARGETARCH:-x»', '?'],
   ['ARG V\nFROM a:$V', '?'],
@@ -110,7 +112,7 @@ test('build settings', () => {
   const other = { ...NOTHING, buildArgs: { V: '2' }, target: 'X' }
   expect(read('ARG V=1\nFROM a:$V AS x\nFROM b', other)).toBe('a:2')
   expect(read('FROM a AS x', { ...NOTHING, target: 'z' })).toBe('?')
-  // Only what the environment of this process has is not there.
+  // Properties of Object.prototype are not variables.
   expect(read('FROM a$constructor')).toBe('a')
 })
 
@@ -161,7 +163,7 @@ test.each<[string, string]>([
 ])('a Dockerfile of nothing but %s is parsed in time', (_, text) => {
   const from = performance.now()
   const { images } = externalImages(braced(text), NOTHING)
-  // A quadratic way takes minutes for these.
+  // A quadratic algorithm takes minutes for these.
   expect(performance.now() - from).toBeLessThan(5000)
   expect(images.length).toBeLessThanOrEqual(50)
 })

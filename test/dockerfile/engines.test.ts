@@ -59,7 +59,10 @@ beforeAll(async () => {
 })
 afterAll(() => resources.disposeAsync())
 
-/** Tags of one image; a Dockerfile here says `$(X)` for `${X}`, and `IMG:a` for `127.0.0.1:PORT/base/busybox:a`. */
+/**
+ * Tags of one image. In the Dockerfiles here, `$(X)` stands for `${X}`, and `IMG:a` for
+ * `127.0.0.1:PORT/base/busybox:a`.
+ */
 const TAGS = ['a', 'b', 'c', 'd']
 const real = (text: string) =>
   text
@@ -73,7 +76,7 @@ interface Case {
   target?: string
 }
 
-/** The tags that BuildKit took, or null when it built nothing; and what is read. */
+/** The tags that BuildKit used, or null if it built nothing; and those that we read. */
 async function both(subject: Subject, { dockerfile, buildArgs = {}, target }: Case) {
   const settings = { buildArgs, target: target ?? null, contexts: {} }
   const text = real(dockerfile)
@@ -91,7 +94,7 @@ async function both(subject: Subject, { dockerfile, buildArgs = {}, target }: Ca
       reading,
     }
   } catch (error) {
-    // BuildKit says no, also to what it takes for an image of Docker Hub; anything else is a broken test.
+    // BuildKit refused the file or tried Docker Hub for an image; anything else is a broken test.
     if (!(error instanceof ConveyorError)) throw error
     if (error.kind !== 'build_failed' && !error.message.includes('registry-1.docker.io')) throw error
     return { told: null, remoteFiles: false, reading }
@@ -105,7 +108,7 @@ const namesOf = ({ uses }: Reading, all: boolean) =>
     name !== null && (all || certain) && kind !== 'syntax' ? [short(name)] : [],
   )
 
-/** What is read is what BuildKit took, as far as it is said to be known. */
+/** We must read what BuildKit used, as far as we claim to know it. */
 function expectAgreement(
   { told, reading, remoteFiles }: Awaited<ReturnType<typeof both>>,
   dockerfile: string,
@@ -117,7 +120,7 @@ function expectAgreement(
   expect(reading.remoteFiles || !remoteFiles, dockerfile).toBe(true)
 }
 
-/** What BuildKit is to take, by tags; `fails` when it refuses the file. One word when both engines do the same. */
+/** The tags that BuildKit should use; `fails` if it refuses the file. One word if both engines do the same. */
 const CASES: [string, string, string, Omit<Case, 'dockerfile'>?][] = [
   ['a FROM in a comment', '# FROM IMG:b\nFROM IMG:a\n  # FROM IMG:c\nRUN true', 'a'],
   ['an argument', 'ARG T=a\nFROM IMG:$(T)\nRUN true', 'a'],
@@ -199,12 +202,12 @@ describe.each([
       }),
       { numRuns: 120, seed: 7 },
     )
-    // Most are refused, which says little.
+    // Most are refused, which proves little.
     expect(built.length).toBeGreaterThan(20)
   })
 })
 
-/** Null for a file that is refused. Two words are for the old engine and the new one, if the table says so. */
+/** Null for a file that is refused. If the table has two words, they are for the old engine and the new one. */
 function wanted(expected: string, column: number): string[] | null {
   const words = expected.split(' ')
   const own = SPLIT.has(expected) ? [words[column] ?? ''] : words

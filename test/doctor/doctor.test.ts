@@ -19,7 +19,7 @@ import { startRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { complaints, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
 
-/** `conveyor doctor` with real components: all of them healthy, and each of them broken. */
+/** `conveyor doctor` with real components: all of them healthy, then each of them broken. */
 
 const LOGIN = { username: 'robot', password: 'the-password-of-the-registry' }
 const BASIC_AUTH = 'ci:the-password-of-the-api'
@@ -42,7 +42,7 @@ afterAll(async () => {
   await scratch[Symbol.asyncDispose]()
 })
 
-/** Writes docker's config.json with a login. */
+/** Writes a login to docker's config.json. */
 async function logIn(folder: string, password: string, host = world.registry.host): Promise<void> {
   const auth = Buffer.from(`${LOGIN.username}:${password}`).toString('base64')
   await writeFile(join(folder, 'config.json'), JSON.stringify({ auths: { [host]: { auth } } }))
@@ -56,7 +56,7 @@ interface Shown {
   advice: string | null
 }
 
-/** Runs the command in the world, and checks what holds for every run. */
+/** Runs the command in the world, and checks what must be true of every run. */
 async function doctor(env: NodeJS.ProcessEnv = {}, ...flags: string[]) {
   const { code, stdout, stderr } = await runConveyor(['doctor', '--json', ...flags], {
     env: { ...world.env, ...env },
@@ -367,7 +367,7 @@ describe('remote storage', () => {
     )
     expect(fine.of('queue')).toBe(`ok: ${queue.url}, 0 builds waiting`)
     expect(fine.of('logs')).toBe(`ok: s3://${bucket}, reachable`)
-    // The PUT has a condition that does not hold.
+    // The PUT has a precondition that fails.
     expect(await aws.requests()).toEqual({ 'PUT bucket': 1, LIST: 1, PUT: 1 })
     const { KeyCount } = await aws.s3.send(new ListObjectsV2Command({ Bucket: bucket }))
     expect(KeyCount).toBe(0)

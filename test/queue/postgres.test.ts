@@ -30,14 +30,14 @@ describe('Postgres queue', () => {
     await Promise.all(opened.splice(0).map((queue) => queue.close()))
   })
 
-  /** A queue as a process of its own has it. */
+  /** A queue, as each process opens it. */
   async function open(options: Partial<PostgresQueueOptions> = {}): Promise<Queue> {
     const queue = await postgresQueue({ url, leaseSeconds: 3600, ...options })
     opened.push(queue)
     return queue
   }
 
-  /** A worker in another process: takes a job, says which, and keeps it (or gives it back on a line of stdin). */
+  /** A worker in another process: takes a job, prints which, and keeps it (or releases it on a line of stdin). */
   function inAnotherProcess(body: string): Promise<Running> {
     const script = `import { postgresQueue } from ${JSON.stringify(`${projectRoot}src/lib/queue/postgres/queue.ts`)}
       const queue = await postgresQueue({ url: ${JSON.stringify(url)}, leaseSeconds: 2 })
@@ -77,7 +77,8 @@ describe('Postgres queue', () => {
       await (await waiting).acknowledge()
       delays.push(performance.now() - sent)
     }
-    // By itself it looks 1.5 seconds after it began to wait, at the earliest: about 0.1 s before the job was sent.
+    // Without a notification it looks 1.5 seconds after it began to wait, at the earliest: about 0.1 s before the job
+    // was sent.
     expect(delays.toSorted((a, b) => a - b)[5]).toBeLessThan(1_200)
   })
 
@@ -218,7 +219,7 @@ describe('Postgres queue', () => {
     for (let round = 0; round < 20; round++) {
       const drain = new AbortController()
       const leaves = [1, 2, 3].map(() => loop(leaving, drain.signal))
-      // The signal comes while a job is on its way to a receiver.
+      // The signal comes while a job is being delivered to a receiver.
       for (let i = 0; i < 5; i++) await server.send({ buildId: `${round}-${i}`, repository: 'acme/app' })
       drain.abort()
       await Promise.all(leaves)
@@ -261,7 +262,7 @@ describe('Postgres queue', () => {
 
     it('get a job at once, while it is reserved from others', async () => {
       const [server, cold, warm] = [await open(), await open({ affinitySeconds: 3600 }), await open()]
-      // Two that wait elsewhere and take nothing, as their process hangs.
+      // Two receivers in another process that take nothing because it hangs.
       const hung = await inAnotherProcess(`
         for (const _ of [1, 2]) void queue.receive(never, { warm: ['acme/a'] })
         process.stdin.once('data', () => {
@@ -293,7 +294,7 @@ describe('Postgres queue', () => {
     it('a job is not reserved if no warm worker waits', async () => {
       const [server, cold, warm] = [await open(), await open({ affinitySeconds: 3600 }), await open()]
       await server.send({ buildId: 'a0', repository: A })
-      await take(warm, [A]) // it is busy now
+      await take(warm, [A]) // it is busy from here on
       await server.send({ buildId: 'a1', repository: A })
       expect((await take(cold)).buildId).toBe('a1')
     })

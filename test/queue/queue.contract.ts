@@ -3,15 +3,15 @@ import { afterEach, describe, expect, it } from 'vitest'
 import type { Job, Queue } from '../../src/lib/queue/queue.ts'
 
 export interface QueueTraits {
-  /** Whether jobs that wait together are delivered in the order in which they were sent. */
+  /** Whether waiting jobs are delivered in the order in which they were sent. */
   ordered: boolean
-  /** Whether a build that is on its way already is not queued again, and none is delivered needlessly. */
+  /** Whether a build that is already in the queue is not queued again, and no job is delivered needlessly. */
   exact: boolean
 }
 
 /**
- * What every queue promises. `open` makes an empty queue: with a `short` lease for the tests that wait for
- * one to end (as short as the adapter can), and with a `long` one that no test outlives.
+ * What every queue promises. `open` makes an empty queue: with a `short` lease (as short as the adapter can) for the
+ * tests that wait for one to end, and with a `long` one that no test outlives.
  */
 export function queueContract(
   name: string,
@@ -181,7 +181,7 @@ export function queueContract(
   })
 }
 
-/** Waits for the next job; the test's own time limit ends a wait that is in vain. */
+/** Waits for the next job; if none comes, the test's own time limit ends the wait. */
 async function take(queue: Queue): Promise<Job> {
   const job = await queue.receive(new AbortController().signal)
   if (!job) throw new Error('the queue was closed')

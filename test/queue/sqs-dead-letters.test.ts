@@ -20,7 +20,7 @@ import { startAws, type TestAws, type TestQueueOptions } from '../support/aws/aw
 import { messagesIn, take } from '../support/aws/queues.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** What SQS gives up, and what nobody can read. */
+/** Messages that SQS gives up on, and messages that cannot be read. */
 describe('SQS dead letters', () => {
   let aws: TestAws
   let url: string
@@ -37,7 +37,7 @@ describe('SQS dead letters', () => {
     await Promise.all(opened.splice(0).map((queue) => queue.close()))
   })
 
-  /** Makes a queue and its dead-letter queue; resolves to the URL of that. */
+  /** Makes a queue and its dead-letter queue; resolves to the URL of the latter. */
   async function withDeadLetters(options: TestQueueOptions): Promise<string> {
     const made = await aws.queue(options)
     url = made.url
@@ -89,7 +89,7 @@ describe('SQS dead letters', () => {
         /^queue: message \S+ \(33 characters\) is not a build: its ID is missing or not a string. Moved to the dead-letter queue$/,
       )
       expect(await messagesIn(aws, url)).toEqual([0, 0])
-      // It is looked at, and left.
+      // It is received, and left there.
       await expect.poll(() => messagesIn(aws, deadLetters)).toEqual([0, 1])
       await queue.close()
       expect(log).toHaveLength(1)
@@ -110,7 +110,7 @@ describe('SQS dead letters', () => {
     expect(log).toEqual([])
   })
 
-  /** SQS that says where messages were before: fauxqs does not. */
+  /** An SQS that reports which queue messages came from, which fauxqs does not. */
   async function startFront(arn: string) {
     const server = createServer(async (request, response) => {
       const left = new AbortController()
@@ -161,7 +161,7 @@ describe('SQS dead letters', () => {
       source: { kind: 'api' },
     })
     await queue.send({ buildId: build.id, repository: build.repository })
-    // Workers that begin, and are gone.
+    // Workers that start the build and die.
     for (const _ of [1, 2]) await store.claimFor((await take(dying)).buildId, 0)
 
     const statuses: CommitStatus[] = []
@@ -175,7 +175,7 @@ describe('SQS dead letters', () => {
         queue,
         logs: fileLogStore({ dir: folder.path }),
         statuses: new StatusReporter({ forge, store, logUrl: () => 'http://logs', log: complain }),
-        // Nothing else is needed: this build does not begin any more.
+        // Nothing else is needed: this build is not started again.
         parts: { store } as BuildParts,
         newRedactor: () => new Redactor(),
         warm: new WarmRepositories(),

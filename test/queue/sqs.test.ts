@@ -41,7 +41,7 @@ describe('SQS queue', () => {
     await Promise.all(opened.splice(0).map((queue) => queue.close()))
   })
 
-  /** A queue as a process of its own has it. */
+  /** A queue, as each process opens it. */
   async function open(options: Partial<SqsQueueOptions> = {}): Promise<Queue> {
     const queue = await sqsQueue({
       url,
@@ -64,7 +64,7 @@ describe('SQS queue', () => {
     return start(process.execPath, ['--input-type=module', '--eval', script], { env })
   }
 
-  /** How many messages wait, and how many were received. */
+  /** How many messages are waiting, and how many are in flight. */
   const inside = () => messagesIn(aws, url)
 
   it('finds region, endpoint and credentials like other AWS programs', async () => {
@@ -105,7 +105,7 @@ describe('SQS queue', () => {
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const job = await take(queue)
     await aws.sqs.send(new PurgeQueueCommand({ QueueUrl: url }))
-    // The build store says whose build it is: that may still be this worker.
+    // The build store knows who owns the build: it may still be this worker.
     await expect(job.extend(60)).rejects.toMatchObject({
       message: 'the lease on build a was lost',
       kind: 'unavailable',

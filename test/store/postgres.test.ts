@@ -47,7 +47,7 @@ describe('Postgres build store', () => {
     await Promise.all(opened.splice(0).map((store) => store.close()))
   })
 
-  /** Several stores on one database, as several processes have them. */
+  /** Several stores on one database, as in several processes. */
   async function stores(count: number): Promise<BuildStore[]> {
     const made = await Promise.all(Array.from({ length: count }, () => postgresBuildStore({ url })))
     opened.push(...made)
@@ -154,7 +154,7 @@ describe('Postgres build store', () => {
 
   it('retries transactions that conflict with others', async () => {
     const [store, other] = [await one(), new Postgres({ url })]
-    // A sequence is not undone: the first two transactions are, as if each were in another's way.
+    // Sequences are not rolled back, but the first two transactions are, as if each conflicted with another.
     await other.query(`
       create sequence tries;
       create function undo() returns trigger language plpgsql as $$ begin
@@ -180,7 +180,7 @@ describe('Postgres build store', () => {
       const { build } = await server.accept(push('main', { sha }))
       const claimed = await worker.claim(build.id)
       if (!claimed) throw new Error('not claimed')
-      // Sometimes before, sometimes after, sometimes in the middle of it.
+      // The join comes sometimes before, sometimes after, and sometimes during the finish.
       const [joined, finish] = await Promise.all([
         server.accept(push('dev', { sha })),
         sleep(round % 8).then(() => worker.finish(build.id, claimed.attempt, 1, succeeded())),
@@ -425,7 +425,7 @@ describe('Postgres build store', () => {
       const { build } = await store.accept(push('main'))
       const cut: string[] = []
       for (const signal of ['SIGINT', 'SIGQUIT'] as const) {
-        // Connections that wait for something break too: one holds a lock, one transaction is open.
+        // Connections that are waiting break too: one holds a lock, one has an open transaction.
         const moving = store
           .moveTags(signal, [{ tag: 'main', sequence: 1 }], async () => {
             await postgres.stop(signal)

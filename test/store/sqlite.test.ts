@@ -60,14 +60,14 @@ describe('SQLite build store', () => {
     const store = await sqliteBuildStore({ file })
     const { build } = await store.accept(push('main'))
     const copy = join(folder, 'copy.db')
-    /** The database without its log. By another process: closing a handle of ours would drop its lock. */
+    /** Reads the database without its log, in another process: closing a handle of ours would drop its lock. */
     const inDatabase = async () => {
       await once(spawn('cp', [file, copy]), 'exit')
       const database = new DatabaseSync(copy)
       try {
         return database.prepare('select id from builds').all()
       } catch {
-        return [] // the tables are not there yet, either
+        return [] // the tables do not exist yet, either
       } finally {
         database.close()
       }

@@ -4,15 +4,15 @@ import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { migrations } from '../../../src/lib/store/sql/migrations.ts'
 import { OTHER_SHA, push, SHA } from './subject.ts'
 
-/** The tables as they were before pushes were kept. */
+/** The tables from before pushes were recorded. */
 export const EARLIER = Object.fromEntries(Object.entries(migrations).filter(([name]) => name < '006'))
 
-/** What such a version left: a release, and a branch of its name that took its docker tag. */
+/** Data from such a version: a release, and a branch of the same name that took over its docker tag. */
 export const LEFT = [
   ...[
     { id: '1', sequence: 1, sha: SHA, kind: 'tag' },
     { id: '2', sequence: 2, sha: OTHER_SHA, kind: 'branch' },
-    // Built again, at the place of its push.
+    // Rebuilt, with the sequence number of its push.
     { id: '3', sequence: 3, sha: SHA, kind: 'tag' },
   ].flatMap(({ id, sequence, sha, kind }) => [
     `insert into builds (id, sequence, repository, repository_key, sha, cache, push_order, state, created_at)
@@ -24,7 +24,7 @@ export const LEFT = [
   `update counters set value = 3 where name = 'sequence'`,
 ]
 
-/** That the store goes on from there. */
+/** Checks that the store works on from there. */
 export async function expectGoesOn(store: BuildStore): Promise<void> {
   expect(await store.announced('acme/app', SHA, { kind: 'tag', name: 'v1.2' })).toBe(true)
   const facts = { before: OTHER_SHA, after: 'c'.repeat(40), pushedAt: 100 }
@@ -39,10 +39,10 @@ export async function expectGoesOn(store: BuildStore): Promise<void> {
     const move = { tag: 'v1.2', sequence, owner }
     return { tags: await store.moveTags('registry.test/acme/app', [move], async () => {}, settle), asked }
   }
-  // The release had it first.
+  // The release had the tag first.
   expect(await moved('branch', build.pushOrder)).toEqual({ tags: ['v1.2--spare'], asked: [] })
   expect((await moved('tag', 1)).tags).toEqual([])
-  // Of what a tag is at, the commit at least is known, for the git server to be asked about.
+  // The commit that a tag points at is known, at least, so the git server can be asked about it.
   const again = await store.accept(
     push('x', { ref: { kind: 'tag', name: 'v1.2' }, push: { ...facts, after: SHA } }),
   )

@@ -103,7 +103,7 @@ export function keeping(subject: Subject): void {
       const [, signal] = await once(child, 'close')
       expect(signal, complaints).toBe('SIGKILL')
 
-      // The child went by the real time.
+      // The child used the real time.
       subject.clock = Date.now()
       await subject.reopen()
       const ids = printed.split('\n').slice(0, -1)

@@ -6,7 +6,7 @@ export function movingTags(subject: Subject): void {
   describe('moveTags', () => {
     const image = 'registry.test/acme/app'
 
-    /** The registry: which push each tag points at. */
+    /** Stands for the registry: which push each tag points at. */
     const tags = new Map<string, number>()
     beforeEach(() => tags.clear())
 

@@ -8,7 +8,7 @@ const IMAGE = 'registry.test/acme/app'
 const THIRD_SHA = 'c'.repeat(40)
 const NOTHING = '0'.repeat(40)
 
-/** A signed push to `branch`, with what it says of itself. */
+/** A signed push to `branch`, with these facts. */
 function told(branch: string, sha: string, facts: Partial<PushFacts>, rest: Partial<BuildRequest> = {}) {
   return push(branch, { sha, push: { before: NOTHING, after: sha, pushedAt: 100, ...facts }, ...rest })
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { push, request, SHA, type Subject } from './subject.ts'
 
-/** What a queue on another machine makes necessary. */
+/** Behavior that a queue on another machine requires. */
 export function queueing(subject: Subject): void {
   describe('queueing', () => {
     it('is recorded, even for another request of the same build', async () => {

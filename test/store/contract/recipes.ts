@@ -6,7 +6,7 @@ const RECIPE: Recipe = { context: 'c', dockerfile: 'd', settings: 's' }
 const BASES: BaseImage[] = [{ name: 'docker.io/library/node:24', resolved: 'registry', digest: 'sha256:1' }]
 const sha = (digit: string) => digit.repeat(40)
 
-/** What builds were made from, and finding them by it. */
+/** The recipes of builds, and finding builds by them. */
 export function recipes(subject: Subject): void {
   describe('recipes', () => {
     async function built(

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Subject } from './subject.ts'
 
-/** What all processes share and nobody else is to know. */
+/** Secrets that all processes share and nobody else may know. */
 export function secrets(subject: Subject): void {
   describe('secrets', () => {
     const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')

@@ -2,12 +2,12 @@ import { afterEach, beforeEach, expect } from 'vitest'
 import type { Build, BuildRequest } from '../../../src/lib/core/build.ts'
 import type { BuildResult, BuildStore } from '../../../src/lib/store/build-store.ts'
 
-/** An empty store, and the place where it keeps its data. */
+/** An empty store, and where it keeps its data. */
 export interface OpenedStore {
   store: BuildStore
   /** Closes the store and opens it again on the same data. */
   reopen(): Promise<BuildStore>
-  /** The body of an ES module that opens the same data as `store`, for a process of its own. */
+  /** The body of an ES module that opens the same data as `store`, to run in another process. */
   openInChild: string
   /** Closes the store and removes the data. */
   dispose(): Promise<void>
@@ -36,7 +36,7 @@ export function request(change: Partial<BuildRequest> = {}): BuildRequest {
 
 let deliveries = 0
 
-/** A push to `branch`, as a webhook brings it, with a delivery id of its own. */
+/** A push to `branch`, as a webhook reports it, with its own delivery id. */
 export function push(branch: string, change: Partial<BuildRequest> = {}): BuildRequest {
   deliveries += 1
   return request({
@@ -46,21 +46,21 @@ export function push(branch: string, change: Partial<BuildRequest> = {}): BuildR
   })
 }
 
-/** How an attempt fails, or is cancelled, for the reason `error`. */
+/** The result of an attempt that failed or was cancelled, for the reason `error`. */
 export function failed(error = 'no', state: 'failed' | 'cancelled' = 'failed'): BuildResult {
   return { state, error, errorKind: state === 'failed' ? 'build_failed' : 'cancelled' }
 }
 
-/** How an attempt succeeds that moved `tags`. */
+/** The result of an attempt that succeeded and moved `tags`. */
 export function succeeded(tags: string[] = []): BuildResult {
   return { state: 'succeeded', image: `registry.test/acme/app@sha256:${'0'.repeat(64)}`, tags }
 }
 
-/** The store that a contract test is about; a new one for every test. */
+/** The store under test; a new one for every test. */
 export class Subject {
   opened!: OpenedStore
   store!: BuildStore
-  /** The time that the store goes by, in milliseconds. */
+  /** The store's current time, in milliseconds. */
   clock = 0
 
   constructor(open: (options: OpenOptions) => Promise<OpenedStore>) {

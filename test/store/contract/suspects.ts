@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { OTHER_SHA, push, type Subject, succeeded } from './subject.ts'
 
-/** What becomes of builds whose worker died. Each store that is opened is a worker of its own. */
+/** What happens to builds whose worker died. Each opened store is a separate worker. */
 export function suspects(subject: Subject): void {
   describe('an interrupted build', () => {
     async function twoThatRun(): Promise<[string, string]> {
@@ -57,7 +57,7 @@ export function suspects(subject: Subject): void {
     it('is no suspect when its worker turns out to be alive', async () => {
       const [one, other] = await twoThatRun()
       const { store } = subject
-      // The same worker, which lost its lease.
+      // The same worker, after losing its lease.
       await subject.claimed(one)
       expect(await subject.read(other)).toMatchObject({ suspect: true })
       await store.survived()

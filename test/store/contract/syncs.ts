@@ -3,7 +3,7 @@ import type { Subject } from './subject.ts'
 
 const FILES = Buffer.from([0, 1, 2, 255])
 
-/** What is noted of each BuildKit's files. */
+/** What is recorded about each BuildKit's files. */
 export function syncs(subject: Subject): void {
   describe('syncs', () => {
     const begin = (token: string, buildkit = 'one', repository = 'acme/app') =>
