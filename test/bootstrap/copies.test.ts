@@ -10,7 +10,7 @@ import { engine } from '../support/global-setup.ts'
 import { BUSYBOX_IMAGE } from '../support/images/base-images.ts'
 import { machines, stateOf } from '../support/images/bootstrap.ts'
 
-/** What `conveyor bootstrap` copies: Docker's logins into the data container, the SSH key into a bucket. */
+/** What `conveyor bootstrap` copies: Docker's logins to the data container, and the SSH key to a bucket. */
 
 const { path, data, bootstrap, file, dockerConfig, helper, inside } = machines({ withKey: true })
 
@@ -34,7 +34,7 @@ describe('the data container', () => {
       expect(text.startsWith(key)).toBe(true)
       expect(JSON.parse(text.slice(key.length))).toEqual(config)
     }
-    // Nor does it run, or is made of anything but these files.
+    // It does not run, and its image contains only these files.
     const { State, Config } = await engine().docker.getContainer(data()).inspect()
     expect(State.Status).toBe('created')
     expect((await engine().docker.getImage(Config.Image).inspect()).Size).toBe(0)
@@ -166,7 +166,7 @@ describe('--bucket', () => {
 
   test('requests encryption, and no access for others', async () => {
     const puts: Record<string, unknown>[] = []
-    // Not fauxqs, which does not tell how an object is stored.
+    // Not fauxqs, which does not report how an object is stored.
     const s3 = createServer((request, response) => {
       if (request.method === 'PUT') puts.push(request.headers)
       const nothing = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>NoSuchKey</Code></Error>'
@@ -189,7 +189,7 @@ describe('--bucket', () => {
     for (const headers of puts) {
       expect(headers).toMatchObject({ 'x-amz-server-side-encryption': 'AES256', 'if-none-match': '*' })
       expect(headers).not.toHaveProperty('x-amz-acl')
-      // Other servers than Amazon's do not know it.
+      // Servers other than Amazon's do not support it.
       expect(Object.keys(headers).filter((name) => name.includes('checksum'))).toEqual([])
     }
   })

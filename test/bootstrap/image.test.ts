@@ -7,13 +7,13 @@ import { conveyorImageArguments } from '../support/images/conveyor-image.ts'
 import { runConveyor, startConveyor } from '../support/processes.ts'
 import { startRegistry } from '../support/registry/registry.ts'
 
-/** The builder image that `conveyor bootstrap` makes, from dist and node_modules as they are here. */
+/** The builder image that `conveyor bootstrap` makes, from dist and node_modules in this checkout. */
 
 const IMAGE = `conveyor-test/bootstrap:${process.pid}`
 const machine = machines({ withKey: true })
 const imageOf = (name: string) => engine().docker.getImage(name)
 
-/** Arguments with which it can be built here. */
+/** Arguments for building it here. */
 let args: string[]
 beforeAll(async () => {
   const buildArgs = Object.entries(await conveyorImageArguments(engine().docker))

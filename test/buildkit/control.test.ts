@@ -59,7 +59,7 @@ describe('gRPC on an existing connection', () => {
         if (asked === 'fail') done({ code: status.FAILED_PRECONDITION, details: 'größer als 100 %' })
         else done(null, { record: [worker(asked ?? '')] })
       },
-      // One log of each size, then the end; or none, and no end.
+      // One log of each size, then the end; or nothing, and no end.
       status: (call: ServerWritableStream<{ Ref: string }, StatusResponse>) => {
         const { Ref } = call.request
         call.on('cancelled', () => cancelled++)
@@ -148,7 +148,7 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
   const endpoint = () => engineEndpoint(engine().docker)
   const name = () => `control/t${process.pid}:1`
 
-  /** A build whose image goes to the classic store, as only the engine's own exporter can bring it there. */
+  /** A build whose image goes to the classic store, which only the engine's own exporter can write to. */
   async function build(dockerfile: string, signal = NEVER) {
     const context = memoryContext({ Dockerfile: dockerfile })
     const options = { context, times: FileTimes.of(context, null, null), sharedKey: 'control', secrets: {} }
@@ -178,7 +178,7 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
     expect(text).toMatch(/ said-\d/)
     expect(steps).toMatchObject({ total: 1, cached: 0 })
     expect((await engine().docker.getImage(name()).inspect()).Id).toBe(answer['containerimage.digest'])
-    // It remembers nothing; that is no error.
+    // It remembers nothing, which is not an error.
     expect(await hasBuilt(endpoint(), 'control/x')).toBe(false)
   })
 

@@ -17,7 +17,7 @@ const FILES = {
   'docs/a.md': '',
 }
 
-/** The paths that are sent, directories above them left out. */
+/** The paths that are sent, without their parent directories. */
 async function select(
   follow: string[],
   include: string[] = [],

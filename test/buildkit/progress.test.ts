@@ -186,7 +186,7 @@ describe('Progress', () => {
           vertex('i', '[internal] load build context', { started: at(0), completed: at(0) }),
           vertex('n', '[context base] load metadata for docker.io/library/node:24', { started: at(0) }),
           vertex('r', '[1/1] RUN yes', { started: at(0) }),
-          vertex('c', '[context 2/3] RUN true', { started: at(0) }), // of a stage that is called so
+          vertex('c', '[context 2/3] RUN true', { started: at(0) }), // of a stage with this name
         ],
       }),
       output('r', '\n[output clipped, log limit 2MiB reached]\n', 0),
@@ -280,7 +280,7 @@ describe('commands whose results are used together with files of the context', (
     expect(look(deps, link, copy, make(MOUNT))).toEqual([[deps.name], true])
     const after = ran('after', `[4/4] ${MOUNT}`, 'make')
     expect(look(deps, link, copy, make('RUN make'), after)).toEqual([[deps.name], true])
-    // Nothing compares times any more.
+    // No step compares times any more.
     expect(look(deps, link, copy)).toEqual([[], false])
   })
 

@@ -8,7 +8,7 @@ import { basicEnv, runConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET } from '../support/world.ts'
 
-/** How secrets are given: files, variables, and flags. */
+/** The ways to pass secrets: files, variables, and flags. */
 
 async function folder(files: Record<string, string>): Promise<(name: string) => string> {
   const dir = await tempDir()
@@ -29,7 +29,7 @@ test('every secret of a server can be in a file', async () => {
   })
   const git = await world.git.create('files/app')
   const sha = await git.commit({ Dockerfile: 'FROM conveyor-test/busybox:1\n' })
-  // The webhook is signed, git and GitHub ask for the token.
+  // The webhook is signed; git and GitHub require the token.
   await world.push(server, { repository: 'files/app', sha })
   await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success', 55_000)
 

@@ -4,7 +4,7 @@ import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { linesTo, oneLine } from '../../src/lib/core/one-line.ts'
 import { asText } from '../../src/lib/server/formats.ts'
 
-/** Texts with characters that end a line or change how it is displayed, and what becomes of them. */
+/** Texts with characters that end a line or change how it is displayed, and their replacements. */
 const ODD: [string, string][] = [
   ['a\nb', 'a b'],
   ['a\r\n   b', 'a b'],

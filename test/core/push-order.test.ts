@@ -8,13 +8,13 @@ import type { History } from '../../src/lib/source/source.ts'
 const MAIN: Ref = { kind: 'branch', name: 'main' }
 const DEV: Ref = { kind: 'branch', name: 'dev' }
 
-/** A push of `main` from one commit to another, in second 5, as a signed webhook tells it. */
+/** A push of `main` from one commit to another, in second 5, as a signed webhook reports it. */
 function push(before: string, after: string, rest: Partial<Push> = {}): Push {
   const common = { repository: 'acme/app', ref: MAIN, pushedAt: 5, signed: true, again: false }
   return { sequence: 1, sha: after, before, after, ...common, ...rest }
 }
 
-/** The table of push-order.ts, line by line: the verdict on C, which arrived after R, and that on R after C. */
+/** The table of push-order.ts, line by line: the verdict on C, which arrived after R, and the one on R after C. */
 describe('two pushes', () => {
   const early = { sequence: 1 }
   const late = { sequence: 2 }

@@ -10,7 +10,7 @@ import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { runConveyor } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
-/** The URL of a database as people write it, and what is said when nobody can be reached at it. */
+/** The URL of a database as people write it, and the errors when the database cannot be reached. */
 
 const run = promisify(execFile)
 
@@ -60,7 +60,7 @@ describe('a password', () => {
     'a\\b',
   ]
   test.each(taken)('%s is read as it is written', async (written) => {
-    // What is percent-encoded is decoded where it can be; a % of its own stays.
+    // Percent-encoding is decoded where valid; any other % is kept.
     const meant = { 'a%40b': 'a@b', 'a%zz%20': 'a%zz ', 'a%2Fb': 'a/b' }[written] ?? written
     const admin = new pg.Client({ connectionString: url.href })
     await admin.connect()
@@ -112,7 +112,7 @@ describe('a database that cannot be reached', () => {
       hint: 'Add its CA certificate, or its own certificate if it is self-signed, to its URL: ?sslmode=verify-full&sslrootcert=FILE',
       retryable: false,
     })
-    // The advice helps.
+    // The advice works.
     const authority = join(scratch.path, 'ca.pem')
     expect(await answer(`${url.href}?sslmode=verify-full&sslrootcert=${authority}`)).toEqual([
       { name: 'conveyor' },

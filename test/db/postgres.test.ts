@@ -18,11 +18,11 @@ beforeEach(async () => {
 })
 
 describe('a database that stops responding', () => {
-  /** The server and the process of each of its connections. */
+  /** The processes of the server and of each of its connections. */
   async function processes(): Promise<number[]> {
     const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
     const parents = await Promise.all(
-      // A process that ended in the meantime has no parent to name.
+      // A process that has ended in the meantime has no parent.
       ids.map((id) => readFile(`/proc/${id}/stat`, 'utf8').catch(() => '')),
     )
     const children = ids.filter((_, i) => {
@@ -36,7 +36,7 @@ describe('a database that stops responding', () => {
       try {
         process.kill(id, name)
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // its client has left meanwhile
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // its client has disconnected in the meantime
       }
     }
   }
@@ -69,7 +69,7 @@ describe('a database that stops responding', () => {
         reason: { name: 'ConveyorError', kind: 'unavailable', retryable: true },
       })
     }
-    // Who waits for a job looks now and then, over the connection that it is notified on.
+    // A worker waiting for a job polls now and then, over the connection on which it is notified.
     await expect.poll(() => problems.length).toBeGreaterThan(0)
     expect(problems[0]).toMatchObject({ name: 'ConveyorError', kind: 'unavailable', retryable: true })
     await signal('SIGCONT')
@@ -99,7 +99,7 @@ describe('listening', () => {
     await other.query(
       'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
     )
-    // Something may have been missed in between, says each null.
+    // Each null says that notifications may have been missed.
     await expect.poll(() => heard).toEqual(['one', 'two', null, null])
     await other.query(`select pg_notify('news', 'three')`)
     await expect.poll(() => heard.at(-1)).toBe('three')

@@ -1,6 +1,6 @@
-// Watch a git push become an image. Everything is real (git, the Docker Engine, a registry, the Conveyor
-// server as you would run it), except for GitHub's API, which a local test double stands in for.
-// The demo verifies what it shows, and exits with status 1 on the first mismatch.
+// Watch a git push become an image. Everything is real (git, the Docker Engine, a registry, and the Conveyor server as
+// you would run it) except GitHub's API, which is replaced by a local test double. The demo verifies what it shows, and
+// exits with status 1 on the first mismatch.
 import assert from 'node:assert/strict'
 import type { Files } from '../support/git/repository.ts'
 import { NODE_IMAGE } from '../support/images/base-images.ts'
@@ -177,5 +177,5 @@ try {
   show.failure(`Cleanup failed, something may be left behind: ${(error as Error).message}`)
 }
 if (exitCode === 0) farewell(around?.engine.own)
-// Explicitly: after an interruption, something may still keep the process alive.
+// Exit explicitly: after an interruption, something may still keep the process alive.
 process.exit(exitCode)

@@ -89,7 +89,7 @@ async function followLog({ server }: Surroundings, id: string, options: PushOpti
   return lines
 }
 
-/** Waits for the final status; shows those before it. */
+/** Waits for the final status; prints the ones before it. */
 async function lastStatus(
   { github }: Surroundings,
   earlier: ReadonlySet<RecordedStatus>,

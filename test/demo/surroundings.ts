@@ -12,7 +12,7 @@ import { startRegistry, type TestRegistry } from '../support/registry/registry.t
 import { tempDir } from '../support/temp.ts'
 import * as show from './show.ts'
 
-/** Conveyor and everything that it needs. All of it listens on this machine only. */
+/** Conveyor and everything that it needs. All of it listens only on this machine. */
 export interface Surroundings {
   engine: Engine
   docker: Docker
@@ -24,8 +24,8 @@ export interface Surroundings {
 }
 
 /**
- * Starts everything on free ports, and shows the addresses.
- * @param resources stops it again, including what was started before a failure or an abort of `stop`
+ * Starts everything on free ports, and prints the addresses.
+ * @param resources stops everything again, including what was started before a failure or an abort of `stop`
  */
 export async function startSurroundings(
   resources: AsyncDisposableStack,
@@ -72,7 +72,7 @@ export async function startSurroundings(
   return { engine, docker: docker(engine), registry, git, github, server, webhookSecret }
 }
 
-/** The files of the application. A new version for each run keeps layers of earlier runs from being reused. */
+/** The files of the application. A different version in each run keeps layers of earlier runs from being reused. */
 export async function applicationFiles(): Promise<Record<string, FileContent>> {
   const root = join(import.meta.dirname, 'app')
   const files: Record<string, FileContent> = {}

@@ -18,7 +18,7 @@ const STATUS: CommitStatus = {
 }
 
 let double: GitHubDouble
-/** What the forge waited between tries, in milliseconds. */
+/** The forge's delays between attempts, in milliseconds. */
 let waits: number[]
 let lines: string[]
 
@@ -45,7 +45,7 @@ function forge(options: Partial<GitHubOptions> = {}) {
   })
 }
 
-/** The error of a promise, after a look into every corner of it for the token. */
+/** The error of a promise, after checking that the token is nowhere in it. */
 async function errorOf(promise: Promise<unknown>): Promise<ConveyorError> {
   const error = await promise.then(
     () => new Error('it did not fail'),

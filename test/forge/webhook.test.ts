@@ -244,7 +244,7 @@ describe('parseWebhook on malformed pushes', () => {
   })
 })
 
-/** In two pieces, as a large one comes. */
+/** Passes the body in two pieces, as a large one arrives. */
 function isSigned(secret: string, body: string | Uint8Array, signature: string | undefined): boolean {
   const bytes = Buffer.from(body)
   const hash = new GitHubSignature(secret)

@@ -224,7 +224,7 @@ describe('cloudwatchLogStore', () => {
     for (const line of lines) await writer.write(line)
     await writer.end()
     expect(String(await following) === lines.join('')).toBe(true)
-    // The double did store some events twice: it is the marks that tell.
+    // The double did store some events twice: the marks are what removes the duplicates.
     const stored = await events()
     expect(new Set(stored).size).toBeLessThan(stored.length)
   })

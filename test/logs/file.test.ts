@@ -77,7 +77,7 @@ describe('fileLogStore', () => {
   test('a full disk fails the writer with a hint, and ends the readers', async () => {
     await symlink('/dev/full', join(folder.path, `${id}.log.part`))
     const writer = await store.open(id)
-    // Nobody waits for these: a failure must not end the process.
+    // These are not awaited: a failure must not end the process.
     void writer.write('lost')
     void writer.write('lost')
     const problem = {

@@ -5,11 +5,11 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'v
 import type { LogStore, ReadLogOptions } from '../../src/lib/logs/log-store.ts'
 import { type Running, start } from '../support/processes.ts'
 
-/** How a contract test gets at a kind of store. */
+/** How a contract test accesses a kind of store. */
 export interface LogStoreUnderTest {
-  /** A store; every one that is made in a test sees the same logs. */
+  /** Opens a store; all stores opened in a test see the same logs. */
   open(): Promise<LogStore>
-  /** JavaScript of a module that, run in another process, has `const store` for the same logs. */
+  /** JavaScript of a module that defines `const store` for the same logs, to run in another process. */
   script: string
   /** Removes the logs. */
   dispose(): PromiseLike<void>
@@ -17,7 +17,7 @@ export interface LogStoreUnderTest {
 
 const MiB = 1024 * 1024
 
-/** What every LogStore does. `make` is called before each test. */
+/** What every LogStore promises. `make` is called before each test. */
 export function logStoreContract(name: string, make: () => Promise<LogStoreUnderTest>): void {
   describe(`${name}: contract`, () => {
     let under: LogStoreUnderTest
@@ -262,7 +262,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       const before = arrayBuffers()
       const writer = await store.open(id)
 
-      // 48 readers stop after their first piece, as a browser does whose user went away.
+      // 48 readers stop after their first piece, like a browser whose user has left.
       const slow = Array.from({ length: 48 }, () => store.read(id)[Symbol.asyncIterator]())
       const firsts = slow.map((reader) => reader.next())
       const fast = [digest(store, id), digest(store, id)]
@@ -271,7 +271,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
         await writer.write(line)
       }
       await Promise.all(firsts)
-      // Buffers are freed in the background: what counts is what stays.
+      // Buffers are freed in the background: only what stays counts.
       await expect.poll(() => arrayBuffers() - before, { timeout: 20_000 }).toBeLessThan(16 * MiB)
       await writer.end()
 
@@ -299,14 +299,14 @@ async function digest(store: LogStore, id: string): Promise<{ sha256: string; si
   return { sha256: hash.digest('hex'), size }
 }
 
-/** Bytes in buffers that somebody still holds. */
+/** Bytes in buffers that are still referenced. */
 function arrayBuffers(): number {
   setFlagsFromString('--expose-gc')
   runInNewContext('gc')()
   return process.memoryUsage().arrayBuffers
 }
 
-/** Runs a module in a process of its own; `lines()` there is what the test writes to its stdin. */
+/** Runs a module in another process; `lines()` there yields what the test writes to its stdin. */
 async function node(body: string): Promise<Running> {
   const lines = `import { createInterface } from 'node:readline'
     const lines = () => createInterface({ input: process.stdin })`

@@ -4,7 +4,7 @@ import { Redactor } from '../../src/lib/logs/redact.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
 
-/** A writer that notes what reaches it. */
+/** A writer that records what reaches it. */
 function sink() {
   const pieces: Uint8Array[] = []
   const calls: string[] = []
@@ -39,7 +39,7 @@ async function redact(redactor: Redactor, chunks: (string | Uint8Array)[]): Prom
   return text()
 }
 
-/** Numbers that look random and are the same in every run. */
+/** Numbers that look random, but are the same in every run. */
 function random(seed: number): (below: number) => number {
   let state = seed
   return (below) => {
@@ -68,7 +68,7 @@ test('base64 of a text that contains the secret', async () => {
       const clean = await redact(redactor, [`Authorization: Basic ${text}\n`])
       const left = clean.replace('Authorization: Basic ', '').replace('***', '').trim()
       expect(clean).toContain('***')
-      // What is left holds the text around it, and of the secret at most its first and last letter.
+      // The rest is the text around it, and at most the secret's first and last letter.
       expect(left.length).toBeLessThanOrEqual(text.length - base64('hunter22-and-mo').length + 4)
     }
   }

@@ -246,7 +246,7 @@ describe('s3LogStore', () => {
     const object = await aws.s3.send(new GetObjectCommand({ Bucket: bucket, Key: `logs/${id}.txt` }))
     expect(object.ContentType).toBe('text/plain; charset=utf-8')
     expect(await object.Body?.transformToString()).toBe('one\ntwo, twö\n')
-    // Nothing is asked for but the default, which is private.
+    // No access is requested, so the default applies, which is private.
     const names = front.requests.flatMap(({ headers }) => Object.keys(headers))
     expect(names.filter((name) => /acl|grant/.test(name))).toEqual([])
   })
@@ -279,7 +279,7 @@ describe('s3LogStore', () => {
     await writing
     await writer.end()
     const seconds = (performance.now() - began) / 1_000
-    // At once, after 0.25 s, 0.5 s, 1 s, and then every 1.5 s.
+    // Immediately, after 0.25 s, 0.5 s, 1 s, and then every 1.5 s.
     expect(count(/^PUT .*-\d{16}/)).toBeLessThanOrEqual(5 + seconds / 1.5)
     expect(String(await read({})).split('\n')).toHaveLength(lines + 1)
   })
@@ -406,7 +406,7 @@ describe('s3LogStore', () => {
         await writer.end()
       }),
     )
-    // Somebody came second at the first byte.
+    // One of them came second at the first byte.
     expect(count(/^HEAD .*-\d{16}/)).toBeGreaterThan(0)
     const text = String(await read())
     for (const w of [0, 1]) {
@@ -443,7 +443,7 @@ describe('s3LogStore', () => {
     front.decide = (line) => {
       const [kind] = Object.entries(kinds).find(([, pattern]) => pattern.test(line)) ?? []
       if (!kind || /^(GET|HEAD)/.test(line) || lost.filter((one) => one === kind).length > 2) return 'pass'
-      // Twice by the AWS SDK's patience, and once by ours.
+      // Two are retried by the AWS SDK, and one by us.
       lost.push(kind)
       return 'lose the answer'
     }

@@ -9,7 +9,7 @@ import { basicEnv, runConveyor } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { sha, startTestServer } from '../support/test-server.ts'
 
-/** Servers whose certificates are signed by an authority of their own, as in many companies. */
+/** Servers whose certificates are signed by a private authority, as in many companies. */
 
 const NODE_HINT =
   'Its certificate is not trusted: set NODE_EXTRA_CA_CERTS to the file of its CA certificate, or of its own certificate if it is self-signed'

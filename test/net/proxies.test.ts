@@ -13,7 +13,7 @@ import { startRegistry, type TestRegistry } from '../support/registry/registry.t
 import { type TempDir, tempDir } from '../support/temp.ts'
 import { sha, startTestServer } from '../support/test-server.ts'
 
-/** Ways out of a machine that has none of its own: only the proxy knows where `*.test` is. */
+/** A machine that can only connect through a proxy: only the proxy knows where `*.test` is. */
 
 const LOGIN = 'me:p%40ss%'
 
@@ -113,7 +113,7 @@ describe('conveyor build', () => {
       CONVEYOR_AUTH: 'none',
     }
     const { code, stderr } = await runConveyor(asked, { env })
-    // Whom the server answers is another question: it was asked.
+    // The server rejects the request for other reasons, but it was reached.
     expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain('the server only accepts requests from this machine')
     expect(code).toBe(2)
     expect(proxy.asked).toEqual([scheme === 'https' ? 'CONNECT ci.test:443' : 'POST http://ci.test/builds'])
@@ -154,14 +154,14 @@ describe('choice of proxy', () => {
     ['http://a.test', {}, 'one:1'],
     ['https://a.test', {}, 'three:3'],
     ['https://a.test', { HTTPS_PROXY: '', ALL_PROXY: 'http://all:4' }, 'all:4'],
-    // Not that of http: as curl and Go have it.
+    // The proxy for http is not used instead: curl and Go do the same.
     ['https://a.test', { HTTPS_PROXY: '' }, null],
     ['http://127.0.0.1:5000', {}, null],
     ['http://127.8.8.8', {}, null],
     ['http://[::1]:5000', {}, null],
     ['http://localhost', {}, null],
     ['http://[::ffff:127.0.0.1]', {}, null],
-    // Where clouds tell machines who they are.
+    // Where clouds serve a machine's metadata.
     ['http://169.254.169.254/latest', {}, null],
     ['http://[fe80::1]', {}, null],
     ['http://a.test', { NO_PROXY: '*' }, null],

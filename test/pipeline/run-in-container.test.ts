@@ -20,7 +20,7 @@ import { memoryLog } from '../support/memory-log.ts'
 import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
-/** Whole builds in containers of a builder image, and what the registry and the store have afterwards. */
+/** Whole builds in containers of a builder image, and their results in the registry and the store. */
 
 const NOBODY: CredentialStore = { forHost: async () => null }
 const IMAGES = {
@@ -79,7 +79,7 @@ function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = 
     sourceUrl: () => '',
     secrets: async () => ({}),
     proxies: async () => ({ variables: {}, secrets: [] }),
-    // A build in a container must use neither.
+    // A build in a container must not use either.
     source: nothing(),
     builder: nothing(),
     ...rest,
@@ -211,7 +211,7 @@ describe('tags stay at the newest push, whatever the image does', () => {
       },
     }
     const { image, log } = await run(newer, parts('good', { store: slow }))
-    // The older one cannot know where the tags belong yet; the newer one finds out.
+    // The older build cannot know yet where the tags belong; the newer one finds out.
     expect(lastOutput).toContain('tag latest is not moved')
     expect(lastOutput).not.toContain('was moved by a builder image')
     expect(log).toContain('tag latest was moved by a builder image')

@@ -28,7 +28,7 @@ describe('cloudformation.json', () => {
     expect(Object.keys(Parameters).length).toBeLessThanOrEqual(200)
     expect(Object.keys(Resources).length).toBeLessThanOrEqual(500)
     expect(Object.keys(Outputs).length).toBeLessThanOrEqual(200)
-    // From a bucket 1 MB; without one 51,200 bytes, which is enough without the white space.
+    // 1 MB from a bucket; 51,200 bytes otherwise, which is enough without whitespace.
     expect(Buffer.byteLength(text)).toBeLessThan(1_000_000)
     expect(Buffer.byteLength(JSON.stringify(template()))).toBeLessThan(51_200)
   })
@@ -117,7 +117,7 @@ describe('cloudformation.json', () => {
       'sqs:GetQueueAttributes ${BuildQueue.Arn}',
       'sqs:SendMessage ${BuildQueue.Arn}',
     ])
-    // Builds come back from the dead-letter queue, and what is no build is put there.
+    // Builds are moved back from the dead-letter queue, and messages that are not builds are put there.
     expect(of('WorkerRole').filter((one) => one.startsWith('sqs:'))).toEqual([
       'sqs:ChangeMessageVisibility ${BuildQueue.Arn}',
       'sqs:DeleteMessage ${BuildQueue.Arn}',
@@ -188,7 +188,7 @@ describe('user data', () => {
     const units = [...filesOf(script)].filter(([path]) => path.startsWith('/etc/systemd/system/'))
     expect(units.length).toBe(one.role === 'Worker' ? 4 : 3)
     for (const [path, body] of units) expect(unitProblems(body), path).toEqual([])
-    // What is enabled is there.
+    // Every enabled unit exists.
     const [, enabled = ''] = /^systemctl enable --now (conveyor\.service.*)$/m.exec(script) ?? []
     for (const unit of enabled.trim().split(' ')) {
       expect(units.map(([path]) => basename(path))).toContain(unit)
@@ -200,7 +200,7 @@ describe('user data', () => {
     for (const [i, [, body]] of units.entries()) await writeFile(files[i] as string, body)
     const verify = await start('/usr/bin/systemd-analyze', ['verify', ...files])
     await verify.exited
-    // The programs are on the machine that it is for, and what is said of units of this one is not ours.
+    // The programs exist only on the target machine, and complaints about this machine's own units do not count.
     const said = verify.stderr().split('\n')
     expect(
       said.filter(

@@ -17,7 +17,7 @@ const documents = ['README.md', ...pages]
 const deployments = pages.filter((name) => name.startsWith('docs/deploy'))
 const textOf = (name: string) => readFileSync(join(projectRoot, name), 'utf8')
 
-/** Calls of our commands, a line each, with what was continued on the next ones. */
+/** Calls of our commands, one per line, with continuation lines joined. */
 function calls(text: string): { command: keyof typeof COMMANDS; rest: string }[] {
   const joined = text.replace(/\\\n\s*/g, ' ').replace(/make bootstrap ARGS="?/g, 'conveyor bootstrap ')
   return [...joined.matchAll(/conveyor (bootstrap|build|doctor|server|worker)\b([^`\n]*)/g)].map(
@@ -25,7 +25,7 @@ function calls(text: string): { command: keyof typeof COMMANDS; rest: string }[]
   )
 }
 
-/** The targets of links in a page, without those to other sites. */
+/** The link targets in a page, without links to other sites. */
 function linksOf(name: string): { file: string; anchor: string | undefined }[] {
   const links = textOf(name).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)
   return [...links].map(([, path = '', anchor]) => ({
@@ -34,7 +34,7 @@ function linksOf(name: string): { file: string; anchor: string | undefined }[] {
   }))
 }
 
-/** The anchors that GitHub gives to the headings of a page. */
+/** The anchors that GitHub gives the headings of a page. */
 function anchorsOf(name: string): string[] {
   return [...textOf(name).matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
     title

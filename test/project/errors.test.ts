@@ -7,13 +7,13 @@ const sources = globSync(['src/**/*.ts', 'bin/*.js'], { cwd: projectRoot })
   .map((file) => readFileSync(`${projectRoot}${file}`, 'utf8'))
   .join('\n')
 
-/** The entries of the page: the quoted text, and what is written about it. */
+/** The entries of the page: the quoted text, and the explanation. */
 const entries = page
   .split(/^### /m)
   .slice(1)
   .map((entry) => ({ quoted: /^`([^`\n]+)`$/m.exec(entry)?.[1] ?? '', entry }))
 
-/** What of a quoted text is Conveyor's own: `…` stands for names and details. */
+/** The parts of a quoted text that are Conveyor's own: `…` stands for names and details. */
 function fixedParts(quoted: string): string[] {
   return quoted
     .split('…')

@@ -12,7 +12,7 @@ test('the generated protocol code is what `npm run proto` generates', async () =
   await using output = await tempDir()
   await promisify(execFile)(join(BIN, 'buf'), ['generate', '--output', output.path], {
     cwd: join(projectRoot, 'src/lib/buildkit'),
-    // buf starts its plugin from the PATH, and caches modules below HOME.
+    // buf finds its plugin in the PATH, and caches modules under HOME.
     env: { PATH: [BIN, process.env.PATH].join(delimiter), HOME: output.path },
   })
   const generated = await textsIn(join(output.path, 'gen'))
@@ -20,7 +20,7 @@ test('the generated protocol code is what `npm run proto` generates', async () =
   expect(await textsIn(join(projectRoot, 'src/lib/buildkit/gen'))).toEqual(generated)
 })
 
-/** Every file below the folder, by its path from there. */
+/** The text of every file below the folder, by relative path. */
 async function textsIn(folder: string): Promise<Record<string, string>> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
   const files = entries

@@ -8,9 +8,9 @@ import { guardedConnector } from '../../src/lib/registry/addresses.ts'
 import { clientWith } from '../support/registry/doubles.ts'
 import { pushToEnd, startWorld, type World } from '../support/world.ts'
 
-/** Which addresses are asked for what Dockerfiles and registries name. */
+/** Which addresses are contacted for names in Dockerfiles and for URLs from registries. */
 
-/** A server on this machine that notes who asks, and answers as `answer` says. */
+/** A server on this machine that records its clients, and responds as `answer` says. */
 async function listen(answer: { status: number; headers?: Record<string, string> } = { status: 404 }) {
   const agents: (string | undefined)[] = []
   const server = createServer(({ headers }, response) => {
@@ -125,7 +125,7 @@ describe('a Dockerfile', () => {
     const server = await world.startServer()
     const { build } = await pushToEnd(world, server, { repository: 'acme/inside', sha })
     expect(build.state).toBe('failed')
-    // BuildKit asks it, from where it is.
+    // BuildKit contacts it from wherever BuildKit runs.
     expect(stray.agents.length).toBeGreaterThan(0)
     expect(stray.agents).not.toContain('conveyor')
   })

@@ -35,7 +35,7 @@ describe('a registry with htpasswd', () => {
     await Promise.all(['two', 'three'].map((tag) => client.putManifest(name, tag, image)))
     expect(await client.head(name, 'three')).toBe(image.digest)
     expect(await client.head(name, 'two')).toBe(image.digest)
-    // One refused request for writing and one for reading; after that, the header is there at once.
+    // One refused request for writing and one for reading; after that, the header is sent right away.
     expect(front.seen.map(({ authorization }) => authorization !== undefined)).toEqual([
       false,
       true,
@@ -102,7 +102,7 @@ describe('a registry with a token server', () => {
     part = await upload('acme/app')
   })
 
-  /** Blobs go in with a token that is fetched by hand. */
+  /** Uploads a blob, with a token that is fetched by hand. */
   async function upload(path: string) {
     const challenge = await fetch(`http://${registry.host}/v2/`)
     const [bearer] = parseChallenges(challenge.headers.get('www-authenticate') ?? '')

@@ -56,7 +56,7 @@ describe('an open registry', () => {
       expect(await client.head(name, 'second')).toBe(wanted.digest)
       expect(await client.head(name, wanted.digest)).toBe(wanted.digest)
       expect((await client.manifest(name, wanted.digest)).digest).toBe(wanted.digest)
-      // Loopback, nothing asked for a login: nobody was looked up.
+      // The registry is on loopback and never required a login, so no credentials were looked up.
       expect(client.asked).toEqual([])
     },
   )
@@ -126,7 +126,7 @@ describe('a registry with a configured address', () => {
     onTestFinished(() => void server.close())
     const address = `127.0.0.1:${(server.address() as AddressInfo).port}`
     const client = clientWith({}, { addresses: new Map([['registry.test:443', address]]), backoffMs: [] })
-    // Nobody signed it, but the name was asked for.
+    // The certificate is not trusted, but the request got there by name.
     const { advice } = await failure(client.head('registry.test/acme/app', 'main'))
     expect(advice).toContain('certificate is not trusted')
     expect(names).toEqual(['registry.test'])
@@ -291,7 +291,7 @@ describe('connection problems', () => {
 })
 
 describe('TLS', () => {
-  /** Names a host that is not this machine, and reaches it nevertheless. */
+  /** Uses the name of another host, but connects to this machine. */
   function agent(ca?: string): Agent {
     const lookup = (
       _: string,

@@ -36,7 +36,7 @@ const configure = (config: unknown) =>
 const credentials = (options: DockerCredentialsOptions = {}) =>
   dockerCredentials({ configDir, onSecret: (secret) => secrets.push(secret), ...options })
 
-/** A credential helper: a program as docker runs it. It notes what it was asked. */
+/** A credential helper: a program that docker would run. It records what it was asked. */
 async function helper(name: string, body: string): Promise<() => Promise<string>> {
   const program = join(folder.path, 'bin', `docker-credential-${name}`)
   const asked = join(folder.path, `asked-${name}`)

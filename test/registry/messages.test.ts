@@ -9,14 +9,14 @@ import { failingSteps } from '../support/images/failing-steps.ts'
 import { ANSWERS } from '../support/registry/answers.ts'
 import type { Recording } from '../support/registry/record-texts.ts'
 
-/** What each version of an engine, or of BuildKit, was heard to say: see test/support/registry/record-texts.ts. */
+/** Recorded messages of each version of the engine and of BuildKit: see test/support/registry/record-texts.ts. */
 const FOLDER = join(import.meta.dirname, '../support/registry/recordings')
 const recordings = readdirSync(FOLDER).map((file): [string, Recording[]] => [
   file.replace('.json', ''),
   JSON.parse(readFileSync(join(FOLDER, file), 'utf8')) as Recording[],
 ])
 
-/** The status and code of a planned answer. */
+/** The status and error code of a planned response. */
 function planned(name: string): RegistryResponse | null {
   const answer = ANSWERS[name]
   if (!answer || answer.status < 400) return null
@@ -26,21 +26,21 @@ function planned(name: string): RegistryResponse | null {
   return { status: answer.status, code: first?.code ?? '', message: '' }
 }
 
-/** Whether what was understood is what the registry had said, as far as the text tells. */
+/** Whether what we read agrees with the registry's response, as far as the message tells. */
 function agrees(said: RegistryResponse, really: RegistryResponse): boolean {
   const codeIsRight = said.code === '' || said.code === really.code
   if (said.status !== null) return said.status === really.status && (codeIsRight || said.code === 'UNKNOWN')
-  // Engines that push themselves say "unknown" of codes that are not in the specification.
+  // Engines that push by themselves report "unknown" for codes that are not in the specification.
   return said.code !== '' && (codeIsRight || (said.code === 'UNKNOWN' && really.code === 'PRECONDITION'))
 }
 
-/** Where texts say something else than the registry did, and what. */
+/** The cases in which messages differ from the registry's response, and what they say instead. */
 function exception({ phase, request, answer }: Recording, version: string): RegExp | null {
   const itself = phase !== 'pull' && /classic|20\.10/.test(version)
   if (!itself) return answer === 'no scope' || request === 'token' ? /401|40\d|unreachable/ : /"status":404/
-  // There was no token server beside the registry that was asked who one is.
+  // The pinged registry had no token server.
   if (request === 'ping') return answer === 'no scope' ? /404/ : /"status":\d|unreachable|UNAUTHORIZED/
-  // Whatever a token server answers is a missing login to them; pulls fall back to another kind of request.
+  // They treat any response of a token server as a missing login; pulls fall back to another kind of request.
   if (request === 'token' || answer === 'no scope' || answer === 'no login')
     return /UNAUTHORIZED|DENIED|"status":401/
   if (answer === 'no repository') return /BLOB_UPLOAD_UNKNOWN|MANIFEST_UNKNOWN|unknown blob|UNKNOWN/
@@ -120,7 +120,7 @@ const NEWER = (what: string) =>
     `does not support ${what}\\. Start the Dockerfile with \`# syntax=docker/dockerfile:1(-labs)?\`, or use a newer engine$`,
   )
 
-/** Steps that some versions do. */
+/** Steps that only some versions support. */
 const WORKS_SINCE = [
   'a heredoc of RUN',
   'a heredoc of COPY',

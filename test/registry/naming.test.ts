@@ -122,7 +122,7 @@ describe('tagForRef', () => {
   test('a tag of another ref gets a hash: of the name, or of the whole ref', () => {
     expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toBe(tagForRef({ kind: 'branch', name: 'main' }, 1))
     expect(tagForRef({ kind: 'tag', name: 'main' }, 1)).toMatch(/^main--[0-9a-f]{8}$/)
-    // The plain tag of such a name is that one already.
+    // The plain tag of such a name is already taken by a branch.
     expect(tagForRef({ kind: 'tag', name: 'a/b/c' }, 1)).toBe(branch('a/b/c'))
     const whole = (['branch', 'tag'] as const).map((kind) => tagForRef({ kind, name: 'a/b/c' }, 2))
     expect(new Set([...whole, branch('a/b/c')]).size).toBe(3)
@@ -144,7 +144,7 @@ describe('tagForRef', () => {
       byTag.set(tag, [...(byTag.get(tag) ?? []), name])
     }
     for (const [tag, sharers] of byTag) {
-      // The plain name, and the one whose only slash became the first dash.
+      // The plain name, and the one in which the only slash became the first dash.
       const allowed = [tag, tag.replace('-', '/')]
       if (sharers.length > 1) expect(sharers.toSorted()).toEqual(allowed.toSorted())
     }

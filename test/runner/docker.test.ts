@@ -18,7 +18,7 @@ import { failure, type RunnerSubject, runnerContract } from './runner.contract.t
 
 const NOBODY: CredentialStore = { forHost: async () => null }
 
-/** A container like the one that `conveyor bootstrap` makes, under a name of its own. */
+/** A container like the one that `conveyor bootstrap` makes, with its own name. */
 async function makeDataContainer(name: string, key: string): Promise<void> {
   const container = await engine().docker.createContainer({
     name,
@@ -129,7 +129,7 @@ describe('dockerRunner', () => {
           : Reflect.get(target, name),
     })
     await builder(image, { docker: recording }).run(build(), io())
-    // Not every machine lets its engine run a privileged container.
+    // Not every machine allows its engine to run a privileged container.
     await builder(image, { docker: recording, privileged: true })
       .run(build(), io())
       .catch((error) => expect(error).toBeInstanceOf(ConveyorError))

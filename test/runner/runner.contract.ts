@@ -6,22 +6,24 @@ import type { RunInput, Runner } from '../../src/lib/runner/runner.ts'
 import type { BuilderImage } from '../support/images/builder-images.ts'
 import { memoryLog } from '../support/memory-log.ts'
 
-/** Where a kind of Runner runs its containers, for the tests. */
+/** Where the Runner under test runs its containers. */
 export interface RunnerSubject extends AsyncDisposable {
-  /** Makes a builder image under this name wherever a container may come to run. */
+  /** Makes a builder image with this name wherever a container may run. */
   makeImage(name: string, image: BuilderImage): Promise<void>
-  /** One that runs this image, with a container `data` that holds `secret`. */
+  /** A Runner of this image, with a container `data` that holds `secret`. */
   builder(image: string): Runner
-  /** Content of `/var/run/conveyor/.ssh/id_rsa` in the containers. */
+  /** The content of `/var/run/conveyor/.ssh/id_rsa` in the containers. */
   secret: string
-  /** Names of all that the engine, or any node, has of a build: containers, services, tasks. Empty afterwards. */
+  /**
+   * The names of everything of a build in the engine, or on any node: containers, services, tasks. Empty afterwards.
+   */
   remains(buildId: string): Promise<string[]>
-  /** Names of all volumes of the engine, or of every node. */
+  /** The names of all volumes of the engine, or of every node. */
   volumes(): Promise<string[]>
 }
 
 const SHA = '827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57'
-/** The image that runs whatever the name of the branch says (in hex, as a branch has no spaces). */
+/** An image that runs the name of the branch as a script (in hex, because a branch has no spaces). */
 const PROGRAM = 'printf "%b" "$BRANCH" > /program; exec sh /program\n'
 const hex = (script: string) => [...Buffer.from(script)].map((byte) => `\\x${byte.toString(16)}`).join('')
 
@@ -104,7 +106,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
         ...memoryLog(),
         async write(chunk: Uint8Array | string) {
           text += Buffer.from(chunk).toString('latin1')
-          // A store that does not keep up with the container, and stalls as it ends.
+          // A store that is slower than the container, and stalls at its end.
           if (writes++ % 50 === 0) await sleep(2)
           if (writes === 2000) await sleep(3000)
         },
@@ -133,7 +135,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       const start = Buffer.from([0xff, 0xfe, 0, 0x78])
       const expected = Buffer.concat([start, Buffer.alloc(300_000, 0x80), Buffer.from('the end')])
       const got = Buffer.concat(pieces)
-      // An engine may end the last line for it.
+      // An engine may terminate the last line.
       const end = got.at(-1) === 0x0a ? -1 : got.length
       expect(got.subarray(0, end).equals(expected)).toBe(true)
     })
@@ -173,7 +175,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
     })
 
     test('anonymous volumes are removed with the container', async () => {
-      // The mount of a volume shows its folder, .../volumes/NAME/_data.
+      // The mount of a volume shows its directory, .../volumes/NAME/_data.
       const text = await run(scripted('echo x > /scratch/x; grep " /scratch " /proc/self/mountinfo'))
       const volume = /\/volumes\/([^/ ]+)\/_data \/scratch /.exec(text)?.[1]
       expect(volume, text).toBeDefined()
@@ -187,7 +189,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       const lost = failure(subject.builder(image).run(build, { log, signal: new AbortController().signal }))
       await expect.poll(() => log.text).toContain('cache is on')
       expect(await run({ ...build, cache: false })).toBe('cache is off\n')
-      // To the worker that lost the build this is no result: the Dockerfile has done nothing wrong.
+      // To the worker that lost the build this is not a result: the Dockerfile is not at fault.
       expect(await lost).toMatchObject({ kind: 'unavailable', retryable: true })
     })
 
@@ -203,7 +205,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
   })
 }
 
-/** What a run ended with, which has to be one of our errors. */
+/** The error that a run ended with, which must be one of ours. */
 export async function failure(work: Promise<unknown>): Promise<ConveyorError> {
   const thrown = await work.then(
     () => new Error('it succeeded'),

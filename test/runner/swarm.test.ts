@@ -16,10 +16,10 @@ import { tempDir } from '../support/temp.ts'
 import { failure, type RunnerSubject, runnerContract, scripted } from './runner.contract.ts'
 
 const NOBODY: CredentialStore = { forHost: async () => null }
-/** The image that runs whatever the name of the branch says; as in the contract. */
+/** An image that runs the name of the branch as a script, as in the contract. */
 const PROGRAM = 'printf "%b" "$BRANCH" > /program; exec sh /program\n'
 const IMAGE = 'conveyor-test/swarm:1'
-/** Goes on until it is asked to end. */
+/** Runs until it is asked to end. */
 const WAITS = "trap 'echo asked to end; exit 143' TERM; while :; do sleep 0.2; done"
 const SECRET = `the key ${randomUUID()}`
 
@@ -41,13 +41,13 @@ const builder = (rest: Partial<SwarmRunnerOptions> = {}) =>
 const io = (signal = new AbortController().signal) => ({ log: memoryLog(), signal })
 const on = (node: SwarmNode) => ({ constraints: [`node.id==${node.id}`] })
 
-/** Containers of a build on a node, by the node's own engine; running ones only, or all. */
+/** A build's containers according to a node's own engine; running ones, or all. */
 async function containers(node: SwarmNode, buildId: string, all = true): Promise<string[]> {
   const found = await node.docker.listContainers({ all, filters: { label: [`conveyor.build=${buildId}`] } })
   return found.map(({ Names }) => `${node.name}${Names.join(' ')}`)
 }
 
-/** What a Swarm has of a build. A node removes a container only after the Swarm has forgotten it. */
+/** Everything of a build in a Swarm. A node removes a container only after the Swarm has forgotten it. */
 async function remains(buildId: string): Promise<string[]> {
   let left: string[] = []
   for (let look = 0; look < 100; look++) {
@@ -144,7 +144,7 @@ describe('swarmRunner', () => {
   test('an image that only one node has runs there', async () => {
     const image = `conveyor-test/swarm-one:${randomUUID()}`
     await makeBuilderImage(swarm.worker.docker, image, { script: 'hostname' })
-    // Every other time the Swarm would try the worker first anyway.
+    // Twice, because every other time the Swarm would try the worker first anyway.
     for (let n = 0; n < 2; n++) {
       const run = io()
       await builder({ image }).run(scripted(''), run)
@@ -208,16 +208,16 @@ describe('swarmRunner', () => {
   })
 })
 
-/** Says where it runs, and on the worker goes on for ever. */
+/** Prints where it runs, and on the worker runs forever. */
 const LINGERS = `hostname; case $(hostname) in two-*) ${WAITS};; esac`
 
 describe('swarmRunner, when a node is lost', () => {
-  // Sooner than otherwise, but no slow machine is taken for a lost one.
+  // Faster than the default, but not so fast that a slow machine seems lost.
   beforeAll(() => swarm.setHeartbeat(3))
 
   const MAY_BUILD = { constraints: ['node.labels.builder==true'] }
 
-  /** A build that has begun on the worker, and is free to begin again on the manager. */
+  /** A build that has begun on the worker, and may restart on the manager. */
   async function begunOnWorker() {
     await expect.poll(ready).toBe('ready')
     await swarm.change(swarm.manager, { Labels: {} })
@@ -244,7 +244,7 @@ describe('swarmRunner, when a node is lost', () => {
         new RegExp(`node ${swarm.worker.name} is down \\(.*\\); restarting the build .*\\(attempt 2 of 3\\)`),
       )
       expect(lines.at(-2)).toBe(swarm.manager.name)
-      // Nobody can tell it to stop.
+      // It cannot be told to stop.
       expect(await containers(swarm.worker, build.buildId, false)).toHaveLength(1)
       await expect.poll(() => containers(swarm.manager, build.buildId)).toEqual([])
     } finally {
@@ -315,7 +315,8 @@ describe('swarmRunner, when a node is lost', () => {
   })
 
   test('a manager that is temporarily unreachable: the build continues, and its log has no gap', async () => {
-    // The last test: nodes are not given up for a while, however long a slow one takes to find the manager again.
+    // This test comes last: from here on, nodes are not given up for a while, so that a slow one has time to find the
+    // manager again.
     await swarm.setHeartbeat(30)
     await using folder = await tempDir()
     const counts = 'i=0; while [ ! -e /flag/end ]; do i=$((i+1)); echo $i; sleep 0.2; done; echo end'

@@ -25,7 +25,7 @@ interface Answer {
   body: string
 }
 
-/** Any headers, Host included, which fetch does not let one choose. */
+/** Sends any headers, including Host, which fetch does not allow. */
 async function ask(method: string, path: string, headers: Record<string, string> = {}, body?: string) {
   const sent = request(`${server.url}${path}`, { method, headers, agent: false })
   sent.end(body)
@@ -33,7 +33,7 @@ async function ask(method: string, path: string, headers: Record<string, string>
   const { statusCode = 0, headers: got } = answer
   return { status: statusCode, type: String(got['content-type']), body: await text(answer) } satisfies Answer
 }
-/** The answer to these very bytes. */
+/** The response to exactly these bytes. */
 async function raw(bytes: string): Promise<string> {
   const socket = connect(Number(port()), '127.0.0.1')
   socket.write(bytes)
@@ -89,7 +89,7 @@ describe('without credentials', () => {
 
   test('behind a proxy on this machine, only webhooks are accepted', async () => {
     await start({ auth: null, githubSecret: 'hush' })
-    // As a reverse proxy does: it asks by our own address, and says for whom.
+    // Like a reverse proxy: it sends requests to our own address, with the client's address in a header.
     const proxy = createServer((incoming, outgoing) => {
       const { host: _, ...headers } = incoming.headers
       const onward = request(`${server.url}${incoming.url}`, {
@@ -172,7 +172,7 @@ describe.each([
     await start({ auth })
     expect((await order({ ...login, 'sec-fetch-site': site })).status).toBe(403)
     await nothingBuilt()
-    // A link from there may be followed.
+    // Following a link from there is allowed.
     expect((await ask('GET', '/builds/x', { ...login, 'sec-fetch-site': site })).status).toBe(404)
   })
 

@@ -82,7 +82,7 @@ describe('POST /builds', () => {
     expect(status).toBe(201)
     expect(json).toMatchObject({ sha: sha('b'), branch: 'main' })
     const [ref] = (await server.store.get(json.id))?.refs ?? []
-    // One number was reserved before the look-up, and the build itself took the next.
+    // One number was reserved before the lookup, and the build itself took the next.
     expect(ref?.sequence).toBeLessThan((await server.store.get(json.id))?.sequence ?? 0)
     expect(server.github.violations).toEqual([])
   })
@@ -140,7 +140,7 @@ describe('POST /builds', () => {
     expect(await text.text()).toBe(
       `tag main is not moved: ${reason}\ntag latest is not moved: ${reason}\n${IMAGE}\n`,
     )
-    // The default branch has it by now, and nothing has moved `latest` for it yet.
+    // The default branch points at it by now, and `latest` has not been moved for it yet.
     server.github.setHead('acme/app', 'main', sha('a'))
     const alone = await post({ repository: 'acme/app', sha: sha('a') })
     expect(alone.status).toBe(201)

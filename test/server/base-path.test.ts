@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { requestOnly } from '../../src/lib/client/client.ts'
 import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
-/** A server whose public address has a path: `--url https://ci.example/tools/conveyor`. */
+/** A server whose public URL has a path: `--url https://ci.example/tools/conveyor`. */
 
 const BASE = 'https://ci.example/tools/conveyor'
 
@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 afterAll(() => server[Symbol.asyncDispose]())
 
-// As a proxy passes it on: with the path, or without it.
+// As a proxy forwards it: with or without the path.
 test.each(['/tools/conveyor', ''])('everything is served below "%s"', async (path) => {
   const url = `${server.url}${path}`
   const build = await requestOnly({ url, request: { repository: 'acme/app', sha: sha('a') } })

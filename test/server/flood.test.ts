@@ -9,7 +9,7 @@ import { type ConveyorServer, startConveyor } from '../support/processes.ts'
 import { sha, startTestServer } from '../support/test-server.ts'
 import { startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
 
-/** What those can make a server keep who do not know the webhook's secret. */
+/** How much memory clients without the webhook's secret can make a server use. */
 
 const MB = 1024 * 1024
 const SPACES = Buffer.alloc(25 * MB, 0x20)
@@ -17,11 +17,11 @@ const FORGED = `sha256=${'0'.repeat(64)}`
 
 interface Flood {
   sent: ClientRequest
-  /** The status that it was answered; null while it is not. */
+  /** The status of the response; null until it comes. */
   status: number | null
 }
 
-/** Begins a webhook with a made-up signature, which never comes to its end. */
+/** Begins a webhook with an invalid signature that never ends. */
 function begin(url: string, size: number): Flood {
   const headers = {
     ...{ 'content-type': 'application/json', 'content-length': size, 'x-hub-signature-256': FORGED },
@@ -39,7 +39,7 @@ function begin(url: string, size: number): Flood {
   return flood
 }
 
-/** A push that is signed right, of about this many bytes more than usual. */
+/** A correctly signed push, about this many bytes larger than usual. */
 async function push(url: string, more = 0): Promise<{ status: number; body: string }> {
   const message = 'x'.repeat(more / 2)
   const facts = { repository: 'acme/app', ref: 'refs/heads/main', sha: sha('a'), message }
@@ -73,7 +73,7 @@ describe('forged webhooks', () => {
     await world[Symbol.asyncDispose]()
   })
 
-  /** The most memory that the server has ever had, in bytes. */
+  /** The server's peak memory, in bytes. */
   const peak = async () => {
     const status = await readFile(`/proc/${server.pid}/status`, 'utf8')
     return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) * 1024
@@ -83,11 +83,11 @@ describe('forged webhooks', () => {
     const port = new URL(server.url).port
     const local = `http://127.0.0.1:${port}`
     const floods = Array.from({ length: 120 }, () => begin(local, 25 * MB))
-    // Those that found room wait for their last byte; all others are told that there is none.
+    // Those that fit wait for their last byte; all others are rejected for lack of room.
     await expect.poll(() => floods.filter(({ status }) => status !== null).length).toBeGreaterThanOrEqual(115)
     expect(floods.filter(({ status }) => status === null).length).toBeGreaterThan(0)
 
-    // Those that came side by side may have kept each other out, and left room for one more.
+    // Concurrent ones may have kept each other out, which leaves room for one more.
     const large = async () => {
       floods.push(begin(local, 25 * MB))
       return (await push(local, 20 * MB)).status

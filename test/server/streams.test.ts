@@ -16,11 +16,11 @@ afterEach(() => server[Symbol.asyncDispose]())
 
 interface Open {
   answer: IncomingMessage
-  /** All that came so far. */
+  /** Everything that has arrived so far. */
   text(): string
 }
 
-/** A request whose answer is read as it comes. */
+/** A request whose response is read as it arrives. */
 async function open(path: string, options: { method?: string; body?: string; accept?: string } = {}) {
   const outgoing = request(server.url + path, {
     method: options.method ?? 'GET',
@@ -123,7 +123,7 @@ describe('GET /logs', () => {
     expect(log.text().replaceAll(QUIET, '')).toBe('one\ntwo\n')
     const rest = await (await fetch(`${server.url}/logs/${build.id}?offset=4`)).text()
     expect(rest.replaceAll(QUIET, '')).toBe('two\n')
-    // What a browser saves of it is a text.
+    // If a browser saves it, it is a text file.
     expect(log.text()).not.toContain('\0')
   })
 
@@ -206,7 +206,7 @@ describe('GET /logs', () => {
     outgoing.end()
     const [answer] = (await once(outgoing, 'response')) as [IncomingMessage]
     answer.pause()
-    // 32 MiB do not fit into the sockets' buffers, so the server has to hold on to its reader.
+    // 32 MiB do not fit into the sockets' buffers, so the server has to keep its reader.
     await new Promise((resolve) => setTimeout(resolve, 300))
     expect(server.openReaders()).toBe(1)
     let size = 0
@@ -241,7 +241,7 @@ describe('GET /builds/{id}/events', () => {
     await until(() => stream.text().includes('"state":"pending"'))
     const build = await server.begin(sha('a'))
     expect(build.id).toBe(pending.id)
-    // No byte of the log is needed to see this.
+    // This shows without a single byte of the log.
     await until(() => stream.text().includes('"state":"building"'))
     await server.writeLog(build, 'Zürich\n')
     await server.succeed(build)
@@ -333,7 +333,7 @@ describe('POST /builds, streaming', () => {
     expect(joined.text()).toBe(`from the start\n${IMAGE}\n`)
     const old = await open('/builds', { method: 'POST', body })
     await ended(old)
-    // Nobody pushed it, and there is nobody to ask where it belongs.
+    // No push announced it, and there is no git server to ask where it belongs.
     expect(old.text()).toMatch(/^tag latest is not moved: no push announced it, [^\n]+\n[^\n]+\n$/)
     expect(old.text().split('\n').at(-2)).toBe(IMAGE)
   })

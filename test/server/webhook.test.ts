@@ -214,7 +214,7 @@ describe('webhooks', () => {
 
 describe('webhooks without a secret', () => {
   const { secret: _, ...push } = PUSH
-  /** Not signed; resolves to the build that was made of it. */
+  /** An unsigned webhook; resolves to the build that was created for it. */
   const hint = async (server: TestServer, facts: Partial<PushFacts> = {}) => {
     const { status, body } = await sendPush({ ...push, ...facts, url: server.url })
     const json = JSON.parse(body) as { id: string; ignored?: string }

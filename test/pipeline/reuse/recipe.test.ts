@@ -22,6 +22,6 @@ test('every setting is part of the recipe, and defaults change nothing', () => {
   expect(new Set(keys).size).toBe(variants.length)
   const args = (buildArgs: Record<string, string>) => settingsKey({ ...NO_SETTINGS, buildArgs })
   expect(args({ A: '1', B: '2' })).toBe(args({ B: '2', A: '1' }))
-  // The key of older versions, which had fewer settings.
+  // The key that older versions, with fewer settings, computed.
   expect(keys[0]).toBe('dbac883827de2f6ade71c1885a65ee7d1daf7aa5f7ffb54742e0c695b321c4dd')
 })

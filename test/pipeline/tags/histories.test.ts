@@ -14,14 +14,14 @@ import { pushPayload } from '../../support/github/push.ts'
 import { tempDir } from '../../support/temp.ts'
 
 /**
- * Random histories of pushes to a real repository, whose webhooks arrive late, in any order, repeatedly, or not at
- * all, at a store that is reopened in between. Compares where the tags point with what was pushed when.
+ * Random histories of pushes to a real repository, whose webhooks arrive late, in any order, repeatedly, or not at all,
+ * at a store that is sometimes reopened. Checks where the tags point against which commits were pushed when.
  */
 
 const REPOSITORY = 'acme/app'
 const NOTHING = '0'.repeat(40)
 const BRANCHES = ['main', 'dev']
-/** The commits to push, as indexes of their parents: a line of four, and two that branch off. */
+/** The commits to push, each as the index of its parent: a line of four, and two that branch off. */
 const PARENTS = [null, 0, 1, 2, 0, 1]
 
 /** A push, a delivery of an earlier push, or a restart. */
@@ -63,7 +63,7 @@ interface Pushed {
   delivery: string
 }
 
-/** Creates the repository and its commits; the histories move its branches. */
+/** Creates the repository and its commits; the histories then move its branches. */
 async function repositoryIn(dir: string): Promise<{ git: GitRepository; commits: string[] }> {
   const git = await createGitRepository(`${dir}/${REPOSITORY}.git`, '')
   const commits: string[] = []
@@ -76,7 +76,7 @@ async function repositoryIn(dir: string): Promise<{ git: GitRepository; commits:
 
 class World {
   readonly pushes: Pushed[] = []
-  /** By tag, the commit of its image. */
+  /** The commit of each tag's image. */
   readonly tags = new Map<string, string>()
   readonly #git: GitRepository
   readonly #commits: string[]
@@ -84,7 +84,7 @@ class World {
   readonly #history: ReturnType<typeof gitHistory>
   #store: Awaited<ReturnType<typeof sqliteBuildStore>>
   #second = 1_700_000_000
-  /** By branch, the index of the newest push that its tag has pointed at. */
+  /** For each branch, the index of the newest push that its tag has pointed at. */
   readonly #published = new Map<string, number>()
 
   private constructor(
@@ -175,9 +175,9 @@ class World {
       newest === undefined ||
       // The tag may always follow its branch.
       push.sha === head ||
-      // Of two identical pushes, a replay may be that of the later one.
+      // If two pushes are identical, a replay may belong to the later one.
       this.pushes.slice(was + 1).some((other) => isSame(other, push)) ||
-      // Within one second, and with the branch elsewhere by now, only the pushes in between could tell.
+      // If both were within one second, and the branch is elsewhere by now, only the pushes in between could tell.
       (newest.pushedAt === push.pushedAt && newest.sha !== head)
     if (!excused) expect(at).toBeGreaterThanOrEqual(was)
     this.#published.set(push.branch, Math.max(at, excused ? at : was))
@@ -200,7 +200,7 @@ test('every branch tag ends up at the delivered head of its branch, and no tag m
     const world = await World.open({ ...repository, dir: dir.path })
     try {
       for (const step of history) await world.step(step)
-      // In the end, the heads are delivered, then all pushes again.
+      // Finally, the heads are delivered, then all pushes again.
       for (const branch of BRANCHES) {
         const head = world.pushes.findLast((push) => push.branch === branch)
         if (head && !head.delivered) await world.deliver(head, true)

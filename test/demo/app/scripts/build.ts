@@ -1,4 +1,4 @@
-// Makes JavaScript in dist/ of the TypeScript in src/, without its tests.
+// Compiles the TypeScript in src/, except its tests, to JavaScript in dist/.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { stripTypeScriptTypes } from 'node:module'
 

@@ -4,10 +4,10 @@ const GREETINGS: Record<string, (name: string) => string> = {
   is: (name) => `Halló ${name}!`,
 }
 
-/** The languages that can be asked for. */
+/** The supported languages. */
 export const languages = Object.keys(GREETINGS)
 
-/** Greets in a language; undefined when it is not one of `languages`. */
+/** Greets in a language; undefined if it is not one of `languages`. */
 export function greet(name: string, language: string): string | undefined {
   return languages.includes(language) ? GREETINGS[language]?.(name) : undefined
 }

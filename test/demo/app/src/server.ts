@@ -14,7 +14,7 @@ const server = createServer((request, response) => {
 
 server.listen(port, () => console.log(`greeter listens on port ${port}`))
 
-// As the first process of a container it gets no default for this signal.
+// The first process of a container has no default action for this signal.
 process.on('SIGTERM', () => server.close())
 
 function decode(text: string): string {
