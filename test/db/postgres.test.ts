@@ -36,7 +36,7 @@ describe('a database that stops responding', () => {
       try {
         process.kill(id, name)
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // its client has disconnected in the meantime
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // its client has disconnected
       }
     }
   }

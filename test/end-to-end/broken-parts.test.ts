@@ -11,7 +11,7 @@ import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
 import { buildLog, pushToEnd, startWorld, type World } from '../support/world.ts'
 
-/** A part around the build breaks: what is tried again, what is given up, and what people read then. */
+/** A component that a build depends on breaks: what is retried, what is given up, and what users read. */
 
 const BASE = 'conveyor-test/busybox:1'
 const DOCKERFILE = `FROM ${BASE}\nCOPY . /app\n`
@@ -22,7 +22,7 @@ beforeAll(async () => {
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
-/** A new repository with one commit, which no other repository has. */
+/** A new repository with one commit that no other repository has. */
 async function commit(repository: string, dockerfile = DOCKERFILE): Promise<string> {
   const git = await world.git.create(repository)
   return git.commit({ Dockerfile: dockerfile, repository })
@@ -121,7 +121,7 @@ describe('a registry that refuses', () => {
     )
     expect(log).not.toMatch(/again|retrying/)
     const uploads = registry.seen.filter(({ method }) => method === 'POST')
-    // One a layer.
+    // One per layer.
     expect(uploads.length).toBeLessThanOrEqual(3)
   })
 })

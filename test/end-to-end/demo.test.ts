@@ -5,7 +5,7 @@ import { engine } from '../support/global-setup.ts'
 import { basicEnv, projectRoot, type Running, start } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** Starts `npm run demo` as a person would, in a process group of its own, with `folder` as /tmp. */
+/** Starts `npm run demo` as a user would, in its own process group, with `folder` as /tmp. */
 const startDemo = (folder: string) =>
   start('npm', ['run', '--silent', 'demo'], {
     cwd: projectRoot,
@@ -34,14 +34,14 @@ test('Ctrl-C during a build stops it, and leaves nothing behind', async () => {
   await using demo = await startDemo(folder.path)
   const [, registry = ''] = await demo.waitFor(/registry +http:\/\/(127\.0\.0\.1:\d+)/)
   await demo.waitFor(/RUN node --run test/, 60_000)
-  process.kill(-demo.pid, 'SIGINT') // as a terminal does: to everybody at once
+  process.kill(-demo.pid, 'SIGINT') // like a terminal: to the whole group
   expect((await demo.exited).code).not.toBe(0)
   const output = stripVTControlCharacters(demo.stdout())
   expect(output).toMatch(/\nInterrupted\. Cleaning up\.\n$/)
   await expectNothingLeft(demo, folder.path, `${registry}/acme/greeter`)
 }, 120_000)
 
-/** No process of its group, no temporary folder of ours, no image. */
+/** No process of its group, no temporary folder of ours, and no image remain. */
 async function expectNothingLeft(demo: Running, folder: string, image: string): Promise<void> {
   expect(await processesOfGroup(demo.pid)).toEqual([])
   expect((await readdir(folder)).filter((name) => name.startsWith('conveyor-'))).toEqual([])
@@ -52,7 +52,7 @@ async function expectNothingLeft(demo: Running, folder: string, image: string): 
 async function processesOfGroup(group: number): Promise<string[]> {
   const found: string[] = []
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    // A process that ended in the meantime has nothing to read.
+    // A process that has ended in the meantime has no files to read.
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
     const [state, , pgrp] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     if (state !== 'Z' && Number(pgrp) === group) found.push(stat)

@@ -14,26 +14,26 @@ import {
   type World,
 } from '../support/world.ts'
 
-/** What people read when a push cannot become an image: in the log, the API and the commit status. */
+/** What users read when a push cannot become an image: in the log, the API and the commit status. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 
 let world: World
 let server: ConveyorServer
 beforeAll(async () => {
-  // More workers than Node thinks one signal should have listeners.
+  // More workers than the number of listeners per signal at which Node warns.
   world = await startWorld({ flags: ['--workers', '16'] })
   server = await world.startServer()
 })
 afterAll(() => world[Symbol.asyncDispose]())
 
-/** A new repository with one commit, which no other repository has. */
+/** A new repository with one commit that no other repository has. */
 async function commit(repository: string, files: Record<string, unknown>): Promise<string> {
   const git = await world.git.create(repository)
   return git.commit({ ...files, repository } as Files)
 }
 
-/** Pushes, and expects one text in all three places. */
+/** Pushes, and expects the same text in all three places. */
 async function expectFailure(repository: string, sha: string, error: string, kind: string): Promise<string> {
   const { status, build, log } = await pushToEnd(world, server, { repository, sha })
   expect(build).toMatchObject({ state: 'failed', error, error_kind: kind, image: null })
@@ -103,7 +103,7 @@ describe('the commit cannot be fetched', () => {
     )
     expect(other.github.statuses).toEqual([])
 
-    // The token is renewed, and what it could not say is said.
+    // After the token is renewed, the missing status is set.
     await refused.kill()
     await using renewed = await other.startServer({ env: { GITHUB_TOKEN } })
     const status = await other.github.waitForStatus((one) => one.sha === sha)
@@ -195,7 +195,7 @@ describe('the commit cannot be built', () => {
 
   test('a step that takes too long is stopped, even in the engine', async () => {
     const git = await world.git.create('acme/slow')
-    // A machine that is busy may not come as far as the step in two seconds: it gets longer then.
+    // On a busy machine, two seconds may not be enough to reach the step: then the limit is raised.
     for (const seconds of [2, 8, 30]) {
       await using gate = await startGate()
       await server.kill()

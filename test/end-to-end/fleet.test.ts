@@ -8,20 +8,20 @@ import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { type ConveyorServer, spawnConveyor } from '../support/processes.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** A server and two workers whose processes are killed again and again, and whose queue is away for a while. */
+/** A server and two workers whose processes are killed again and again, and whose queue is unavailable for a while. */
 
 const REPOSITORIES = 6
 const PUSHES = 10
 const KILL_EVERY_MS = 4000
-/** So that a machine on which workers hardly start within that time comes to an end, too. */
+/** A maximum, so that the test ends even on a machine where workers barely start within that time. */
 const KILLS = 20
 const AWAY_MS = 20_000
-/** What every build's RUN step prints. */
+/** The number of lines that every build's RUN step prints. */
 const LINES = 20
 
 let world: World
 let front: RegistryFront
-/** One for each test: the second takes its own away. */
+/** One for each test, because the second test stops its database. */
 let databases: [TestPostgres, TestPostgres]
 let aws: TestAws
 const resources = new AsyncDisposableStack()
@@ -39,7 +39,7 @@ interface Pushed {
   sha: string
 }
 
-/** Builds that a killed worker left are tried again as often as it takes. */
+/** Builds of killed workers are retried as often as necessary. */
 const settings = () => ({
   REGISTRY: front.host,
   RETRY_DELAYS: '0s,0s,0s,0s,0s,0s,0s,0s,0s,0s',
@@ -68,7 +68,7 @@ async function pushAll(server: ConveyorServer, prefix: string): Promise<Pushed[]
 const build = async (server: ConveyorServer, { id }: Pushed) =>
   (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
 
-/** Kills one worker after the other, and takes the queue away once, until every build has ended. */
+/** Kills one worker after another, and stops the queue once, until every build has ended. */
 async function wreckUntilDone(
   server: ConveyorServer,
   pushed: Pushed[],
@@ -78,7 +78,7 @@ async function wreckUntilDone(
   let kills = 0
   const killing = (async () => {
     while (!done.signal.aborted && kills < KILLS) {
-      await sleep(KILL_EVERY_MS, undefined, { signal: done.signal }).catch(() => {}) // the loop looks itself
+      await sleep(KILL_EVERY_MS, undefined, { signal: done.signal }).catch(() => {}) // the loop checks the signal
       if (!done.signal.aborted) await parts.kill(kills++)
     }
   })()
@@ -97,7 +97,7 @@ async function wreckUntilDone(
   return kills
 }
 
-/** Looks at everything that a kill could have left wrong. */
+/** Checks everything that a kill could have left broken. */
 async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, pushed: Pushed[]): Promise<void> {
   const digests = new Map<string, string>()
   for (const one of pushed) {
@@ -113,7 +113,7 @@ async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, push
       .toBe('success')
     const log = await buildLog(server, one.id)
     expect(log.endsWith(`\nimage ${image}\n`)).toBe(true)
-    // The step of an attempt that was killed right after it is in the engine's cache.
+    // If an attempt was killed right after its step, the step is in the engine's cache.
     const last = log.slice(log.lastIndexOf('building '))
     const lines = [...last.matchAll(/ line (\d+)$/gm)].map(([, number]) => Number(number))
     const whole = Array.from({ length: LINES }, (_, i) => i + 1)

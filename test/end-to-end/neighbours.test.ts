@@ -9,7 +9,7 @@ import type { ConveyorServer } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** Processes of one installation beside each other, of which some die: what each does to the builds of the others. */
+/** Several processes of one installation, some of which die: how each affects the builds of the others. */
 
 let world: World
 let postgres: TestPostgres
@@ -90,7 +90,7 @@ describe('servers with in-memory queues on one Postgres database', () => {
     const dying = await start('dying')
     const id = await world.push(dying, building)
     await gate.arrival()
-    // Busy itself, so that what the other has accepted waits there.
+    // It is busy itself, so builds that the other process has accepted wait there.
     const other = await start('other')
     await using busy = await startGate()
     const busyWith = await commitTo('acme/busy', busy)
@@ -129,7 +129,7 @@ describe.concurrent('of two builds on one worker, only the one that kills it aga
   })
 })
 
-/** One attempt each: whoever is charged with a crash is given up. */
+/** Builds get one attempt each: a build that is charged with a crash is given up. */
 async function onlyTheDeadly(expect: ExpectStatic, name: string, more: NodeJS.ProcessEnv): Promise<void> {
   await using deadly = await startGate()
   await using harmless = await startGate()
@@ -143,7 +143,7 @@ async function onlyTheDeadly(expect: ExpectStatic, name: string, more: NodeJS.Pr
   const [worker] = fleet.workers
   await worker?.kill()
 
-  // Each is built alone from here on, whichever comes first.
+  // From here on, each is built alone, whichever comes first.
   harmless.open()
   await deadly.arrival()
   await sleep(500)

@@ -16,7 +16,7 @@ afterAll(async () => {
 })
 
 let repositories = 0
-/** Pushes a commit; its final status, and what its steps printed. */
+/** Pushes a commit; returns its final status, and the output of its steps. */
 async function push(files: Record<string, unknown>, date?: Date) {
   const repository = `odd/r${process.pid}-${repositories++}`
   const git = await world.git.create(repository)
@@ -26,7 +26,7 @@ async function push(files: Record<string, unknown>, date?: Date) {
   return { state: status.state, printed, log }
 }
 
-/** A Dockerfile that says what is in /ctx, file by file with its bytes. */
+/** A Dockerfile that prints the contents of /ctx, file by file in bytes. */
 const shows = (copy: string) =>
   `FROM conveyor-test/busybox:1\n${copy}\nRUN echo ${randomUUID()} >/dev/null; cd /ctx; find . -type f | sort | while read -r f; do echo "$f $(od -An -c "$f" | tr -d ' ')"; done\n`
 

@@ -148,7 +148,7 @@ describe('a push becomes an image', () => {
   })
 })
 
-/** Runs an image to its end and gives what it printed. */
+/** Runs an image to its end and returns its output. */
 async function runImage(image: string): Promise<string> {
   const { docker } = engine()
   await pulled(docker, image)

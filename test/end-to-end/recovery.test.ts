@@ -7,14 +7,14 @@ import { type Gate, type RegistryFront, startGate, startRegistryFront } from '..
 import type { ConveyorServer } from '../support/processes.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** The process is killed at every point of a build, and started again on the same data. */
+/** The process is killed at every stage of a build, and restarted on the same data. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 
 let world: World
 let front: RegistryFront
 beforeAll(async () => {
-  // A warm-up would be at the git server and the registry before the build that a test waits for.
+  // Warming would access the git server and the registry before the build that a test waits for.
   world = await startWorld({ env: { WARM: '0' } })
   front = await startRegistryFront(world.registry.host)
 })
@@ -34,7 +34,7 @@ async function repositoryWith(repository: string, gate?: Gate) {
   return { repository, sha, git }
 }
 
-/** Waits for the good end of a build, and looks at everything that a crash could have left wrong. */
+/** Waits until a build succeeds, and checks everything that a crash could have left broken. */
 async function expectWhole(
   server: ConveyorServer,
   { id, repository, sha, branch = 'main' }: { id: string; repository: string; sha: string; branch?: string },
@@ -58,12 +58,12 @@ async function expectWhole(
   return log
 }
 
-/** No process of ours but the server, no lock or half a file in a mirror, no log without its end. */
+/** No processes of ours except the server, no locks or partial files in a mirror, no logs without an end. */
 async function expectNothingLeft(server: ConveyorServer): Promise<void> {
   const files = await readdir(world.dataDir, { recursive: true })
   const leftovers = files.filter((path) => /\.git\/(.*\.lock|.*tmp_.*)$|\.part$/.test(path))
   expect(leftovers).toEqual([])
-  // What is kept of the cache in the registry may still be on its way.
+  // A cache export to the registry may still be running.
   await expect.poll(() => processesIn(world.dataDir)).toEqual([server.pid])
 }
 
@@ -74,7 +74,7 @@ async function processesIn(folder: string): Promise<number[]> {
     pids.flatMap((pid) =>
       ['environ', 'cmdline'].map(async (file) => ({
         pid: Number(pid),
-        // A process may have ended by now.
+        // The process may have ended by now.
         text: await readFile(`/proc/${pid}/${file}`, 'latin1').catch(() => ''),
       })),
     ),
@@ -139,7 +139,7 @@ describe('what was accepted survives a SIGKILL', () => {
     const id = await world.push(before, { repository, sha, branch: 'feature/x' })
     const step = await gate.arrival()
     await before.kill('SIGKILL')
-    await step.gone // the engine ends a build that nobody waits for
+    await step.gone // the engine ends a build whose client is gone
 
     gate.open()
     await using after = await start()

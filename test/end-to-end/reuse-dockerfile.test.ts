@@ -6,7 +6,7 @@ import type { ConveyorServer } from '../support/processes.ts'
 import { pushBlob } from '../support/registry/doubles.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** What a Dockerfile says is read as BuildKit does it: an image that it takes has moved, or has not. */
+/** Dockerfiles are read as BuildKit reads them: an image that one uses has moved, or has not. */
 
 let world: World
 let server: ConveyorServer
@@ -23,7 +23,7 @@ type Config = { config: { Env: string[] } }
 
 let contents = 0
 /**
- * Makes a tag point at an image with new content, in the registry alone.
+ * Makes a tag point at an image with new content, only in the registry.
  * @param layers whether it has those of busybox, or none at all
  * @returns its digest
  */
@@ -92,7 +92,7 @@ test('an image without layers, for which BuildKit has no step', async () => {
   await move('empty', false)
   const image = `${world.registry.host}/base/busybox:empty`
   const { again } = await subject(`FROM ${image}\nCOPY . /app\n`)
-  // That it did not move during the build is not known for certain.
+  // It is not certain that it did not move during the build.
   expect(await again()).not.toContain(REUSED)
 })
 

@@ -5,10 +5,10 @@ import type { ConveyorServer } from '../support/processes.ts'
 import { frontOf, type HttpDouble } from '../support/registry/doubles.ts'
 import { buildLog, type Push, startWorld, type World } from '../support/world.ts'
 
-/** Every run of its last step gives another image, so that an image that is the same was not built again. */
+/** Every run of its last step results in a different image, so an identical image was not rebuilt. */
 const dockerfile = (from: string) => `FROM ${from}\nCOPY . /app\nRUN date +%N > /now\n`
 
-/** What the registry's front refuses: HEAD of a manifest, of images whose name has this in it. */
+/** What the registry's front refuses: HEAD of the manifests of images whose name contains this. */
 let refused: { status: number; name: string } | null = null
 let world: World
 let front: HttpDouble
@@ -32,7 +32,7 @@ beforeEach(() => {
 })
 
 let repositories = 0
-/** A repository whose first commit is built, and how to build one more with the same content. */
+/** A repository whose first commit is built, and functions to build another one with the same content. */
 async function subject(from = 'conveyor-test/busybox:1') {
   const repository = `refused/r${process.pid}-${repositories++}`
   const git = await world.git.create(repository)
@@ -86,7 +86,7 @@ test.each([401, 403, 429, 500])(
     expect((await again()).digest).toBe(first.digest)
     refused = { status, name: 'base/busybox' }
     const built = await again()
-    // The engine asks for it in its own way, and meets the same refusal.
+    // The engine requests it in its own way, and is refused as well.
     expect(built.log).toContain(`building: base image ${base} may have changed (it could not be looked up: `)
   },
 )

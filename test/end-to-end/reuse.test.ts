@@ -6,7 +6,7 @@ import type { ConveyorServer } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** Every run of its last step gives another image, so that an image that is the same was not built again. */
+/** Every run of its last step results in a different image, so an identical image was not rebuilt. */
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN date +%N > /now\n'
 
 let world: World
@@ -21,7 +21,7 @@ afterAll(async () => {
 })
 
 let repositories = 0
-/** A repository, and how to build its commits. */
+/** A repository, and functions to build its commits. */
 async function subject() {
   const repository = `reuse/r${process.pid}-${repositories++}`
   const git = await world.git.create(repository)
@@ -43,7 +43,7 @@ async function subject() {
 
 const BASE_DOCKERFILE = (from: string) => `FROM ${from}\nRUN date +%N > /now\n`
 
-/** Pushes an image with new content under a name in the registry, and removes it from the engine. */
+/** Pushes an image with new content to the registry under this name, and removes it from the engine. */
 async function pushBase(name: string): Promise<string> {
   const { docker } = engine()
   const [repo = '', tag = ''] = name.split(/:(?=[^:]*$)/)
@@ -105,7 +105,7 @@ describe('an image is built once', () => {
     expect(asked()).toBe(before)
     const told = world.github.statuses.filter((one) => one.repository === repository && one.sha === revert)
     const states = told.map(({ state }) => state)
-    // Only what takes a second, on a busy machine, is reported as pending.
+    // Only a build that takes a second, on a busy machine, is reported as pending.
     const isSlow = reused.some(({ log }) => Number(/([\d.]+) s in all/.exec(log)?.[1]) > 0.7)
     expect(isSlow ? states.filter((state) => state !== 'pending') : states).toEqual(['success', 'success'])
     const next = await build(await git.commit({ b: '1' }))
@@ -272,11 +272,11 @@ test('concurrent builds of one repository do not interfere', async () => {
   const { git, build } = await subject()
   const dockerfile =
     'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN sleep 0.3; echo "a=$(cat /app/a) b=$(cat /app/b)"\n'
-  // Not what an earlier run of this test has left in the engine's cache: the step has to say it.
+  // The step must run, and not be in the engine's cache from an earlier run of this test.
   const run = randomUUID()
   const shas: string[] = []
   for (const at of [1, 2, 3, 4, 5, 6]) {
-    // Same size, and every other file goes back and forth: what an engine's file sync could mix up.
+    // Equal sizes, and `b` alternates: an engine's file sync could mix these up.
     shas.push(await git.commit({ Dockerfile: dockerfile, a: `${run}-${at}`, b: `${at % 2}` }))
   }
   const logs = await Promise.all(shas.map((sha, index) => build(sha, { branch: `b${index}` })))

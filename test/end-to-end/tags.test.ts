@@ -8,7 +8,7 @@ import { sendPush } from '../support/github/push.ts'
 import { basicEnv, type ConveyorServer, start } from '../support/processes.ts'
 import { buildLog, type Push, startWorld, type World } from '../support/world.ts'
 
-/** Which commits docker tags point at, after pushes that come late, twice or by mistake. All parts are real. */
+/** Which commits docker tags point at after pushes that arrive late, twice or by mistake. All components are real. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
 const SECOND = 1_800_000_000
@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 
 let files = 0
-/** A commit with a content of its own. */
+/** A commit with unique content. */
 const commit = (git: GitRepository, options: Parameters<GitRepository['commit']>[1] = {}) =>
   git.commit({ Dockerfile: DOCKERFILE, text: String(++files) }, options)
 
@@ -68,11 +68,11 @@ describe('a late push moves nothing back', () => {
     expect(log).toContain('tag latest is not moved: it already points at a newer push')
     expect(await tagsOf(repository, two, ['main', 'latest'])).toEqual(['main', 'latest'])
 
-    // Replays of either, of one hook or of two, are the builds that were.
+    // Replays of either push, from one webhook or from two, return the existing builds.
     const ids = async (push: Push) => [await world.push(server, push), await world.push(server, push)]
     const { delivery: _, ...replay } = first
     expect(new Set(await ids(first)).size).toBe(1)
-    // Within a second a branch can have been moved there and back: then it is the git server that says no.
+    // Within one second a branch may have been moved there and back: then it is the git server that decides against it.
     for (const push of [replay, second]) {
       const answered = await ids(push)
       if (seconds > 0) expect(new Set(answered).size).toBe(1)
@@ -95,7 +95,7 @@ describe('a late push moves nothing back', () => {
     expect(await tagsOf(repository, one, ['main', 'latest'])).toEqual(['main', 'latest'])
     await pushed(forth)
     expect(await tagsOf(repository, one, ['main', 'latest'])).toEqual(['main', 'latest'])
-    // And the branch is pushed there again, all within a second.
+    // The branch is pushed there again, still within the same second.
     await git.git('update-ref', 'refs/heads/main', two)
     await pushed(forth)
     expect(await tagsOf(repository, two, ['main', 'latest'])).toEqual(['main', 'latest'])
@@ -167,7 +167,7 @@ test('a commit of a merge queue gets only its sha tag, and the others when it is
     tags: string[]
   }
   expect(tags.toSorted()).toEqual([base, sha, 'latest', 'main'].toSorted())
-  // Through the API neither.
+  // A request through the API does not move it either.
   const again = await ordered({ repository, sha })
   expect(again.withheld?.map(({ tag }) => tag)).toEqual(['latest'])
 
@@ -207,7 +207,7 @@ describe('an API request', () => {
     ])
     const missing = await ordered({ repository, sha: head, branch: 'nope' })
     expect(missing.withheld?.[0]).toEqual({ tag: 'nope', reason: `${repository} has no branch nope` })
-    // It is on the branch, and still older than what is there.
+    // It is on the branch, but older than the current image.
     const older = await ordered({ repository, sha: inside, branch: 'main' })
     expect(older.withheld).toBeUndefined()
     expect(older.log).toContain('tag main is not moved')

@@ -6,7 +6,7 @@ import { engine } from '../support/global-setup.ts'
 import { tempDir } from '../support/temp.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
-/** A repository whose base image is in the registry, as a new machine has none of its own. */
+/** A repository whose base image is in the registry, because a new machine has no images of its own. */
 async function subject(world: World) {
   const repository = `warm/r${process.pid}`
   const git = await world.git.create(repository)
@@ -28,7 +28,7 @@ async function subject(world: World) {
   }
 }
 
-/** Does some work on a new machine: an empty engine, and no mirrors. */
+/** Does some work on a new machine: with an empty engine, and without mirrors. */
 async function onNewMachine<T>(world: World, work: (machine: PrivateEngine) => Promise<T>): Promise<T> {
   await using data = await tempDir()
   await using machine = await startPrivateEngine(join(data.path, 'engine'), { removeData: true })
@@ -37,7 +37,7 @@ async function onNewMachine<T>(world: World, work: (machine: PrivateEngine) => P
 }
 
 const settings = (machine: PrivateEngine) => ({ DOCKER_HOST: machine.dockerHost, BUILD_NETWORK: 'host' })
-/** The copy of the dependencies and the costly step on them; the rest has changed. */
+/** The copied dependencies and the expensive step on them are cached; the rest has changed. */
 const INSTALL_CACHED = '(2 of 4 steps cached, '
 
 test('a worker on a new machine warms up, and then builds a small change from its cache', async () => {
@@ -56,7 +56,7 @@ test('a worker on a new machine warms up, and then builds a small change from it
     expect(log).toMatch(/fetched [1-4] objects/)
     await fresh.kill()
 
-    // Nothing is left to do for a worker that has all of it.
+    // A worker that already has everything does nothing.
     const again = await world.startServer({ env: settings(machine) })
     await buildLog(again, await world.push(again, { repository, sha, branch: 'other' }))
     expect(again.stderr()).not.toContain('warm:')
@@ -95,7 +95,7 @@ test('a new machine fetches the base image of a first build while its commit is 
     await expect.poll(async () => (await pulled()).length, { timeout: 60_000 }).toBe(1)
     git.release()
     expect(await buildLog(server, build)).toContain('(0 of 4 steps cached, ')
-    // Nothing else is left of it: an image of that name would go before the registry's from now on.
+    // No image is left in the engine: one of that name would now take precedence over the registry's.
     const names = (await docker(machine).listImages()).flatMap(({ RepoTags }) => RepoTags ?? [])
     expect(names.filter((name) => name.includes('warm/base'))).toEqual([])
     await server.kill()

@@ -9,11 +9,11 @@ import { startGitServer } from '../support/git/server.ts'
 import { basicEnv, start } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** A context must be, byte by byte and mode by mode, what `git checkout` would have written. */
+/** A context must be what `git checkout` would have written, in every byte and mode. */
 
 const LONG = 'n'.repeat(251)
 
-/** Every kind of entry that git knows, and names that only bytes can tell apart. */
+/** Every kind of entry that git knows, and names that differ only in bytes. */
 const ODD: [string | Buffer, FileContent][] = [
   ['Dockerfile', 'FROM scratch\nCOPY . /\n'],
   ['plain', 'plain\n'],
@@ -62,7 +62,7 @@ const ODD: [string | Buffer, FileContent][] = [
   ['.gitignore', '*\n'],
 ]
 
-/** Files that a checkout writes otherwise than the repository has them, and some that only look so. */
+/** Files that a checkout converts, and some that only look as if it did. */
 const CONVERTED: [string, FileContent][] = [
   [
     '.gitattributes',
@@ -124,7 +124,7 @@ test.each([
   await materialise(context, ours)
   await context.close()
   await mkdir(gits)
-  // What does it: a shell, for the umask that the modes are defined by.
+  // In a shell, because the modes depend on the umask.
   const command = 'umask 022; git --git-dir "$1" --work-tree "$2" checkout --force --quiet "$3" -- .'
   const checkout = await start('sh', ['-c', command, '-', repository.dir, gits, sha], { env: gitEnv() })
   expect(await checkout.exited, checkout.stderr()).toMatchObject({ code: 0 })
@@ -166,7 +166,7 @@ async function describeTree(folder: Buffer, prefix = Buffer.alloc(0)): Promise<s
   return lines.sort()
 }
 
-/** Short contents as they are, for a failure that can be read. */
+/** Short contents verbatim, so that failures are readable. */
 function shown(content: Buffer): string {
   const text = JSON.stringify(content.toString('latin1'))
   return text.length < 200 ? text : `${content.length} ${createHash('sha256').update(content).digest('hex')}`

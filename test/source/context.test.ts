@@ -26,12 +26,12 @@ beforeAll(async () => {
 afterAll(async () => {
   await source.close()
   await server[Symbol.asyncDispose]()
-  // Every context was closed, so nothing of theirs is left.
+  // All contexts were closed, so none of their files are left.
   expect(await readdir(join(temp.path, '.tmp'))).toEqual([])
   await temp[Symbol.asyncDispose]()
 })
 
-/** The context of one new commit in a repository of its own. */
+/** The context of one new commit in its own repository. */
 async function contextOf(files: Files, options: { dockerfile?: string; signal?: AbortSignal } = {}) {
   count += 1
   const repository = await server.create(`acme/app${count}`)
@@ -412,7 +412,7 @@ describe('reading', () => {
       expect(chunk.length).toBeLessThanOrEqual(1024 * 1024)
       seen += chunk.length
       chunks += 1
-      if (chunks % 500 === 0) await delay(20) // A slow reader now and then.
+      if (chunks % 500 === 0) await delay(20) // The reader is slow now and then.
       most = Math.max(most, memory() - before)
     }
     expect(seen).toBe(size)

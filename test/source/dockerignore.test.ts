@@ -3,7 +3,7 @@ import { parseDockerignore } from '../../src/lib/source/context/dockerignore.ts'
 import { listEntries } from '../../src/lib/source/context/entries.ts'
 import type { TreeFile } from '../../src/lib/source/context/git-tree.ts'
 import { Pace } from '../../src/lib/util/pace.ts'
-// What Docker itself did with each ignore file; see support/record-dockerignore.ts.
+// How Docker itself applied each ignore file; see support/record-dockerignore.ts.
 import recorded from '../support/context/dockerignore-cases.json' with { type: 'json' }
 import { longestTurn } from '../support/longest-turn.ts'
 
@@ -12,7 +12,7 @@ const files: TreeFile[] = recorded.files
   .toSorted((a, b) => (bytes(a) < bytes(b) ? -1 : 1))
   .map((path) => ({ path, rawPath: Buffer.from(path), kind: 'file', oid: '', size: 0 }))
 
-/** Paths of the context, as the recording has them. */
+/** Paths of the context, in the recording's form. */
 async function filtered(text: string): Promise<string[]> {
   const selection = await listEntries(files, await parseDockerignore(text), new Pace())
   const entries = await selection.entries(new Map(), new Map())
@@ -56,7 +56,7 @@ test('a bad pattern is named with its file and line', async () => {
   )
 })
 
-/** As buildctl 0.18 with BuildKit 0.18 has it. */
+/** As in buildctl 0.18 with BuildKit 0.18. */
 test("syntax of Go's regular expressions has the same meaning here", async () => {
   const ignore = await parseDockerignore('^x*\n\\d*\n*/^q\n*[?]\nc++\n(a|b)?\n^y\n')
   const excluded = ['xyz', '1a', '^]', '[]', 'c++/src', '(a|b)c', '^y']
@@ -95,7 +95,7 @@ test('the verdict on an excluded directory is final exactly when no exception ca
 })
 
 test('hostile patterns take time in proportion to their length', async () => {
-  // A backtracking matcher would need more than the age of the universe for either.
+  // A backtracking matcher would take longer than the age of the universe for either.
   const stars = await parseDockerignore(`${'*a'.repeat(40)}*b\n`)
   expect(stars.excludes('a'.repeat(250))).toBe(false)
   expect(stars.excludes(`${'a'.repeat(250)}b`)).toBe(true)

@@ -9,7 +9,7 @@ import { type GitServer, startGitServer } from '../support/git/server.ts'
 import { basicEnv, freePort, projectRoot, start } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** A git server and mirrors of it, both gone when the test is over. */
+/** A git server and mirrors of it, both disposed when the test is over. */
 async function setUp(options: Partial<GitMirrorsOptions> & { token?: string; serverToken?: string } = {}) {
   const { serverToken, ...rest } = options
   const server = await startGitServer(serverToken === undefined ? {} : { token: serverToken })
@@ -78,7 +78,7 @@ describe('a fetch', () => {
     server.requests.length = 0
     log.length = 0
     expect(await fetch('Acme/app', sha)).toEqual(commit)
-    // Another process with the same folder, and with another spelling of the name.
+    // Another process with the same folder, and a different spelling of the name.
     const other = gitMirrors({ dir, url: server.urlTemplate, environment: basicEnv() })
     expect(await other.fetch('ACME/APP', sha)).toEqual({ ...commit, repository: 'ACME/APP' })
     expect(server.requests).toEqual([])
@@ -152,7 +152,7 @@ describe('a fetch', () => {
     const repository = await server.create('acme/app')
     const one = await repository.commit(someFiles())
     const two = await repository.commit({ extra: 'x' })
-    // A second source on the same folder stands for a second process: they share nothing in memory.
+    // A second source on the same folder acts as a second process: they share no memory.
     const other = gitMirrors({ dir, url: server.urlTemplate, environment: basicEnv() })
     const all = [fetch('acme/app', one), other.fetch('acme/app', one), fetch('acme/app', one)]
     const more = [other.fetch('acme/app', two), fetch('acme/app', two)]
@@ -231,7 +231,7 @@ describe('errors', () => {
     const error = await failure(fetch('acme/app', sha))
     expect(error).toMatchObject({ kind, retryable })
     expect(error.message).toContain('acme/app')
-    // And the mirror is as good as before.
+    // The mirror is still usable.
     expect((await fetch('acme/app', sha)).sha).toBe(sha)
   })
 
@@ -301,7 +301,7 @@ describe('errors', () => {
   })
 })
 
-/** Command lines of this process's children with this program name. */
+/** The command lines of this process's children that run this program. */
 async function children(name: string): Promise<string[]> {
   const pids = await readFile(`/proc/self/task/${process.pid}/children`, 'utf8')
   const lines = await Promise.all(
@@ -386,7 +386,7 @@ describe('secrets', () => {
 })
 
 describe('ssh', () => {
-  /** Stands in for ssh: notes its arguments, and runs git's side of the server here. */
+  /** Stands in for ssh: records its arguments, and runs git's server side here. */
   async function withSsh(script: string) {
     const upstream = await startGitServer()
     onTestFinished(() => upstream[Symbol.asyncDispose]())
@@ -444,7 +444,7 @@ describe('ssh', () => {
 })
 
 describe('after a crash', () => {
-  /** Fetches in a process of its own, which is killed when `held` requests have arrived. */
+  /** Fetches in another process, which is killed when `held` requests have arrived. */
   async function fetchElsewhere(dir: string, url: string, sha: string) {
     const mirrors = join(projectRoot, 'src/lib/source/mirrors.ts')
     const options = { dir, url, environment: basicEnv() }
@@ -454,7 +454,7 @@ describe('after a crash', () => {
     return start(process.execPath, ['--input-type=module', '-e', code])
   }
 
-  /** Ids of git's processes that fetch from this server. */
+  /** Ids of git processes that fetch from this server. */
   async function gitProcesses(url: string): Promise<number[]> {
     const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
     const found = await Promise.all(
@@ -474,12 +474,12 @@ describe('after a crash', () => {
     await gate.arrived
     await elsewhere.kill('SIGKILL')
     const fetching = fetch('acme/app', sha)
-    // Still in line when git's first request is answered.
+    // It is still waiting for the lock when git's first request is answered.
     await vi.waitFor(async () => expect(await children('flock')).toHaveLength(1), 10_000)
     expect(log).toEqual([])
     gate.release()
     expect((await fetching).sha).toBe(sha)
-    // Whether that git came to its end or died on its broken pipes.
+    // That git may have finished, or died of its broken pipes.
     expect(log.at(-1)).toMatch(/is already in the mirror$|^fetched \d+ objects/)
   })
 
@@ -499,7 +499,7 @@ describe('after a crash', () => {
     const pids = await gitProcesses(server.url)
     await elsewhere.kill('SIGKILL')
     for (const pid of pids) killIfThere(pid)
-    // What a git that is killed elsewhere in its work leaves.
+    // Locks that a git leaves if it is killed at other moments.
     for (const lock of ['shallow.lock', 'packed-refs.lock', 'HEAD.lock', `refs/conveyor/${sha}.lock`]) {
       await (await open(join(dir, 'acme/app.git', lock), 'a')).close()
     }
@@ -618,12 +618,12 @@ describe('maintenance', () => {
         await repository.commit({ ...(i === 0 && someFiles()), Dockerfile: `FROM scratch\n# ${i}\n` }),
       )
       gitDir = (await fetch('acme/app', shas.at(-1) as string)).gitDir
-      await fetch('acme/app', shas[0] as string) // Stays in use.
+      await fetch('acme/app', shas[0] as string) // It stays in use.
     }
     await vi.waitFor(async () => expect(await refs(gitDir)).toHaveLength(4), 20_000)
     await vi.waitFor(async () => expect((await packs(gitDir)).length).toBeLessThanOrEqual(4), 20_000)
     expect((await refs(gitDir)).sort()).toEqual([shas[0], ...shas.slice(-3)].sort())
-    // And it is still a base for the next fetch.
+    // It still serves as a base for the next fetch.
     const next = await repository.commit({ Dockerfile: 'FROM scratch\n# next\n' })
     const context = await source.context(await fetch('acme/app', next))
     expect(log.at(-1)).toMatch(/^fetched 3 objects/)
@@ -637,7 +637,7 @@ describe('maintenance', () => {
     const repository = await server.create('acme/app')
     for (let i = 0; i < 8; i += 1) {
       const sha = await repository.commit({ Dockerfile: 'FROM scratch\n', data: randomBytes(100_000) })
-      // Each fetch ends the maintenance that the one before has begun.
+      // Each fetch completes the maintenance that the previous one began.
       const context = await source.context(await fetch('acme/app', sha))
       expect(context.entries.map(({ path }) => path)).toEqual(['Dockerfile', 'data'])
       await context.close()

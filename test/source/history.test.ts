@@ -35,7 +35,7 @@ describe('querying a git server', () => {
     await git.git('tag', 'plain', sha)
     await git.git('-c', 'user.name=A', '-c', 'user.email=a@example', 'tag', '-a', '-m', 'x', 'annotated', sha)
     expect(await history.head(REPOSITORY, null)).toEqual({ ref: branch('main'), sha })
-    // ls-remote itself finds every ref that ends so.
+    // ls-remote itself finds every ref with this suffix.
     expect(await history.head(REPOSITORY, branch('main'))).toEqual({ ref: branch('main'), sha })
     expect(await history.head(REPOSITORY, branch('heads/main'))).toMatchObject({ sha: other })
     expect(await history.head(REPOSITORY, tag('plain'))).toEqual({ ref: tag('plain'), sha })

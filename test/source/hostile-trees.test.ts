@@ -10,7 +10,7 @@ import { longestTurn } from '../support/longest-turn.ts'
 import { basicEnv } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
-/** Trees that people do not make: they hold up nobody, and are refused with what is too much of them. */
+/** Trees that no ordinary commit has: they do not delay other builds, and the error says what there is too much of. */
 
 let server: GitServer
 let temp: TempDir
@@ -27,13 +27,13 @@ afterAll(async () => {
   await temp[Symbol.asyncDispose]()
 })
 
-/** The longest that one piece of work may take of the event loop, in milliseconds. */
+/** The longest that a single piece of work may block the event loop, in milliseconds. */
 const TURN_MS = 250
 
 /** A line of git mktree. */
 type Line = [mode: '100644' | '040000', oid: string, name: string]
 
-/** A commit of a tree that is made of objects, in a repository of its own. */
+/** A commit of a tree that is made of objects, in its own repository. */
 async function commitOf(
   make: (repository: { blob(text: string): string; tree(lines: Line[]): string }) => string,
 ) {

@@ -13,7 +13,7 @@ async function gitServer(token?: string): Promise<GitServer> {
   return server
 }
 
-/** What the service asks a git server with, and what it may read there. */
+/** The service's clients of a git server. */
 async function clientsOf(url: string) {
   const dir = await tempDir()
   const options = { url, token: TOKEN, environment: basicEnv() }
@@ -26,7 +26,7 @@ async function clientsOf(url: string) {
   return { source, history }
 }
 
-/** A repository that has two commits, and its name of before. */
+/** A repository with two commits that has been renamed. */
 async function renamed(server: GitServer, to: GitServer = server) {
   const repository = await to.create('acme/new')
   const first = await repository.commit({ Dockerfile: 'FROM scratch\n' })

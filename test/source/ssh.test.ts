@@ -9,7 +9,7 @@ import { type SshServer, startSshServer } from '../support/git/ssh-server.ts'
 import { basicEnv } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
-/** Which ssh servers are believed: the real ssh, and a server that shows it a key. */
+/** Which ssh servers are trusted, with a real ssh and a server that presents a host key. */
 
 const run = promisify(execFile)
 
@@ -119,7 +119,7 @@ test('github.com must have a host key that GitHub has published', async () => {
   })
   expect(loggedIn).toBe(false)
 
-  // The fingerprints as GitHub's documentation has them.
+  // The fingerprints from GitHub's documentation.
   const { stdout } = await run('ssh-keygen', ['-l', '-f', join(dir, 'github_known_hosts')])
   expect(stdout.match(/SHA256:\S+/g)).toEqual([
     'SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU',

@@ -25,7 +25,7 @@ async function read(texts: Record<string, string>): Promise<SourceFile[]> {
   return readTree(folder.path, ['src'])
 }
 
-/** Every form in which one file can import a type or value `T` of another. */
+/** Every form in which one file can import a type or value `T` from another. */
 const FORMS = {
   'a value': (from: string) => `import { T } from '${from}'\nexport const t = T`,
   'a default': (from: string) => `import T from '${from}'\nexport const t = T`,

@@ -1,25 +1,25 @@
 import type { SourceFile } from './source-tree.ts'
 
-/** A file -> the files that it imports. */
+/** File -> the files that it imports. */
 type Graph = ReadonlyMap<string, readonly string[]>
 
 export function graphOf(files: SourceFile[]): Graph {
   return new Map(files.map(({ path, imports }) => [path, imports]))
 }
 
-/** Whether the file is this entry, or in the folder that it names. */
+/** Whether the file is this entry, or in the folder that the entry names. */
 export function isIn(file: string, entry: string): boolean {
   return file === entry || file.startsWith(`${entry}/`)
 }
 
-/** The longest of the entries that the file is in. */
+/** The longest entry that contains the file. */
 function entryOf(file: string, entries: string[]): string | undefined {
   return entries.filter((entry) => isIn(file, entry)).sort((a, b) => b.length - a.length)[0]
 }
 
 /**
- * Imports that no rule allows, one line each. A file may import from its own entry, and from what that entry lists.
- * A file in no entry may import nothing of the tree.
+ * Imports that no rule allows, one per line. A file may import from its own entry, and from those that the entry lists.
+ * A file outside all entries may not import anything in the tree.
  */
 export function forbiddenImports(files: SourceFile[], allowed: Record<string, string[]>): string[] {
   return files.flatMap(({ path, imports }) => {
@@ -31,7 +31,7 @@ export function forbiddenImports(files: SourceFile[], allowed: Record<string, st
   })
 }
 
-/** Imports between entries of one group, one line each. */
+/** Imports between entries of the same group, one per line. */
 export function importsBetween(files: SourceFile[], groups: string[][]): string[] {
   return groups.flatMap((group) =>
     files.flatMap(({ path, imports }) => {
@@ -44,7 +44,7 @@ export function importsBetween(files: SourceFile[], groups: string[][]): string[
   )
 }
 
-/** One cycle of each knot of files that import each other, shortest first: `a -> b -> a`. */
+/** One cycle from each knot of files that import each other, shortest first: `a -> b -> a`. */
 export function cycles(graph: Graph): string[] {
   return knots(graph)
     .map((knot) => shortestCycle(graph, new Set(knot)))
@@ -88,7 +88,7 @@ function shortestCycle(graph: Graph, knot: ReadonlySet<string>): string[] {
   return all.reduce((best, cycle) => (cycle.length < best.length ? cycle : best))
 }
 
-/** The shortest way from a node of a knot to itself. */
+/** The shortest path from a node of a knot back to itself. */
 function pathBack(graph: Graph, knot: ReadonlySet<string>, start: string): string[] {
   let paths = [[start]]
   const seen = new Set<string>()
@@ -107,7 +107,7 @@ function pathBack(graph: Graph, knot: ReadonlySet<string>, start: string): strin
   throw new Error(`${start} is in no cycle`)
 }
 
-/** Files that touch members of `process` that others own. `*` stands for any member. */
+/** Files that use members of `process` reserved for others. `*` stands for any member. */
 export function forbiddenProcessUses(files: SourceFile[], owners: Record<string, string[]>): string[] {
   return files.flatMap(({ path, processMembers }) =>
     processMembers

@@ -7,7 +7,7 @@ import { withPicture } from './picture.ts'
 import { ALLOWED, APART, GENERATED } from './rules.ts'
 import { readTree } from './source-tree.ts'
 
-/** `npm run structure`: updates the picture in docs/structure.md, and prints what the rules say of the code. */
+/** `npm run structure`: updates the diagram in docs/structure.md, and prints violations of the rules. */
 const files = readTree(projectRoot, ['src', 'test', 'bench', 'docs'])
 const page = join(projectRoot, 'docs/structure.md')
 writeFileSync(page, withPicture(readFileSync(page, 'utf8'), files))

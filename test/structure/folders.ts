@@ -4,11 +4,11 @@ import { join } from 'node:path'
 export interface Folder {
   /** Relative to the root: `src/lib/core`. */
   path: string
-  /** How many files are right in it. */
+  /** The number of files directly in it. */
   files: number
 }
 
-/** Every folder below some, themselves included, but for the ones left out with all that is in them. */
+/** Every folder below `tops`, and these themselves, except those left out and everything in them. */
 export function listFolders(root: string, tops: string[], leftOut: string[]): Folder[] {
   return tops.flatMap((top) => {
     if (leftOut.includes(top)) return []

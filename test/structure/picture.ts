@@ -1,6 +1,6 @@
 import type { SourceFile } from './source-tree.ts'
 
-/** Folders of src, as the picture groups them, top first. */
+/** Folders of src, as grouped in the diagram, top first. */
 export const LAYERS: Record<string, string[]> = {
   'The command line': ['commands', 'cli', 'client', 'doctor', 'bootstrap'],
   'The service': ['app', 'server', 'config', 'api'],
@@ -36,12 +36,12 @@ export function folderGraph(files: SourceFile[]): Map<string, string[]> {
   return new Map([...graph].sort().map(([from, targets]) => [from, [...targets].sort()]))
 }
 
-/** Null for a file right in src. */
+/** Null for a file directly in src. */
 function folderOf(path: string): string | null {
   return /^src\/(?:lib\/)?([^/]+)\//.exec(path)?.[1] ?? null
 }
 
-/** The graph without the edges that a longer path implies. */
+/** The graph without edges that are implied by a longer path. */
 export function reduced(graph: ReadonlyMap<string, string[]>): Map<string, string[]> {
   const left = new Map([...graph].map(([from, targets]) => [from, [...targets]]))
   for (const [from, targets] of graph) {
@@ -53,7 +53,7 @@ export function reduced(graph: ReadonlyMap<string, string[]>): Map<string, strin
   return left
 }
 
-/** Whether a path that avoids one node leads from one to another. */
+/** Whether a path that avoids one node leads from one node to another. */
 function reaches(graph: ReadonlyMap<string, string[]>, from: string, to: string, avoided: string): boolean {
   const seen = new Set([from])
   for (const node of seen) {
@@ -62,7 +62,7 @@ function reaches(graph: ReadonlyMap<string, string[]>, from: string, to: string,
   return seen.has(to)
 }
 
-/** A Mermaid flowchart of the folders, with an arrow from each to those that it imports. */
+/** A Mermaid flowchart of the folders, with arrows to the folders that each imports. */
 function picture(files: SourceFile[]): string {
   const groups = Object.entries(LAYERS).flatMap(([title, folders], i) => [
     `  subgraph layer${i}["${title}"]`,
@@ -78,9 +78,9 @@ function picture(files: SourceFile[]): string {
 const MARKS = /(<!-- picture: [^>]*-->\n)[\s\S]*?(<!-- end -->)/
 
 /**
- * The page with the picture between its marks.
+ * The page with the diagram between its markers.
  *
- * @throws Error if it has no marks
+ * @throws Error if it has none
  */
 export function withPicture(page: string, files: SourceFile[]): string {
   if (!MARKS.test(page)) throw new Error('the page has no marks for the picture')

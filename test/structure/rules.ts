@@ -1,6 +1,6 @@
-/** What each part of the code may import. Paths are relative to the root of the tree; types count like values. */
+/** What each part of the code may import. Paths are relative to the root of the tree; types count as much as values. */
 
-/** The interface of each noun: all that the parts above the adapters see of them. */
+/** The interface of each noun: all that the parts above the adapters see of it. */
 const INTERFACES = [
   'src/lib/store/build-store.ts',
   'src/lib/queue/queue.ts',
@@ -13,7 +13,7 @@ const INTERFACES = [
   'src/lib/forge/forge.ts',
 ]
 
-/** What adapters share. */
+/** Code that adapters share. */
 const GROUND = ['src/lib/db', 'src/lib/aws', 'src/lib/net', 'src/lib/util', 'src/lib/dockerfile']
 
 const ADAPTERS = [
@@ -28,7 +28,7 @@ const ADAPTERS = [
   'src/lib/buildkit',
 ]
 
-/** Pure parsers of values that the adapters define, for those who read settings. */
+/** Pure parsers of values that the adapters define, for code that reads settings. */
 const VALUES = [
   'src/lib/buildkit/address.ts',
   'src/lib/queue/sqs/url.ts',
@@ -36,7 +36,7 @@ const VALUES = [
   'src/lib/source/git/ssh-hosts.ts',
 ]
 
-/** Image references, forms of credentials, and the classification of errors; none of the files that talk to a registry. */
+/** Image references, forms of credentials, and the classification of errors; no files that talk to a registry. */
 const REGISTRY = [
   'src/lib/registry/auth-config.ts',
   'src/lib/registry/image-name.ts',
@@ -52,8 +52,8 @@ const ENGINE = 'src/lib/docker'
 const SOURCE = 'src/lib/source/source.ts'
 
 /**
- * Folder or file -> the folders and files that it may import, apart from itself. The longest entry that a file is in
- * counts for it. Entries are in the order of the layers, top first; everything that is imported is further down.
+ * Folder or file -> the folders and files that it may import, apart from itself. For each file, the longest entry that
+ * contains it applies. Entries are in the order of the layers, top first; imports only go down.
  */
 export const ALLOWED: Record<string, string[]> = {
   'src/index.ts': ['src/lib/app', 'src/lib/client', 'src/lib/config', CORE],
@@ -73,7 +73,7 @@ export const ALLOWED: Record<string, string[]> = {
     ...INTERFACES,
     ENGINE,
     ...SHARED,
-    // It names the part that is missing, so it talks to the parts themselves.
+    // It reports which component is missing, so it talks to the components directly.
     'src/lib/buildkit',
     'src/lib/forge/github/account.ts',
     'src/lib/logs/redact.ts',
@@ -125,13 +125,13 @@ export const ALLOWED: Record<string, string[]> = {
   'src/lib/logs': SHARED,
   'src/lib/registry': ['src/lib/net', 'src/lib/util', CORE],
   'src/lib/source': SHARED,
-  // The engine's API, for whatever speaks of images to it.
+  // The engine's API, for everything that talks to it about images.
   [ENGINE]: [...REGISTRY, 'src/lib/net', 'src/lib/util', CORE],
   'src/lib/db': ['src/lib/net', 'src/lib/util', CORE],
   'src/lib/aws': ['src/lib/net', 'src/lib/util', CORE],
   'src/lib/net': ['src/lib/util', CORE],
   'src/lib/util': [CORE],
-  // Pure, as is what it imports.
+  // Pure, like everything it imports.
   'src/lib/dockerfile': ['src/lib/registry/image-name.ts', 'src/lib/util'],
   [CORE]: [],
   bench: ['src', 'test/support'],
@@ -141,21 +141,21 @@ export const ALLOWED: Record<string, string[]> = {
   test: ['src', 'test/support', 'bench', 'docs'],
 }
 
-/** Implementations of one noun, each in a folder of its own, that do not know each other. */
+/** Implementations of one noun, each in its own folder, that do not know each other. */
 export const APART = [
   ['src/lib/queue/postgres', 'src/lib/queue/sqs', 'src/lib/queue/memory.ts'],
   ['src/lib/logs/cloudwatch', 'src/lib/logs/postgres', 'src/lib/logs/s3', 'src/lib/logs/stdout.ts'],
   ['src/lib/store/sqlite', 'src/lib/store/postgres.ts'],
 ]
 
-/** Members of `process` that only these files and folders may touch. */
+/** Members of `process` that only these files and folders may use. */
 export const PROCESS_MEMBERS: Record<string, string[]> = {
   env: ['src/lib/config'],
   on: ['src/lib/util/lifecycle.ts'],
   once: ['src/lib/util/lifecycle.ts'],
 }
 
-/** In folders of code; generated files count for neither. */
+/** For folders of code; generated files do not count. */
 export const MAX_FILES = 14
 export const MAX_LINES = 350
 export const GENERATED = 'src/lib/buildkit/gen'

@@ -6,15 +6,15 @@ import { parseSync, Visitor } from 'oxc-parser'
 export interface SourceFile {
   path: string
   lines: number
-  /** Files of the tree that this one imports in any form, types included; sorted, each once. */
+  /** Files of the tree that this one imports in any form, including types; sorted, without duplicates. */
   imports: string[]
-  /** Members of `process` that it touches: `env`, `on`, … */
+  /** Members of `process` that it uses: `env`, `on`, … */
   processMembers: string[]
   /** Types and classes that it declares and exports. */
   types: string[]
 }
 
-/** What every node that names a module has in common. */
+/** The common part of all nodes that name a module. */
 interface ModuleName {
   type: string
   value?: unknown
@@ -25,7 +25,7 @@ interface ModuleName {
 /**
  * Every TypeScript file below the folders, parsed.
  *
- * @throws Error if a file does not parse, or imports by a name that only exists at run time
+ * @throws Error if a file does not parse, or has an import whose name is only known at run time
  */
 export function readTree(root: string, folders: string[]): SourceFile[] {
   return folders

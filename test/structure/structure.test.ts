@@ -74,7 +74,7 @@ describe('sizes', () => {
     expect(folders.filter((folder) => folder.files > MAX_FILES)).toEqual([])
   })
 
-  // A file of tests is a list: its length says nothing of how hard it is to read.
+  // A test file is a list: its length does not make it hard to read.
   const isTest = (path: string) => /\.(test|contract)\.ts$/.test(path)
 
   test(`no file but those of tests has more than ${MAX_LINES} lines`, () => {

@@ -15,7 +15,7 @@ import { isRunning, projectRoot, start } from '../support/processes.ts'
 import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
 
-/** Calls a method of BuildKit's Control service with encoded messages. No TLS: on its socket. */
+/** Calls a method of BuildKit's Control service with encoded messages. Without TLS, on its socket. */
 async function call(one: TestBuildkitd, tls: Partial<TlsFiles> | null, method: string, request: Uint8Array) {
   const pem = async (file: string | undefined) => (file ? await readFile(file) : null)
   const client = tls
@@ -55,7 +55,7 @@ async function build(one: TestBuildkitd, dockerfile: string): Promise<void> {
   }
 }
 
-/** The command lines of all processes of this machine that have this text in them. */
+/** The command lines of all processes on this machine that contain this text. */
 async function processesWith(text: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const lines = pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''))
@@ -94,7 +94,7 @@ it('a buildkitd that is killed leaves nothing behind, and starts again on its ca
     /exit code: 7/,
   )
 
-  const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a number of its own, to find it by
+  const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a unique number to find it by
   const lost = build(one, `FROM ${BUSYBOX_IMAGE}\nRUN ${sleep}; true\n`).catch((error: unknown) => error)
   await expect.poll(() => processesWith(sleep)).not.toEqual([])
   const { pid, address } = one

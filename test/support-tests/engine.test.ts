@@ -21,7 +21,7 @@ async function build(dockerfile: string, tag: string, shared = engine()): Promis
   })
 }
 
-/** The command lines of all processes of this machine, words separated by a blank. */
+/** The command lines of all processes on this machine, words separated by spaces. */
 async function commandLines(): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const read = (pid: string) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
@@ -73,7 +73,7 @@ describe('engine and base images', () => {
     await ensureBaseImages(client)
 
     const shared = { docker: client, dockerHost: own.dockerHost, network: own.network }
-    const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a number of its own, to find it in the process list
+    const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a unique number, to find it in the process list
     const context = tar([{ path: 'Dockerfile', content: `FROM ${BUSYBOX_IMAGE}\nRUN ${sleep}; true\n` }])
     const stream = await client.buildImage(context, { version: '2', networkmode: 'host' })
     const lost = new Promise((resolve) => stream.once('error', resolve))

@@ -8,7 +8,7 @@ import { GitHubSignature } from '../../src/lib/forge/github/webhook-signature.ts
 import { startGitHubDouble } from '../support/github/double.ts'
 import { sendPush } from '../support/github/push.ts'
 
-/** The double is only worth something if it finds mistakes; so here are some. */
+/** The double is only useful if it detects mistakes, so these tests make some. */
 
 const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'
 const STATUSES = `/repos/octo/app/statuses/${SHA}`

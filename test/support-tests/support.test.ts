@@ -64,7 +64,7 @@ describe('git server', () => {
     await using work = await tempDir()
     const repository = await server.create('acme/app')
     const first = await repository.commit({ 'readme.md': 'one\n' })
-    // git compresses requests of more than 1 kB: a few dozen refs to ask for are enough
+    // git compresses requests larger than 1 kB: a few dozen refs are enough.
     for (let n = 0; n < 40; n++) await repository.commit({ n: String(n) }, { branch: `b${n}` })
     const clone = await git(work.path, 'clone', '--quiet', repository.url, 'app')
     expect(clone).toMatchObject({ code: 0 })

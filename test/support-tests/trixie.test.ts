@@ -17,8 +17,8 @@ import { startTrixieEngine } from '../support/trixie.ts'
 const TRIXIE = join(projectRoot, '.conveyor/trixie')
 
 /**
- * Builds a Dockerfile with BuildKit, which fetches it by URL: with the containerd store, this engine takes
- * no tar as context.
+ * Builds a Dockerfile with BuildKit, which fetches it by URL: with the containerd store, this engine does not accept a
+ * tar as context.
  */
 async function build(client: Docker, reference: string, dockerfile: string): Promise<void> {
   const server = createServer((_, response) => response.end(dockerfile)).listen(0, '127.0.0.1')
@@ -43,7 +43,7 @@ function finish(client: Docker, stream: NodeJS.ReadableStream): Promise<void> {
   })
 }
 
-/** The command lines of all processes of this machine that have this text in them. */
+/** The command lines of all processes on this machine that contain this text. */
 async function processesWith(text: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const lines = pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''))
@@ -52,7 +52,7 @@ async function processesWith(text: string): Promise<string[]> {
     .filter((line) => line.includes(text))
 }
 
-/** Every mount that any process of this machine sees, and that has this text in it. */
+/** Every mount that any process on this machine sees and that contains this text. */
 async function mountsWith(text: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   const lists = pids.map((pid) => readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => ''))
@@ -78,7 +78,7 @@ describe.each(['classic', 'containerd'] as const)("Debian trixie's engine with t
     await finish(client, await client.getImage(`${image}:1`).push({ authconfig: {} }))
     expect((await fetch(`${registry.url}/v2/team/app/manifests/1`)).status).toBe(200)
 
-    const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a number of its own, to find it by
+    const sleep = `sleep ${randomInt(100_000, 1_000_000)}` // a unique number to find it by
     const lost = build(client, `${image}:2`, `FROM ${BUSYBOX_IMAGE}\nRUN ${sleep}; true\n`).catch(
       (error: unknown) => error,
     )
@@ -124,7 +124,7 @@ describe("Debian trixie's engine", () => {
   })
 })
 
-/** Names and times of what lies in the folder. */
+/** Names and times of the folder's contents. */
 async function listing(): Promise<string> {
   await using find = await start('find', [TRIXIE, '-xdev', '-printf', '%p %T@ %s\\n'])
   await find.exited

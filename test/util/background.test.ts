@@ -2,7 +2,7 @@ import { setImmediate as tick } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { Background } from '../../src/lib/util/background.ts'
 
-/** Work that notes when it begins, and ends when it is told to. */
+/** Work that records when it begins, and ends when told to. */
 function noted(into: string[], name: string) {
   const { promise, resolve } = Promise.withResolvers<void>()
   const work = async (signal: AbortSignal) => {
@@ -29,7 +29,7 @@ test('foreground work is never delayed: background tasks wait for it, one at a t
   await expect(building[1]).rejects.toThrow('it failed')
   expect(begun).toEqual(['newer'])
 
-  // Another build does not wait for what runs, but nothing more begins.
+  // Another build does not wait for running work, but no more work begins.
   const next = Promise.withResolvers<void>()
   const urgent = background.before(() => next.promise)
   newer.end()

@@ -12,7 +12,7 @@ function failing(times: number) {
   }
 }
 
-/** A timer that takes no time, and the waits it was called with. */
+/** A timer that takes no time, and the delays it was called with. */
 function fakeSleep() {
   const waits: number[] = []
   return { waits, sleep: async (ms: number) => void waits.push(ms) }

@@ -3,7 +3,7 @@ import { SharedLock } from '../../src/lib/util/shared-lock.ts'
 
 const never = new AbortController().signal
 
-/** Works that end when the test says so, and which of them run. */
+/** Tasks that end when the test says so, and which of them are running. */
 function works() {
   const builds = new SharedLock()
   const running = new Set<string>()

@@ -14,7 +14,7 @@ import { tempDir } from '../../support/temp.ts'
 import { startTrixieEngine } from '../../support/trixie.ts'
 import { buildLog, startWorld, type World } from '../../support/world.ts'
 
-/** Something that builds, and the settings of a server that uses it. */
+/** Something that builds, and the server settings to use it. */
 type Machine = AsyncDisposable & { settings: NodeJS.ProcessEnv; told: string; endpoint: Endpoint }
 
 async function engineMachine(): Promise<Machine> {
@@ -36,7 +36,7 @@ async function buildkitdMachine(): Promise<Machine> {
   for (const [name, path] of Object.entries(names)) await copyFile(path, join(folder.path, 'tls', name))
   return {
     settings: {
-      DOCKER_HOST: 'unix:///nonexistent/docker.sock', // none is needed
+      DOCKER_HOST: 'unix:///nonexistent/docker.sock', // no engine is needed
       BUILDER: 'buildkit',
       BUILDKIT_ADDR: buildkitd.address,
       BUILDKIT_TLS: join(folder.path, 'tls'),
@@ -50,7 +50,7 @@ async function buildkitdMachine(): Promise<Machine> {
   }
 }
 
-/** A repository with a costly step on its dependencies. */
+/** A repository with an expensive step on its dependencies. */
 async function subject(world: World) {
   const repository = `straight/r${process.pid}`
   const git = await world.git.create(repository)
@@ -66,7 +66,7 @@ async function subject(world: World) {
   }
 }
 
-/** The dependencies and the costly step on them; the rest has changed. */
+/** The dependencies and the expensive step on them are cached; the rest has changed. */
 const COSTLY_CACHED = '(2 of 4 steps cached, '
 
 describe.each([
@@ -106,14 +106,14 @@ describe.each([
       expect((await image('main')).digest).toBe(digest)
       await server.kill()
     }
-    // A machine without a mirror, a cache and images: its first build, and one that was made ready for it.
+    // The first build on a machine without a mirror, a cache or images: once unprepared, once warmed.
     for (const warm of ['0', '10']) {
       await using machine = await start()
       await rm(join(world.dataDir, 'mirrors'), { recursive: true, force: true })
       const server = await world.startServer({ env: { ...machine.settings, WARM: warm } })
       if (warm !== '0') {
         await server.waitFor(/warm: (\S+) is ready/)
-        // What it was made ready with are layers, and not only their names: busybox is 2 MB.
+        // Warming fetches the layers, and not only their names: busybox is 2 MB.
         expect(await cacheSize(machine.endpoint)).toBeGreaterThan(1e6)
       }
       const sha = await oneLine()

@@ -16,9 +16,9 @@ import { freePort, projectRoot, runConveyor, start } from '../../support/process
 import { type TempDir, tempDir } from '../../support/temp.ts'
 
 /**
- * docker-compose.yml as it is, built and run by Docker Compose in a real engine of its own, which is killed and
- * restarted with it. Only what would be pulled is different: the base images are made from files of this machine, by
- * the variables that the file has for that.
+ * The actual docker-compose.yml, built and run by Docker Compose in a separate real engine, which is killed and
+ * restarted with it. Only pulled images are different: the base images are made from files of this machine, by means of
+ * the variables that the file has for them.
  */
 
 const PROJECT = `conveyor-test-compose-${process.pid}`
@@ -80,13 +80,13 @@ const container = async (service: string) => {
   return docker.getContainer(found?.Id ?? `none of ${service}`)
 }
 
-/** What bootstrap has written into the settings. */
+/** A login from the settings that bootstrap has written. */
 async function login(): Promise<Record<string, string>> {
   const { BASIC_AUTH = '' } = parseEnv(await readFile(join(folder.path, '.env'), 'utf8'))
   return { authorization: `Basic ${Buffer.from(BASIC_AUTH).toString('base64')}` }
 }
 
-/** A commit that nobody built before, built through the API. */
+/** A new commit, built through the API. */
 async function build(): Promise<{ sha: string; answer: string; message: string }> {
   const message = randomUUID()
   await giveRepository(process.getuid?.() ?? 0)
@@ -98,7 +98,7 @@ async function build(): Promise<{ sha: string; answer: string; message: string }
   return { sha, answer: await response.text(), message }
 }
 
-/** git serves a repository to its owner alone: us, or the user in the image. */
+/** git serves a repository only to its owner: us, or the user in the image. */
 async function giveRepository(uid: number): Promise<void> {
   if (process.getuid?.() !== 0) return
   await using chown = await start('chown', ['-R', `${uid}:${uid}`, join(folder.path, 'repositories')])
@@ -147,7 +147,7 @@ describe('docker-compose.yml', () => {
     await using empty = await tempDir()
     await writeFile(join(empty.path, 'docker-compose.yml'), text)
     await copyFile(join(projectRoot, '.env.sample'), join(empty.path, '.env'))
-    // One at a time: which of two it names is up to chance.
+    // One at a time, because which of two missing variables is named is random.
     const config = (env: Record<string, string>) => composeIn(empty.path, PROJECT, env)('config')
     await expect(config({ DOCKER_GID: '1' })).rejects.toThrow(
       /POSTGRES_PASSWORD.*not set\. Run make bootstrap/,
@@ -164,7 +164,7 @@ describe('docker-compose.yml', () => {
     }
     for (const { network_mode } of Object.values(services)) expect(network_mode).toBeUndefined()
     expect((await fetch(`${url}/healthz`)).status).toBe(200)
-    // The port is published, so that nobody is this machine.
+    // The port is published, so no client counts as this machine.
     expect((await fetch(`${url}/builds/x`)).status).toBe(401)
     expect((await fetch(`${url}/builds/x`, { headers: await login() })).status).toBe(404)
     const { State, HostConfig } = await (await container('conveyor')).inspect()

@@ -16,7 +16,7 @@ import { memoryLog } from '../../support/memory-log.ts'
 import { freePort, projectRoot } from '../../support/processes.ts'
 import { startRegistry, type TestRegistry } from '../../support/registry/registry.ts'
 
-/** The images that the project's Dockerfile makes, from dist and node_modules as they are here. */
+/** The images that the project's Dockerfile makes, from dist and node_modules in this checkout. */
 
 const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
 const BUILDER = `conveyor-test/conveyor-builder:${process.pid}`
@@ -98,7 +98,7 @@ describe('the builder image', () => {
   test('builds, pushes and tags with the mounted socket, and keeps the mirror for the next build', async () => {
     const repository = 'acme/web'
     const repo = await git.create(repository)
-    const message = `hello from ${randomUUID()}` // unlike any that the engine has in its cache
+    const message = `hello from ${randomUUID()}` // different from any that the engine has in its cache
     const sha = await repo.commit({ Dockerfile: DOCKERFILE, message, other: 'x' })
     const first = await run({ repository: 'Acme/Web', sha, branch: 'feature/x' })
     await first.ended
@@ -179,7 +179,7 @@ describe('the builder image', () => {
     abort.abort(new Error('enough'))
     await ended
     expect(log.text).toContain('Error: the build was cancelled')
-    // The engine of this machine runs its steps as processes of this machine.
+    // This machine's engine runs steps as processes of this machine.
     await expect.poll(() => processesWith(sleeping)).toEqual([])
   })
 })
@@ -242,14 +242,14 @@ describe("the server's image", () => {
   })
 })
 
-/** A child whose parent has ended leaves nothing behind when it ends, too. */
+/** An orphaned child leaves nothing behind when it ends. */
 async function expectReaped(container: Docker.Container): Promise<void> {
   const orphan = `sleep 3.${process.pid}`
   const exec = await container.exec({ Cmd: ['sh', '-c', `${orphan} & exit 0`] })
   await exec.start({ Detach: true })
   await expect.poll(() => orphaned(orphan)).toHaveLength(1)
   const [pid] = await orphaned(orphan)
-  // A process that nobody takes leave of stays in the table, without a command line. `docker top` does not show it.
+  // A process that is not reaped stays in the table, without a command line. `docker top` does not show it.
   const isThere = () =>
     readFile(`/proc/${pid}/stat`).then(
       () => true,
@@ -265,11 +265,11 @@ async function orphaned(command: string): Promise<string[]> {
   return found.filter((_, i) => names[i]?.trim() === 'sleep')
 }
 
-/** Ids of processes whose command line has `text` in it. */
+/** Ids of processes whose command line contains `text`. */
 async function processesWith(text: string): Promise<string[]> {
   const found: string[] = []
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
-    // A process may end while we look.
+    // The process may have ended in the meantime.
     const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
     if (command.replaceAll('\0', ' ').includes(text)) found.push(pid)
   }

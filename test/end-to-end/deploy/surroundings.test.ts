@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { projectRoot, start } from '../../support/processes.ts'
 
-/** Machines on which people start the program. */
+/** The machines on which people start the program. */
 
 async function run(command: string[], env: NodeJS.ProcessEnv = {}) {
   const [program = '', ...args] = command
@@ -12,7 +12,7 @@ async function run(command: string[], env: NodeJS.ProcessEnv = {}) {
 }
 
 test('the error about an outdated Node names it, and the required version', async () => {
-  // As on Node 20, where npm only warns: the same version, told by the one that runs here.
+  // Like Node 20, where npm only warns: the Node that runs here pretends to be that version.
   const old = 'Object.defineProperty(process.versions, "node", { value: "20.20.2" })'
   const { code, stdout, stderr } = await run([
     ...[process.execPath, '--import', `data:text/javascript,${encodeURIComponent(old)}`],
@@ -27,7 +27,7 @@ test('the error about an outdated Node names it, and the required version', asyn
   )
   expect(stderr).toContain(`Node ${needed} or newer`)
   expect({ code, stdout }).toEqual({ code: 3, stdout: '' })
-  // Nothing that an old one lacks is imported by name, nor anything of ours, before the versions are compared.
+  // Before the versions are compared, no import by name of anything that an old Node lacks, and none of our own files.
   const text = await readFile(`${projectRoot}bin/run.js`, 'utf8')
   expect(text.match(/^import .*/gm)).toEqual([
     "import { readFileSync } from 'node:fs'",

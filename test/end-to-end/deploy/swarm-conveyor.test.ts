@@ -23,7 +23,7 @@ import { runConveyor, startConveyor } from '../../support/processes.ts'
 import { startRegistry, type TestRegistry } from '../../support/registry/registry.ts'
 import { tempDir } from '../../support/temp.ts'
 
-/** Whole builds on a Swarm; Conveyor's own builder image as docs/deploy-swarm.md has it. */
+/** Whole builds on a Swarm, with Conveyor's own builder image as described in docs/deploy-swarm.md. */
 
 const IMAGE = 'conveyor-test/conveyor-builder:swarm'
 const LOGIN = { username: 'robot', password: 'secret-of-the-robot' }
@@ -32,7 +32,7 @@ const resources = new AsyncDisposableStack()
 let swarm: TestSwarm
 let git: GitServer
 let registry: TestRegistry
-/** As the nodes reach them. */
+/** The address at which the nodes reach it. */
 let gitHost: string
 let registryHost: string
 beforeAll(async () => {

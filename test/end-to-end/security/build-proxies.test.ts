@@ -28,7 +28,7 @@ async function logOf(sha: string, repository: string): Promise<string> {
 
 test('steps get them, they do not affect images, and no log shows their password', async () => {
   const git = await world.git.create('proxied/app')
-  // A step of its own in each run: what an engine has built already prints nothing.
+  // Different in each run: a cached step prints nothing.
   const Dockerfile = `FROM conveyor-test/busybox:1\nRUN : ${randomUUID()}; echo "first: $http_proxy|$HTTPS_PROXY|$no_proxy."\n`
   await configure({
     proxies: {
@@ -45,7 +45,7 @@ test('steps get them, they do not affect images, and no log shows their password
   expect(first).toMatch(/first: http:\/\/\*\*\*@proxy\.test:3128\|http:\/\/one\.test\|\.lan\.\n/)
   expect(first).not.toMatch(/hu%40sh|hu@sh/)
 
-  // Of other proxies, read without a restart, a step that was built is not built again.
+  // Other proxies apply without a restart, but do not cause a cached step to be rebuilt.
   await configure({ proxies: { default: { httpProxy: 'http://two.test' } } })
   const two = await git.commit({
     Dockerfile: `${Dockerfile}RUN echo "second: $HTTP_PROXY|$https_proxy."; env | grep -ci proxy\n`,

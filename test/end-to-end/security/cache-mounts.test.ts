@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ConveyorServer } from '../../support/processes.ts'
 import { buildLog, startWorld, type World } from '../../support/world.ts'
 
-/** What one repository leaves in a cache mount, and who finds it there. */
+/** What one repository leaves in a cache mount, and who can find it there. */
 
 let world: World
 beforeAll(async () => {
@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 
 let builds = 0
-/** Builds a commit that says what it finds in a cache mount, and then leaves its name there. */
+/** Builds a commit that prints what it finds in a cache mount, and then leaves its own name there. */
 async function found(server: ConveyorServer, repository: string): Promise<string | undefined> {
   const step = `echo "found: $(cat /root/.npm/who 2>/dev/null)."; echo ${repository} > /root/.npm/who`
   const git = await world.git.create(repository)

@@ -4,7 +4,7 @@ import { startPostgres, type TestPostgres } from '../../support/postgres.ts'
 import type { ConveyorServer } from '../../support/processes.ts'
 import { pushToEnd, startWorld, type World } from '../../support/world.ts'
 
-/** What repositories and base images are called and say is never a line of ours, and is always stored. */
+/** Names and output of repositories and base images never pass for a line of ours, and can always be stored. */
 
 const BASE = 'FROM conveyor-test/busybox:1\n'
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ConveyorServer } from '../../support/processes.ts'
 import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
-/** What a build reads in its own log of the secrets that it prints. */
+/** How the secrets that a build prints appear in its own log. */
 
 const PASSWORD = 'password-of-the-api'
 const OF_ALL = 'secret-of-all-repositories'
@@ -29,11 +29,11 @@ async function secret(name: string, content: string): Promise<void> {
   await writeFile(file, `${content}\n`)
 }
 
-/** Prints `says` in a build of a repository, and gives the log of that. */
+/** Prints `says` in a build of a repository, and returns its log. */
 async function logOf(repository: string, says: string, end = 'true'): Promise<string> {
   const git = await world.git.create(repository)
-  // In two halves in the Dockerfile, so that only the output has them; new in each run, as a step that an engine has
-  // built already prints nothing.
+  // In two halves in the Dockerfile, so that only the output contains them; different in each run, because a cached
+  // step prints nothing.
   const words = says.split(' ').map((word) => `"${word.slice(0, 3)}""${word.slice(3)}"`)
   const sha = await git.commit({
     Dockerfile: `FROM conveyor-test/busybox:1\nRUN : ${randomUUID()}; echo said: ${words.join(' ')}; ${end}\n`,
@@ -48,7 +48,7 @@ async function logOf(repository: string, says: string, end = 'true'): Promise<st
 }
 
 test('it learns nothing about a secret that it does not get: all candidates look the same', async () => {
-  // Another build, before it: what one was given is nothing to the next.
+  // Another build comes first: what one build was given does not affect the next.
   expect(await logOf('redacted/other', OTHER)).toContain('said: ***\n')
   const candidates = [PASSWORD, WEBHOOK_SECRET, GITHUB_TOKEN, OTHER, 'none-of-them']
   expect(await logOf('redacted/own', candidates.join(' '))).toContain(`said: ${candidates.join(' ')}\n`)

@@ -5,7 +5,7 @@ import { type Stranger, type StrangerRequest, startStranger } from '../../suppor
 import { type ConveyorServer, startConveyor } from '../../support/processes.ts'
 import { GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
-/** A server with the settings of the README, asked from another machine. */
+/** A server with the settings of the README, accessed from another machine. */
 
 let world: World
 let stranger: Stranger
@@ -28,7 +28,7 @@ async function startOpen(env: NodeJS.ProcessEnv = {}): Promise<ConveyorServer & 
 
 const SHA = 'a'.repeat(40)
 
-/** Everything the server has, and what somebody gets there without and with a login. */
+/** Everything the server has, and the responses to strangers without and with a login. */
 const ROUTES: [request: StrangerRequest, answers: { none: number; login: number; open: number }][] = [
   [
     { method: 'GET', path: '/' },
@@ -124,7 +124,7 @@ const ROUTES: [request: StrangerRequest, answers: { none: number; login: number;
   ],
 ]
 
-/** Each of the names under which somebody may ask; the last one is that of a page in a browser. */
+/** The Host headers that a client may send; the last case is a page in a browser. */
 const disguises = (port: number): Record<string, string>[] => [
   { host: `${stranger.address}:${port}` },
   { host: `localhost:${port}` },
@@ -139,7 +139,7 @@ const order: StrangerRequest = {
   body: JSON.stringify({ repository: 'acme/private', sha: 'b'.repeat(40) }),
 }
 
-/** A build of before, whose log nobody else may see; it fails at once, as there is no such commit. */
+/** An earlier build, whose log no stranger may see; it fails immediately because its commit does not exist. */
 async function buildBefore(server: { port: number }, login = ''): Promise<string> {
   const answer = await fetch(`http://127.0.0.1:${server.port}/builds`, {
     method: 'POST',
