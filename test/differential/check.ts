@@ -61,7 +61,7 @@ function kindOf(difference: string): string {
   return /^(Conveyor \w+( with \w+)?)|is missing|is too much|of the config/.exec(difference)?.[0] ?? 'other'
 }
 
-/** Seeds of fast-check are 32-bit numbers; those of neighbours should have nothing in common. */
+/** Seeds of fast-check are 32-bit numbers; adjacent ones should have nothing in common. */
 function seedOf(seed: number, index: number): number {
   return Math.imul(seed ^ Math.imul(index + 1, 0x9e3779b1), 0x85ebca6b) | 0
 }

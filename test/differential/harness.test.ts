@@ -208,7 +208,7 @@ describe('generated histories', () => {
       }
       await mkdir(env.TMPDIR)
       const file = join(folder.path, 'case.sh')
-      // The words that stand for something else are filled in by both in the same way.
+      // Both fill in the placeholders in the same way.
       await writeFile(file, script(history).replace('run=$(date +%s%N)', `run=${WORDS.run}`))
       await run('bash', [file], { env, cwd: folder.path })
       const made = await run('sh', ['-c', 'git -C "$TMPDIR"/*/repository log --reverse --format=%T'], { env })

@@ -46,7 +46,7 @@ export function filled(content: Bytes, { base, run }: Words): Bytes {
 
 /** Clones a repository and checks out the commit, without `.git`. */
 export async function checkOut(repository: string, sha: string, folder: string): Promise<void> {
-  // One shell, as its umask decides the modes.
+  // In one shell, because its umask determines the modes.
   const script = `umask 022
     git clone --quiet --shared --no-checkout "$1" "$3" && git -C "$3" checkout --quiet --detach "$2"`
   const git = await start('sh', ['-c', script, 'sh', repository, sha, folder], { env: gitEnv() })

@@ -71,7 +71,7 @@ function put(path: Bytes, entry: Entry): string {
   return `${printed}${filled} | put ${quoted(path)} ${mode}`
 }
 
-/** A word of bash. */
+/** A quoted word of bash. */
 function quoted(text: Bytes): string {
   if (/^[\w./-]+$/.test(text)) return text
   if (/^[\n\x20-\x7e]*$/.test(text)) return `'${text.replaceAll("'", `'\\''`)}'`

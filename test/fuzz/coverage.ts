@@ -124,7 +124,7 @@ export function isTooLittle({ lines, reached }: Reached): boolean {
   return reached < LEAST * lines
 }
 
-/** A table for people: the share of covered lines of each file. */
+/** A table of the share of covered lines of each file. */
 export function tableOf(all: readonly Reached[], withMissed: boolean): string[] {
   return all.map(({ file, lines, reached, missed }) => {
     const share = `${Math.floor((100 * reached) / Math.max(1, lines))} %`.padStart(6)

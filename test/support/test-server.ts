@@ -26,9 +26,9 @@ export interface TestServer extends AsyncDisposable {
   github: GitHubDouble
   /** The server's own log. */
   lines: string[]
-  /** How many logs are being read at this moment. */
+  /** How many logs are being read right now. */
   openReaders(): number
-  /** A new request, claimed as by a worker. */
+  /** A new request, claimed as if by a worker. */
   begin(sha: string, branch?: string): Promise<Build>
   succeed(build: Build): Promise<void>
   fail(build: Build, error: string): Promise<void>
@@ -63,7 +63,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
   }
 
   const forge = github({ baseUrl: double.url, retryDelaysMs: [] })
-  /** The branches of the double; each has its head alone. */
+  /** The branches of the double, with only their heads. */
   const history: History = {
     async head(repository, ref) {
       const name = ref?.name ?? (await forge.defaultBranch(repository))

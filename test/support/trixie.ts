@@ -11,7 +11,7 @@ export type ImageStore = 'classic' | 'containerd'
 
 export interface TrixieEngineOptions {
   store: ImageStore
-  /** Kept by default of the caller: its layers belong to root. Default: a temporary folder, removed when disposed. */
+  /** Kept, because its layers belong to root. Default: a temporary folder, removed when disposed. */
   dataDir?: string
 }
 
@@ -19,10 +19,10 @@ export interface TrixieEngineOptions {
 const ROOT = join(projectRoot, '.conveyor/trixie')
 
 /**
- * Turns into a program of the folder: `sh -c ENTER ROOT FOLDERS PROGRAM ARGS`. The folder becomes the root
- * (runc needs a real one, no chroot) of a mount namespace that ends with its last process. FOLDERS, one a
- * line, are this machine's at the same paths inside; what else is written goes to memory, so any number
- * of engines share the folder, and none changes it.
+ * Execs a program of the folder: `sh -c ENTER ROOT FOLDERS PROGRAM ARGS`. The folder becomes the root (runc needs a
+ * real one, not a chroot) of a mount namespace that ends with its last process. FOLDERS, one per line, are this
+ * machine's folders, at the same paths inside; all other writes go to memory, so any number of engines can share the
+ * folder, and none changes it.
  */
 const ENTER = `set -eu
 root=$0 folders=$1
@@ -45,8 +45,8 @@ cd /
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin exec "$@"`
 
 /**
- * A command that turns into the program given after it, with trixie as its root.
- * @param folders of this machine, which it sees at the same paths; the temporary one is always among them
+ * A command that execs the program given after it, with trixie as its root.
+ * @param folders of this machine, visible at the same paths; the temporary folder is always included
  */
 export function insideTrixie(folders: string[]): string[] {
   return [
@@ -56,8 +56,8 @@ export function insideTrixie(folders: string[]): string[] {
 }
 
 /**
- * Docker Engine 26.1 of Debian trixie, next to any other engine. It shares the network of this machine: a registry
- * on 127.0.0.1 is reached without TLS, and RUN steps use the network `host`. Needs root.
+ * Docker Engine 26.1 of Debian trixie, independent of any other engine. It shares this machine's network: a registry on
+ * 127.0.0.1 is reached without TLS, and RUN steps use the network `host`. Needs root.
  */
 export async function startTrixieEngine({ store, dataDir }: TrixieEngineOptions): Promise<PrivateEngine> {
   await access(join(ROOT, 'recipe')).catch(() => {

@@ -38,15 +38,15 @@ export interface Push {
   defaultBranch?: string
 }
 
-/** What Conveyor lives among: a git server and GitHub's API in front of it, a registry, an engine. */
+/** The environment of Conveyor: a git server with GitHub's API, a registry, and an engine. */
 export interface World extends AsyncDisposable {
   git: GitServer
   github: GitHubDouble
   registry: TestRegistry
   dataDir: string
-  /** The settings of Conveyor here, for any of its commands; flags go before them. */
+  /** Conveyor's settings here, for any of its commands; flags take precedence. */
   env: NodeJS.ProcessEnv
-  /** Starts `conveyor server` on this world; again after a kill, on the same data. */
+  /** Starts `conveyor server` in this world; after a kill, on the same data. */
   startServer(more?: Pick<WorldOptions, 'flags' | 'env'>): Promise<ConveyorServer>
   /** Sends a signed push webhook; resolves to the id of its build. */
   push(server: ConveyorServer, push: Push): Promise<string>
@@ -119,7 +119,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   }
 }
 
-/** What no run may write to its own log: Node's warnings, and unexpected errors. */
+/** Output that no run may write to its own log: Node's warnings, and unexpected errors. */
 export function complaints(stderr: string): string[] {
   return stderr.split('\n').filter((line) => /Warning:|\s+at \S.*:\d+:\d+|Unhandled|Uncaught/.test(line))
 }

@@ -9,8 +9,8 @@ import type { BaseVersion } from './model.ts'
 /** The base images of the differential test. */
 export interface BaseImages {
   /**
-   * Has a tag name one of them from now on; resolves to the image's whole name. Images of different tags differ: a
-   * layer on one is not found in the cache for the other.
+   * Makes a tag point at one of them from now on; resolves to the image's full name. Images of different tags differ,
+   * so a layer on top of one is not found in the cache for another.
    */
   point(tag: string, version: BaseVersion): Promise<string>
 }
@@ -58,9 +58,9 @@ const CONFIG = 'application/vnd.docker.container.image.v1+json'
 const LAYER = 'application/vnd.docker.image.rootfs.diff.tar.gzip'
 
 interface Layer {
-  /** Packed with gzip. */
+  /** Compressed with gzip. */
   bytes: Buffer
-  /** Digest of what is packed. */
+  /** Digest of the uncompressed bytes. */
   diffId: string
 }
 

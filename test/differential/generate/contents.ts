@@ -8,7 +8,7 @@ export function file(draw: Draw): Entry {
   return { kind: 'file', content: content(draw), executable: draw.chance(15) }
 }
 
-/** Contents are few, so that the same comes back under other names and at other times. */
+/** There are few different contents, so the same ones return under other names and at other times. */
 export function content(draw: Draw): Bytes {
   const version = draw.whole(1, 4)
   return draw.weighted<() => Bytes>([
@@ -58,10 +58,10 @@ export function files(draw: Draw, pool: readonly Bytes[], links: boolean): Map<B
   return tree
 }
 
-/** Names of archives, whatever is in them. */
+/** Names of archives, whatever their content is. */
 export const ARCHIVES = ['x.tar', 'x.tar.gz', 'x.tgz', 'data.txt']
 
-/** An archive of some small files; now and then one that is cut off. */
+/** An archive of some small files, occasionally truncated. */
 export function archive(draw: Draw): Entry {
   const items = draw.times(1, 3, (index) =>
     tarItem(draw.one(['in', 'in/deep', `f${index}`, './dot']), content(draw).slice(0, 400)),

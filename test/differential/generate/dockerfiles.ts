@@ -2,9 +2,9 @@ import type { Draw } from './draw.ts'
 import { BASE, type Bytes, directories, RUN, type Tree } from './model.ts'
 import { dummiesOfAnotherStage, timedInstructions } from './timed-steps.ts'
 
-/** What a Dockerfile is to be about. */
+/** What a Dockerfile should test. */
 export interface Topics {
-  /** Steps that depend on what is newer than what. */
+  /** Steps that depend on which files are newer. */
   times: boolean
   /** The frontend knows COPY --chmod and COPY --link. */
   isNew: boolean
@@ -14,7 +14,7 @@ export interface Topics {
   ignores: boolean
 }
 
-/** A Dockerfile for these files, with the words that stand for base image and run. */
+/** A Dockerfile for these files, with the placeholders for base image and run. */
 export function dockerfile(draw: Draw, tree: Tree, topics: Topics): Bytes {
   const lines = draw.chance(30) ? twoStages(draw, tree, topics) : oneStage(draw, tree, topics)
   return `${lines.join('\n')}\n`
@@ -92,7 +92,7 @@ function copies(draw: Draw, tree: Tree, topics: Topics): Bytes[] {
 function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
   const several = draw.chance(12)
   const sources = several ? draw.times(2, 3, () => source(draw, tree, topics)) : [source(draw, tree, topics)]
-  // Places of their own, as a rule: a file over a directory is an error.
+  // Usually a separate place: copying a file over a directory is an error.
   const into = draw.one(
     index === 0 || draw.chance(15) ? ['/ctx/', './', 'rel/', '/', '/ctx/d/'] : [`/ctx${index}/`],
   )
@@ -116,7 +116,7 @@ function copy(draw: Draw, tree: Tree, topics: Topics, index: number): Bytes {
   return [...instruction, words(draw, [...sources, target])].join(' ')
 }
 
-/** The arguments of COPY: as JSON where a blank is in them, and at times where none is. */
+/** The arguments of COPY: as JSON if one contains a space, and sometimes if none does. */
 function words(draw: Draw, all: Bytes[]): Bytes {
   const needed = all.some((word) => /[\s"'\\]|^$/.test(word))
   if (!(needed ? draw.chance(95) : draw.chance(15))) return all.join(' ').replaceAll('\n', ' ')
@@ -125,7 +125,7 @@ function words(draw: Draw, all: Bytes[]): Bytes {
   return `[${all.map(json).join(', ')}]`
 }
 
-/** One source: a path of the tree, in any spelling, or a pattern that may match some. */
+/** One source: a path of the tree in any spelling, or a pattern that may match some. */
 function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   const paths = [...tree.keys()]
   const folders = directories(tree)
@@ -136,7 +136,7 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   const missing = topics.failures || draw.chance(2)
   const tricky = paths.filter((path) => /\(|, /.test(path))
   return draw.weighted<() => Bytes>([
-    // What only an exact reading of a list of patterns finds.
+    // Only an exact reading of a list of patterns finds these.
     [tricky.length > 0 ? 60 : 0, () => exactly(draw, draw.one(tricky))],
     [topics.ignores ? 40 : 16, () => '.'],
     [18, () => safe(some)],
@@ -181,7 +181,10 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   ])()
 }
 
-/** A name as a source that means just it: its wildcards escaped, and what Dockerfiles unquote quoted. */
+/**
+ * A name as a source that means exactly that: wildcards are escaped, and characters that Dockerfiles unquote are
+ * quoted.
+ */
 function literal(text: Bytes): Bytes {
   return text
     .replace(/[*?\\]/g, '\\$&')
@@ -189,14 +192,14 @@ function literal(text: Bytes): Bytes {
     .replace(/[\\'"$]/g, '\\$&')
 }
 
-/** A path, or the same with a wildcard at its beginning: nothing else stands for that. */
+/** A path, or the same with a wildcard at its start that matches nothing else. */
 function exactly(draw: Draw, path: Bytes): Bytes {
   const slash = path.lastIndexOf('/') + 1
   const [folder, name] = [literal(path.slice(0, slash)), path.slice(slash)]
   return folder + draw.one([literal(name), `*${literal(name.slice(1))}`])
 }
 
-/** A pattern that matches a name, most of the time. */
+/** A pattern that matches a name most of the time. */
 function globFor(draw: Draw, name: Bytes, safe: (text: Bytes) => Bytes): Bytes {
   const at = draw.whole(0, Math.max(0, name.length - 1))
   const [before, char, after] = [name.slice(0, at), name.slice(at, at + 1), name.slice(at + 1)]

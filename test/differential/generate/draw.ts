@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 
-/** Draws values from fast-check's source of chance, one after the other. */
+/** Draws values from fast-check's random source, one after another. */
 export class Draw {
   readonly #generator: fc.GeneratorValue
 
@@ -8,7 +8,7 @@ export class Draw {
     this.#generator = generator
   }
 
-  /** A whole number, both ends included. */
+  /** An integer between `min` and `max`, inclusive. */
   whole(min: number, max: number): number {
     return this.#generator(evenly, min, max)
   }
@@ -41,7 +41,7 @@ export class Draw {
   }
 }
 
-/** Without fast-check's preference for small numbers: what is drawn here are choices, not sizes. */
+/** Without fast-check's preference for small numbers: the values drawn here are choices, not sizes. */
 function evenly(min: number, max: number): fc.Arbitrary<number> {
   return fc.noBias(fc.integer({ min, max }))
 }

@@ -18,12 +18,14 @@ import { namePool, path, type Taste } from './names.ts'
 import { reductions } from './reductions.ts'
 import { SOURCES } from './timed-steps.ts'
 
-/** Any history, for builders that know COPY --chmod or do not. */
+/** Any history, for builders with or without support for COPY --chmod. */
 export function histories(options: { isNew: boolean }): fc.Arbitrary<History> {
   return new HistoryArbitrary(options)
 }
 
-/** Generates with fast-check's chance, and shrinks what came out: whole commits, files and instructions go first. */
+/**
+ * Generates with fast-check's random source, and shrinks the result: whole commits, files and instructions go first.
+ */
 class HistoryArbitrary extends fc.Arbitrary<History> {
   readonly #options: { isNew: boolean }
 
@@ -46,7 +48,7 @@ class HistoryArbitrary extends fc.Arbitrary<History> {
   }
 }
 
-/** What a repository is about, for as long as it lives. */
+/** The theme of a repository, which is the same for all its commits. */
 interface Theme extends Topics {
   pool: Bytes[]
   links: boolean
@@ -54,7 +56,7 @@ interface Theme extends Topics {
   archives: boolean
 }
 
-/** How many commits, with their weights. */
+/** Numbers of commits, with their weights. */
 const LENGTHS: readonly (readonly [number, number])[] = [
   [2, 1],
   [3, 2],
@@ -127,7 +129,7 @@ function addSources(draw: Draw, tree: Map<Bytes, Entry>): void {
   tree.set('lock', { kind: 'file', content: `lock ${draw.whole(1, 2)}\n`, executable: false })
 }
 
-/** Few, but other ones in each run: what COPY --link makes of them is kept by their content alone. */
+/** A few texts, but different ones in each run: results of COPY --link are cached by content alone. */
 function sourceText(draw: Draw): Bytes {
   return `v${draw.whole(1, 4)} ${RUN}\n`
 }
@@ -139,7 +141,7 @@ function addAttributes(draw: Draw, tree: Map<Bytes, Entry>): void {
     place(tree, `${draw.one(folders)}/.gitattributes`, attributes(draw, tree))
 }
 
-/** Puts an entry where nothing else is in its way. */
+/** Puts an entry where no other is in its way. */
 function place(tree: Map<Bytes, Entry>, at: Bytes, entry: Entry): void {
   if (tree.has(at) || hasRoom(tree, at)) tree.set(at, entry)
 }
@@ -190,7 +192,7 @@ const REVERT: Step = (draw, tree, _theme, earlier) => {
   tree.clear()
   for (const [at, entry] of back) tree.set(at, entry)
 }
-/** Only some of an earlier commit comes back. */
+/** Restores only parts of an earlier commit. */
 const RESTORE: Step = (draw, tree, _theme, earlier) => {
   const [at, entry] = draw.one([...draw.one(earlier)])
   if (isDockerfile(at)) return
@@ -242,7 +244,7 @@ function isDockerfile(at: Bytes): boolean {
   return /^(dockerfile|build\/app\.df)$/i.test(at)
 }
 
-/** The path of an entry that is not a Dockerfile; `none` if there is no other. */
+/** The path of an entry that is not a Dockerfile; `none` if there is none. */
 function someFile(draw: Draw, tree: Tree): Bytes {
   const others = [...tree.keys()].filter((at) => !isDockerfile(at))
   return others.length > 0 ? draw.one(others) : 'none'

@@ -15,7 +15,7 @@ const PLAIN = [
   'README.md',
   'x.bat',
 ]
-/** What globs, ignore files, Dockerfiles and the order of a walk may trip over. */
+/** Names that globs, ignore files, Dockerfiles and the order of a walk may trip over. */
 const ODD = [
   ...['a.b', 'a-b', 'a b', 'ab', 'A', 'Src', 'X.TXT', 'a.', 'a..', '..a', '...', 'a+b', 'a=b', 'a:b', 'a~1'],
   ...[
@@ -85,11 +85,11 @@ const FOREIGN = [
     'ﬁ',
     '\u00a0',
   ].map(utf8),
-  // No valid UTF-8: latin1, a cut-off sequence, an overlong one, a surrogate.
+  // Invalid UTF-8: latin1, a truncated sequence, an overlong one, a surrogate.
   ...['caf\xe9', '\xff\xfe', '\xc3', '\xc0\xaf', '\xed\xa0\x80', 'a\x80b'],
 ]
 const LONG = ['n'.repeat(200), 'l'.repeat(255)]
-/** For names made up on the spot. */
+/** For random names. */
 const LETTERS = [
   'a',
   'b',
@@ -112,13 +112,13 @@ const LETTERS = [
   '_',
   '1',
 ]
-/** What git, or Linux, has no such name for. */
+/** Names that are impossible in git or on Linux. */
 const IMPOSSIBLE = /^(\.{0,2}|\.git|git~1)$/i
 
 /** How odd the names of a repository are. */
 export type Taste = 'plain' | 'odd' | 'foreign'
 
-/** A few names that a repository's paths are made of: few, so that they are each other's prefixes and twins. */
+/** A few names that make up a repository's paths: few, so that some are prefixes or variants of each other. */
 export function namePool(draw: Draw, taste: Taste): Bytes[] {
   const pool = draw.times(3, 7, () => name(draw, taste))
   if (taste !== 'plain' && draw.chance(15)) pool.push(draw.one(['x(1).txt', 'b(2).txt', 'a, b']))

@@ -1,6 +1,6 @@
 import type { Bytes, Commit, Entry, History } from './model.ts'
 
-/** Histories that are a little smaller, the boldest first. */
+/** Histories that are a little smaller, the boldest reductions first. */
 export function* reductions({ commits }: History): Generator<History> {
   yield* withoutCommits(commits)
   if (commits.some(({ pruned }) => pruned))
@@ -36,7 +36,7 @@ function* withoutPaths(commits: readonly Commit[]): Generator<History> {
   for (const path of paths) yield without([path])
 }
 
-/** Lines of a Dockerfile without which a run would meet another's layers, or another image of that name. */
+/** Lines of a Dockerfile without which a run would share layers with another run, or an image of the same name. */
 const KEPT = /^$|@RUN@| AS first$/
 
 /** Without one line of a Dockerfile, or of a file that says how others are treated. */
@@ -63,7 +63,7 @@ function* withoutLines(commits: readonly Commit[]): Generator<History> {
   }
 }
 
-/** What is long, or executable, is neither. */
+/** Contents that are long or executable become short and plain. */
 function* withPlainContents(commits: readonly Commit[]): Generator<History> {
   const paths = new Set(
     commits.flatMap(({ tree }) => [...tree].filter(([, one]) => one.kind === 'file').map(([path]) => path)),

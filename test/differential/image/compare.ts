@@ -19,7 +19,7 @@ export interface Rules {
   timed: boolean
 }
 
-/** How the two results differ, for people; null if they do not. */
+/** A description of how the two results differ; null if they do not. */
 export function difference(
   ours: SubjectOutcome,
   theirs: Exclude<ReferenceOutcome, typeof UNABLE>,

@@ -39,7 +39,7 @@ const CONFIG = [
 const known = new Map<string, TarItem[]>()
 const MAX_KNOWN = 4
 
-/** Applies layers by the rules of the OCI image spec (layer.md). */
+/** Applies layers according to the OCI image spec (layer.md). */
 export function imageOf(layers: readonly TarItem[][], config: object): Image {
   const files = new Map<Bytes, ImageEntry>()
   for (const layer of layers) {

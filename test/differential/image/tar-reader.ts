@@ -21,7 +21,7 @@ const TYPES: Record<string, TarItem['type']> = {
   '5': 'directory',
 }
 
-/** Reads a tar (ustar, with the records of pax and the long names of GNU). */
+/** Reads a tar (ustar, with pax records and GNU long names). */
 export function* readTar(bytes: Buffer): Generator<TarItem> {
   let pax: Record<string, Bytes> = {}
   for (let at = 0; at + BLOCK <= bytes.length; ) {

@@ -65,10 +65,10 @@ const OUTPUT = [
   'x'.repeat(200),
 ]
 
-/** In characters; BuildKit passes on what a step prints in pieces of 32 KiB at most. */
+/** In characters; BuildKit forwards the output of a step in pieces of at most 32 KiB. */
 const LONGEST_OUTPUT = 1 << 20
 
-/** Messages about the steps of a build, more or less as BuildKit sends them. */
+/** Messages about the steps of a build, roughly as BuildKit sends them. */
 export function drawStatus(chance: Chance): StatusResponse {
   const digests = Array.from(
     { length: chance.percent(0.3) ? 3000 : chance.whole(1, 6) },
@@ -124,7 +124,7 @@ interface Recorded {
   failed: { name: string; error: string } | null
 }
 
-/** What engines and BuildKits were recorded to say of failures. */
+/** Recorded error texts of engines and BuildKits. */
 export async function recordedTexts(): Promise<Recorded[]> {
   const files = RECORDINGS.map((name) =>
     readFile(`${projectRoot}test/support/registry/recordings/${name}.json`, 'utf8'),
@@ -177,7 +177,7 @@ const WORDS = [
   ],
 ]
 
-/** Such a text, changed; or very long, as the frontend that a repository names may make it. */
+/** Such a text with changes; or a very long one, which the frontend that a repository names can cause. */
 export function drawText(chance: Chance, recorded: string): string {
   if (chance.percent(1)) {
     const piece = chance.one([...WORDS, '\n', ' ', '\0', 'a', 'é '])

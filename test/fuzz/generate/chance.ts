@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto'
 
-/** Chance that begins at a name, and is the same for the same name: a hundred thousand inputs cost little. */
+/**
+ * Random values from a seed, which is a name: the same name gives the same values. Cheap enough for a hundred thousand
+ * inputs.
+ */
 export class Chance {
   readonly #state: Uint32Array
 
@@ -21,12 +24,12 @@ export class Chance {
     return result
   }
 
-  /** A whole number, both ends included. */
+  /** An integer between `min` and `max`, inclusive. */
   whole(min: number, max: number): number {
     return min + Math.floor((this.#next() / 2 ** 32) * (max - min + 1))
   }
 
-  /** A size up to `max` of which small ones are as likely as large ones. */
+  /** A size up to `max`, with small ones as likely as large ones. */
   size(max: number): number {
     return Math.min(max, Math.floor((max + 1) ** (this.#next() / 2 ** 32)))
   }

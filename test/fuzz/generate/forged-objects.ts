@@ -4,7 +4,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { deflateSync } from 'node:zlib'
 
-/** One line of a tree, as it is, right or not. */
+/** One line of a tree, valid or not. */
 export interface Line {
   mode: string
   name: Buffer
@@ -12,12 +12,12 @@ export interface Line {
   id: Buffer
 }
 
-/** A bare repository into which objects are written as bytes, so that no program of git's has a say in them. */
+/** A bare repository into which objects are written as raw bytes, so that no git program can reject them. */
 export class ForgedObjects {
   readonly gitDir: string
   readonly #written = new Set<string>()
 
-  /** @param gitDir is made when it is not there */
+  /** @param gitDir created if missing */
   constructor(gitDir: string) {
     this.gitDir = gitDir
     execFileSync('git', ['init', '--quiet', '--bare', gitDir], { stdio: 'ignore' })
@@ -32,7 +32,7 @@ export class ForgedObjects {
     return this.#write('tree', Buffer.concat(parts))
   }
 
-  /** Objects of any bytes under an id that is theirs. */
+  /** Writes an object of any bytes under its correct id. */
   async #write(type: string, content: Uint8Array): Promise<Buffer> {
     const bytes = Buffer.concat([Buffer.from(`${type} ${content.length}\0`), content])
     const id = createHash('sha1').update(bytes).digest()
@@ -45,7 +45,7 @@ export class ForgedObjects {
     return id
   }
 
-  /** Removes all of them, lest there are too many. */
+  /** Removes all objects, so that there are never too many. */
   async clear(): Promise<void> {
     const folders = new Set([...this.#written].map((hex) => hex.slice(0, 2)))
     this.#written.clear()

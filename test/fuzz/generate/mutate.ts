@@ -1,6 +1,6 @@
 import type { Chance } from './chance.ts'
 
-/** Characters that parsers trip over: NUL, blanks of all kinds, half of a surrogate pair, ends of lines. */
+/** Characters that parsers trip over: NUL, all kinds of whitespace, half of a surrogate pair, line ends. */
 export const ODD = [
   ...['\0', '\t', '\r', '\n', '\r\n', ' ', '\v', '\f', '\u0085', '\u00a0', '\u2028', '\ufeff', '\ufffd'],
   ...[
@@ -56,7 +56,7 @@ export function textOf(chance: Chance, words: readonly string[], length: number)
   return text
 }
 
-/** Changes a text in a few places: cut, cut out, doubled, moved, words put in. */
+/** Changes a text in a few places: truncates it, or removes, repeats, moves or inserts parts. */
 export function mutated(chance: Chance, text: string, words: readonly string[]): string {
   let result = text
   for (let left = chance.size(6); left > 0; left -= 1) result = changed(chance, result, words)
@@ -85,7 +85,7 @@ function changed(chance: Chance, text: string, words: readonly string[]): string
   }
 }
 
-/** The same for bytes: cut anywhere, or with some of them changed, put in, taken out or doubled. */
+/** The same for bytes: truncated anywhere, or with some of them changed, inserted, removed or repeated. */
 export function mutatedBytes(chance: Chance, bytes: Uint8Array): Buffer {
   let result = Buffer.from(bytes)
   for (let left = chance.whole(0, 4); left > 0; left -= 1) {
@@ -119,11 +119,11 @@ export function mutatedBytes(chance: Chance, bytes: Uint8Array): Buffer {
   return result
 }
 
-/** Cuts bytes into the pieces in which they may arrive; some of them empty. */
+/** Splits bytes into pieces in which they may arrive; some are empty. */
 export function pieces(chance: Chance, bytes: Uint8Array): Buffer[] {
   const result: Buffer[] = []
   const most = chance.one([1, 7, 100, 4096, 1 << 16])
-  // A byte at a time is for short ones.
+  // Only short texts arrive byte by byte.
   const least = Math.ceil(bytes.length / 2000)
   for (let at = 0; at < bytes.length; ) {
     const end = Math.min(bytes.length, at + least + chance.whole(0, most))

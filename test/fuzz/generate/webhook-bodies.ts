@@ -2,7 +2,7 @@ import { type EventExamples, pushPayload, webhookExamples } from '../../support/
 import type { Chance } from './chance.ts'
 import { mutated, mutatedBytes, ODD } from './mutate.ts'
 
-/** What a webhook is sent with; its signature is right. */
+/** The body and headers of a webhook, correctly signed. */
 export interface WebhookInput {
   event: string
   delivery: string
@@ -83,7 +83,7 @@ const TYPES = [
 ]
 const ENCODED = '%'
 
-/** Bodies of webhooks, made from GitHub's own examples. */
+/** Bodies of webhooks, based on GitHub's own examples. */
 export class WebhookBodies {
   readonly #events: EventExamples[]
   readonly #push: Record<string, unknown>
@@ -140,7 +140,7 @@ export class WebhookBodies {
   }
 }
 
-/** Those of which a build is made, and any others. */
+/** The fields that builds are made from, and some others. */
 const READ = [
   'ref',
   'before',
@@ -188,7 +188,7 @@ function form(chance: Chance, json: string): string {
   return chance.percent(20) ? mutated(chance, encoded, words) : encoded
 }
 
-/** As long as GitHub's may be, or so long as makes a difference, of one thing again and again. */
+/** The same thing over and over, as long as GitHub's may be, or long enough to make a difference. */
 function long(chance: Chance, contentType: string | undefined): Buffer {
   const length = chance.one([200 << 10, 300 << 10, 1 << 20, 5 << 20, (25 << 20) - 100])
   const piece = chance.one([
@@ -219,7 +219,7 @@ function long(chance: Chance, contentType: string | undefined): Buffer {
   ])
   const filling = length - 200 - ((length - 200) % Buffer.byteLength(piece))
   const field = contentType?.includes('urlencoded') ? 'payload=' : ''
-  // One copy only: how much memory the process takes is looked at.
+  // Only one copy, because the memory of the process is checked.
   const [start, end] = [Buffer.from(field + head), Buffer.from(tail)]
   const body = Buffer.alloc(start.length + filling + end.length)
   start.copy(body)

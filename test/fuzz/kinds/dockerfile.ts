@@ -11,7 +11,7 @@ import { excerpt, type Kind, plain } from '../kind.ts'
 
 const NEVER = new AbortController().signal
 
-/** What is read of a context is the Dockerfile, unless it is too large to be one. */
+/** The Dockerfile of a context is read, unless it is too large to be one. */
 async function readFromContext(dockerfile: string | null): Promise<void> {
   const context = memoryContext(dockerfile === null ? {} : { Dockerfile: dockerfile })
   const text = await dockerfileText(context, NEVER)

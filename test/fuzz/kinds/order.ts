@@ -62,7 +62,7 @@ export const orderKind: Kind = {
   }),
 }
 
-/** Whatever form a valid reference is printed in is a valid reference to the same image. */
+/** Every form in which a valid reference is printed is a valid reference to the same image. */
 function checkReference(image: string): void {
   const reference = parseReference(image)
   const { identifier, canonical, familiar, apiHost } = reference

@@ -168,7 +168,7 @@ function drawIgnoreFile(chance: Chance): string {
   return chance.times(0, most, () => `${chance.percent(25) ? '!' : ''}${drawPattern(chance)}\n`).join('')
 }
 
-/** Very many different patterns, or a very long one. */
+/** A great many different patterns, or a very long one. */
 function filled(chance: Chance, bytes: number, line: (text: string) => string): string {
   const [before, after] = [chance.one(PIECES), chance.one(PIECES)]
   const one = chance.one([

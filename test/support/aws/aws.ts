@@ -5,16 +5,16 @@ import { freePort, projectRoot, type Running, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 
 export interface AwsOptions {
-  /** Keep queues, messages and objects over a stop and start. Default: in memory, and lost. */
+  /** Keeps queues, messages and objects across `stop` and `start`. By default they are in memory, and lost. */
   persist?: boolean
   /** Default: a free one. */
   port?: number
 }
 
 export interface TestQueueOptions {
-  /** How long a message is held that was received, unless its receiver says otherwise; whole seconds. Default 30. */
+  /** How long a received message is hidden, unless its receiver sets another time; whole seconds. Default 30. */
   visibilitySeconds?: number
-  /** Make a dead-letter queue too; messages are moved there when they were received this often. */
+  /** Creates a dead-letter queue too; messages are moved there after being received this many times. */
   maxReceives?: number
   fifo?: boolean
 }
@@ -25,39 +25,39 @@ interface TestQueue {
   deadLetterUrl: string | null
 }
 
-/** What an AWS client needs to know, as its constructor takes it. */
+/** The settings of an AWS client, as its constructor takes them. */
 export interface AwsClientConfig {
   endpoint: string
   region: string
   credentials: { accessKeyId: string; secretAccessKey: string }
 }
 
-/** SQS and S3 on this machine: fauxqs in a process of its own. It checks no credentials. */
+/** SQS and S3 on this machine: fauxqs in a separate process. It checks no credentials. */
 export interface TestAws extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string
   readonly pid: number
   readonly clientConfig: AwsClientConfig
-  /** The same for another process, which finds it in its environment as the AWS SDK does. */
+  /** The same for another process, which finds it in its environment like the AWS SDK does. */
   readonly env: Record<string, string>
   readonly sqs: SQSClient
   readonly s3: S3Client
-  /** A new queue; names are random. */
+  /** A new queue with a random name. */
   queue(options?: TestQueueOptions): Promise<TestQueue>
   /** A new bucket's name. */
   bucket(): Promise<string>
   /**
-   * How many S3 requests there were since the start, by kind: PUT, GET, HEAD and DELETE of objects, LIST, and
-   * CREATE, PART and COMPLETE of uploads in parts.
+   * The number of S3 requests since the start, by kind: PUT, GET, HEAD and DELETE of objects, LIST, and CREATE, PART
+   * and COMPLETE of multipart uploads.
    */
   requests(): Promise<Record<string, number>>
-  /** Ends the process at once, whatever it is doing. */
+  /** Kills the process, whatever it is doing. */
   stop(): Promise<void>
-  /** Again on the same port. */
+  /** Starts it again on the same port. */
   start(): Promise<void>
 }
 
-/** Starts SQS and S3, and waits until they take requests. */
+/** Starts SQS and S3, and waits until they accept requests. */
 export async function startAws({ persist = false, port }: AwsOptions = {}): Promise<TestAws> {
   await using resources = new AsyncDisposableStack()
   const folder = persist ? resources.use(await tempDir('conveyor-aws-')) : null
@@ -78,7 +78,7 @@ export async function startAws({ persist = false, port }: AwsOptions = {}): Prom
   async function makeQueue(name: string, attributes: Record<string, string>): Promise<string> {
     const fifo = name.endsWith('.fifo') ? { FifoQueue: 'true' } : {}
     await sqs.send(new CreateQueueCommand({ QueueName: name, Attributes: { ...attributes, ...fifo } }))
-    // Not the URL of the answer: that has a name for a host which resolvers need not know.
+    // Not the URL in the response, whose host name may not be resolvable.
     return `${url}/000000000000/${name}`
   }
 

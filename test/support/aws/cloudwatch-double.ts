@@ -4,19 +4,19 @@ import { freePort, projectRoot, start } from '../processes.ts'
 import type { AwsClientConfig } from './aws.ts'
 import type { CloudwatchSettings } from './cloudwatch-server.ts'
 
-/** CloudWatch Logs on this machine, in a process of its own; nothing that it stores outlives that. */
+/** CloudWatch Logs on this machine, in a separate process that keeps everything in memory. */
 export interface TestCloudwatch extends AsyncDisposable {
   readonly url: string
   readonly clientConfig: AwsClientConfig
   /** The same for another process. */
   readonly env: Record<string, string>
   readonly client: CloudWatchLogsClient
-  /** A new group's name. */
+  /** Creates a group; resolves to its name. */
   group(): Promise<string>
   set(settings: Partial<CloudwatchSettings>): Promise<void>
-  /** How many requests there were since the start, by operation. */
+  /** The number of requests since the start, by operation. */
   requests(): Promise<Record<string, number>>
-  /** What a stream holds, as a person would see it in the console. */
+  /** The contents of a stream, as the console would show them. */
   events(group: string, stream: string): Promise<{ timestamp: number; message: string }[]>
 }
 

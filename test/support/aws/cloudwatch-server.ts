@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 interface Stored {
   timestamp: number
   message: string
-  /** Order of arrival, in the whole server. */
+  /** Order of arrival, across the whole server. */
   arrived: number
   visibleFrom: number
 }
@@ -20,17 +20,17 @@ interface Stored {
 type Streams = Map<string, Stored[]>
 
 export interface CloudwatchSettings {
-  /** From how many milliseconds after a write it can be read. */
+  /** How many milliseconds after a write it becomes readable. */
   visibleAfterMs: number
-  /** Every third event stays out of sight for so much longer, though later ones are seen. */
+  /** Every third event stays hidden for this much longer, although later ones are visible. */
   hideMs: number
-  /** Answer every second GetLogEvents that leads on with an empty page, as the service may. */
+  /** Responds to every second GetLogEvents that makes progress with an empty page, as the service may. */
   sparse: boolean
   /** How many of the next requests, by operation, are throttled. */
   throttle: Record<string, number>
-  /** How many of the next requests, by operation, are done while the connection breaks before the answer. */
+  /** How many of the next requests, by operation, are executed but lose their response to a broken connection. */
   loseAnswers: Record<string, number>
-  /** Operations that the credentials may not do. */
+  /** Operations that the credentials do not allow. */
   denied: string[]
   /** How far the clock of the service is ahead of this machine's. */
   clockAheadMs: number
@@ -151,7 +151,7 @@ const operations: Record<string, (input: Input) => object | undefined> = {
       if (page.length >= limit || (page.length > 0 && bytes > PAGE_BYTES)) break
       page.push(event)
     }
-    // An empty page with another token says that there is more; the padding makes the token another.
+    // An empty page with a new token means that there is more; the padding makes the token new.
     if (empty && page.length > 0) {
       const padded = `${token ?? token0(forward)}.`
       return { events: [], nextForwardToken: padded, nextBackwardToken: padded }
@@ -182,7 +182,7 @@ function store(stored: Stored[], timestamp: number, message: string): void {
 
 type Place = Pick<Stored, 'timestamp' | 'arrived'>
 
-/** A stream is in the order of time; what has the same time, as it came. */
+/** Events of a stream are ordered by time, then by arrival. */
 function compare(one: Place, other: Place): number {
   return one.timestamp - other.timestamp || one.arrived - other.arrived
 }
@@ -191,7 +191,7 @@ function makeToken(direction: 'f' | 'b', { timestamp, arrived }: Place): string 
   return `${direction}/${timestamp}/${arrived}/s`
 }
 
-/** Before all events, or after them. */
+/** Before or after all events. */
 function token0(forward: boolean): string {
   return makeToken(forward ? 'f' : 'b', { timestamp: forward ? 0 : Number.MAX_SAFE_INTEGER, arrived: 0 })
 }

@@ -12,20 +12,20 @@ interface S3Request {
 }
 
 /**
- * What becomes of a request: it is passed on; it is, but who asked is cut off before the answer; it is answered with an
- * error of S3; or it is held, until this resolves to one of those.
+ * What happens to a request: it is passed on; it is passed on, but the client is disconnected before the response; it
+ * gets an S3 error; or it is held until this resolves to one of those.
  */
 type Fate = Outcome | Promise<Outcome>
 type Outcome = 'pass' | 'lose the answer' | { status: number; code: string }
 
-/** Stands before S3, or SQS. */
+/** A proxy in front of S3 or SQS. */
 export interface S3Front extends AsyncDisposable {
   readonly url: string
-  /** All of them until now. */
+  /** All requests so far. */
   readonly requests: S3Request[]
-  /** Says what becomes of each request. Default: all pass. */
+  /** Decides what happens to each request. Default: all pass. */
   decide: (line: string, headers: IncomingMessage['headers'], body: () => Promise<Buffer>) => Fate
-  /** Headers that the server behind never sees, as if it did not know them. */
+  /** Headers that are not passed on, as if the server did not support them. */
   ignored: string[]
 }
 
@@ -42,7 +42,7 @@ export async function startS3Front(target: string): Promise<S3Front> {
     if (typeof fate === 'object') {
       incoming.resume()
       const { status, code } = fate
-      // SQS is spoken to in JSON.
+      // SQS uses JSON.
       const json = headers['x-amz-target'] !== undefined
       response.writeHead(status, { 'content-type': json ? 'application/x-amz-json-1.0' : 'application/xml' })
       response.end(
@@ -58,7 +58,7 @@ export async function startS3Front(target: string): Promise<S3Front> {
     )
     const onward = request(target + url, { method, headers: passed })
     const answered = once(onward, 'response') as Promise<[IncomingMessage]>
-    // A rejection may come before the whole request was read.
+    // A rejection may be sent before the whole request has been read.
     const source = whole ? Readable.from([await whole]) : incoming
     const [answer] = await Promise.race([answered, pipeline(source, onward).then(() => answered)])
     if (fate === 'lose the answer') throw new Error('lost')

@@ -3,12 +3,12 @@ import type { DatabaseSync } from 'node:sqlite'
 import { KeyedMutex } from '../../../src/lib/util/keyed-mutex.ts'
 
 /**
- * The process behind startAws: fauxqs, with four things that it lacks. It listens on loopback only; it
- * rejects conditional writes whose condition does not hold, as S3 does since 2024
- * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); it counts S3 requests; and
- * with its state in a folder, it keeps a message that is given back at once.
+ * The process behind startAws: fauxqs, with four additions. It listens on loopback only; it rejects conditional writes
+ * whose condition is not met, as S3 does since 2024
+ * (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html); it counts S3 requests; and if its
+ * state is in a folder, it keeps messages that are released with no delay.
  *
- * Arguments: the port, and a folder for its state, or nothing to keep that in memory.
+ * Arguments: the port, and a folder for its state; without a folder, the state is in memory.
  */
 const port = Number(process.argv[2])
 const dataDir = process.argv[3]
@@ -62,7 +62,7 @@ async function front(request: IncomingMessage, response: ServerResponse, handle:
   })
 }
 
-/** The ETag of an object; null if there is none. */
+/** The ETag of an object; null if there is no such object. */
 async function etagOf(path: string): Promise<string | null> {
   const response = await fetch(`http://127.0.0.1:${port}${path}`, {
     method: 'HEAD',

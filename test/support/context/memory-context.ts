@@ -37,7 +37,7 @@ function entry(path: string, kind: 'directory' | 'file', content: string | Uint8
   }
 }
 
-/** Paths in the order of a walk: `/` before every other character. */
+/** Sorts paths in the order of a walk: `/` before every other character. */
 function walkKey(path: string): string {
   return path.replaceAll('/', '\0')
 }

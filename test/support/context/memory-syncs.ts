@@ -1,6 +1,6 @@
 import type { SyncRecords } from '../../../src/lib/core/sync-records.ts'
 
-/** Sync records of one process, for tests of builders that have no store. */
+/** Sync records in memory, for tests of builders without a store. */
 export function memorySyncs(): SyncRecords {
   const rows = new Map<string, { token: string; files: Uint8Array | null }>()
   return {

@@ -1,12 +1,12 @@
 /**
- * Records what Docker itself leaves out of a build context, for test/source/dockerignore.test.ts:
+ * Records which files Docker itself leaves out of a build context, for test/source/dockerignore.test.ts:
  *
  *     node test/support/context/record-dockerignore.ts [DOCKER [OUTPUT]]
  *
- * Needs a docker CLI with BuildKit (DOCKER, default `docker`) and an engine. Each ignore file filters the
- * same small tree through `COPY . /`. The output has for each a `+` or `-` for every path, whether it arrived, or
- * null if Docker rejected the file. Recorded with buildx 0.13; a CLI from before 2022 without buildx reads
- * `**` otherwise.
+ * Needs a docker CLI with BuildKit (DOCKER, default `docker`) and an engine. Each ignore file filters the same small
+ * tree through `COPY . /`. For each, the output has a `+` or `-` for every path, depending on whether it arrived, or
+ * null if Docker rejected the file. Recorded with buildx 0.13; a CLI from before 2022 without buildx interprets `**`
+ * differently.
  */
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -27,7 +27,7 @@ const FILES = [
   'p+q(r)', 'dollar$', 'caret^',
 ]
 
-/** Each one an ignore file. */
+/** Each of these is an ignore file. */
 // biome-ignore format: one pattern a line would be pages
 const WRITTEN = [
   '', 'a', '/a', 'a/', '/a/', './a', 'a/.', 'b/../a', '//a//b', '../a', '.', '/', '..', 'a\r\nfoo\r', '\uFEFFa', '\uFEFF#a\nfoo',
@@ -49,7 +49,7 @@ const PARTS = [
   '[a-c]', '[^a]', '*o*', 'x[0-9]', 'keep', 'foo*', '**a',
 ]
 
-/** The same lists on every run. */
+/** The same lists in every run. */
 function generated(count: number): string[] {
   let state = 42
   const random = (below: number) => {

@@ -7,13 +7,13 @@ import { insideTrixie } from '../trixie.ts'
 import { killContainers } from './engine.ts'
 
 export interface BuildkitdOptions {
-  /** Where its cache is, kept. Default: a temporary folder, removed when disposed. */
+  /** Where its cache is kept. Default: a temporary folder, removed when disposed. */
   dataDir?: string
-  /** The authority of its farm, for clients that talk to several. Default: one of its own. */
+  /** The authority of its farm, for clients that use several daemons. Default: its own. */
   certificates?: Certificates
   /** A registry, `127.0.0.1:PORT`, whose images stand in for those of Docker Hub. */
   hub?: string
-  /** Runs in the root of this machine, which has a git, rather than in trixie's. */
+  /** Uses this machine's root file system, which has a git, instead of trixie's. */
   withGit?: boolean
   /** More flags: `['--oci-max-parallelism', '1']`. */
   flags?: string[]
@@ -23,23 +23,23 @@ export interface BuildkitdOptions {
 export interface TestBuildkitd extends AsyncDisposable {
   /** `unix:///...`, which requires no certificate. */
   readonly socket: string
-  /** `tcp://127.0.0.1:PORT`, for clients that show a certificate of its authority. */
+  /** `tcp://127.0.0.1:PORT`, for clients with a certificate of its authority. */
   readonly address: string
-  /** What a client needs there. */
+  /** What a client needs to connect to it. */
   readonly tls: TlsFiles
   readonly pid: number
-  /** Ends it with all that it runs. SIGKILL after 15 s. */
+  /** Ends it and everything that it runs. SIGKILL after 15 s. */
   stop(signal?: NodeJS.Signals): Promise<void>
   /** Starts it again on the same data. */
   start(): Promise<void>
 }
 
-/** What `bin/setup.sh test` has made with buildkitd-make.sh. */
+/** Created by `bin/setup.sh test` with buildkitd-make.sh. */
 const FOLDER = join(projectRoot, '.conveyor/buildkitd')
 
 /**
- * Starts a buildkitd (0.13) with its own runc worker, without images: FROM means a registry, which it
- * reaches on 127.0.0.1 without TLS. RUN steps use the network of this machine. Needs root.
+ * Starts a buildkitd (0.13) with its own runc worker and without images: FROM requires a registry, which it reaches on
+ * 127.0.0.1 without TLS. RUN steps use this machine's network. Needs root.
  */
 export async function startBuildkitd(options: BuildkitdOptions = {}): Promise<TestBuildkitd> {
   await access(join(FOLDER, 'buildkitd')).catch(() => {

@@ -1,15 +1,15 @@
 import { projectRoot, start } from '../processes.ts'
 
 /**
- * Runs a command of Docker Compose on a project.
- * @returns what it printed to stdout
- * @throws Error with what it printed to stderr when it fails
+ * Runs a Docker Compose command on a project.
+ * @returns its stdout
+ * @throws Error with its stderr if it fails
  */
 export type Compose = (...args: string[]) => Promise<string>
 
 /**
- * @param name of the project: what its containers, networks and volumes begin with
- * @param env DOCKER_HOST, and whatever the file wants to know that is not in `.env`
+ * @param name of the project: the prefix of its containers, networks and volumes
+ * @param env DOCKER_HOST, and variables of the file that are not in `.env`
  */
 export function composeIn(cwd: string, name: string, env: Record<string, string>): Compose {
   return async (...args) => {

@@ -6,19 +6,19 @@ import { setTimeout as delay } from 'node:timers/promises'
 import Docker from 'dockerode'
 import { basicEnv, isRunning, lastLines, projectRoot, type Running, start } from '../processes.ts'
 
-/** A Docker Engine that answers. */
+/** A Docker Engine that responds. */
 export interface Engine extends AsyncDisposable {
-  /** As DOCKER_HOST wants it, `unix:///...`. */
+  /** In the form of DOCKER_HOST, `unix:///...`. */
   readonly dockerHost: string
-  /** Whether it was started here (and is stopped when disposed), or is the machine's own. */
+  /** Whether it was started here (and is stopped when disposed), or belongs to the machine. */
   readonly own: boolean
-  /** What RUN steps and containers need as their network: null for the engine's default. */
+  /** The network that RUN steps and containers need: null for the engine's default. */
   readonly network: string | null
 }
 
-/** An engine that was started here. Its socket stays the same over `stop` and `start`. */
+/** An engine that was started here. Its socket stays the same across `stop` and `start`. */
 export interface PrivateEngine extends Engine {
-  /** Of its dockerd. */
+  /** Process id of its dockerd. */
   readonly pid: number
   /** Ends it and waits until dockerd, its containerd and its mounts are gone. SIGKILL after 15 s. */
   stop(signal?: NodeJS.Signals): Promise<void>
@@ -33,13 +33,13 @@ const BUSY = 75
 /** A client of an engine. */
 export function docker(engine: Pick<Engine, 'dockerHost'>): Docker {
   const socketPath = /^unix:\/\/(.+)$/.exec(engine.dockerHost)?.[1]
-  // Anything but a socket came from DOCKER_HOST, which dockerode reads itself, including its TLS settings.
+  // Anything but a socket comes from DOCKER_HOST, which dockerode reads itself, including its TLS settings.
   return socketPath ? new Docker({ socketPath }) : new Docker()
 }
 
 /**
- * The engine at DOCKER_HOST or the default socket where one answers. Otherwise a private one, whose data
- * stays in `.conveyor/engine` between runs; if another run uses that, in a temporary folder.
+ * The engine at DOCKER_HOST or the default socket, if one responds. Otherwise a private one, whose data stays in
+ * `.conveyor/engine` between runs; if another run uses that folder, in a temporary one.
  */
 export async function startEngine(): Promise<Engine> {
   const machines = await findEngine()
@@ -50,12 +50,12 @@ export async function startEngine(): Promise<Engine> {
   return startPrivateEngine(folder, { removeData: true })
 }
 
-/** The machine's own engine, null when none answers. */
+/** The machine's own engine; null if none responds. */
 async function findEngine(): Promise<Engine | null> {
   const dockerHost = process.env.DOCKER_HOST || DEFAULT_HOST
   if (!(await answers({ dockerHost }))) return null
   const networks = await docker({ dockerHost }).listNetworks()
-  // An engine without a bridge can give a RUN step no network of its own.
+  // An engine without a bridge cannot give RUN steps their own network.
   const bridged = networks.some(({ Driver }) => Driver !== 'host' && Driver !== 'null')
   return { dockerHost, own: false, network: bridged ? null : 'host', async [Symbol.asyncDispose]() {} }
 }
@@ -63,16 +63,16 @@ async function findEngine(): Promise<Engine | null> {
 export interface PrivateEngineOptions {
   /** Removes the data folder when disposed. */
   removeData?: boolean
-  /** A program with its arguments that turns into dockerd: nsenter, for an engine in another network. */
+  /** A program with arguments that execs dockerd: nsenter, for an engine in another network. */
   within?: string[]
   /** More flags of dockerd. */
   flags?: string[]
-  /** Its daemon.json: what has no flag. */
+  /** Its daemon.json, for settings without a flag. */
   config?: Record<string, unknown>
 }
 
 /**
- * Starts an engine next to any other. It has no bridge network and touches no firewall rules.
+ * Starts an engine independent of any other. It has no bridge network and does not touch firewall rules.
  * @param dataDir kept by default; its layers belong to root
  */
 export async function startPrivateEngine(
@@ -84,7 +84,7 @@ export async function startPrivateEngine(
   return engine
 }
 
-/** Like startPrivateEngine, but null when another engine uses the folder. */
+/** Like startPrivateEngine, but null if another engine uses the folder. */
 async function tryPrivateEngine(
   dataDir: string,
   options: PrivateEngineOptions = {},
@@ -97,7 +97,7 @@ async function tryPrivateEngine(
   }
   await mkdir(dataDir, { recursive: true })
   const data = await realpath(dataDir)
-  // A path of a socket may have about 100 characters, so sockets do not live with the data.
+  // Socket paths are limited to about 100 characters, so sockets are not in the data folder.
   const runDir = await mkdtemp(join(await realpath(tmpdir()), 'conveyor-engine-'))
   const dockerHost = `unix://${runDir}/docker.sock`
 
@@ -134,7 +134,7 @@ async function tryPrivateEngine(
   return engine
 }
 
-/** Starts dockerd and waits until it answers; null when another one holds the data folder. */
+/** Starts dockerd and waits until it responds; null if another one has locked the data folder. */
 async function launch(
   data: string,
   runDir: string,
@@ -142,16 +142,16 @@ async function launch(
 ): Promise<Running | null> {
   const logFile = join(data, 'dockerd.log')
   const config = join(runDir, 'daemon.json')
-  // The machine's own /etc/docker/daemon.json is not meant for this one.
+  // The machine's own /etc/docker/daemon.json must not apply.
   await writeFile(config, JSON.stringify(settings))
   await rm(join(runDir, 'pid'), { force: true })
-  // Containers and, on newer engines, images live in a namespace of containerd, which may be a shared one.
+  // Containers and, in newer engines, images are in a containerd namespace, and containerd may be shared.
   const namespace = `conveyor-${createHash('sha256').update(data).digest('hex').slice(0, 12)}`
 
   const log = await open(logFile, 'a')
   const { size } = await log.stat()
-  // All helpers turn into dockerd without a process between: flock holds the data folder for as long as
-  // it lives, and setpriv has it end when we are killed ourselves, so nothing is left behind.
+  // Each helper execs the next program, so there is no process in between: flock holds the data folder as long as
+  // dockerd lives, and setpriv ends dockerd if we are killed, so nothing is left behind.
   const dockerd = await start(
     'flock',
     [
@@ -192,7 +192,7 @@ async function shutDown(
 ): Promise<void> {
   const containerd = await readPid(join(runDir, 'exec/containerd/containerd.pid'))
   await dockerd.kill(signal)
-  // The kernel ends it with dockerd, at the latest; only then is its data free for the next engine.
+  // The kernel ends it with dockerd at the latest; only then is its data free for the next engine.
   while (containerd !== null && (await isRunning(containerd))) await delay(20)
   await unmountUnder(runDir)
   await unmountUnder(data)
@@ -201,15 +201,15 @@ async function shutDown(
   await rm(join(runDir, 'exec'), { recursive: true, force: true })
 }
 
-/** The ids of all processes that run now. Linux only. */
+/** The ids of all running processes. Linux only. */
 async function processes(): Promise<number[]> {
   return (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
 }
 
-/** Ends what containerd had for each container, which waits for a containerd that was killed. */
+/** Ends containerd's shims of the containers, which would wait for a containerd that was killed. */
 async function killShims(execRoot: string): Promise<void> {
   for (const pid of await processes()) {
-    // A process that ended in the meantime has no command line to read.
+    // A process that has ended in the meantime has no command line to read.
     const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
     const address = args[args.indexOf('-address') + 1] ?? ''
     if (!args[0]?.includes('containerd-shim') || !address.startsWith(`${execRoot}/`)) continue
@@ -222,10 +222,10 @@ async function killShims(execRoot: string): Promise<void> {
   }
 }
 
-/** Ends the RUN steps of an engine that has ended itself, of which `data` was the folder: it may leave them running. */
+/** Ends the RUN steps that an engine may leave running when it exits. @param data the engine's folder */
 export async function killContainers(data: string): Promise<void> {
   for (const pid of await processes()) {
-    // A process that ended in the meantime has no mounts to read.
+    // A process that has ended in the meantime has no mounts to read.
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')
     const root = mounts.split('\n').find((line) => line.split(' ')[4] === '/')
     if (!root?.includes(`${data}/`)) continue
@@ -234,7 +234,7 @@ export async function killContainers(data: string): Promise<void> {
   }
 }
 
-/** Clears away what an earlier engine on the same data left behind, and notes where we run. */
+/** Removes what an earlier engine on the same data left behind, and records where we run. */
 async function removeLeftovers(data: string, runDir: string): Promise<void> {
   await killContainers(data)
   const note = join(data, 'run-dir')

@@ -10,16 +10,16 @@ import { isRunning, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './engine.ts'
 
-/** A machine of a Swarm: a Docker Engine in a network namespace of its own. */
+/** A machine of a Swarm: a Docker Engine in its own network namespace. */
 export interface SwarmNode {
   /** Its host name, as `docker node ls` shows it. */
   readonly name: string
-  /** Of the node in the Swarm. */
+  /** The node's id in the Swarm. */
   readonly id: string
   readonly docker: Docker
   /** Killed with `stop('SIGKILL')`; its network outlives it. */
   readonly engine: PrivateEngine
-  /** Unplugs its network cable: it is unreachable, and what runs on it continues to run. */
+  /** Unplugs its network cable: it is unreachable, but keeps running. */
   cutOff(): Promise<void>
   /** Puts the cable back. */
   reconnect(): Promise<void>
@@ -30,11 +30,11 @@ export interface TestSwarm extends AsyncDisposable {
   readonly manager: SwarmNode
   readonly worker: SwarmNode
   readonly nodes: readonly SwarmNode[]
-  /** Of this machine in the network of the nodes: what listens here can be reached by them, without TLS too. */
+  /** This machine's address in the nodes' network: they can reach servers listening here, even without TLS. */
   readonly address: string
-  /** Sets the time between two signs of life of a node, 5 s at first: one that misses three of them is down. */
+  /** Sets the interval between heartbeats of a node, initially 5 s: a node that misses three of them is down. */
   setHeartbeat(seconds: number): Promise<void>
-  /** Changes labels, or whether it takes builds: `active`, `pause`, `drain`. */
+  /** Changes labels, or whether the node accepts builds: `active`, `pause`, `drain`. */
   change(node: SwarmNode, what: { Labels?: Record<string, string>; Availability?: string }): Promise<void>
   /** Makes a builder image on every node. */
   makeImage(name: string, image: BuilderImage): Promise<void>
@@ -109,7 +109,7 @@ async function startMachine(
   { dir, bridge, subnet, host }: { dir: string; bridge: string; subnet: string; host: number },
 ): Promise<Machine> {
   await using resources = new AsyncDisposableStack()
-  // The namespace lives as long as this mount of it, and takes the cable along when it goes.
+  // The namespace exists as long as this mount, and removes the cable when it goes.
   const namespace = join(dir, 'net')
   await writeFile(namespace, '')
   await run('unshare', `--net=${namespace}`, 'true')
@@ -129,7 +129,7 @@ async function startMachine(
 
   const engine = await startPrivateEngine(join(dir, 'engine'), {
     removeData: true,
-    // Only the network and the name are its own: `ip netns exec` would mount /sys again, without its cgroups.
+    // Only the network and the host name are separate: `ip netns exec` would remount /sys without its cgroups.
     within: [
       ...['nsenter', `--net=${namespace}`, 'unshare', '--uts'],
       ...['sh', '-c', 'hostname "$0" && exec "$@"', name],
@@ -154,7 +154,7 @@ async function nodeOf(machine: Machine): Promise<SwarmNode> {
   return { ...machine, id: Swarm.NodeID }
 }
 
-/** Kills what a killed engine left in its network: containers, and their shims. */
+/** Kills the containers and shims that a killed engine left in its network. */
 async function killInside(namespace: string): Promise<void> {
   const { ino } = await stat(namespace)
   for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)) {

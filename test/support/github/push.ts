@@ -7,7 +7,7 @@ import { githubSchema } from './schema.ts'
 
 type Json = Record<string, unknown>
 
-/** One event, with GitHub's example payloads of it. */
+/** One event, with GitHub's example payloads for it. */
 export interface EventExamples {
   name: string
   examples: Json[]
@@ -27,18 +27,18 @@ export interface PushFacts {
   repository: string
   /** Full: `refs/heads/main`. */
   ref: string
-  /** The commit; GitHub's zeros stand in its place when `deleted`. */
+  /** The commit; replaced by GitHub's zeros if `deleted`. */
   sha: string
-  /** The tree of the head commit; one that no commit has by default. */
+  /** The tree of the head commit; by default one that belongs to no commit. */
   tree?: string | undefined
   /** The head commit's message. */
   message?: string
   defaultBranch?: string
   /** What the ref pointed at before; nothing by default. */
   before?: string
-  /** When it was pushed, in seconds since 1970; when GitHub's example was by default. */
+  /** When it was pushed, in seconds since 1970; by default the time in GitHub's example. */
   pushedAt?: number
-  /** For an annotated tag: the id of the tag object, which GitHub gives as `after`. */
+  /** For an annotated tag: the id of the tag object, which GitHub sends as `after`. */
   tagObject?: string
   fork?: boolean
   deleted?: boolean
@@ -56,7 +56,7 @@ export async function pushPayload(facts: PushFacts): Promise<Json> {
     ?.examples.find((push) => push.ref === 'refs/heads/master')
   if (!example) throw new Error('GitHub has no example of a push to a branch')
 
-  // Names and ids occur inside of many URLs, so they are replaced in the text.
+  // Names and ids occur inside many URLs, so they are replaced in the text.
   const text = JSON.stringify(example)
     .replaceAll('Codertocat/Hello-World', repository)
     .replaceAll(String(example.after), sha)
@@ -69,7 +69,7 @@ export async function pushPayload(facts: PushFacts): Promise<Json> {
     fork: facts.fork ?? false,
     default_branch: facts.defaultBranch ?? 'main',
     ...(facts.pushedAt === undefined ? {} : { pushed_at: facts.pushedAt }),
-    // Required by the schema, and younger than the example.
+    // Required by the schema, but newer than the example.
     has_discussions: false,
   })
   Object.assign(payload, {
@@ -89,11 +89,11 @@ export async function pushPayload(facts: PushFacts): Promise<Json> {
 export interface Delivery {
   /** Where the webhook goes. */
   url: string
-  /** Not signed without one, as with a webhook that has no secret. */
+  /** Without a secret, the delivery is not signed. */
   secret?: string
   event: string
   payload: unknown
-  /** X-GitHub-Delivery; the same one again is a redelivery. */
+  /** X-GitHub-Delivery; repeating one makes it a redelivery. */
   delivery?: string
   /** The content type chosen in the webhook's settings. */
   contentType?: 'json' | 'form'

@@ -4,8 +4,8 @@ import { Ajv, type ValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
 
 /**
- * GitHub's published OpenAPI description (npm: @octokit/openapi) as checks of single requests, answers and
- * webhook payloads. The description is huge: it is read once, and only the schemas that are used are compiled.
+ * GitHub's published OpenAPI description (npm: @octokit/openapi), used to check single requests, responses and webhook
+ * payloads. The description is huge: it is read once, and only the schemas that are used are compiled.
  */
 
 type Json = Record<string, unknown>
@@ -19,24 +19,24 @@ interface Parameter {
   'x-multi-segment'?: boolean
 }
 
-/** One method of one path, with every $ref at its top resolved. */
+/** One method of one path, with top-level $refs resolved. */
 export interface Operation {
   method: string
   /** As in the description: `/repos/{owner}/{repo}`. */
   path: string
-  /** The parameters in a request's path (decoded), or null if the path is another one. */
+  /** The parameters in a request's path (decoded), or null if the path does not match. */
   match(path: string): Record<string, string> | null
-  /** What is wrong with a request, one sentence each. */
+  /** Problems of a request, one sentence each. */
   checkRequest(request: { params: Record<string, string>; query: URLSearchParams; body: unknown }): string[]
-  /** What is wrong with an answer; also when GitHub never answers this operation with this status. */
+  /** Problems of a response, including a status that GitHub never returns for this operation. */
   checkAnswer(status: number, body: unknown): string[]
-  /** GitHub's own example of an answer. */
+  /** GitHub's own example of a response. */
   example(status: number): Json
 }
 
 export interface GitHubSchema {
   operation(method: string, path: string): Operation
-  /** What is wrong with a webhook payload. `schema` is its name in the description, as `webhook-push`. */
+  /** Problems of a webhook payload. `schema` is its name in the description, such as `webhook-push`. */
   checkPayload(schema: string, payload: unknown): string[]
 }
 

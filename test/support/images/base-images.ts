@@ -12,25 +12,25 @@ const run = promisify(execFile)
 
 /** A shell and the usual small tools, 2 MB. */
 export const BUSYBOX_IMAGE = 'conveyor-test/busybox:1'
-/** The same with the Node that this project runs on, as `node`; 130 MB. */
+/** The same plus the Node that this project runs on, as `node`; 130 MB. */
 export const NODE_IMAGE = 'conveyor-demo/node:24'
 
 /**
- * Makes the base images of the tests and the demo in the engine, from files of this machine: nothing is
- * pulled. Images that are there already, from the same files, are kept.
+ * Makes the base images of the tests and the demo in the engine, from files of this machine, without pulling anything.
+ * Existing images made from the same files are kept.
  */
 export async function ensureBaseImages(docker: Docker): Promise<void> {
   await ensureBusybox(docker)
   await ensureImage(docker, NODE_IMAGE, [...(await busyboxEntries()), ...(await nodeEntries())])
 }
 
-/** The small one alone. */
+/** Only the small one. */
 export async function ensureBusybox(docker: Docker): Promise<void> {
   await ensureImage(docker, BUSYBOX_IMAGE, await busyboxEntries())
 }
 
 /**
- * Puts the small one into a registry under its own name, for those who have no images but a registry's.
+ * Puts the small one into a registry under its own name, for builders that only have images from a registry.
  * @param host `127.0.0.1:PORT`, which requires no login
  */
 export async function publishBusybox(docker: Docker, host: string): Promise<void> {
@@ -50,7 +50,7 @@ async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): P
   if ((await commentOf(docker, name)) === recipe) return
 
   const [repo, tag] = name.split(':')
-  // The API takes one instruction a line here.
+  // The API takes one instruction per line here.
   const changes = [
     'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
     'CMD ["/bin/sh"]',
@@ -59,7 +59,7 @@ async function ensureImage(docker: Docker, name: string, entries: TarEntry[]): P
   await finish(docker, progress, `${name} was not imported`)
 }
 
-/** Reads the engine's messages to the end; rejects when one of them is an error. */
+/** Reads the engine's messages to the end; rejects if one of them is an error. */
 function finish(docker: Docker, messages: NodeJS.ReadableStream, problem: string): Promise<void> {
   return new Promise((resolve, reject) => {
     docker.modem.followProgress(messages, (error: Error | null, lines: { error?: string }[]) => {
@@ -70,7 +70,7 @@ function finish(docker: Docker, messages: NodeJS.ReadableStream, problem: string
   })
 }
 
-/** A hash of names, modes and sizes: enough to notice another Node, busybox or libc, without reading them. */
+/** A hash of names, modes and sizes: enough to notice a different Node, busybox or libc without reading them. */
 async function recipeOf(entries: TarEntry[]): Promise<string> {
   const hash = createHash('sha256')
   for (const entry of entries) {
@@ -80,7 +80,7 @@ async function recipeOf(entries: TarEntry[]): Promise<string> {
   return hash.digest('hex')
 }
 
-/** The note on an image. Unlike a label, images built on it do not inherit it. */
+/** The comment of an image. Unlike a label, it is not inherited by images built on top. */
 async function commentOf(docker: Docker, name: string): Promise<string | undefined> {
   try {
     return (await docker.getImage(name).inspect()).Comment
@@ -118,7 +118,7 @@ async function nodeEntries(): Promise<TarEntry[]> {
 
 /** The shared libraries and the loader that a program needs, at the paths where it looks for them. */
 export async function libraries(program: string): Promise<TarEntry[]> {
-  // ldd ends with status 1 and "not a dynamic executable" for a static one.
+  // For a static program, ldd exits with status 1 and "not a dynamic executable".
   const { stdout } = await run('ldd', [program]).catch((error: { stdout: string; stderr: string }) => {
     if (/not a dynamic/.test(error.stdout + error.stderr)) return { stdout: '' }
     throw error
@@ -127,7 +127,7 @@ export async function libraries(program: string): Promise<TarEntry[]> {
   return paths.sort().map((path): TarEntry => ({ path: path.slice(1), file: path, mode: 0o755 }))
 }
 
-/** The first file of this name in PATH that can be executed. */
+/** The first executable file with this name in PATH. */
 function findProgram(name: string): string {
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     const path = join(folder, name)

@@ -14,7 +14,7 @@ import { BUSYBOX_IMAGE } from './base-images.ts'
 const run = promisify(execFile)
 
 export interface MachineOptions {
-  /** Whether there is an SSH key already: a new one of RSA takes seconds. */
+  /** Whether an SSH key already exists: generating an RSA key takes seconds. */
   withKey?: boolean
 }
 
@@ -58,7 +58,7 @@ export function machines({ withKey = false }: MachineOptions = {}) {
       runConveyor(['bootstrap', ...args], { cwd: folder.path, env: { ...environment(), ...env } }),
     file: (...parts: string[]) => readFile(path(...parts), 'utf8'),
     modeOf: async (...parts: string[]) => (await stat(path(...parts))).mode & 0o777,
-    /** What docker has in its config.json. */
+    /** Writes docker's config.json. */
     dockerConfig: (config: unknown) => writeFile(path('docker/config.json'), JSON.stringify(config)),
     /** Installs a credential helper, a shell script. */
     async helper(name: string, script: string): Promise<void> {
@@ -66,7 +66,7 @@ export function machines({ withKey = false }: MachineOptions = {}) {
       await writeFile(program, `#!/bin/sh\n${script}\n`)
       await chmod(program, 0o755)
     },
-    /** What a script prints that runs as a builder image does, with the volumes of the data container. */
+    /** The output of a script that runs like a builder image, with the volumes of the data container. */
     async inside(script: string, { user = 'root', write = false } = {}): Promise<string> {
       const container = await engine().docker.createContainer({
         ...{ Image: BUSYBOX_IMAGE, Cmd: ['sh', '-c', script], User: user },
@@ -88,7 +88,7 @@ export function machines({ withKey = false }: MachineOptions = {}) {
   }
 }
 
-/** How a thing stands, by the beginning of its line. */
+/** The state of a thing, found by the beginning of its line. */
 export function stateOf(output: string, what: string): string | undefined {
   return new RegExp(`^(created|updated|ok|MISSING) +${what}`, 'm').exec(output)?.[1]
 }

@@ -25,7 +25,7 @@ export async function makeBuilderImage(docker: Docker, name: string, image: Buil
   await finished(docker, await docker.buildImage(context, { t: name }))
 }
 
-/** Waits for the end of what the engine reports in lines of JSON. Rejects with the error among them. */
+/** Waits for the end of the engine's progress in lines of JSON. Rejects if one of them is an error. */
 export function finished(docker: Docker, progress: NodeJS.ReadableStream): Promise<void> {
   return new Promise((resolve, reject) => {
     docker.modem.followProgress(progress, (error: Error | null, lines: { error?: string }[]) => {

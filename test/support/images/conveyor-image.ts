@@ -11,20 +11,20 @@ import { tar } from './tar.ts'
 
 const run = promisify(execFile)
 
-/** What Conveyor's own Dockerfile is built from here, as its arguments: images from files of this machine. */
+/** The arguments for building Conveyor's own Dockerfile here: images made from files of this machine. */
 export interface ConveyorImageArguments extends Record<string, string> {
   NODE_IMAGE: string
   MODULES: string
   COMPILED: string
 }
 
-/** Programs of a node image on Debian that the small one of the tests lacks. */
+/** Programs of a Debian node image that the tests' small image lacks. */
 const PROGRAMS = ['/usr/bin/git', '/usr/bin/ssh', '/usr/bin/env', '/usr/bin/tini']
 const GIT_CORE = '/usr/lib/git-core'
 
 /**
- * Makes the images that stand in for what the Dockerfile takes from the network: a base with Node, git and
- * ssh, the npm packages as they are in node_modules, and dist. Those that are there already are kept.
+ * Makes the images that replace what the Dockerfile downloads: a base with Node, git and ssh, the npm packages from
+ * node_modules, and dist. Existing ones are kept.
  */
 export async function conveyorImageArguments(docker: Docker): Promise<ConveyorImageArguments> {
   const needed = await Promise.all([...PROGRAMS, `${GIT_CORE}/git-remote-http`].map(libraries))
@@ -38,7 +38,7 @@ export async function conveyorImageArguments(docker: Docker): Promise<ConveyorIm
   }
 }
 
-/** An image with these files in `/app` (of this machine's root: in `/`), on top of another. */
+/** An image with these files in `/app` (files of this machine's root: in `/`), on top of another image. */
 export async function ensureLayer(
   docker: Docker,
   name: string,
@@ -56,8 +56,8 @@ export async function ensureLayer(
 
   const [repo = '', tag = ''] = image.split(':')
   const layer = `${tag}-files`
-  // Libraries are symlinks, and as such would lead nowhere. In node_modules these are wanted, and names of
-  // files and hard links get the prefix, but not the targets of symlinks.
+  // Libraries are symlinks that would lead nowhere. In node_modules symlinks are wanted, and names of files and hard
+  // links get the prefix, but targets of symlinks do not.
   const how = root === '/' ? ['--dereference'] : ['--transform=s,^,app/,S']
   const files = spawn('tar', ['-C', root, '-c', ...how, '--', ...paths], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -79,7 +79,7 @@ async function has(docker: Docker, image: string): Promise<boolean> {
   return images.length > 0
 }
 
-/** Folders of what is installed but for development, without those inside of others. */
+/** Folders of all installed packages except development ones, without packages nested in others. */
 function productionPackages(lock: string): string[] {
   const { packages } = JSON.parse(lock) as {
     packages: Record<string, { dev?: boolean; devOptional?: boolean }>

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { gzipSync } from 'node:zlib'
 
-/** Files of a context, by their paths. */
+/** Files of a context, by path. */
 export type Files = Record<string, string | Uint8Array>
 /**
- * Contexts whose Dockerfile has a step that fails by itself, by what is wrong. `REGISTRY/base:1` in them has a
- * shell.
- * @param files a server with `/file`, `/404` and so on, and `/cut`, which ends too early
+ * Contexts whose Dockerfile has a step that fails on its own, by what is wrong. `REGISTRY/base:1` in them has a shell.
+ * @param files a server with `/file`, `/404` etc., and `/cut`, which ends too early
  */
 export function failingSteps(files: string): Record<string, Files> {
   const with_ = (lines: string, more: Files = {}) => ({
@@ -54,7 +53,7 @@ export const DAMAGED = gzipSync(Buffer.concat([tarHeader('x', 100_000), randomBy
   50_000,
 )
 
-/** The header of a tar's entry (ustar). */
+/** The header of a tar entry (ustar). */
 function tarHeader(name: string, size: number): Buffer {
   const block = Buffer.alloc(512)
   block.write(name, 0)

@@ -1,6 +1,6 @@
 import type Docker from 'dockerode'
 
-/** Fetches an image from its registry, where the engine has pushed it without keeping it. */
+/** Fetches an image from its registry, because the engine pushed it without keeping it. */
 export async function pulled(docker: Docker, image: string): Promise<void> {
   try {
     await docker.getImage(image).inspect()

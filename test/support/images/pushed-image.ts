@@ -4,9 +4,9 @@ import { parseReference } from '../../../src/lib/registry/image-name.ts'
 export const MANIFEST_TYPES =
   'application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json'
 
-/** What a registry on this machine has of an image. */
+/** An image in a registry on this machine. */
 export interface PushedImage {
-  /** Of the manifest. */
+  /** The digest of the manifest. */
   digest: string
   manifest: Manifest
   configDigest: string
@@ -19,11 +19,11 @@ interface Manifest {
   layers: { digest: string; mediaType: string; size: number }[]
 }
 
-/** What a registry on this machine has of an image of several manifests. */
+/** An image with several manifests in a registry on this machine. */
 export interface PushedIndex {
   digest: string
   manifests: { digest: string; platform: { os: string; architecture: string } }[]
-  /** Reads a manifest or a blob of the same repository, which is JSON. */
+  /** Reads a manifest or JSON blob of the same repository. */
   read<T>(kind: 'manifests' | 'blobs', digest: string): Promise<T>
 }
 
@@ -43,7 +43,7 @@ export async function imageIndex(reference: string): Promise<PushedIndex> {
   }
 }
 
-/** Reads manifest and config of an image by its tag. Throws with the status when the registry has it not. */
+/** Reads manifest and config of an image by its tag. Throws with the status if the registry does not have it. */
 export async function imageConfig(
   reference: string,
   login?: { username: string; password: string },

@@ -1,7 +1,6 @@
 /**
- * What a builder image of a team might do, in busybox's sh: makes an image that is different for each
- * commit, and pushes it under the sha, the branch and `latest` one after the other, by plain HTTP to
- * $REGISTRY. Nothing is pushed on DRY.
+ * What a team's builder image might do, in busybox's sh: makes an image that is different for each commit, and pushes
+ * it under the sha, the branch and `latest` in turn, over plain HTTP to $REGISTRY. With DRY, nothing is pushed.
  */
 export const PUSHING_SCRIPT = `set -eu
 echo "building $REPOSITORY@$SHA, cache $CACHE"

@@ -7,10 +7,10 @@ import { type TarEntry, tar } from './tar.ts'
 const DOCKER = 'application/vnd.docker'
 
 /**
- * Puts an image of one layer under the tag `1` into an open registry. Nobody has seen it before: BuildKit keeps
+ * Puts an image of one layer under the tag `1` into an open registry. The image is always new, because BuildKit keeps
  * what it has pulled.
- * @param files what is in it, in addition to a small file
- * @param Env variables of its environment, `NAME=VALUE`
+ * @param files its contents, in addition to a small file
+ * @param Env its environment variables, `NAME=VALUE`
  * @returns the digest of its layer
  */
 export async function putImage(

@@ -6,15 +6,15 @@ import { finished } from './builder-images.ts'
 import { ensureLayer, libraries } from './conveyor-image.ts'
 import { tar } from './tar.ts'
 
-/** Images that stand in for Postgres's and the registry's own, where nothing can be pulled. */
+/** Images that replace the official ones of Postgres and the registry, where nothing can be pulled. */
 export interface ServiceImages {
   postgres: string
   registry: string
 }
 
 /**
- * Makes them from the programs of this machine. They are told what to do by the same variables, keep their data in
- * the same places, and have the programs that a health check uses.
+ * Makes them from programs of this machine. They use the same variables and data folders as the official ones, and have
+ * the programs that health checks use.
  */
 export async function ensureServiceImages(docker: Docker): Promise<ServiceImages> {
   return {
@@ -65,12 +65,12 @@ async function makeImage(
     { path: 'Dockerfile', content: dockerfile },
     { path: 'start', content: start, mode: 0o755 },
   ])
-  // RUN steps need a network where the engine has no bridge, though these use none.
+  // RUN steps need a network if the engine has no bridge, although these do not use it.
   await finished(docker, await docker.buildImage(context, { t: image, networkmode: 'none' }))
   return image
 }
 
-/** Where Debian keeps the servers of each version. */
+/** Where Debian installs the servers of each version. */
 const DEBIAN = '/usr/lib/postgresql'
 
 async function postgresFiles(): Promise<string[]> {

@@ -2,13 +2,13 @@ import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 
-/** One entry of a tar. Owner is root and the time is 1970 for all, so the same entries give the same bytes. */
+/** One entry of a tar. The owner is always root and the time 1970, so the same entries give the same bytes. */
 export type TarEntry = { path: string; mode?: number; uid?: number } & (
   | { directory: true }
   | { link: string }
   /** The content itself. */
   | { content: string | Uint8Array }
-  /** A file of this machine; it is streamed. */
+  /** A file of this machine, which is streamed. */
   | { file: string }
 )
 

@@ -40,7 +40,7 @@ export async function cuttingProxy(target: () => string, bytesOf: (connection: n
   }
 }
 
-/** Something that is not Conveyor. */
+/** A server that is not Conveyor. */
 export async function stranger(answer: RequestListener) {
   const http = createHttpServer(answer)
   http.listen(0, '127.0.0.1')

@@ -9,7 +9,7 @@ export interface TlsFiles {
   readonly key: string
 }
 
-/** A certificate authority of a test, which both sides trust. */
+/** A test's certificate authority, which both sides trust. */
 export interface Certificates {
   /** For a server on 127.0.0.1 or localhost. */
   readonly server: TlsFiles

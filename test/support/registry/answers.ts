@@ -13,7 +13,7 @@ const JSON_TYPE = { 'content-type': 'application/json' }
 const page = (title: string) =>
   `<html>\r\n<head><title>${title}</title></head>\r\n<body>\r\n<center><h1>${title}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n`
 
-/** By a name of ours. Codes and messages are those of the distribution spec, and of the vendors' own sources. */
+/** By our own names. Codes and messages are from the distribution spec, and from the vendors' source code. */
 export const ANSWERS: Record<string, PlannedAnswer> = {
   unauthorized: { status: 401, headers: JSON_TYPE, body: errors('UNAUTHORIZED', 'authentication required') },
   'no login': {
@@ -90,11 +90,11 @@ export const ANSWERS: Record<string, PlannedAnswer> = {
     body: errors('DENIED', 'Quota has been exceeded on namespace'),
   },
   'old registry': { status: 400, headers: JSON_TYPE, body: errors('MANIFEST_INVALID', 'manifest invalid') },
-  // The connection ends in the middle of the answer's body.
+  // The connection ends in the middle of the response body.
   'cut off': { status: 200, headers: { 'content-length': '1000' }, body: '{"schemaVersion": 2, ' },
 }
 
-/** The requests of which pushes and pulls are made. */
+/** The requests that pushes and pulls consist of. */
 const REQUESTS = {
   token: (method: string, path: string) => method !== 'HEAD' && path === '/token',
   ping: (_: string, path: string) => path === '/v2/',
@@ -119,7 +119,7 @@ export function isKind(kind: RequestKind, req: Pick<IncomingMessage, 'method' | 
   return REQUESTS[kind](req.method ?? '', pathname)
 }
 
-/** Answers as planned. */
+/** Responds as planned. */
 export function answerWith({ status, headers = {}, body }: PlannedAnswer, res: ServerResponse): void {
   const here = (value: string) => value.replace('HOST', res.req.headers.host ?? '')
   res.writeHead(
@@ -133,7 +133,7 @@ export function answerWith({ status, headers = {}, body }: PlannedAnswer, res: S
 interface Fault {
   request: RequestKind
   answer: string
-  /** Digest of the only blob that is concerned. */
+  /** Digest of the only blob that is affected. */
   of?: string
 }
 

@@ -14,7 +14,7 @@ import type { CredentialStore, Manifest, RegistryCredential } from '../../../src
 import { freePort, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 
-/** One request that a double saw. */
+/** One request that a double received. */
 export interface Seen {
   method: string
   url: string
@@ -55,8 +55,8 @@ export async function httpDouble(handle: Handler): Promise<HttpDouble> {
 }
 
 /**
- * Stands before a real registry, and passes everything on, except what `fault` answers itself (it returns
- * true then). It numbers requests from 1.
+ * A proxy in front of a real registry that passes everything on, except what `fault` responds to itself (then it
+ * returns true). It numbers requests from 1.
  */
 export function frontOf(
   registryHost: string,
@@ -97,14 +97,14 @@ export interface TokenRegistry extends AsyncDisposable {
   host: string
   /** The requests to the token server. */
   tokens: Seen[]
-  /** Seconds that a token says it lives. */
+  /** The lifetime that a token states, in seconds. */
   life: number
 }
 
 /**
- * A real registry with `auth: token`, and the token server for it: signs what the accounts may do, as
- * https://distribution.github.io/distribution/spec/auth/jwt/ says. Everybody may pull from `public/`;
- * `accounts` (and holders of `refreshToken`) may do everything.
+ * A real registry with `auth: token`, and its token server, which signs what the accounts may do as described in
+ * https://distribution.github.io/distribution/spec/auth/jwt/. Anyone may pull from `public/`; `accounts` (and holders
+ * of `refreshToken`) may do everything.
  */
 export async function tokenRegistry(
   accounts: Record<string, string>,
@@ -244,7 +244,7 @@ export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json'
 export const DOCKER = 'application/vnd.docker.distribution.manifest.v2+json'
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json'
 
-/** A client for which only the hosts in `logins` have a credential; it notes which hosts were looked up. */
+/** A client with credentials only for the hosts in `logins`; it records which hosts were looked up. */
 export function clientWith(
   logins: Record<string, RegistryCredential> = {},
   options: Partial<RegistryClientOptions> = {},
@@ -261,7 +261,7 @@ export function clientWith(
   return Object.assign(client, { asked })
 }
 
-/** A manifest of the type, with one part that must be in the repository. */
+/** A manifest of this type, with one part that must be in the repository. */
 export function manifestOf(mediaType: string, part: { digest: string; size: number }): Manifest {
   const child = {
     mediaType: mediaType === OCI_INDEX ? OCI : DOCKER,
@@ -271,7 +271,7 @@ export function manifestOf(mediaType: string, part: { digest: string; size: numb
   const isList = mediaType === OCI_INDEX || mediaType === DOCKER_LIST
   const config = { mediaType: 'application/vnd.oci.image.config.v1+json', ...part }
   const content = isList ? { manifests: [child] } : { config, layers: [] }
-  // Odd white space on purpose: what counts is the bytes.
+  // The odd whitespace is intentional: only the exact bytes count.
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, ...content }, null, 3))
   return { mediaType, bytes, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` }
 }

@@ -3,9 +3,9 @@
  *
  *     node test/support/registry/record-texts.ts [NAME...]
  *
- * NAME is one of SUBJECTS; all of them by default. Needs root, and what `bin/setup.sh test` makes. Writes
- * test/support/registry/recordings/NAME.json, which test/registry/messages.test.ts reads. Takes some minutes each: engines
- * and BuildKit try some requests again.
+ * NAME is one of SUBJECTS; all of them by default. Needs root, and what `bin/setup.sh test` creates. Writes
+ * test/support/registry/recordings/NAME.json, which test/registry/messages.test.ts reads. Takes several minutes each,
+ * because engines and BuildKit retry some requests.
  */
 import { once } from 'node:events'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
@@ -31,14 +31,14 @@ import { frontOf, httpDouble } from './doubles.ts'
 import { type RecordedSubject, SUBJECTS } from './recorded-subjects.ts'
 import { startRegistry } from './registry.ts'
 
-/** One failure. What differs from run to run is replaced in its texts. */
+/** One failure. Parts of its texts that vary from run to run are replaced. */
 export interface Recording {
   /** `push`; `pull` of a base image; `image pull` of an engine; or `step`. */
   phase: string
   /** The rejected request, or the failing step. */
   request: string
   answer: string
-  /** What the build or push ended with; null when it succeeded. */
+  /** The error of the build or push; null if it succeeded. */
   text: string | null
   /** The vertex that failed. */
   failed: { name: string; error: string } | null
@@ -61,7 +61,7 @@ const PULL: (RequestKind | 'GET layer')[] = [
   'GET blob',
   'GET layer',
 ]
-/** How many are tried at once. */
+/** How many run at once. */
 const WIDTH = 16
 
 let count = 0
@@ -84,7 +84,7 @@ function inputOf(files: Files, reference: string, rest: Partial<BuildInput> = {}
   }
 }
 
-/** Builds, and pushes where BuildKit does so itself. */
+/** Builds, and pushes if BuildKit does so itself. */
 async function build({ endpoint, classic }: RecordedSubject, input: BuildInput): Promise<Ended> {
   let failed: Recording['failed'] = null
   const explain = (thrown: unknown, ours: Error | undefined, step: Recording['failed'] | undefined) => {
@@ -229,7 +229,7 @@ async function record(name: string): Promise<void> {
   stdout.write(`${name}: ${recordings.length} recordings\n`)
 }
 
-/** Files for ADD: `/404` is answered so. */
+/** Files for ADD: `/404` gets that status. */
 function fileServer() {
   return httpDouble((req, res) => {
     const status = Number(/^\/(\d{3})$/.exec(req.url ?? '')?.[1] ?? 200)
@@ -239,7 +239,7 @@ function fileServer() {
   })
 }
 
-/** The text of any run. */
+/** The text without the parts that vary from run to run. */
 function plain(text: string, hosts: Record<string, string>): string {
   return Object.entries(hosts)
     .reduce((result, [host, name]) => result.replaceAll(host, name), text)

@@ -9,15 +9,15 @@ import { docker, startPrivateEngine } from '../engines/engine.ts'
 import { tempDir } from '../temp.ts'
 import { startTrixieEngine } from '../trixie.ts'
 
-/** An engine, or a BuildKit of its own, whose words are recorded. */
+/** An engine or a standalone BuildKit whose texts are recorded. */
 export interface RecordedSubject extends AsyncDisposable {
   endpoint: Endpoint
   engine?: Dockerode
-  /** The engine, where its image store is the classic one: then it pushes itself. */
+  /** The engine, if its image store is the classic one: then it pushes itself. */
   classic?: Dockerode
 }
 
-/** By the name of their recordings. Each starts something new. */
+/** By the names of their recordings. Each call starts something new. */
 export const SUBJECTS: Record<string, () => Promise<RecordedSubject>> = {
   'docker-20.10': async () => {
     await using resources = new AsyncDisposableStack()

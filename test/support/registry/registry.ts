@@ -5,26 +5,26 @@ import { freePort, type Running, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 
 export interface RegistryOptions {
-  /** Ask for this login; without, everybody may read and write. */
+  /** The required login; without it, anyone may read and write. */
   htpasswd?: { username: string; password: string }
   /** Default: a free one. */
   port?: number
-  /** Where the images live. Default: a temporary folder, removed when disposed. */
+  /** Where images are stored. Default: a temporary folder, removed when disposed. */
   dir?: string
 }
 
 /** A real registry (Debian's docker-registry) on this machine; deleting manifests is allowed. */
 export interface TestRegistry extends AsyncDisposable {
-  /** `127.0.0.1:PORT`, as image names start with it. */
+  /** `127.0.0.1:PORT`, as in image names. */
   readonly host: string
   readonly url: string
   readonly pid: number
   stop(): Promise<void>
-  /** Again on the same port and data. */
+  /** Starts it again on the same port and data. */
   start(): Promise<void>
 }
 
-/** Starts a registry and waits until it takes requests. */
+/** Starts a registry and waits until it accepts requests. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<TestRegistry> {
   await using resources = new AsyncDisposableStack()
   const folder = resources.use(await tempDir('conveyor-registry-'))
@@ -79,7 +79,7 @@ async function serve(config: string): Promise<Running> {
   }
 }
 
-/** A line of htpasswd holds a bcrypt hash; Perl's crypt(3) makes it on any Debian. */
+/** A line of htpasswd contains a bcrypt hash; Perl's crypt(3) creates it on any Debian. */
 async function bcrypt(password: string): Promise<string> {
   const salt = `${randomBytes(16).toString('hex').slice(0, 21)}e`
   const script = 'print crypt(do { local $/; <STDIN> }, $ARGV[0])'

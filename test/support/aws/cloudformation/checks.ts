@@ -9,7 +9,7 @@ import type { Template } from './template.ts'
 
 export const templateText = readFileSync(`${projectRoot}cloudformation.json`, 'utf8')
 
-/** A copy of the template of this project. */
+/** A copy of this project's template. */
 export function ownTemplate(): Template {
   return JSON.parse(templateText)
 }
@@ -22,7 +22,7 @@ export const WILDCARDS: Record<string, string> = {
     'the wildcard is a UUID that the group gets when it is made; the name behind it is the one group',
 }
 
-/** Everything that is wrong with a template. */
+/** Every problem of a template. */
 export function problemsOf(one: Template): string[] {
   const { problems, references: found } = checkReferences(one, attributesOf)
   return [...problems, ...checkProperties(one), ...checkSecrets(one, found), ...checkGrants(one, WILDCARDS)]

@@ -1,8 +1,8 @@
 import { intrinsic } from './template.ts'
 
 /**
- * Whether a condition holds wherever the given ones do, or do not. Each `Fn::Equals` counts as true or false on its
- * own, but two that compare the same thing with different texts are never true together.
+ * Whether a condition is true wherever the given ones are true or false as stated. Each `Fn::Equals` may be true or
+ * false independently, but two that compare the same thing with different texts are never true together.
  */
 export function implied(
   conditions: Record<string, unknown>,

@@ -37,7 +37,7 @@ const FUNCTIONS = [
   ...['And', 'Equals', 'Not', 'Or', 'Contains', 'EachMemberIn', 'RefAll', 'ValueOf'],
 ].map((name) => `Fn::${name}`)
 
-/** Which values go where: `to` is the path of the value that refers. */
+/** Which values go where: `to` is the path of the value with the reference. */
 export interface Reference {
   name: string
   to: Path
@@ -48,7 +48,7 @@ export interface ReferenceCheck {
   references: Reference[]
 }
 
-/** Every Ref, Fn::GetAtt, Fn::Sub, Fn::If, Fn::FindInMap, Condition and DependsOn: whether it leads to something. */
+/** Checks that the target of every Ref, Fn::GetAtt, Fn::Sub, Fn::If, Fn::FindInMap, Condition and DependsOn exists. */
 export function checkReferences(
   template: Template,
   attributesOf: (type: string) => ReadonlySet<string> | null,
@@ -116,7 +116,7 @@ export function checkReferences(
     used.add(String(map))
     const entries = Mappings[String(map)]
     if (!entries) fail(path, `no such mapping: ${String(map)}`)
-    // What a parameter may be has to be there for each of its values.
+    // A key that is a parameter must exist for each allowed value.
     const key = intrinsic(top)
     const keys = key ? (Parameters[String(key.argument)]?.AllowedValues ?? ['(any value)']) : [top]
     for (const one of entries ? keys : []) {
@@ -174,7 +174,7 @@ export function checkReferences(
   return { problems, references }
 }
 
-/** Resources that wait for each other: CloudFormation makes none of them. */
+/** Resources that wait for each other: CloudFormation creates none of them. */
 function circles({ Resources }: Template, references: Reference[]): string[] {
   const waitsFor = new Map<string, string[]>()
   for (const { name, to } of references) {

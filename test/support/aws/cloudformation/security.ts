@@ -1,7 +1,7 @@
 import type { Reference } from './references.ts'
 import { intrinsic, isObject, type Path, subParts, type Template, walk } from './template.ts'
 
-/** Where a parameter that is a secret may go: nowhere but into Secrets Manager. */
+/** Where a secret parameter may go: only into Secrets Manager. */
 function mayHoldSecret(template: Template, { to }: Reference): boolean {
   const [section, id, , property] = to
   return (
@@ -15,7 +15,7 @@ const SECRET_NAME = /token|password|secret|credential|privatekey|config$/i
 const SECRET_TEXT =
   /gh[pousr]_[A-Za-z0-9]{20}|github_pat_|AKIA[0-9A-Z]{16}|-----BEGIN|"auth":\s*"[A-Za-z0-9+/=]{8}|:\/\/[^\s/:@$]+:[^\s/@$\\]+@/
 
-/** Secrets: parameters are NoEcho, have no default worth hiding, and flow only into Secrets Manager. */
+/** Secret parameters are NoEcho, have no default worth hiding, and flow only into Secrets Manager. */
 export function checkSecrets(template: Template, references: Reference[]): string[] {
   const problems: string[] = []
   for (const [name, parameter] of Object.entries(template.Parameters ?? {})) {
@@ -46,7 +46,7 @@ interface Grant {
   path: string
 }
 
-/** Every action and resource that some Allow statement pairs, as texts: `${Name.Attribute}` for what is referred to. */
+/** Every pair of action and resource in Allow statements, as texts: references become `${Name.Attribute}`. */
 export function grants(template: Template): Grant[] {
   const found: Grant[] = []
   walk(template.Resources, ['Resources'], (value, path) => {
@@ -65,7 +65,7 @@ export function grants(template: Template): Grant[] {
 }
 
 /**
- * Wildcards in what is allowed.
+ * Wildcards in Allow statements.
  * @param reasons resources with a wildcard that are as narrow as they can be, and why
  */
 export function checkGrants(template: Template, reasons: Record<string, string>): string[] {

@@ -32,7 +32,9 @@ const ATTRIBUTES = [
 ]
 const POLICIES = ['Delete', 'Retain', 'Snapshot', 'RetainExceptOnCreate']
 
-/** Every resource and property: whether AWS knows it, it has the right type, and all that are required are there. */
+/**
+ * Checks that AWS knows every resource and property, that types are right, and that required properties are present.
+ */
 export function checkProperties(template: Template): string[] {
   const { Parameters = {}, Resources } = template
   const problems: string[] = []
@@ -50,13 +52,13 @@ export function checkProperties(template: Template): string[] {
     }
   }
 
-  /** A property may have had other types before, which are still taken. */
+  /** A property may have had other types before, which are still accepted. */
   function typed(value: unknown, { type, previousTypes = [] }: Property, path: Path): void {
     const attempts = [type, ...previousTypes].map((one) => matches(value, one, path))
     if (!attempts.some((found) => found.length === 0)) problems.push(...(attempts[0] ?? []))
   }
 
-  /** What is wrong with a value, if it has to be of a type. */
+  /** What is wrong with a value that should have this type. */
   function matches(value: unknown, type: PropertyType, path: Path): string[] {
     const wrong = (what: string) => [`${path.join('.')}: ${what}`]
     if (isNoValue(value)) return []
@@ -116,7 +118,7 @@ export function checkProperties(template: Template): string[] {
     return problems.splice(before)
   }
 
-  /** What a function gives: a text, a list, or a type of the specification. */
+  /** What a function returns: a text, a list, or a type of the specification. */
   function resultOf(name: string, argument: unknown): 'string' | 'list' | 'number' | 'any' {
     if (['Fn::Sub', 'Fn::Join', 'Fn::Base64'].includes(name)) return 'string'
     if (['Fn::Split', 'Fn::GetAZs', 'Fn::Cidr'].includes(name)) return 'list'

@@ -36,7 +36,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** `{"Ref": x}` or `{"Fn::Y": x}` taken apart; null for anything else. */
+/** Splits `{"Ref": x}` or `{"Fn::Y": x}`; null for anything else. */
 export function intrinsic(value: unknown): { name: string; argument: unknown } | null {
   if (!isObject(value)) return null
   const [name, ...more] = Object.keys(value)
@@ -51,7 +51,7 @@ export function subVariables(text: string): string[] {
   return [...text.matchAll(/\$\{([^!}][^}]*)\}/g)].map(([, name]) => name as string)
 }
 
-/** The text and the variables of its own that Fn::Sub was given. */
+/** The text of an Fn::Sub, and its own variables. */
 export function subParts(argument: unknown): { text: string; own: Record<string, unknown> } | null {
   if (typeof argument === 'string') return { text: argument, own: {} }
   if (!Array.isArray(argument) || argument.length !== 2) return null
@@ -59,7 +59,7 @@ export function subParts(argument: unknown): { text: string; own: Record<string,
   return typeof text === 'string' && isObject(own) ? { text, own } : null
 }
 
-/** `[resource, attribute]` of Fn::GetAtt in either of its forms. */
+/** `[resource, attribute]` of either form of Fn::GetAtt. */
 export function getAttParts(argument: unknown): [string, string] | null {
   const parts = typeof argument === 'string' ? argument.split(/\.(.*)/s).slice(0, 2) : argument
   if (!Array.isArray(parts) || parts.length !== 2) return null
@@ -67,7 +67,7 @@ export function getAttParts(argument: unknown): [string, string] | null {
   return typeof resource === 'string' && typeof attribute === 'string' ? [resource, attribute] : null
 }
 
-/** Calls `see` with every value inside of one, and itself, and where it is. */
+/** Calls `see` with a value and every value inside it, and their paths. */
 export function walk(value: unknown, path: Path, see: (value: unknown, path: Path) => void): void {
   see(value, path)
   if (Array.isArray(value)) for (const [i, one] of value.entries()) walk(one, [...path, `${i}`], see)

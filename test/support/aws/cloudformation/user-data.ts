@@ -1,13 +1,13 @@
 import { getAttParts, intrinsic, isObject, subParts, type Template } from './template.ts'
 
-/** What parameters and resources are when user data is rendered; others are their own names. */
+/** The values of parameters and resources when user data is rendered; others are replaced by their names. */
 export interface RenderValues {
-  /** By name of a parameter, or of a resource for what Ref gives. */
+  /** What Ref returns, by name of the parameter or resource. */
   refs: Record<string, string>
   conditions: Record<string, boolean>
 }
 
-/** The text that a machine gets as its user data: of a value with Base64, Join, Sub, If, Ref and GetAtt in it. */
+/** The user data that a machine gets, from a value with Base64, Join, Sub, If, Ref and GetAtt in it. */
 export function render(template: Template, value: unknown, values: RenderValues): string {
   const reference = (name: string) =>
     values.refs[name] ?? String(template.Parameters?.[name]?.Default ?? `of-${name}`)
@@ -50,7 +50,7 @@ export function variablesOf(text: string): Record<string, string> {
   return Object.fromEntries(lines.map((line) => [line.replace(/=.*/, ''), line.replace(/^[^=]*=?/, '')]))
 }
 
-/** Sections and keys of systemd units that are in use here; see systemd.unit(5), .service(5), .timer(5). */
+/** Sections and keys of systemd units that we use; see systemd.unit(5), .service(5), .timer(5). */
 const UNIT_KEYS: Record<string, string[]> = {
   Unit: ['Description', 'Wants', 'After', 'Requires', 'StartLimitIntervalSec'],
   Service: [
@@ -69,7 +69,7 @@ const UNIT_KEYS: Record<string, string[]> = {
   Install: ['WantedBy'],
 }
 
-/** What is wrong with the syntax of a unit file, line by line. */
+/** Syntax errors of a unit file, line by line. */
 export function unitProblems(text: string): string[] {
   const problems: string[] = []
   let section = ''
