@@ -120,8 +120,8 @@ describe('Docker logins', () => {
     const { stdout, code } = await bootstrap()
     expect(code).toBe(3)
     const line = /^MISSING +Docker logins: good\.example\.com, but not (.*)$/m.exec(stdout)?.[1]
-    expect(line).toContain('docker-credential-broken, which')
-    expect(line).toContain('docker-credential-nowhere, which')
+    expect(line).toContain('docker-credential-broken (named in ')
+    expect(line).toContain('docker-credential-nowhere (named in ')
     expect(line).toContain('which docker-credential-ecr-login issues for a short time only')
     expect(Object.keys((await copied()).auths)).toEqual(['good.example.com'])
   })

@@ -41,7 +41,7 @@ describe('parseRegistryFlag', () => {
     ['host.example/-x', /prefix part "-x"/],
     ['host.example/x?y', /prefix part/],
     ['docker.io/acme', /no prefix/],
-    ['http://docker.io', /https only/],
+    ['http://docker.io', /HTTPS only/],
     ['host.example\n/x', /not of the form/],
   ])('%j is refused', (value, text) => {
     const error = thrown(() => parseRegistryFlag(value))
