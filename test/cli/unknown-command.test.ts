@@ -28,5 +28,6 @@ test.each([
 ])('`conveyor %s` is refused with a suggestion', async (args, message) => {
   const { code, stdout, stderr } = await runConveyor(args)
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
-  expect(stderr.replace(/\s+(›\s+)?/g, ' ')).toContain(message)
+  // On one line, as it is not a terminal.
+  expect(stderr).toContain(message)
 })

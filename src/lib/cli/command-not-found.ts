@@ -1,5 +1,5 @@
 import type { Hook } from '@oclif/core'
-import { EXIT_CODES } from './base-command.ts'
+import { EXIT_CODES, errorLines } from './base-command.ts'
 import { nearest } from './nearest.ts'
 
 /** oclif calls this for a command that does not exist; its `id` has colons between the words of the command line. */
@@ -8,10 +8,11 @@ const commandNotFound: Hook.CommandNotFound = async ({ id, config, context }) =>
   const commands = config.commands.filter(({ hidden }) => !hidden).map((command) => command.id)
   const similar = nearest(name, commands)
   const suggestion = similar === null ? '' : ` Did you mean ${JSON.stringify(similar)}?`
-  context.error(
-    `unknown command ${JSON.stringify(name)}.${suggestion} Run ${config.bin} --help for a list of commands.`,
-    { exit: EXIT_CODES.invalid },
-  )
+  const text = `unknown command ${JSON.stringify(name)}.${suggestion} Run ${config.bin} --help for a list of commands.`
+  if (process.stderr.isTTY) context.error(text, { exit: EXIT_CODES.invalid })
+  // Not a terminal: oclif would wrap lines at 80 columns.
+  process.stderr.write(`${errorLines(text)}\n`)
+  context.exit(EXIT_CODES.invalid)
 }
 
 export default commandNotFound
