@@ -2,11 +2,12 @@ import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
-import { NULL_LOG } from '../../src/lib/logs/log-store.ts'
 import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { memoryContext } from '../../test/support/context/memory-context.ts'
 import { holdOf } from './mix.ts'
+
+const nothing = async () => {}
 
 /** The size of a log, and the number of writes that are spread over the build. */
 const LOG = { pieces: 20, bytes: 20_000 }
@@ -84,7 +85,7 @@ export function logsElsewhere(problem: (line: string) => void): LogStore {
     if (error) problem(error)
   }
   return {
-    open: async () => ({ ...NULL_LOG, write }),
+    open: async () => ({ write, flush: nothing, close: nothing, end: nothing }),
     async *read() {},
     close: async () => {},
   }

@@ -1,28 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Build } from '../../src/lib/core/build.ts'
 import { commitStatus, duration } from '../../src/lib/pipeline/status-reporter.ts'
-
-function build(rest: Partial<Build> = {}): Build {
-  return {
-    id: 'b',
-    sequence: 1,
-    repository: 'acme/web',
-    sha: 'a'.repeat(40),
-    refs: [],
-    defaultBranch: 'main',
-    cache: true,
-    tree: null,
-    pushOrder: 7,
-    state: 'building',
-    attempt: 1,
-    error: null,
-    errorKind: null,
-    createdAt: '2026-01-01T00:00:00.000Z',
-    startedAt: '2026-01-01T00:00:01.000Z',
-    completedAt: null,
-    ...rest,
-  }
-}
+import { build } from '../support/build.ts'
 
 describe('commitStatus', () => {
   const ended = { completedAt: '2026-01-01T00:01:06.000Z' }

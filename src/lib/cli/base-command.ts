@@ -66,10 +66,7 @@ export abstract class ConveyorCommand extends Command {
     const { text, exit } = asShown(error)
     if (text === null || (process.stderr.isTTY && !(error instanceof ConveyorError)))
       return super.catch(error)
-    if (process.stderr.isTTY) this.error(text, { exit })
-    // Not a terminal: oclif would wrap lines at 80 columns.
-    process.stderr.write(`${errorLines(text)}\n`)
-    this.exit(exit)
+    fail(text, exit)
   }
 }
 
@@ -79,6 +76,14 @@ function asShown(error: Error): { text: string | null; exit: number } {
   const isUsage = error instanceof Errors.CLIError && !(error instanceof Errors.ExitError)
   const exit = isUsage ? (error.oclif.exit ?? EXIT_CODES.invalid) : 1
   return { text: isUsage ? error.message : null, exit }
+}
+
+/** Prints an error, and exits. */
+export function fail(text: string, exit: number): never {
+  if (process.stderr.isTTY) return Errors.error(text, { exit })
+  // Not a terminal: oclif would wrap lines at 80 columns.
+  process.stderr.write(`${errorLines(text)}\n`)
+  return Errors.exit(exit)
 }
 
 /** An error as commands print it, with a mark on each line. */

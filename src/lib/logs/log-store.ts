@@ -35,8 +35,3 @@ export interface LogStore {
   checkWrites?(options: { trace: boolean }): Promise<void>
   close(): Promise<void>
 }
-
-const nothing = async () => {}
-
-/** Discards everything, for builds whose output is not kept. */
-export const NULL_LOG: LogWriter = { write: nothing, flush: nothing, close: nothing, end: nothing }

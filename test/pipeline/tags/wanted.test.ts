@@ -3,32 +3,11 @@ import type { Build, BuildRef } from '../../../src/lib/core/build.ts'
 import type { LatestPolicy } from '../../../src/lib/core/settings.ts'
 import { tagNotes, wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
+import { build } from '../../support/build.ts'
 
 const names = {
   image: (repository: string) => repository,
   tag: tagForRef,
-}
-
-function build(rest: Partial<Build> = {}): Build {
-  return {
-    id: 'b',
-    sequence: 1,
-    repository: 'acme/web',
-    sha: 'a'.repeat(40),
-    refs: [],
-    defaultBranch: 'main',
-    cache: true,
-    tree: null,
-    pushOrder: 7,
-    state: 'building',
-    attempt: 1,
-    error: null,
-    errorKind: null,
-    createdAt: '2026-01-01T00:00:00.000Z',
-    startedAt: '2026-01-01T00:00:01.000Z',
-    completedAt: null,
-    ...rest,
-  }
 }
 
 const branch = (name: string, sequence: number): BuildRef => ({ kind: 'branch', name, sequence })

@@ -1,6 +1,6 @@
 import { type Artifact, shortName } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
-import { NULL_LOG } from '../../logs/log-store.ts'
+import { DISCARD } from '../../core/log-sink.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import { buildInput } from '../build-input.ts'
 import type { BuildParts } from '../parts.ts'
@@ -77,7 +77,7 @@ async function warmRepository(artifact: Artifact, parts: BuildParts, signal: Abo
     // built from.
     const cache = `${imageName}:${(await parts.builder.cacheTag()) ?? sha}`
     const input = await buildInput(buildable, parts, { cacheFrom: [cache], push: false, signal })
-    await parts.builder.build(input, { log: NULL_LOG, signal })
+    await parts.builder.build(input, { log: DISCARD, signal })
     return true
   } finally {
     await context.close()
