@@ -1,12 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type FollowedState, type Listener, nextState } from '../next-state.ts'
 
-/** What readers need to know about a log before they fetch its bytes. */
-export interface LogState {
-  size: number
-  ended: boolean
-}
-
-const NOTHING: LogState = { size: 0, ended: false }
+const NOTHING: FollowedState = { size: 0, ended: false }
 
 /** How often the state of all followed logs is queried. */
 const POLL_MS = 200
@@ -17,18 +12,18 @@ const POLL_MS = 200
  * NOTIFY, and all workers write logs all the time.
  */
 export class FollowedLogs {
-  readonly #query: (buildIds: string[]) => Promise<Map<string, LogState>>
+  readonly #query: (buildIds: string[]) => Promise<Map<string, FollowedState>>
   /** Callbacks for news, by build id. */
-  readonly #readers = new Map<string, Set<(news: LogState | Error) => void>>()
+  readonly #readers = new Map<string, Set<Listener<FollowedState>>>()
   #polling = false
 
   /** @param query returns the states of the logs that exist */
-  constructor(query: (buildIds: string[]) => Promise<Map<string, LogState>>) {
+  constructor(query: (buildIds: string[]) => Promise<Map<string, FollowedState>>) {
     this.#query = query
   }
 
   /** The current state of a log. */
-  async look(buildId: string): Promise<LogState> {
+  async look(buildId: string): Promise<FollowedState> {
     return (await this.#query([buildId])).get(buildId) ?? NOTHING
   }
 
@@ -36,33 +31,22 @@ export class FollowedLogs {
    * Waits until the state of a log differs from `known`; returns `known` once one of the signals is aborted.
    * @throws what the query throws
    */
-  change(buildId: string, known: LogState, stops: AbortSignal[]): Promise<LogState> {
-    return new Promise((resolve, reject) => {
-      const readers = this.#readers.get(buildId) ?? new Set()
-      const leave = () => {
-        readers.delete(hear)
+  change(buildId: string, known: FollowedState, stops: AbortSignal[]): Promise<FollowedState> {
+    const readers = this.#readers.get(buildId) ?? new Set()
+    return nextState(known, stops, {
+      join: (listener) => {
+        this.#readers.set(buildId, readers.add(listener))
+        if (!this.#polling) void this.#poll()
+      },
+      leave: (listener) => {
+        readers.delete(listener)
         if (readers.size === 0) this.#readers.delete(buildId)
-        for (const signal of stops) signal.removeEventListener('abort', stop)
-      }
-      const hear = (news: LogState | Error) => {
-        if ('size' in news && news.size === known.size && news.ended === known.ended) return
-        leave()
-        if ('size' in news) resolve(news)
-        else reject(news)
-      }
-      const stop = () => {
-        leave()
-        resolve(known)
-      }
-      if (stops.some((signal) => signal.aborted)) return resolve(known)
-      for (const signal of stops) signal.addEventListener('abort', stop)
-      this.#readers.set(buildId, readers.add(hear))
-      if (!this.#polling) void this.#poll()
+      },
     })
   }
 
   /** Reports a write of this process. */
-  wrote(buildId: string, state: LogState): void {
+  wrote(buildId: string, state: FollowedState): void {
     for (const hear of [...(this.#readers.get(buildId) ?? [])]) hear(state)
   }
 

@@ -4,8 +4,9 @@ import { migratePostgres } from '../../db/postgres-tables.ts'
 import { isStopped, logStore, type ReadRange } from '../backend.ts'
 import type { BufferLimits, OpenLog } from '../buffered-writer.ts'
 import type { LogStore } from '../log-store.ts'
+import type { FollowedState } from '../next-state.ts'
 import { SharedPieces } from '../shared-pieces.ts'
-import { FollowedLogs, type LogState } from './followed-logs.ts'
+import { FollowedLogs } from './followed-logs.ts'
 import * as tables from './tables.ts'
 
 export type PostgresLogStoreOptions = PostgresSource
@@ -99,7 +100,7 @@ export async function postgresLogStore(options: PostgresLogStoreOptions): Promis
       })
     const [opened] = await write(tables.OPEN, [buildId])
     let size = Number(opened?.size)
-    const written = (state: LogState) => {
+    const written = (state: FollowedState) => {
       size = state.size
       followed.wrote(buildId, state)
     }

@@ -1,3 +1,4 @@
+import { isSame, type Listener, nextState } from '../next-state.ts'
 import { type Layout, type Listing, layoutOf, NOTHING, type Segment } from './layout.ts'
 
 /** Time until the next poll after one with news. */
@@ -12,7 +13,7 @@ const QUIET_POLL_MS = 1_500
 export class FollowedLog {
   readonly #list: (from: number) => Promise<Listing>
   /** Callbacks of waiting readers. */
-  readonly #waiting = new Set<(news: Layout | Error) => void>()
+  readonly #waiting = new Set<Listener<Layout>>()
   #layout = NOTHING
   #reloading = false
   #asking: Promise<unknown> = Promise.resolve()
@@ -48,27 +49,16 @@ export class FollowedLog {
    * @throws what the request throws
    */
   change(known: Layout, stops: AbortSignal[]): Promise<Layout> {
-    return new Promise((resolve, reject) => {
-      const leave = () => {
-        this.#waiting.delete(hear)
+    return nextState(known, stops, {
+      join: (listener) => {
+        this.#waiting.add(listener)
+        if (!isSame(this.#layout, known)) listener(this.#layout)
+        else this.#planPoll()
+      },
+      leave: (listener) => {
+        this.#waiting.delete(listener)
         if (this.#waiting.size === 0) this.#cancelPoll()
-        for (const signal of stops) signal.removeEventListener('abort', stop)
-      }
-      const hear = (news: Layout | Error) => {
-        if ('size' in news && same(news, known)) return
-        leave()
-        if ('size' in news) resolve(news)
-        else reject(news)
-      }
-      const stop = () => {
-        leave()
-        resolve(known)
-      }
-      if (stops.some((signal) => signal.aborted)) return resolve(known)
-      if (!same(this.#layout, known)) return resolve(this.#layout)
-      for (const signal of stops) signal.addEventListener('abort', stop)
-      this.#waiting.add(hear)
-      this.#planPoll()
+      },
     })
   }
 
@@ -91,7 +81,7 @@ export class FollowedLog {
     const listing = await this.#list(reloading ? 0 : before.size)
     // Not `before`: a segment may have been reported in the meantime.
     const layout = layoutOf(listing, reloading ? NOTHING : this.#layout)
-    this.#rest = same(before, layout) ? Math.min(this.#rest * 1.5, QUIET_POLL_MS) : POLL_MS
+    this.#rest = isSame(before, layout) ? Math.min(this.#rest * 1.5, QUIET_POLL_MS) : POLL_MS
     this.#know(layout)
     return layout
   }
@@ -120,8 +110,4 @@ export class FollowedLog {
         if (this.#waiting.size > 0) this.#planPoll()
       })
   }
-}
-
-function same(a: Layout, b: Layout): boolean {
-  return a.size === b.size && a.ended === b.ended
 }
