@@ -32,7 +32,7 @@ export async function buildsRoutes(
   // `curl -d` declares its body a form; it is parsed as JSON whatever its content type.
   app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, text: string) => text)
 
-  app.post('/builds', { bodyLimit: 64 * 1024 }, async (request, reply) => {
+  app.post('/builds', { bodyLimit: 64 * 1024, config: { scope: 'build' } }, async (request, reply) => {
     const body = parseBuildBody(typeof request.body === 'string' ? request.body : '')
     if (options.isAllowed?.(body.repository) === false) {
       return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
@@ -58,15 +58,16 @@ export async function buildsRoutes(
     const build = await findBuild(store, request.params as BuildParams)
     return buildJson(build, await imageOf(store, build), options.baseUrl())
   }
-  app.get('/builds/:key', getBuild)
-  app.get('/builds/:owner/:name', getBuild)
+  const read = { config: { scope: 'read' } } as const
+  app.get('/builds/:key', read, getBuild)
+  app.get('/builds/:owner/:name', read, getBuild)
 
   const getArtifact = async (request: FastifyRequest) => {
     const artifact = await findArtifact(store, request.params as BuildParams)
     return artifactJson(artifact, await store.commitsOf(artifact.image))
   }
-  app.get('/artifacts/:key', getArtifact)
-  app.get('/artifacts/:owner/:name', getArtifact)
+  app.get('/artifacts/:key', read, getArtifact)
+  app.get('/artifacts/:owner/:name', read, getArtifact)
 }
 
 /** Finds a build that satisfies the request, or accepts a new one. */

@@ -1,5 +1,6 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
-import { checkAccess, type Refusal } from './access.ts'
+import { checkAccess, type Refusal } from './access/access.ts'
+import { identityWith, NOBODY } from './access/identity.ts'
 import { buildsRoutes } from './builds-routes.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
@@ -8,13 +9,6 @@ import { describeError, isServerError, sendError, sendProblem } from './problems
 import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
 export type { ServerOptions } from './options.ts'
-
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** Needs no credentials, and accepts any Host header. */
-    public?: boolean
-  }
-}
 
 const HEARTBEAT_MS = 25_000
 const ARRIVAL_MS = 30_000
@@ -50,11 +44,23 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   })
   app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
+  app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(SECURITY_HEADERS)
-    if (request.routeOptions.config.public) return
+    request.identity = NOBODY
+    const { config } = request.routeOptions
+    if (config.public) return
     const refusal = checkAccess(request.raw, options)
     if (refusal !== null) return sendRefusal(request, reply, refusal)
+    request.identity = identityWith('admin', 'admin')
+    if (!request.is404 && (config.scope === undefined || !request.identity.scopes.includes(config.scope))) {
+      return sendProblem(
+        reply,
+        403,
+        'forbidden',
+        `This needs the scope ${config.scope ?? 'of a route that has none'}`,
+      )
+    }
   })
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
@@ -84,7 +90,9 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     const { ready, parts: components } = (await options.ready?.()) ?? { ready: true, parts: {} }
     return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...components })
   })
-  app.get('/', async (_request, reply) => reply.type(TEXT).send(indexPage(options)))
+  app.get('/', { config: { scope: 'read' } }, async (_request, reply) =>
+    reply.type(TEXT).send(indexPage(options)),
+  )
   rejectOtherMethods()
   return app
 }
@@ -123,6 +131,7 @@ function trackMethods(app: FastifyInstance): () => void {
       app.route({
         url,
         method: others,
+        config: { scope: 'read' },
         handler: async (request, reply) => {
           reply.header('allow', allowed)
           return sendProblem(

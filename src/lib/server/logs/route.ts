@@ -41,7 +41,7 @@ export async function logsRoute(
     return reply
   }
 
-  const stream = { exposeHeadRoute: false }
+  const stream = { exposeHeadRoute: false, config: { scope: 'read' } } as const
   app.get('/logs/:key', stream, getLog)
   app.get('/logs/:owner/:name', stream, getLog)
   app.get('/builds/:key/events', stream, getEvents)

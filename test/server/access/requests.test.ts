@@ -3,9 +3,9 @@ import { createServer, request } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { afterEach, describe, expect, test } from 'vitest'
-import type { ServerOptions } from '../../src/lib/server/server.ts'
-import { sendPush } from '../support/github/push.ts'
-import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
+import type { ServerOptions } from '../../../src/lib/server/server.ts'
+import { sendPush } from '../../support/github/push.ts'
+import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'
 
 /** Access to the API: from this machine, from pages in its browser, and through a proxy on it. */
 

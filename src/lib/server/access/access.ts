@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
-import { type BasicAuth, basicAuthMatches } from '../api/basic-auth.ts'
-import { isLoopback } from '../net/loopback.ts'
+import { type BasicAuth, basicAuthMatches } from '../../api/basic-auth.ts'
+import { isLoopback } from '../../net/loopback.ts'
 
 export interface AccessOptions {
   /**
