@@ -1,0 +1,40 @@
+import { type Scope, scopesUpTo } from '../../core/access-token.ts'
+import { repositoryFilter } from '../../core/allowed-repositories.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Needs no credentials, and accepts any Host header. */
+    public?: boolean
+    /** What a caller needs to use the route. A route that is not public and has no scope refuses everyone. */
+    scope?: Scope
+  }
+  interface FastifyRequest {
+    /** Who asks. On public routes NOBODY. */
+    identity: Identity
+  }
+}
+
+/** Who sent a request, and what they may do. */
+export interface Identity {
+  /** The user, or the name of the token; for logs and statuses such as "cancelled by". */
+  name: string
+  scopes: readonly Scope[]
+  /** Globs of the repositories that they may see and build, such as `acme/*`; null for all. */
+  repositories: readonly string[] | null
+}
+
+export const NOBODY: Identity = { name: 'nobody', scopes: [], repositories: [] }
+
+/** Somebody with this scope and what it includes, for all repositories. */
+export function identityWith(name: string, scope: Scope): Identity {
+  return { name, scopes: scopesUpTo(scope), repositories: null }
+}
+
+/**
+ * Whether somebody may see a repository, and do there what their scope allows. What they may not see has to look as if
+ * it did not exist: answer with 404.
+ */
+export function mayUse({ repositories }: Identity, repository: string): boolean {
+  // The filter takes an empty list for all of them.
+  return repositories === null || (repositories.length > 0 && repositoryFilter(repositories)(repository))
+}
