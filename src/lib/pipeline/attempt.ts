@@ -4,6 +4,7 @@ import { linesTo } from '../core/one-line.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
 import type { SharedLock } from '../util/shared-lock.ts'
+import { type AttemptObserver, type BuildObserver, NO_OBSERVER } from './observer.ts'
 import type { BuildParts, SecretRedactor } from './parts.ts'
 import { takenOver } from './publish.ts'
 import { redactedParts } from './redacted-parts.ts'
@@ -22,6 +23,7 @@ export interface AttemptOptions {
   retryDelays: number[]
   /** Called with each build that has ended, once that is stored. */
   onEnd?: (build: Build) => void
+  observer?: BuildObserver
   /** The worker's own log, one line at a time. */
   log: (line: string) => void
 }
@@ -41,6 +43,7 @@ export class Attempt {
   readonly #end = new AbortController()
   /** Masks the secrets that this attempt's build is given; see redacted-parts.ts. */
   readonly #redactor: SecretRedactor
+  readonly #observer: AttemptObserver
   #log: LogWriter | undefined
   /** Whether the result is stored: a lost lease no longer matters then. */
   #isStored = false
@@ -52,12 +55,14 @@ export class Attempt {
     this.#options = options
     this.#now = now
     this.#redactor = options.newRedactor()
+    this.#observer = (options.observer ?? NO_OBSERVER).attempt(build)
   }
 
   async run(builds: SharedLock): Promise<Next> {
     const heartbeat = setInterval(() => this.#keepLease(), (this.#options.queue.leaseSeconds * 1000) / 3)
     try {
       const next = await this.#untilStored(builds).catch(async (error) => {
+        this.#observer.over('unstored', toConveyorError(error, 'storing the result failed'))
         await this.#log?.close().catch(() => {}) // the store's error says more
         throw error
       })
@@ -79,13 +84,16 @@ export class Attempt {
       const { suspect = false } = this.#build
       if (suspect) this.#options.log(`${shortName(this.#build)} runs alone: ${SUSPECT}`)
       await builds.run(suspect, signal, () => this.#inTime())
+      this.#observer.over('ended', null)
       return 'ended'
     } catch (thrown) {
       const error = toConveyorError(
         signal.aborted ? signal.reason : thrown,
         `building ${shortName(this.#build)} failed`,
       )
-      return await this.#afterError(error)
+      const next = await this.#afterError(error)
+      this.#observer.over(typeof next === 'string' ? next : 'retried', error)
+      return next
     } finally {
       forgetShutdown()
     }
@@ -110,6 +118,7 @@ export class Attempt {
     const build = await parts.store.get(this.#build.id)
     if (!build || !isEnded(build.state)) return
     statuses.report(build)
+    this.#observer.ended(build)
     onEnd?.(build)
   }
 
@@ -128,7 +137,7 @@ export class Attempt {
     }
     const late = setTimeout(onBegin, PENDING_AFTER_MS)
     try {
-      const io = { log, signal: this.#end.signal, onBegin }
+      const io = { log, signal: this.#end.signal, onBegin, observer: this.#observer }
       await runBuild(build, redactedParts(parts, this.#redactor), io)
     } catch (error) {
       // A build that another worker has taken over is reported by that one.
@@ -209,7 +218,9 @@ export class Attempt {
       if (one.status === 'fulfilled') continue
       const error = toConveyorError(one.reason, 'it could not be extended')
       log(`lease of ${shortName(this.#build)}: ${error.message}`)
-      if (!error.retryable) this.#end.abort(takenOver(this.#build))
+      if (error.retryable) continue
+      this.#observer.leaseLost()
+      this.#end.abort(takenOver(this.#build))
     }
   }
 }

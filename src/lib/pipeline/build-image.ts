@@ -15,7 +15,7 @@ export async function buildImage(
   prepared: PreparedBuild,
   cacheFrom: Promise<string[]>,
   parts: BuildParts,
-  { log, signal, watch }: StepIo,
+  { log, signal, watch, observer }: StepIo,
 ): Promise<Pick<BuiltImage, 'steps'> & { image: RegistryImage | LocalImage }> {
   const { imageName, commit, context, recipe, build } = prepared
   const dockerfile = dockerfileText(context, signal)
@@ -30,13 +30,16 @@ export async function buildImage(
   const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
     await linesTo(log)(`warning: images of older builds could not be removed: ${error.message}`)
   })
-  const built = await watch.measure('build', parts.builder.build(input, { log, signal }))
+  const building = parts.builder.build(input, { log, signal })
+  const built = await watch.measure('build', building, ({ digest, pushMs }) =>
+    digest === null ? null : { phase: 'push', ms: pushMs },
+  )
   const { steps, transfer, digest } = built
   const sent = `${transfer.files} ${transfer.files === 1 ? 'file' : 'files'} sent`
+  observer?.steps(steps)
   watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${sent}`)
   if (digest === null) return { image: { origin: 'dry-run' }, steps }
 
-  watch.split('build', 'push', built.pushMs)
   const bases = await baseImages(built.from, references, await before, parts, signal)
   await tidied
   return { image: { origin: 'built', digest, recipe, tree: commit.tree, bases }, steps }

@@ -7,6 +7,7 @@ import type { Runner } from '../runner/runner.ts'
 import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { Stopwatch } from '../util/stopwatch.ts'
+import type { AttemptObserver } from './observer.ts'
 
 /** The adapters and settings that a build runs with. */
 export interface BuildParts {
@@ -62,6 +63,8 @@ export interface BuildIo {
   signal: AbortSignal
   /** Called once it is clear that no earlier image is reused right away, so that the build will take a while. */
   onBegin?: () => void
+  /** Sees how the attempt goes. */
+  observer?: AttemptObserver
 }
 
 /** What the steps of a build share, with the stopwatch of the summary at the end of the log. */

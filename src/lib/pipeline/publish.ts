@@ -33,7 +33,10 @@ export async function publishAndStore(
     if (!current || current.attempt !== attempt) throw takenOver(build)
     const success = await publish(current, imageName, image, parts, step)
     const outcome = await parts.store.finish(id, attempt, current.refs.length, success)
-    if (outcome === 'finished') return success.image
+    if (outcome === 'finished') {
+      step.observer?.published(image.origin)
+      return success.image
+    }
     if (outcome === 'superseded') throw takenOver(build)
     // `refs_added`: another ref joined the build while its tags were moved. Publish that one, too.
   }

@@ -4,6 +4,7 @@ import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
 import { retry } from '../util/retry.ts'
+import { type BuildObserver, NO_OBSERVER } from './observer.ts'
 
 /**
  * Delays between tries, in milliseconds, while the forge answers that there is no such commit or repository: GitHub
@@ -32,6 +33,7 @@ export class StatusReporter {
   readonly #store: BuildStore
   readonly #logUrl: (build: Build) => string
   readonly #log: (line: string) => void
+  readonly #observer: Pick<BuildObserver, 'commitStatus'>
   readonly #waitsMs: readonly number[]
   /** By build id. */
   readonly #active = new Map<string, Report>()
@@ -43,6 +45,7 @@ export class StatusReporter {
     logUrl: (build: Build) => string
     /** Receives what could not be reported, one line at a time. */
     log: (line: string) => void
+    observer?: Pick<BuildObserver, 'commitStatus'>
     /** See WAITS_MS. */
     waitsMs?: readonly number[]
   }) {
@@ -50,6 +53,7 @@ export class StatusReporter {
     this.#store = options.store
     this.#logUrl = options.logUrl
     this.#log = options.log
+    this.#observer = options.observer ?? NO_OBSERVER
     this.#waitsMs = options.waitsMs ?? WAITS_MS
   }
 
@@ -101,10 +105,10 @@ export class StatusReporter {
     const status = commitStatus(build, this.#logUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
     if (error === 'given up') return false
-    if (error) {
-      this.#log(`commit status "${status.state}": ${error.advice}`)
-      if (!isFinal(error, build)) return false
-    }
+    if (error) this.#log(`commit status "${status.state}": ${error.advice}`)
+    const result = error === null ? 'set' : isFinal(error, build) ? 'refused' : 'failed'
+    this.#observer.commitStatus(build, result)
+    if (result === 'failed') return false
     if (isEnded(build.state)) await this.#markReported(build)
     return true
   }

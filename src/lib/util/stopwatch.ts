@@ -1,22 +1,52 @@
+/** Sees the phases of a build as they happen. */
+export interface PhaseListener {
+  phaseBegan(name: string): void
+  /**
+   * @param startedAt in milliseconds since 1970
+   * @param error what ended it; undefined if it succeeded
+   */
+  phaseEnded(name: string, startedAt: number, ms: number, error?: unknown): void
+}
+
 /** Times the phases of a build, for the summary at the end of its log. */
 export class Stopwatch {
   readonly #started = performance.now()
   readonly #phases = new Map<string, { ms: number; note: string }>()
+  readonly #listener: PhaseListener | undefined
 
-  /** Adds the time until `work` settles to a phase. */
-  async measure<T>(phase: string, work: Promise<T>): Promise<T> {
+  constructor(listener?: PhaseListener) {
+    this.#listener = listener
+  }
+
+  /**
+   * Adds the time until `work` settles to a phase.
+   * @param tail the phase that the work ended with, and how long that took, in milliseconds
+   */
+  async measure<T>(
+    phase: string,
+    work: Promise<T>,
+    tail?: (result: T) => { phase: string; ms: number } | null,
+  ): Promise<T> {
+    const startedAt = Date.now()
     const from = performance.now()
+    this.#listener?.phaseBegan(phase)
     try {
-      return await work
-    } finally {
-      this.#phase(phase).ms += performance.now() - from
+      const result = await work
+      const ms = performance.now() - from
+      const last = tail?.(result)
+      const lastMs = Math.min(last?.ms ?? 0, ms)
+      this.#add(phase, startedAt, ms - lastMs)
+      if (last) this.#add(last.phase, startedAt + ms - lastMs, lastMs)
+      return result
+    } catch (error) {
+      this.#add(phase, startedAt, performance.now() - from, error)
+      throw error
     }
   }
 
-  /** Moves a part of a phase's time to another phase. */
-  split(phase: string, part: string, ms: number): void {
-    this.#phase(phase).ms -= ms
-    this.#phase(part).ms += ms
+  #add(phase: string, startedAt: number, ms: number, error?: unknown): void {
+    this.#phase(phase).ms += ms
+    this.#listener?.phaseEnded(phase, startedAt, ms, error)
   }
 
   /** A remark that the summary shows in parentheses after the phase. */
