@@ -11,6 +11,7 @@ import { secrets } from './contract/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './contract/subject.ts'
 import { suspects } from './contract/suspects.ts'
 import { syncs } from './contract/syncs.ts'
+import { timelines } from './contract/timelines.ts'
 
 /** What every build store promises. `open` makes an empty one. */
 export function buildStoreContract(name: string, open: (options: OpenOptions) => Promise<OpenedStore>): void {
@@ -27,5 +28,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     queueing(subject)
     secrets(subject)
     syncs(subject)
+    timelines(subject)
   })
 }

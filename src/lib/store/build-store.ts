@@ -2,6 +2,7 @@ import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../c
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
+import type { Timeline } from '../core/timeline.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), which now also
@@ -55,10 +56,23 @@ export interface TagMove {
 /** Decides between two pushes whose order is in doubt: resolves to whether `candidate` is the newer one. */
 export type Settle = (candidate: Push, recorded: Push, others: Push[]) => Promise<boolean>
 
+/** The timeline of each build. */
+export interface Timelines {
+  /**
+   * Stores the timeline of a build, within its limits (see boundedTimeline). It replaces an earlier one of the same or an
+   * earlier attempt, but not that of a later attempt.
+   */
+  put(buildId: string, timeline: Timeline): Promise<void>
+  /** The timeline of a build; null if there is none (yet). Accepts any string. */
+  get(buildId: string): Promise<Timeline | null>
+}
+
 /** Stores builds, their artifacts, webhook deliveries, and which push may move which Docker tag. */
 export interface BuildStore {
   /** Which files of each repository each BuildKit has. */
   readonly syncs: SyncRecords
+
+  readonly timelines: Timelines
 
   /** 32 random bytes by name, created on first use; the same in all processes, forever. */
   secret(name: string): Promise<Uint8Array>

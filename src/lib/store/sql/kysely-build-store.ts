@@ -9,6 +9,7 @@ import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipe
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselySecret } from './secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
+import { kyselyTimelines } from './timelines.ts'
 
 /** GitHub allows redeliveries for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60
@@ -36,6 +37,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
 
   return {
     syncs: kyselySyncRecords(dialect),
+    timelines: kyselyTimelines(db, dialect),
     secret: (name) => kyselySecret(dialect, name),
 
     accept(request) {

@@ -15,6 +15,17 @@ export const migrations: Record<string, Migration> = {
   '007_pushes': { up: addPushes },
   '008_secrets': { up: addSecrets },
   '009_suspects': { up: addSuspects },
+  '010_timelines': { up: addTimelines },
+}
+
+/** Where the time of each build went. */
+async function addTimelines(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('timelines')
+    .addColumn('build_id', 'text', (column) => column.primaryKey().references('builds.id'))
+    .addColumn('attempt', 'integer', (column) => column.notNull())
+    .addColumn('timeline', 'text', (column) => column.notNull())
+    .execute()
 }
 
 /** What each image was built from, so that it is built only once. */

@@ -20,6 +20,8 @@ export interface Schema {
   tag_owners: TagOwnersTable
   pushes: PushesTable
   repositories: { repository_key: string; name: string }
+  /** `timeline` in JSON. */
+  timelines: { build_id: string; attempt: number; timeline: string }
 }
 
 /** The ref that owns a Docker tag: the first one that had it. Rows are never changed. */

@@ -1,0 +1,176 @@
+import type { BaseImage } from './build.ts'
+
+/**
+ * Where the time of a build went, and why steps were not taken from the cache. Texts come from the repository: they are
+ * bounded and free of secrets, but not safe to display as they are.
+ */
+export interface Timeline {
+  /** The attempt that it describes: the newest one. */
+  attempt: number
+  /** In the order in which they began; `look up` may appear twice. */
+  phases: Phase[]
+  /** BuildKit's steps, as numbered in the log; empty if nothing was built, or in a builder image. At most MAX_STEPS. */
+  steps: Step[]
+  /** Numbers of the steps that determined when the last one ended: each waited for the one before it. */
+  critical: number[]
+  /** The first step that was not cached, and why; null if all were cached, or nothing was built. */
+  missed: Missed | null
+  /** What the build was made from, for comparison with the next one; null if it did not get that far. */
+  made: MadeFrom | null
+}
+
+export interface Phase {
+  name: 'queue' | 'look up' | 'fetch' | 'context' | 'build' | 'push' | 'tags'
+  startedAt: string
+  /** So far, if it is still running. */
+  ms: number
+  /** A remark: `3 of 4 steps cached`. */
+  note?: string
+  /** Absent if it has ended. */
+  running?: true
+}
+
+/** A vertex of BuildKit's graph. Times are by the clock of the machine that BuildKit runs on. */
+export interface Step {
+  /** As in the log: #5. */
+  number: number
+  /** `[build 2/3] COPY . .` */
+  name: string
+  /** Identifies its definition, and those of its inputs, `sha256:...`; see MadeFrom. */
+  digest: string
+  /** Numbers of the steps whose results it uses. */
+  inputs: number[]
+  startedAt: string | null
+  completedAt: string | null
+  state: 'running' | 'done' | 'cached' | 'failed' | 'cancelled'
+  error: string | null
+  warnings: StepWarning[]
+}
+
+/** A warning of the Dockerfile's frontend. */
+export interface StepWarning {
+  message: string
+  detail: string[]
+  url: string | null
+  /** Where in the Dockerfile; null if unknown. */
+  file: string | null
+  line: number | null
+}
+
+export interface Missed {
+  /** Number of the step. */
+  step: number
+  name: string
+  /** At most MAX_CAUSES. */
+  causes: MissCause[]
+  /** How many causes there are besides. */
+  more: number
+  /** The earlier build that it was compared with; null if there is none. */
+  comparedWith: { build: string; sha: string } | null
+}
+
+/** How this build differs from the earlier one whose results could have been used. */
+export type MissCause =
+  /** The repository has not been built before. */
+  | { kind: 'first_build' }
+  | { kind: 'file'; path: string; change: FileDifference }
+  /** The image moved, from one digest to another. */
+  | { kind: 'base'; name: string; before: string; after: string }
+  /** A line of the Dockerfile; `before` is null if it is new. */
+  | { kind: 'instruction'; before: string | null; after: string }
+  /** A build argument or another setting of the server, by name: `build-arg VERSION`, `platform`. */
+  | { kind: 'setting'; name: string }
+  | { kind: 'no_cache_requested' }
+  /** Nothing has changed: the result was pruned, or was never on this machine. */
+  | { kind: 'not_in_cache' }
+  /** There is no evidence: the earlier build cannot be compared with this one. */
+  | { kind: 'unknown' }
+
+export type FileDifference = 'added' | 'removed' | 'changed' | 'mode'
+
+/** What a build was made from besides its files, compactly. */
+export interface MadeFrom {
+  /** The instructions of the Dockerfile, in order, each as one line without its comments; null if it is unreadable. */
+  instructions: string[] | null
+  /** The images that it used; digests are null where BuildKit did not report them. */
+  bases: (Pick<BaseImage, 'name'> & { digest: string | null })[]
+  /** Keyed hashes of the values of settings, by name; the values themselves may be confidential. */
+  settings: Record<string, string>
+}
+
+export const MAX_STEPS = 500
+export const MAX_CAUSES = 10
+/** Length of a name, in characters. */
+export const MAX_NAME = 300
+/** Size of a timeline, in bytes of JSON. */
+const MAX_BYTES = 256 * 1024
+/** Of all steps together. */
+const MAX_WARNINGS = 30
+const MAX_DETAILS = 4
+/** Of the Dockerfile, together, in characters. */
+const MAX_INSTRUCTIONS = 64 * 1024
+const MAX_SETTINGS = 500
+const MAX_BASES = 100
+
+/** A text of at most `length` characters, with an ellipsis if something is left out. */
+export function shortened(text: string, length: number = MAX_NAME): string {
+  return text.length > length ? `${text.slice(0, length - 1).toWellFormed()}…` : text
+}
+
+/** The timeline within its limits: names are cut and, if that is not enough, the last steps are left out. */
+export function boundedTimeline(timeline: Timeline): Timeline {
+  for (let [steps, name] = [MAX_STEPS, MAX_NAME]; ; [steps, name] = [steps >> 1, Math.max(60, name >> 1)]) {
+    const bounded = within(timeline, steps, name)
+    if (Buffer.byteLength(JSON.stringify(bounded)) <= MAX_BYTES) return bounded
+    if (steps > 0) continue
+    return { ...bounded, missed: null, made: null }
+  }
+}
+
+function within(timeline: Timeline, maxSteps: number, maxName: number): Timeline {
+  const { phases, made, missed } = timeline
+  const steps = timeline.steps.slice(0, maxSteps)
+  const kept = new Set(steps.map(({ number }) => number))
+  const isKept = (number: number) => kept.has(number)
+  const cut = (text: string) => shortened(text, maxName)
+  let warnings = MAX_WARNINGS
+  const someOf = (all: StepWarning[]) => {
+    const some = all.slice(0, warnings)
+    warnings -= some.length
+    return some.map((warning) => shortWarning(warning, cut))
+  }
+  return {
+    ...timeline,
+    phases: phases.slice(0, 50).map((phase) => (phase.note ? { ...phase, note: cut(phase.note) } : phase)),
+    steps: steps.map((step) => ({
+      ...step,
+      name: cut(step.name),
+      digest: shortened(step.digest, 100),
+      inputs: step.inputs.filter(isKept).slice(0, MAX_STEPS),
+      error: step.error === null ? null : cut(step.error),
+      warnings: someOf(step.warnings),
+    })),
+    critical: timeline.critical.filter(isKept),
+    missed: missed && { ...missed, name: cut(missed.name), causes: missed.causes.slice(0, MAX_CAUSES) },
+    made: made && {
+      instructions: isWithin(made.instructions) ? made.instructions : null,
+      bases: made.bases.slice(0, MAX_BASES),
+      settings: Object.fromEntries(Object.entries(made.settings).slice(0, MAX_SETTINGS)),
+    },
+  }
+}
+
+function shortWarning(warning: StepWarning, cut: (text: string) => string): StepWarning {
+  const { message, detail, url, file } = warning
+  return {
+    ...warning,
+    message: cut(message),
+    detail: detail.slice(0, MAX_DETAILS).map(cut),
+    url: url === null || url.length > MAX_NAME ? null : url,
+    file: file === null ? null : cut(file),
+  }
+}
+
+function isWithin(instructions: string[] | null): boolean {
+  return (instructions ?? []).reduce((sum, { length }) => sum + length, 0) <= MAX_INSTRUCTIONS
+}

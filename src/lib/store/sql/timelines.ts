@@ -1,0 +1,37 @@
+import type { Kysely } from 'kysely'
+import { boundedTimeline, type Timeline } from '../../core/timeline.ts'
+import type { Timelines } from '../build-store.ts'
+import type { StoreDialect } from './dialect.ts'
+import { isId } from './rows.ts'
+import type { Schema } from './schema.ts'
+
+export function kyselyTimelines(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'write'>): Timelines {
+  return {
+    async put(buildId, timeline) {
+      const { attempt } = timeline
+      const text = JSON.stringify(boundedTimeline(timeline))
+      await write((trx) =>
+        trx
+          .insertInto('timelines')
+          .values({ build_id: buildId, attempt, timeline: text })
+          .onConflict((conflict) =>
+            conflict
+              .column('build_id')
+              .doUpdateSet({ attempt, timeline: text })
+              .where('timelines.attempt', '<=', attempt),
+          )
+          .execute(),
+      )
+    },
+
+    async get(buildId) {
+      if (!isId(buildId)) return null
+      const row = await db
+        .selectFrom('timelines')
+        .select('timeline')
+        .where('build_id', '=', buildId)
+        .executeTakeFirst()
+      return row ? (JSON.parse(row.timeline) as Timeline) : null
+    },
+  }
+}
