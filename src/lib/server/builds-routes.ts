@@ -5,8 +5,8 @@ import { type Build, isEnded, shortName } from '../core/build.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { type ResolvedRequest, resolveRequest } from '../pipeline/resolve-request.ts'
 import type { Accepted } from '../store/build-store.ts'
+import { preferredFormat } from './accept.ts'
 import { type BuildBody, parseBuildBody } from './build-body.ts'
-import { type Format, preferredFormat } from './formats.ts'
 import { type BuildEvent, imageOf } from './logs/follow.ts'
 import { type BuildParams, findArtifact, findBuild } from './lookup.ts'
 import type { ServerOptions } from './options.ts'
@@ -45,7 +45,7 @@ export async function buildsRoutes(
 
     const base = options.baseUrl()
     reply.header('location', `${base}/builds/${build.id}`)
-    const format = preferredFormat(request.headers.accept)
+    const format = preferredFormat(request.headers.accept, ['text', 'json', 'events'])
     const image = await imageOf(store, build)
     if (format === 'json') {
       return reply.code(outcome === 'created' ? 201 : 200).send(buildJson(build, image, base))
@@ -94,7 +94,7 @@ function hasMovedTags(build: Build, { ref, within }: ResolvedRequest): boolean {
 async function* finishedBuild(
   build: Build,
   image: string | null,
-  format: Format,
+  format: 'text' | 'events',
 ): AsyncGenerator<BuildEvent> {
   if (!isEnded(build.state)) throw new Error(`build ${build.id} is still ${build.state}`)
   yield { kind: 'build', build, image }

@@ -76,31 +76,3 @@ export async function* asEvents(
 function sseEvent(name: string, data: unknown, id?: number): string {
   return `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 }
-
-export type Format = 'text' | 'json' | 'events'
-
-const FORMATS: Record<string, Format> = {
-  'text/plain': 'text',
-  'text/*': 'text',
-  '*/*': 'text',
-  'application/json': 'json',
-  'application/*': 'json',
-  'text/event-stream': 'events',
-}
-
-/** The format that an `Accept` header prefers; text if it lists none of ours. */
-export function preferredFormat(accept: string | undefined): Format {
-  let best: Format = 'text'
-  let bestQuality = 0
-  for (const range of (accept ?? '').toLowerCase().split(',')) {
-    const [type = '', ...parameters] = range.split(';').map((part) => part.trim())
-    const format = FORMATS[type]
-    const given = parameters.find((parameter) => parameter.startsWith('q='))
-    const quality = given === undefined ? 1 : Number(given.slice(2))
-    if (format && quality > bestQuality) {
-      best = format
-      bestQuality = quality
-    }
-  }
-  return best
-}

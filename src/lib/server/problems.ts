@@ -2,6 +2,9 @@ import type { FastifyError, FastifyReply } from 'fastify'
 import type { Problem } from '../api/problem.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
+import { prefersHtml } from './accept.ts'
+import { errorPage } from './pages/error-page.ts'
+import { sendPage } from './pages/layout.ts'
 
 /**
  * HTTP status and problem id of each kind of error. `unauthorized` is about Conveyor's own credentials at the
@@ -25,8 +28,13 @@ const REJECTIONS: Record<number, string> = {
   415: 'unsupported_media_type',
 }
 
+/** As JSON, or as a page to a browser that wanted one. */
 export function sendProblem(reply: FastifyReply, status: number, id: string, message: string, hint?: string) {
   const problem: Problem = hint === undefined ? { id, message } : { id, message, hint }
+  const { method, headers } = reply.request
+  if ((method === 'GET' || method === 'HEAD') && prefersHtml(headers.accept)) {
+    return sendPage(reply.code(status), reply.server.site(), errorPage(status, problem))
+  }
   return reply.code(status).type('application/json; charset=utf-8').send(problem)
 }
 

@@ -1,14 +1,24 @@
-import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify'
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
 import { checkAccess, type Refusal } from './access/access.ts'
 import { identityWith, NOBODY } from './access/identity.ts'
 import { buildsRoutes } from './builds-routes.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
 import type { ServerOptions } from './options.ts'
+import { type Site, siteOf } from './pages/layout.ts'
+import { pageConstraint } from './pages/negotiation.ts'
+import { pagesRoutes } from './pages/routes.ts'
 import { describeError, isServerError, sendError, sendProblem } from './problems.ts'
 import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
 export type { ServerOptions } from './options.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Where pages are. */
+    site(): Site
+  }
+}
 
 const HEARTBEAT_MS = 25_000
 const ARRIVAL_MS = 30_000
@@ -42,6 +52,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       sendError(reply.headers(SECURITY_HEADERS), error)
     },
   })
+  app.addConstraintStrategy(pageConstraint)
+  app.decorate('site', () => siteOf(options.baseUrl(), options.version))
   app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
   app.decorateRequest('identity')
@@ -51,7 +63,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     const { config } = request.routeOptions
     if (config.public) return
     const refusal = checkAccess(request.raw, options)
-    if (refusal !== null) return sendRefusal(request, reply, refusal)
+    if (refusal !== null) return sendRefusal(reply, refusal)
     request.identity = identityWith('admin', 'admin')
     if (!request.is404 && (config.scope === undefined || !request.identity.scopes.includes(config.scope))) {
       return sendProblem(
@@ -81,6 +93,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
+  await app.register(pagesRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
   app.get('/healthz', { config: { public: true } }, async () => ({
     status: 'ok',
@@ -105,15 +118,10 @@ function stripBasePath(url: string, baseUrl: string): string {
   return rest.startsWith('/') ? rest : `/${rest}`
 }
 
-/** As JSON, or as text in a browser. */
-function sendRefusal(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): FastifyReply {
+function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
   const { status, message, hint } = refusal
   if (status === 401) reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
-  if (!/\btext\/(html|plain)\b/i.test(request.headers.accept ?? '')) {
-    return sendProblem(reply, status, status === 401 ? 'unauthorized' : 'forbidden', message, hint)
-  }
-  const text = hint === undefined ? message : `${message}.\n${hint}`
-  return reply.code(status).type(TEXT).send(`${text}\n`)
+  return sendProblem(reply, status, status === 401 ? 'unauthorized' : 'forbidden', message, hint)
 }
 
 /** Records the methods of each path, to respond to others with 405 instead of 404. */

@@ -128,7 +128,7 @@ describe('without credentials', () => {
     },
   )
 
-  test('names the options to set: in JSON for programs, in text for browsers', async () => {
+  test('names the options to set: in JSON for programs, as a page for browsers', async () => {
     await start({ auth: null })
     const host = 'attacker.example'
     const json = await ask('GET', '/builds/x', { host })
@@ -140,8 +140,8 @@ describe('without credentials', () => {
       hint: expect.stringMatching(/--auth user:pass \(BASIC_AUTH\).*conveyor bootstrap.*--auth none/),
     })
     const page = await ask('GET', '/', { host, accept: 'text/html,application/xhtml+xml,*/*;q=0.8' })
-    expect(page).toMatchObject({ status: 403, type: 'text/plain; charset=utf-8' })
-    expect(page.body).toMatch(/^Without a login, the server only accepts.*\n.*--auth user:pass.*\n$/)
+    expect(page).toMatchObject({ status: 403, type: 'text/html; charset=utf-8' })
+    expect(page.body).toMatch(/<p>Without a login, the server only accepts.*\n.*--auth user:pass/)
   })
 })
 
