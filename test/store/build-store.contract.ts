@@ -1,5 +1,6 @@
 import { describe } from 'vitest'
 import { accepting } from './contract/accepting.ts'
+import { accessTokens } from './contract/access-tokens.ts'
 import { attempts } from './contract/attempts.ts'
 import { keeping } from './contract/keeping.ts'
 import { movingTags } from './contract/moving-tags.ts'
@@ -29,5 +30,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     secrets(subject)
     syncs(subject)
     timelines(subject)
+    accessTokens(subject)
   })
 }

@@ -1,3 +1,4 @@
+import type { AccessTokens } from '../core/access-token.ts'
 import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../core/build.ts'
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
@@ -73,6 +74,8 @@ export interface BuildStore {
   readonly syncs: SyncRecords
 
   readonly timelines: Timelines
+  /** Tokens for the API. */
+  readonly tokens: AccessTokens
 
   /** 32 random bytes by name, created on first use; the same in all processes, forever. */
   secret(name: string): Promise<Uint8Array>

@@ -1,6 +1,7 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
 import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
+import { kyselyAccessTokens } from './access-tokens.ts'
 import { kyselyAttempts } from './attempts.ts'
 import type { StoreDialect } from './dialect.ts'
 import { mayMove } from './move-tags.ts'
@@ -38,6 +39,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
   return {
     syncs: kyselySyncRecords(dialect),
     timelines: kyselyTimelines(db, dialect),
+    tokens: kyselyAccessTokens(db, dialect),
     secret: (name) => kyselySecret(dialect, name),
 
     accept(request) {

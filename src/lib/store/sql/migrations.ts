@@ -16,6 +16,7 @@ export const migrations: Record<string, Migration> = {
   '008_secrets': { up: addSecrets },
   '009_suspects': { up: addSuspects },
   '010_timelines': { up: addTimelines },
+  '011_access_tokens': { up: addAccessTokens },
 }
 
 /** Where the time of each build went. */
@@ -155,6 +156,30 @@ async function addSuspects(db: Kysely<unknown>): Promise<void> {
     .addColumn('spared', 'integer', (column) => column.notNull().defaultTo(0))
     .execute()
   await sql`insert into counters (name, value) values ('take-overs', 0)`.execute(db)
+}
+
+/** Tokens for the API. */
+async function addAccessTokens(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('access_tokens')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('hash', 'text', (column) => column.notNull().unique())
+    .addColumn('name', 'text', (column) => column.notNull())
+    .addColumn('scope', 'text', (column) => column.notNull())
+    .addColumn('repositories', 'text', (column) => column.notNull())
+    .addColumn('created_by', 'text', (column) => column.notNull())
+    .addColumn('created_at', 'text', (column) => column.notNull())
+    .addColumn('expires_at', 'text')
+    .addColumn('last_used_at', 'text')
+    .addColumn('revoked_at', 'text')
+    .execute()
+  await db.schema
+    .createIndex('access_tokens_active')
+    .unique()
+    .on('access_tokens')
+    .column('name')
+    .where(sql<boolean>`revoked_at is null`)
+    .execute()
 }
 
 async function createBuilds(db: Kysely<unknown>): Promise<void> {

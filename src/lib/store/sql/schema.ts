@@ -1,5 +1,6 @@
 import type { Kysely, Transaction } from 'kysely'
 import { sql } from 'kysely'
+import type { Scope } from '../../core/access-token.ts'
 import type { BuildState, Ref } from '../../core/build.ts'
 import type { ErrorKind } from '../../core/errors.ts'
 
@@ -22,6 +23,22 @@ export interface Schema {
   repositories: { repository_key: string; name: string }
   /** `timeline` in JSON. */
   timelines: { build_id: string; attempt: number; timeline: string }
+  access_tokens: AccessTokensTable
+}
+
+interface AccessTokensTable {
+  id: string
+  /** SHA-256 of its text, in hex. */
+  hash: string
+  name: string
+  scope: Scope
+  /** A JSON array of globs; an empty one for all. */
+  repositories: string
+  created_by: string
+  created_at: string
+  expires_at: string | null
+  last_used_at: string | null
+  revoked_at: string | null
 }
 
 /** The ref that owns a Docker tag: the first one that had it. Rows are never changed. */
