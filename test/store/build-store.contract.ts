@@ -1,7 +1,9 @@
 import { describe } from 'vitest'
 import { accepting } from './contract/accepting.ts'
 import { accessTokens } from './contract/access-tokens.ts'
-import { attempts } from './contract/attempts.ts'
+import { attempts } from './contract/attempts/attempts.ts'
+import { cancels } from './contract/attempts/cancels.ts'
+import { suspects } from './contract/attempts/suspects.ts'
 import { keeping } from './contract/keeping.ts'
 import { movingTags } from './contract/moving-tags.ts'
 import { ordering } from './contract/ordering.ts'
@@ -10,7 +12,6 @@ import { queueing } from './contract/queueing.ts'
 import { recipes } from './contract/recipes.ts'
 import { secrets } from './contract/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './contract/subject.ts'
-import { suspects } from './contract/suspects.ts'
 import { syncs } from './contract/syncs.ts'
 import { timelines } from './contract/timelines.ts'
 
@@ -21,6 +22,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     accepting(subject)
     ordering(subject)
     attempts(subject)
+    cancels(subject)
     suspects(subject)
     movingTags(subject)
     pushes(subject)

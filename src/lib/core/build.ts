@@ -76,7 +76,17 @@ export interface BuildRef extends Ref {
   unproven?: true
 }
 
-/** A request that was accepted. At most one build per (repository, sha) is pending or building. */
+/** Somebody's wish that a build ends. */
+export interface CancelRequest {
+  /** As the login names them, or `API`. */
+  by: string
+  at: string
+}
+
+/**
+ * A request that was accepted. At most one build per (repository, sha) is pending or building, besides those whose
+ * cancel was requested.
+ */
 export interface Build {
   /** UUID. */
   id: string
@@ -111,6 +121,8 @@ export interface Build {
   error: string | null
   /** The kind of failure; null unless it failed or was cancelled. */
   errorKind: ErrorKind | null
+  /** Who asked for it to be cancelled, and when; absent if nobody did. It is `building` until its worker has stopped. */
+  cancel?: CancelRequest
   createdAt: string
   startedAt: string | null
   completedAt: string | null
@@ -165,6 +177,11 @@ export interface Artifact {
 /** Whether a build can still change. */
 export function isEnded(state: BuildState): boolean {
   return state === 'succeeded' || state === 'failed' || state === 'cancelled'
+}
+
+/** The error of a build that somebody cancelled. */
+export function cancelledBy(by: string): string {
+  return `cancelled by ${by}`
 }
 
 /** `owner/name@0123456`: the name of a build in logs and messages. */

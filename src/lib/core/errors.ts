@@ -61,6 +61,13 @@ export class ConveyorError extends Error {
   }
 }
 
+/** The request contradicts the state of what it names: a build that has ended cannot be cancelled. HTTP 409. */
+export class ConflictError extends ConveyorError {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super('invalid', message, options)
+  }
+}
+
 function short(text: string): string {
   return text.length > LONGEST_MESSAGE ? `${text.slice(0, LONGEST_MESSAGE).toWellFormed()}…` : text
 }

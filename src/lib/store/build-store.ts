@@ -6,8 +6,8 @@ import type { SyncRecords } from '../core/sync-records.ts'
 import type { Timeline } from '../core/timeline.ts'
 
 /**
- * The result of a request: a new build; the pending or building build of the same (repository, sha), which now also
- * publishes for the request's ref; or the build that the same webhook delivery, or another delivery of the same push,
+ * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
+ * cancelled, which now also publishes for the request's ref; or the build that the same webhook delivery, or another delivery of the same push,
  * requested before.
  */
 export interface Accepted {
@@ -32,10 +32,11 @@ export type BuildResult =
 /**
  * - `finished`: the result is stored.
  * - `superseded`: another attempt owns the build now, as the lease was lost; nothing was stored.
+ * - `cancel_requested`: the build is to end as `cancelled`; nothing was stored.
  * - `refs_added`: another ref has joined the build since `refsSeen`; nothing was stored. Read the build again, publish
  *   for the new ref, and finish again.
  */
-export type Finish = 'finished' | 'superseded' | 'refs_added'
+export type Finish = 'finished' | 'superseded' | 'cancel_requested' | 'refs_added'
 
 /** A Docker tag that a build wants to move, and the position of the push behind it. */
 export interface TagMove {
@@ -143,8 +144,8 @@ export interface BuildStore {
   hold(id: string, attempt: number, seconds: number): Promise<boolean>
 
   /**
-   * Releases a build to be retried: `building -> pending`. False if `attempt` is no longer the current one. With
-   * `counts: false` the attempt does not count, as for a worker that shuts down.
+   * Releases a build to be retried: `building -> pending`. False if `attempt` is no longer the current one, or if the
+   * build is to end as `cancelled`. With `counts: false` the attempt does not count, as for a worker that shuts down.
    */
   release(id: string, attempt: number, options?: { counts?: boolean }): Promise<boolean>
 
@@ -153,6 +154,23 @@ export interface BuildStore {
    * builds are no longer suspects.
    */
   survived(): Promise<void>
+
+  /**
+   * Asks for a build to be cancelled. A pending build ends at once, as `cancelled`. For a building one this is recorded:
+   * it cannot succeed, fail or be retried any more, and the attempt that finds out ends it as `cancelled`; the first of
+   * several requests counts. Resolves to the build as it is now; null if it has ended, is moving its tags, or does not
+   * exist.
+   */
+  requestCancel(id: string, by: string): Promise<Build | null>
+
+  /** Which of these builds are building and to be cancelled, and by whom. */
+  cancelRequests(ids: readonly string[]): Promise<{ id: string; by: string }[]>
+
+  /**
+   * The last moment for a cancel: from here on, until this attempt ends, `requestCancel` leaves the build alone, so that
+   * it is not cancelled with half of its tags moved. Resolves to the build with the refs that it has now.
+   */
+  beginPublish(id: string, attempt: number): Promise<Build | 'superseded' | 'cancel_requested'>
 
   /** Ends a build, in one transaction with its artifact. Only the current attempt can. */
   finish(id: string, attempt: number, refsSeen: number, result: BuildResult): Promise<Finish>

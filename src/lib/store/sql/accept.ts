@@ -7,7 +7,7 @@ import { isMergeQueue } from '../../core/validate.ts'
 import type { Accepted } from '../build-store.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { keyOf, readBuild } from './rows.ts'
-import { inFlight, type Queries, type Schema } from './schema.ts'
+import { inFlight, notCancelled, type Queries, type Schema } from './schema.ts'
 
 /**
  * BuildStore.accept inside its transaction. It first takes a sequence number, which locks the counter's row: so requests
@@ -64,8 +64,9 @@ export async function nextSequence(trx: Transaction<Schema>): Promise<number> {
 }
 
 /**
- * The id of the pending or building build of the same commit, which now also serves `request`. An UPDATE even if nothing
- * changes, to lock the row against a concurrent `finish`.
+ * The id of the pending or building build of the same commit, which now also serves `request`: not one that is being
+ * cancelled, as nobody would build the request. An UPDATE even if nothing changes, to lock the row against a concurrent
+ * `finish` or `requestCancel`.
  */
 async function join(
   trx: Transaction<Schema>,
@@ -87,6 +88,7 @@ async function join(
     .where('repository_key', '=', keyOf(request.repository))
     .where('sha', '=', request.sha)
     .where(inFlight)
+    .where(notCancelled)
     .returning('id')
     .executeTakeFirst()
   return build?.id
@@ -120,6 +122,9 @@ async function create(
       suspect: null,
       spared: 0,
       ref_repushed: 0,
+      cancel_by: null,
+      cancel_at: null,
+      publishing: 0,
       error: null,
       error_kind: null,
       reported: 0,

@@ -1,15 +1,30 @@
 import { randomUUID } from 'node:crypto'
-import { type RawBuilder, sql, type Transaction, type UpdateObject } from 'kysely'
-import { type Build, isEnded } from '../../core/build.ts'
+import { type Kysely, type RawBuilder, sql, type Transaction, type UpdateObject } from 'kysely'
+import { type Build, cancelledBy, isEnded } from '../../core/build.ts'
 import type { BuildResult, BuildStore, Finish } from '../build-store.ts'
 import type { StoreDialect } from './dialect.ts'
 import { isId, readBuild, recipeKey } from './rows.ts'
-import { inFlight, type Schema, storable } from './schema.ts'
+import { inFlight, notCancelled, type Schema, storable } from './schema.ts'
 
-type Attempts = Pick<BuildStore, 'claim' | 'claimFor' | 'begin' | 'hold' | 'release' | 'finish' | 'survived'>
+type Attempts = Pick<
+  BuildStore,
+  | 'claim'
+  | 'claimFor'
+  | 'begin'
+  | 'hold'
+  | 'release'
+  | 'requestCancel'
+  | 'cancelRequests'
+  | 'beginPublish'
+  | 'finish'
+  | 'survived'
+>
 
 /** Which worker builds what, and how builds end. Each opened store counts as a process. */
-export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'time'>): Attempts {
+export function kyselyAttempts(
+  db: Kysely<Schema>,
+  { write, time }: Pick<StoreDialect, 'write' | 'time'>,
+): Attempts {
   const worker = randomUUID()
   return {
     async claim(id) {
@@ -43,9 +58,28 @@ export function kyselyAttempts({ write, time }: Pick<StoreDialect, 'write' | 'ti
             trx,
             { id, attempt },
             { state: 'pending', ...(!counts && { attempt: attempt - 1 }) },
+            { unlessCancelled: true },
           )) !== undefined,
       )
     },
+
+    async requestCancel(id, by) {
+      return isId(id) ? write((trx) => requestCancel(trx, id, storable(by), time())) : null
+    },
+
+    async cancelRequests(ids) {
+      if (ids.length === 0) return []
+      const rows = await db
+        .selectFrom('builds')
+        .select(['id', 'cancel_by'])
+        .where('id', 'in', [...ids])
+        .where('state', '=', 'building')
+        .where('cancel_by', 'is not', null)
+        .execute()
+      return rows.map(({ id, cancel_by }) => ({ id, by: cancel_by ?? '' }))
+    },
+
+    beginPublish: (id, attempt) => write((trx) => beginPublish(trx, id, attempt)),
 
     finish: (id, attempt, refsSeen, result) =>
       write((trx) => finish(trx, { id, attempt, refsSeen, result, time: time() })),
@@ -68,15 +102,55 @@ function change(
   trx: Transaction<Schema>,
   { id, attempt }: { id: string; attempt: number },
   values: UpdateObject<Schema, 'builds'>,
-): Promise<{ ref_repushed: number } | undefined> {
+  { unlessCancelled = false } = {},
+): Promise<{ ref_repushed: number; cancel_by: string | null } | undefined> {
   return trx
     .updateTable('builds')
     .set(values)
     .where('id', '=', id)
     .where('attempt', '=', attempt)
     .where('state', '=', 'building')
-    .returning('ref_repushed')
+    .$if(unlessCancelled, (query) => query.where(notCancelled))
+    .returning(['ref_repushed', 'cancel_by'])
     .executeTakeFirst()
+}
+
+/** One UPDATE, so that a build which starts or is released at the same time is either pending or building. */
+async function requestCancel(
+  trx: Transaction<Schema>,
+  id: string,
+  by: string,
+  time: RawBuilder<string>,
+): Promise<Build | null> {
+  const ifPending = <T>(value: T, column: RawBuilder<unknown>) =>
+    sql<T>`case state when 'pending' then ${value} else ${column} end`
+  const asked = await trx
+    .updateTable('builds')
+    .set({
+      state: ifPending('cancelled' as const, sql`state`),
+      error: ifPending(cancelledBy(by), sql`error`),
+      error_kind: ifPending('cancelled' as const, sql`error_kind`),
+      completed_at: sql`case state when 'pending' then ${time} else completed_at end`,
+      cancel_by: sql`coalesce(cancel_by, ${by})`,
+      cancel_at: sql`coalesce(cancel_at, ${time})`,
+    })
+    .where('id', '=', id)
+    .where(inFlight)
+    .where((eb) => eb.or([eb('state', '=', 'pending'), eb('publishing', '=', 0)]))
+    .returning('id')
+    .executeTakeFirst()
+  return asked ? readBuild(trx, id) : null
+}
+
+async function beginPublish(
+  trx: Transaction<Schema>,
+  id: string,
+  attempt: number,
+): Promise<Build | 'superseded' | 'cancel_requested'> {
+  const mine = await change(trx, { id, attempt }, { publishing: 1 }, { unlessCancelled: true })
+  const build = await readBuild(trx, id)
+  if (!build || build.attempt !== attempt || build.state !== 'building') return 'superseded'
+  return mine ? build : 'cancel_requested'
 }
 
 interface Claim {
@@ -110,6 +184,7 @@ async function claim(
       attempt: sql`attempt + 1`,
       started_at: sql`coalesce(started_at, ${time})`,
       ref_repushed: 0,
+      publishing: 0,
       held_until: heldUntil,
       // A suspect has to wait until it can run alone.
       worker: sql`case when suspect is not null or ${cutOffInCompany} then null else ${worker} end`,
@@ -163,6 +238,7 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
   // Only locks the row, against a concurrent `accept` that adds a ref.
   const held = await change(trx, { id, attempt }, { attempt })
   if (!held) return 'superseded'
+  if (held.cancel_by !== null && result.state !== 'cancelled') return 'cancel_requested'
 
   if (result.state === 'succeeded') {
     const { refs } = await trx

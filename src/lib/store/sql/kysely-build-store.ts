@@ -79,7 +79,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
           .where('builds.created_at', '<=', time(-seconds)),
       ),
 
-    ...kyselyAttempts(dialect),
+    ...kyselyAttempts(db, dialect),
 
     async artifact(id) {
       return isId(id) ? readArtifact(db, (query) => query.where('artifacts.id', '=', id)) : null

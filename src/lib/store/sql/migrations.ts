@@ -17,6 +17,7 @@ export const migrations: Record<string, Migration> = {
   '009_suspects': { up: addSuspects },
   '010_timelines': { up: addTimelines },
   '011_access_tokens': { up: addAccessTokens },
+  '012_cancels': { up: addCancels },
 }
 
 /** Where the time of each build went. */
@@ -179,6 +180,28 @@ async function addAccessTokens(db: Kysely<unknown>): Promise<void> {
     .on('access_tokens')
     .column('name')
     .where(sql<boolean>`revoked_at is null`)
+    .execute()
+}
+
+/**
+ * Who asked for a build to be cancelled. Until its worker has stopped, a new request for the same commit gets a build of
+ * its own.
+ */
+async function addCancels(db: Kysely<unknown>): Promise<void> {
+  for (const column of ['cancel_by', 'cancel_at']) {
+    await db.schema.alterTable('builds').addColumn(column, 'text').execute()
+  }
+  await db.schema
+    .alterTable('builds')
+    .addColumn('publishing', 'integer', (column) => column.notNull().defaultTo(0))
+    .execute()
+  await db.schema.dropIndex('builds_in_flight').execute()
+  await db.schema
+    .createIndex('builds_in_flight')
+    .unique()
+    .on('builds')
+    .columns(['repository_key', 'sha'])
+    .where(sql<boolean>`state in ('pending', 'building') and cancel_by is null`)
     .execute()
 }
 

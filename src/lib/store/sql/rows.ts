@@ -58,6 +58,7 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
       ...(row.suspect !== null && { suspect: true as const }),
       error: row.error,
       errorKind: row.error_kind,
+      ...(row.cancel_by !== null && { cancel: { by: row.cancel_by, at: row.cancel_at ?? '' } }),
       createdAt: row.created_at,
       startedAt: row.started_at,
       completedAt: row.completed_at,

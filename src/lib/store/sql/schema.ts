@@ -97,6 +97,11 @@ interface BuildsTable {
   spared: number
   /** 1 if a ref that the running attempt knows was pushed again since that attempt last checked. */
   ref_repushed: number
+  /** Who asked for it to be cancelled; null if nobody did. */
+  cancel_by: string | null
+  cancel_at: string | null
+  /** 1 from when the running attempt moves tags: it can no longer be cancelled. */
+  publishing: number
   error: string | null
   error_kind: ErrorKind | null
   /** 1 if the final commit status is done. */
@@ -150,6 +155,7 @@ export type Queries = Kysely<Schema> | Transaction<Schema>
 
 /** Spelled out rather than bound: a partial index only serves queries that repeat its condition. */
 export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
+export const notCancelled = sql<boolean>`builds.cancel_by is null`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
 export const notReported = sql<boolean>`builds.reported = 0`
 

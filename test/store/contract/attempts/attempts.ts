@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { failed, OTHER_SHA, push, request, SHA, type Subject, succeeded, UUID } from './subject.ts'
+import { failed, OTHER_SHA, push, request, SHA, type Subject, succeeded, UUID } from '../subject.ts'
 
 export function attempts(subject: Subject): void {
   describe('an attempt', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OTHER_SHA, push, type Subject, succeeded } from './subject.ts'
+import { OTHER_SHA, push, type Subject, succeeded } from '../subject.ts'
 
 /** What happens to builds whose worker died. Each opened store is a separate worker. */
 export function suspects(subject: Subject): void {
