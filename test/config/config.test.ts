@@ -15,7 +15,7 @@ describe('parseConfig', () => {
       auth: null,
       allowedHosts: [],
       allow: [],
-      github: { token: null, secret: null, apiUrl: 'https://api.github.com' },
+      github: { token: null, secret: null, apiUrl: 'https://api.github.com', webUrl: 'https://github.com' },
       git: { url: 'https://github.com/{repository}.git', sshKey: null, environment: process.env },
       registry: 'docker.io',
       latest: 'always',

@@ -42,6 +42,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     names: adapters.parts.names,
     latest: adapters.parts.latest,
     githubSecret: config.github.secret,
+    webUrl: config.github.webUrl,
     auth: config.auth,
     allowedHosts: config.allowedHosts,
     isAllowed: repositoryFilter(config.allow),

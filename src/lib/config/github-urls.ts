@@ -41,7 +41,7 @@ export function githubUrls({ github, git }: Settings, reader: OptionReader): Git
  * https://docs.github.com/en/enterprise-server/rest/quickstart, and for ghe.com
  * https://docs.github.com/en/enterprise-cloud@latest/admin/data-residency/about-github-enterprise-cloud-with-data-residency
  */
-function webOf(api: string): string | null {
+export function webOf(api: string): string | null {
   const { protocol, host, pathname } = new URL(api)
   if (host === 'api.github.com') return 'https://github.com'
   if (/^api\.[\w-]+\.ghe\.com$/.test(host)) return `${protocol}//${host.slice('api.'.length)}`

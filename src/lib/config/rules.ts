@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
-import { type GitHubUrls, githubUrls } from './github-urls.ts'
+import { type GitHubUrls, githubUrls, webOf } from './github-urls.ts'
 import type { OptionReader } from './option-reader.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
@@ -13,7 +13,8 @@ export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builder
 
 /** The settings that depend on several options. */
 export interface DerivedSettings {
-  github: Settings['github']
+  /** `webUrl` is where people see repositories; null if it cannot be told from the API's URL. */
+  github: Settings['github'] & { webUrl: string | null }
   /** `environment` is where git takes its PATH, proxies, and SSH agent from. */
   git: Settings['git'] & { environment: NodeJS.ProcessEnv }
   builder: BuilderConfig
@@ -44,7 +45,7 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     )
   }
   return {
-    github: { ...settings.github, apiUrl: urls.apiUrl },
+    github: { ...settings.github, apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
     git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
     builder,
     build: { ...settings.build, secretsDir: settings.build.secretsDir ?? join(dataDir, 'secrets') },

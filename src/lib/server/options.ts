@@ -35,6 +35,8 @@ export interface ServerOptions extends AccessOptions {
   log: (line: string) => void
   /** Readiness for /readyz; ready by default. */
   ready?: () => Promise<Readiness>
+  /** Where people see repositories and commits, `https://github.com`, for links in pages; none by default. */
+  webUrl?: string | null
   /** Shown by /healthz and at `/`. */
   version?: string
   /** Folder for large webhook bodies until their signature is verified; the system's temporary folder by default. */

@@ -53,7 +53,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     },
   })
   app.addConstraintStrategy(pageConstraint)
-  app.decorate('site', () => siteOf(options.baseUrl(), options.version))
+  app.decorate('site', () => siteOf(options.baseUrl(), options))
   app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
   app.decorateRequest('identity')

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
+import type { ServerOptions } from '../options.ts'
 import { assetPath, faviconPath } from './assets.ts'
 import { html, type Renderable } from './html.ts'
 import { ICON_STATES, type IconState, stateIcon } from './icons.ts'
@@ -26,12 +27,14 @@ export interface Site {
   /** Its path: empty, or such as `/conveyor`. */
   path: string
   version: string | null
+  /** Where people see repositories and commits: `https://github.com`; null if nowhere. */
+  forge: string | null
 }
 
 /** The site of a server. @param baseUrl without a trailing slash */
-export function siteOf(baseUrl: string, version?: string): Site {
+export function siteOf(baseUrl: string, { version, webUrl }: Pick<ServerOptions, 'version' | 'webUrl'>): Site {
   const path = (URL.parse(baseUrl)?.pathname ?? '').replace(/\/+$/, '')
-  return { url: baseUrl, path, version: version ?? null }
+  return { url: baseUrl, path, version: version ?? null, forge: webUrl ?? null }
 }
 
 const NAVIGATION: readonly (readonly [SiteSection | 'docs', string])[] = [
