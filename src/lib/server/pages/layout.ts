@@ -32,7 +32,10 @@ export interface Site {
 }
 
 /** The site of a server. @param baseUrl without a trailing slash */
-export function siteOf(baseUrl: string, { version, webUrl }: Pick<ServerOptions, 'version' | 'webUrl'>): Site {
+export function siteOf(
+  baseUrl: string,
+  { version, webUrl }: Pick<ServerOptions, 'version' | 'webUrl'>,
+): Site {
   const path = (URL.parse(baseUrl)?.pathname ?? '').replace(/\/+$/, '')
   return { url: baseUrl, path, version: version ?? null, forge: webUrl ?? null }
 }
