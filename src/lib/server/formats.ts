@@ -73,6 +73,6 @@ export async function* asEvents(
 }
 
 /** JSON has no raw line breaks, so the data is always a single line. */
-function sseEvent(name: string, data: unknown, id?: number): string {
+export function sseEvent(name: string, data: unknown, id?: number): string {
   return `${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 }

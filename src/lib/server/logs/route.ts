@@ -6,6 +6,7 @@ import { asEvents, asText } from '../formats.ts'
 import { type BuildParams, findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { type BuildEvent, type FollowParts, follow } from './follow.ts'
+import { flag, query } from './query.ts'
 import type { Streams } from './streams.ts'
 
 export const TEXT = 'text/plain; charset=utf-8'
@@ -21,7 +22,7 @@ export async function logsRoute(
   const getLog = async (request: FastifyRequest, reply: FastifyReply) => {
     const build = await findBuild(parts.store, request.params as BuildParams)
     const offset = parseOffset(query(request, 'offset'), 'offset')
-    const live = parseFollow(query(request, 'follow'))
+    const live = flag(request, 'follow', true)
     const events = (signal: AbortSignal) =>
       live ? follow(parts, build, { offset, signal }) : logNow(parts, build, { offset, signal })
     await streams.send(reply, TEXT, (signal) => asText(events(signal), { result: false }))
@@ -73,23 +74,10 @@ async function* logNow(
   if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'This build has no stored log' }
 }
 
-function query(request: FastifyRequest, name: string): string | undefined {
-  const value = (request.query as Record<string, string | string[] | undefined>)[name]
-  if (Array.isArray(value)) throw new ConveyorError('invalid', `${name} is given more than once`)
-  return value
-}
-
 function parseOffset(text: string | undefined, name: string): number {
   if (text === undefined || text === '') return 0
   if (!/^\d{1,15}$/.test(text)) {
     throw new ConveyorError('invalid', `${name} must be a byte offset, 0 or greater`)
   }
   return Number(text)
-}
-
-function parseFollow(text: string | undefined): boolean {
-  if (text !== undefined && text !== 'true' && text !== 'false') {
-    throw new ConveyorError('invalid', 'follow must be true or false')
-  }
-  return text !== 'false'
 }

@@ -1,0 +1,111 @@
+import type { Build } from '../../core/build.ts'
+import { LogRows } from '../../core/log-rows.ts'
+import { sseEvent } from '../formats.ts'
+import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
+import type { LineIndex } from './line-index.ts'
+import { type NumberedRow, rowRenderer } from './read-rows.ts'
+import { type StepView, stepView } from './step-html.ts'
+
+/** Data of a `rows` event: rows as HTML, and the steps that changed with them. */
+export interface RowsEventJson {
+  /** The row after these. */
+  next: number
+  html: string
+  steps: StepView[]
+}
+
+/** Rows in one event. */
+const MAX_ROWS = 500
+
+/**
+ * Follows a build for the viewer, as an event stream: `rows` from a row on, with the number of the next row as the
+ * event's id; `head` with new contents of the page's head whenever the state changes; `end`.
+ */
+export async function* liveRows(
+  parts: FollowParts,
+  build: Build,
+  index: LineIndex,
+  { from, signal, head }: { from: number; head: (build: Build) => Promise<string> } & Pick<
+    EventStreamOptions,
+    'signal'
+  >,
+): AsyncGenerator<string> {
+  await index.update()
+  const place = index.place(from)
+  const sender = new RowSender(index, place.row, from)
+  let state = ''
+  for await (const event of follow(parts, build, { offset: place.offset, signal })) {
+    switch (event.kind) {
+      case 'log':
+        index.take(event.offset, event.bytes)
+        yield* sender.push(event.bytes)
+        break
+      case 'build':
+      case 'end': {
+        if (event.kind === 'end') yield* sender.end()
+        const now = `${event.build.state} ${event.build.attempt}`
+        if (now !== state) yield sseEvent('head', { state: event.build.state, html: await head(event.build) })
+        state = now
+        if (event.kind === 'end') yield sseEvent('end', { state: event.build.state })
+        break
+      }
+      case 'notice':
+        yield sseEvent('notice', { message: event.text })
+        break
+      case 'heartbeat':
+        yield ': nothing new\n\n'
+    }
+  }
+}
+
+class RowSender {
+  readonly #index: LineIndex
+  readonly #rows = new LogRows()
+  readonly #from: number
+  #row: number
+  /** The steps as they were sent. */
+  readonly #sent = new Map<string, string>()
+
+  /** @param row the number of the first row that is pushed @param from the first one that is sent */
+  constructor(index: LineIndex, row: number, from: number) {
+    this.#index = index
+    this.#row = row
+    this.#from = from
+  }
+
+  *push(bytes: Uint8Array): Generator<string> {
+    let batch: NumberedRow[] = []
+    for (const row of this.#rows.push(bytes)) {
+      this.#add(batch, row)
+      if (batch.length < MAX_ROWS) continue
+      yield this.#event(batch)
+      batch = []
+    }
+    if (batch.length > 0) yield this.#event(batch)
+  }
+
+  /** The last line, if it has no newline; and the steps as they ended. */
+  *end(): Generator<string> {
+    const batch: NumberedRow[] = []
+    const rest = this.#rows.end()
+    if (rest) this.#add(batch, rest)
+    yield this.#event(batch)
+  }
+
+  #add(batch: NumberedRow[], bytes: Uint8Array): void {
+    if (this.#row >= this.#from) batch.push({ row: this.#row, bytes })
+    this.#row++
+  }
+
+  #event(batch: NumberedRow[]): string {
+    const steps = this.#index.steps.map(stepView).filter((view) => {
+      const now = JSON.stringify(view)
+      const isNew = this.#sent.get(view.key) !== now
+      if (isNew) this.#sent.set(view.key, now)
+      return isNew
+    })
+    const next = Math.max(this.#row, this.#from)
+    const data: RowsEventJson = { next, html: rowRenderer(this.#index)(batch), steps }
+    return sseEvent('rows', data, next)
+  }
+}

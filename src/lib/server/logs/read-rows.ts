@@ -1,0 +1,95 @@
+import { LogRows } from '../../core/log-rows.ts'
+import { parseRow, stepKey } from '../../core/plain-log.ts'
+import type { LogStore } from '../../logs/log-store.ts'
+import { rowHtml, stepNames } from './line-html.ts'
+import type { LineIndex } from './line-index.ts'
+import { renderTerminalLine } from './terminal.ts'
+
+export interface RowRange {
+  /** The first row, from 1. */
+  from: number
+  /** The last one. */
+  to: number
+  /** Whether a last line without a newline counts: the log has ended. */
+  ended: boolean
+  /** Bytes of rows after which it stops, with whole rows; at least one row is read. */
+  maxBytes: number
+  signal?: AbortSignal
+}
+
+/** A row with its number. */
+export interface NumberedRow {
+  row: number
+  bytes: Uint8Array
+}
+
+/** Some rows of a log, as far as they exist. @throws ConveyorError if the log cannot be read */
+export async function readRows(
+  logs: LogStore,
+  buildId: string,
+  index: LineIndex,
+  { from, to, ended, maxBytes, signal }: RowRange,
+): Promise<NumberedRow[]> {
+  const place = index.place(from)
+  const rows = new LogRows()
+  const found: NumberedRow[] = []
+  let { row } = place
+  let size = 0
+  /** Returns whether there may be more. */
+  const take = (bytes: Uint8Array): boolean => {
+    if (row >= from) {
+      size += bytes.length
+      if (found.length > 0 && size > maxBytes) return false
+      found.push({ row, bytes: bytes.slice() })
+    }
+    return ++row <= to
+  }
+  if (row > to) return found
+  for await (const piece of logs.read(buildId, {
+    offset: place.offset,
+    follow: false,
+    ...(signal && { signal }),
+  })) {
+    for (const bytes of rows.push(piece)) if (!take(bytes)) return found
+  }
+  const last = ended ? rows.end() : null
+  if (last) take(last)
+  return found
+}
+
+/** Makes the function that renders rows as HTML, with the steps that the index knows so far. */
+export function rowRenderer(index: LineIndex): (rows: readonly NumberedRow[]) => string {
+  const isName = stepNames(index.steps)
+  return (rows) =>
+    rows.map(({ row, bytes }) => rowHtml(bytes, row, index.attemptOf(row), isName)).join('')
+}
+
+/** A row as data: what a terminal would show, without colours. */
+export interface LogLineJson {
+  number: number
+  /** Key of its step: its number in the log, with the attempt before it from the second one on. */
+  step: string | null
+  /** Since the step began. */
+  seconds: number | null
+  text: string
+}
+
+const utf8 = new TextDecoder()
+
+export function lineJson({ row, bytes }: NumberedRow, index: LineIndex): LogLineJson {
+  const parsed = parseRow(bytes)
+  const step = 'step' in parsed ? stepKey({ attempt: index.attemptOf(row), number: parsed.step }) : null
+  const text = parsed.kind === 'output' || parsed.kind === 'detail' ? parsed.text : withoutNumber(bytes, step)
+  return {
+    number: row,
+    step,
+    seconds: parsed.kind === 'output' ? parsed.seconds : null,
+    text: renderTerminalLine(utf8.decode(text))
+      .map((run) => run.text)
+      .join(''),
+  }
+}
+
+function withoutNumber(bytes: Uint8Array, step: string | null): Uint8Array {
+  return step === null ? bytes : bytes.subarray(bytes.indexOf(0x20) + 1)
+}

@@ -1,0 +1,51 @@
+import { type LogStep, stepKey } from '../../core/plain-log.ts'
+import { html } from '../pages/html.ts'
+
+/** A step in the viewer. */
+export interface StepView {
+  key: string
+  state: LogStep['state']
+  /** The rows from its first to its last one; those of other steps may be in between. */
+  first: number
+  last: number
+  /** Contents of its `<summary>`. */
+  html: string
+}
+
+const STATES: Record<LogStep['state'], string> = {
+  running: 'running',
+  done: 'done',
+  cached: 'cached',
+  failed: 'failed',
+  cancelled: 'cancelled',
+}
+
+export function stepView(step: LogStep): StepView {
+  const { state, seconds } = step
+  const took = seconds === null ? '' : secondsText(seconds)
+  const [, stage = '', name = step.name] = /^(\[[^\]]{1,60}\]) (.*)$/s.exec(step.name) ?? []
+  return {
+    key: stepKey(step),
+    state,
+    first: step.first,
+    last: step.last,
+    html: html`<span class="i ${state}" role="img" aria-label="${STATES[state]}"></span><span class="nm"><b>${stage}</b> ${textOnly(name)}</span>${
+      state === 'cached' && html`<span class="tag">cached</span>`
+    }<span class="tm">${took}</span>`.toString(),
+  }
+}
+
+/** A name may have escape sequences as well. */
+function textOnly(name: string): string {
+  return name.replace(CONTROLS, '')
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are removed
+const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]?|[\x00-\x1f\x7f-\x9f]/g
+
+/** `0.4s`, `12s`, `3m 5s`. */
+export function secondsText(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)}s`
+  const whole = Math.round(seconds)
+  return whole < 60 ? `${whole}s` : `${Math.floor(whole / 60)}m ${whole % 60}s`
+}
