@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { preferredFormat } from '../formats.ts'
+import { preferredFormat } from '../accept.ts'
 import { type BuildParams, findBuild } from '../lookup.ts'
 import type { FollowParts } from './follow.ts'
 import type { LineIndex, LineIndexes } from './line-index.ts'
@@ -36,7 +36,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
   const getLines = async (request: FastifyRequest, reply: FastifyReply) => {
     const build = await findBuild(parts.store, request.params as BuildParams)
     const index = indexes.of(build.id)
-    if (preferredFormat(request.headers.accept) === 'events') {
+    if (preferredFormat(request.headers.accept, ['json', 'events']) === 'events') {
       // A browser that reconnects repeats the original URL, and sends its position in this header.
       const last = request.headers['last-event-id']
       const from = typeof last === 'string' ? rowNumber(last, 'Last-Event-ID', 1) : fromOf(request)

@@ -1,4 +1,5 @@
 import { type LogStep, stepKey } from '../../core/plain-log.ts'
+import { durationText } from '../pages/bits.ts'
 import { html } from '../pages/html.ts'
 
 /** A step in the viewer. */
@@ -22,7 +23,7 @@ const STATES: Record<LogStep['state'], string> = {
 
 export function stepView(step: LogStep): StepView {
   const { state, seconds } = step
-  const took = seconds === null ? '' : secondsText(seconds)
+  const took = seconds === null ? '' : durationText(seconds * 1000)
   const [, stage = '', name = step.name] = /^(\[[^\]]{1,60}\]) (.*)$/s.exec(step.name) ?? []
   return {
     key: stepKey(step),
@@ -42,10 +43,3 @@ function textOnly(name: string): string {
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are removed
 const CONTROLS = /\x1b\[[0-?]*[ -/]*[@-~]?|[\x00-\x1f\x7f-\x9f]/g
-
-/** `0.4s`, `12s`, `3m 5s`. */
-export function secondsText(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(1)}s`
-  const whole = Math.round(seconds)
-  return whole < 60 ? `${whole}s` : `${Math.floor(whole / 60)}m ${whole % 60}s`
-}
