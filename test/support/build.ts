@@ -11,6 +11,8 @@ export function build(rest: Partial<Build> = {}): Build {
     defaultBranch: 'main',
     cache: true,
     tree: null,
+    source: 'webhook',
+    commit: null,
     pushOrder: 7,
     state: 'building',
     attempt: 1,

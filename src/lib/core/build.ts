@@ -31,6 +31,19 @@ export interface Withheld {
   reason: string
 }
 
+/** Who asked for a build. */
+export type BuildSource = 'webhook' | 'api' | 'cli'
+
+/** What a commit says about itself; anyone may have written it. Each text is one line of printable characters. */
+export interface CommitInfo {
+  /** The first line of its message, at most 200 characters; may be empty. */
+  title: string
+  /** The author's name, at most 200 characters; may be empty. */
+  author: string
+  /** The account at the forge of the author, or else of whoever pushed; null if unknown. */
+  login: string | null
+}
+
 /** A request to build a commit. All fields have been validated (see validate.ts). */
 export interface BuildRequest {
   /** `owner/name` as the forge spells it. */
@@ -61,6 +74,8 @@ export interface BuildRequest {
   within?: Ref
   /** Tags that are not moved, as the requested ref does not contain the commit. */
   withheld?: Withheld[]
+  /** What the commit says about itself, if the requester knows. */
+  commit?: CommitInfo
   /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' }
 }
@@ -100,6 +115,10 @@ export interface Build {
   cache: boolean
   /** Id of the commit's tree, if the request had it. */
   tree: string | null
+  /** Where its first request came from; null if an earlier version accepted it. */
+  source: BuildSource | null
+  /** What its commit says about itself; null until that is known. */
+  commit: CommitInfo | null
   /**
    * The position of its newest known push, which decides whether `latest` may move to this build. 0 if there is none:
    * `latest` does not move.

@@ -15,6 +15,8 @@ export function accepting(subject: Subject): void {
         defaultBranch: 'main',
         cache: true,
         tree: null,
+        source: 'webhook',
+        commit: null,
         pushOrder: build.sequence,
         state: 'pending',
         attempt: 0,

@@ -5,8 +5,9 @@ import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
 import { isMergeQueue } from '../../core/validate.ts'
 import type { Accepted } from '../build-store.ts'
+import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
-import { keyOf, readBuild } from './rows.ts'
+import { commitColumns, keyOf, readBuild } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema } from './schema.ts'
 
 /**
@@ -45,9 +46,9 @@ export async function accept(
   const request = { ...original, repository: await spell(trx, original) }
   const sequence = await positionOf(trx, request, next)
   const running = await join(trx, request, sequence)
-  const id = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
+  const { id, place } = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
   if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null })
-  if (request.ref) await addRef(trx, id, request.ref, sequence, next)
+  if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
   return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
 }
@@ -63,8 +64,13 @@ export async function nextSequence(trx: Transaction<Schema>): Promise<number> {
   return Number(counter.value)
 }
 
+interface Placed {
+  id: string
+  place: Place
+}
+
 /**
- * The id of the pending or building build of the same commit, which now also serves `request`: not one that is being
+ * The pending or building build of the same commit, which now also serves `request`: not one that is being
  * cancelled, as nobody would build the request. An UPDATE even if nothing changes, to lock the row against a concurrent
  * `finish` or `requestCancel`.
  */
@@ -72,12 +78,13 @@ async function join(
   trx: Transaction<Schema>,
   request: BuildRequest,
   sequence: number,
-): Promise<string | undefined> {
+): Promise<Placed | undefined> {
   const build = await trx
     .updateTable('builds')
     .set({
       default_branch: sql`coalesce(default_branch, ${request.defaultBranch})`,
       tree: sql`coalesce(tree, ${request.tree ?? null})`,
+      ...(request.commit && orKnown(commitColumns(request.commit))),
       // A build that has started may have used the cache already.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
       ...(request.ref === null && {
@@ -89,28 +96,45 @@ async function join(
     .where('sha', '=', request.sha)
     .where(inFlight)
     .where(notCancelled)
-    .returning('id')
+    .returning(['id', 'sequence'])
     .executeTakeFirst()
-  return build?.id
+  if (!build) return undefined
+  const place = { repositoryKey: keyOf(request.repository), sequence: Number(build.sequence) }
+  if (request.commit) await placeTitle(trx, place.sequence, request.commit)
+  return { id: build.id, place }
+}
+
+/** For columns of one fact: sets all of them, unless the fact is known. */
+function orKnown(columns: ReturnType<typeof commitColumns>) {
+  const value = (column: keyof typeof columns) =>
+    sql<string | null>`case when commit_title is null then ${columns[column]} else ${sql.ref(column)} end`
+  return {
+    commit_title: value('commit_title'),
+    commit_author: value('commit_author'),
+    commit_login: value('commit_login'),
+  }
 }
 
 async function create(
   trx: Transaction<Schema>,
   request: BuildRequest,
   { sequence, pushOrder, time }: { sequence: number; pushOrder: number; time: RawBuilder<string> },
-): Promise<string> {
+): Promise<Placed> {
   const id = randomUUID()
+  const place = { repositoryKey: keyOf(request.repository), sequence }
   await trx
     .insertInto('builds')
     .values({
       id,
       sequence,
       repository: request.repository,
-      repository_key: keyOf(request.repository),
+      repository_key: place.repositoryKey,
       sha: request.sha,
       default_branch: request.defaultBranch,
       cache: request.cache ? 1 : 0,
       tree: request.tree ?? null,
+      source: request.source.kind,
+      ...commitColumns(request.commit),
       // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
@@ -133,7 +157,8 @@ async function create(
       completed_at: null,
     })
     .execute()
-  return id
+  await placeBuild(trx, place, request)
+  return { id, place }
 }
 
 /** The newest build of a commit. */
@@ -178,7 +203,7 @@ async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next:
 /** Adds a ref to a build, or moves it to a newer push. */
 async function addRef(
   trx: Transaction<Schema>,
-  id: string,
+  { id, place }: Placed,
   ref: Ref,
   sequence: number,
   position: number,
@@ -193,9 +218,13 @@ async function addRef(
   if (known && !(await isNewer(trx, sequence, Number(known.sequence)))) return
   await trx
     .insertInto('build_refs')
-    .values({ build_id: id, kind: ref.kind, name: ref.name, sequence, position })
+    .values({
+      ...{ build_id: id, kind: ref.kind, name: ref.name, sequence, position },
+      ...{ repository_key: place.repositoryKey, build_sequence: place.sequence },
+    })
     .onConflict((conflict) => conflict.columns(['build_id', 'kind', 'name']).doUpdateSet({ sequence }))
     .execute()
+  if (!known) await placeRef(trx, place, ref)
   const refs = await trx
     .selectFrom('build_refs')
     .innerJoin('pushes', 'pushes.sequence', 'build_refs.sequence')

@@ -4,6 +4,7 @@ import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAccessTokens } from './access-tokens.ts'
 import { kyselyAttempts } from './attempts.ts'
 import type { StoreDialect } from './dialect.ts'
+import { placeRefs } from './lists/places.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
@@ -33,6 +34,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
     // BuildKits come and go, and drop unused files after a while.
     await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
+    await placeRefs(trx)
     pruned = at
   }
 

@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import { addLists } from './lists/migration.ts'
 
 /**
  * Every schema change by name, oldest first. Released migrations are never edited: a change is a new entry. Written with
@@ -18,6 +19,7 @@ export const migrations: Record<string, Migration> = {
   '010_timelines': { up: addTimelines },
   '011_access_tokens': { up: addAccessTokens },
   '012_cancels': { up: addCancels },
+  '013_lists': { up: addLists },
 }
 
 /** Where the time of each build went. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
-import type { Artifact, BaseImage, Build, Recipe, Withheld } from '../../core/build.ts'
-import type { Queries, Schema } from './schema.ts'
+import type { Artifact, BaseImage, Build, CommitInfo, Recipe, Withheld } from '../../core/build.ts'
+import { type Queries, type Schema, storable } from './schema.ts'
 
 /**
  * Converts rows to nouns. A build is read together with its refs in one statement, so that `pushOrder` and `refs` are
@@ -50,6 +50,8 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
       defaultBranch: row.default_branch,
       cache: row.cache === 1,
       tree: row.tree,
+      source: row.source,
+      commit: commitFrom(row),
       pushOrder: Number(row.push_order),
       ...withheldFrom(row),
       state: row.state,
@@ -71,6 +73,20 @@ export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise
     }
   }
   return [...builds.values()]
+}
+
+function commitFrom(row: Pick<Schema['builds'], 'commit_title' | 'commit_author' | 'commit_login'>) {
+  if (row.commit_title === null) return null
+  return { title: row.commit_title, author: row.commit_author ?? '', login: row.commit_login }
+}
+
+/** The columns for what a commit says about itself. */
+export function commitColumns(commit: CommitInfo | null | undefined) {
+  return {
+    commit_title: commit ? storable(commit.title) : null,
+    commit_author: commit ? storable(commit.author) : null,
+    commit_login: commit?.login == null ? null : storable(commit.login),
+  }
 }
 
 /** The tags that are still withheld: a later push releases `latest`. */

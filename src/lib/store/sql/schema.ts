@@ -1,7 +1,7 @@
 import type { Kysely, Transaction } from 'kysely'
 import { sql } from 'kysely'
 import type { Scope } from '../../core/access-token.ts'
-import type { BuildState, Ref } from '../../core/build.ts'
+import type { BuildSource, BuildState, Ref } from '../../core/build.ts'
 import type { ErrorKind } from '../../core/errors.ts'
 
 /**
@@ -20,10 +20,18 @@ export interface Schema {
   secrets: { name: string; value: string }
   tag_owners: TagOwnersTable
   pushes: PushesTable
+  /** How signed webhooks spell repositories. */
   repositories: { repository_key: string; name: string }
   /** `timeline` in JSON. */
   timelines: { build_id: string; attempt: number; timeline: string }
   access_tokens: AccessTokensTable
+  /** Every repository that was built, and the sequence number of its last build. */
+  built_repositories: { repository_key: string; last_sequence: number }
+  /** Every ref that was built, and the sequence number of its last build. */
+  built_refs: { repository_key: string; kind: Ref['kind']; name: string; last_sequence: number }
+  build_texts: BuildTextsTable
+  ignored_deliveries: IgnoredDeliveriesTable
+  idempotency_keys: IdempotencyKeysTable
 }
 
 interface AccessTokensTable {
@@ -79,6 +87,11 @@ interface BuildsTable {
   default_branch: string | null
   cache: number
   tree: string | null
+  source: BuildSource | null
+  /** Null, like the two after it, until what the commit says is known. */
+  commit_title: string | null
+  commit_author: string | null
+  commit_login: string | null
   /** 0 if no push announced the commit. */
   push_order: number
   /** A JSON array of Withheld; null for none. */
@@ -118,6 +131,42 @@ interface BuildRefsTable {
   sequence: number
   /** Orders the refs of a build by when they joined; unlike `sequence` it never changes. */
   position: number
+  /** Of the build, to find builds by ref; null, like the next, if an earlier version wrote the row: see `placeRefs`. */
+  repository_key: string | null
+  /** The build's own sequence number. */
+  build_sequence: number | null
+}
+
+/** What builds are searched for by text. */
+interface BuildTextsTable {
+  /** The build's sequence number. */
+  sequence: number
+  /** The first 6 digits. */
+  sha: string
+  /** Lines in lower case: the commit's title, empty while unknown; the repository; its refs, as far as they fit. */
+  text: string
+}
+
+/** Webhook deliveries that built nothing. */
+interface IgnoredDeliveriesTable {
+  /** Grows from delivery to delivery. */
+  number: number
+  id: string
+  event: string
+  repository: string | null
+  repository_key: string | null
+  ref: string | null
+  reason: string
+  created_at: string
+}
+
+/** Requests that may be repeated and then get the same build. */
+interface IdempotencyKeysTable {
+  key: string
+  /** Tells different requests with one key apart. */
+  body: string
+  build_id: string
+  created_at: string
 }
 
 interface ArtifactsTable {
