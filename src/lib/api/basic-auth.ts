@@ -11,14 +11,19 @@ export function basicAuthHeader({ username, password }: BasicAuth): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
 }
 
-/** Whether an `Authorization` header carries these credentials; takes the same time for every wrong one. */
-export function basicAuthMatches(header: string | undefined, expected: BasicAuth): boolean {
-  const encoded = /^basic +([A-Za-z0-9+/_-]+=*) *$/i.exec(header ?? '')?.[1] ?? ''
+/** The user name and password in an `Authorization` header, or null. */
+export function parseBasicAuth(header: string): BasicAuth | null {
+  const encoded = /^basic +([A-Za-z0-9+/_-]+=*) *$/i.exec(header)?.[1] ?? ''
   const given = Buffer.from(encoded, 'base64').toString('utf8')
   const colon = given.indexOf(':')
-  const username = sameText(colon < 0 ? '' : given.slice(0, colon), expected.username)
-  const password = sameText(colon < 0 ? '' : given.slice(colon + 1), expected.password)
-  return colon >= 0 && username && password
+  return colon < 0 ? null : { username: given.slice(0, colon), password: given.slice(colon + 1) }
+}
+
+/** Whether credentials are those expected; takes the same time for every wrong one. */
+export function isSameLogin(given: BasicAuth, expected: BasicAuth): boolean {
+  const username = sameText(given.username, expected.username)
+  const password = sameText(given.password, expected.password)
+  return username && password
 }
 
 /** Compares digests, which have the same length for any input. */

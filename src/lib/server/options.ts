@@ -5,7 +5,7 @@ import type { Queue } from '../queue/queue.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import type { AccessOptions } from './access/access.ts'
+import type { AccessOptions } from './access/options.ts'
 
 /** Response of /readyz: whether builds work, and the state of each component they need, by name. */
 export interface Readiness {

@@ -1,6 +1,5 @@
-import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
-import { checkAccess, type Refusal } from './access/access.ts'
-import { identityWith, NOBODY } from './access/identity.ts'
+import { type FastifyInstance, fastify } from 'fastify'
+import { guard } from './access/guard.ts'
 import { buildsRoutes } from './builds-routes.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
@@ -46,6 +45,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     // Longer than the idle timeout of load balancers, which must be the ones to close connections.
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
+    // `request.ip` is the client's address, as far as trusted proxies report it.
+    trustProxy: options.proxies === undefined ? false : options.proxies.has,
     // owner/repo@sha with its slash encoded is one parameter
     routerOptions: { maxParamLength: 512 },
     frameworkErrors: (error, _request, reply) => {
@@ -56,24 +57,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.decorate('site', () => siteOf(options.baseUrl(), options))
   app.server.headersTimeout = Math.min(HEADERS_MS, arrivalMs)
 
-  app.decorateRequest('identity')
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', async (_request, reply) => {
     reply.headers(SECURITY_HEADERS)
-    request.identity = NOBODY
-    const { config } = request.routeOptions
-    if (config.public) return
-    const refusal = checkAccess(request.raw, options)
-    if (refusal !== null) return sendRefusal(reply, refusal)
-    request.identity = identityWith('admin', 'admin')
-    if (!request.is404 && (config.scope === undefined || !request.identity.scopes.includes(config.scope))) {
-      return sendProblem(
-        reply,
-        403,
-        'forbidden',
-        `This needs the scope ${config.scope ?? 'of a route that has none'}`,
-      )
-    }
   })
+  await guard(app, options)
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
       log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
@@ -116,12 +103,6 @@ function stripBasePath(url: string, baseUrl: string): string {
   const rest = url.slice(base.length)
   if (base === '' || !url.startsWith(base) || !/^([/?]|$)/.test(rest)) return url
   return rest.startsWith('/') ? rest : `/${rest}`
-}
-
-function sendRefusal(reply: FastifyReply, refusal: Refusal): FastifyReply {
-  const { status, message, hint } = refusal
-  if (status === 401) reply.header('www-authenticate', 'Basic realm="conveyor", charset="UTF-8"')
-  return sendProblem(reply, status, status === 401 ? 'unauthorized' : 'forbidden', message, hint)
 }
 
 /** Records the methods of each path, to respond to others with 405 instead of 404. */

@@ -1,0 +1,71 @@
+import rateLimit from '@fastify/rate-limit'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { SCOPES } from '../../core/access-token.ts'
+import { sendProblem } from '../problems.ts'
+import { Admission, type AdmissionOptions, type FailedLogins, type Refusal } from './admission.ts'
+import { type Identity, NOBODY } from './identity.ts'
+
+const MOST_FAILED_LOGINS = 10
+const FAILED_LOGINS_WINDOW_MS = 60_000
+/** The address that failed longest ago is forgotten first. */
+const MOST_ADDRESSES = 10_000
+
+const PROBLEMS = { 401: 'unauthorized', 403: 'forbidden', 429: 'too_many_requests' } as const
+const CHALLENGES = ['Basic realm="conveyor", charset="UTF-8"', 'Bearer realm="conveyor"']
+
+/**
+ * Lets only those use a route of `app` who have its scope, and tells the route who asks: `request.identity`. For routes
+ * that are added later.
+ */
+export async function guard(
+  app: FastifyInstance,
+  options: Omit<AdmissionOptions, 'tokens'> & { store: { tokens: AdmissionOptions['tokens'] } },
+): Promise<void> {
+  const admission = new Admission({ ...options, tokens: options.store.tokens })
+  await app.register(rateLimit, {
+    global: false,
+    max: MOST_FAILED_LOGINS,
+    timeWindow: FAILED_LOGINS_WINDOW_MS,
+    cache: MOST_ADDRESSES,
+  })
+  const limit = app.createRateLimit()
+  const failedLogins = (request: FastifyRequest): FailedLogins => ({
+    async wait() {
+      const state = await limit(request, { increment: false })
+      return !state.isAllowed && state.remaining === 0 ? state.ttlInSeconds : 0
+    },
+    async add() {
+      await limit(request)
+    },
+  })
+
+  app.decorateRequest('identity')
+  app.addHook('onRequest', async (request, reply) => {
+    request.identity = NOBODY
+    if (request.routeOptions.config.public) return
+    const admitted = await admission.admit(request.raw, failedLogins(request))
+    if ('status' in admitted) return sendRefusal(reply, admitted)
+    const refusal = request.is404 ? null : lacking(request, admitted)
+    if (refusal !== null) return sendRefusal(reply, refusal)
+    request.identity = admitted
+  })
+}
+
+/** Why somebody may not use a route, or null. */
+function lacking({ routeOptions }: FastifyRequest, { name, scopes }: Identity): Refusal | null {
+  const { scope } = routeOptions.config
+  if (scope === undefined) return { status: 403, message: 'Nobody may use this route: it has no scope' }
+  if (scopes.includes(scope)) return null
+  const has = SCOPES.findLast((one) => scopes.includes(one)) ?? 'no'
+  return {
+    status: 403,
+    message: `This needs the scope ${scope}, and ${name} has the scope ${has}`,
+    hint: `Use a token with the scope ${scope}; on the server's machine, \`conveyor token create NAME --scope ${scope}\` prints one`,
+  }
+}
+
+function sendRefusal(reply: FastifyReply, { status, message, hint, retryAfter }: Refusal): FastifyReply {
+  if (status === 401) reply.header('www-authenticate', CHALLENGES)
+  if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
+  return sendProblem(reply, status, PROBLEMS[status], message, hint)
+}
