@@ -6,9 +6,10 @@ import { requestBuild } from '../pipeline/accept.ts'
 import { type ResolvedRequest, resolveRequest } from '../pipeline/resolve-request.ts'
 import type { Accepted } from '../store/build-store.ts'
 import { preferredFormat } from './accept.ts'
+import { mayUse } from './access/identity.ts'
 import { type BuildBody, parseBuildBody } from './build-body.ts'
 import { type BuildEvent, imageOf } from './logs/follow.ts'
-import { type BuildParams, findArtifact, findBuild } from './lookup.ts'
+import { findArtifact, findBuild } from './lookup.ts'
 import type { ServerOptions } from './options.ts'
 import { sendProblem } from './problems.ts'
 
@@ -34,6 +35,10 @@ export async function buildsRoutes(
 
   app.post('/builds', { bodyLimit: 64 * 1024, config: { scope: 'build' } }, async (request, reply) => {
     const body = parseBuildBody(typeof request.body === 'string' ? request.body : '')
+    if (!mayUse(request.identity, body.repository)) {
+      const hint = 'Check its name, and which repositories the token is for'
+      return sendProblem(reply, 404, 'not_found', `repository ${body.repository} not found`, hint)
+    }
     if (options.isAllowed?.(body.repository) === false) {
       return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
     }
@@ -55,7 +60,7 @@ export async function buildsRoutes(
   })
 
   const getBuild = async (request: FastifyRequest) => {
-    const build = await findBuild(store, request.params as BuildParams)
+    const build = await findBuild(store, request)
     return buildJson(build, await imageOf(store, build), options.baseUrl())
   }
   const read = { config: { scope: 'read' } } as const
@@ -63,7 +68,7 @@ export async function buildsRoutes(
   app.get('/builds/:owner/:name', read, getBuild)
 
   const getArtifact = async (request: FastifyRequest) => {
-    const artifact = await findArtifact(store, request.params as BuildParams)
+    const artifact = await findArtifact(store, request)
     return artifactJson(artifact, await store.commitsOf(artifact.image))
   }
   app.get('/artifacts/:key', read, getArtifact)

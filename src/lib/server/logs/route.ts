@@ -3,7 +3,7 @@ import { type Build, isEnded } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { SendBuild } from '../builds-routes.ts'
 import { asEvents, asText } from '../formats.ts'
-import { type BuildParams, findBuild } from '../lookup.ts'
+import { findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { type BuildEvent, type FollowParts, follow } from './follow.ts'
 import { flag, query } from './query.ts'
@@ -20,7 +20,7 @@ export async function logsRoute(
   const { parts, streams } = options
 
   const getLog = async (request: FastifyRequest, reply: FastifyReply) => {
-    const build = await findBuild(parts.store, request.params as BuildParams)
+    const build = await findBuild(parts.store, request)
     const offset = parseOffset(query(request, 'offset'), 'offset')
     const live = flag(request, 'follow', true)
     const events = (signal: AbortSignal) =>
@@ -29,7 +29,7 @@ export async function logsRoute(
     return reply
   }
   const getEvents = async (request: FastifyRequest, reply: FastifyReply) => {
-    const build = await findBuild(parts.store, request.params as BuildParams)
+    const build = await findBuild(parts.store, request)
     // A browser that reconnects repeats the original URL, and sends its position in this header.
     const last = request.headers['last-event-id']
     const offset =
