@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { preferredFormat } from '../accept.ts'
-import { type BuildParams, findBuild } from '../lookup.ts'
+import { findBuild } from '../lookup.ts'
 import type { FollowParts } from './follow.ts'
 import type { LineIndex, LineIndexes } from './line-index.ts'
 import { liveRows } from './live-rows.ts'
@@ -34,7 +34,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
   const { parts, streams, indexes } = options
 
   const getLines = async (request: FastifyRequest, reply: FastifyReply) => {
-    const build = await findBuild(parts.store, request.params as BuildParams)
+    const build = await findBuild(parts.store, request)
     const index = indexes.of(build.id)
     if (preferredFormat(request.headers.accept, ['json', 'events']) === 'events') {
       // A browser that reconnects repeats the original URL, and sends its position in this header.
@@ -65,7 +65,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
   }
 
   const search = async (request: FastifyRequest, reply: FastifyReply) => {
-    const build = await findBuild(parts.store, request.params as BuildParams)
+    const build = await findBuild(parts.store, request)
     const text = query(request, 'q') ?? ''
     if (text === '' || Buffer.byteLength(text) > MAX_QUERY || /[\r\n]/.test(text)) {
       throw new ConveyorError('invalid', `q must be a text of 1 to ${MAX_QUERY} bytes, without line breaks`)
