@@ -98,6 +98,26 @@ export interface MadeFrom {
   settings: Record<string, string>
 }
 
+/** What a list of builds says about a timeline. */
+export interface TimelineSummary {
+  /** Steps of BuildKit's graph. */
+  steps: number
+  /** Those of them that were taken from the cache. */
+  cached: number
+  /** An image was looked up and nothing was built: if the build succeeded, it reused an earlier image. */
+  reused: boolean
+}
+
+/** @returns what lists show of a timeline */
+export function summaryOf({ steps, phases }: Pick<Timeline, 'steps' | 'phases'>): TimelineSummary {
+  const had = (name: Phase['name']) => phases.some((phase) => phase.name === name)
+  return {
+    steps: steps.length,
+    cached: steps.filter(({ state }) => state === 'cached').length,
+    reused: had('look up') && !had('build'),
+  }
+}
+
 export const MAX_STEPS = 500
 export const MAX_CAUSES = 10
 /** Length of a name, in characters. */

@@ -3,7 +3,7 @@ import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../c
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
-import type { Timeline } from '../core/timeline.ts'
+import type { Timeline, TimelineSummary } from '../core/timeline.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
@@ -67,6 +67,8 @@ export interface Timelines {
   put(buildId: string, timeline: Timeline): Promise<void>
   /** The timeline of a build; null if there is none (yet). Accepts any string. */
   get(buildId: string): Promise<Timeline | null>
+  /** What lists show of the timelines of these builds, at most some hundred; those without one are absent. */
+  summaries(buildIds: readonly string[]): Promise<Map<string, TimelineSummary>>
 }
 
 /** Stores builds, their artifacts, webhook deliveries, and which push may move which Docker tag. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Step, Timeline } from '../../../src/lib/core/timeline.ts'
+import type { Phase, Step, Timeline } from '../../../src/lib/core/timeline.ts'
 import { push, type Subject } from './subject.ts'
 
 const STEP: Step = {
@@ -56,6 +56,28 @@ export function timelines(subject: Subject): void {
       await put(2, [5])
       await put(1, [3])
       expect(await subject.store.timelines.get(id)).toMatchObject({ attempt: 2, critical: [5] })
+    })
+
+    it('have summaries for lists: steps, cached ones, and whether an image was reused', async () => {
+      const ids: string[] = []
+      for (const digit of ['1', '2', '3']) {
+        ids.push((await subject.accepted(push('main', { sha: digit.repeat(40) }))).id)
+      }
+      expect(new Set(ids).size).toBe(3)
+      const [one = '', two = ''] = ids
+      const { summaries } = subject.store.timelines
+      const [fetch] = TIMELINE.phases
+      const phases = (...names: Phase['name'][]) => names.map((name) => ({ ...(fetch as Phase), name }))
+      const steps: Step[] = [STEP, { ...STEP, number: 6, state: 'cached' }]
+      await subject.store.timelines.put(one, { ...TIMELINE, phases: phases('look up', 'tags'), steps: [] })
+      await subject.store.timelines.put(two, { ...TIMELINE, phases: phases('look up', 'build'), steps })
+      expect(await summaries([...ids, "no'id\0"])).toEqual(
+        new Map([
+          [one, { steps: 0, cached: 0, reused: true }],
+          [two, { steps: 2, cached: 1, reused: false }],
+        ]),
+      )
+      expect(await summaries([])).toEqual(new Map())
     })
 
     it('are limited to 500 steps, names of 300 characters, and 256 kB', async () => {

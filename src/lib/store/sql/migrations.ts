@@ -20,6 +20,7 @@ export const migrations: Record<string, Migration> = {
   '011_access_tokens': { up: addAccessTokens },
   '012_cancels': { up: addCancels },
   '013_lists': { up: addLists },
+  '014_timeline_summaries': { up: addTimelineSummaries },
 }
 
 /** Where the time of each build went. */
@@ -30,6 +31,11 @@ async function addTimelines(db: Kysely<unknown>): Promise<void> {
     .addColumn('attempt', 'integer', (column) => column.notNull())
     .addColumn('timeline', 'text', (column) => column.notNull())
     .execute()
+}
+
+/** What lists show of timelines, without reading them. */
+async function addTimelineSummaries(db: Kysely<unknown>): Promise<void> {
+  await db.schema.alterTable('timelines').addColumn('summary', 'text').execute()
 }
 
 /** What each image was built from, so that it is built only once. */

@@ -22,8 +22,8 @@ export interface Schema {
   pushes: PushesTable
   /** How signed webhooks spell repositories. */
   repositories: { repository_key: string; name: string }
-  /** `timeline` in JSON. */
-  timelines: { build_id: string; attempt: number; timeline: string }
+  /** `timeline` and `summary` (TimelineSummary) in JSON; an earlier version stored no summaries. */
+  timelines: { build_id: string; attempt: number; timeline: string; summary: string | null }
   access_tokens: AccessTokensTable
   /** Every repository that was built, and the sequence number of its last build. */
   built_repositories: { repository_key: string; last_sequence: number }
