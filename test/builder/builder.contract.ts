@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Builder, BuildInput } from '../../src/lib/builder/builder.ts'
+import type { Builder, BuildInput, BuildSteps } from '../../src/lib/builder/builder.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 import { copiedBeforeRun } from '../../src/lib/dockerfile/copied-before-run.ts'
@@ -127,6 +127,56 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     const builder = (credentials: CredentialStore = NOBODY) => subject.builder(credentials)
     const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
       buildOf(files, registry.host, { network: subject.network, ...rest })
+
+    test('steps are recorded as in the log, with what they use, and BuildKit times them in order', async () => {
+      const Dockerfile = `FROM ${base} AS made\nRUN echo ${fresh()} >/r\nCOPY a b /w/\nFROM ${base}\nCOPY --from=made /w /w\nRUN cat /w/a\n`
+      const files = { Dockerfile, a: fresh(), b: '2' }
+      for (const [change, cached] of [
+        [{}, [false, false, false, false]],
+        [{}, [true, true, true, true]],
+        [{ a: fresh() }, [true, false, false, false]],
+        [{ a: fresh(), Dockerfile: Dockerfile.replace('cat /w/a', 'cat /missing') }, undefined],
+      ] as const) {
+        const recorded: BuildSteps[] = []
+        const said = { ...io(), onSteps: (steps: BuildSteps) => void recorded.push(steps) }
+        const asked = input({ ...files, ...change }, { push: false, cacheKey: `steps-${process.pid}` })
+        const result = await builder().build(asked, said).catch(String)
+        const steps = recorded.at(-1)?.list(true) ?? []
+        const inLog = new Map(
+          [...said.log.text.matchAll(/^#(\d+) (\S.*)$/gm)].map(([, number, name]) => [Number(number), name]),
+        )
+        expect(steps.length).toBeGreaterThan(6)
+        expect(said.log.text).toContain(`#${steps.at(-1)?.number} `)
+        for (const { number, name } of steps) expect(said.log.text).toContain(`\n#${number} ${name}\n`)
+        expect(inLog.size).toBe(steps.length)
+        const own = ['RUN echo', 'COPY a b', 'COPY --from', 'RUN cat'].map((text) =>
+          steps.find(({ name }) => name.includes(`] ${text}`)),
+        )
+        const [run, copy, from, last] = own
+        expect(copy?.inputs).toContain(run?.number)
+        expect(from?.inputs).toContain(copy?.number)
+        expect(last?.inputs).toContain(from?.number)
+        const context = steps.find(({ name }) => name === '[internal] load build context')
+        expect(copy?.inputs).toContain(context?.number)
+        for (const step of own) {
+          expect(step?.digest).toMatch(/^sha256:[0-9a-f]{64}$/)
+          const ends = /^#\d+ (CACHED|DONE|ERROR)/m.exec(
+            said.log.text.split(`\n#${step?.number} ${step?.name}\n`).at(-1) ?? '',
+          )?.[1]
+          expect(step?.state).toBe({ CACHED: 'cached', DONE: 'done', ERROR: 'failed' }[ends ?? ''])
+          // Those from the cache do not wait.
+          for (const number of step?.state === 'cached' ? [] : (step?.inputs ?? [])) {
+            const used = steps.find((one) => one.number === number)
+            expect(used?.completedAt && step?.startedAt && used.completedAt <= step.startedAt).toBe(true)
+          }
+        }
+        if (cached) expect(own.map((step) => step?.state === 'cached')).toEqual(cached)
+        else {
+          expect(result).toMatch(/exit code 1/)
+          expect(last).toMatchObject({ state: 'failed', error: expect.stringContaining('exit code: 1') })
+        }
+      }
+    })
 
     test('cache mounts belong to a repository, even those with an id, without a trace in the image', async () => {
       const mounts = [

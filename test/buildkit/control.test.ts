@@ -69,6 +69,7 @@ describe('gRPC on an existing connection', () => {
             vertexes: [],
             statuses: [],
             logs: [{ vertex: '', timestamp: undefined, stream: 1n, msg }],
+            warnings: [],
           })
         }
         if (Ref !== '') call.end()

@@ -19,7 +19,7 @@ function vertex(digest: string, name: string, rest: Partial<Vertex> = {}): Verte
 }
 
 function message(rest: Partial<StatusResponse>): StatusResponse {
-  return { vertexes: [], statuses: [], logs: [], ...rest }
+  return { vertexes: [], statuses: [], logs: [], warnings: [], ...rest }
 }
 
 function output(digest: string, msg: string | Buffer, seconds: number, stream = 1n) {

@@ -51,7 +51,7 @@ test('the name and the error of a step stay on the lines of that step', () => {
   const at = new Date(0)
   const step = { digest: 'a', inputs: [], cached: false, started: at, completed: at }
   const vertex = { ...step, name: '[2/2] COPY . /x\nsha256:1234', error: 'no\nsuch\u001b[1Afile' }
-  const pieces = [...progress.render({ vertexes: [vertex], statuses: [], logs: [] })]
+  const pieces = [...progress.render({ vertexes: [vertex], statuses: [], logs: [], warnings: [] })]
   expect(Buffer.concat(pieces).toString()).toBe(
     '\n#1 [2/2] COPY . /x sha256:1234\n#1 ERROR: no such [1Afile\n',
   )

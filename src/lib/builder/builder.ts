@@ -1,6 +1,7 @@
 import type { LogSink } from '../core/log-sink.ts'
 import type { BuildSettings } from '../core/settings.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
+import type { Step } from '../core/timeline.ts'
 import type { Context } from '../source/source.ts'
 
 /** How the modification times of files are chosen; see FileTimes. */
@@ -42,6 +43,18 @@ export interface BuildInput extends BuildSettings {
 export interface BuilderIo {
   log: LogSink
   signal: AbortSignal
+  /** Called when BuildKit starts with the build, and again if it has to start over; the last one counts. */
+  onSteps?: (steps: BuildSteps) => void
+}
+
+/** The steps of a build, while it runs and afterwards. Names and errors may contain secrets. */
+export interface BuildSteps {
+  /** Grows whenever something changes. */
+  readonly version: number
+  /** The steps that have started or were cached, by number. @param ended whether those still running were aborted */
+  list(ended: boolean): Step[]
+  /** The images that they use, with the digests that they resolved to, where reported. */
+  images(): BuiltFrom['images']
 }
 
 export interface BuiltImage {

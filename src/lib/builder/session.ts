@@ -3,6 +3,7 @@ import { Progress, type ProgressSummary } from '../buildkit/progress.ts'
 import { StaleFiles } from '../buildkit/session/file-sync.ts'
 import { openSession } from '../buildkit/session/session.ts'
 import type { SolveIo } from '../buildkit/solve.ts'
+import { StepRecord } from '../buildkit/step-record.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { CredentialStore } from '../registry/registry.ts'
 import { Pace } from '../util/pace.ts'
@@ -62,7 +63,7 @@ export async function withSession<T>(
 /** @throws StaleFiles if BuildKit lacks files that it was assumed to have; otherwise what `explain` returns */
 async function attempt<T>(
   input: BuildInput,
-  { log, signal }: BuilderIo,
+  { log, signal, onSteps }: BuilderIo,
   { endpoint, credentials, explain, onUncachedStep }: BuildSessionOptions,
   sync: ContextSync,
   work: (session: string, io: SolveIo) => Promise<T>,
@@ -71,11 +72,14 @@ async function attempt<T>(
   const { times } = sync
   await using session = await openSession(endpoint, { context, times, sharedKey, credentials, secrets, ssh })
   const progress = new Progress()
+  const steps = new StepRecord()
+  onSteps?.(steps)
   const ends = AbortSignal.any([signal, session.broken])
   try {
     const answer = await work(session.id, {
       signal: ends,
       async onStatus(status) {
+        if (onSteps) steps.add(status)
         const pace = new Pace(ends)
         for (const text of progress.render(status)) {
           await log.write(text)

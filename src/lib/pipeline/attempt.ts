@@ -10,6 +10,7 @@ import { takenOver } from './publish.ts'
 import { redactedParts } from './redacted-parts.ts'
 import { runBuild } from './run-build.ts'
 import type { StatusReporter } from './status-reporter.ts'
+import { TimelineRecorder } from './timeline/recorder.ts'
 
 export interface AttemptOptions {
   queue: Queue
@@ -44,6 +45,7 @@ export class Attempt {
   /** Masks the secrets that this attempt's build is given; see redacted-parts.ts. */
   readonly #redactor: SecretRedactor
   readonly #observer: AttemptObserver
+  readonly #timeline: TimelineRecorder
   #log: LogWriter | undefined
   /** Whether the result is stored: a lost lease no longer matters then. */
   #isStored = false
@@ -56,6 +58,11 @@ export class Attempt {
     this.#now = now
     this.#redactor = options.newRedactor()
     this.#observer = (options.observer ?? NO_OBSERVER).attempt(build)
+    this.#timeline = new TimelineRecorder(build, {
+      timelines: options.parts.store.timelines,
+      redactor: this.#redactor,
+      warn: (line) => options.log(`${shortName(build)}: ${line}`),
+    })
   }
 
   async run(builds: SharedLock): Promise<Next> {
@@ -68,11 +75,13 @@ export class Attempt {
       })
       this.#isStored = true
       // Closing a long log takes a while, and the job is ours until then.
-      if (next === 'ended') await Promise.all([this.#log?.end(), this.#report()])
-      else await this.#log?.close()
+      const recorded = next === 'superseded' ? undefined : this.#timeline.end()
+      if (next === 'ended') await Promise.all([this.#log?.end(), this.#report(), recorded])
+      else await Promise.all([this.#log?.close(), recorded])
       return next
     } finally {
       clearInterval(heartbeat)
+      this.#timeline.stop()
     }
   }
 
@@ -137,7 +146,13 @@ export class Attempt {
     }
     const late = setTimeout(onBegin, PENDING_AFTER_MS)
     try {
-      const io = { log, signal: this.#end.signal, onBegin, observer: this.#observer }
+      const io = {
+        log,
+        signal: this.#end.signal,
+        onBegin,
+        observer: this.#observer,
+        timeline: this.#timeline,
+      }
       await runBuild(build, redactedParts(parts, this.#redactor), io)
     } catch (error) {
       // A build that another worker has taken over is reported by that one.

@@ -15,7 +15,7 @@ export async function buildImage(
   prepared: PreparedBuild,
   cacheFrom: Promise<string[]>,
   parts: BuildParts,
-  { log, signal, watch, observer }: StepIo,
+  { log, signal, watch, observer, timeline }: StepIo,
 ): Promise<Pick<BuiltImage, 'steps'> & { image: RegistryImage | LocalImage }> {
   const { imageName, commit, context, recipe, build } = prepared
   const dockerfile = dockerfileText(context, signal)
@@ -30,7 +30,7 @@ export async function buildImage(
   const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
     await linesTo(log)(`warning: images of older builds could not be removed: ${error.message}`)
   })
-  const building = parts.builder.build(input, { log, signal })
+  const building = parts.builder.build(input, { log, signal, ...(timeline && { onSteps: timeline.follow }) })
   const built = await watch.measure('build', building, ({ digest, pushMs }) =>
     digest === null ? null : { phase: 'push', ms: pushMs },
   )

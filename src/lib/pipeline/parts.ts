@@ -8,6 +8,7 @@ import type { Commit, Context, History, Source } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { Stopwatch } from '../util/stopwatch.ts'
 import type { AttemptObserver } from './observer.ts'
+import type { TimelineRecorder } from './timeline/recorder.ts'
 
 /** The adapters and settings that a build runs with. */
 export interface BuildParts {
@@ -65,6 +66,8 @@ export interface BuildIo {
   onBegin?: () => void
   /** Sees how the attempt goes. */
   observer?: AttemptObserver
+  /** Records where the time goes. */
+  timeline?: TimelineRecorder
 }
 
 /** What the steps of a build share, with the stopwatch of the summary at the end of the log. */

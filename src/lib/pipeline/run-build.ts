@@ -23,7 +23,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const { container, source, builder } = parts
   if (container) return runInContainer(build, { ...parts, container }, io)
 
-  const watch = new Stopwatch(io.observer)
+  const watch = new Stopwatch(io.observer, io.timeline)
   const step = { ...io, watch }
   const imageName = parts.names.image(build.repository)
   const settings = parts.settings(build.repository)

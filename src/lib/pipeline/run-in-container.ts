@@ -28,7 +28,7 @@ const UNKNOWN = { recipe: null, bases: null, tree: null }
  */
 export async function runInContainer(build: Build, parts: ContainerParts, io: BuildIo): Promise<string> {
   const { store, registry, names, latest, dry } = parts
-  const step = { ...io, watch: new Stopwatch(io.observer) }
+  const step = { ...io, watch: new Stopwatch(io.observer, io.timeline) }
   const imageName = names.image(build.repository)
 
   // Look up.

@@ -91,6 +91,15 @@ export function drawStatus(chance: Chance): StatusResponse {
       ...{ vertex: chance.one([...digests, 'other']), timestamp: chance.one(TIMES) },
       ...{ stream: chance.one([1n, 2n, -1n]), msg: Buffer.from(text) },
     })),
+    warnings: chance.times(0, 3, () => ({
+      ...{
+        vertex: chance.one([...digests, 'other']),
+        level: chance.one([1n, -1n]),
+        short: Buffer.from(piece),
+      },
+      ...{ detail: chance.times(0, 3, () => Buffer.from(text)), url: piece },
+      ...{ info: chance.percent(50) ? { filename: piece } : undefined, ranges: [] },
+    })),
   }
 }
 

@@ -131,7 +131,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
     let built: BuiltImage | undefined
     const isSame = async (existing: { digest: string; imageId: string }) => {
       const request = (session: string) => unpushed(imageRequest(input, { ...target, session }))
-      built = await run(input, { ...io, log: DISCARD }, request)
+      built = await run(input, { signal: io.signal, log: DISCARD }, request)
       return built.digest === existing.digest || built.imageId === existing.imageId
     }
     const digest = await findPushedTag(

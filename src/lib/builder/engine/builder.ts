@@ -88,7 +88,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     if (input.cacheFrom.length === 0 || cached === 0 || cached === total) return built
     // BuildKit leaves imported steps out of the new image's inline cache, so the next worker could not import them.
     // Now that it has these steps itself, a second build records all of them.
-    const again = await build({ ...input, cacheFrom: [] }, { ...io, log: DISCARD })
+    const again = await build({ ...input, cacheFrom: [] }, { signal: io.signal, log: DISCARD })
     return { ...built, imageId: again.imageId }
   }
 

@@ -21,6 +21,8 @@ export interface StatusResponse {
   vertexes: Vertex[];
   statuses: VertexStatus[];
   logs: VertexLog[];
+  /** v0.9 and later. */
+  warnings: VertexWarning[];
 }
 
 /** One step of the build; `inputs` are the digests of those that it is made on. */
@@ -54,8 +56,34 @@ export interface VertexLog {
   msg: Buffer;
 }
 
+/** A warning of the frontend about a line of the Dockerfile. */
+export interface VertexWarning {
+  vertex: string;
+  level: bigint;
+  short: Buffer;
+  detail: Buffer[];
+  url: string;
+  info: SourceInfo | undefined;
+  ranges: Range[];
+}
+
+/** Without `data`, which is the whole Dockerfile. */
+export interface SourceInfo {
+  filename: string;
+}
+
+export interface Range {
+  start: Position | undefined;
+  end: Position | undefined;
+}
+
+export interface Position {
+  line: number;
+  character: number;
+}
+
 function createBaseStatusResponse(): StatusResponse {
-  return { vertexes: [], statuses: [], logs: [] };
+  return { vertexes: [], statuses: [], logs: [], warnings: [] };
 }
 
 export const StatusResponse: MessageFns<StatusResponse> = {
@@ -68,6 +96,9 @@ export const StatusResponse: MessageFns<StatusResponse> = {
     }
     for (const v of message.logs) {
       VertexLog.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.warnings) {
+      VertexWarning.encode(v!, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -107,6 +138,14 @@ export const StatusResponse: MessageFns<StatusResponse> = {
             }
 
             message.logs.push(VertexLog.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.warnings.push(VertexWarning.decode(reader, reader.uint32()));
             continue;
           }
         }
@@ -439,6 +478,281 @@ export const VertexLog: MessageFns<VertexLog> = {
             }
 
             message.msg = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseVertexWarning(): VertexWarning {
+  return { vertex: "", level: 0n, short: Buffer.alloc(0), detail: [], url: "", info: undefined, ranges: [] };
+}
+
+export const VertexWarning: MessageFns<VertexWarning> = {
+  encode(message: VertexWarning, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vertex !== "") {
+      writer.uint32(10).string(message.vertex);
+    }
+    if (message.level !== 0n) {
+      if (BigInt.asIntN(64, message.level) !== message.level) {
+        throw new globalThis.Error("value provided for field message.level of type int64 too large");
+      }
+      writer.uint32(16).int64(message.level);
+    }
+    if (message.short.length !== 0) {
+      writer.uint32(26).bytes(message.short);
+    }
+    for (const v of message.detail) {
+      writer.uint32(34).bytes(v!);
+    }
+    if (message.url !== "") {
+      writer.uint32(42).string(message.url);
+    }
+    if (message.info !== undefined) {
+      SourceInfo.encode(message.info, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.ranges) {
+      Range.encode(v!, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VertexWarning {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVertexWarning();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vertex = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.level = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.short = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detail.push(Buffer.from(reader.bytes()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.url = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.info = SourceInfo.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.ranges.push(Range.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSourceInfo(): SourceInfo {
+  return { filename: "" };
+}
+
+export const SourceInfo: MessageFns<SourceInfo> = {
+  encode(message: SourceInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.filename !== "") {
+      writer.uint32(10).string(message.filename);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SourceInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSourceInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.filename = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRange(): Range {
+  return { start: undefined, end: undefined };
+}
+
+export const Range: MessageFns<Range> = {
+  encode(message: Range, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.start !== undefined) {
+      Position.encode(message.start, writer.uint32(10).fork()).join();
+    }
+    if (message.end !== undefined) {
+      Position.encode(message.end, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Range {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.start = Position.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = Position.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePosition(): Position {
+  return { line: 0, character: 0 };
+}
+
+export const Position: MessageFns<Position> = {
+  encode(message: Position, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.line !== 0) {
+      writer.uint32(8).int32(message.line);
+    }
+    if (message.character !== 0) {
+      writer.uint32(16).int32(message.character);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Position {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePosition();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.line = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.character = reader.int32();
             continue;
           }
         }
