@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
-import type { AccessToken, AccessTokens, Scope, TokenState } from '../../core/access-token.ts'
-import type { StoreDialect } from './dialect.ts'
-import { isId } from './rows.ts'
-import { type Queries, type Schema, storable } from './schema.ts'
+import type { AccessToken, AccessTokens, Scope, TokenState } from '../../../core/access-token.ts'
+import type { StoreDialect } from '../dialect.ts'
+import { isId } from '../rows.ts'
+import { type Queries, type Schema, storable } from '../schema.ts'
 
 /** How often the last use of a token is written. */
 const USED_EVERY_S = 60

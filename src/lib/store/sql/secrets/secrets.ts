@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { StoreDialect } from './dialect.ts'
+import type { StoreDialect } from '../dialect.ts'
 
 /** As long as the digests that it is used for. */
 const SECRET_BYTES = 32
