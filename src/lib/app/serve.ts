@@ -5,6 +5,7 @@ import { repositoryFilter } from '../core/allowed-repositories.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { sendOverdue } from '../pipeline/accept.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
+import type { TrustedProxies } from '../server/access/options.ts'
 import { createServer } from '../server/server.ts'
 import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
 import { type ReadinessOptions, readiness } from './readiness.ts'
@@ -45,6 +46,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     webUrl: config.github.webUrl,
     auth: config.auth,
     allowedHosts: config.allowedHosts,
+    proxies: trustedProxies(config.access),
     isAllowed: repositoryFilter(config.allow),
     baseUrl: () => baseUrl,
     log: io.log,
@@ -86,6 +88,11 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   await working
   await atMost(LAST_STATUSES_MS, statuses.idle())
   await statuses.close()
+}
+
+function trustedProxies({ header, headerScope, proxies }: Config['access']): TrustedProxies | null {
+  if (proxies === null) return null
+  return { has: proxies, login: header === null ? null : { header, scope: headerScope } }
 }
 
 /** What to do if the server cannot listen. */

@@ -1,5 +1,6 @@
 import type { Option, Taker } from './option.ts'
 import type { OptionReader } from './option-reader.ts'
+import { ACCESS } from './options/access.ts'
 import { BUILD } from './options/build.ts'
 import { BUILDER, BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { GIT } from './options/git.ts'
@@ -18,7 +19,7 @@ export interface Topic {
 
 /** The table: every option, by topic. */
 export const TOPICS: readonly Topic[] = [
-  topic('Server', SERVER),
+  topic('Server', { ...SERVER, ...ACCESS }),
   topic('GitHub', GITHUB),
   topic('Git', GIT),
   topic('Images', IMAGES),
@@ -56,6 +57,7 @@ export type Settings = ReturnType<typeof readSettings>
 export function readSettings(reader: OptionReader) {
   return {
     ...reader.read(SERVER),
+    access: reader.read(ACCESS),
     github: reader.read(GITHUB),
     git: reader.read(GIT),
     ...reader.read(IMAGES),

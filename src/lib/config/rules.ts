@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
 import { type GitHubUrls, githubUrls, webOf } from './github-urls.ts'
 import type { OptionReader } from './option-reader.ts'
+import { ACCESS } from './options/access.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
 import { INHERITED_OPTIONS, type Settings } from './options.ts'
@@ -37,6 +38,15 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
       STORAGE.queue,
       `is ${queue.kind}://, so --db must be postgres://..., where workers on other machines find the builds`,
     )
+  }
+  if (settings.access.header !== null && settings.access.proxies === null) {
+    reader.reject(
+      ACCESS.header,
+      'requires --auth.proxies with the addresses of the proxy: otherwise anyone could send the header',
+    )
+  }
+  if (settings.access.header === null && reader.isGiven(ACCESS.headerScope)) {
+    reader.reject(ACCESS.headerScope, 'requires --auth.header')
   }
   if (logger.kind === 'postgres' && db.kind !== 'postgres') {
     reader.reject(

@@ -46,7 +46,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
     // `request.ip` is the client's address, as far as trusted proxies report it.
-    trustProxy: options.proxies === undefined ? false : options.proxies.has,
+    trustProxy: options.proxies?.has ?? false,
     // owner/repo@sha with its slash encoded is one parameter
     routerOptions: { maxParamLength: 512 },
     frameworkErrors: (error, _request, reply) => {

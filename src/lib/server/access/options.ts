@@ -12,7 +12,7 @@ export interface AccessOptions {
   /** Additional host names of the server: `conveyor.lan`, `*.example.com`, or `*` for any. */
   allowedHosts?: readonly string[]
   /** Reverse proxies that are trusted; none by default. */
-  proxies?: TrustedProxies
+  proxies?: TrustedProxies | null
 }
 
 /** Proxies that say truly for whom they forward a request. */
