@@ -104,6 +104,7 @@ export const ALLOWED: Record<string, string[]> = {
   'src/lib/app/setup-builder.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ENGINE, ...SHARED],
   'src/lib/app': [
     'src/lib/server',
+    'src/lib/telemetry',
     'src/lib/pipeline',
     'src/lib/config',
     'src/lib/api',
@@ -112,6 +113,7 @@ export const ALLOWED: Record<string, string[]> = {
     CORE,
   ],
   'src/lib/server': ['src/lib/pipeline', 'src/lib/api', ...INTERFACES, 'src/lib/net', 'src/lib/util', CORE],
+  'src/lib/telemetry': ['src/lib/pipeline', ...INTERFACES, 'src/lib/util', CORE],
   'src/lib/client': ['src/lib/api', 'src/lib/net', 'src/lib/util', CORE],
   'src/lib/pipeline': [...INTERFACES, 'src/lib/dockerfile', 'src/lib/util', CORE],
   'src/lib/config': ['src/lib/api', ...VALUES, ...SHARED],

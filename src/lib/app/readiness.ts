@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { toConveyorError } from '../core/errors.ts'
-import type { Readiness } from '../server/options.ts'
+import type { Readiness } from '../server/operations.ts'
+import type { Adapters } from './setup.ts'
 
 export interface ReadinessOptions {
   /** Checks of the components that builds need, by name. Each resolves if the component works. @throws what is wrong */
@@ -11,6 +12,18 @@ export interface ReadinessOptions {
   limitMs?: number
   /** How long a result is reused, in milliseconds. */
   freshMs?: number
+}
+
+/** The components that builds need: store and queue, and the engine if builds run in this process. */
+export function readinessChecks(
+  { parts, queue, builderAnswers }: Pick<Adapters, 'parts' | 'queue' | 'builderAnswers'>,
+  role: { builds: boolean },
+): ReadinessOptions['parts'] {
+  return {
+    store: () => parts.store.check(),
+    queue: async () => queue.depth?.(),
+    ...(role.builds && { engine: builderAnswers }),
+  }
 }
 
 /** Checks the components in parallel; callers at about the same time share a result. Never rejects. */

@@ -6,7 +6,10 @@ import { WarmRepositories, warmUp } from '../pipeline/cache/warm.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { atMost, Releaser, type Shutdown, within } from '../util/lifecycle.ts'
+import { serveOperations } from './listen.ts'
+import { readiness, readinessChecks } from './readiness.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
+import { withTelemetry } from './telemetry.ts'
 import { VERSION } from './version.ts'
 
 /** How long shutdown waits for commit statuses; the server sets the remaining ones. */
@@ -23,8 +26,11 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
     })
   }
   await using releaser = new Releaser(io.log)
-  const adapters = await setUp(config, io, releaser)
+  const role = { builds: true, http: false }
+  const { adapters, metrics } = withTelemetry(config, await setUp(config, io, releaser), role)
   await checkLogs(adapters, io.log)
+  const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })
+  await serveOperations(config, { version: VERSION, ready, metrics }, io, releaser)
   const baseUrl = config.url ?? `http://localhost:${config.port}`
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
   if (!config.url) io.log(`warning: --url (BASE_URL) is not set: commit statuses link to ${baseUrl}`)

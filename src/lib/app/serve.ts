@@ -1,17 +1,18 @@
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
-import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { toConveyorError } from '../core/errors.ts'
 import { sendOverdue } from '../pipeline/accept.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import type { TrustedProxies } from '../server/access/options.ts'
 import { createServer } from '../server/server.ts'
 import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
-import { type ReadinessOptions, readiness } from './readiness.ts'
+import { listen, serveOperations, shownHost } from './listen.ts'
+import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
 import { checkLogs, runWorkers } from './run-workers.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
+import { withTelemetry } from './telemetry.ts'
 import { VERSION } from './version.ts'
 
 /** How often accepted builds that are missing from the queue are looked for. */
@@ -28,11 +29,16 @@ const LAST_STATUSES_MS = 5000
  */
 export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Promise<void> {
   await using releaser = new Releaser(io.log)
-  const adapters = await setUp(config, io, releaser)
+  const opened = await setUp(config, io, releaser)
+  // Only this process can work on a queue in memory; other queues are for `conveyor worker`.
+  const role = { builds: !opened.queue.durable, http: true }
+  const { adapters, metrics } = withTelemetry(config, opened, role)
   if (!adapters.queue.durable) await checkLogs(adapters, io.log)
   let baseUrl = config.url ?? ''
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
 
+  const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })
+  const operations = { version: VERSION, ready, metrics }
   const server = await createServer({
     store: adapters.parts.store,
     queue: adapters.queue,
@@ -50,27 +56,17 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     isAllowed: repositoryFilter(config.allow),
     baseUrl: () => baseUrl,
     log: io.log,
-    ready: readiness({ parts: readinessChecks(adapters), log: io.log }),
-    version: VERSION,
+    ...operations,
     spoolDir: join(config.dataDir, 'spool'),
   })
-  try {
-    await server.listen({ host: config.host, port: config.port })
-  } catch (error) {
-    throw new ConveyorError(
-      'unavailable',
-      `cannot listen on ${config.host}:${config.port}: ${(error as Error).message}`,
-      {
-        cause: error,
-        hint: listenHint((error as NodeJS.ErrnoException).code),
-      },
-    )
-  }
-  const { port } = server.server.address() as AddressInfo
+  const port = await listen(server, {
+    ...{ host: config.host, port: config.port },
+    ...{ portOption: '--port (PORT)', hostOption: '--host (HOST)' },
+  })
   baseUrl ||= `http://localhost:${port}`
   releaser.add('HTTP server', server, (it) => it.close())
+  await serveOperations(config, operations, io, releaser)
 
-  // Only this process can work on a queue in memory; other queues are for `conveyor worker`.
   const { queue } = adapters
   let working = Promise.resolve()
   if (queue.durable) await feed(adapters, io, releaser)
@@ -93,13 +89,6 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
 function trustedProxies({ header, headerScope, proxies }: Config['access']): TrustedProxies | null {
   if (proxies === null) return null
   return { has: proxies, login: header === null ? null : { header, scope: headerScope } }
-}
-
-/** What to do if the server cannot listen. */
-function listenHint(code: string | undefined): string {
-  if (code === 'EADDRINUSE') return 'Set another --port (PORT), or stop the program that uses this one'
-  if (code === 'EACCES') return 'Set --port (PORT) to 1024 or higher, or allow the user to bind lower ports'
-  return 'Set --host (HOST) to an address of this machine, or to 0.0.0.0 for all of them'
 }
 
 /** Queues builds that were accepted while the queue was unavailable, or just before the process died. */
@@ -126,15 +115,6 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
     return sending
   })
   await send()
-}
-
-/** The components that builds need: store and queue, and the engine if builds run in this process. */
-function readinessChecks({ parts, queue, builderAnswers }: Adapters): ReadinessOptions['parts'] {
-  return {
-    store: () => parts.store.check(),
-    queue: async () => queue.depth?.(),
-    ...(!queue.durable && { engine: builderAnswers }),
-  }
 }
 
 function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
@@ -165,9 +145,4 @@ function accessNotices({ auth, allow, github }: Config): string[] {
   }
   if (allow.length > 0) lines.push(`only these repositories are built: ${allow.join(', ')}`)
   return lines
-}
-
-function shownHost(host: string): string {
-  if (host === '0.0.0.0' || host === '::') return 'localhost'
-  return host.includes(':') ? `[${host}]` : host
 }

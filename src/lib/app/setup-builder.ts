@@ -55,6 +55,17 @@ export async function builderAnswers({ builder }: Config, docker: Dockerode): Pr
   })
 }
 
+/**
+ * Folder of the engine's images and caches; null if the engine is not on this machine.
+ * @throws what the engine answers
+ */
+export async function engineRoot({ builder }: Config, docker: Dockerode): Promise<string | null> {
+  const { socketPath } = docker.modem as { socketPath?: string }
+  if (builder.kind === 'buildkit' || !socketPath) return null
+  const { DockerRootDir: root } = (await docker.info()) as { DockerRootDir?: string }
+  return root ?? null
+}
+
 /** @param tls folder of certificates. @throws ConveyorError `invalid` if one cannot be read */
 export async function openEndpoint(
   name: string,

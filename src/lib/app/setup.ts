@@ -18,6 +18,7 @@ import { parseProxy } from '../net/proxies.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
 import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import { cacheNamespace } from '../pipeline/cache/namespace.ts'
+import type { BuildObserver } from '../pipeline/observer.ts'
 import type { BuildParts, SecretRedactor, StepProxies } from '../pipeline/parts.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { memoryQueue } from '../queue/memory.ts'
@@ -35,7 +36,7 @@ import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { sqliteBuildStore } from '../store/sqlite/sqlite.ts'
 import type { Releaser } from '../util/lifecycle.ts'
-import { builderAnswers, openBuilder } from './setup-builder.ts'
+import { builderAnswers, engineRoot, openBuilder } from './setup-builder.ts'
 
 /** All adapters of a running Conveyor, as its Config selects them. */
 export interface Adapters {
@@ -47,6 +48,10 @@ export interface Adapters {
   newRedactor: () => SecretRedactor
   /** Resolves if the builder responds: the engine, or at least one buildkitd. @throws ConveyorError */
   builderAnswers: () => Promise<void>
+  /** Folder of the engine's images and caches; null if it is not on this machine, or unknown. */
+  engineRoot: () => Promise<string | null>
+  /** Sees the builds. */
+  observer?: BuildObserver
 }
 
 export interface SetupIo {
@@ -112,6 +117,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     ...{ queue, logs, forge, webhooks: githubWebhooks, parts },
     newRedactor: () => new Redactor(),
     builderAnswers: () => builderAnswers(config, docker),
+    engineRoot: () => engineRoot(config, docker),
   }
 }
 
@@ -134,7 +140,7 @@ function containedBy(forge: Forge, git: History): History['contains'] {
 
 /** Reporter of commit statuses that link to logs under `baseUrl`. */
 export function statusReporter(
-  { forge, parts }: Adapters,
+  { forge, parts, observer }: Adapters,
   baseUrl: () => string,
   log: (line: string) => void,
 ): StatusReporter {
@@ -142,6 +148,7 @@ export function statusReporter(
     forge,
     store: parts.store,
     logUrl: (build) => `${baseUrl()}/logs/${build.id}`,
+    ...(observer && { observer }),
     log,
   })
 }

@@ -7,6 +7,7 @@ import { GIT } from './options/git.ts'
 import { GITHUB } from './options/github.ts'
 import { IMAGES } from './options/images.ts'
 import { LAYERS } from './options/layers.ts'
+import { METRICS } from './options/operations.ts'
 import { SERVER } from './options/server.ts'
 import { STORAGE } from './options/storage.ts'
 import { WORKERS } from './options/workers.ts'
@@ -28,6 +29,7 @@ export const TOPICS: readonly Topic[] = [
   topic('Builds', BUILD),
   topic('Storage', STORAGE),
   topic('Workers', WORKERS),
+  topic('Operations', METRICS),
 ]
 
 function topic(title: string, options: Record<string, Option>): Topic {
@@ -68,5 +70,6 @@ export function readSettings(reader: OptionReader) {
     build: reader.read(BUILD),
     ...reader.read(STORAGE),
     ...reader.read(WORKERS),
+    metrics: reader.read(METRICS),
   }
 }

@@ -6,12 +6,7 @@ import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { AccessOptions } from './access/options.ts'
-
-/** Response of /readyz: whether builds work, and the state of each component they need, by name. */
-export interface Readiness {
-  ready: boolean
-  parts: Record<string, 'ok' | 'unavailable'>
-}
+import type { Readiness, ServerMetrics } from './operations.ts'
 
 export interface ServerOptions extends AccessOptions {
   store: BuildStore
@@ -37,6 +32,8 @@ export interface ServerOptions extends AccessOptions {
   ready?: () => Promise<Readiness>
   /** Where people see repositories and commits, `https://github.com`, for links in pages; none by default. */
   webUrl?: string | null
+  /** Metrics for /metrics; there is no such route by default. */
+  metrics?: ServerMetrics
   /** Shown by /healthz and at `/`. */
   version?: string
   /** Folder for large webhook bodies until their signature is verified; the system's temporary folder by default. */

@@ -3,6 +3,7 @@ import { guard } from './access/guard.ts'
 import { buildsRoutes } from './builds-routes.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
+import { observeRequests, operationsRoutes } from './operations.ts'
 import type { ServerOptions } from './options.ts'
 import { type Site, siteOf } from './pages/layout.ts'
 import { pageConstraint } from './pages/negotiation.ts'
@@ -60,6 +61,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.addHook('onRequest', async (_request, reply) => {
     reply.headers(SECURITY_HEADERS)
   })
+  observeRequests(app, options.metrics)
   await guard(app, options)
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
@@ -82,14 +84,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
   await app.register(pagesRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
-  app.get('/healthz', { config: { public: true } }, async () => ({
-    status: 'ok',
-    version: options.version ?? null,
-  }))
-  app.get('/readyz', { config: { public: true } }, async (_request, reply) => {
-    const { ready, parts: components } = (await options.ready?.()) ?? { ready: true, parts: {} }
-    return reply.code(ready ? 200 : 503).send({ status: ready ? 'ok' : 'unavailable', ...components })
-  })
+  await app.register(operationsRoutes, options)
   app.get('/', { config: { scope: 'read' } }, async (_request, reply) =>
     reply.type(TEXT).send(indexPage(options)),
   )
@@ -146,5 +141,6 @@ Built image      GET  ${base}/artifacts/{owner}/{name}@{sha}
 Build log        GET  ${base}/logs/{id}
 Liveness         GET  ${base}/healthz
 Readiness        GET  ${base}/readyz
+Metrics          GET  ${base}/metrics
 `
 }

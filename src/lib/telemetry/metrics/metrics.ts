@@ -56,7 +56,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     ...{ builds, answered, contentType: registry.contentType },
     async scrape() {
       await Promise.all(refresh.map((one) => one()))
-      return registry.metrics()
+      // The library's spelling of a value that is not a number is not that of the format.
+      return (await registry.metrics()).replace(/ Nan$/gm, ' NaN')
     },
   }
 }
