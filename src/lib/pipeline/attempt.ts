@@ -1,9 +1,10 @@
-import { type Build, isEnded, shortName } from '../core/build.ts'
+import { type Build, cancelledBy, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
 import type { SharedLock } from '../util/shared-lock.ts'
+import type { CancelWatch } from './control/cancel-watch.ts'
 import { type AttemptObserver, type BuildObserver, NO_OBSERVER } from './observer.ts'
 import type { BuildParts, SecretRedactor } from './parts.ts'
 import { takenOver } from './publish.ts'
@@ -41,6 +42,7 @@ export class Attempt {
   readonly #options: AttemptOptions
   readonly #job: Job
   readonly #now: AbortSignal
+  readonly #cancels: CancelWatch
   readonly #end = new AbortController()
   /** Masks the secrets that this attempt's build is given; see redacted-parts.ts. */
   readonly #redactor: SecretRedactor
@@ -50,8 +52,12 @@ export class Attempt {
   /** Whether the result is stored: a lost lease no longer matters then. */
   #isStored = false
 
-  /** @param now requeues the build */
-  constructor(build: Build, job: Job, options: AttemptOptions, now: AbortSignal) {
+  /**
+   * @param now requeues the build
+   * @param cancels tells if somebody cancels it
+   */
+  constructor(build: Build, job: Job, options: AttemptOptions, now: AbortSignal, cancels: CancelWatch) {
+    this.#cancels = cancels
     this.#build = build
     this.#job = job
     this.#options = options
@@ -89,6 +95,7 @@ export class Attempt {
   async #untilStored(builds: SharedLock): Promise<Next> {
     const { signal } = this.#end
     const forgetShutdown = this.#endAtShutdown()
+    const forgetCancel = this.#endAtCancel()
     try {
       const { suspect = false } = this.#build
       if (suspect) this.#options.log(`${shortName(this.#build)} runs alone: ${SUSPECT}`)
@@ -104,6 +111,7 @@ export class Attempt {
       this.#observer.over(typeof next === 'string' ? next : 'retried', error)
       return next
     } finally {
+      forgetCancel()
       forgetShutdown()
     }
   }
@@ -155,7 +163,7 @@ export class Attempt {
       }
       await runBuild(build, redactedParts(parts, this.#redactor), io)
     } catch (error) {
-      // A build that another worker has taken over is reported by that one.
+      // A build that another worker has taken over is reported by that one, and a cancelled one when it ends.
       const isGone = error instanceof ConveyorError && error.kind === 'cancelled'
       if (!isGone && !this.#end.signal.aborted) onBegin()
       throw error
@@ -170,17 +178,16 @@ export class Attempt {
     const { id, attempt, refs } = this.#build
     if (this.#now.aborted) {
       await this.#note('the worker is shutting down; the build was requeued and will be retried')
-      await store.release(id, attempt, { counts: false })
-      return { retryIn: 0 }
+      return (await store.release(id, attempt, { counts: false })) ? { retryIn: 0 } : this.#cancelled()
     }
-    if (error.kind === 'cancelled') return 'superseded'
+    if (error.kind === 'cancelled') return this.#cancelled()
     await this.#note(`error: ${error.advice}`)
     const counted = countedAttempt(this.#build)
     const delay = retryDelays[counted - 1]
     if (error.retryable && delay !== undefined) {
       const retryIn = Math.max(delay, requestedDelay(error))
       await this.#note(`trying again in ${retryIn} s`)
-      return (await store.release(id, attempt)) ? { retryIn } : 'superseded'
+      return (await store.release(id, attempt)) ? { retryIn } : this.#cancelled()
     }
     if (error.retryable) await this.#note(`giving up after ${count(counted, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {
@@ -188,7 +195,25 @@ export class Attempt {
       error: this.#redactor.redact(error.advice),
       errorKind: error.kind,
     })
-    return finish === 'superseded' ? 'superseded' : 'ended'
+    return finish === 'finished' ? 'ended' : this.#cancelled()
+  }
+
+  /** The result of this attempt does not count: somebody cancelled the build, or another worker has it. */
+  async #cancelled(): Promise<'ended' | 'superseded'> {
+    const { logs, parts } = this.#options
+    const { id, attempt } = this.#build
+    const current = await parts.store.get(id)
+    if (current?.attempt !== attempt || current.state !== 'building' || !current.cancel) return 'superseded'
+    const error = cancelledBy(current.cancel.by)
+    try {
+      this.#log ??= this.#redactor.wrap(await logs.open(id))
+    } catch {
+      // The note says so.
+    }
+    await this.#note(error)
+    const result = { state: 'cancelled', error, errorKind: 'cancelled' } as const
+    const finish = await parts.store.finish(id, attempt, current.refs.length, result)
+    return finish === 'finished' ? 'ended' : 'superseded'
   }
 
   /** Writes a line to the build's log or, if that fails, to the worker's. */
@@ -211,6 +236,14 @@ export class Attempt {
     this.#now.addEventListener('abort', shutdown, { once: true })
     if (this.#now.aborted) shutdown()
     return () => this.#now.removeEventListener('abort', shutdown)
+  }
+
+  /** Aborts the attempt, which stops the engine's work, when somebody cancels the build or already has. */
+  #endAtCancel(): () => void {
+    const { id, cancel } = this.#build
+    const end = (by: string) => this.#end.abort(new ConveyorError('cancelled', cancelledBy(by)))
+    if (cancel) end(cancel.by)
+    return cancel ? () => {} : this.#cancels.watch(id, end)
   }
 
   /**

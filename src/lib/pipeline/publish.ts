@@ -18,7 +18,7 @@ export type PublishParts = Pick<BuildParts, 'store' | 'registry' | 'names' | 'la
  * succeeded has its tags. A worker that dies in between leaves the build to be tried again.
  * @returns the image, `repo@sha256:...`
  * @throws ConveyorError of the registry, the store or the git server; `cancelled` if another worker has taken over
- * the build
+ * the build, or somebody cancelled it before its tags were moved
  */
 export async function publishAndStore(
   build: Build,
@@ -29,21 +29,27 @@ export async function publishAndStore(
 ): Promise<string> {
   const { id, attempt } = build
   for (;;) {
-    const current = await parts.store.get(id)
-    if (!current || current.attempt !== attempt) throw takenOver(build)
+    // Throws rather than waits: a cancel that was requested before this moment wins, one that comes later is refused.
+    const current = await parts.store.beginPublish(id, attempt)
+    if (typeof current === 'string') throw notOurs(build, current)
     const success = await publish(current, imageName, image, parts, step)
     const outcome = await parts.store.finish(id, attempt, current.refs.length, success)
     if (outcome === 'finished') {
       step.observer?.published(image.origin)
       return success.image
     }
-    if (outcome === 'superseded') throw takenOver(build)
+    if (outcome !== 'refs_added') throw notOurs(build, outcome)
     // `refs_added`: another ref joined the build while its tags were moved. Publish that one, too.
   }
 }
 
 export function takenOver(build: Build): ConveyorError {
   return new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
+}
+
+function notOurs(build: Build, why: 'superseded' | 'cancel_requested'): ConveyorError {
+  if (why === 'superseded') return takenOver(build)
+  return new ConveyorError('cancelled', `building ${shortName(build)} was cancelled`)
 }
 
 type Success = Extract<BuildResult, { state: 'succeeded' }>

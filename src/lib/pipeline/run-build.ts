@@ -17,7 +17,7 @@ import { runInContainer } from './run-in-container.ts'
  * Runs one attempt at a build, from the commit to the published tags, and stores its success.
  * @returns the image, `repo@sha256:...`
  * @throws ConveyorError saying what failed; nothing has been stored then. Kind `cancelled` if another worker has
- * taken over the build.
+ * taken over the build, or somebody cancelled it.
  */
 export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Promise<string> {
   const { container, source, builder } = parts

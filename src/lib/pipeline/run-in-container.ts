@@ -24,7 +24,7 @@ const UNKNOWN = { recipe: null, bases: null, tree: null }
  * older push, whatever the image did and in whatever order builds finish.
  * @returns the image, `repo@sha256:...`
  * @throws ConveyorError saying what failed; nothing has been stored then. Kind `cancelled` if another worker has
- * taken over the build.
+ * taken over the build, or somebody cancelled it.
  */
 export async function runInContainer(build: Build, parts: ContainerParts, io: BuildIo): Promise<string> {
   const { store, registry, names, latest, dry } = parts

@@ -105,6 +105,10 @@ export class StatusReporter {
     const status = commitStatus(build, this.#logUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
     if (error === 'given up') return false
+    if (error === 'outdated') {
+      await this.#markReported(build)
+      return true
+    }
     if (error) this.#log(`commit status "${status.state}": ${error.advice}`)
     const result = error === null ? 'set' : isFinal(error, build) ? 'refused' : 'failed'
     this.#observer.commitStatus(build, result)
@@ -113,18 +117,30 @@ export class StatusReporter {
     return true
   }
 
+  /** Whether a commit that is built again has the status of a later build: two builds overlap if one is cancelled. */
+  async #isOutdated({ id, repository, sha, state }: Build): Promise<boolean> {
+    if (!isEnded(state)) return false
+    const newest = await this.#store.newest(repository, sha)
+    return newest !== null && newest.id !== id
+  }
+
   /** Null if the forge has accepted the status, otherwise the error of the last try. */
   async #try(
     status: CommitStatus,
     build: Build,
     { abort, replaced }: Ends,
     waitsMs: readonly number[],
-  ): Promise<ConveyorError | 'given up' | null> {
+  ): Promise<ConveyorError | 'given up' | 'outdated' | null> {
     if (abort.aborted) return 'given up'
     const signal = AbortSignal.any([abort, replaced])
     let logged = false
     try {
-      await retry(() => this.#forge.setStatus(status, abort), {
+      const set = async () => {
+        if (await this.#isOutdated(build)) return 'outdated' as const
+        await this.#forge.setStatus(status, abort)
+        return null
+      }
+      return await retry(set, {
         delays: waitsMs,
         isRetryable: (thrown) =>
           !abort.aborted && thrown instanceof ConveyorError && thrown.kind === 'not_found',
@@ -136,7 +152,6 @@ export class StatusReporter {
           this.#log(`commit status "${status.state}": ${message}; retrying for several minutes`)
         },
       })
-      return null
     } catch (thrown) {
       if (abort.aborted || (signal.aborted && thrown === signal.reason)) return 'given up'
       return toConveyorError(thrown, `cannot set the commit status of ${shortName(build)}`)
@@ -189,13 +204,19 @@ export function commitStatus(build: Build, targetUrl: string): CommitStatus {
       return { ...common, state: 'pending', description: 'Image building.' }
     case 'succeeded':
       return { ...common, state: 'success', description: `Image built in ${duration(build)}.` }
-    case 'failed':
-    case 'cancelled': {
+    case 'cancelled':
+      return { ...common, state: 'error', description: sentence(build.error ?? build.state) }
+    case 'failed': {
       // For GitHub, `failure` is the result of the build itself, and `error` a problem around it.
       const broken = build.errorKind === 'unavailable' || build.errorKind === 'unauthorized'
       return { ...common, state: broken ? 'error' : 'failure', description: build.error ?? build.state }
     }
   }
+}
+
+/** `cancelled by ada` as `Cancelled by ada.` */
+function sentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`
 }
 
 /** `0.6s`, `42s`, `3m 5s`: from the beginning of the first attempt to the end. */

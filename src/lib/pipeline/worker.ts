@@ -6,6 +6,7 @@ import { SharedLock } from '../util/shared-lock.ts'
 import { requestBuild } from './accept.ts'
 import { Attempt, type AttemptOptions } from './attempt.ts'
 import type { WarmRepositories } from './cache/warm.ts'
+import { CancelWatch } from './control/cancel-watch.ts'
 import { resolveCommit } from './resolve-request.ts'
 
 interface WorkerOptions extends AttemptOptions {
@@ -18,11 +19,18 @@ interface WorkerOptions extends AttemptOptions {
  * then, or requeued at `shutdown.now`. Resolves once nothing runs.
  */
 export async function work(options: WorkerOptions, concurrency: number, shutdown: Shutdown): Promise<void> {
-  const builds = new SharedLock()
-  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown, builds)))
+  const shared = { builds: new SharedLock(), cancels: new CancelWatch(options.parts.store, options.log) }
+  await Promise.all(Array.from({ length: concurrency }, () => workLoop(options, shutdown, shared)))
 }
 
-async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds: SharedLock): Promise<void> {
+/** What the builds of a process share. */
+interface Shared {
+  builds: SharedLock
+  cancels: CancelWatch
+}
+
+async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, shared: Shared): Promise<void> {
+  const { builds } = shared
   while (!stop.aborted) {
     try {
       await builds.room(stop)
@@ -30,7 +38,7 @@ async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds:
       const signal = AbortSignal.any([stop, full])
       const job = await options.queue.receive(signal, { warm: options.warm.list() })
       if (job && full.aborted) await job.release(0)
-      else if (job) await handle(job, options, now, builds)
+      else if (job) await handle(job, options, now, shared)
     } catch (error) {
       // The queue or the store did not answer. Nothing is lost: the job's lease expires.
       options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`)
@@ -43,7 +51,8 @@ async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, builds:
 const RETRY_HELD_SECONDS = 3
 
 /** One job: claim its build, run an attempt under the job's lease, store the result, acknowledge the job. */
-async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds: SharedLock): Promise<void> {
+async function handle(job: Job, options: WorkerOptions, now: AbortSignal, shared: Shared): Promise<void> {
+  const { builds, cancels } = shared
   const { queue, parts, warm } = options
   const { store } = parts
   const build = queue.duplicates
@@ -57,7 +66,7 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds
     return job.release(0)
   }
 
-  const next = await new Attempt(build, job, options, now).run(builds)
+  const next = await new Attempt(build, job, options, now, cancels).run(builds)
   if (next === 'superseded') return store.survived()
   warm.add(build.repository)
   if (next !== 'ended') return job.release(next.retryIn)
@@ -65,8 +74,8 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal, builds
 }
 
 /**
- * A job without a build to claim. Either the build has ended, and its worker may have died before it ended the log; or
- * the store does not know it, as another program sent the job with a request of its own.
+ * A job without a build to claim. Either the build has ended: it was cancelled while it waited, or its worker may have
+ * died before it ended the log. Or the store does not know it, as another program sent the job with a request of its own.
  */
 async function handleUnclaimed(job: Job, options: WorkerOptions): Promise<void> {
   const { store } = options.parts

@@ -1,0 +1,63 @@
+import { type Build, cancelledBy, isEnded, shortName } from '../../core/build.ts'
+import { ConflictError, ConveyorError, toConveyorError } from '../../core/errors.ts'
+import { linesTo, oneLine } from '../../core/one-line.ts'
+import type { LogStore } from '../../logs/log-store.ts'
+import type { BuildStore } from '../../store/build-store.ts'
+import type { BuildObserver } from '../observer.ts'
+import type { StatusReporter } from '../status-reporter.ts'
+
+export interface CancelParts {
+  store: BuildStore
+  logs: LogStore
+  statuses: Pick<StatusReporter, 'report'>
+  observer?: BuildObserver
+  /** The server's own log, one line at a time. */
+  log: (line: string) => void
+}
+
+/** In characters. */
+const LONGEST_NAME = 100
+
+/**
+ * Cancels a build for the person or program named `by`. A pending build has ended when this resolves, with its log and
+ * status. For a building one the wish is stored: its worker stops the engine's work within about a second, and ends the
+ * build as cancelled; if that worker has died, the one that takes over the build does.
+ * @returns the build, `cancelled`, or `building` with `cancel`: it will be
+ * @throws ConflictError if it has ended, or is moving its tags; ConveyorError `not_found`
+ */
+export async function cancelBuild(id: string, by: string, parts: CancelParts): Promise<Build> {
+  const { store, log } = parts
+  const name = oneLine(by).slice(0, LONGEST_NAME).toWellFormed()
+  const build = await store.requestCancel(id, name)
+  if (!build) throw await whyNot(id, store)
+  if (isEnded(build.state)) {
+    parts.statuses.report(build)
+    parts.observer?.ended(build)
+    // The build has ended whatever happens to its log, which whoever gets its job ends as well.
+    await endLog(build, parts).catch((error: unknown) =>
+      log(`ending the log of ${shortName(build)}: ${toConveyorError(error, 'failed').advice}`),
+    )
+  }
+  return build
+}
+
+async function endLog(build: Build, { logs }: CancelParts): Promise<void> {
+  const log = await logs.open(build.id)
+  await linesTo(log)(cancelledBy(build.cancel?.by ?? ''))
+  await log.end()
+}
+
+async function whyNot(id: string, store: BuildStore): Promise<ConveyorError> {
+  const build = await store.get(id)
+  if (!build) return new ConveyorError('not_found', `build ${id.slice(0, 200)} not found`)
+  const name = `build ${build.id} of ${shortName(build)}`
+  if (isEnded(build.state)) {
+    return new ConflictError(`${name} cannot be cancelled: it has already ended (${build.state})`)
+  }
+  return new ConflictError(
+    `${name} can no longer be cancelled: its image is built, and its tags are being moved`,
+    {
+      hint: 'Wait for its end, which is seconds away; if moving the tags fails, it can be cancelled again',
+    },
+  )
+}

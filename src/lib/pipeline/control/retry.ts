@@ -1,0 +1,61 @@
+import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { ConflictError, ConveyorError } from '../../core/errors.ts'
+import type { Queue } from '../../queue/queue.ts'
+import type { Accepted, BuildStore } from '../../store/build-store.ts'
+import { requestBuild } from '../accept.ts'
+
+interface RetryParts {
+  store: BuildStore
+  queue: Queue
+  /** The server's own log, one line at a time. */
+  log: (line: string) => void
+}
+
+/**
+ * Builds a commit again, for all refs of an ended build. Each ref keeps the position of its push, so that tags which
+ * belong to newer pushes by now stay where they are.
+ * @param options.cache whether the cache may be used; by default as in the build itself
+ * @returns `joined` if another request for the commit arrived in this very moment
+ * @throws ConflictError naming the build of this commit that has not ended; ConveyorError `not_found`
+ */
+export async function retryBuild(
+  id: string,
+  { cache }: { cache?: boolean | undefined },
+  parts: RetryParts,
+): Promise<Accepted> {
+  const { store } = parts
+  const build = await store.get(id)
+  if (!build) throw new ConveyorError('not_found', `build ${id.slice(0, 200)} not found`)
+  if (!isEnded(build.state)) throw running(build)
+  const newest = await store.newest(build.repository, build.sha)
+  if (newest && !isEnded(newest.state)) throw running(newest)
+
+  const { repository, sha, defaultBranch, tree, withheld } = build
+  const request = (ref: Build['refs'][number] | null) => ({
+    repository,
+    sha,
+    ref: ref && { kind: ref.kind, name: ref.name },
+    defaultBranch,
+    cache: cache ?? build.cache,
+    ...(tree !== null && { tree }),
+    ...(withheld && { withheld }),
+    ...(ref?.unproven && { unproven: true }),
+    source: { kind: 'api' as const },
+  })
+  // Queued with the last one, so that the first attempt knows all refs.
+  const last = build.refs.at(-1) ?? null
+  let first: Accepted | undefined
+  for (const ref of build.refs.slice(0, -1)) {
+    const accepted = await store.accept(request(ref))
+    first ??= accepted
+  }
+  const accepted = await requestBuild(request(last), parts)
+  return first ? { ...accepted, outcome: first.outcome } : accepted
+}
+
+function running(build: Build): ConveyorError {
+  const { id, state } = build
+  return new ConflictError(`build ${id} of ${shortName(build)} has not ended: it is ${state}`, {
+    hint: `Wait for build ${id}, or cancel it first`,
+  })
+}
