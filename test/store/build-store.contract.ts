@@ -5,6 +5,8 @@ import { attempts } from './contract/attempts/attempts.ts'
 import { cancels } from './contract/attempts/cancels.ts'
 import { suspects } from './contract/attempts/suspects.ts'
 import { keeping } from './contract/keeping.ts'
+import { listing } from './contract/lists/builds.ts'
+import { surroundings } from './contract/lists/surroundings.ts'
 import { movingTags } from './contract/moving-tags.ts'
 import { ordering } from './contract/ordering.ts'
 import { pushes } from './contract/pushes.ts'
@@ -31,6 +33,8 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     queueing(subject)
     secrets(subject)
     syncs(subject)
+    listing(subject)
+    surroundings(subject)
     timelines(subject)
     accessTokens(subject)
   })

@@ -22,6 +22,8 @@ export type ErrorKind =
 export interface ErrorOptions {
   /** What to do next, as one imperative sentence for the person who reads the log. */
   hint?: string
+  /** What is invalid, for programs: a key of the body, a query parameter, or a header. */
+  field?: string | undefined
   /** Whether a retry may succeed. Defaults to true for `unavailable` only. */
   retryable?: boolean
   /** How long to wait before a retry (Retry-After), in milliseconds. */
@@ -43,6 +45,7 @@ export class ConveyorError extends Error {
   override readonly name = 'ConveyorError'
   readonly kind: ErrorKind
   readonly hint: string | undefined
+  readonly field: string | undefined
   readonly retryable: boolean
   readonly retryAfterMs: number | undefined
 
@@ -51,6 +54,7 @@ export class ConveyorError extends Error {
     super(text, options.cause === undefined ? undefined : { cause: options.cause })
     this.kind = kind
     this.hint = options.hint === undefined ? undefined : oneLine(options.hint)
+    this.field = options.field
     this.retryable = options.retryable ?? kind === 'unavailable'
     this.retryAfterMs = options.retryAfterMs
   }

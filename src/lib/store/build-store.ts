@@ -1,9 +1,18 @@
 import type { AccessTokens } from '../core/access-token.ts'
-import type { Artifact, BaseImage, Build, BuildRequest, Recipe, Ref } from '../core/build.ts'
+import type { Artifact, BaseImage, Build, BuildRequest, CommitInfo, Recipe, Ref } from '../core/build.ts'
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { Timeline, TimelineSummary } from '../core/timeline.ts'
+import type {
+  BuildFilter,
+  BuildPage,
+  BuiltRef,
+  IgnoredDeliveries,
+  ListPage,
+  RepositoryListing,
+  RepositoryPage,
+} from './build-list.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
@@ -111,6 +120,24 @@ export interface BuildStore {
 
   /** The build with this id, or null. Accepts any string. */
   get(id: string): Promise<Build | null>
+
+  /**
+   * Builds that fit a filter, newest first. Pages neither miss nor repeat a build while others are added.
+   * @throws ConveyorError `invalid` for `cursor` (not one of this filter) or `since` (not a time)
+   */
+  list(filter: BuildFilter, page: ListPage): Promise<BuildPage>
+
+  /** The repositories that were built. @throws ConveyorError `invalid` for a `cursor` of another list */
+  repositories(listing: RepositoryListing): Promise<RepositoryPage>
+
+  /** The branches and git tags of a repository that were built, the one built last first. */
+  branches(repository: string, limit: number): Promise<BuiltRef[]>
+
+  /** Webhook deliveries that built nothing. */
+  readonly ignored: IgnoredDeliveries
+
+  /** Records what a build's commit says about itself, unless it is known. */
+  describe(id: string, commit: CommitInfo): Promise<void>
 
   /** The newest build of a commit, or null. */
   newest(repository: string, sha: string): Promise<Build | null>

@@ -5,6 +5,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
 import { isMergeQueue } from '../../core/validate.ts'
 import type { Accepted } from '../build-store.ts'
+import { unlessKnown } from './lists/commit.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { commitColumns, keyOf, readBuild } from './rows.ts'
@@ -84,7 +85,7 @@ async function join(
     .set({
       default_branch: sql`coalesce(default_branch, ${request.defaultBranch})`,
       tree: sql`coalesce(tree, ${request.tree ?? null})`,
-      ...(request.commit && orKnown(commitColumns(request.commit))),
+      ...(request.commit && unlessKnown(request.commit)),
       // A build that has started may have used the cache already.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
       ...(request.ref === null && {
@@ -102,17 +103,6 @@ async function join(
   const place = { repositoryKey: keyOf(request.repository), sequence: Number(build.sequence) }
   if (request.commit) await placeTitle(trx, place.sequence, request.commit)
   return { id: build.id, place }
-}
-
-/** For columns of one fact: sets all of them, unless the fact is known. */
-function orKnown(columns: ReturnType<typeof commitColumns>) {
-  const value = (column: keyof typeof columns) =>
-    sql<string | null>`case when commit_title is null then ${columns[column]} else ${sql.ref(column)} end`
-  return {
-    commit_title: value('commit_title'),
-    commit_author: value('commit_author'),
-    commit_login: value('commit_login'),
-  }
 }
 
 async function create(

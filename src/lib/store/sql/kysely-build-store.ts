@@ -3,7 +3,11 @@ import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
 import type { StoreDialect } from './dialect.ts'
+import { listBuilds } from './lists/builds.ts'
+import { describeCommit } from './lists/commit.ts'
+import { kyselyIgnored } from './lists/ignored.ts'
 import { placeRefs } from './lists/places.ts'
+import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
 import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
@@ -54,6 +58,16 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     reserveSequence: () => dialect.writeInOrder(nextSequence),
 
     get: (id) => readBuild(db, id),
+
+    list: (filter, page) => listBuilds(db, filter, page),
+
+    repositories: (listing) => listRepositories(db, listing),
+
+    branches: (repository, limit) => listRefs(db, repository, limit),
+
+    ignored: kyselyIgnored(db, dialect),
+
+    describe: (id, commit) => dialect.write((trx) => describeCommit(trx, id, commit)),
 
     async newest(repository, sha) {
       const found = await newestOf(db, repository, sha)

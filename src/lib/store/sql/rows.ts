@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
 import type { Artifact, BaseImage, Build, CommitInfo, Recipe, Withheld } from '../../core/build.ts'
+import type { ListedBuild } from '../build-list.ts'
 import { type Queries, type Schema, storable } from './schema.ts'
 
 /**
@@ -30,15 +31,40 @@ export async function readBuild(db: Queries, id: string): Promise<Build | null> 
 
 /** The builds that match `narrow`, oldest first. */
 export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise<Build[]> {
-  const rows = await narrow(db.selectFrom('builds'))
+  return buildsOf(await buildRows(db, narrow).execute())
+}
+
+/** The builds with these sequence numbers and their images, newest first. */
+export async function readListed(db: Queries, sequences: number[]): Promise<ListedBuild[]> {
+  const last = sequences.at(-1)
+  if (last === undefined) return []
+  // Few distinct lengths, as each is a statement to prepare.
+  const padded = sequences.concat(
+    Array(2 ** Math.ceil(Math.log2(sequences.length)) - sequences.length).fill(last),
+  )
+  const rows = await buildRows(db, (query) => query.where('builds.sequence', 'in', padded))
+    .leftJoin('artifacts', 'artifacts.build_id', 'builds.id')
+    .select('artifacts.image')
+    .execute()
+  const images = new Map(rows.map(({ id, image }) => [id, image]))
+  const listed = buildsOf(rows).map((build) => ({ build, image: images.get(build.id) ?? null }))
+  return listed.reverse()
+}
+
+/** A row for each ref of a build, or one for a build without refs; oldest build first. */
+function buildRows(db: Queries, narrow: Narrow<'builds'>) {
+  return narrow(db.selectFrom('builds'))
     .leftJoin('build_refs', 'build_refs.build_id', 'builds.id')
     .leftJoin('pushes', 'pushes.sequence', 'build_refs.sequence')
     .selectAll('builds')
     .select(['build_refs.kind', 'build_refs.name', 'build_refs.sequence as ref_sequence', 'pushes.unproven'])
     .orderBy('builds.sequence')
     .orderBy('build_refs.position')
-    .execute()
+}
 
+type BuildRow = Awaited<ReturnType<ReturnType<typeof buildRows>['execute']>>[number]
+
+function buildsOf(rows: BuildRow[]): Build[] {
   const builds = new Map<string, Build>()
   for (const row of rows) {
     const build: Build = builds.get(row.id) ?? {
