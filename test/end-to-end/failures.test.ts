@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { statusDescription } from '../../src/lib/forge/github/github.ts'
 import { startGate } from '../support/gates.ts'
 import type { Files } from '../support/git/repository.ts'

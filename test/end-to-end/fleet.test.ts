@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, type ExpectStatic, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { startAws, type TestAws } from '../support/aws/aws.ts'
 import { startFleet } from '../support/fleet.ts'
 import { type RegistryFront, startRegistryFront } from '../support/gates.ts'

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { type Gate, type RegistryFront, startGate, startRegistryFront } from '../support/gates.ts'
 import type { ConveyorServer } from '../support/processes.ts'

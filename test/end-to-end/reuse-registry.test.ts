@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { pushBase } from '../builder/builder.contract.ts'
 import type { ConveyorServer } from '../support/processes.ts'
 import { frontOf, type HttpDouble } from '../support/registry/doubles.ts'

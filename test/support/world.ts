@@ -1,5 +1,5 @@
 import { mkdtemp } from 'node:fs/promises'
-import type { BuildJson } from '../../src/lib/api/views.ts'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { STILL_RUNNING } from '../../src/lib/server/formats.ts'
 import { type GitServer, startGitServer } from './git/server.ts'
 import { type GitHubDouble, type RecordedStatus, startGitHubDouble } from './github/double.ts'

@@ -1,53 +1,5 @@
-import type { Artifact, Build, BuildState, Withheld } from '../core/build.ts'
-import type { ErrorKind } from '../core/errors.ts'
-
-/** A build as the API shows it. Times are RFC 3339 or null. */
-export interface BuildJson {
-  id: string
-  repository: string
-  /** The first branch that this build was requested for. */
-  branch: string | null
-  /** The first git tag that this build was requested for. */
-  tag: string | null
-  /** All branches and git tags that it was requested for, oldest first. */
-  refs: { kind: 'branch' | 'tag'; name: string }[]
-  sha: string
-  state: BuildState
-  error: string | null
-  error_kind: ErrorKind | null
-  /** `registry/repo@sha256:...` once the build succeeded. */
-  image: string | null
-  /** Requested tags that are not moved, and why; absent if all are. */
-  withheld?: Withheld[]
-  /** URL of its log. */
-  log: string
-  created_at: string
-  started_at: string | null
-  completed_at: string | null
-}
-
-export interface ArtifactJson {
-  id: string
-  image: string
-  tags: string[]
-  /** All commits that this image was published for: commits with the same content share an image. */
-  shas: string[]
-  build: { id: string }
-}
-
-/** Data of a `log` event: the bytes at `offset`, in base64. The event's id is the offset after them. */
-export interface LogEventJson {
-  offset: number
-  bytes: string
-}
-
-/** Data of the final `end` event. */
-export interface EndEventJson {
-  state: BuildState
-  image: string | null
-  error: string | null
-  error_kind: ErrorKind | null
-}
+import type { Artifact, Build } from '../core/build.ts'
+import type { ArtifactJson, BuildJson } from './build.ts'
 
 export function buildJson(build: Build, image: string | null, baseUrl: string): BuildJson {
   const first = (kind: 'branch' | 'tag') => build.refs.find((ref) => ref.kind === kind)?.name ?? null

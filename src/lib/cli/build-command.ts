@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream'
 import { chalkStderr } from 'chalk'
-import { type BuildJson, buildJson } from '../api/views.ts'
+import type { BuildJson } from '../api/build.ts'
+import { buildJson } from '../api/views.ts'
 import { type BuildTarget, followBuild, parseTarget, requestOnly } from '../client/client.ts'
 import type { Config } from '../config/config.ts'
 import { serverLogin } from '../config/server-login.ts'

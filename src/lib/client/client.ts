@@ -1,5 +1,5 @@
 import type { BasicAuth } from '../api/basic-auth.ts'
-import type { BuildJson, EndEventJson, LogEventJson } from '../api/views.ts'
+import type { BuildJson, EndEventJson, LogEventJson } from '../api/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import type { Proxies } from '../net/proxies.ts'

@@ -1,4 +1,5 @@
-import { buildJson, type EndEventJson, type LogEventJson } from '../api/views.ts'
+import type { EndEventJson, LogEventJson, NoticeEventJson } from '../api/build.ts'
+import { buildJson } from '../api/views.ts'
 import { oneLine } from '../core/one-line.ts'
 import type { BuildEvent } from './logs/follow.ts'
 
@@ -53,7 +54,7 @@ export async function* asEvents(
         break
       }
       case 'notice':
-        yield sseEvent('notice', { message: event.text })
+        yield sseEvent('notice', { message: event.text } satisfies NoticeEventJson)
         break
       case 'heartbeat':
         yield ': nothing new\n\n'

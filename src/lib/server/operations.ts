@@ -1,4 +1,7 @@
 import { type FastifyInstance, fastify } from 'fastify'
+import { HealthJson, ReadinessJson } from '../api/health.ts'
+import { answers, json, publicAnswers, text } from './api/answers.ts'
+import { SCHEMAS } from './api/values.ts'
 
 /** Response of /readyz: whether builds work, and the state of each component they need, by name. */
 export interface Readiness {
@@ -25,18 +28,50 @@ export interface ServerMetrics {
   answered(request: { method: string; route: string | null; status: number; seconds: number }): void
 }
 
+const HEALTH = {
+  operationId: 'getHealth',
+  tags: ['operation'],
+  summary: 'Check that the server runs',
+  response: publicAnswers({ 200: json('It runs', HealthJson) }),
+}
+const READINESS = {
+  operationId: 'getReadiness',
+  tags: ['operation'],
+  summary: 'Check that builds can run',
+  description:
+    'Whether store and queue work, and the engine if the server runs builds itself. The log of the server says why not.',
+  response: publicAnswers({
+    200: json('Builds can run', ReadinessJson),
+    503: json('Builds cannot run', ReadinessJson),
+  }),
+}
+
+const METRICS = {
+  operationId: 'getMetrics',
+  tags: ['operation'],
+  summary: 'Scrape the metrics',
+  response: answers({ 200: text('Metrics in the text format of Prometheus') }),
+}
+
 /** GET /healthz: the process is alive. GET /readyz: what builds need works. GET /metrics: for Prometheus. */
 export async function operationsRoutes(
   app: FastifyInstance,
   { version, ready, metrics }: OperationsOptions,
 ): Promise<void> {
-  app.get('/healthz', { config: { public: true } }, async () => ({ status: 'ok', version: version ?? null }))
-  app.get('/readyz', { config: { public: true } }, async (_request, reply) => {
+  app.get(
+    '/healthz',
+    { config: { public: true }, schema: HEALTH },
+    async (): Promise<HealthJson> => ({
+      status: 'ok',
+      version: version ?? null,
+    }),
+  )
+  app.get('/readyz', { config: { public: true }, schema: READINESS }, async (_request, reply) => {
     const { ready: isReady, parts } = (await ready?.()) ?? { ready: true, parts: {} }
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ok' : 'unavailable', ...parts })
   })
   if (!metrics) return
-  app.get('/metrics', { config: { scope: 'read' } }, async (_request, reply) =>
+  app.get('/metrics', { config: { scope: 'read' }, schema: METRICS }, async (_request, reply) =>
     reply.type(metrics.contentType).send(await metrics.scrape()),
   )
 }
@@ -53,7 +88,12 @@ export function observeRequests(app: FastifyInstance, metrics: ServerMetrics | u
 
 /** A server of /healthz, /readyz and /metrics alone, which answers whoever can connect to it. */
 export async function createOperationsServer(options: OperationsOptions): Promise<FastifyInstance> {
-  const app = fastify({ requestTimeout: 10_000, forceCloseConnections: true, bodyLimit: 1024 })
+  const app = fastify({
+    schemaController: SCHEMAS,
+    requestTimeout: 10_000,
+    forceCloseConnections: true,
+    bodyLimit: 1024,
+  })
   await app.register(operationsRoutes, options)
   return app
 }

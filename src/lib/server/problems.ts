@@ -29,8 +29,15 @@ const REJECTIONS: Record<number, string> = {
 }
 
 /** As JSON, or as a page to a browser that wanted one. */
-export function sendProblem(reply: FastifyReply, status: number, id: string, message: string, hint?: string) {
-  const problem: Problem = hint === undefined ? { id, message } : { id, message, hint }
+export function sendProblem(
+  reply: FastifyReply,
+  status: number,
+  id: string,
+  message: string,
+  hint?: string,
+  field?: string,
+) {
+  const problem: Problem = { id, message, ...(hint && { hint }), ...(field && { field }) }
   const { method, headers } = reply.request
   if ((method === 'GET' || method === 'HEAD') && prefersHtml(headers.accept)) {
     return sendPage(reply.code(status), reply.server.site(), errorPage(status, problem))
@@ -42,7 +49,7 @@ export function sendProblem(reply: FastifyReply, status: number, id: string, mes
 export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   if (error instanceof ConveyorError) {
     const { status, id } = ANSWERS[error.kind]
-    return sendProblem(reply, status, id, error.message, error.hint)
+    return sendProblem(reply, status, id, error.message, error.hint, error.field)
   }
   const rejection = rejectionStatus(error)
   if (rejection !== null) {

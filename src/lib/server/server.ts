@@ -1,6 +1,10 @@
 import { type FastifyInstance, fastify } from 'fastify'
 import { guard } from './access/guard.ts'
-import { buildsRoutes } from './builds-routes.ts'
+import { answers, text } from './api/answers.ts'
+import { buildsRoutes } from './api/builds.ts'
+import { describeRoutes } from './api/openapi.ts'
+import { openApiRoute } from './api/openapi-route.ts'
+import { SCHEMAS } from './api/values.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
 import { observeRequests, operationsRoutes } from './operations.ts'
@@ -50,6 +54,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     trustProxy: options.proxies?.has ?? false,
     // owner/repo@sha with its slash encoded is one parameter
     routerOptions: { maxParamLength: 512 },
+    schemaController: SCHEMAS,
     frameworkErrors: (error, _request, reply) => {
       sendError(reply.headers(SECURITY_HEADERS), error)
     },
@@ -79,13 +84,15 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.addHook('preClose', () => streams.close())
   const parts = { store, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
   const rejectOtherMethods = trackMethods(app)
+  await describeRoutes(app, options.version)
 
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
   await app.register(pagesRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(operationsRoutes, options)
-  app.get('/', { config: { scope: 'read' } }, async (_request, reply) =>
+  await app.register(openApiRoute, options)
+  app.get('/', { config: { scope: 'read' }, schema: INDEX }, async (_request, reply) =>
     reply.type(TEXT).send(indexPage(options)),
   )
   rejectOtherMethods()
@@ -116,6 +123,7 @@ function trackMethods(app: FastifyInstance): () => void {
         url,
         method: others,
         config: { scope: 'read' },
+        schema: { hide: true },
         handler: async (request, reply) => {
           reply.header('allow', allowed)
           return sendProblem(
@@ -130,6 +138,13 @@ function trackMethods(app: FastifyInstance): () => void {
   }
 }
 
+const INDEX = {
+  operationId: 'getIndex',
+  tags: ['pages'],
+  summary: 'Show what there is',
+  response: answers({ 200: text('The most important routes') }),
+}
+
 function indexPage({ baseUrl, version }: ServerOptions): string {
   const base = baseUrl()
   return `Conveyor${version ? ` ${version}` : ''} builds Docker images from GitHub pushes.
@@ -142,5 +157,6 @@ Build log        GET  ${base}/logs/{id}
 Liveness         GET  ${base}/healthz
 Readiness        GET  ${base}/readyz
 Metrics          GET  ${base}/metrics
+API description  GET  ${base}/openapi.json
 `
 }

@@ -6,7 +6,7 @@ import {
   parseReference,
 } from '../../../src/lib/registry/image-name.ts'
 import { imageName, parseRegistryFlag, tagForRef } from '../../../src/lib/registry/naming.ts'
-import { parseBuildBody } from '../../../src/lib/server/build-body.ts'
+import { parseBuildBody } from '../../../src/lib/server/api/build-body.ts'
 import type { Chance } from '../generate/chance.ts'
 import { mutated, ODD } from '../generate/mutate.ts'
 import { refName } from '../generate/webhook-bodies.ts'
@@ -43,7 +43,7 @@ const HOSTS = [
 export const orderKind: Kind = {
   share: 20,
   least: 200,
-  parsers: ['server/build-body.ts', 'core/validate.ts', 'registry/image-name.ts', 'registry/naming.ts'],
+  parsers: ['server/api/build-body.ts', 'core/validate.ts', 'registry/image-name.ts', 'registry/naming.ts'],
   open: plain((chance) => {
     const body = drawOrder(chance)
     const [registry, repository, ref] = [drawRegistry(chance), drawRepository(chance), drawRef(chance)]

@@ -1,16 +1,66 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { type Static, Type } from '../../api/type.ts'
 import { type Build, isEnded } from '../../core/build.ts'
-import { ConveyorError } from '../../core/errors.ts'
-import type { SendBuild } from '../builds-routes.ts'
-import { asEvents, asText } from '../formats.ts'
+import { answers, text } from '../api/answers.ts'
+import { BUILD_EVENTS, type SendBuild } from '../api/builds.ts'
+import { CommitPath, IdPath } from '../api/paths.ts'
+import { parseValue } from '../api/values.ts'
+import { asEvents, asText, STILL_RUNNING } from '../formats.ts'
 import { findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { type BuildEvent, type FollowParts, follow } from './follow.ts'
-import { flag, query } from './query.ts'
+
 import type { Streams } from './streams.ts'
 
 export const TEXT = 'text/plain; charset=utf-8'
 const EVENTS = 'text/event-stream'
+
+const Offset = Type.Integer({
+  minimum: 0,
+  default: 0,
+  description: 'Where to start, in bytes',
+  'x-must': 'be a byte offset, 0 or greater',
+})
+const EventsQuery = Type.Object({ offset: Offset })
+const LogQuery = Type.Object({
+  offset: Offset,
+  follow: Type.Boolean({ default: true, description: 'False stops at the present end of the log' }),
+})
+
+const GET_LOG = {
+  operationId: 'getLog',
+  tags: ['logs'],
+  summary: 'Read or follow a log',
+  description: `While the log is quiet, a line \`${STILL_RUNNING}\` appears from time to time; it does not count in offsets.`,
+  params: IdPath,
+  querystring: LogQuery,
+  response: answers({ 200: text('The log, until the build ends') }, 404),
+}
+const GET_LOG_OF_COMMIT = {
+  ...GET_LOG,
+  operationId: 'getLogOfCommit',
+  summary: 'Read or follow the log of the newest build of a commit',
+  params: CommitPath,
+}
+const FOLLOW = {
+  operationId: 'followBuild',
+  tags: ['logs'],
+  summary: 'Follow a build',
+  params: IdPath,
+  querystring: EventsQuery,
+  headers: Type.Object({
+    'last-event-id': Type.Optional(
+      Type.String({ description: 'The id of the last event received, instead of `offset`' }),
+    ),
+  }),
+  response: answers({ 200: BUILD_EVENTS }, 404),
+}
+const FOLLOW_COMMIT = {
+  ...FOLLOW,
+  operationId: 'followBuildOfCommit',
+  summary: 'Follow the newest build of a commit',
+  params: CommitPath,
+}
 
 /** GET /logs/{id | owner/repo@sha} as text, GET /builds/{id | owner/repo@sha}/events as an event stream. */
 export async function logsRoute(
@@ -20,9 +70,8 @@ export async function logsRoute(
   const { parts, streams } = options
 
   const getLog = async (request: FastifyRequest, reply: FastifyReply) => {
+    const { offset, follow: live } = request.query as Static<typeof LogQuery>
     const build = await findBuild(parts.store, request)
-    const offset = parseOffset(query(request, 'offset'), 'offset')
-    const live = flag(request, 'follow', true)
     const events = (signal: AbortSignal) =>
       live ? follow(parts, build, { offset, signal }) : logNow(parts, build, { offset, signal })
     await streams.send(reply, TEXT, (signal) => asText(events(signal), { result: false }))
@@ -33,9 +82,9 @@ export async function logsRoute(
     // A browser that reconnects repeats the original URL, and sends its position in this header.
     const last = request.headers['last-event-id']
     const offset =
-      typeof last === 'string'
-        ? parseOffset(last, 'Last-Event-ID')
-        : parseOffset(query(request, 'offset'), 'offset')
+      typeof last === 'string' && last !== ''
+        ? Number(parseValue('Last-Event-ID', Offset, last))
+        : (request.query as Static<typeof EventsQuery>).offset
     await streams.send(reply, EVENTS, (signal) =>
       asEvents(follow(parts, build, { offset, signal }), { baseUrl: options.baseUrl() }),
     )
@@ -43,10 +92,10 @@ export async function logsRoute(
   }
 
   const stream = { exposeHeadRoute: false, config: { scope: 'read' } } as const
-  app.get('/logs/:key', stream, getLog)
-  app.get('/logs/:owner/:name', stream, getLog)
-  app.get('/builds/:key/events', stream, getEvents)
-  app.get('/builds/:owner/:name/events', stream, getEvents)
+  app.get('/logs/:key', { ...stream, schema: GET_LOG }, getLog)
+  app.get('/logs/:owner/:name', { ...stream, schema: GET_LOG_OF_COMMIT }, getLog)
+  app.get('/builds/:key/events', { ...stream, schema: FOLLOW }, getEvents)
+  app.get('/builds/:owner/:name/events', { ...stream, schema: FOLLOW_COMMIT }, getEvents)
 }
 
 /** Makes the function that streams a build: as text, its log from the start and its result; or all of its events. */
@@ -72,12 +121,4 @@ async function* logNow(
     offset += bytes.length
   }
   if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'This build has no stored log' }
-}
-
-function parseOffset(text: string | undefined, name: string): number {
-  if (text === undefined || text === '') return 0
-  if (!/^\d{1,15}$/.test(text)) {
-    throw new ConveyorError('invalid', `${name} must be a byte offset, 0 or greater`)
-  }
-  return Number(text)
 }

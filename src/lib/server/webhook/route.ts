@@ -1,10 +1,14 @@
 import type { IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { Problem } from '../../api/problem.ts'
+import { Type } from '../../api/type.ts'
+import { DeliveryAcceptedJson, DeliveryIgnoredJson } from '../../api/webhook.ts'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
+import { json, publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
 import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
 import { BodySpool, type SpooledBody, SpoolFull } from './spooled-body.ts'
@@ -15,6 +19,29 @@ const WEBHOOK_PATH = '/webhooks/github'
 const TOO_MANY = 'Too many webhook deliveries are being received'
 const REDELIVER = 'Redeliver it from GitHub'
 const FIX_SECRET = 'Set the same secret for the webhook on GitHub and for Conveyor (GITHUB_SECRET)'
+
+const DELIVER = {
+  operationId: 'deliver',
+  tags: ['webhooks'],
+  summary: 'Deliver a webhook of GitHub',
+  description:
+    'Signed with the secret of the webhook, in X-Hub-Signature-256. Any other path accepts deliveries as well, by their header X-GitHub-Event.',
+  headers: Type.Object({
+    'x-github-event': Type.String({ examples: ['push'] }),
+    'x-github-delivery': Type.String({ description: 'Unique id of the delivery; a redelivery repeats it' }),
+    'x-hub-signature-256': Type.Optional(Type.String({ description: '`sha256=` and the HMAC of the body' })),
+  }),
+  response: publicAnswers(
+    {
+      200: json('Nothing is built', DeliveryIgnoredJson),
+      202: json('The build of the push', DeliveryAcceptedJson),
+      401: json('The signature is missing or wrong', Problem),
+      503: json('The build could not be accepted: redeliver it', Problem),
+    },
+    400,
+    413,
+  ),
+}
 
 /** Routes any POST with an X-GitHub-Event header to the webhook, because hooks get pointed at any path. Null for others. */
 export function rewriteWebhook(request: IncomingMessage): string | null {
@@ -74,8 +101,8 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
       return handleDelivery(request, reply, body, options)
     },
   }
-  app.post('/', route)
-  app.post(WEBHOOK_PATH, route)
+  app.post('/', { ...route, schema: { ...DELIVER, operationId: 'deliverToRoot' } })
+  app.post(WEBHOOK_PATH, { ...route, schema: DELIVER })
 }
 
 async function handleDelivery(
@@ -99,12 +126,13 @@ async function handleDelivery(
   const { build, outcome } = await requestBuild(verified, options)
   options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`)
   const base = options.baseUrl()
-  return reply.code(202).send({
+  const accepted: DeliveryAcceptedJson = {
     id: build.id,
     url: `${base}/builds/${build.id}`,
     log: `${base}/logs/${build.id}`,
     outcome,
-  })
+  }
+  return reply.code(202).send(accepted)
 }
 
 function identifier(request: FastifyRequest, name: string): string {

@@ -1,6 +1,7 @@
-import type { Ref } from '../core/build.ts'
-import { ConveyorError } from '../core/errors.ts'
-import { validRefName, validRepository, validSha } from '../core/validate.ts'
+import type { Ref } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { validRefName, validRepository, validSha } from '../../core/validate.ts'
+import { ofField } from './values.ts'
 
 /** Body of `POST /builds`; `sha` and `ref` are not both null. */
 export interface BuildBody {
@@ -32,22 +33,26 @@ export function parseBuildBody(text: string): BuildBody {
   for (const [key, value] of Object.entries(parseObject(text))) {
     const name = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined
     if (name === undefined) unknown.push(key)
-    else if (values.has(name)) throw invalid(`${name} is given in both spellings`)
+    else if (values.has(name)) throw invalid(`${name} is given in both spellings`, name)
     // Clients of the original API send an empty branch with a commit.
     else if (value !== null && value !== '') values.set(name, value)
   }
-  if (unknown.length > 0)
-    throw invalid(`unknown ${unknown.length === 1 ? 'key' : 'keys'} ${unknown.map(quote).join(', ')}`)
+  if (unknown.length > 0) {
+    const keys = unknown.length === 1 ? 'key' : 'keys'
+    throw invalid(`unknown ${keys} ${unknown.map(quote).join(', ')}`, unknown[0]?.slice(0, 60))
+  }
 
-  if (!values.has('repository')) throw invalid('repository is missing')
-  if (!values.has('sha') && !values.has('branch')) throw invalid('sha and branch are both missing')
+  if (!values.has('repository')) throw invalid('repository is missing', 'repository')
+  if (!values.has('sha') && !values.has('branch')) throw invalid('sha and branch are both missing', 'sha')
   const noCache = flag(values, 'NoCache', false)
   const cache = flag(values, 'cache', !noCache)
-  if (cache && noCache) throw invalid('cache and NoCache contradict each other')
+  if (cache && noCache) throw invalid('cache and NoCache contradict each other', 'NoCache')
   return {
-    repository: validRepository(values.get('repository')),
-    sha: values.has('sha') ? validSha(values.get('sha')) : null,
-    ref: values.has('branch') ? { kind: 'branch', name: validRefName(values.get('branch')) } : null,
+    repository: ofField('repository', () => validRepository(values.get('repository'))),
+    sha: values.has('sha') ? ofField('sha', () => validSha(values.get('sha'))) : null,
+    ref: values.has('branch')
+      ? { kind: 'branch', name: ofField('branch', () => validRefName(values.get('branch'))) }
+      : null,
     cache,
   }
 }
@@ -67,7 +72,7 @@ function parseObject(text: string): object {
 
 function flag(values: Map<string, unknown>, name: string, absent: boolean): boolean {
   const value = values.get(name) ?? absent
-  if (typeof value !== 'boolean') throw invalid(`${name} must be true or false`)
+  if (typeof value !== 'boolean') throw invalid(`${name} must be true or false`, name)
   return value
 }
 
@@ -75,6 +80,6 @@ function quote(key: string): string {
   return JSON.stringify(key.slice(0, 60))
 }
 
-function invalid(message: string): ConveyorError {
-  return new ConveyorError('invalid', message, { hint: ACCEPTED })
+function invalid(message: string, field?: string): ConveyorError {
+  return new ConveyorError('invalid', message, { hint: ACCEPTED, field })
 }

@@ -1,0 +1,154 @@
+import { named, nullable, type Static, Type } from './type.ts'
+
+const ID = '5b6f0c1e-8d0f-4f0b-9a50-0d5e3a9c1f37'
+const SHA = '827fecd2a1d5b8c1d2b4d4b1a0c9b7c3f0e6a5d4'
+const IMAGE = `registry.example.com/acme/web@sha256:${'44be4f29'.repeat(8)}`
+
+export const BuildStateJson = Type.Enum(['pending', 'building', 'succeeded', 'failed', 'cancelled'], {
+  type: 'string',
+  title: 'BuildState',
+  description: 'A build is pending, then building, then one of the others. A retry makes it pending again.',
+})
+
+const ErrorKindJson = Type.Enum(
+  ['invalid', 'unauthorized', 'not_found', 'build_failed', 'unavailable', 'timeout', 'cancelled'],
+  {
+    type: 'string',
+    title: 'ErrorKind',
+    description:
+      '`build_failed`: the build ran and failed. `invalid`: the request, or something in the repository, is invalid. `not_found`: repository, branch or commit does not exist or is not accessible. `unauthorized`: Conveyor lacks credentials. `unavailable`: something that Conveyor needs did not work. `timeout`, `cancelled`: it was aborted.',
+  },
+)
+
+const time = (description: string) =>
+  Type.String({ format: 'date-time', description, examples: ['2026-03-01T12:00:00.000Z'] })
+
+const RefJson = named('Ref', {
+  kind: Type.Enum(['branch', 'tag'], { type: 'string' }),
+  name: Type.String({ description: 'Without refs/heads/ or refs/tags/', examples: ['main'] }),
+})
+
+const WithheldJson = named('Withheld', {
+  tag: Type.String({ description: 'Docker tag', examples: ['latest'] }),
+  reason: Type.String({ description: 'Why it does not move' }),
+})
+
+const image = nullable(
+  Type.String({ description: '`registry/repo@sha256:…` once the build succeeded', examples: [IMAGE] }),
+)
+const error = nullable(Type.String({ description: 'Why it failed or was cancelled, for people' }))
+
+/** A build as the API shows it. Times are RFC 3339 or null. */
+export const BuildJson = named(
+  'Build',
+  {
+    id: Type.String({ examples: [ID] }),
+    repository: Type.String({ examples: ['acme/web'] }),
+    branch: nullable(Type.String({ description: 'The first branch that this build was requested for' })),
+    tag: nullable(Type.String({ description: 'The first git tag that this build was requested for' })),
+    refs: Type.Array(RefJson, {
+      description: 'All branches and git tags that it was requested for, oldest first',
+    }),
+    sha: Type.String({ description: 'Full commit id', examples: [SHA] }),
+    state: BuildStateJson,
+    error,
+    error_kind: nullable(ErrorKindJson),
+    image,
+    withheld: Type.Optional(
+      Type.Array(WithheldJson, {
+        description: 'Requested tags that are not moved, and why; absent if all are',
+      }),
+    ),
+    log: Type.String({ description: 'URL of its log', format: 'uri' }),
+    created_at: time('When it was accepted'),
+    started_at: nullable(time('When it was first started')),
+    completed_at: nullable(time('When it ended')),
+  },
+  {
+    examples: [
+      {
+        id: ID,
+        repository: 'acme/web',
+        branch: 'main',
+        tag: null,
+        refs: [{ kind: 'branch', name: 'main' }],
+        sha: SHA,
+        state: 'succeeded',
+        error: null,
+        error_kind: null,
+        image: IMAGE,
+        log: `https://conveyor.example.com/logs/${ID}`,
+        created_at: '2026-03-01T12:00:00.000Z',
+        started_at: '2026-03-01T12:00:00.020Z',
+        completed_at: '2026-03-01T12:00:05.930Z',
+      },
+    ],
+  },
+)
+export type BuildJson = Static<typeof BuildJson>
+
+/** What a build published. */
+export const ArtifactJson = named('Artifact', {
+  id: Type.String({ examples: ['c1d8a2a4-55a6-4f0e-8c67-0f6c1f0de8a2'] }),
+  image: Type.String({ description: 'The immutable name of the image', examples: [IMAGE] }),
+  tags: Type.Array(Type.String(), {
+    description: 'Tags that the build pointed at the image',
+    examples: [['registry.example.com/acme/web:main']],
+  }),
+  shas: Type.Array(Type.String({ examples: [SHA] }), {
+    description: 'All commits that the image was published for: commits with the same content share an image',
+  }),
+  build: Type.Object({ id: Type.String({ examples: [ID] }) }, { additionalProperties: false }),
+})
+export type ArtifactJson = Static<typeof ArtifactJson>
+
+/** Body of POST /builds, in the spelling that the documentation recommends. */
+export const BuildOrderJson = named(
+  'BuildOrder',
+  {
+    repository: Type.String({ description: '`owner/name`', examples: ['acme/web'] }),
+    sha: Type.Optional(
+      nullable(
+        Type.String({ description: 'Full commit id; without it, the head of the branch', examples: [SHA] }),
+      ),
+    ),
+    branch: Type.Optional(
+      nullable(
+        Type.String({ description: 'Branch to build, or whose tags should move', examples: ['main'] }),
+      ),
+    ),
+    cache: Type.Optional(
+      nullable(Type.Boolean({ description: 'False rebuilds every step', default: true, examples: [true] })),
+    ),
+    NoCache: Type.Optional(
+      nullable(
+        Type.Boolean({ description: 'The opposite of `cache`, as in the first API', deprecated: true }),
+      ),
+    ),
+  },
+  {
+    description: 'A commit to build; `sha`, `branch`, or both',
+    anyOf: [{ required: ['sha'] }, { required: ['branch'] }],
+    examples: [{ repository: 'acme/web', branch: 'main' }],
+  },
+)
+
+/** Data of a `log` event: the bytes at `offset`, in base64. The event's id is the offset after them. */
+export const LogEventJson = named('LogEvent', {
+  offset: Type.Integer({ minimum: 0, description: 'Of the first byte in the log' }),
+  bytes: Type.String({ description: 'In base64' }),
+})
+export type LogEventJson = Static<typeof LogEventJson>
+
+/** Data of a `notice` event: a line from the server that is not part of the log. */
+export const NoticeEventJson = named('NoticeEvent', { message: Type.String() })
+export type NoticeEventJson = Static<typeof NoticeEventJson>
+
+/** Data of the final `end` event. */
+export const EndEventJson = named('EndEvent', {
+  state: BuildStateJson,
+  image,
+  error,
+  error_kind: nullable(ErrorKindJson),
+})
+export type EndEventJson = Static<typeof EndEventJson>

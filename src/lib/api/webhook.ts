@@ -1,0 +1,20 @@
+import { named, type Static, Type } from './type.ts'
+
+/** A webhook delivery that requested a build. */
+export const DeliveryAcceptedJson = named('DeliveryAccepted', {
+  id: Type.String({ description: 'Id of the build' }),
+  url: Type.String({ format: 'uri', description: 'URL of the build' }),
+  log: Type.String({ format: 'uri', description: 'URL of its log' }),
+  outcome: Type.Enum(['created', 'joined', 'redelivered'], {
+    type: 'string',
+    description:
+      '`created`: a new build. `joined`: the commit is being built already. `redelivered`: this delivery, or another one of the same push, requested the build before.',
+  }),
+})
+export type DeliveryAcceptedJson = Static<typeof DeliveryAcceptedJson>
+
+/** A webhook delivery that requests no build. */
+export const DeliveryIgnoredJson = named('DeliveryIgnored', {
+  ignored: Type.String({ description: 'Why', examples: ['the branch was deleted'] }),
+})
+export type DeliveryIgnoredJson = Static<typeof DeliveryIgnoredJson>

@@ -1,0 +1,193 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import {
+  ArtifactJson,
+  BuildJson,
+  BuildOrderJson,
+  EndEventJson,
+  LogEventJson,
+  NoticeEventJson,
+} from '../../api/build.ts'
+import { artifactJson, buildJson } from '../../api/views.ts'
+import { notAllowed } from '../../core/allowed-repositories.ts'
+import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { requestBuild } from '../../pipeline/accept.ts'
+import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
+import type { Accepted } from '../../store/build-store.ts'
+import { preferredFormat } from '../accept.ts'
+import { mayUse } from '../access/identity.ts'
+import { type BuildEvent, imageOf } from '../logs/follow.ts'
+import { findArtifact, findBuild } from '../lookup.ts'
+import type { ServerOptions } from '../options.ts'
+import { sendProblem } from '../problems.ts'
+import { answers, events, json, oneOf, text } from './answers.ts'
+import { type BuildBody, parseBuildBody } from './build-body.ts'
+import { CommitPath, IdPath } from './paths.ts'
+
+const TAGS = ['builds']
+
+/** The events that describe a build. */
+export const BUILD_EVENTS = events(
+  'Server-sent events until the build ends: `build` whenever its state has changed, `log` for each piece of the log, `notice` for what the server has to say, and `end`',
+  { build: BuildJson, log: LogEventJson, notice: NoticeEventJson, end: EndEventJson },
+)
+const LOG_AND_RESULT = text('The log, while it is written; the last line is the image, or `error: …`')
+const LOCATION = { location: { type: 'string', description: 'URL of the build' } }
+
+const REQUEST_BUILD = {
+  operationId: 'requestBuild',
+  tags: TAGS,
+  summary: 'Build a commit, or the head of a branch',
+  description:
+    'Joins the build of the commit if it is already being built, and answers at once if it was built before. The body is read as JSON whatever its content type; keys may also be spelled `Repository`, `Sha` and `Branch`.',
+  body: BuildOrderJson,
+  response: answers(
+    {
+      200: {
+        ...oneOf(
+          'The log or the events of the build; in JSON, a build that already existed',
+          LOG_AND_RESULT,
+          BUILD_EVENTS,
+          json('', BuildJson),
+        ),
+        headers: LOCATION,
+      },
+      201: { ...json('A new build', BuildJson), headers: LOCATION },
+    },
+    404,
+    413,
+    502,
+    504,
+  ),
+}
+
+const GET_BUILD = {
+  operationId: 'getBuild',
+  tags: TAGS,
+  summary: 'Show a build',
+  params: IdPath,
+  response: answers({ 200: json('The build', BuildJson) }, 404),
+}
+const GET_BUILD_OF_COMMIT = {
+  ...GET_BUILD,
+  operationId: 'getBuildOfCommit',
+  summary: 'Show the newest build of a commit',
+  params: CommitPath,
+}
+const GET_ARTIFACT = {
+  operationId: 'getArtifact',
+  tags: TAGS,
+  summary: 'Show what a build published',
+  params: IdPath,
+  response: answers({ 200: json('The artifact', ArtifactJson) }, 404),
+}
+const GET_ARTIFACT_OF_COMMIT = {
+  ...GET_ARTIFACT,
+  operationId: 'getArtifactOfCommit',
+  summary: 'Show the newest image of a commit',
+  params: CommitPath,
+}
+
+/** `reused`: the commit was built before, and its tags are in place. */
+type SubmitOutcome = Accepted['outcome'] | 'reused'
+
+/** Streams a running or finished build as the response; see buildSender in logs/route.ts. */
+export type SendBuild = (
+  reply: FastifyReply,
+  format: 'text' | 'events',
+  source: Build | AsyncIterable<BuildEvent>,
+) => Promise<void>
+
+/** POST /builds, GET /builds/{id | owner/repo@sha}, GET /artifacts/{id | owner/repo@sha}. */
+export async function buildsRoutes(
+  app: FastifyInstance,
+  options: ServerOptions & { sendBuild: SendBuild },
+): Promise<void> {
+  const { store } = options
+  app.removeAllContentTypeParsers()
+  // `curl -d` declares its body a form; it is parsed as JSON whatever its content type.
+  app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, text: string) => text)
+
+  app.post(
+    '/builds',
+    { bodyLimit: 64 * 1024, config: { scope: 'build' }, schema: REQUEST_BUILD },
+    async (request, reply) => {
+      const body = parseBuildBody(typeof request.body === 'string' ? request.body : '')
+      if (!mayUse(request.identity, body.repository)) {
+        const hint = 'Check its name, and which repositories the token is for'
+        return sendProblem(reply, 404, 'not_found', `repository ${body.repository} not found`, hint)
+      }
+      if (options.isAllowed?.(body.repository) === false) {
+        return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
+      }
+      const { build, outcome } = await submit(body, options)
+      options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`)
+      for (const { tag, reason } of build.withheld ?? []) {
+        options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`)
+      }
+
+      const base = options.baseUrl()
+      reply.header('location', `${base}/builds/${build.id}`)
+      const format = preferredFormat(request.headers.accept, ['text', 'json', 'events'])
+      const image = await imageOf(store, build)
+      if (format === 'json') {
+        return reply.code(outcome === 'created' ? 201 : 200).send(buildJson(build, image, base))
+      }
+      await options.sendBuild(
+        reply,
+        format,
+        outcome === 'reused' ? finishedBuild(build, image, format) : build,
+      )
+      return reply
+    },
+  )
+
+  const getBuild = async (request: FastifyRequest) => {
+    const build = await findBuild(store, request)
+    return buildJson(build, await imageOf(store, build), options.baseUrl())
+  }
+  const read = { config: { scope: 'read' } } as const
+  app.get('/builds/:key', { ...read, schema: GET_BUILD }, getBuild)
+  app.get('/builds/:owner/:name', { ...read, schema: GET_BUILD_OF_COMMIT }, getBuild)
+
+  const getArtifact = async (request: FastifyRequest) => {
+    const artifact = await findArtifact(store, request)
+    return artifactJson(artifact, await store.commitsOf(artifact.image))
+  }
+  app.get('/artifacts/:key', { ...read, schema: GET_ARTIFACT }, getArtifact)
+  app.get('/artifacts/:owner/:name', { ...read, schema: GET_ARTIFACT_OF_COMMIT }, getArtifact)
+}
+
+/** Finds a build that satisfies the request, or accepts a new one. */
+async function submit(
+  { cache, ...order }: BuildBody,
+  options: ServerOptions,
+): Promise<{ build: Build; outcome: SubmitOutcome }> {
+  const placed = await resolveRequest(order, options)
+  const { repository, sha, withheld } = placed
+  const newest = await options.store.newest(repository, sha)
+  if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
+    return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }
+  }
+  return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options)
+}
+
+/** Whether a build moved the tags of this request: one for other refs only did not, nor `latest` without a push. */
+function hasMovedTags(build: Build, { ref, within }: ResolvedRequest): boolean {
+  if (ref === null) return !within || build.pushOrder > 0
+  return build.refs.some(({ kind, name }) => kind === ref.kind && name === ref.name)
+}
+
+/** Events of a build that finished before this request: its result, without its old log. */
+async function* finishedBuild(
+  build: Build,
+  image: string | null,
+  format: 'text' | 'events',
+): AsyncGenerator<BuildEvent> {
+  if (!isEnded(build.state)) throw new Error(`build ${build.id} is still ${build.state}`)
+  yield { kind: 'build', build, image }
+  // Event streams have the withheld tags in the build itself.
+  for (const { tag, reason } of format === 'text' ? (build.withheld ?? []) : []) {
+    yield { kind: 'notice', text: `tag ${tag} is not moved: ${reason}` }
+  }
+  yield { kind: 'end', build, image }
+}

@@ -1,0 +1,95 @@
+import swagger from '@fastify/swagger'
+import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The description of the API in OpenAPI 3.1, without `servers`. */
+    openapi(): OpenApi
+  }
+}
+
+/** The parts of an OpenAPI document that are read here. */
+export interface OpenApi {
+  openapi: string
+  paths: Record<string, Record<string, unknown>>
+  components: { schemas: Record<string, unknown>; securitySchemes: Record<string, unknown> }
+  [key: string]: unknown
+}
+
+const TAGS = [
+  { name: 'builds', description: 'Request builds, read and control them' },
+  { name: 'logs', description: 'Read and follow logs' },
+  { name: 'repositories', description: 'What was built of each repository' },
+  { name: 'fleet', description: 'The queue, and the workers that take builds from it' },
+  { name: 'webhooks', description: 'What GitHub calls' },
+  { name: 'operation', description: 'Health, metrics, and access' },
+  { name: 'pages', description: 'For people' },
+]
+
+const DESCRIPTION = `Conveyor builds Docker images from GitHub pushes.
+
+Responses are JSON unless stated otherwise. Every error is \`{"id", "message"}\`, and some have a \`hint\` and the \`field\` that is invalid. Times are RFC 3339 in UTC. Keys may be added to responses at any time; those that exist stay.`
+
+/**
+ * Collects the schemas of all routes that are added after it, and makes the OpenAPI document from them: `app.openapi()`
+ * once the server is ready.
+ */
+export async function describeRoutes(app: FastifyInstance, version: string | undefined): Promise<void> {
+  await app.register(swagger, {
+    convertConstToEnum: false,
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Conveyor', version: version ?? '0', description: DESCRIPTION },
+      tags: TAGS,
+      security: [{ basic: [] }, { bearer: [] }],
+      components: {
+        securitySchemes: {
+          basic: {
+            type: 'http',
+            scheme: 'basic',
+            description: 'The login of the server, or a token as password',
+          },
+          bearer: { type: 'http', scheme: 'bearer', description: 'A token of `conveyor token create`' },
+        },
+      },
+    },
+    transform: ({ schema, url, route }) => ({ schema: operation(schema, route), url }),
+  })
+  let made: OpenApi | undefined
+  app.decorate('openapi', () => {
+    made ??= shareSchemas(structuredClone(app.swagger() as unknown as OpenApi))
+    return made
+  })
+}
+
+/** A route's schema with what its configuration says about access. */
+function operation(schema: FastifySchema, { config }: RouteOptions): FastifySchema {
+  if (schema === undefined || config === undefined) return schema
+  if (config.public) return { ...schema, security: [] }
+  const scope = config.scope === undefined ? '' : `Needs the scope \`${config.scope}\`.`
+  return { ...schema, description: [schema.description, scope].filter(Boolean).join('\n\n') }
+}
+
+/** Values, not schemas. */
+const VALUES = new Set(['example', 'examples', 'default', 'enum', 'const', 'required'])
+
+/** Moves every schema with a title to the components, and refers to it from where it was. */
+function shareSchemas(document: OpenApi): OpenApi {
+  const shared = document.components.schemas
+  const visit = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(visit)
+    if (typeof value !== 'object' || value === null) return value
+    const copy: Record<string, unknown> = {}
+    for (const [key, part] of Object.entries(value)) copy[key] = VALUES.has(key) ? part : visit(part)
+    const { title } = copy
+    if (typeof title !== 'string' || !isSchema(copy)) return copy
+    shared[title] = copy
+    return { $ref: `#/components/schemas/${title}` }
+  }
+  document.paths = visit(document.paths) as OpenApi['paths']
+  return document
+}
+
+function isSchema(value: object): boolean {
+  return 'type' in value || 'anyOf' in value || 'enum' in value
+}

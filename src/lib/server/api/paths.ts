@@ -1,0 +1,18 @@
+import { Type } from '../../api/type.ts'
+
+/** Path of a build or an artifact by its id. */
+export const IdPath = Type.Object({
+  key: Type.String({
+    description: 'Its id; or `owner/name@sha` with the slash encoded as %2F',
+    examples: ['5b6f0c1e-8d0f-4f0b-9a50-0d5e3a9c1f37'],
+  }),
+})
+
+/** Path of the newest build or artifact of a commit. */
+export const CommitPath = Type.Object({
+  owner: Type.String({ description: 'Owner of the repository', examples: ['acme'] }),
+  name: Type.String({
+    description: 'Name of the repository, `@`, and the full commit id',
+    examples: ['web@827fecd2a1d5b8c1d2b4d4b1a0c9b7c3f0e6a5d4'],
+  }),
+})
