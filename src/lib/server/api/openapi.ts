@@ -63,11 +63,26 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
 }
 
 /** A route's schema with what its configuration says about access. */
-function operation(schema: FastifySchema, { config }: RouteOptions): FastifySchema {
-  if (schema === undefined || config === undefined) return schema
-  if (config.public) return { ...schema, security: [] }
-  const scope = config.scope === undefined ? '' : `Needs the scope \`${config.scope}\`.`
-  return { ...schema, description: [schema.description, scope].filter(Boolean).join('\n\n') }
+function operation(schema: FastifySchema | undefined, { config, constraints }: RouteOptions): FastifySchema {
+  // Browsers get a page from the same path.
+  if (schema === undefined || constraints !== undefined) return { hide: true }
+  const querystring = schema.querystring
+    ? { querystring: withoutDefaults(schema.querystring as QuerySchema) }
+    : {}
+  if (config?.public) return { ...schema, ...querystring, security: [] }
+  const scope = config?.scope === undefined ? '' : `Needs the scope \`${config.scope}\`.`
+  return { ...schema, ...querystring, description: [schema.description, scope].filter(Boolean).join('\n\n') }
+}
+
+interface QuerySchema {
+  properties: Record<string, { default?: unknown }>
+  required?: string[]
+}
+
+/** Our code always finds a parameter that has a default; clients need not send it. */
+function withoutDefaults(query: QuerySchema): QuerySchema {
+  const required = query.required?.filter((name) => query.properties[name]?.default === undefined)
+  return { ...query, required: required ?? [] }
 }
 
 /** Values, not schemas. */

@@ -58,8 +58,8 @@ function parseQuery(
     const text = Object.hasOwn(given, name) ? given[name] : undefined
     if (Array.isArray(text)) throw invalid(name, 'is given more than once')
     if (text === undefined || text === '') {
-      if (required.includes(name)) throw invalid(name, 'is missing')
       if (schema.default !== undefined) parsed[name] = schema.default
+      else if (required.includes(name)) throw invalid(name, 'is missing')
     } else {
       parsed[name] = parseValue(name, schema, text)
     }
