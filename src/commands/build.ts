@@ -1,8 +1,13 @@
 import { Args, Flags } from '@oclif/core'
 import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
+import { PROGRESS_KINDS } from '../lib/cli/progress/view.ts'
 import { ignoreClosedOutput, printResult } from '../lib/cli/standard-streams.ts'
-import { loginInEnvironment, proxiesInEnvironment } from '../lib/config/client-environment.ts'
+import {
+  loginInEnvironment,
+  proxiesInEnvironment,
+  terminalEnvironment,
+} from '../lib/config/client-environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { hasPassword } from '../lib/config/passwords.ts'
 
@@ -50,6 +55,12 @@ command follows that build; if it has been built before, the image is printed im
       exclusive: ['local'],
     }),
     json: Flags.boolean({ description: 'Output the build as JSON' }),
+    progress: Flags.option({
+      env: 'CONVEYOR_PROGRESS',
+      options: PROGRESS_KINDS,
+      default: 'auto' as const,
+      description: 'How to show the log: as it is, as steps in a terminal, or as one JSON object per line',
+    })(),
     'no-cache': Flags.boolean({ description: 'Build without the cache' }),
     local: Flags.boolean({ description: 'Run the build in this process, without a server' }),
     ...configFlags(optionsOf('build'), 'LOCAL'),
@@ -69,6 +80,7 @@ command follows that build; if it has been built before, the image is printed im
       target: args.target,
       proxies: proxiesInEnvironment(),
       cache: !flags['no-cache'],
+      progress: { kind: flags.progress, environment: terminalEnvironment() },
       config: () => this.readConfig(flags, raw),
     }
     const { output, exitCode } = await buildCommand(options, process.stderr)

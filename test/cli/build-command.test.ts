@@ -138,7 +138,14 @@ describe('conveyor build', () => {
     })
     await gate.arrival()
     expect(await waiting.kill('SIGINT')).toEqual({ code: 130, signal: null })
-    expect(waiting.stderr()).toMatch(/Error: stopped following the build; it continues on the server\n$/)
+    const { id } = (await (await fetch(`${server.url}/builds/acme/cli-leaves@${sha}`)).json()) as BuildJson
+    expect(
+      waiting
+        .stderr()
+        .endsWith(
+          `Error: stopped following the build; it continues on the server. Follow it with \`conveyor logs -f ${id}\`, or cancel it with \`conveyor cancel ${id}\`\n`,
+        ),
+    ).toBe(true)
     gate.open()
     expect((await build([`acme/cli-leaves:${sha}`])).code).toBe(0)
   })

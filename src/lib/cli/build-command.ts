@@ -1,4 +1,3 @@
-import type { Writable } from 'node:stream'
 import { chalkStderr } from 'chalk'
 import type { BuildJson } from '../api/build.ts'
 import { buildJson } from '../api/views.ts'
@@ -10,6 +9,8 @@ import { oneLine } from '../core/one-line.ts'
 import type { Proxies } from '../net/proxies.ts'
 import { untilStopped } from '../util/lifecycle.ts'
 import { EXIT_CODES, errorLines } from './base-command.ts'
+import { type ProgressOptions, progressView } from './progress/choose.ts'
+import { type Output, type ProgressView, plainProgress } from './progress/view.ts'
 
 export interface BuildCommandOptions {
   /** See parseTarget. */
@@ -20,6 +21,7 @@ export interface BuildCommandOptions {
   detach: boolean
   json: boolean
   local: boolean
+  progress: ProgressOptions
   /** Proxies for reaching the server. */
   proxies: Proxies
   /** Called only for local builds. @throws ConveyorError `invalid` */
@@ -43,22 +45,22 @@ interface Ended {
  * `conveyor build`: requests a build from a server and prints its log on `stderr`, or runs it locally.
  * @throws ConveyorError if the build cannot be requested or followed; a failed build is a result
  */
-export async function buildCommand(options: BuildCommandOptions, stderr: Writable): Promise<CommandResult> {
+export async function buildCommand(options: BuildCommandOptions, stderr: Output): Promise<CommandResult> {
   const request = { ...parseTarget(options.target), cache: options.cache }
   const stop = untilStopped()
-  const onLog = (bytes: Uint8Array) => drained(stderr, bytes)
   const auth = options.local ? null : await serverLogin(options)
   const client = { url: options.url, auth, request, proxies: options.proxies, signal: stop }
 
   if (options.detach) {
     const build = await requestOnly(client)
-    printWithheld(build, stderr)
+    printWithheld(build, plainProgress(stderr))
     return { output: options.json ? json(build) : `${build.id}\n`, exitCode: 0 }
   }
 
-  const ended = options.local
-    ? await local(options, stop, onLog, stderr)
-    : await remote(client, onLog, stderr)
+  const view = await progressView(stderr, `building ${options.target}`, options.progress)
+  const ended = await (options.local ? local(options, stop, view, stderr) : remote(client, view)).finally(
+    () => view.end(),
+  )
   if (ended.build.state !== 'succeeded')
     stderr.write(`${errorLines(oneLine(ended.error ?? ended.build.state), chalkStderr.red('›'))}\n`)
   return {
@@ -73,15 +75,12 @@ function exitCodeOf({ build, errorKind }: Ended): number {
   return build.state === 'cancelled' ? 1 : EXIT_CODES[errorKind ?? 'build_failed']
 }
 
-async function remote(
-  client: Parameters<typeof requestOnly>[0],
-  onLog: (bytes: Uint8Array) => Promise<void>,
-  stderr: Writable,
-): Promise<Ended> {
-  const onNotice = (line: string) => say(line, stderr)
+async function remote(client: Parameters<typeof requestOnly>[0], view: ProgressView): Promise<Ended> {
+  const onLog = (bytes: Uint8Array) => view.write(bytes)
+  const onNotice = (line: string) => view.say(line)
   let isFirst = true
   const onState = (build: BuildJson) => {
-    if (isFirst) printWithheld(build, stderr)
+    if (isFirst) printWithheld(build, view)
     isFirst = false
   }
   const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice, onState })
@@ -91,13 +90,14 @@ async function remote(
 async function local(
   options: BuildCommandOptions,
   stop: AbortSignal,
-  onLog: (bytes: Uint8Array) => Promise<void>,
-  stderr: Writable,
+  view: ProgressView,
+  stderr: Output,
 ): Promise<Ended> {
   // Loaded only here: without the builder, following a build on a server starts in half the time.
   const { buildLocal } = await import('../app/build-local.ts')
-  const io = { stdout: stderr, log: (line: string) => say(line, stderr) }
+  const io = { stdout: stderr, log: (line: string) => view.say(line) }
   const order = orderOf(parseTarget(options.target))
+  const onLog = (bytes: Uint8Array) => view.write(bytes)
   const { build, image, logFile } = await buildLocal(options.config(), order, options.cache, onLog, io, stop)
   const shown = { ...buildJson(build, image, ''), log: `file://${logFile}` }
   return { build: shown, image, error: build.error, errorKind: build.errorKind }
@@ -110,20 +110,10 @@ function orderOf(target: BuildTarget) {
     : { repository, sha: null, ref: { kind: 'branch' as const, name: target.branch } }
 }
 
-function printWithheld({ withheld = [] }: BuildJson, stderr: Writable): void {
-  for (const { tag, reason } of withheld) say(`tag ${tag} is not moved: ${reason}`, stderr)
-}
-
-/** Prints a line that is not part of the build's log. */
-function say(line: string, stderr: Writable): void {
-  stderr.write(`conveyor: ${oneLine(line)}\n`)
+function printWithheld({ withheld = [] }: BuildJson, view: ProgressView): void {
+  for (const { tag, reason } of withheld) view.say(`tag ${tag} is not moved: ${reason}`)
 }
 
 function json(build: BuildJson): string {
   return `${JSON.stringify(build, null, 2)}\n`
-}
-
-/** Resolves when more can be written, also after the reader has gone. */
-function drained(out: Writable, bytes: Uint8Array): Promise<void> {
-  return new Promise((resolve) => out.write(bytes, () => resolve()))
 }

@@ -67,7 +67,7 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
       pieces.push(piece)
     }
   } catch (error) {
-    if (signal?.aborted) throw stopped()
+    if (signal?.aborted) throw stopped(null)
     throw error instanceof Dropped ? connection.unavailable(error) : error
   }
   return parseJson<BuildJson>(Buffer.concat(pieces).toString('utf8'))
@@ -112,15 +112,23 @@ export async function followBuild(options: FollowOptions): Promise<BuildOutcome>
   try {
     return await retry(follow, { delays: () => backoff(++failures), isRetryable, signal })
   } catch (error) {
-    if (signal?.aborted) throw stopped()
+    if (signal?.aborted) throw stopped(seen.build)
     throw error instanceof Dropped ? connection.unavailable(error) : error
   }
 }
 
 const backoff = exponential(200, 5_000)
 
-function stopped(): ConveyorError {
-  return new ConveyorError('cancelled', 'stopped following the build; it continues on the server')
+function stopped(build: BuildJson | null): ConveyorError {
+  return new ConveyorError(
+    'cancelled',
+    'stopped following the build; it continues on the server',
+    build
+      ? {
+          hint: `Follow it with \`conveyor logs -f ${build.id}\`, or cancel it with \`conveyor cancel ${build.id}\``,
+        }
+      : {},
+  )
 }
 
 const EVENTS = 'text/event-stream'

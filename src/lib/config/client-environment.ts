@@ -15,3 +15,15 @@ export function loginInEnvironment(): string | undefined {
 export function proxiesInEnvironment(): Proxies {
   return proxiesOf(process.env)
 }
+
+/** How the environment wants a terminal to be used. */
+export interface TerminalEnvironment {
+  /** NO_COLOR is set: https://no-color.org */
+  noColor: boolean
+  /** The terminal cannot move its cursor. */
+  dumb: boolean
+}
+
+export function terminalEnvironment({ NO_COLOR, TERM } = process.env): TerminalEnvironment {
+  return { noColor: Boolean(NO_COLOR), dumb: TERM === 'dumb' }
+}
