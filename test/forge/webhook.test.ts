@@ -47,6 +47,7 @@ describe('parseWebhook on the published examples', () => {
 
   test('every push requests a build of its head commit, or is a deletion', async () => {
     const pushes = (await webhookExamples()).find(({ name }) => name === 'push')?.examples ?? []
+    const titles = ['Adding a .gitignore file', 'Initial commit', 'Initial commit']
     const read = pushes.map((payload) => parseWebhook('push', DELIVERY, payload))
     const build = (ref: { kind: string; name: string }) => ({
       kind: 'build',
@@ -56,6 +57,7 @@ describe('parseWebhook on the published examples', () => {
         ref,
         defaultBranch: 'master',
         ...(ref.kind === 'branch' && { tree: '31b122c26a97cf9af023e9ddab94a82c6e77b0ea' }),
+        commit: { title: titles.shift(), author: 'Codertocat', login: 'Codertocat' },
         cache: true,
         push: { before: NOTHING, after: SHA, pushedAt: expect.any(Number) },
         source: { kind: 'webhook', delivery: DELIVERY },
@@ -65,14 +67,14 @@ describe('parseWebhook on the published examples', () => {
       kind: 'ignored',
       reason: '"refs/tags/simple-tag" was deleted: nothing to build',
     }
-    const branch = build({ kind: 'branch', name: 'master' })
+    const branch = { kind: 'branch', name: 'master' }
     expect(read).toEqual([
       build({ kind: 'tag', name: 'simple-tag' }),
       deletion,
       deletion,
       deletion,
-      branch,
-      branch,
+      build(branch),
+      build(branch),
       deletion,
     ])
   })
@@ -107,11 +109,41 @@ describe('parseWebhook on pushes', () => {
         ref: { kind: 'branch', name: 'feature/ünï#1' },
         defaultBranch: 'trunk',
         tree: expect.stringMatching(/^[0-9a-f]{40}$/),
+        commit: { title: 'Change something', author: 'Codertocat', login: 'Codertocat' },
         cache: true,
         push: { before: NOTHING, after: SHA, pushedAt: 1557933657 },
         source: { kind: 'webhook', delivery: DELIVERY },
       },
     })
+  })
+
+  test('what the commit says is one short line each, whatever the payload has', async () => {
+    const push = await pushPayload(FACTS)
+    const commit = (head: object, rest: object = {}) => {
+      const head_commit = { ...(push.head_commit as object), ...head }
+      const parsed = parseWebhook('push', DELIVERY, { ...push, ...rest, head_commit })
+      return parsed.kind === 'build' ? parsed.request.commit : undefined
+    }
+    expect(commit({ message: '\nFix it\r\n\nBecause', author: { name: 'Ada', username: 'ada' } })).toEqual({
+      title: 'Fix it',
+      author: 'Ada',
+      login: 'ada',
+    })
+    const sender = { login: 'pusher[bot]' }
+    expect(commit({ message: '', author: { name: 'A\u001b[2J\u202eB' } }, { sender })).toEqual({
+      title: '',
+      author: 'A [2J B',
+      login: 'pusher[bot]',
+    })
+    for (const none of [undefined, null, 7, 'x', [], { name: 7, username: {} }])
+      expect(commit({ message: 'x', author: none }, { sender: none })).toEqual({
+        title: 'x',
+        author: '',
+        login: null,
+      })
+    const long = commit({ message: '🚀'.repeat(150_000) })
+    expect(long?.title).toBe('🚀'.repeat(100))
+    expect(commit({ message: `${'a'.repeat(199)}🚀` })?.title).toBe('a'.repeat(199))
   })
 
   test('the tree is read from pushes to branches, if it is present and an id', async () => {

@@ -54,6 +54,42 @@ function someFiles(): Record<string, Buffer | string> {
 
 const NO_SHA = '0123456789abcdef0123456789abcdef01234567'
 
+describe('what a commit says about itself', () => {
+  test('is what git says, in any encoding, on one line', async () => {
+    const { server, fetch } = await setUp()
+    const repository = await server.create('acme/app')
+    const first = await repository.commit({ Dockerfile: 'FROM scratch\n' })
+    const tree = await repository.git('rev-parse', `${first}^{tree}`)
+    const written = async (headers: string, message: string, encoding: BufferEncoding) => {
+      await using folder = await tempDir('conveyor-commit-')
+      const file = join(folder.path, 'commit')
+      const when = '<a@example.com> 1700000000 +0100'
+      const text = `tree ${tree}\nauthor Zoë Ünal ${when}\ncommitter C ${when}\n${headers}\n${message}`
+      await writeFile(file, Buffer.from(text, encoding))
+      const sha = await repository.git('hash-object', '-t', 'commit', '-w', file)
+      await repository.git('update-ref', `refs/heads/${sha}`, sha)
+      const [title = '', author = ''] = (
+        await repository.git('log', '-1', '--encoding=UTF-8', '--format=%s%n%an', sha)
+      ).split('\n')
+      return { sha, expected: { title, author, login: null } }
+    }
+    const signature = 'gpgsig -----BEGIN SSH SIGNATURE-----\n author X <x> 1 +0000\n'
+    for (const [headers, message, encoding] of [
+      ['', 'Größe 🚀\n\nmore\n', 'utf8'],
+      ['encoding ISO-8859-1\n', 'Größe\n', 'latin1'],
+      [signature, 'Signed\n', 'utf8'],
+      ['', '\n\nlate\n', 'utf8'],
+      ['', '', 'utf8'],
+    ] as const) {
+      const { sha, expected } = await written(headers, message, encoding)
+      expect((await fetch('acme/app', sha)).info).toEqual(expected)
+    }
+    // git shows these as they are.
+    const odd = await written('encoding no-such\n', `a\x1b[31m\u202e${'b'.repeat(300)}`, 'utf8')
+    expect((await fetch('acme/app', odd.sha)).info.title).toMatch(/^a \[31m b{190,200}$/)
+  })
+})
+
 describe('a fetch', () => {
   test('fetches a commit, which needs no network from then on', async () => {
     const { server, source, fetch, log, dir } = await setUp()
@@ -68,6 +104,7 @@ describe('a fetch', () => {
       sha,
       tree: await repository.git('rev-parse', `${sha}^{tree}`),
       committedAt: '2024-05-06T07:08:09.000Z',
+      info: { title: 'Commit 1', author: 'Ada Example', login: null },
       gitDir: join(dir, 'acme/app.git'),
     })
     expect(log).toEqual([

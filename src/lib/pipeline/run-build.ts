@@ -1,7 +1,7 @@
 import type { Build } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
-import type { Commit, Source } from '../source/source.ts'
+import type { Commit } from '../source/source.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
 import { buildImage } from './build-image.ts'
 import { cacheInput } from './build-input.ts'
@@ -41,7 +41,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   io.onBegin?.()
 
   // Fetch.
-  const commit = await watch.measure('fetch', fetchCommit(build, source, io))
+  const commit = await watch.measure('fetch', fetchCommit(build, parts, io))
 
   // Context.
   const context = await watch.measure('context', source.context(commit, { signal: io.signal }))
@@ -71,12 +71,15 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   }
 }
 
-async function fetchCommit(build: Build, source: Source, io: BuildIo): Promise<Commit> {
+async function fetchCommit(build: Build, parts: BuildParts, io: BuildIo): Promise<Commit> {
+  const { source, store } = parts
   const lines: Promise<void>[] = []
   const say = linesTo(io.log)
   const log = (line: string) => void lines.push(say(line))
   const commit = await source.fetch(build.repository, build.sha, { signal: io.signal, log })
   await Promise.all(lines)
+  // Only for lists of builds, so nothing waits for it or fails.
+  if (build.commit === null) store.describe(build.id, commit.info).catch(() => {})
   return commit
 }
 

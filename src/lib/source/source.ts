@@ -1,4 +1,4 @@
-import type { Ref } from '../core/build.ts'
+import type { CommitInfo, Ref } from '../core/build.ts'
 
 /** A commit in the worker's mirror. */
 export interface Commit {
@@ -8,6 +8,8 @@ export interface Commit {
   tree: string
   /** Committer date, ISO 8601 in UTC. */
   committedAt: string
+  /** What it says about itself; without a login. */
+  info: CommitInfo
   /** The bare repository that contains it. */
   gitDir: string
 }

@@ -126,6 +126,7 @@ export const treeKind: Kind = {
                 sha: 'a'.repeat(40),
                 tree: (await tree).toString('hex'),
                 committedAt: '',
+                info: { title: '', author: '', login: null },
                 gitDir: objects.gitDir,
               }
               const context = await source.context(commit, { dockerfile })

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
-import type { PushFacts } from '../../core/build.ts'
+import type { CommitInfo, PushFacts } from '../../core/build.ts'
+import { commitInfo } from '../../core/commit-info.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { Webhook, WebhookParser } from '../forge.ts'
@@ -24,7 +25,8 @@ const NO_CACHE = '[docker nocache]'
 /** Fields of a push that parseWebhook reads. */
 const PUSH_FIELDS: FieldSelection = {
   ...{ ref: true, before: true, after: true, deleted: true },
-  head_commit: { id: true, tree_id: true, message: true },
+  head_commit: { id: true, tree_id: true, message: true, author: { name: true, username: true } },
+  sender: { login: true },
   repository: { full_name: true, fork: true, default_branch: true, pushed_at: true },
 }
 
@@ -92,6 +94,7 @@ export function parseWebhook(event: string, delivery: string, payload: unknown):
       defaultBranch: checked('repository.default_branch', repository.text('default_branch'), validRefName),
       ...(parsed.kind === 'branch' && treeOf(head)),
       ...factsOf(push, repository),
+      commit: commitOf(push, head),
       cache: !head.text('message').includes(NO_CACHE),
       source: { kind: 'webhook', delivery: validDelivery(delivery) },
     },
@@ -105,6 +108,13 @@ export function parseWebhook(event: string, delivery: string, payload: unknown):
 function treeOf(commit: Fields): { tree?: string } {
   const tree = commit.textOrNull('tree_id')
   return tree === null ? {} : { tree: checked('head_commit.tree_id', tree, validSha) }
+}
+
+/** For people to read: nothing of it but the message has to be there. */
+function commitOf(push: Fields, head: Fields): CommitInfo {
+  const author = head.anyObject('author')
+  const login = author.anyText('username') ?? push.anyObject('sender').anyText('login')
+  return commitInfo(head.text('message'), author.anyText('name'), login)
 }
 
 /** What orders the push among others. Without it, the order is decided by arrival, or by the git server. */
@@ -132,6 +142,10 @@ interface Fields {
   secondsOrNull(name: string): number | null
   object(name: string): Fields
   objectOrNull(name: string): Fields | null
+  /** Null unless it is a text that is not empty. */
+  anyText(name: string): string | null
+  /** Without fields unless it is an object. */
+  anyObject(name: string): Fields
 }
 
 function asObject(value: unknown, path: string): Fields {
@@ -164,6 +178,17 @@ function asObject(value: unknown, path: string): Fields {
     },
     object: (name) => asObject(get(name), pathOf(name)),
     objectOrNull: (name) => (get(name) === null ? null : asObject(get(name), pathOf(name))),
+    anyText(name) {
+      const field = get(name)
+      return typeof field === 'string' && field !== '' ? field : null
+    },
+    anyObject(name) {
+      const field = get(name)
+      return asObject(
+        typeof field === 'object' && field !== null && !Array.isArray(field) ? field : {},
+        pathOf(name),
+      )
+    },
   }
 }
 
