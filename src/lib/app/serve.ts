@@ -1,9 +1,11 @@
 import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
+import { adminSocketOf } from '../core/admin-socket.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { sendOverdue } from '../pipeline/accept.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
+import { openAdminSocket } from '../server/access/admin-socket.ts'
 import type { TrustedProxies } from '../server/access/options.ts'
 import { createServer } from '../server/server.ts'
 import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
@@ -39,8 +41,14 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
 
   const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })
   const operations = { version: VERSION, ready, metrics }
+  const { store } = adapters.parts
+  if (config.db.kind === 'sqlite') {
+    const path = adminSocketOf(config.db.file)
+    const socket = await openAdminSocket({ path, store, log: io.log })
+    if (socket) releaser.add('admin socket', socket, (it) => it.close())
+  }
   const server = await createServer({
-    store: adapters.parts.store,
+    store,
     queue: adapters.queue,
     logs: adapters.logs,
     forge: adapters.forge,

@@ -66,10 +66,7 @@ export interface SetupIo {
  * @throws ConveyorError if one cannot be opened
  */
 export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Promise<Adapters> {
-  // One pool for the builds, their queue and logs if these share a database.
-  const postgres = await openDatabase(config)
-  if (postgres) releaser.add('database', postgres, (it) => it.close())
-  const store = releaser.add('build store', await openStore(config, postgres), (it) => it.close())
+  const { postgres, store } = await openDatabaseAndStore(config, releaser)
   const queue = releaser.add('queue', await openQueue(config, io, postgres), (it) => it.close())
   const logs = releaser.add('log store', await openLogs(config, io, postgres, queue), (it) => it.close())
 
@@ -119,6 +116,19 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     builderAnswers: () => builderAnswers(config, docker),
     engineRoot: () => engineRoot(config, docker),
   }
+}
+
+/** The build store alone, for commands that need nothing else. `releaser` closes it. @throws ConveyorError */
+export async function openBuildStore(config: Config, releaser: Releaser): Promise<BuildStore> {
+  return (await openDatabaseAndStore(config, releaser)).store
+}
+
+/** One pool for the builds, their queue and logs if these share a database. */
+async function openDatabaseAndStore(config: Config, releaser: Releaser) {
+  const postgres = await openDatabase(config)
+  if (postgres) releaser.add('database', postgres, (it) => it.close())
+  const store = releaser.add('build store', await openStore(config, postgres), (it) => it.close())
+  return { postgres, store }
 }
 
 function stepProxies(variables: Record<string, string>): StepProxies {

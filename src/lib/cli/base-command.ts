@@ -23,7 +23,7 @@ export const EXIT_CODES: Record<ErrorKind, number> = {
 }
 
 /** The arguments as parsed by oclif. */
-type CommandLine = Interfaces.ParserOutput['raw']
+export type CommandLine = Interfaces.ParserOutput['raw']
 
 /** Base of Conveyor's commands: errors for people, results on stdout, everything else on stderr. */
 export abstract class ConveyorCommand extends Command {

@@ -17,6 +17,13 @@ export const BUILD_EXIT_CODES: ExitCodes = {
   130: 'interrupted (Ctrl-C)',
 }
 
+/** Of commands that manage tokens. */
+export const TOKEN_EXIT_CODES: ExitCodes = {
+  0: 'done',
+  2: 'the request is invalid: arguments, a name that is taken, an unknown token, refused credentials',
+  3: 'the server or the database is unavailable; retrying may help',
+}
+
 /** A description, whose paragraphs may be several lines of source, with the exit codes below it. */
 export function withExitCodes(description: string, codes: ExitCodes): string {
   return `${description.replace(/(?<!\n)\n(?!\n)/g, ' ')}${exitCodesHelp(codes)}`

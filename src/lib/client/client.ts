@@ -1,5 +1,5 @@
-import type { BasicAuth } from '../api/basic-auth.ts'
 import type { BuildJson, EndEventJson, LogEventJson } from '../api/build.ts'
+import type { ServerLogin } from '../api/server-login.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import type { Proxies } from '../net/proxies.ts'
@@ -12,7 +12,7 @@ export type BuildTarget = { repository: string; sha: string } | { repository: st
 export interface ClientOptions {
   /** Base URL of the server; credentials in it are used if `auth` is absent. */
   url: string
-  auth?: BasicAuth | null | undefined
+  auth?: ServerLogin | null | undefined
   request: BuildTarget & { cache?: boolean | undefined }
   /** Proxies for reaching the server; none by default. */
   proxies?: Proxies | undefined

@@ -1,7 +1,7 @@
 import type { Agent as HttpAgent, IncomingMessage } from 'node:http'
 import type { Agent as HttpsAgent } from 'node:https'
-import { type BasicAuth, basicAuthHeader } from '../api/basic-auth.ts'
 import type { Problem } from '../api/problem.ts'
+import { authorizationHeader, type ServerLogin } from '../api/server-login.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
 import { isUntrusted, TRUST_HINT } from '../net/certificates.ts'
 import { NO_PROXIES, type Proxies, proxyFor } from '../net/proxies.ts'
@@ -30,7 +30,16 @@ const CONNECT_MS = 10_000
 /** Codes of errors that break an established connection; all others occur before there is one. */
 const BREAKS = new Set(['ECONNRESET', 'EPIPE', SILENT])
 
+const CHECK_LOGIN = 'Check the login or token (--auth, CONVEYOR_AUTH, or CONVEYOR_TOKEN)'
 const CHECK_URL = 'Check the server URL (--url or CONVEYOR_URL), and that `conveyor server` is running there'
+
+export interface ConnectionOptions {
+  signal?: AbortSignal | undefined
+  /** None by default. */
+  proxies?: Proxies | undefined
+  /** The path of a Unix socket to connect to instead of the host of the URL. */
+  socketPath?: string | undefined
+}
 
 /**
  * A client's connection to a Conveyor server. Uses Node's HTTP client, because the CLI starts several times
@@ -46,14 +55,16 @@ export class Connection implements AsyncDisposable {
   readonly #silenceMs: number
   readonly #signal: AbortSignal | undefined
   readonly #proxies: Proxies
+  readonly #socketPath: string | undefined
   readonly #agents: { http: HttpAgent; https: HttpsAgent }
 
   constructor(
     url: string,
-    auth: BasicAuth | null,
+    auth: ServerLogin | null,
     silenceMs: number,
-    { signal, proxies = NO_PROXIES }: { signal?: AbortSignal | undefined; proxies?: Proxies | undefined },
+    { signal, proxies = NO_PROXIES, socketPath }: ConnectionOptions,
   ) {
+    this.#socketPath = socketPath
     this.#proxies = proxies
     this.#agents = {
       http: new http.Agent({ keepAlive: true }),
@@ -62,9 +73,9 @@ export class Connection implements AsyncDisposable {
     this.#base = parseBaseUrl(url)
     const credentials = auth ?? credentialsOf(this.#base)
     this.#base.username = this.#base.password = ''
-    this.shownUrl = this.#base.href.replace(/\/$/, '')
+    this.shownUrl = socketPath ?? this.#base.href.replace(/\/$/, '')
     this.#headers = { 'user-agent': 'conveyor' }
-    if (credentials) this.#headers.authorization = basicAuthHeader(credentials)
+    if (credentials) this.#headers.authorization = authorizationHeader(credentials)
     this.#silenceMs = silenceMs
     this.#signal = signal
   }
@@ -75,7 +86,7 @@ export class Connection implements AsyncDisposable {
    * ConveyorError with the server's message if it rejects the request
    */
   async *send(
-    method: 'GET' | 'POST',
+    method: 'GET' | 'POST' | 'DELETE',
     path: string,
     accept: string,
     json?: unknown,
@@ -123,6 +134,7 @@ export class Connection implements AsyncDisposable {
     const overTls = first.protocol === 'https:'
     const request = (overTls ? https : http).request(first, {
       method,
+      ...(this.#socketPath !== undefined && { socketPath: this.#socketPath }),
       agent: overTls ? this.#agents.https : this.#agents.http,
       ...(proxy && { path: url.href }),
       headers: {
@@ -160,7 +172,7 @@ export class Connection implements AsyncDisposable {
       throw new Dropped(problem?.message ?? `HTTP ${statusCode}`, true)
     }
     if (problem && statusCode >= 400) {
-      const hint = statusCode === 401 ? 'Check the user name and password (--auth)' : problem.hint
+      const hint = statusCode === 401 ? CHECK_LOGIN : problem.hint
       throw new ConveyorError(kindOf(statusCode), problem.message, hint === undefined ? {} : { hint })
     }
     const redirect = headers.location ? ` with a redirect to ${String(headers.location)}` : ''
@@ -219,7 +231,7 @@ function parseBaseUrl(text: string): URL {
   return url
 }
 
-function credentialsOf(url: URL): BasicAuth | null {
+function credentialsOf(url: URL): ServerLogin | null {
   if (url.username === '' && url.password === '') return null
   return { username: percentDecoded(url.username), password: percentDecoded(url.password) }
 }
@@ -227,7 +239,7 @@ function credentialsOf(url: URL): BasicAuth | null {
 function kindOf(status: number): ErrorKind {
   if (status === 401 || status === 403) return 'unauthorized'
   if (status === 404) return 'not_found'
-  return status >= 400 && status < 500 ? 'invalid' : 'unavailable'
+  return status >= 400 && status < 500 && status !== 429 ? 'invalid' : 'unavailable'
 }
 
 function parseProblem(text: string): Problem | null {

@@ -2,13 +2,19 @@ import { type Proxies, proxiesOf } from '../net/proxies.ts'
 import { secretInFile } from './secret-files.ts'
 
 /**
- * The login for a Conveyor server that the environment gives, as `user:password`.
+ * The login for a Conveyor server that the environment gives: `user:password`, or a token.
  *
  * @throws ConveyorError `invalid` if a variable names a file that cannot be read
  */
 export function loginInEnvironment(): string | undefined {
   const { env } = process
-  return secretInFile('CONVEYOR_AUTH', env) || env.BASIC_AUTH || secretInFile('BASIC_AUTH', env)
+  return (
+    secretInFile('CONVEYOR_AUTH', env) ||
+    env.CONVEYOR_TOKEN ||
+    secretInFile('CONVEYOR_TOKEN', env) ||
+    env.BASIC_AUTH ||
+    secretInFile('BASIC_AUTH', env)
+  )
 }
 
 /** The proxies that the environment names, for whatever runs without a Config. */

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
-import type { BasicAuth } from '../api/basic-auth.ts'
+import type { ServerLogin } from '../api/server-login.ts'
+import { isTokenText, looksLikeToken } from '../core/access-token.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { isLoopback } from '../net/loopback.ts'
 import { parseCredentials } from './values.ts'
@@ -11,14 +12,14 @@ const SETTINGS = '.env'
 /**
  * The credentials for a server: those that were given, in `auth` or in its URL, or those of the settings in this
  * folder. They are for the server of these settings alone: on this machine, or at their BASE_URL.
- * @param auth `user:pass`, or `none`
+ * @param auth `user:pass`, a token, or `none`
  * @throws ConveyorError `invalid`
  */
 export async function serverLogin(server: {
   url: string
   auth?: string | undefined
-}): Promise<BasicAuth | null> {
-  if (server.auth) return credentials(server.auth, '--auth (CONVEYOR_AUTH, BASIC_AUTH)')
+}): Promise<ServerLogin | null> {
+  if (server.auth) return credentials(server.auth, '--auth (CONVEYOR_AUTH, CONVEYOR_TOKEN, BASIC_AUTH)')
   const url = URL.parse(server.url)
   // What is wrong with it, the connection says.
   if (url?.username !== '') return null
@@ -27,10 +28,14 @@ export async function serverLogin(server: {
   return BASIC_AUTH && isIts ? credentials(BASIC_AUTH, `BASIC_AUTH in ${SETTINGS}`) : null
 }
 
-function credentials(text: string, from: string): BasicAuth | null {
+function credentials(text: string, from: string): ServerLogin | null {
   if (text === 'none') return null
+  if (looksLikeToken(text)) {
+    if (isTokenText(text)) return { token: text }
+    throw new ConveyorError('invalid', `${from} is not usable: the token is mistyped or incomplete`)
+  }
   const parsed = parseCredentials(text)
-  if (!parsed) throw new ConveyorError('invalid', `${from} is not usable: expected user:pass`)
+  if (!parsed) throw new ConveyorError('invalid', `${from} is not usable: expected user:pass or a token`)
   return parsed
 }
 

@@ -92,19 +92,18 @@ function checksum(text: string): string {
   return crc32(text).toString(36).slice(-CHECKSUM_LENGTH).padStart(CHECKSUM_LENGTH, '0')
 }
 
-/**
- * Checks the request for a new token.
- * @param asked `expiresIn` is a number of days or hours such as `90d` or `12h`
- * @throws ConveyorError `invalid`
- */
-export function validNewToken(asked: {
+/** What is asked for when a token is created, before it is checked. */
+export interface TokenOrder {
   name: string
   scope: Scope
   repositories: readonly string[]
+  /** A number of days or hours, such as `90d` or `12h`; null: never. */
   expiresIn: string | null
-  createdBy: string
-}): NewAccessToken {
-  const { name, scope, createdBy } = asked
+}
+
+/** Checks the request for a new token. @throws ConveyorError `invalid` */
+export function validNewToken(asked: TokenOrder, createdBy: string): NewAccessToken {
+  const { name, scope } = asked
   const repositories = [...new Set(asked.repositories)]
   if (!NAME.test(name) || looksLikeToken(name)) {
     throw new ConveyorError('invalid', 'the name of the token is not valid', {

@@ -63,7 +63,13 @@ function parseEnd(step: number, text: string): LogRow | null {
   const [done, seconds] = /^DONE(?: (\d{1,9}\.\d)s)?$/.exec(text) ?? []
   return done === undefined
     ? null
-    : { kind: 'end', step, state: 'done', seconds: seconds === undefined ? null : Number(seconds), error: null }
+    : {
+        kind: 'end',
+        step,
+        state: 'done',
+        seconds: seconds === undefined ? null : Number(seconds),
+        error: null,
+      }
 }
 
 /** Where the text after `#5 ` begins; -1 if the row does not belong to a step. */

@@ -5,6 +5,7 @@ import { buildsRoutes } from './api/builds.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
 import { SCHEMAS } from './api/values.ts'
+import { tokensRoutes } from './api/tokens.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
 import { observeRequests, operationsRoutes } from './operations.ts'
@@ -89,6 +90,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
   await app.register(pagesRoutes, options)
+  await app.register(tokensRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(operationsRoutes, options)
   await app.register(openApiRoute, options)

@@ -1,0 +1,95 @@
+import { chmod, lstat, rm, stat } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { dirname } from 'node:path'
+import { fastify } from 'fastify'
+import { socketPathProblem } from '../../core/admin-socket.ts'
+import { operatingUser } from '../../util/operating-user.ts'
+import { type TokensRoutesOptions, tokensRoutes } from '../api/tokens.ts'
+import { sendError, sendProblem } from '../problems.ts'
+import { identityWith } from './identity.ts'
+
+export interface AdminSocketOptions extends TokensRoutesOptions {
+  /** Where the socket is created; one that a killed server left there is replaced. */
+  path: string
+}
+
+export interface AdminSocket {
+  /** Removes the socket. */
+  close(): Promise<void>
+}
+
+/**
+ * The tokens API for the user of this process alone, on a Unix socket: so the first token can be created while the server
+ * has the database. Does without it, and logs why, if other users could replace the socket.
+ */
+export async function openAdminSocket(options: AdminSocketOptions): Promise<AdminSocket | null> {
+  const { path, log } = options
+  const problem = socketPathProblem(path) ?? (await folderProblem(dirname(path))) ?? (await removeStale(path))
+  const without = (why: string) => {
+    log(`warning: \`conveyor token\` cannot reach this server without --url: ${why}`)
+    return null
+  }
+  if (problem !== null) return without(problem)
+  const app = fastify({ forceCloseConnections: true, requestTimeout: 30_000 })
+  const identity = identityWith(operatingUser(), 'admin')
+  app.decorateRequest('identity')
+  app.addHook('onRequest', async (request) => {
+    request.identity = identity
+  })
+  app.setErrorHandler((error, _request, reply) => sendError(reply, error))
+  app.setNotFoundHandler((_request, reply) =>
+    sendProblem(reply, 404, 'not_found', 'this socket serves only /tokens'),
+  )
+  await app.register(tokensRoutes, options)
+  await app.ready()
+  try {
+    await listenPrivately(app.server, path)
+  } catch (error) {
+    await app.close()
+    return without((error as Error).message)
+  }
+  return { close: () => app.close() }
+}
+
+/** Nobody else may connect, not even before the mode is set: without write permission they cannot. */
+async function listenPrivately(server: ReturnType<typeof fastify>['server'], path: string): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  server.once('error', reject)
+  // Binds at once, with the modes that this mask leaves.
+  const before = process.umask(0o177)
+  try {
+    server.listen({ path }, resolve)
+  } finally {
+    process.umask(before)
+  }
+  await promise
+  server.off('error', reject)
+  await chmod(path, 0o600)
+}
+
+/** Whoever can write to the folder could put a socket of their own there. */
+async function folderProblem(folder: string): Promise<string | null> {
+  const { mode, uid } = await stat(folder)
+  const own = process.getuid?.()
+  if (own !== undefined && uid !== own && uid !== 0) return `${folder} belongs to another user`
+  return (mode & 0o022) === 0 ? null : `${folder} can be written to by other users (chmod go-w ${folder})`
+}
+
+/** Removes the socket of a server that was killed. What is wrong with the path, or null. */
+async function removeStale(path: string): Promise<string | null> {
+  const found = await lstat(path).catch(() => null)
+  if (found === null) return null
+  if (!found.isSocket()) return `${path} exists and is not a socket`
+  if (await isServed(path)) return `another process serves ${path}`
+  await rm(path, { force: true })
+  return null
+}
+
+function isServed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path })
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => socket.destroy())
+  })
+}

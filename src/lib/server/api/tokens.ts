@@ -1,0 +1,76 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type NewTokenJson, type TokenJson, type TokensJson, tokenJson } from '../../api/token.ts'
+import { type AccessTokens, SCOPES, type TokenOrder } from '../../core/access-token.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import { issueToken, revokeToken } from '../../core/issue-token.ts'
+
+export interface TokensRoutesOptions {
+  store: { tokens: AccessTokens }
+  /** The server's own log, one line at a time. */
+  log: (line: string) => void
+}
+
+const KEYS = ['name', 'scope', 'repositories', 'expires_in']
+
+/** GET /tokens, POST /tokens, DELETE /tokens/{id or name}. */
+export async function tokensRoutes(app: FastifyInstance, options: TokensRoutesOptions): Promise<void> {
+  const { store, log } = options
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, text: string) => text)
+  const config = { scope: 'admin' } as const
+
+  app.get('/tokens', { config }, async (): Promise<TokensJson> => {
+    const tokens = await store.tokens.list()
+    return { tokens: tokens.map(tokenJson) }
+  })
+
+  app.post('/tokens', { bodyLimit: 16 * 1024, config }, async (request, reply): Promise<NewTokenJson> => {
+    const order = parseOrder(typeof request.body === 'string' ? request.body : '')
+    const { token, text } = await issueToken(store.tokens, order, request.identity.name)
+    log(`api: ${request.identity.name} created the token ${token.name} with the scope ${token.scope}`)
+    reply.code(201)
+    return { ...tokenJson(token), token: text }
+  })
+
+  app.delete('/tokens/:key', { config }, async (request): Promise<TokenJson> => {
+    const { key } = request.params as { key: string }
+    const token = await revokeToken(store.tokens, key)
+    log(`api: ${request.identity.name} revoked the token ${token.name}`)
+    return tokenJson(token)
+  })
+}
+
+function parseOrder(text: string): TokenOrder {
+  let body: unknown
+  try {
+    body = JSON.parse(text)
+  } catch {
+    throw new ConveyorError('invalid', 'the body is not valid JSON')
+  }
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new ConveyorError('invalid', 'the body must be a JSON object')
+  }
+  const given = body as Record<string, unknown>
+  // A misspelled `repositories` would create a token for all of them.
+  const unknown = Object.keys(given).find((key) => !KEYS.includes(key))
+  if (unknown !== undefined) {
+    throw new ConveyorError(
+      'invalid',
+      `the body has the unknown key ${JSON.stringify(unknown.slice(0, 100))}`,
+      {
+        hint: `Use ${KEYS.join(', ')}`,
+      },
+    )
+  }
+  const { name, repositories = [], expires_in: expiresIn = null } = given
+  if (typeof name !== 'string') throw new ConveyorError('invalid', 'name must be a string')
+  const scope = SCOPES.find((one) => one === given.scope)
+  if (scope === undefined) throw new ConveyorError('invalid', 'scope must be read, build, or admin')
+  if (!Array.isArray(repositories) || !repositories.every((one) => typeof one === 'string')) {
+    throw new ConveyorError('invalid', 'repositories must be an array of strings such as acme/*')
+  }
+  if (expiresIn !== null && typeof expiresIn !== 'string') {
+    throw new ConveyorError('invalid', 'expires_in must be a string such as 90d')
+  }
+  return { name, scope, repositories, expiresIn }
+}
