@@ -202,7 +202,7 @@ describe('invalid input is exit code 2', () => {
       expect(code).toBe(2)
       // A warning about a flag with a secret comes first.
       expect(unwrapped(stderr)).toMatch(
-        /(^|; use CONVEYOR_AUTH, or a file in CONVEYOR_AUTH_FILE )Error: A user name and password are required\. Check the user name and password \(--auth\)$/,
+        /(^|; use CONVEYOR_AUTH, or a file in CONVEYOR_AUTH_FILE )Error: A user name and password, or a token, are required\. Check the login or token \(--auth, CONVEYOR_AUTH, or CONVEYOR_TOKEN\)$/,
       )
     }
     const { code, stderr } = await build([target, '--auth', 'wrong-horse'])
