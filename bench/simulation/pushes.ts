@@ -26,7 +26,7 @@ if (import.meta.main) {
   const problems: string[] = []
   const log = (line: string) => void problems.push(line)
   const { store, queue } = await openAll(place, log)
-  const statuses = new StatusReporter({ forge: simulatedForge, store, logUrl: ({ id }) => id, log })
+  const statuses = new StatusReporter({ forge: simulatedForge, store, buildUrl: ({ id }) => id, log })
   let acceptMs: number[] = []
 
   const push = async (seconds: number) => {

@@ -23,7 +23,7 @@ if (import.meta.main) {
 
   const startOne = async () => {
     const { store, queue, logs } = await openAll(place, log)
-    const statuses = new StatusReporter({ forge: simulatedForge, store, logUrl: ({ id }) => id, log })
+    const statuses = new StatusReporter({ forge: simulatedForge, store, buildUrl: ({ id }) => id, log })
     const options = {
       ...{ queue, logs, statuses, log, parts: simulatedParts(store) },
       ...{ newRedactor: () => new Redactor(), warm: new WarmRepositories() },

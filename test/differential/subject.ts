@@ -80,7 +80,7 @@ export async function startSubject(options: SubjectOptions): Promise<Subject> {
       statuses: new conveyor.StatusReporter({
         forge: { setStatus: async () => {} },
         store,
-        logUrl: () => '',
+        buildUrl: () => '',
         log,
       }),
       onEnd: (build) => ended.get(build.id)?.(build),

@@ -34,7 +34,7 @@ describe('a push becomes an image', () => {
     expect(status).toMatchObject({
       state: 'success',
       context: 'container/docker',
-      target_url: `${server.url.replace('127.0.0.1', 'localhost')}/logs/${id}`,
+      target_url: `${server.url.replace('127.0.0.1', 'localhost')}/builds/${id}`,
     })
     expect(status.description).toMatch(/^Image built in \d+(\.\d)?s\.$/)
     expect(world.github.statuses.filter((s) => s.sha === sha).map((s) => s.state)).toEqual([

@@ -14,7 +14,7 @@ const STATUS: CommitStatus = {
   sha: SHA,
   state: 'pending',
   description: 'Image building.',
-  targetUrl: 'https://conveyor.example.com/logs/1',
+  targetUrl: 'https://conveyor.example.com/builds/1',
 }
 
 let double: GitHubDouble
@@ -130,7 +130,7 @@ describe('setStatus', () => {
         state,
         context: 'container/docker',
         description: 'Image building.',
-        target_url: 'https://conveyor.example.com/logs/1',
+        target_url: 'https://conveyor.example.com/builds/1',
         at: expect.any(Number),
       },
     ])

@@ -17,10 +17,10 @@ describe('commitStatus', () => {
     [build({ state: 'failed', error: 'registry down', errorKind: 'unavailable' }), 'error', 'registry down'],
     [build({ state: 'failed', error: 'login refused', errorKind: 'unauthorized' }), 'error', 'login refused'],
   ])('%#', (subject, state, description) => {
-    expect(commitStatus(subject, 'http://c/logs/b')).toMatchObject({
+    expect(commitStatus(subject, 'http://c/builds/b')).toMatchObject({
       state,
       description,
-      targetUrl: 'http://c/logs/b',
+      targetUrl: 'http://c/builds/b',
     })
   })
 

@@ -33,13 +33,13 @@ afterEach(async () => {
 })
 
 const log = (line: string) => void lines.push(line)
-const logUrl = () => 'https://conveyor.example.com/logs/1'
+const buildUrl = () => 'https://conveyor.example.com/builds/1'
 
 function reporter(waitsMs: number[], setStatus?: (status: CommitStatus) => Promise<void>): StatusReporter {
   const forge = setStatus
     ? { setStatus }
     : github({ baseUrl: double.url, token: TOKEN, retryDelaysMs: [], log })
-  return new StatusReporter({ forge, store, logUrl, log, waitsMs })
+  return new StatusReporter({ forge, store, buildUrl, log, waitsMs })
 }
 
 /** A build that has started, and the same build after it failed. */

@@ -174,7 +174,7 @@ describe('SQS dead letters', () => {
       {
         queue,
         logs: fileLogStore({ dir: folder.path }),
-        statuses: new StatusReporter({ forge, store, logUrl: () => 'http://logs', log: complain }),
+        statuses: new StatusReporter({ forge, store, buildUrl: () => 'http://logs', log: complain }),
         // Nothing else is needed: this build is not started again.
         parts: { store } as BuildParts,
         newRedactor: () => new Redactor(),

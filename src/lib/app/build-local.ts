@@ -72,7 +72,7 @@ export async function buildLocal(
   )
 
   const end = new AbortController()
-  const statuses = new StatusReporter({ forge: noStatuses, store, logUrl: () => '', log: io.log })
+  const statuses = new StatusReporter({ forge: noStatuses, store, buildUrl: () => '', log: io.log })
   const working = work(
     {
       ...adapters,

@@ -148,7 +148,7 @@ function containedBy(forge: Forge, git: History): History['contains'] {
   }
 }
 
-/** Reporter of commit statuses that link to logs under `baseUrl`. */
+/** Reporter of commit statuses that link to the pages of builds under `baseUrl`. */
 export function statusReporter(
   { forge, parts, observer }: Adapters,
   baseUrl: () => string,
@@ -157,7 +157,7 @@ export function statusReporter(
   return new StatusReporter({
     forge,
     store: parts.store,
-    logUrl: (build) => `${baseUrl()}/logs/${build.id}`,
+    buildUrl: (build) => `${baseUrl()}/builds/${build.id}`,
     ...(observer && { observer }),
     log,
   })

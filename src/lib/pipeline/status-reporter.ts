@@ -31,7 +31,7 @@ interface Report {
 export class StatusReporter {
   readonly #forge: Pick<Forge, 'setStatus'>
   readonly #store: BuildStore
-  readonly #logUrl: (build: Build) => string
+  readonly #buildUrl: (build: Build) => string
   readonly #log: (line: string) => void
   readonly #observer: Pick<BuildObserver, 'commitStatus'>
   readonly #waitsMs: readonly number[]
@@ -42,7 +42,7 @@ export class StatusReporter {
     forge: Pick<Forge, 'setStatus'>
     store: BuildStore
     /** Where the status links to. */
-    logUrl: (build: Build) => string
+    buildUrl: (build: Build) => string
     /** Receives what could not be reported, one line at a time. */
     log: (line: string) => void
     observer?: Pick<BuildObserver, 'commitStatus'>
@@ -51,7 +51,7 @@ export class StatusReporter {
   }) {
     this.#forge = options.forge
     this.#store = options.store
-    this.#logUrl = options.logUrl
+    this.#buildUrl = options.buildUrl
     this.#log = options.log
     this.#observer = options.observer ?? NO_OBSERVER
     this.#waitsMs = options.waitsMs ?? WAITS_MS
@@ -102,7 +102,7 @@ export class StatusReporter {
   }
 
   async #report(build: Build, ends: Ends, waitsMs: readonly number[]): Promise<boolean> {
-    const status = commitStatus(build, this.#logUrl(build))
+    const status = commitStatus(build, this.#buildUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
     if (error === 'given up') return false
     if (error === 'outdated') {

@@ -6,10 +6,13 @@ import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
 import { tokensRoutes } from './api/tokens.ts'
 import { SCHEMAS } from './api/values.ts'
+import { LineIndexes } from './logs/line-index.ts'
+import { linesRoute } from './logs/lines-route.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
 import { Streams } from './logs/streams.ts'
 import { observeRequests, operationsRoutes } from './operations.ts'
 import type { ServerOptions } from './options.ts'
+import { currentHead } from './pages/build/routes.ts'
 import { type Site, siteOf } from './pages/layout.ts'
 import { pageConstraint } from './pages/negotiation.ts'
 import { pagesRoutes } from './pages/routes.ts'
@@ -89,9 +92,15 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
-  await app.register(pagesRoutes, options)
+  const indexes = new LineIndexes(logs)
+  await app.register(pagesRoutes, { ...options, indexes })
   await app.register(tokensRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
+  await app.register(linesRoute, {
+    ...{ parts, streams, indexes },
+    head: async (build, mayBuild) =>
+      (await currentHead(app.site(), build, mayBuild, { store, logs, indexes })).toString(),
+  })
   await app.register(operationsRoutes, options)
   await app.register(openApiRoute, options)
   app.get('/', { config: { scope: 'read' }, schema: INDEX }, async (_request, reply) =>

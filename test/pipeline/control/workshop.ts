@@ -77,7 +77,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
   const statuses = new StatusReporter({
     forge: github({ baseUrl: double.url, token: TOKEN, retryDelaysMs: [] }),
     store,
-    logUrl: ({ id }) => `https://conveyor.example.com/logs/${id}`,
+    buildUrl: ({ id }) => `https://conveyor.example.com/logs/${id}`,
     log,
   })
   resources.defer(() => statuses.idle())

@@ -25,16 +25,19 @@ export function rowHtml(bytes: Uint8Array, row: number, attempt: number, isName:
   const parsed = nameIfSo(parseRow(bytes), attempt, isName)
   const { kind } = parsed
   const step = 'step' in parsed ? ` data-s="${stepKey({ attempt, number: parsed.step })}"` : ''
-  const time = kind === 'output' ? ` data-t="${parsed.seconds}"` : ''
+  const time = kind === 'output' ? ` data-t="${parsed.seconds.toFixed(3)}"` : ''
+  const blank = kind === 'note' && bytes.length === 0 ? ' e' : ''
   const failed = kind === 'end' && parsed.state === 'failed' ? ' bad' : ''
-  return `<div class="${KINDS[kind]}${failed}" id="L${row}"${step}><a href="#L${row}" tabindex="-1" aria-label="Line ${row}" data-n="${row}"${time}></a>${contents(parsed)}</div>\n`
+  return `<div class="${KINDS[kind]}${blank}${failed}" id="L${row}"${step}><a href="#L${row}" tabindex="-1" aria-label="Line ${row}" data-n="${row}"${time}></a>${contents(parsed)}</div>\n`
 }
 
 function nameIfSo(row: LogRow, attempt: number, isName: IsName): LogRow {
   if (row.kind !== 'detail') return row
   const key = stepKey({ attempt, number: row.step })
   const name = utf8.decode(row.text)
-  return isName(key, utf8.decode(row.text.subarray(0, MAX_TEXT))) ? { kind: 'name', step: row.step, name } : row
+  return isName(key, utf8.decode(row.text.subarray(0, MAX_TEXT)))
+    ? { kind: 'name', step: row.step, name }
+    : row
 }
 
 function contents(row: LogRow): string {
@@ -78,7 +81,7 @@ function anchor(url: string, run: Run): string {
   return `<a href="${escapeHtml(url)}" rel="noopener noreferrer nofollow">${span(run)}</a>`
 }
 
-const URL_IN_TEXT = /\bhttps?:\/\/[^\s<>"'`\\^{|}\u0000-\u001f]{1,2000}/gi
+const URL_IN_TEXT = /\bhttps?:\/\/[^\s<>"'`\\^{|}]{1,2000}/gi
 
 /** A run with the addresses in it as links. */
 function linked(run: Run): string {
@@ -103,7 +106,8 @@ function withoutPunctuation(url: string): string {
     const last = url[end - 1] ?? ''
     if ('.,;:!?*_~'.includes(last)) continue
     const open = { ')': '(', ']': '[' }[last]
-    if (open === undefined || url.slice(0, end).split(open).length >= url.slice(0, end).split(last).length) break
+    if (open === undefined || url.slice(0, end).split(open).length >= url.slice(0, end).split(last).length)
+      break
   }
   return url.slice(0, end)
 }

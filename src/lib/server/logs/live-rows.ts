@@ -1,18 +1,11 @@
+import type { RowsEventJson } from '../../api/log.ts'
 import type { Build } from '../../core/build.ts'
 import { LogRows } from '../../core/log-rows.ts'
 import { sseEvent } from '../formats.ts'
 import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
 import type { LineIndex } from './line-index.ts'
 import { type NumberedRow, rowRenderer } from './read-rows.ts'
-import { type StepView, stepView } from './step-html.ts'
-
-/** Data of a `rows` event: rows as HTML, and the steps that changed with them. */
-export interface RowsEventJson {
-  /** The row after these. */
-  next: number
-  html: string
-  steps: StepView[]
-}
+import { stepView } from './step-html.ts'
 
 /** Rows in one event. */
 const MAX_ROWS = 500
@@ -25,10 +18,11 @@ export async function* liveRows(
   parts: FollowParts,
   build: Build,
   index: LineIndex,
-  { from, signal, head }: { from: number; head: (build: Build) => Promise<string> } & Pick<
-    EventStreamOptions,
-    'signal'
-  >,
+  {
+    from,
+    signal,
+    head,
+  }: { from: number; head: (build: Build) => Promise<string> } & Pick<EventStreamOptions, 'signal'>,
 ): AsyncGenerator<string> {
   await index.update()
   const place = index.place(from)

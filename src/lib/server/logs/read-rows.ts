@@ -1,3 +1,4 @@
+import type { LogLineJson } from '../../api/log.ts'
 import { LogRows } from '../../core/log-rows.ts'
 import { parseRow, stepKey } from '../../core/plain-log.ts'
 import type { LogStore } from '../../logs/log-store.ts'
@@ -60,22 +61,18 @@ export async function readRows(
 /** Makes the function that renders rows as HTML, with the steps that the index knows so far. */
 export function rowRenderer(index: LineIndex): (rows: readonly NumberedRow[]) => string {
   const isName = stepNames(index.steps)
-  return (rows) =>
-    rows.map(({ row, bytes }) => rowHtml(bytes, row, index.attemptOf(row), isName)).join('')
+  return (rows) => rows.map(({ row, bytes }) => rowHtml(bytes, row, index.attemptOf(row), isName)).join('')
 }
 
-/** A row as data: what a terminal would show, without colours. */
-export interface LogLineJson {
-  number: number
-  /** Key of its step: its number in the log, with the attempt before it from the second one on. */
-  step: string | null
-  /** Since the step began. */
-  seconds: number | null
-  text: string
+/** Key of the step that a row belongs to; null if it is Conveyor's own line. */
+export function stepOfRow({ row, bytes }: NumberedRow, index: LineIndex): string | null {
+  const parsed = parseRow(bytes)
+  return 'step' in parsed ? stepKey({ attempt: index.attemptOf(row), number: parsed.step }) : null
 }
 
 const utf8 = new TextDecoder()
 
+/** A row as data: what a terminal would show, without colours. */
 export function lineJson({ row, bytes }: NumberedRow, index: LineIndex): LogLineJson {
   const parsed = parseRow(bytes)
   const step = 'step' in parsed ? stepKey({ attempt: index.attemptOf(row), number: parsed.step }) : null

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Static, Type } from '../../api/type.ts'
-import { type Build, isEnded } from '../../core/build.ts'
+import { type Build, isEnded, shortName } from '../../core/build.ts'
 import { answers, text } from '../api/answers.ts'
 import { BUILD_EVENTS, type SendBuild } from '../api/builds.ts'
 import { CommitPath, IdPath } from '../api/paths.ts'
@@ -9,7 +9,6 @@ import { asEvents, asText, STILL_RUNNING } from '../formats.ts'
 import { findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { type BuildEvent, type FollowParts, follow } from './follow.ts'
-
 import type { Streams } from './streams.ts'
 
 export const TEXT = 'text/plain; charset=utf-8'
@@ -25,6 +24,7 @@ const EventsQuery = Type.Object({ offset: Offset })
 const LogQuery = Type.Object({
   offset: Offset,
   follow: Type.Boolean({ default: true, description: 'False stops at the present end of the log' }),
+  download: Type.Boolean({ default: false, description: 'Whether browsers save it; also without a value' }),
 })
 
 const GET_LOG = {
@@ -72,6 +72,10 @@ export async function logsRoute(
   const getLog = async (request: FastifyRequest, reply: FastifyReply) => {
     const { offset, follow: live } = request.query as Static<typeof LogQuery>
     const build = await findBuild(parts.store, request)
+    if (asksForDownload(request.url)) {
+      const name = `${shortName(build).replace(/[^\w.@-]+/g, '-')}-${build.id.slice(0, 8)}.log`
+      reply.header('content-disposition', `attachment; filename="${name}"`)
+    }
     const events = (signal: AbortSignal) =>
       live ? follow(parts, build, { offset, signal }) : logNow(parts, build, { offset, signal })
     await streams.send(reply, TEXT, (signal) => asText(events(signal), { result: false }))
@@ -121,4 +125,9 @@ async function* logNow(
     offset += bytes.length
   }
   if (offset === 0 && isEnded(build.state)) yield { kind: 'notice', text: 'This build has no stored log' }
+}
+
+/** Whether the query has `download`, without a value or with one other than false. */
+function asksForDownload(url: string): boolean {
+  return /[?&]download(?!=false(?:&|$))(?:[=&]|$)/.test(url)
 }

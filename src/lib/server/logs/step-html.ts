@@ -1,17 +1,7 @@
+import type { StepViewJson } from '../../api/log.ts'
 import { type LogStep, stepKey } from '../../core/plain-log.ts'
 import { durationText } from '../pages/bits.ts'
 import { html } from '../pages/html.ts'
-
-/** A step in the viewer. */
-export interface StepView {
-  key: string
-  state: LogStep['state']
-  /** The rows from its first to its last one; those of other steps may be in between. */
-  first: number
-  last: number
-  /** Contents of its `<summary>`. */
-  html: string
-}
 
 const STATES: Record<LogStep['state'], string> = {
   running: 'running',
@@ -21,7 +11,7 @@ const STATES: Record<LogStep['state'], string> = {
   cancelled: 'cancelled',
 }
 
-export function stepView(step: LogStep): StepView {
+export function stepView(step: LogStep): StepViewJson {
   const { state, seconds } = step
   const took = seconds === null ? '' : durationText(seconds * 1000)
   const [, stage = '', name = step.name] = /^(\[[^\]]{1,60}\]) (.*)$/s.exec(step.name) ?? []

@@ -45,7 +45,7 @@ export function renderTerminalLine(text: string): TerminalRun[] {
 }
 
 /** Characters without a width of their own, which join the one before. */
-const COMBINING = /^[\p{Mn}\p{Me}\u200d\ufe0e\ufe0f]$/u
+const COMBINING = /^(?:\p{Mn}|\p{Me}|\u200d|\ufe0e|\ufe0f)$/u
 /** Characters two columns wide. */
 const WIDE =
   /^[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}]$|^\p{Emoji_Presentation}$/u
@@ -110,7 +110,8 @@ class Line {
   }
 
   #erase(parameters: string): void {
-    if (parameters === '' || parameters === '0') this.#cells.length = Math.min(this.#cells.length, this.#column)
+    if (parameters === '' || parameters === '0')
+      this.#cells.length = Math.min(this.#cells.length, this.#column)
     else if (parameters === '1') for (let at = 0; at <= this.#column; at++) this.#blank(at)
     else if (parameters === '2') this.#cells.length = 0
   }
@@ -187,7 +188,6 @@ function extendedColour(rest: string[], colons: boolean): { colour: number | nul
   const [red = 0, green = 0, blue = 0] = rest.slice(from, from + 3).map((value) => Number(value || 0))
   return { colour: nearest(red, green, blue), used: 4 }
 }
-
 
 /** One of the 16 colours, which the page defines so that they are legible, for one of 256. */
 function nearest256(index: number): number | null {

@@ -14,6 +14,8 @@ export interface PageContent {
   /** The entry of the navigation that the page belongs to. */
   section?: SiteSection
   main: Renderable
+  /** Style sheets besides style.css: `log.css`. */
+  styles?: readonly string[]
   /** Modules that the page loads, besides page.js: `log.js`. */
   scripts?: readonly string[]
 }
@@ -54,7 +56,7 @@ const PAGE_CSP =
 
 /** The whole document. */
 export function layout(site: Site, page: PageContent): string {
-  const { title, state = 'none', section, main, scripts = [] } = page
+  const { title, state = 'none', section, main, styles = [], scripts = [] } = page
   const asset = (name: string) => site.path + assetPath(name)
   return html`<!doctype html>
 <html lang="en">
@@ -64,8 +66,7 @@ export function layout(site: Site, page: PageContent): string {
 <meta name="color-scheme" content="light dark">
 <title>${title} · Conveyor</title>
 <link rel="icon" type="image/svg+xml" href="${site.path}${faviconPath(state)}"${ICON_STATES.map((name) => html` data-${name}="${site.path}${faviconPath(name)}"`)}>
-<link rel="stylesheet" href="${asset('style.css')}">
-${['page.js', ...scripts].map((name) => html`<script type="module" src="${asset(name)}"></script>\n`)}</head>
+${['style.css', ...styles].map((name) => html`<link rel="stylesheet" href="${asset(name)}">\n`)}${['page.js', ...scripts].map((name) => html`<script type="module" src="${asset(name)}"></script>\n`)}</head>
 <body>
 <a class="skip" href="#main">Skip to content</a>
 <header class="top">

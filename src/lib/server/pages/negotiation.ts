@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type {} from '@fastify/swagger'
 import { prefersHtml } from '../accept.ts'
 
 /**

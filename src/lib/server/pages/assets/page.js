@@ -33,7 +33,7 @@ function elapsed(iso, now) {
 
 /** Writes times into an element. Clocks of browser and server may differ: `skew` is added to the browser's. */
 const skew = 0
-export function writeTimes(/** @type {ParentNode} */ root = document) {
+function writeTimes(/** @type {ParentNode} */ root = document) {
   const now = Date.now() + skew
   for (const time of root.querySelectorAll('time')) setText(time, ago(time.dateTime, now))
   for (const part of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('[data-since]'))) {
@@ -193,8 +193,8 @@ function show(newer) {
   if (icon) document.querySelector('link[rel=icon]')?.setAttribute('href', icon)
 }
 
-/** What the script adds to what the server sends. @param {Document} page */
-function prepare(page) {
+/** What the script adds to what the server sends. @param {ParentNode} page */
+export function prepare(page) {
   writeTimes(page)
   for (const button of page.querySelectorAll('[data-copy]')) button.removeAttribute('hidden')
 }

@@ -1,0 +1,96 @@
+import { type Build, type CommitInfo, isEnded, shortName } from '../../../core/build.ts'
+import type { Timeline } from '../../../core/timeline.ts'
+import { copyable, durationLabel, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'
+import { type Html, html } from '../html.ts'
+import { stateLabel } from '../icons.ts'
+import type { Site } from '../layout.ts'
+
+/** What the page of a build shows. */
+export interface BuildView {
+  build: Build
+  /** What it published; null before, or if it did not. */
+  artifact: { image: string; tags: readonly string[] } | null
+  timeline: Timeline | null
+  /** Why it failed; null if it did not, or if that is not known yet. */
+  failure: Html | null
+  /** What the reader may do. */
+  mayBuild: boolean
+}
+
+const SOURCES: Record<NonNullable<Build['source']>, string> = {
+  webhook: 'by a push',
+  api: 'over the API',
+  cli: 'with the CLI',
+}
+
+/** What is known of a build apart from its log. The page replaces it whenever the state changes. */
+export function buildHead(site: Site, view: BuildView): Html {
+  const { build, artifact, timeline } = view
+  return html`<div data-title="${buildTitle(build)}" data-starts="${JSON.stringify(startsOf(timeline))}">
+<div class="head"><div class="build-title">
+<p class="small"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a></p>
+<h1><bdi>${titleOf(build)}</bdi></h1>
+</div>${actions(site, view)}</div>
+<p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}</p>
+${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}
+</div>`
+}
+
+/** For the title of the tab: what differs most comes first. */
+export function buildTitle(build: Build): string {
+  return `${build.state}: ${shortName(build)}`
+}
+
+function titleOf({ commit, sha }: Build): string {
+  return commit?.title || `Commit ${sha.slice(0, 7)}`
+}
+
+function refsOf(site: Site, { repository, refs }: Build): Html[] {
+  return refs.slice(0, 10).map((ref) => html`<span>${refLink(site, repository, ref)}</span>`)
+}
+
+function authorOf({ forge }: Site, commit: CommitInfo | null): Html | null {
+  if (commit === null || (commit.author === '' && commit.login === null)) return null
+  const { login, author } = commit
+  const name = author || login || ''
+  if (forge === null || login === null || !/^[\w[\]-]{1,100}$/.test(login)) {
+    return html`<span>by <bdi>${name}</bdi></span>`
+  }
+  return html`<span>by <a href="${forge}/${encodeURIComponent(login)}" rel="noreferrer"><bdi>${name}</bdi></a></span>`
+}
+
+function actions(site: Site, { build, mayBuild }: BuildView): Html | null {
+  if (!mayBuild) return null
+  const url = `${site.path}/builds/${build.id}`
+  if (!isEnded(build.state)) {
+    return html`<form method="post" action="${url}/cancel"><button>Cancel</button></form>`
+  }
+  return html`<form method="post" action="${url}/retry" class="actions"><button name="cache" value="true">Retry</button><button name="cache" value="false">Retry without cache</button></form>`
+}
+
+function imageOf({ image, tags }: { image: string; tags: readonly string[] }): Html {
+  const named = tags.length > 0 ? tags : [image]
+  return html`<div class="image">${copyable(`docker pull ${image}`, 'the command that pulls this image')}
+<p class="small muted">Tags: ${named.map((tag) => html`<span class="tag">${shortTag(tag)}</span> `)}</p></div>`
+}
+
+/** `main` of `registry.example.com/acme/web:main`. */
+function shortTag(tag: string): string {
+  const at = tag.lastIndexOf(':')
+  const name = tag.slice(at + 1)
+  return at > 0 && !name.includes('/') ? name : tag
+}
+
+function withheldOf({ withheld = [] }: Build): Html | null {
+  if (withheld.length === 0) return null
+  return html`<ul class="withheld small">${withheld.map(({ tag, reason }) => html`<li><span class="tag">${tag}</span> not moved: ${reason}</li>`)}</ul>`
+}
+
+/** When the steps of the newest attempt began, by the key that they have in the log. */
+function startsOf(timeline: Timeline | null): Record<string, string> {
+  const prefix = timeline !== null && timeline.attempt > 1 ? `${timeline.attempt}.` : ''
+  const steps = timeline?.steps ?? []
+  return Object.fromEntries(
+    steps.flatMap(({ number, startedAt }) => (startedAt === null ? [] : [[`${prefix}${number}`, startedAt]])),
+  )
+}

@@ -1,0 +1,104 @@
+import { type LogStep, stepKey } from '../../../core/plain-log.ts'
+import type { LineIndex } from '../../logs/line-index.ts'
+import { type NumberedRow, rowRenderer, stepOfRow } from '../../logs/read-rows.ts'
+import { stepView } from '../../logs/step-html.ts'
+import { type Html, html, raw } from '../html.ts'
+
+/** Rows in one block; assets/log-groups.js has the same number. */
+const BLOCK = 200
+
+/** The part of a log that comes with the page: readable without scripts, grouped as assets/log-groups.js does it. */
+export interface LogStart {
+  /** Path of the log below the server's address. */
+  url: string
+  rows: readonly NumberedRow[]
+  /** Whether there is no more. */
+  isComplete: boolean
+  isEnded: boolean
+}
+
+interface Group {
+  step: LogStep | null
+  rows: NumberedRow[]
+}
+
+export function logHtml({ url, rows, isComplete, isEnded }: LogStart, index: LineIndex): Html {
+  const next = (rows.at(-1)?.row ?? 0) + 1
+  return html`<section class="log" aria-labelledby="log-title">
+<div class="logbar"><h2 id="log-title">Log</h2>
+<form role="search" id="log-search" data-script hidden><input type="search" placeholder="Search" aria-label="Search the log" maxlength="200" autocomplete="off" spellcheck="false"><output></output><button type="button" data-key="N" aria-label="Previous line with this text">↑</button><button type="button" data-key="n" aria-label="Next line with this text">↓</button></form>
+<div class="tools">
+${TOOLS.map(({ id, key, label, title, on }) => html`<button type="button" id="${id}" data-key="${key}" title="${title} (${key})"${on !== undefined && html` aria-pressed="${String(on)}"`} data-script hidden>${label}</button>\n`)}<a class="button" href="${url}${!isEnded && '?follow=false'}">Raw</a>
+<a class="button" href="${url}?download=true&amp;follow=false">Download</a>
+</div></div>
+<p id="log-trouble" role="status" class="error" hidden></p>
+<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group, index))}</div>
+${!isComplete && html`<noscript><p class="small">This is the beginning of the log. <a href="${url}">All of it as text</a></p></noscript>`}
+<button type="button" id="log-more" hidden></button>
+${HELP}</section>`
+}
+
+const TOOLS = [
+  { id: 'log-follow', key: 'f', label: 'Follow', title: 'Follow new lines', on: false },
+  { id: 'log-error', key: 'e', label: 'Next error', title: 'Next error' },
+  {
+    id: 'log-flat',
+    key: 'g',
+    label: 'As it came',
+    title: 'Lines in the order in which they were written',
+    on: false,
+  },
+  { id: 'log-open', key: 'o', label: 'Open all', title: 'Open or close all steps' },
+  { id: 'log-times', key: 't', label: 'Times', title: 'Times: none, since the step began, clock', on: false },
+  { id: 'log-wrap', key: 'w', label: 'Wrap', title: 'Wrap long lines', on: true },
+  { id: 'log-keys', key: '?', label: 'Keys', title: 'Keyboard shortcuts' },
+]
+
+const HELP = html`<dialog id="log-help" aria-labelledby="log-help-title"><h2 id="log-help-title">Keyboard</h2><dl>${[
+  ['e', 'next error'],
+  ['/', 'search; Enter and Shift+Enter in it, n and N outside of it, go on'],
+  ['f', 'follow new lines'],
+  ['g', 'by step, or as it came'],
+  ['o', 'open or close all steps'],
+  ['t', 'times: none, since the step began, clock'],
+  ['w', 'wrap long lines'],
+  ['?', 'this list'],
+].map(
+  ([key, what]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`,
+)}</dl><form method="dialog"><button>Close</button></form></dialog>`
+
+function groupsOf(rows: readonly NumberedRow[], index: LineIndex): Group[] {
+  const steps = new Map(index.steps.map((step) => [stepKey(step), step]))
+  const groups: Group[] = []
+  const ofStep = new Map<LogStep, Group>()
+  for (const row of rows) {
+    const step = steps.get(stepOfRow(row, index) ?? '') ?? null
+    const last = groups.at(-1)
+    // Blank lines are between steps.
+    if (last && row.bytes.length === 0) {
+      last.rows.push(row)
+      continue
+    }
+    let group = step === null ? (last?.step === null ? last : undefined) : ofStep.get(step)
+    if (!group) {
+      group = { step, rows: [] }
+      groups.push(group)
+      if (step !== null) ofStep.set(step, group)
+    }
+    group.rows.push(row)
+  }
+  return groups
+}
+
+function groupHtml({ step, rows }: Group, index: LineIndex): Html {
+  const render = rowRenderer(index)
+  const blocks: Html[] = []
+  for (let from = 0; from < rows.length; from += BLOCK) {
+    blocks.push(html`<div class="b">${raw(render(rows.slice(from, from + BLOCK)))}</div>`)
+  }
+  const body = html`<div class="rows">${blocks}</div>`
+  if (step === null) return html`<div class="g own">${body}</div>`
+  const view = stepView(step)
+  const isOpen = step.state === 'failed' || step.state === 'running'
+  return html`<details class="g" data-s="${view.key}" data-state="${view.state}"${isOpen && raw(' open')}><summary>${raw(view.html)}</summary>${body}</details>`
+}
