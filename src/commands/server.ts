@@ -1,10 +1,10 @@
-import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { configFlags } from '../lib/cli/base-command.ts'
 import { SERVICE_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { ignoreClosedOutput } from '../lib/cli/standard-streams.ts'
+import { ServiceCommand } from '../lib/cli/service-command.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { untilShutDown } from '../lib/util/lifecycle.ts'
 
-export default class Server extends ConveyorCommand {
+export default class Server extends ServiceCommand {
   static override summary = 'Start the server: receive GitHub webhooks, build and push images'
   static exitCodes = SERVICE_EXIT_CODES
   static override description = withExitCodes(
@@ -22,11 +22,9 @@ requeues them at once.`,
   static override flags = configFlags(optionsOf('server'))
 
   async run(): Promise<void> {
-    const { flags, raw } = await this.parse(Server)
-    this.hideArguments()
-    ignoreClosedOutput()
-    const config = this.readConfig(flags, raw)
-    const { serve } = await import('../lib/app/serve.ts')
-    await serve(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
+    await this.runService('server', await this.parse(Server), async (config, io) => {
+      const { serve } = await import('../lib/app/serve.ts')
+      await serve(config, io, untilShutDown())
+    })
   }
 }

@@ -1,10 +1,10 @@
-import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { configFlags } from '../lib/cli/base-command.ts'
 import { SERVICE_EXIT_CODES, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { ignoreClosedOutput } from '../lib/cli/standard-streams.ts'
+import { ServiceCommand } from '../lib/cli/service-command.ts'
 import { optionsOf } from '../lib/config/options.ts'
 import { untilShutDown } from '../lib/util/lifecycle.ts'
 
-export default class Worker extends ConveyorCommand {
+export default class Worker extends ServiceCommand {
   static override summary = 'Start a worker: run builds that servers have queued'
   static exitCodes = SERVICE_EXIT_CODES
   static override description = withExitCodes(
@@ -22,11 +22,9 @@ requeues them at once.`,
   static override flags = configFlags(optionsOf('worker'))
 
   async run(): Promise<void> {
-    const { flags, raw } = await this.parse(Worker)
-    this.hideArguments()
-    ignoreClosedOutput()
-    const config = this.readConfig(flags, raw)
-    const { runWorker } = await import('../lib/app/run-workers.ts')
-    await runWorker(config, { stdout: process.stdout, log: (line) => this.say(line) }, untilShutDown())
+    await this.runService('worker', await this.parse(Worker), async (config, io) => {
+      const { runWorker } = await import('../lib/app/run-workers.ts')
+      await runWorker(config, io, untilShutDown())
+    })
   }
 }

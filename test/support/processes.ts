@@ -181,7 +181,8 @@ export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}
   const base = basicEnv()
   const path = `${dirname(process.execPath)}:${base.PATH ?? ''}`
   return start(`${projectRoot}bin/run.js`, args, {
-    env: { ...base, PATH: path, ...env },
+    // Plain lines, which tests match; see test/app/process-log.test.ts for the others.
+    env: { ...base, PATH: path, LOG_FORMAT: 'text', ...env },
     ...(cwd !== undefined && { cwd }),
   })
 }

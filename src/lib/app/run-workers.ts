@@ -2,6 +2,7 @@ import type { Builder } from '../builder/builder.ts'
 import type { Config } from '../config/config.ts'
 import { type Build, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { about } from '../core/log.ts'
 import { WarmRepositories, warmUp } from '../pipeline/cache/warm.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
@@ -92,7 +93,7 @@ export async function runWorkers(
       retryDelays: config.retryDelays,
       statuses,
       warm,
-      onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`),
+      onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`, about(build)),
       log: io.log,
     },
     config.workers,

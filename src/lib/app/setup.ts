@@ -6,6 +6,7 @@ import { cacheGroupOf, settingsFor } from '../config/build-settings.ts'
 import type { Config } from '../config/config.ts'
 import { dockerProxies } from '../config/docker-proxies.ts'
 import { ConveyorError } from '../core/errors.ts'
+import type { Log } from '../core/log.ts'
 import type { Postgres } from '../db/postgres.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
 import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'
@@ -58,7 +59,7 @@ export interface SetupIo {
   /** Build logs go here with `--logger stdout://`. */
   stdout: Writable
   /** Receives lines for the operator. */
-  log: (line: string) => void
+  log: Log
 }
 
 /**
@@ -112,7 +113,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   }
   return {
     ...{ queue, logs, forge, webhooks: githubWebhooks, parts },
-    newRedactor: () => new Redactor(),
+    newRedactor,
     builderAnswers: () => builderAnswers(config, docker),
     engineRoot: () => engineRoot(config, docker),
   }
@@ -129,6 +130,11 @@ async function openDatabaseAndStore(config: Config, releaser: Releaser) {
   if (postgres) releaser.add('database', postgres, (it) => it.close())
   const store = releaser.add('build store', await openStore(config, postgres), (it) => it.close())
   return { postgres, store }
+}
+
+/** Masks no secrets yet. */
+export function newRedactor(): SecretRedactor {
+  return new Redactor()
 }
 
 function stepProxies(variables: Record<string, string>): StepProxies {
@@ -152,7 +158,7 @@ function containedBy(forge: Forge, git: History): History['contains'] {
 export function statusReporter(
   { forge, parts, observer }: Adapters,
   baseUrl: () => string,
-  log: (line: string) => void,
+  log: Log,
 ): StatusReporter {
   return new StatusReporter({
     forge,

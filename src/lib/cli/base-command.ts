@@ -35,24 +35,34 @@ export abstract class ConveyorCommand extends Command {
   /**
    * Reads the Config from flags and from secrets in files, and prints its warnings.
    * @param raw the arguments as parsed by oclif
+   * @param say prints a line
    * @throws ConveyorError `invalid`
    */
-  protected readConfig(flags: OptionValues, raw: CommandLine): Config {
+  protected readConfig(
+    flags: OptionValues,
+    raw: CommandLine,
+    say: (line: string) => void = (line) => this.say(line),
+  ): Config {
     const inFiles = SECRET_OPTIONS.filter(({ flag, env }) => this.ctor.flags[flag]?.env === env)
     for (const { flag, env, secret } of inFiles) {
       const value = String(flags[flag])
       // `--auth none` is not a secret.
-      if (secret === 'all' ? value !== 'none' : hasPassword(value)) this.warnOfFlag(flag, env, raw)
+      if (secret === 'all' ? value !== 'none' : hasPassword(value)) this.warnOfFlag(flag, env, raw, say)
     }
     const config = parseConfig(flags, inFiles)
-    for (const warning of config.warnings) this.say(`warning: ${warning}`)
+    for (const warning of config.warnings) say(`warning: ${warning}`)
     return config
   }
 
   /** Warns about a secret on the command line, where others may have read it. */
-  protected warnOfFlag(name: string, variable: string, raw: CommandLine): void {
+  protected warnOfFlag(
+    name: string,
+    variable: string,
+    raw: CommandLine,
+    say: (line: string) => void = (line) => this.say(line),
+  ): void {
     if (!raw.some((token) => token.type === 'flag' && token.flag === name)) return
-    this.say(
+    say(
       `warning: --${name} on the command line is visible to everyone on this machine; use ${variable}, or a file in ${fileVariable(variable)}`,
     )
   }
@@ -71,7 +81,7 @@ export abstract class ConveyorCommand extends Command {
 }
 
 /** The text of an error and its exit code; no text for unexpected errors and for oclif's ExitError. */
-function asShown(error: Error): { text: string | null; exit: number } {
+export function asShown(error: Error): { text: string | null; exit: number } {
   if (error instanceof ConveyorError) return { text: error.advice, exit: EXIT_CODES[error.kind] }
   const isUsage = error instanceof Errors.CLIError && !(error instanceof Errors.ExitError)
   const exit = isUsage ? (error.oclif.exit ?? EXIT_CODES.invalid) : 1

@@ -7,6 +7,7 @@ import { GIT } from './options/git.ts'
 import { GITHUB } from './options/github.ts'
 import { IMAGES } from './options/images.ts'
 import { LAYERS } from './options/layers.ts'
+import { LOG } from './options/log.ts'
 import { METRICS } from './options/operations.ts'
 import { SERVER } from './options/server.ts'
 import { STORAGE } from './options/storage.ts'
@@ -29,7 +30,7 @@ export const TOPICS: readonly Topic[] = [
   topic('Builds', BUILD),
   topic('Storage', STORAGE),
   topic('Workers', WORKERS),
-  topic('Operations', METRICS),
+  topic('Operations', { ...LOG, ...METRICS }),
 ]
 
 function topic(title: string, options: Record<string, Option>): Topic {
@@ -70,6 +71,7 @@ export function readSettings(reader: OptionReader) {
     build: reader.read(BUILD),
     ...reader.read(STORAGE),
     ...reader.read(WORKERS),
+    log: reader.read(LOG),
     metrics: reader.read(METRICS),
   }
 }

@@ -1,5 +1,6 @@
 import { type Build, type BuildRequest, shortName } from '../core/build.ts'
 import { toConveyorError } from '../core/errors.ts'
+import { about, type Log } from '../core/log.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
 
@@ -7,7 +8,7 @@ interface Parts {
   store: BuildStore
   queue: Queue
   /** The server's own log, one line at a time. */
-  log: (line: string) => void
+  log: Log
 }
 
 /** A pending build of this age, in seconds, that is not in the queue is overdue. */
@@ -26,7 +27,8 @@ export async function requestBuild(request: BuildRequest, parts: Parts): Promise
   if (build.state === 'pending' && !queued) {
     await send(build, parts).catch((error: unknown) => {
       const { advice } = toConveyorError(error, 'queueing failed')
-      parts.log(`${shortName(build)} was accepted but could not be queued yet; retrying: ${advice}`)
+      const line = `${shortName(build)} was accepted but could not be queued yet; retrying: ${advice}`
+      parts.log(line, { ...about(build), level: 'error' })
     })
   }
   return accepted
@@ -49,5 +51,10 @@ async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
   // Not awaited: without the mark, the build is only sent a second time, which is harmless.
   store
     .markQueued(build.id)
-    .catch((error: Error) => log(`could not record that ${shortName(build)} is queued: ${error.message}`))
+    .catch((error: Error) =>
+      log(`could not record that ${shortName(build)} is queued: ${error.message}`, {
+        ...about(build),
+        level: 'warn',
+      }),
+    )
 }

@@ -1,5 +1,6 @@
 import { type Build, cancelledBy, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { about, type Log } from '../core/log.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
@@ -27,7 +28,7 @@ export interface AttemptOptions {
   onEnd?: (build: Build) => void
   observer?: BuildObserver
   /** The worker's own log, one line at a time. */
-  log: (line: string) => void
+  log: Log
 }
 
 /**
@@ -67,7 +68,7 @@ export class Attempt {
     this.#timeline = new TimelineRecorder(build, {
       timelines: options.parts.store.timelines,
       redactor: this.#redactor,
-      warn: (line) => options.log(`${shortName(build)}: ${line}`),
+      warn: (line) => options.log(`${shortName(build)}: ${line}`, { ...about(build), level: 'warn' }),
     })
   }
 
@@ -98,7 +99,10 @@ export class Attempt {
     const forgetCancel = this.#endAtCancel()
     try {
       const { suspect = false } = this.#build
-      if (suspect) this.#options.log(`${shortName(this.#build)} runs alone: ${SUSPECT}`)
+      if (suspect) {
+        const line = `${shortName(this.#build)} runs alone: ${SUSPECT}`
+        this.#options.log(line, { ...about(this.#build), level: 'warn' })
+      }
       await builds.run(suspect, signal, () => this.#inTime())
       this.#observer.over('ended', null)
       return 'ended'
@@ -223,7 +227,8 @@ export class Attempt {
       await linesTo(this.#log)('', line)
     } catch (error) {
       const why = (error as Error).message
-      this.#options.log(`${shortName(this.#build)}: ${line} (not in the build log: ${why})`)
+      const text = `${shortName(this.#build)}: ${line} (not in the build log: ${why})`
+      this.#options.log(text, { ...about(this.#build), level: 'warn' })
     }
   }
 
@@ -265,7 +270,7 @@ export class Attempt {
     for (const one of kept) {
       if (one.status === 'fulfilled') continue
       const error = toConveyorError(one.reason, 'it could not be extended')
-      log(`lease of ${shortName(this.#build)}: ${error.message}`)
+      log(`lease of ${shortName(this.#build)}: ${error.message}`, { ...about(this.#build), level: 'warn' })
       if (error.retryable) continue
       this.#observer.leaseLost()
       this.#end.abort(takenOver(this.#build))

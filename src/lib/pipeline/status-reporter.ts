@@ -1,5 +1,6 @@
 import { type Build, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { about, type Log } from '../core/log.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
@@ -32,7 +33,7 @@ export class StatusReporter {
   readonly #forge: Pick<Forge, 'setStatus'>
   readonly #store: BuildStore
   readonly #buildUrl: (build: Build) => string
-  readonly #log: (line: string) => void
+  readonly #log: Log
   readonly #observer: Pick<BuildObserver, 'commitStatus'>
   readonly #waitsMs: readonly number[]
   /** By build id. */
@@ -44,7 +45,7 @@ export class StatusReporter {
     /** Where the status links to. */
     buildUrl: (build: Build) => string
     /** Receives what could not be reported, one line at a time. */
-    log: (line: string) => void
+    log: Log
     observer?: Pick<BuildObserver, 'commitStatus'>
     /** See WAITS_MS. */
     waitsMs?: readonly number[]
@@ -109,7 +110,9 @@ export class StatusReporter {
       await this.#markReported(build)
       return true
     }
-    if (error) this.#log(`commit status "${status.state}": ${error.advice}`)
+    if (error) {
+      this.#log(`commit status "${status.state}": ${error.advice}`, { ...about(build), level: 'error' })
+    }
     const result = error === null ? 'set' : isFinal(error, build) ? 'refused' : 'failed'
     this.#observer.commitStatus(build, result)
     if (result === 'failed') return false
@@ -149,7 +152,8 @@ export class StatusReporter {
           if (logged) return
           logged = true
           const { message } = thrown as Error
-          this.#log(`commit status "${status.state}": ${message}; retrying for several minutes`)
+          const line = `commit status "${status.state}": ${message}; retrying for several minutes`
+          this.#log(line, { ...about(build), level: 'warn' })
         },
       })
     } catch (thrown) {
@@ -164,6 +168,7 @@ export class StatusReporter {
     } catch (error) {
       this.#log(
         `could not record that the commit status of ${shortName(build)} is set: ${(error as Error).message}`,
+        { ...about(build), level: 'warn' },
       )
     }
   }

@@ -41,7 +41,7 @@ async function workLoop(options: WorkerOptions, { stop, now }: Shutdown, shared:
       else if (job) await handle(job, options, now, shared)
     } catch (error) {
       // The queue or the store did not answer. Nothing is lost: the job's lease expires.
-      options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`)
+      options.log(`worker: ${toConveyorError(error, 'taking a job failed').advice}`, { level: 'error' })
       await sleep(1000, undefined, { signal: stop }).catch(() => {}) // aborted: the loop ends
     }
   }

@@ -1,3 +1,4 @@
+import type { Log } from '../core/log.ts'
 import type { LatestPolicy } from '../core/settings.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
@@ -27,7 +28,7 @@ export interface ServerOptions extends AccessOptions {
   /** Public base URL without a trailing slash. A function, because the port may be known only after listening. */
   baseUrl: () => string
   /** The server's own log, one line at a time. */
-  log: (line: string) => void
+  log: Log
   /** Readiness for /readyz; ready by default. */
   ready?: () => Promise<Readiness>
   /** Where people see repositories and commits, `https://github.com`, for links in pages; none by default. */

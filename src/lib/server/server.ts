@@ -74,7 +74,10 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await guard(app, options)
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
-      log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`)
+      log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`, {
+        request: request.id,
+        level: 'error',
+      })
     return sendError(reply, error)
   })
   app.setNotFoundHandler((request, reply) =>

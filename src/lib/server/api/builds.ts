@@ -10,6 +10,7 @@ import {
 import { artifactJson, buildJson } from '../../api/views.ts'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { about } from '../../core/log.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
 import type { Accepted } from '../../store/build-store.ts'
@@ -120,9 +121,10 @@ export async function buildsRoutes(
         return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
       }
       const { build, outcome } = await submit(body, options)
-      options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`)
+      const fields = { ...about(build), request: request.id }
+      options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
       for (const { tag, reason } of build.withheld ?? []) {
-        options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`)
+        options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`, fields)
       }
 
       const base = options.baseUrl()

@@ -7,6 +7,7 @@ import { DeliveryAcceptedJson, DeliveryIgnoredJson } from '../../api/webhook.ts'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
+import { about } from '../../core/log.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import { json, publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
@@ -76,7 +77,9 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
     if (rejection !== null) return sendProblem(reply, 400, 'invalid', (error as Error).message)
     const problem = toConveyorError(error, 'handling the webhook failed')
     if (problem.kind === 'invalid') return sendError(reply, problem)
-    options.log(`webhook ${header(request, 'x-github-delivery') ?? ''}: ${describeError(error)}`)
+    const delivery = header(request, 'x-github-delivery') ?? ''
+    const fields = { delivery: delivery.slice(0, 200), request: request.id, level: 'error' } as const
+    options.log(`webhook ${delivery}: ${describeError(error)}`, fields)
     return sendProblem(reply, 503, 'unavailable', 'The build could not be accepted', REDELIVER)
   })
 
@@ -124,7 +127,8 @@ async function handleDelivery(
   const verified = signed ? parsed.request : await verifyUnsignedPush(parsed.request, options)
   if ('ignored' in verified) return reply.code(200).send(verified)
   const { build, outcome } = await requestBuild(verified, options)
-  options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`)
+  const fields = { ...about(build), delivery, request: request.id }
+  options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
   const base = options.baseUrl()
   const accepted: DeliveryAcceptedJson = {
     id: build.id,
