@@ -49,6 +49,8 @@ describe('POST /builds', () => {
       tag: null,
       refs: [{ kind: 'branch', name: 'feature/x' }],
       sha: sha('a'),
+      commit: null,
+      source: 'api',
       state: 'pending',
       error: null,
       error_kind: null,
@@ -308,7 +310,7 @@ describe('GET /builds and /artifacts', () => {
 
   it('answers other methods with 405 and the allowed one', async () => {
     for (const [method, path, allow] of [
-      ['GET', '/builds', 'POST'],
+      ['DELETE', '/builds', 'GET, HEAD, POST'],
       ['DELETE', '/builds/1', 'GET, HEAD'],
       ['POST', '/logs/1', 'GET'],
       ['HEAD', '/logs/1', 'GET'],

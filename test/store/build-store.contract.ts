@@ -6,6 +6,7 @@ import { cancels } from './contract/attempts/cancels.ts'
 import { suspects } from './contract/attempts/suspects.ts'
 import { keeping } from './contract/keeping.ts'
 import { listing } from './contract/lists/builds.ts'
+import { idempotency } from './contract/lists/idempotency.ts'
 import { surroundings } from './contract/lists/surroundings.ts'
 import { movingTags } from './contract/moving-tags.ts'
 import { ordering } from './contract/ordering.ts'
@@ -35,6 +36,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     syncs(subject)
     listing(subject)
     surroundings(subject)
+    idempotency(subject)
     timelines(subject)
     accessTokens(subject)
   })

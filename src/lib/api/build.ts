@@ -28,6 +28,20 @@ const RefJson = named('Ref', {
   name: Type.String({ description: 'Without refs/heads/ or refs/tags/', examples: ['main'] }),
 })
 
+const CommitJson = named(
+  'Commit',
+  {
+    title: Type.String({ description: 'The first line of its message, at most 200 characters' }),
+    author: Type.String({ description: 'Name of the author' }),
+    login: nullable(
+      Type.String({
+        description: 'GitHub account of the author, or else of whoever pushed; null if unknown',
+      }),
+    ),
+  },
+  { description: 'What the commit says about itself; null until that is known' },
+)
+
 const WithheldJson = named('Withheld', {
   tag: Type.String({ description: 'Docker tag', examples: ['latest'] }),
   reason: Type.String({ description: 'Why it does not move' }),
@@ -50,6 +64,13 @@ export const BuildJson = named(
       description: 'All branches and git tags that it was requested for, oldest first',
     }),
     sha: Type.String({ description: 'Full commit id', examples: [SHA] }),
+    commit: nullable(CommitJson),
+    source: nullable(
+      Type.Enum(['webhook', 'api', 'cli'], {
+        type: 'string',
+        description: 'Where its first request came from; null if that was before this was recorded',
+      }),
+    ),
     state: BuildStateJson,
     error,
     error_kind: nullable(ErrorKindJson),
@@ -73,6 +94,8 @@ export const BuildJson = named(
         tag: null,
         refs: [{ kind: 'branch', name: 'main' }],
         sha: SHA,
+        commit: { title: 'Greet people', author: 'Ada Lovelace', login: 'ada' },
+        source: 'webhook',
         state: 'succeeded',
         error: null,
         error_kind: null,

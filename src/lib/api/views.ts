@@ -10,6 +10,8 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     tag: first('tag'),
     refs: build.refs.map(({ kind, name }) => ({ kind, name })),
     sha: build.sha,
+    commit: build.commit,
+    source: build.source,
     state: build.state,
     error: build.error,
     error_kind: build.errorKind,

@@ -72,6 +72,16 @@ export class ConflictError extends ConveyorError {
   }
 }
 
+/** An Idempotency-Key was used for another request. HTTP 422. */
+export class KeyReusedError extends ConveyorError {
+  constructor() {
+    super('invalid', 'this Idempotency-Key was used for another request', {
+      field: 'Idempotency-Key',
+      hint: 'Use a new key for every request, and the same one only to repeat it',
+    })
+  }
+}
+
 function short(text: string): string {
   return text.length > LONGEST_MESSAGE ? `${text.slice(0, LONGEST_MESSAGE).toWellFormed()}…` : text
 }

@@ -49,6 +49,8 @@ export interface WebhookParser {
   signature(secret: string): WebhookSignature
   /** The payload in a body. @throws ConveyorError `invalid` with the position of the error, without quoting the body */
   payload(contentType: string | undefined, body: Uint8Array): Promise<unknown>
+  /** What a payload of any event is about, as far as it says so. */
+  about(payload: unknown): { repository: string | null; ref: string | null }
   /** @throws ConveyorError `invalid` naming the field of the payload that is missing or invalid */
   parse(event: string, delivery: string, payload: unknown): Webhook
 }

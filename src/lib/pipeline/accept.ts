@@ -2,6 +2,7 @@ import { type Build, type BuildRequest, shortName } from '../core/build.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
 import type { Queue } from '../queue/queue.ts'
+import type { IdempotencyKey } from '../store/build-list.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
 
 interface Parts {
@@ -19,10 +20,15 @@ const OVERDUE_SECONDS = 5
  * build, or the process crashes in between, sendOverdue queues it later. A build that the queue already has is not
  * sent again.
  *
+ * @param key makes a request that is repeated get the same build: see BuildStore.accept
  * @throws what the store throws: nothing was accepted then.
  */
-export async function requestBuild(request: BuildRequest, parts: Parts): Promise<Accepted> {
-  const accepted = await parts.store.accept(request)
+export async function requestBuild(
+  request: BuildRequest,
+  parts: Parts,
+  key?: IdempotencyKey,
+): Promise<Accepted> {
+  const accepted = await parts.store.accept(request, key)
   const { build, queued } = accepted
   if (build.state === 'pending' && !queued) {
     await send(build, parts).catch((error: unknown) => {

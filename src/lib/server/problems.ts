@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import type { Problem } from '../api/problem.ts'
-import { ConveyorError, type ErrorKind } from '../core/errors.ts'
+import { ConveyorError, type ErrorKind, KeyReusedError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 import { prefersHtml } from './accept.ts'
 import { errorPage } from './pages/error-page.ts'
@@ -19,6 +19,8 @@ const ANSWERS: Record<ErrorKind, { status: number; id: string }> = {
   timeout: { status: 504, id: 'timeout' },
   cancelled: { status: 503, id: 'cancelled' },
 }
+
+const KEY_REUSED = { status: 422, id: 'idempotency_key_reused' }
 
 /** Problem ids for requests that Fastify rejects. */
 const REJECTIONS: Record<number, string> = {
@@ -48,7 +50,7 @@ export function sendProblem(
 /** Responds with what was thrown. Only ConveyorErrors and Fastify's rejections tell the caller why. */
 export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   if (error instanceof ConveyorError) {
-    const { status, id } = ANSWERS[error.kind]
+    const { status, id } = error instanceof KeyReusedError ? KEY_REUSED : ANSWERS[error.kind]
     return sendProblem(reply, status, id, error.message, error.hint, error.field)
   }
   const rejection = rejectionStatus(error)

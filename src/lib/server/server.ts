@@ -2,6 +2,7 @@ import { type FastifyInstance, fastify } from 'fastify'
 import { guard } from './access/guard.ts'
 import { answers, text } from './api/answers.ts'
 import { buildsRoutes } from './api/builds.ts'
+import { listsRoutes } from './api/lists.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
 import { tokensRoutes } from './api/tokens.ts'
@@ -95,6 +96,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
+  await app.register(listsRoutes, options)
   const indexes = new LineIndexes(logs)
   await app.register(pagesRoutes, { ...options, indexes })
   await app.register(tokensRoutes, options)
@@ -165,6 +167,8 @@ function indexPage({ baseUrl, version }: ServerOptions): string {
 
 GitHub webhook   POST ${base}/webhooks/github
 Build a commit   POST ${base}/builds  {"repository": "owner/name", "sha": "..."}
+Builds           GET  ${base}/builds
+Repositories     GET  ${base}/repositories
 Build status     GET  ${base}/builds/{id}
 Built image      GET  ${base}/artifacts/{owner}/{name}@{sha}
 Build log        GET  ${base}/logs/{id}

@@ -61,6 +61,14 @@ export interface BuiltRef {
   image: string | null
 }
 
+/** Makes a request that is sent again get the same build. */
+export interface IdempotencyKey {
+  /** Unique among the requests of all senders; at most 255 characters. */
+  key: string
+  /** Tells requests apart: a digest of everything in it. */
+  body: string
+}
+
 /** A webhook delivery that built nothing. */
 export interface IgnoredDelivery {
   /** The forge's id. */

@@ -8,6 +8,7 @@ import type {
   BuildFilter,
   BuildPage,
   BuiltRef,
+  IdempotencyKey,
   IgnoredDeliveries,
   ListPage,
   RepositoryListing,
@@ -106,8 +107,18 @@ export interface BuildStore {
    * the git server can tell.
    *
    * Names: the repository is spelled as in its newest signed webhook, if there was one.
+   *
+   * With a key, a request that was accepted within 24 hours gets the same build again (`redelivered`), also if it was
+   * accepted at the same time.
+   * @throws KeyReusedError
    */
-  accept(request: BuildRequest): Promise<Accepted>
+  accept(request: BuildRequest, key?: IdempotencyKey): Promise<Accepted>
+
+  /** The build that a request with this key got within 24 hours, or null. @throws as accept */
+  repeated(key: IdempotencyKey): Promise<Build | null>
+
+  /** Records the build that a request got that did not have to be accepted. @throws as accept */
+  keep(key: IdempotencyKey, buildId: string): Promise<void>
 
   /** Whether a push of this ref, or for null of any ref that people push, has announced the commit. */
   announced(repository: string, sha: string, ref: Ref | null): Promise<boolean>

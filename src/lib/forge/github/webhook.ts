@@ -16,6 +16,7 @@ import { GitHubSignature } from './webhook-signature.ts'
 export const githubWebhooks: WebhookParser = {
   signature: (secret) => new GitHubSignature(secret),
   payload: webhookBody,
+  about,
   parse: parseWebhook,
 }
 
@@ -52,6 +53,11 @@ export async function webhookBody(
   const isForm = type !== 'application/json'
   const [json, what] = isForm ? [payloadField(text), 'the form field "payload"'] : [text, 'the body']
   return json.length > MAX_PARSED_AT_ONCE ? pick(json, what) : parseJson(json, what)
+}
+
+function about(payload: unknown): { repository: string | null; ref: string | null } {
+  const fields = asAnyObject(payload)
+  return { repository: fields.anyObject('repository').anyText('full_name'), ref: fields.anyText('ref') }
 }
 
 /** Longer texts are parsed in pieces; JSON.parse takes at most some milliseconds for this one. */
@@ -182,14 +188,13 @@ function asObject(value: unknown, path: string): Fields {
       const field = get(name)
       return typeof field === 'string' && field !== '' ? field : null
     },
-    anyObject(name) {
-      const field = get(name)
-      return asObject(
-        typeof field === 'object' && field !== null && !Array.isArray(field) ? field : {},
-        pathOf(name),
-      )
-    },
+    anyObject: (name) => asAnyObject(get(name)),
   }
+}
+
+/** Without fields unless it is an object. */
+function asAnyObject(value: unknown): Fields {
+  return asObject(typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}, '')
 }
 
 /** Runs a check of validate.ts on a field, and adds the field's path to its error. */

@@ -30,7 +30,7 @@ export async function retryBuild(
   const newest = await store.newest(build.repository, build.sha)
   if (newest && !isEnded(newest.state)) throw running(newest)
 
-  const { repository, sha, defaultBranch, tree, withheld } = build
+  const { repository, sha, defaultBranch, tree, commit, withheld } = build
   const request = (ref: Build['refs'][number] | null) => ({
     repository,
     sha,
@@ -38,6 +38,7 @@ export async function retryBuild(
     defaultBranch,
     cache: cache ?? build.cache,
     ...(tree !== null && { tree }),
+    ...(commit && { commit }),
     ...(withheld && { withheld }),
     ...(ref?.unproven && { unproven: true }),
     source: { kind: 'api' as const },

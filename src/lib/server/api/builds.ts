@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import {
   ArtifactJson,
@@ -7,12 +8,15 @@ import {
   LogEventJson,
   NoticeEventJson,
 } from '../../api/build.ts'
+import { Type } from '../../api/type.ts'
 import { artifactJson, buildJson } from '../../api/views.ts'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
+import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted } from '../../store/build-store.ts'
 import { preferredFormat } from '../accept.ts'
 import { mayUse } from '../access/identity.ts'
@@ -40,6 +44,17 @@ const REQUEST_BUILD = {
   summary: 'Build a commit, or the head of a branch',
   description:
     'Joins the build of the commit if it is already being built, and answers at once if it was built before. The body is read as JSON whatever its content type; keys may also be spelled `Repository`, `Sha` and `Branch`.',
+  headers: Type.Object({
+    'idempotency-key': Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 255,
+        description:
+          'Any text that is new for every request: a request that is sent again with it within 24 hours gets the same build',
+        examples: ['8e03978e-40d5-43dd-bc93-6894a57f9324'],
+      }),
+    ),
+  }),
   body: BuildOrderJson,
   response: answers(
     {
@@ -56,6 +71,7 @@ const REQUEST_BUILD = {
     },
     404,
     413,
+    422,
     502,
     504,
   ),
@@ -120,7 +136,11 @@ export async function buildsRoutes(
       if (options.isAllowed?.(body.repository) === false) {
         return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
       }
-      const { build, outcome } = await submit(body, options)
+      const key = idempotencyKey(request, body)
+      const repeated = key && (await store.repeated(key))
+      const { build, outcome } = repeated
+        ? { build: repeated, outcome: 'redelivered' as const }
+        : await submit(body, options, key)
       const fields = { ...about(build), request: request.id }
       options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
       for (const { tag, reason } of build.withheld ?? []) {
@@ -163,14 +183,33 @@ export async function buildsRoutes(
 async function submit(
   { cache, ...order }: BuildBody,
   options: ServerOptions,
+  key: IdempotencyKey | undefined,
 ): Promise<{ build: Build; outcome: SubmitOutcome }> {
   const placed = await resolveRequest(order, options)
   const { repository, sha, withheld } = placed
   const newest = await options.store.newest(repository, sha)
   if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
+    if (key) await options.store.keep(key, newest.id)
     return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }
   }
-  return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options)
+  return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options, key)
+}
+
+/** The key of a request that may be repeated; each sender has their own keys. */
+function idempotencyKey(request: FastifyRequest, body: BuildBody): IdempotencyKey | undefined {
+  const given = request.headers['idempotency-key']
+  if (given === undefined) return undefined
+  if (typeof given !== 'string' || !/^[\x20-\x7e]{1,255}$/.test(given)) {
+    throw new ConveyorError(
+      'invalid',
+      'the header Idempotency-Key must be 1 to 255 printable ASCII characters',
+      {
+        field: 'Idempotency-Key',
+      },
+    )
+  }
+  const digest = (...parts: unknown[]) => createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+  return { key: digest(request.identity.name, given), body: digest(body) }
 }
 
 /** Whether a build moved the tags of this request: one for other refs only did not, nor `latest` without a push. */

@@ -9,6 +9,7 @@ import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
+import type { IgnoredDelivery } from '../../store/build-list.ts'
 import { json, publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
 import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
@@ -117,15 +118,19 @@ async function handleDelivery(
   const event = identifier(request, 'x-github-event')
   const delivery = identifier(request, 'x-github-delivery')
   const payload = await body.read((bytes) => options.webhooks.payload(header(request, 'content-type'), bytes))
+  const signed = options.githubSecret !== null
+  const ignore = async (reason: string) => {
+    // Anyone can send unsigned ones, which would displace the others.
+    if (signed) await record({ id: delivery, event, ...options.webhooks.about(payload), reason }, options)
+    return reply.code(200).send({ ignored: reason })
+  }
   const parsed = options.webhooks.parse(event, delivery, payload)
-  if (parsed.kind === 'ignored') return reply.code(200).send({ ignored: parsed.reason })
+  if (parsed.kind === 'ignored') return ignore(parsed.reason)
 
   const { repository } = parsed.request
-  if (options.isAllowed?.(repository) === false)
-    return reply.code(200).send({ ignored: notAllowed(repository) })
-  const signed = options.githubSecret !== null
+  if (options.isAllowed?.(repository) === false) return ignore(notAllowed(repository))
   const verified = signed ? parsed.request : await verifyUnsignedPush(parsed.request, options)
-  if ('ignored' in verified) return reply.code(200).send(verified)
+  if ('ignored' in verified) return ignore(verified.ignored)
   const { build, outcome } = await requestBuild(verified, options)
   const fields = { ...about(build), delivery, request: request.id }
   options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
@@ -137,6 +142,15 @@ async function handleDelivery(
     outcome,
   }
   return reply.code(202).send(accepted)
+}
+
+/** Records a delivery that builds nothing. GitHub gets its answer even if that fails. */
+async function record(delivery: Omit<IgnoredDelivery, 'at'>, { store, log }: ServerOptions): Promise<void> {
+  try {
+    await store.ignored.add(delivery)
+  } catch (error) {
+    log(`webhook ${delivery.id}: could not record why nothing was built: ${describeError(error)}`)
+  }
 }
 
 function identifier(request: FastifyRequest, name: string): string {

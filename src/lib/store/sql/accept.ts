@@ -4,8 +4,11 @@ import type { BuildRequest, Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
 import { isMergeQueue } from '../../core/validate.ts'
+import type { IdempotencyKey } from '../build-list.ts'
 import type { Accepted } from '../build-store.ts'
+import type { StoreDialect } from './dialect.ts'
 import { unlessKnown } from './lists/commit.ts'
+import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { commitColumns, keyOf, readBuild } from './rows.ts'
@@ -18,9 +21,13 @@ import { inFlight, notCancelled, type Queries, type Schema } from './schema.ts'
 export async function accept(
   trx: Transaction<Schema>,
   original: BuildRequest,
-  time: RawBuilder<string>,
+  timeIn: StoreDialect['time'],
+  key?: IdempotencyKey,
 ): Promise<Accepted> {
   const next = await nextSequence(trx)
+  const keyed = key && (await keyedBuild(trx, key, timeIn(-KEYS_KEPT_S)))
+  if (keyed) return { ...(await stored(trx, keyed)), outcome: 'redelivered' }
+  const time = timeIn()
   const { source } = original
   const deliveredFor = async (buildId: string) => {
     if (source.kind !== 'webhook') return
@@ -51,6 +58,7 @@ export async function accept(
   if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null })
   if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
+  if (key) await keepKey(trx, key, id, timeIn)
   return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
 }
 

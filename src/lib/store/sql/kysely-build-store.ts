@@ -5,6 +5,7 @@ import { kyselyAttempts } from './attempts.ts'
 import type { StoreDialect } from './dialect.ts'
 import { listBuilds } from './lists/builds.ts'
 import { describeCommit } from './lists/commit.ts'
+import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { kyselyIgnored } from './lists/ignored.ts'
 import { placeRefs } from './lists/places.ts'
 import { listRefs, listRepositories } from './lists/repositories.ts'
@@ -38,6 +39,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     await trx.deleteFrom('deliveries').where('created_at', '<', cutoff).execute()
     // BuildKits come and go, and drop unused files after a while.
     await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
+    await trx.deleteFrom('idempotency_keys').where('created_at', '<', time(-KEYS_KEPT_S)).execute()
     await placeRefs(trx)
     pruned = at
   }
@@ -48,12 +50,23 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     tokens: kyselyAccessTokens(db, dialect),
     secret: (name) => kyselySecret(dialect, name),
 
-    accept(request) {
+    accept(request, key) {
       return dialect.writeInOrder(async (trx) => {
         await prune(trx)
-        return accept(trx, request, time())
+        return accept(trx, request, time, key)
       })
     },
+
+    async repeated(key) {
+      const id = await keyedBuild(db, key, time(-KEYS_KEPT_S))
+      return id === null ? null : readBuild(db, id)
+    },
+
+    keep: (key, buildId) =>
+      dialect.write(async (trx) => {
+        await keepKey(trx, key, buildId, time)
+        await keyedBuild(trx, key, time(-KEYS_KEPT_S))
+      }),
 
     reserveSequence: () => dialect.writeInOrder(nextSequence),
 

@@ -95,5 +95,5 @@ export function kyselyIgnored(
 }
 
 function short(text: string): string {
-  return storable(oneLine(text).slice(0, LONGEST))
+  return storable(oneLine(text.slice(0, 10 * LONGEST)).slice(0, LONGEST))
 }

@@ -1,0 +1,67 @@
+import { BuildJson } from './build.ts'
+import { named, nullable, type Static, Type } from './type.ts'
+
+const next = nullable(
+  Type.String({
+    format: 'uri',
+    description:
+      'URL of the next page, which may be shorter than the limit, even empty; null after the last one',
+  }),
+)
+const name = Type.String({ description: '`owner/name`', examples: ['acme/web'] })
+
+/** A page of builds, newest first. */
+export const BuildListJson = named('BuildList', { builds: Type.Array(BuildJson), next })
+export type BuildListJson = Static<typeof BuildListJson>
+
+/** A page of repositories, the one built last first. */
+export const RepositoryListJson = named('RepositoryList', {
+  repositories: Type.Array(
+    named('RepositorySummary', {
+      name,
+      url: Type.String({ format: 'uri', description: 'Of its branches' }),
+      last: BuildJson,
+    }),
+  ),
+  next,
+})
+export type RepositoryListJson = Static<typeof RepositoryListJson>
+
+/** What was built of a repository. */
+export const RepositoryJson = named('Repository', {
+  name,
+  branches: Type.Array(
+    named('BuiltRef', {
+      kind: Type.Enum(['branch', 'tag'], { type: 'string' }),
+      name: Type.String({ examples: ['main'] }),
+      last: BuildJson,
+      image: nullable(
+        Type.String({ description: 'The newest image of it, which an earlier build may have published' }),
+      ),
+      pull: nullable(
+        Type.String({
+          description: 'The command that pulls this image',
+          examples: [`docker pull registry.example.com/acme/web@sha256:${'44be4f29'.repeat(8)}`],
+        }),
+      ),
+    }),
+    { description: 'Its branches and git tags, the one built last first' },
+  ),
+})
+export type RepositoryJson = Static<typeof RepositoryJson>
+
+/** A page of webhook deliveries that built nothing, newest first. */
+export const DeliveryListJson = named('DeliveryList', {
+  deliveries: Type.Array(
+    named('Delivery', {
+      id: Type.String({ description: "GitHub's id of the delivery" }),
+      event: Type.String({ examples: ['push'] }),
+      repository: nullable(name),
+      ref: nullable(Type.String({ examples: ['refs/heads/main'] })),
+      reason: Type.String({ description: 'Why nothing was built' }),
+      at: Type.String({ format: 'date-time' }),
+    }),
+  ),
+  next,
+})
+export type DeliveryListJson = Static<typeof DeliveryListJson>
