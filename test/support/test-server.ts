@@ -13,11 +13,15 @@ import type { History } from '../../src/lib/source/source.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { type GitHubDouble, startGitHubDouble } from './github/double.ts'
+import { AnswerCheck } from './openapi/answers.ts'
 import { tempDir } from './temp.ts'
 
 export const IMAGE = `registry.example/acme/app@sha256:${'5'.repeat(64)}`
 
-/** The HTTP server on a real port with real stores. There is no worker: tests act as one. */
+/**
+ * The HTTP server on a real port with real stores. There is no worker: tests act as one. Disposing it fails if a response
+ * was not as /openapi.json describes it.
+ */
 export interface TestServer extends AsyncDisposable {
   readonly url: string
   store: BuildStore
@@ -74,6 +78,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
   }
   let app: FastifyInstance | undefined
   let port = 0
+  const violations: string[] = []
   const url = () => `http://127.0.0.1:${port}`
   const start = async () => {
     app = await createServer({
@@ -92,6 +97,9 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
       version: '1.2.3',
       ...options,
     })
+    await app.ready()
+    const check = new AnswerCheck(app.openapi(), options.baseUrl?.() ?? 'http://localhost', violations)
+    check.watch(app.server)
     await app.listen({ host: '127.0.0.1', port })
     port = (app.server.address() as AddressInfo).port
   }
@@ -149,6 +157,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
       await store.close()
       await double[Symbol.asyncDispose]()
       await dir[Symbol.asyncDispose]()
+      if (violations.length > 0) throw new Error(`not as described:\n${violations.join('\n')}`)
     },
   }
 }

@@ -1,5 +1,6 @@
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify'
+import { type AnswerDoc, page } from './answers.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -14,6 +15,18 @@ export interface OpenApi {
   paths: Record<string, Record<string, unknown>>
   components: { schemas: Record<string, unknown>; securitySchemes: Record<string, unknown> }
   [key: string]: unknown
+}
+
+/** The parts of an operation that are read here. */
+export interface OpenApiOperation {
+  operationId: string
+  summary: string
+  description?: string
+  tags: string[]
+  parameters?: { in: string; name: string; description?: string; required?: boolean; schema: object }[]
+  requestBody?: { content: Record<string, { schema: object }> }
+  responses: Record<string, AnswerDoc>
+  security?: object[]
 }
 
 const TAGS = [
@@ -35,6 +48,7 @@ Responses are JSON unless stated otherwise. Every error is \`{"id", "message"}\`
  * once the server is ready.
  */
 export async function describeRoutes(app: FastifyInstance, version: string | undefined): Promise<void> {
+  const pages = new Set<string>()
   await app.register(swagger, {
     convertConstToEnum: false,
     openapi: {
@@ -53,11 +67,18 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
         },
       },
     },
-    transform: ({ schema, url, route }) => ({ schema: operation(schema, route), url }),
+    transform: ({ schema, url, route }) => {
+      if (route.constraints !== undefined) pages.add(url.replace(/:(\w+)/g, '{$1}'))
+      return { schema: operation(schema, route), url }
+    },
   })
   let made: OpenApi | undefined
   app.decorate('openapi', () => {
-    made ??= shareSchemas(structuredClone(app.swagger() as unknown as OpenApi))
+    if (made === undefined) {
+      const document = structuredClone(app.swagger() as unknown as OpenApi)
+      for (const path of pages) addPage(document.paths[path]?.get as OpenApiOperation | undefined)
+      made = shareSchemas(document)
+    }
     return made
   })
 }
@@ -65,13 +86,23 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
 /** A route's schema with what its configuration says about access. */
 function operation(schema: FastifySchema | undefined, { config, constraints }: RouteOptions): FastifySchema {
   // Browsers get a page from the same path.
-  if (schema === undefined || constraints !== undefined) return { hide: true }
+  if (constraints !== undefined) return { hide: true }
+  if (schema === undefined) return {}
   const querystring = schema.querystring
     ? { querystring: withoutDefaults(schema.querystring as QuerySchema) }
     : {}
   if (config?.public) return { ...schema, ...querystring, security: [] }
   const scope = config?.scope === undefined ? '' : `Needs the scope \`${config.scope}\`.`
   return { ...schema, ...querystring, description: [schema.description, scope].filter(Boolean).join('\n\n') }
+}
+
+/** Adds what browsers get instead. */
+function addPage(operation: OpenApiOperation | undefined): void {
+  if (operation === undefined) return
+  const { responses } = operation
+  const ok = responses[200] ?? { description: '' }
+  responses[200] = { ...ok, content: { ...ok.content, ...page('A page, for browsers').content } }
+  responses[304] = { description: 'The page is as the browser knows it' }
 }
 
 interface QuerySchema {
