@@ -79,10 +79,7 @@ describe('/openapi.json', () => {
     const ids = operations().map(({ operation }) => operation.operationId)
     expect(new Set(ids).size).toBe(ids.length)
     const tags = (document.tags as { name: string }[]).map(({ name }) => name)
-    expect(operations().flatMap(({ operation }) => operation.tags)).toEqual(
-      expect.arrayContaining(operations().map(({ operation }) => operation.tags[0])),
-    )
-    for (const { operation } of operations()) expect(tags).toContain(operation.tags[0])
+    for (const { operation } of operations()) expect(tags).toContain(operation.tags?.[0])
   })
 
   test('has an operation for each route of the page that lists them, and every operation has a route', async () => {

@@ -94,7 +94,8 @@ export class AnswerCheck {
     const template = this.#template(path)
     const item = template === null ? undefined : this.#document.paths[template]
     const operation = item?.[method === 'head' ? 'get' : method] as Operation | undefined
-    if (operation === undefined) {
+    // Logs are not for HEAD.
+    if (operation === undefined || (method === 'head' && status === 405)) {
       // Pages and the files that they load are for people. 404: there is no such path. 405: the path has other methods.
       if (type === 'text/html' || path.startsWith('/assets/')) return []
       const refused = [400, 401, 403, 404, 405, 414, 429].includes(status)

@@ -5,7 +5,7 @@ import type { OpenApi } from '../../../src/lib/server/api/openapi.ts'
 /** Makes validators of the schemas in an OpenAPI document. Strict: an unknown keyword is an error. */
 export class DocumentSchemas {
   readonly #components: OpenApi['components']
-  readonly #ajv = new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true })
+  readonly #ajv = new Ajv2020({ strict: true, strictRequired: false, allErrors: true })
   readonly #validators = new Map<object, ValidateFunction>()
 
   constructor(document: OpenApi) {

@@ -70,7 +70,7 @@ export function faviconPath(state: IconState): string {
 /** GET /assets/NAME.HASH.EXTENSION. They hold nothing secret, and error pages need them before a login. */
 export async function assetsRoute(app: FastifyInstance): Promise<void> {
   const { files } = assets()
-  app.get('/assets/:file', { config: { public: true } }, async (request, reply) => {
+  app.get('/assets/:file', { config: { public: true }, schema: { hide: true } }, async (request, reply) => {
     const asset = files.get((request.params as { file: string }).file)
     if (!asset) return reply.callNotFound()
     reply.headers({ etag: asset.etag, 'cache-control': 'public, max-age=31536000, immutable' })

@@ -29,7 +29,7 @@ const DELIVER = {
   description:
     'Signed with the secret of the webhook, in X-Hub-Signature-256. Any other path accepts deliveries as well, by their header X-GitHub-Event.',
   headers: Type.Object({
-    'x-github-event': Type.String({ examples: ['push'] }),
+    'x-github-event': Type.String({ description: 'What happened', examples: ['push'] }),
     'x-github-delivery': Type.String({ description: 'Unique id of the delivery; a redelivery repeats it' }),
     'x-hub-signature-256': Type.Optional(Type.String({ description: '`sha256=` and the HMAC of the body' })),
   }),
