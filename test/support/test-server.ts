@@ -8,6 +8,7 @@ import type { LogStore } from '../../src/lib/logs/log-store.ts'
 import { memoryQueue } from '../../src/lib/queue/memory.ts'
 import type { Queue } from '../../src/lib/queue/queue.ts'
 import { tagForRef } from '../../src/lib/registry/naming.ts'
+import type { GuardedRoute } from '../../src/lib/server/access/identity.ts'
 import { createServer, type ServerOptions } from '../../src/lib/server/server.ts'
 import type { History } from '../../src/lib/source/source.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
@@ -30,6 +31,8 @@ export interface TestServer extends AsyncDisposable {
   github: GitHubDouble
   /** The server's own log. */
   lines: string[]
+  /** What the server's routes are. */
+  routes(): readonly GuardedRoute[]
   /** How many logs are being read right now. */
   openReaders(): number
   /** A new request, claimed as if by a worker. */
@@ -123,6 +126,7 @@ export async function startTestServer(options: Partial<ServerOptions> = {}): Pro
     logs,
     github: double,
     lines,
+    routes: () => app?.guarded ?? [],
     openReaders: () => readers,
     async begin(sha, branch) {
       const { build } = await store.accept({

@@ -1,38 +1,55 @@
-import type { AccessToken, Scope } from '../core/access-token.ts'
+import { type AccessToken, SCOPES } from '../core/access-token.ts'
+import { named, nullable, type Static, Type } from './type.ts'
 
-/** A token as the API shows it, without its text. Times are RFC 3339 or null. */
-export interface TokenJson {
-  id: string
-  name: string
-  scope: Scope
-  /** Globs of the repositories that it is for; empty for all. */
-  repositories: string[]
-  state: 'active' | 'expired' | 'revoked'
-  created_by: string
-  created_at: string
-  expires_at: string | null
-  /** To the minute. */
-  last_used_at: string | null
+const time = (description: string) =>
+  Type.String({ format: 'date-time', description, examples: ['2026-03-01T12:00:00.000Z'] })
+
+const scope = Type.Enum([...SCOPES], {
+  type: 'string',
+  title: 'Scope',
+  description:
+    '`read`: show builds and logs. `build`: also request, cancel, and retry builds. `admin`: also create and revoke tokens.',
+})
+const repositories = Type.Array(Type.String({ examples: ['acme/*'] }), {
+  description: 'Globs of the repositories that it is for; none for all',
+})
+const name = Type.String({ description: 'Unique among the active tokens', examples: ['ci'] })
+
+const PROPERTIES = {
+  id: Type.String({ format: 'uuid' }),
+  name,
+  scope,
+  repositories,
+  state: Type.Enum(['active', 'expired', 'revoked'], { type: 'string', title: 'TokenState' }),
+  created_by: Type.String({ description: 'User, or name of a token', examples: ['alice'] }),
+  created_at: time('When it was created'),
+  expires_at: nullable(time('When it stops working; null: never')),
+  last_used_at: nullable(time('To the minute')),
 }
 
-/** A new token, with the text that is shown only once. */
-export interface NewTokenJson extends TokenJson {
-  token: string
-}
+export const TokenJson = named('Token', PROPERTIES, { description: 'A token for the API, without its text' })
+export type TokenJson = Static<typeof TokenJson>
 
-/** The body of a request for a new token. */
-export interface TokenOrderJson {
-  name: string
-  scope: Scope
-  /** Default: all. */
-  repositories?: string[]
-  /** Such as `90d` or `12h`; null or absent: never. */
-  expires_in?: string | null
-}
+export const NewTokenJson = named('NewToken', {
+  ...PROPERTIES,
+  token: Type.String({ description: 'The text of the token, which is shown only once' }),
+})
+export type NewTokenJson = Static<typeof NewTokenJson>
 
-export interface TokensJson {
-  tokens: TokenJson[]
-}
+export const TokensJson = named('Tokens', { tokens: Type.Array(TokenJson) })
+export type TokensJson = Static<typeof TokensJson>
+
+export const TokenOrderJson = named('TokenOrder', {
+  name,
+  scope,
+  repositories: Type.Optional(repositories),
+  expires_in: Type.Optional(
+    nullable(
+      Type.String({ description: 'Days or hours; absent or null: it never expires', examples: ['90d'] }),
+    ),
+  ),
+})
+export type TokenOrderJson = Static<typeof TokenOrderJson>
 
 export function tokenJson(token: AccessToken): TokenJson {
   return {

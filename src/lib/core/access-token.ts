@@ -107,20 +107,25 @@ export function validNewToken(asked: TokenOrder, createdBy: string): NewAccessTo
   const repositories = [...new Set(asked.repositories)]
   if (!NAME.test(name) || looksLikeToken(name)) {
     throw new ConveyorError('invalid', 'the name of the token is not valid', {
+      field: 'name',
       hint: 'Use 1 to 64 letters, digits, dots, hyphens, and underscores, such as ci or grafana-prod',
     })
   }
   const odd = repositories.find((glob) => !isRepositoryPattern(glob))
   if (odd !== undefined) {
     throw new ConveyorError('invalid', `${JSON.stringify(odd.slice(0, 200))} does not match any repository`, {
+      field: 'repositories',
       hint: 'Use OWNER/NAME with * for any characters, such as acme/*',
     })
   }
   if (repositories.length > MOST_GLOBS) {
-    throw new ConveyorError('invalid', `a token can have at most ${MOST_GLOBS} repository patterns`)
+    throw new ConveyorError('invalid', `a token can have at most ${MOST_GLOBS} repository patterns`, {
+      field: 'repositories',
+    })
   }
   if (scope === 'admin' && repositories.length > 0) {
     throw new ConveyorError('invalid', 'an admin token cannot be limited to repositories', {
+      field: 'repositories',
       hint: 'It could create a token without the limit. Use the scope build, or leave out the repositories',
     })
   }
@@ -133,6 +138,7 @@ function seconds(expiresIn: string | null): number | null {
   const found = Number(number) * (unit === 'h' ? 3600 : DAY_S)
   if (found > 0 && found <= LONGEST_DAYS * DAY_S) return found
   throw new ConveyorError('invalid', `a token cannot expire in ${JSON.stringify(expiresIn.slice(0, 200))}`, {
+    field: 'expires_in',
     hint: `Use a number of days or hours, such as 90d or 12h, and at most ${LONGEST_DAYS}d`,
   })
 }

@@ -24,6 +24,7 @@ export async function issueToken(
   const token = await tokens.create(validNewToken(order, createdBy), tokenHash(text))
   if (token !== null) return { token, text }
   throw new ConveyorError('invalid', `there is already a token named ${order.name}`, {
+    field: 'name',
     hint: `Choose another name, or revoke that one first: \`conveyor token revoke ${order.name}\``,
   })
 }

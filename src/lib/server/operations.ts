@@ -71,8 +71,10 @@ export async function operationsRoutes(
     return reply.code(isReady ? 200 : 503).send({ status: isReady ? 'ok' : 'unavailable', ...parts })
   })
   if (!metrics) return
-  app.get('/metrics', { config: { scope: 'read' }, schema: METRICS }, async (_request, reply) =>
-    reply.type(metrics.contentType).send(await metrics.scrape()),
+  app.get(
+    '/metrics',
+    { config: { scope: 'read', allRepositories: true }, schema: METRICS },
+    async (_request, reply) => reply.type(metrics.contentType).send(await metrics.scrape()),
   )
 }
 

@@ -5,6 +5,7 @@ import { fastify } from 'fastify'
 import { socketPathProblem } from '../../core/admin-socket.ts'
 import { operatingUser } from '../../util/operating-user.ts'
 import { type TokensRoutesOptions, tokensRoutes } from '../api/tokens.ts'
+import { SCHEMAS } from '../api/values.ts'
 import { sendError, sendProblem } from '../problems.ts'
 import { identityWith } from './identity.ts'
 
@@ -30,11 +31,13 @@ export async function openAdminSocket(options: AdminSocketOptions): Promise<Admi
     return null
   }
   if (problem !== null) return without(problem)
-  const app = fastify({ forceCloseConnections: true, requestTimeout: 30_000 })
+  const app = fastify({ forceCloseConnections: true, requestTimeout: 30_000, schemaController: SCHEMAS })
   const identity = identityWith(operatingUser(), 'admin')
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request) => {
     request.identity = identity
+    // There are no pages here.
+    request.headers.accept = 'application/json'
   })
   app.setErrorHandler((error, _request, reply) => sendError(reply, error))
   app.setNotFoundHandler((_request, reply) =>

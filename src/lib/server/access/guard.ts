@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SCOPES } from '../../core/access-token.ts'
 import { sendProblem } from '../problems.ts'
 import { Admission, type AdmissionOptions, type FailedLogins, type Refusal } from './admission.ts'
-import { type Identity, NOBODY } from './identity.ts'
+import { type GuardedRoute, type Identity, NOBODY } from './identity.ts'
 
 const MOST_FAILED_LOGINS = 10
 const FAILED_LOGINS_WINDOW_MS = 60_000
@@ -39,6 +39,13 @@ export async function guard(
     },
   })
 
+  const guarded: GuardedRoute[] = []
+  app.decorate('guarded', guarded)
+  app.addHook('onRoute', ({ method, url, config }) => {
+    const access = config?.public ? 'public' : (config?.scope ?? 'none')
+    for (const one of [method].flat()) guarded.push({ method: one, url, access })
+  })
+
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     request.identity = NOBODY
@@ -52,10 +59,13 @@ export async function guard(
 }
 
 /** Why somebody may not use a route, or null. */
-function lacking({ routeOptions }: FastifyRequest, { name, scopes }: Identity): Refusal | null {
-  const { scope } = routeOptions.config
+function lacking({ routeOptions }: FastifyRequest, { name, scopes, repositories }: Identity): Refusal | null {
+  const { scope, allRepositories } = routeOptions.config
   if (scope === undefined) return { status: 403, message: 'Nobody may use this route: it has no scope' }
-  if (scopes.includes(scope)) return null
+  if (scopes.includes(scope)) {
+    if (!allRepositories || repositories === null) return null
+    return { status: 403, message: `This is about all repositories, and ${name} is only for some` }
+  }
   const has = SCOPES.findLast((one) => scopes.includes(one)) ?? 'no'
   return {
     status: 403,

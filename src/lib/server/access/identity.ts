@@ -7,11 +7,24 @@ declare module 'fastify' {
     public?: boolean
     /** What a caller needs to use the route. A route that is not public and has no scope refuses everyone. */
     scope?: Scope
+    /** What the route shows is not limited to repositories, so it is not for callers who are. */
+    allRepositories?: boolean
+  }
+  interface FastifyInstance {
+    /** All routes that `guard` guards, for tests. */
+    guarded: readonly GuardedRoute[]
   }
   interface FastifyRequest {
     /** Who asks. On public routes NOBODY. */
     identity: Identity
   }
+}
+
+export interface GuardedRoute {
+  method: string
+  /** The pattern, such as `/builds/:key`. */
+  url: string
+  access: Scope | 'public' | 'none'
 }
 
 /** Who sent a request, and what they may do. */

@@ -1,13 +1,37 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type NewTokenJson, type TokenJson, type TokensJson, tokenJson } from '../../api/token.ts'
+import { NewTokenJson, TokenJson, TokenOrderJson, TokensJson, tokenJson } from '../../api/token.ts'
+import { Type } from '../../api/type.ts'
 import { type AccessTokens, SCOPES, type TokenOrder } from '../../core/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { issueToken, revokeToken } from '../../core/issue-token.ts'
+import { answers, json } from './answers.ts'
 
 export interface TokensRoutesOptions {
   store: { tokens: AccessTokens }
   /** The server's own log, one line at a time. */
   log: (line: string) => void
+}
+
+const LIST_TOKENS = {
+  operationId: 'listTokens',
+  tags: ['operation'],
+  summary: 'List the tokens for the API',
+  description: 'Without those that are revoked, oldest first.',
+  response: answers({ 200: json('The tokens', TokensJson) }),
+}
+const CREATE_TOKEN = {
+  operationId: 'createToken',
+  tags: ['operation'],
+  summary: 'Create a token for the API',
+  body: TokenOrderJson,
+  response: answers({ 201: json('The token, with its text', NewTokenJson) }, 413),
+}
+const REVOKE_TOKEN = {
+  operationId: 'revokeToken',
+  tags: ['operation'],
+  summary: 'Revoke a token for the API',
+  params: Type.Object({ key: Type.String({ description: 'Its name or id', examples: ['ci'] }) }),
+  response: answers({ 200: json('The revoked token', TokenJson) }, 404),
 }
 
 const KEYS = ['name', 'scope', 'repositories', 'expires_in']
@@ -17,22 +41,26 @@ export async function tokensRoutes(app: FastifyInstance, options: TokensRoutesOp
   const { store, log } = options
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'string' }, async (_request: FastifyRequest, text: string) => text)
-  const config = { scope: 'admin' } as const
+  const config = { scope: 'admin', allRepositories: true } as const
 
-  app.get('/tokens', { config }, async (): Promise<TokensJson> => {
+  app.get('/tokens', { config, schema: LIST_TOKENS }, async (): Promise<TokensJson> => {
     const tokens = await store.tokens.list()
     return { tokens: tokens.map(tokenJson) }
   })
 
-  app.post('/tokens', { bodyLimit: 16 * 1024, config }, async (request, reply): Promise<NewTokenJson> => {
-    const order = parseOrder(typeof request.body === 'string' ? request.body : '')
-    const { token, text } = await issueToken(store.tokens, order, request.identity.name)
-    log(`api: ${request.identity.name} created the token ${token.name} with the scope ${token.scope}`)
-    reply.code(201)
-    return { ...tokenJson(token), token: text }
-  })
+  app.post(
+    '/tokens',
+    { bodyLimit: 16 * 1024, config, schema: CREATE_TOKEN },
+    async (request, reply): Promise<NewTokenJson> => {
+      const order = parseOrder(typeof request.body === 'string' ? request.body : '')
+      const { token, text } = await issueToken(store.tokens, order, request.identity.name)
+      log(`api: ${request.identity.name} created the token ${token.name} with the scope ${token.scope}`)
+      reply.code(201)
+      return { ...tokenJson(token), token: text }
+    },
+  )
 
-  app.delete('/tokens/:key', { config }, async (request): Promise<TokenJson> => {
+  app.delete('/tokens/:key', { config, schema: REVOKE_TOKEN }, async (request): Promise<TokenJson> => {
     const { key } = request.params as { key: string }
     const token = await revokeToken(store.tokens, key)
     log(`api: ${request.identity.name} revoked the token ${token.name}`)
@@ -63,14 +91,18 @@ function parseOrder(text: string): TokenOrder {
     )
   }
   const { name, repositories = [], expires_in: expiresIn = null } = given
-  if (typeof name !== 'string') throw new ConveyorError('invalid', 'name must be a string')
+  if (typeof name !== 'string') throw invalid('name', 'name must be a string')
   const scope = SCOPES.find((one) => one === given.scope)
-  if (scope === undefined) throw new ConveyorError('invalid', 'scope must be read, build, or admin')
+  if (scope === undefined) throw invalid('scope', 'scope must be read, build, or admin')
   if (!Array.isArray(repositories) || !repositories.every((one) => typeof one === 'string')) {
-    throw new ConveyorError('invalid', 'repositories must be an array of strings such as acme/*')
+    throw invalid('repositories', 'repositories must be an array of strings such as acme/*')
   }
   if (expiresIn !== null && typeof expiresIn !== 'string') {
-    throw new ConveyorError('invalid', 'expires_in must be a string such as 90d')
+    throw invalid('expires_in', 'expires_in must be a string such as 90d')
   }
   return { name, scope, repositories, expiresIn }
+}
+
+function invalid(field: string, message: string): ConveyorError {
+  return new ConveyorError('invalid', message, { field })
 }
