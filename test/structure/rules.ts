@@ -3,6 +3,7 @@
 /** The interface of each noun: all that the parts above the adapters see of it. */
 const INTERFACES = [
   'src/lib/store/build-store.ts',
+  'src/lib/store/build-list.ts',
   'src/lib/queue/queue.ts',
   'src/lib/logs/log-store.ts',
   'src/lib/source/source.ts',

@@ -47,9 +47,13 @@ export interface TestServer extends AsyncDisposable {
   start(): Promise<void>
 }
 
-export async function startTestServer(options: Partial<ServerOptions> = {}): Promise<TestServer> {
+/** @param now the clock of the store */
+export async function startTestServer(
+  options: Partial<ServerOptions> = {},
+  now?: () => Date,
+): Promise<TestServer> {
   const dir = await tempDir()
-  const store = await sqliteBuildStore({ file: `${dir.path}/conveyor.db` })
+  const store = await sqliteBuildStore({ file: `${dir.path}/conveyor.db`, ...(now && { now }) })
   const files = fileLogStore({ dir: `${dir.path}/logs` })
   const queue = memoryQueue({})
   const double = await startGitHubDouble()

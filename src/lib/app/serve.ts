@@ -58,6 +58,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     latest: adapters.parts.latest,
     githubSecret: config.github.secret,
     webUrl: config.github.webUrl,
+    badges: config.badges,
     auth: config.auth,
     allowedHosts: config.allowedHosts,
     proxies: trustedProxies(config.access),

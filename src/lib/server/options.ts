@@ -35,6 +35,8 @@ export interface ServerOptions extends AccessOptions {
   webUrl?: string | null
   /** Metrics for /metrics; there is no such route by default. */
   metrics?: ServerMetrics
+  /** Who sees the states that badges show: anyone, or only those who may read; the latter by default. */
+  badges?: 'public' | 'private'
   /** Shown by /healthz and at `/`. */
   version?: string
   /** Folder for large webhook bodies until their signature is verified; the system's temporary folder by default. */

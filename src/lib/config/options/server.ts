@@ -1,6 +1,6 @@
 import { isRepositoryPattern } from '../../core/allowed-repositories.ts'
 import { option, SERVER_ONLY } from '../option.ts'
-import { anyText, baseUrl, listOf, matching, parseCredentials, value, wholeNumber } from '../values.ts'
+import { anyText, baseUrl, listOf, matching, oneOf, parseCredentials, value, wholeNumber } from '../values.ts'
 
 const credentials = value('user:pass, or none', (text) => (text === 'none' ? text : parseCredentials(text)))
 
@@ -57,6 +57,15 @@ export const SERVER = {
     help: 'Host names to accept besides that of --url, localhost, and IP addresses: conveyor.lan, *.example.com, or * for any',
     value: 'name',
     type: listOf(hostPattern),
+    commands: SERVER_ONLY,
+  }),
+  badges: option({
+    flag: 'badges',
+    env: 'BADGES',
+    help: 'Who sees the states that badges show: anyone, as READMEs on GitHub need it, or only those with a login',
+    value: 'public|private',
+    type: oneOf('public', 'private'),
+    default: 'private',
     commands: SERVER_ONLY,
   }),
   /** An empty list allows all. */

@@ -49,10 +49,11 @@ export async function guard(
   app.decorateRequest('identity')
   app.addHook('onRequest', async (request, reply) => {
     request.identity = NOBODY
-    if (request.routeOptions.config.public) return
+    const isPublic = request.routeOptions.config.public
+    if (isPublic === true) return
     const admitted = await admission.admit(request.raw, failedLogins(request))
-    if ('status' in admitted) return sendRefusal(reply, admitted)
-    const refusal = request.is404 ? null : lacking(request, admitted)
+    if ('status' in admitted) return isPublic ? undefined : sendRefusal(reply, admitted)
+    const refusal = request.is404 || isPublic ? null : lacking(request, admitted)
     if (refusal !== null) return sendRefusal(reply, refusal)
     request.identity = admitted
   })

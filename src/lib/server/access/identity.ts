@@ -3,8 +3,11 @@ import { repositoryFilter } from '../../core/allowed-repositories.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Needs no credentials, and accepts any Host header. */
-    public?: boolean
+    /**
+     * Needs no credentials, and accepts any Host header. With `identified`, the route learns who asks; whoever would be
+     * refused elsewhere is NOBODY.
+     */
+    public?: boolean | 'identified'
     /** What a caller needs to use the route. A route that is not public and has no scope refuses everyone. */
     scope?: Scope
     /** What the route shows is not limited to repositories, so it is not for callers who are. */
@@ -15,7 +18,7 @@ declare module 'fastify' {
     guarded: readonly GuardedRoute[]
   }
   interface FastifyRequest {
-    /** Who asks. On public routes NOBODY. */
+    /** Who asks. On public routes NOBODY, unless they are `identified`. */
     identity: Identity
   }
 }

@@ -25,7 +25,7 @@ export function timeOf(iso: string): Html {
   const date = new Date(iso)
   const two = (value: number) => String(value).padStart(2, '0')
   const text = `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]} ${two(date.getUTCHours())}:${two(date.getUTCMinutes())}`
-  return html`<time datetime="${iso}" title="${iso.slice(0, 19).replace('T', ' ')} UTC">${text}</time>`
+  return html`<time class="when" datetime="${iso.slice(0, 19)}Z">${text}</time>`
 }
 
 /** `0.4 s`, `12 s`, `3 min 05 s`, `1 h 02 min`; page.js has the same for what is still running. */
@@ -57,7 +57,8 @@ export function refsLabel(site: Site, { repository, refs }: Pick<Build, 'reposit
   const [first] = refs
   if (!first) return null
   const more = refs.length - 1
-  return html`<span>${refLink(site, repository, first)}${more > 0 && ` +${more}`}</span>`
+  const link = refLink(site, repository, first)
+  return more > 0 ? html`<span>${link} +${more}</span>` : link
 }
 
 /** `main`, linked to its builds, or `tag v1.2`. */
@@ -70,7 +71,7 @@ export function refLink(site: Site, repository: string, { kind, name }: Pick<Ref
 export function shaLink({ forge }: Site, { repository, sha }: Pick<Build, 'repository' | 'sha'>): Html {
   const short = sha.slice(0, 7)
   if (forge === null) return html`<code>${short}</code>`
-  return html`<a class="sha mono" href="${forge}/${repository}/commit/${sha}" rel="noreferrer">${short}</a>`
+  return html`<a class="sha" href="${forge}/${repository}/commit/${sha}">${short}</a>`
 }
 
 /** A text to copy with a button, which only works with JavaScript. */

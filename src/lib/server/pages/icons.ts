@@ -35,14 +35,19 @@ const TAB_COLOURS: Record<IconState, string> = {
   cancelled: '#8a8f98',
 }
 
+/** The shapes, once on each page, so that a list of icons stays small. */
+export const SPRITE: Html = html`<svg class="sprite" aria-hidden="true">${ICON_STATES.map(
+  (state) => html`<symbol id="i-${state}" viewBox="0 0 16 16">${raw(SHAPES[state])}</symbol>`,
+)}</svg>`
+
 /** The icon of a state within a line of text, in the text's colour. It says nothing to screen readers: write the state, too. */
 export function stateIcon(state: IconState): Html {
-  return html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true" stroke="currentColor" ${raw(STROKE)}>${raw(SHAPES[state])}</svg>`
+  return html`<svg class="icon" aria-hidden="true"><use href="#i-${state}"/></svg>`
 }
 
 /** A state as icon, colour and text. */
 export function stateLabel(state: BuildState): Html {
-  return html`<span class="state ${state}">${stateIcon(state)}<span>${state}</span></span>`
+  return html`<span class="state ${state}">${stateIcon(state)}${state}</span>`
 }
 
 /** The icon of a browser tab, an SVG image. */

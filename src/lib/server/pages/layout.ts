@@ -3,7 +3,7 @@ import type { FastifyReply } from 'fastify'
 import type { ServerOptions } from '../options.ts'
 import { assetPath, faviconPath } from './assets.ts'
 import { html, type Renderable } from './html.ts'
-import { ICON_STATES, type IconState, stateIcon } from './icons.ts'
+import { ICON_STATES, type IconState, SPRITE, stateIcon } from './icons.ts'
 
 /** One page, apart from what all pages have. */
 export interface PageContent {
@@ -68,6 +68,7 @@ export function layout(site: Site, page: PageContent): string {
 <link rel="icon" type="image/svg+xml" href="${site.path}${faviconPath(state)}"${ICON_STATES.map((name) => html` data-${name}="${site.path}${faviconPath(name)}"`)}>
 ${['style.css', ...styles].map((name) => html`<link rel="stylesheet" href="${asset(name)}">\n`)}${['page.js', ...scripts].map((name) => html`<script type="module" src="${asset(name)}"></script>\n`)}</head>
 <body>
+${SPRITE}
 <a class="skip" href="#main">Skip to content</a>
 <header class="top">
 <a class="brand" href="${site.path}/">${stateIcon('none')}Conveyor</a>

@@ -35,7 +35,11 @@ function elapsed(iso, now) {
 const skew = 0
 function writeTimes(/** @type {ParentNode} */ root = document) {
   const now = Date.now() + skew
-  for (const time of root.querySelectorAll('time')) setText(time, ago(time.dateTime, now))
+  for (const time of root.querySelectorAll('time')) {
+    setText(time, ago(time.dateTime, now))
+    // In the time zone of the reader.
+    if (!time.title) time.title = new Date(time.dateTime).toLocaleString()
+  }
   for (const part of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll('[data-since]'))) {
     setText(part, elapsed(part.dataset.since ?? '', now))
   }
@@ -64,7 +68,7 @@ function morph(from, to) {
   }
   for (const { name } of [...from.attributes]) {
     // What scripts show or open stays so.
-    if (!to.hasAttribute(name) && name !== 'open') from.removeAttribute(name)
+    if (!to.hasAttribute(name) && name !== 'open' && name !== 'title') from.removeAttribute(name)
   }
   /** @type {Map<string, Element>} */
   const byId = new Map()
