@@ -29,6 +29,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
         ...{ committedAt: '2026-01-01T00:00:00Z', info: { title: '', author: '', login: null }, gitDir: '' },
       }),
       context: async ({ sha }) => memoryContext({ Dockerfile: `FROM scratch\nLABEL sha=${sha}\n` }),
+      earlier: async () => null,
       changes: async () => [{ path: 'Dockerfile', kind: 'changed' }],
     },
     builder: {

@@ -17,6 +17,7 @@ export function observedParts(parts: BuildParts, observer: BuildObserver): Build
     source: {
       fetch: (...args) => seen('git', source.fetch(...args)),
       context: (...args) => source.context(...args),
+      earlier: (...args) => source.earlier(...args),
       changes: (...args) => source.changes(...args),
     },
     history: {

@@ -1,5 +1,3 @@
-import type { BaseImage } from './build.ts'
-
 /**
  * Where the time of a build went, and why steps were not taken from the cache. Texts come from the repository: they are
  * bounded and free of secrets, but not safe to display as they are.
@@ -93,7 +91,7 @@ export interface MadeFrom {
   /** The instructions of the Dockerfile, in order, each as one line without its comments; null if it is unreadable. */
   instructions: string[] | null
   /** The images that it used; digests are null where BuildKit did not report them. */
-  bases: (Pick<BaseImage, 'name'> & { digest: string | null })[]
+  bases: MadeFromBase[]
   /** Keyed hashes of the values of settings, by name; the values themselves may be confidential. */
   settings: Record<string, string>
 }
@@ -116,6 +114,15 @@ export function summaryOf({ steps, phases }: Pick<Timeline, 'steps' | 'phases'>)
     cached: steps.filter(({ state }) => state === 'cached').length,
     reused: had('look up') && !had('build'),
   }
+}
+
+export interface MadeFromBase {
+  /** `docker.io/library/node:24` */
+  name: string
+  /** Null if it is not known. */
+  digest: string | null
+  /** The digest is the id of an image of the engine, and cannot be compared with that of a registry. */
+  local?: true
 }
 
 export const MAX_STEPS = 500

@@ -13,6 +13,8 @@ export interface Instruction {
   args: string
   /** The arguments, if they are a JSON list. */
   json: string[] | null
+  /** The contents of its heredocs; absent if there are none. */
+  heredocs?: string
 }
 
 export interface Parsed {
@@ -63,7 +65,8 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     if (inner.json) continue
     // Older versions parse `["a"] <<EOF` as a list and ignore the rest.
     if (LIST.test(inner.args)) throw new UnpredictableDockerfile('what may be a list, and a heredoc')
-    for (const heredoc of heredocsOf(line, heredocs === 'spaced')) skip(heredoc, lines)
+    const found = heredocsOf(line, heredocs === 'spaced').map((heredoc) => bodyOf(heredoc, lines))
+    if (found.length > 0) one.heredocs = found.join('\0')
   }
   return { escape: directives.escape, instructions }
 }
@@ -191,11 +194,13 @@ function heredocsOf(line: string, spaced: boolean): Heredoc[] {
   })
 }
 
-/** @throws InvalidDockerfile if it is not terminated */
-function skip({ end, tabs }: Heredoc, lines: Lines): void {
+/** Its contents. @throws InvalidDockerfile if it is not terminated */
+function bodyOf({ end, tabs }: Heredoc, lines: Lines): string {
+  const body: string[] = []
   for (let raw = lines.next(); raw !== null; raw = lines.next()) {
     const line = trimRight(raw, '\r\n')
-    if ((tabs ? trimTabs(line) : line) === end) return
+    if ((tabs ? trimTabs(line) : line) === end) return body.join('\n')
+    body.push(line)
   }
   throw new InvalidDockerfile('an unterminated heredoc')
 }

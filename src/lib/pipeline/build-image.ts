@@ -6,6 +6,7 @@ import { buildInput } from './build-input.ts'
 import type { LocalImage, RegistryImage } from './image.ts'
 import type { BuildParts, PreparedBuild, StepIo } from './parts.ts'
 import { baseImages, imageReferences, resolveOutsideFrom } from './reuse/base-images.ts'
+import { explainLater } from './timeline/explain.ts'
 
 /**
  * Builds an image and pushes it under its sha; a dry run pushes nothing.
@@ -15,8 +16,9 @@ export async function buildImage(
   prepared: PreparedBuild,
   cacheFrom: Promise<string[]>,
   parts: BuildParts,
-  { log, signal, watch, observer, timeline }: StepIo,
+  io: StepIo,
 ): Promise<Pick<BuiltImage, 'steps'> & { image: RegistryImage | LocalImage }> {
+  const { log, signal, watch, observer, timeline } = io
   const { imageName, commit, context, recipe, build } = prepared
   const dockerfile = dockerfileText(context, signal)
   const text = await dockerfile
@@ -30,17 +32,27 @@ export async function buildImage(
   const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
     await linesTo(log)(`warning: images of older builds could not be removed: ${error.message}`)
   })
+  const explain = explainLater(prepared, text, parts, io)
   const building = parts.builder.build(input, { log, signal, ...(timeline && { onSteps: timeline.follow }) })
-  const built = await watch.measure('build', building, ({ digest, pushMs }) =>
-    digest === null ? null : { phase: 'push', ms: pushMs },
-  )
+  const built = await watch
+    .measure('build', building, ({ digest, pushMs }) =>
+      digest === null ? null : { phase: 'push', ms: pushMs },
+    )
+    .catch(async (error) => {
+      if (!signal.aborted) await explain(null)
+      throw error
+    })
   const { steps, transfer, digest } = built
   const sent = `${transfer.files} ${transfer.files === 1 ? 'file' : 'files'} sent`
   observer?.steps(steps)
   watch.note('build', `${steps.cached} of ${steps.total} steps cached, ${sent}`)
-  if (digest === null) return { image: { origin: 'dry-run' }, steps }
+  if (digest === null) {
+    await explain(null)
+    return { image: { origin: 'dry-run' }, steps }
+  }
 
   const bases = await baseImages(built.from, references, await before, parts, signal)
+  await explain(bases)
   await tidied
   return { image: { origin: 'built', digest, recipe, tree: commit.tree, bases }, steps }
 }

@@ -173,13 +173,23 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     }
   }
 
+  async function earlier(
+    commit: Commit,
+    { sha, tree }: { sha: string; tree: string | null },
+  ): Promise<Commit | null> {
+    const { gitDir } = commit
+    const there = await new Mirror(git, gitDir).find(validSha(sha))
+    if (there) return { ...commit, sha, ...there }
+    const found = tree && (await hasTree(gitDir, validSha(tree)))
+    return found ? { ...commit, sha, tree: found } : null
+  }
+
   async function changes(
     commit: Commit,
-    earlier: { sha: string; tree: string | null },
+    before: { sha: string; tree: string | null },
   ): Promise<FileChange[] | null> {
     const { gitDir } = commit
-    const there = await new Mirror(git, gitDir).find(validSha(earlier.sha))
-    const tree = there?.tree ?? (earlier.tree && (await hasTree(gitDir, validSha(earlier.tree))))
+    const tree = (await earlier(commit, before))?.tree
     if (!tree) return null
     const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', tree, commit.tree]
     const fields = (await git.run(args, { gitDir })).toString('utf8').split('\0')
@@ -208,7 +218,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     await Promise.all(running.map(({ ended }) => ended))
   }
 
-  return { fetch, context, changes, close }
+  return { fetch, context, earlier, changes, close }
 }
 
 /** Parses git's progress output, for how much was transferred. */

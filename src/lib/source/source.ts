@@ -72,6 +72,8 @@ export interface Source {
    * from git objects alone (submodules, Git LFS pointers), naming the path
    */
   context(commit: Commit, options?: { dockerfile?: string; signal?: AbortSignal }): Promise<Context>
+  /** An earlier commit, or another one with the same tree; null if the mirror does not have it (any more). */
+  earlier(commit: Commit, earlier: { sha: string; tree: string | null }): Promise<Commit | null>
   /**
    * Files that changed between an earlier commit (or one with the same tree) and this one; null if the earlier one is
    * not in the mirror (any more).

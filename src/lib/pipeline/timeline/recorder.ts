@@ -1,4 +1,4 @@
-import type { BuildSteps } from '../../builder/builder.ts'
+import type { BuildSteps, BuiltFrom } from '../../builder/builder.ts'
 import type { Build } from '../../core/build.ts'
 import {
   boundedTimeline,
@@ -69,6 +69,19 @@ export class TimelineRecorder implements PhaseListener {
     this.#steps = steps
   }
 
+  /** The steps so far, with secrets masked; undefined if nothing is being built. */
+  steps(): Step[] | undefined {
+    return this.#steps?.list(true).map((step) => this.#redacted(step))
+  }
+
+  /** Masks the secrets of the build. */
+  readonly redact = (text: string): string => this.#options.redactor.redact(text)
+
+  /** The images that the steps use, as BuildKit named them. */
+  images(): BuiltFrom['images'] {
+    return this.#steps?.images() ?? []
+  }
+
   /** Why the first step was not cached, and what the build was made from. */
   explain(missed: Missed | null, made: MadeFrom | null): void {
     this.#missed = missed
@@ -119,7 +132,7 @@ export class TimelineRecorder implements PhaseListener {
   }
 
   #redacted(step: Step): Step {
-    const redact = (text: string) => this.#options.redactor.redact(text)
+    const { redact } = this
     return {
       ...step,
       name: redact(step.name),
