@@ -5,6 +5,7 @@ import { github } from '../../src/lib/forge/github/github.ts'
 import { githubWebhooks } from '../../src/lib/forge/github/webhook.ts'
 import { fileLogStore } from '../../src/lib/logs/file.ts'
 import type { LogStore } from '../../src/lib/logs/log-store.ts'
+import { StatusReporter } from '../../src/lib/pipeline/status-reporter.ts'
 import { memoryQueue } from '../../src/lib/queue/memory.ts'
 import type { Queue } from '../../src/lib/queue/queue.ts'
 import { tagForRef } from '../../src/lib/registry/naming.ts'
@@ -83,6 +84,8 @@ export async function startTestServer(
     },
     contains: async () => false,
   }
+  const log = (line: string) => void lines.push(line)
+  const statuses = new StatusReporter({ forge, store, buildUrl: ({ id }) => `${url()}/builds/${id}`, log })
   let app: FastifyInstance | undefined
   let port = 0
   const violations: string[] = []
@@ -95,6 +98,7 @@ export async function startTestServer(
       forge,
       webhooks: githubWebhooks,
       history,
+      statuses,
       names: { tag: tagForRef },
       latest: 'always',
       githubSecret: null,
@@ -160,6 +164,7 @@ export async function startTestServer(
     start,
     async [Symbol.asyncDispose]() {
       await stop()
+      await statuses.idle()
       await queue.close()
       await files.close()
       await store.close()

@@ -47,6 +47,18 @@ const WithheldJson = named('Withheld', {
   reason: Type.String({ description: 'Why it does not move' }),
 })
 
+const CancelJson = named(
+  'Cancel',
+  {
+    by: Type.String({ description: 'The user or the token', examples: ['ada'] }),
+    at: time('When it was requested'),
+  },
+  {
+    description:
+      'Who asked for the build to be cancelled; absent if nobody did. While it is `building`, its worker is stopping.',
+  },
+)
+
 const image = nullable(
   Type.String({ description: '`registry/repo@sha256:…` once the build succeeded', examples: [IMAGE] }),
 )
@@ -74,6 +86,7 @@ export const BuildJson = named(
     state: BuildStateJson,
     error,
     error_kind: nullable(ErrorKindJson),
+    cancel: Type.Optional(CancelJson),
     image,
     withheld: Type.Optional(
       Type.Array(WithheldJson, {
@@ -154,6 +167,22 @@ export const BuildOrderJson = named(
     anyOf: [{ required: ['sha'] }, { required: ['branch'] }],
     examples: [{ repository: 'acme/web', branch: 'main' }],
   },
+)
+
+/** Body of POST /builds/ID/retry, which may be absent. */
+export const RetryOrderJson = named(
+  'RetryOrder',
+  {
+    cache: Type.Optional(
+      nullable(
+        Type.Boolean({
+          description: 'False rebuilds every step; by default as in the build itself',
+          examples: [false],
+        }),
+      ),
+    ),
+  },
+  { examples: [{ cache: false }] },
 )
 
 /** Data of a `log` event: the bytes at `offset`, in base64. The event's id is the offset after them. */

@@ -15,6 +15,7 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     state: build.state,
     error: build.error,
     error_kind: build.errorKind,
+    ...(build.cancel && { cancel: build.cancel }),
     image,
     ...(build.withheld && { withheld: build.withheld }),
     log: `${baseUrl}/logs/${build.id}`,

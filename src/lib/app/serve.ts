@@ -53,6 +53,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     logs: adapters.logs,
     forge: adapters.forge,
     webhooks: adapters.webhooks,
+    statuses,
+    ...(adapters.observer && { observer: adapters.observer }),
     history: adapters.parts.history,
     names: adapters.parts.names,
     latest: adapters.parts.latest,

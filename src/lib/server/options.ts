@@ -2,6 +2,8 @@ import type { Log } from '../core/log.ts'
 import type { LatestPolicy } from '../core/settings.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
+import type { BuildObserver } from '../pipeline/observer.ts'
+import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
@@ -16,6 +18,9 @@ export interface ServerOptions extends AccessOptions {
   forge: Pick<Forge, 'branchHead' | 'defaultBranch' | 'fullName'>
   /** Parser of the forge's webhooks. */
   webhooks: WebhookParser
+  /** Reports the builds that end here: those that are cancelled before a worker has them. */
+  statuses: Pick<StatusReporter, 'report'>
+  observer?: BuildObserver
   /** Looks up whether a branch contains the commit to build. */
   history: History
   names: Pick<ImageNames, 'tag'>

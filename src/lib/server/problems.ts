@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyReply } from 'fastify'
 import type { Problem } from '../api/problem.ts'
-import { ConveyorError, type ErrorKind, KeyReusedError } from '../core/errors.ts'
+import { ConflictError, ConveyorError, type ErrorKind, KeyReusedError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 import { prefersHtml } from './accept.ts'
 import { errorPage } from './pages/error-page.ts'
@@ -21,6 +21,7 @@ const ANSWERS: Record<ErrorKind, { status: number; id: string }> = {
 }
 
 const KEY_REUSED = { status: 422, id: 'idempotency_key_reused' }
+const CONFLICT = { status: 409, id: 'conflict' }
 
 /** Problem ids for requests that Fastify rejects. */
 const REJECTIONS: Record<number, string> = {
@@ -40,8 +41,7 @@ export function sendProblem(
   field?: string,
 ) {
   const problem: Problem = { id, message, ...(hint && { hint }), ...(field && { field }) }
-  const { method, headers } = reply.request
-  if ((method === 'GET' || method === 'HEAD') && prefersHtml(headers.accept)) {
+  if (prefersHtml(reply.request.headers.accept)) {
     return sendPage(reply.code(status), reply.server.site(), errorPage(status, problem))
   }
   return reply.code(status).type('application/json; charset=utf-8').send(problem)
@@ -50,7 +50,7 @@ export function sendProblem(
 /** Responds with what was thrown. Only ConveyorErrors and Fastify's rejections tell the caller why. */
 export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
   if (error instanceof ConveyorError) {
-    const { status, id } = error instanceof KeyReusedError ? KEY_REUSED : ANSWERS[error.kind]
+    const { status, id } = answerTo(error)
     return sendProblem(reply, status, id, error.message, error.hint, error.field)
   }
   const rejection = rejectionStatus(error)
@@ -58,6 +58,11 @@ export function sendError(reply: FastifyReply, error: unknown): FastifyReply {
     return sendProblem(reply, rejection, REJECTIONS[rejection] ?? 'invalid', (error as FastifyError).message)
   }
   return sendProblem(reply, 500, 'internal', 'Internal error; see the log of the server')
+}
+
+function answerTo(error: ConveyorError): { status: number; id: string } {
+  if (error instanceof KeyReusedError) return KEY_REUSED
+  return error instanceof ConflictError ? CONFLICT : ANSWERS[error.kind]
 }
 
 /** The 4xx status with which Fastify rejects a request before our code runs; null for other errors. */
@@ -69,7 +74,7 @@ export function rejectionStatus(error: unknown): number | null {
 
 /** Whether an error is the server's fault and belongs in its log, rather than caused by the request. */
 export function isServerError(error: unknown): boolean {
-  if (error instanceof ConveyorError) return ANSWERS[error.kind].status >= 500
+  if (error instanceof ConveyorError) return answerTo(error).status >= 500
   return rejectionStatus(error) === null
 }
 

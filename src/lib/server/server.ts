@@ -2,6 +2,7 @@ import { type FastifyInstance, fastify } from 'fastify'
 import { guard } from './access/guard.ts'
 import { answers, text } from './api/answers.ts'
 import { buildsRoutes } from './api/builds.ts'
+import { controlRoutes } from './api/control.ts'
 import { listsRoutes } from './api/lists.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
@@ -100,6 +101,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const indexes = new LineIndexes(logs)
   await app.register(pagesRoutes, { ...options, indexes })
   await app.register(tokensRoutes, options)
+  await app.register(controlRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(linesRoute, {
     ...{ parts, streams, indexes },
@@ -170,6 +172,8 @@ Build a commit   POST ${base}/builds  {"repository": "owner/name", "sha": "..."}
 Builds           GET  ${base}/builds
 Repositories     GET  ${base}/repositories
 Build status     GET  ${base}/builds/{id}
+Cancel a build   POST ${base}/builds/{id}/cancel
+Build it again   POST ${base}/builds/{id}/retry
 Built image      GET  ${base}/artifacts/{owner}/{name}@{sha}
 Build log        GET  ${base}/logs/{id}
 Liveness         GET  ${base}/healthz

@@ -1,4 +1,5 @@
 import { toConveyorError } from '../../core/errors.ts'
+import type { Log } from '../../core/log.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 
 /** How often a process with running builds asks for cancels, in milliseconds. */
@@ -10,18 +11,14 @@ const EVERY_MS = 1000
  */
 export class CancelWatch {
   readonly #store: Pick<BuildStore, 'cancelRequests'>
-  readonly #log: (line: string) => void
+  readonly #log: Log
   readonly #everyMs: number
   /** By build id. */
   readonly #watched = new Map<string, (by: string) => void>()
   #timer: NodeJS.Timeout | undefined
   #failing = false
 
-  constructor(
-    store: Pick<BuildStore, 'cancelRequests'>,
-    log: (line: string) => void,
-    { everyMs = EVERY_MS } = {},
-  ) {
+  constructor(store: Pick<BuildStore, 'cancelRequests'>, log: Log, { everyMs = EVERY_MS } = {}) {
     this.#store = store
     this.#log = log
     this.#everyMs = everyMs

@@ -1,5 +1,6 @@
 import { type Build, cancelledBy, isEnded, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError, toConveyorError } from '../../core/errors.ts'
+import { about, type Log } from '../../core/log.ts'
 import { linesTo, oneLine } from '../../core/one-line.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 import type { BuildStore } from '../../store/build-store.ts'
@@ -12,7 +13,7 @@ export interface CancelParts {
   statuses: Pick<StatusReporter, 'report'>
   observer?: BuildObserver
   /** The server's own log, one line at a time. */
-  log: (line: string) => void
+  log: Log
 }
 
 /** In characters. */
@@ -35,7 +36,7 @@ export async function cancelBuild(id: string, by: string, parts: CancelParts): P
     parts.observer?.ended(build)
     // The build has ended whatever happens to its log, which whoever gets its job ends as well.
     await endLog(build, parts).catch((error: unknown) =>
-      log(`ending the log of ${shortName(build)}: ${toConveyorError(error, 'failed').advice}`),
+      log(`ending the log of ${shortName(build)}: ${toConveyorError(error, 'failed').advice}`, about(build)),
     )
   }
   return build

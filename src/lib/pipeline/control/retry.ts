@@ -1,5 +1,6 @@
 import { type Build, isEnded, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
+import type { Log } from '../../core/log.ts'
 import type { Queue } from '../../queue/queue.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
 import { requestBuild } from '../accept.ts'
@@ -8,7 +9,7 @@ interface RetryParts {
   store: BuildStore
   queue: Queue
   /** The server's own log, one line at a time. */
-  log: (line: string) => void
+  log: Log
 }
 
 /**

@@ -61,7 +61,10 @@ export async function* follow(
     polledAt = Date.now()
     const found = await parts.store.get(build.id)
     if (found === null) throw new ConveyorError('not_found', `build ${build.id} no longer exists`)
-    const changed = found.state !== current.state || found.attempt !== current.attempt
+    const changed =
+      found.state !== current.state ||
+      found.attempt !== current.attempt ||
+      found.cancel?.at !== current.cancel?.at
     current = found
     return changed ? { kind: 'build', build: found, image: await imageOf(parts.store, found) } : null
   }
