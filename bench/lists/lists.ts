@@ -19,7 +19,7 @@ interface Timing {
 export type ListsResult = Record<string, { builds: number; migratedMs: number; timings: Timing[] }>
 
 const BUILDS = 1_000_000
-const ROUNDS = 200
+const ROUNDS = 100
 const LIMIT = 50
 
 /** What people filter by; some of it is rare, or does not exist. */
@@ -114,6 +114,7 @@ export async function measureLists(builds = BUILDS): Promise<ListsResult> {
   const sqlite = await largeSqlite(file, builds)
   result.SQLite = await timeLists(sqlite, builds)
   await sqlite.store.close()
+  listsLines(result).map(say)
   await rm(file)
 
   say(`filling Postgres with ${builds} builds`)

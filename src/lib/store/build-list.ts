@@ -25,7 +25,7 @@ export interface ListedBuild {
 }
 
 /**
- * Builds, newest first. With `next`, there may be more: a page may be shorter than its limit, even empty, as only some
+ * Builds, newest first. With `next`, there may be more: a page may be shorter than its limit, even empty, as only five
  * thousand builds are looked through at a time.
  */
 export interface BuildPage {

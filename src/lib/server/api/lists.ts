@@ -51,7 +51,7 @@ const LIST_BUILDS = {
   tags: ['builds'],
   summary: 'List builds, newest first',
   description:
-    'Follow `next` for more: pages neither miss nor repeat a build while others are added. Some filters look through 10,000 builds for a page; then it may have fewer than `limit`, or none, although there is a `next`.',
+    'Follow `next` for more: pages neither miss nor repeat a build while others are added. Some filters look through 5,000 builds for a page; then it may have fewer than `limit`, or none, although there is a `next`.',
   querystring: BuildsQuery,
   response: answers({ 200: json('A page of builds', BuildListJson) }),
 }

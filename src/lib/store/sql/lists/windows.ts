@@ -7,8 +7,8 @@ import type { Queries } from '../schema.ts'
  * window that fit the rest are listed; the next page goes on below it. So no filter takes long, however few fit.
  */
 
-/** The largest window, in builds. */
-export const WINDOW = 10_000
+/** The largest window, in builds: looking through it takes some milliseconds. */
+const WINDOW = 5000
 /** A state with at most so many builds is rare: these are looked through rather than those of the branch. */
 const RARE = 1000
 /** Windows of so many repositories are read separately; of more, one window of all repositories. */
@@ -54,8 +54,9 @@ export async function findBuilds(db: Queries, wanted: Wanted, range: Range, limi
       from (select min(sequence) as lowest from looked group by part having count(*) >= ${size}) as full_parts
     ) as scanned
     left join (
-      select looked.sequence from looked ${joins(rest)}
-      order by looked.sequence desc limit ${limit + 1}
+      select newest.sequence from (select sequence from looked order by sequence desc limit ${WINDOW}) as newest
+      ${conditions(rest)}
+      order by newest.sequence desc limit ${limit + 1}
     ) as found on true`.execute(db)
 
   // The windows of several repositories end at different builds: below the newest of these, some may be missing.
@@ -168,18 +169,21 @@ function restOf(wanted: Wanted, index: Index, parts: (string | null)[]): Rest[] 
   return rest
 }
 
-/** SQL: the tables that the conditions need, and the conditions. A cross join, as SQLite keeps its order. */
-function joins(rest: Rest[]): RawBuilder<unknown> {
+/**
+ * SQL: the conditions, each on the row of its table. As subqueries, which databases evaluate row by row, newest first,
+ * until there are enough: for a join, Postgres reads the whole table.
+ */
+function conditions(rest: Rest[]): RawBuilder<unknown> {
   if (rest.length === 0) return sql``
-  const tables = [...new Set(rest.map(({ table }) => table))]
-  const conditions = rest.map(({ condition }) => condition)
-  return sql`
-    ${sql.join(
-      tables.map((table) => sql`cross join ${sql.table(table)}`),
-      sql` `,
-    )}
-    where ${sql.join(
-      [...tables.map((table) => sql`${sql.ref(`${table}.sequence`)} = looked.sequence`), ...conditions],
-      sql` and `,
-    )}`
+  const each = ['builds', 'build_texts'].flatMap((table) => {
+    const own = rest.filter((one) => one.table === table).map(({ condition }) => condition)
+    if (own.length === 0) return []
+    const sequence = sql.ref(`${table}.sequence`)
+    return [
+      sql`(
+      select ${sql.join(own, sql` and `)} from ${sql.table(table)} where ${sequence} = newest.sequence
+    )`,
+    ]
+  })
+  return sql`where ${sql.join(each, sql` and `)}`
 }
