@@ -14,6 +14,7 @@ import { pushes } from './contract/pushes.ts'
 import { queueing } from './contract/queueing.ts'
 import { recipes } from './contract/recipes.ts'
 import { secrets } from './contract/secrets.ts'
+import { fleet } from './contract/fleet.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './contract/subject.ts'
 import { syncs } from './contract/syncs.ts'
 import { timelines } from './contract/timelines.ts'
@@ -38,6 +39,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     surroundings(subject)
     idempotency(subject)
     timelines(subject)
+    fleet(subject)
     accessTokens(subject)
   })
 }

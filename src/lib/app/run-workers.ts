@@ -8,6 +8,7 @@ import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { atMost, Releaser, type Shutdown, within } from '../util/lifecycle.ts'
 import { serveOperations } from './listen.ts'
+import { reportPresence } from './presence.ts'
 import { readiness, readinessChecks } from './readiness.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
 import { withTelemetry } from './telemetry.ts'
@@ -80,6 +81,7 @@ export async function runWorkers(
   const failed = new AbortController()
   const ending = { stop: AbortSignal.any([stop, failed.signal]), now: AbortSignal.any([now, failed.signal]) }
   const warm = new WarmRepositories()
+  const running = new Set<string>()
   if (!adapters.parts.container) void logBuilder(adapters.parts.builder, io.log)
   stop.addEventListener('abort', () => {
     io.log(
@@ -93,6 +95,7 @@ export async function runWorkers(
       retryDelays: config.retryDelays,
       statuses,
       warm,
+      running,
       onEnd: (build) => io.log(`build ${build.id}: ${outcome(build)}`, about(build)),
       log: io.log,
     },
@@ -104,6 +107,16 @@ export async function runWorkers(
     failed.abort()
     return working
   })
+  reportPresence(
+    {
+      workers: adapters.parts.store.workers,
+      slots: config.workers,
+      running: () => [...running],
+      warm: () => warm.list(),
+      log: io.log,
+    },
+    releaser,
+  )
   const warming = warmUp(adapters.parts, { repositories: config.warm, warm, log: io.log }, ending.stop).catch(
     (error: Error) => io.log(`warm: ${error.message}`),
   )

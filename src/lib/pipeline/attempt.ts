@@ -191,7 +191,7 @@ export class Attempt {
     if (error.retryable && delay !== undefined) {
       const retryIn = Math.max(delay, requestedDelay(error))
       await this.#note(`trying again in ${retryIn} s`)
-      return (await store.release(id, attempt)) ? { retryIn } : this.#cancelled()
+      return (await store.release(id, attempt, { retryIn })) ? { retryIn } : this.#cancelled()
     }
     if (error.retryable) await this.#note(`giving up after ${count(counted, 'attempt')}`)
     const finish = await store.finish(id, attempt, refs.length, {

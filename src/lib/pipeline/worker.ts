@@ -12,6 +12,8 @@ import { resolveCommit } from './resolve-request.ts'
 interface WorkerOptions extends AttemptOptions {
   /** The repositories that this worker is warm for: reported to the queue, and extended by those built here. */
   warm: WarmRepositories
+  /** Ids of the builds that run. */
+  running?: Set<string>
 }
 
 /**
@@ -66,7 +68,10 @@ async function handle(job: Job, options: WorkerOptions, now: AbortSignal, shared
     return job.release(0)
   }
 
-  const next = await new Attempt(build, job, options, now, cancels).run(builds)
+  options.running?.add(build.id)
+  const next = await new Attempt(build, job, options, now, cancels)
+    .run(builds)
+    .finally(() => options.running?.delete(build.id))
   if (next === 'superseded') return store.survived()
   warm.add(build.repository)
   if (next !== 'ended') return job.release(next.retryIn)

@@ -14,6 +14,7 @@ import type {
   RepositoryListing,
   RepositoryPage,
 } from './build-list.ts'
+import type { WaitingPage, Workers } from './fleet.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
@@ -87,6 +88,11 @@ export interface BuildStore {
   readonly syncs: SyncRecords
 
   readonly timelines: Timelines
+
+  readonly workers: Workers
+
+  /** What waits. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
+  waiting(listing: RepositoryListing): Promise<WaitingPage>
   /** Tokens for the API. */
   readonly tokens: AccessTokens
 
@@ -186,8 +192,9 @@ export interface BuildStore {
   /**
    * Releases a build to be retried: `building -> pending`. False if `attempt` is no longer the current one, or if the
    * build is to end as `cancelled`. With `counts: false` the attempt does not count, as for a worker that shuts down.
+   * `retryIn` says in how many seconds it is retried, for people.
    */
-  release(id: string, attempt: number, options?: { counts?: boolean }): Promise<boolean>
+  release(id: string, attempt: number, options?: { counts?: boolean; retryIn?: number }): Promise<boolean>
 
   /**
    * Reports that this process is alive although builds were taken over from it, as after an outage of the store: those

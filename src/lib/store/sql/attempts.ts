@@ -51,13 +51,17 @@ export function kyselyAttempts(
       )
     },
 
-    release(id, attempt, { counts = true } = {}) {
+    release(id, attempt, { counts = true, retryIn } = {}) {
       return write(
         async (trx) =>
           (await change(
             trx,
             { id, attempt },
-            { state: 'pending', ...(!counts && { attempt: attempt - 1 }) },
+            {
+              state: 'pending',
+              retry_at: retryIn === undefined ? null : time(retryIn),
+              ...(!counts && { attempt: attempt - 1 }),
+            },
             { unlessCancelled: true },
           )) !== undefined,
       )

@@ -17,6 +17,7 @@ import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 import { kyselyTimelines } from './timelines.ts'
+import { kyselyWorkers, waitingBuilds } from './workers.ts'
 
 /** GitHub allows redeliveries for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60
@@ -47,6 +48,8 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
   return {
     syncs: kyselySyncRecords(dialect),
     timelines: kyselyTimelines(db, dialect),
+    workers: kyselyWorkers(db, dialect),
+    waiting: (page) => waitingBuilds(db, page),
     tokens: kyselyAccessTokens(db, dialect),
     secret: (name) => kyselySecret(dialect, name),
 

@@ -21,6 +21,7 @@ export const migrations: Record<string, Migration> = {
   '012_cancels': { up: addCancels },
   '013_lists': { up: addLists },
   '014_timeline_summaries': { up: addTimelineSummaries },
+  '015_workers': { up: addWorkers },
 }
 
 /** Where the time of each build went. */
@@ -31,6 +32,18 @@ async function addTimelines(db: Kysely<unknown>): Promise<void> {
     .addColumn('attempt', 'integer', (column) => column.notNull())
     .addColumn('timeline', 'text', (column) => column.notNull())
     .execute()
+}
+
+/** Who runs builds, and when a build that failed is tried again. */
+async function addWorkers(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('workers')
+    .addColumn('id', 'text', (column) => column.primaryKey())
+    .addColumn('info', 'text', (column) => column.notNull())
+    .addColumn('started_at', 'text', (column) => column.notNull())
+    .addColumn('seen_at', 'text', (column) => column.notNull())
+    .execute()
+  await db.schema.alterTable('builds').addColumn('retry_at', 'text').execute()
 }
 
 /** What lists show of timelines, without reading them. */

@@ -32,6 +32,8 @@ export interface Schema {
   build_texts: BuildTextsTable
   ignored_deliveries: IgnoredDeliveriesTable
   idempotency_keys: IdempotencyKeysTable
+  /** `info` is the rest of WorkerInfo in JSON. */
+  workers: { id: string; info: string; started_at: string; seen_at: string }
 }
 
 interface AccessTokensTable {
@@ -106,6 +108,8 @@ interface BuildsTable {
   worker: string | null
   /** The process that died with it and other builds: it must run alone now. */
   suspect: string | null
+  /** When it may be tried again, after an attempt that failed; null if none has. */
+  retry_at: string | null
   /** How many attempts do not count. */
   spared: number
   /** 1 if a ref that the running attempt knows was pushed again since that attempt last checked. */

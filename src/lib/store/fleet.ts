@@ -1,0 +1,46 @@
+import type { Build } from '../core/build.ts'
+
+/** A process that runs builds, as it has last reported itself. */
+export interface WorkerInfo {
+  /** Unique to the process. */
+  id: string
+  host: string
+  pid: number
+  version: string
+  /** How many builds it runs at a time. */
+  slots: number
+  /** Ids of the builds that it runs. */
+  builds: string[]
+  /** The repositories that it has a mirror and layers of, in lower case. */
+  warm: string[]
+  startedAt: string
+  seenAt: string
+}
+
+/** Who runs builds. */
+export interface Workers {
+  /** A process reports itself, about every 10 seconds. Those that have not for 60 seconds are forgotten. */
+  seen(worker: Omit<WorkerInfo, 'seenAt'>): Promise<void>
+  /** It ends. */
+  gone(id: string): Promise<void>
+  /** By host and process id. */
+  list(): Promise<WorkerInfo[]>
+}
+
+/** A pending build. */
+export interface WaitingBuild {
+  build: Build
+  /** Among all pending builds, oldest first; the first is 1. */
+  position: number
+  /** When it may be tried again, or could be, if that has passed; null unless an attempt failed. */
+  retryAt: string | null
+}
+
+/** Pending builds, oldest first, and how many there are in all. */
+export interface WaitingPage {
+  pending: number
+  building: number
+  builds: WaitingBuild[]
+  /** Opaque, for the next page; null after the last one. */
+  next: string | null
+}
