@@ -23,7 +23,9 @@ export const QueueJson = named('Queue', {
   building: Type.Integer({ minimum: 0, description: 'Builds that run' }),
   workers: Type.Integer({ minimum: 0 }),
   slots: Type.Integer({ minimum: 0, description: 'How many builds the workers can run at a time' }),
-  builds: Type.Array(QueuedBuildJson, { description: 'Pending builds that the caller may see, oldest first' }),
+  builds: Type.Array(QueuedBuildJson, {
+    description: 'Pending builds that the caller may see, oldest first',
+  }),
   next: nullable(Type.String({ description: '`cursor` of the next page; null after the last one' })),
 })
 export type QueueJson = Static<typeof QueueJson>

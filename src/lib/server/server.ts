@@ -6,6 +6,7 @@ import { controlRoutes } from './api/control.ts'
 import { listsRoutes } from './api/lists.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
+import { queueRoutes } from './api/queue.ts'
 import { tokensRoutes } from './api/tokens.ts'
 import { SCHEMAS } from './api/values.ts'
 import { LineIndexes } from './logs/line-index.ts'
@@ -109,6 +110,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
       (await currentHead(app.site(), build, mayBuild, { store, logs, indexes })).toString(),
   })
   await app.register(operationsRoutes, options)
+  await app.register(queueRoutes, options)
   await app.register(openApiRoute, options)
   app.get('/', { config: { scope: 'read' }, schema: INDEX }, async (_request, reply) =>
     reply.type(TEXT).send(indexPage(options)),

@@ -21,13 +21,24 @@ async function get<T>(path: string): Promise<T> {
 
 async function order(digit: string) {
   const body = JSON.stringify({ repository: 'acme/app', sha: sha(digit) })
-  const answer = await fetch(`${server.url}/builds`, { method: 'POST', body, headers: { accept: 'application/json' } })
+  const answer = await fetch(`${server.url}/builds`, {
+    method: 'POST',
+    body,
+    headers: { accept: 'application/json' },
+  })
   return (await answer.json()) as { id: string }
 }
 
 describe('GET /queue', () => {
   it('says what waits, for how long, and for what', async () => {
-    expect(await get('/queue')).toEqual({ pending: 0, building: 0, workers: 0, slots: 0, builds: [], next: null })
+    expect(await get('/queue')).toEqual({
+      pending: 0,
+      building: 0,
+      workers: 0,
+      slots: 0,
+      builds: [],
+      next: null,
+    })
     const first = await order('a')
     const waits = async () => (await get<QueueJson>('/queue')).builds.map(({ waits_for }) => waits_for)
     expect(await waits()).toEqual(['worker'])
@@ -55,7 +66,11 @@ describe('GET /queue', () => {
     ]) {
       const answer = await fetch(`${server.url}/queue?${field}=${value}`)
       expect([field, value, answer.status]).toEqual([field, value, 400])
-      expect(await answer.json()).toMatchObject({ id: 'invalid', field, message: expect.stringContaining(`${field} `) })
+      expect(await answer.json()).toMatchObject({
+        id: 'invalid',
+        field,
+        message: expect.stringContaining(`${field} `),
+      })
     }
   })
 })

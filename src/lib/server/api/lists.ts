@@ -42,8 +42,8 @@ const BranchesQuery = Type.Object({
   limit: Type.Integer({ minimum: 1, maximum: 500, default: 100, description: 'Most branches and git tags' }),
 })
 const RepositoryPath = Type.Object({
-  owner: Type.String({ examples: ['acme'] }),
-  name: Type.String({ examples: ['web'] }),
+  owner: Type.String({ description: 'Owner of the repository', examples: ['acme'] }),
+  name: Type.String({ description: 'Name of the repository', examples: ['web'] }),
 })
 
 const LIST_BUILDS = {

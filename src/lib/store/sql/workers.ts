@@ -67,7 +67,11 @@ export async function waitingBuilds(
   const count = (state: string) => Number(counts.find((row) => row.state === state)?.count ?? 0)
   const totals = { pending: count('pending'), building: count('building') }
 
-  let listed = pending.select('sequence').where('sequence', '>', after).orderBy('sequence').limit(limit + 1)
+  let listed = pending
+    .select('sequence')
+    .where('sequence', '>', after)
+    .orderBy('sequence')
+    .limit(limit + 1)
   if (allowed) {
     const may = repositoryFilter(allowed)
     const keys = await pending.select('repository_key').distinct().execute()
