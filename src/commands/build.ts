@@ -1,17 +1,13 @@
 import { Args, Flags } from '@oclif/core'
-import { ConveyorCommand, configFlags } from '../lib/cli/base-command.ts'
+import { configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
 import { PROGRESS_KINDS } from '../lib/cli/progress/view.ts'
+import { SERVER_FLAGS, ServerCommand } from '../lib/cli/server-command.ts'
 import { ignoreClosedOutput, printResult } from '../lib/cli/standard-streams.ts'
-import {
-  loginInEnvironment,
-  proxiesInEnvironment,
-  terminalEnvironment,
-} from '../lib/config/client-environment.ts'
+import { proxiesInEnvironment, terminalEnvironment } from '../lib/config/client-environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
-import { hasPassword } from '../lib/config/passwords.ts'
 
-export default class Build extends ConveyorCommand {
+export default class Build extends ServerCommand {
   static override summary = 'Build a commit, or the head of a branch, and print the image'
   static exitCodes: ExitCodes = {
     ...BUILD_EXIT_CODES,
@@ -37,18 +33,7 @@ command follows that build; if it has been built before, the image is printed im
     }),
   }
   static override flags = {
-    url: Flags.string({
-      env: 'CONVEYOR_URL',
-      default: 'http://localhost:8080',
-      helpValue: '<url>',
-      description: 'URL of the Conveyor server',
-    }),
-    auth: Flags.string({
-      env: 'CONVEYOR_AUTH',
-      helpValue: '<user:pass>',
-      description:
-        'Login for the server [default: BASIC_AUTH, or that in ./.env for a server on this machine or at its BASE_URL]',
-    }),
+    ...SERVER_FLAGS,
     detach: Flags.boolean({
       char: 'd',
       description: 'Print the build ID and exit without waiting for the build',
@@ -68,15 +53,13 @@ command follows that build; if it has been built before, the image is printed im
 
   async run(): Promise<void> {
     const { args, flags, raw } = await this.parse(Build)
-    this.hideArguments()
-    if (flags.auth !== 'none') this.warnOfFlag('auth', 'CONVEYOR_AUTH', raw)
-    if (hasPassword(flags.url)) this.warnOfFlag('url', 'CONVEYOR_AUTH', raw)
+    const auth = this.login(flags, raw)
     // A local build must not depend on a reader of its output.
     if (flags.local) ignoreClosedOutput()
     const { buildCommand } = await import('../lib/cli/build-command.ts')
     const options = {
       ...flags,
-      auth: flags.local ? undefined : flags.auth || loginInEnvironment(),
+      auth: flags.local ? undefined : auth,
       target: args.target,
       proxies: proxiesInEnvironment(),
       cache: !flags['no-cache'],

@@ -261,7 +261,7 @@ describe('a client', () => {
     for (const wrong of [null, { ...auth, password: 'x' }]) {
       await expect(follow({ url: locked.url, auth: wrong }).outcome).rejects.toMatchObject({
         kind: 'unauthorized',
-        hint: expect.stringMatching(/user name and password/),
+        hint: expect.stringMatching(/login or token/),
       })
     }
   })

@@ -35,7 +35,7 @@ export function ignoreClosedOutput(): void {
 }
 
 /** Prints the result of a command. Exits if it cannot be written. */
-export async function printResult(text: string): Promise<void> {
+export async function printResult(text: string | Uint8Array): Promise<void> {
   const error = await new Promise<Error | null | undefined>((resolve) => process.stdout.write(text, resolve))
   if (error) exitFor(error)
 }

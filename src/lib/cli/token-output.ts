@@ -1,6 +1,6 @@
 import type { TokenJson } from '../api/token.ts'
 import type { Scope } from '../core/access-token.ts'
-import { oneLine } from '../core/one-line.ts'
+import { table } from './table.ts'
 
 const RIGHTS: Record<Scope, string> = {
   read: 'read builds and logs',
@@ -20,7 +20,6 @@ export function tokenSummary({ name, scope, repositories, expires_at: expires }:
 
 /** A table, aligned for a terminal; empty without tokens. */
 export function tokenTable(tokens: TokenJson[]): string {
-  if (tokens.length === 0) return ''
   const rows = tokens.map((token) => [
     token.name,
     token.scope,
@@ -30,11 +29,7 @@ export function tokenTable(tokens: TokenJson[]): string {
     token.created_by,
     token.id,
   ])
-  const all = [['NAME', 'SCOPE', 'REPOSITORIES', 'EXPIRES', 'LAST USED', 'CREATED BY', 'ID'], ...rows]
-  const widths = all[0]?.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0))) ?? []
-  const line = (row: string[]) =>
-    oneLine(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
-  return all.map((row) => `${line(row).trimEnd()}\n`).join('')
+  return table(['NAME', 'SCOPE', 'REPOSITORIES', 'EXPIRES', 'LAST USED', 'CREATED BY', 'ID'], rows)
 }
 
 /** `2026-03-01 12:34` */

@@ -4,6 +4,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
 import type { Proxies } from '../net/proxies.ts'
 import { exponential, retry } from '../util/retry.ts'
+import { call, parseJson } from './call.ts'
 import { Connection, Dropped, readEvents } from './connection.ts'
 
 /** What to build: a commit, or the head of a branch at the time the server accepts the request. */
@@ -19,7 +20,9 @@ export interface ClientOptions {
   signal?: AbortSignal | undefined
 }
 
-export interface FollowOptions extends ClientOptions {
+export interface FollowOptions extends Omit<ClientOptions, 'request'> {
+  /** What to build, or a build to follow. */
+  request: ClientOptions['request'] | BuildJson
   /** Receives the bytes of the build's log, each exactly once, in order. Awaited before more is read. */
   onLog: (bytes: Uint8Array) => void | Promise<void>
   /** Receives the build whenever its state has changed. */
@@ -61,20 +64,15 @@ export function parseTarget(text: string): BuildTarget {
 export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
   const { url, auth = null, signal, proxies } = options
   await using connection = new Connection(url, auth, 120_000, { signal, proxies })
-  const pieces: Uint8Array[] = []
   try {
-    for await (const piece of connection.send('POST', 'builds', 'application/json', options.request)) {
-      pieces.push(piece)
-    }
+    return await call<BuildJson>(connection, 'POST', 'builds', options.request)
   } catch (error) {
-    if (signal?.aborted) throw stopped(null)
-    throw error instanceof Dropped ? connection.unavailable(error) : error
+    throw signal?.aborted ? stopped(null) : error
   }
-  return parseJson<BuildJson>(Buffer.concat(pieces).toString('utf8'))
 }
 
 /**
- * Requests a build and follows it until it is finished. Reconnects when the connection is lost, and resumes the log
+ * Requests a build, or takes an earlier one, and follows it until it is finished. Reconnects when the connection is lost, and resumes the log
  * where it stopped; if the build's id is not known yet, the request is repeated and joins the same build.
  * @throws ConveyorError with the server's message; `unavailable` if the server cannot be reached, or is lost for
  * longer than `patienceMs`; `cancelled` once `signal` is aborted (the build itself continues)
@@ -82,7 +80,7 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
 export async function followBuild(options: FollowOptions): Promise<BuildOutcome> {
   const { url, auth = null, signal, proxies, silenceMs = 75_000, patienceMs = 300_000 } = options
   await using connection = new Connection(url, auth, silenceMs, { signal, proxies })
-  const seen: Seen = { build: null, offset: 0 }
+  const seen: Seen = { build: 'id' in options.request ? options.request : null, offset: 0 }
   let reached = false
   let lostAt: number | null = null
   /** Since the last time that the server answered. */
@@ -171,12 +169,4 @@ async function consume(
     }
   }
   return null
-}
-
-function parseJson<T>(data: string): T {
-  try {
-    return JSON.parse(data) as T
-  } catch (cause) {
-    throw new ConveyorError('unavailable', 'the server sent invalid JSON', { cause })
-  }
 }

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { Artifact, Build } from '../core/build.ts'
+import { type Artifact, type Build, shortName } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRepository, validSha } from '../core/validate.ts'
 import type { BuildStore } from '../store/build-store.ts'
@@ -18,8 +18,27 @@ type BuildParams = { key: string } | { owner: string; name: string }
 export async function findBuild(store: BuildStore, request: FastifyRequest): Promise<Build> {
   const wanted = parseKey(request.params as BuildParams)
   const found =
-    'id' in wanted ? await store.get(wanted.id) : await store.newest(wanted.repository, wanted.sha)
+    'id' in wanted
+      ? ((await store.get(wanted.id)) ?? (await byShortId(store, wanted.id, request)))
+      : await store.newest(wanted.repository, wanted.sha)
   return found && mayUse(request.identity, found.repository) ? found : notFound('build', wanted)
+}
+
+/** With fewer digits, an id would soon be another build's. */
+const SHORT_ID = /^[0-9a-f-]{4,35}$/
+/** How many builds with the same short id are looked at. */
+const SIMILAR = 10
+
+/** The build whose id begins with this. Null if there is none. @throws ConveyorError `invalid` if there are several */
+async function byShortId(store: BuildStore, id: string, { identity }: FastifyRequest): Promise<Build | null> {
+  if (!SHORT_ID.test(id)) return null
+  const similar = await store.startingWith(id, SIMILAR)
+  const [first, ...others] = similar.filter(({ repository }) => mayUse(identity, repository))
+  if (!first || others.length === 0) return first ?? null
+  const names = [first, ...others].map((build) => `${build.id} (${shortName(build)})`).join(', ')
+  throw new ConveyorError('invalid', `several builds have an ID that begins with ${id}: ${names}`, {
+    hint: 'Use more digits of the ID',
+  })
 }
 
 /** By the artifact's id, or the newest of a commit. @throws as findBuild */

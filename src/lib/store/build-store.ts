@@ -156,6 +156,9 @@ export interface BuildStore {
   /** Records what a build's commit says about itself, unless it is known. */
   describe(id: string, commit: CommitInfo): Promise<void>
 
+  /** Builds whose id begins with this, at most `limit`. Accepts any string. */
+  startingWith(prefix: string, limit: number): Promise<Build[]>
+
   /** The newest build of a commit, or null. */
   newest(repository: string, sha: string): Promise<Build | null>
 

@@ -29,6 +29,26 @@ export function accepting(subject: Subject): void {
       expect(await subject.store.get(build.id)).toEqual(build)
     })
 
+    it('finds builds by the beginning of their id', async () => {
+      const builds = [
+        await subject.accepted(push('main', { sha: '1'.repeat(40) })),
+        await subject.accepted(push('main', { sha: '2'.repeat(40) })),
+      ]
+      for (const build of builds) {
+        for (const length of [36, 35, 24, 23, 19, 14, 9, 8, 1]) {
+          const prefix = build.id.slice(0, length)
+          const expected = builds.filter(({ id }) => id.startsWith(prefix))
+          const found = await subject.store.startingWith(prefix, 10)
+          expect(new Set(found)).toEqual(new Set(expected))
+        }
+      }
+      expect(await subject.store.startingWith('', 10)).toEqual([])
+      expect(await subject.store.startingWith(`${builds[0]?.id}0`, 10)).toEqual([])
+      for (const odd of ['%', '_', 'G', '-', '\0', "'", '1-2', builds[0]?.id.toUpperCase() ?? '']) {
+        expect(await subject.store.startingWith(odd, 10)).toEqual([])
+      }
+    })
+
     it('creates a build for only a sha', async () => {
       const build = await subject.accepted(request({ defaultBranch: null, cache: false }))
       expect(build).toMatchObject({

@@ -11,7 +11,7 @@ import { placeRefs } from './lists/places.ts'
 import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
-import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, recipeKey } from './rows.ts'
+import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, readBuildsStartingWith, recipeKey } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
@@ -74,6 +74,8 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     reserveSequence: () => dialect.writeInOrder(nextSequence),
 
     get: (id) => readBuild(db, id),
+
+    startingWith: (prefix, limit) => readBuildsStartingWith(db, prefix, limit),
 
     list: (filter, page) => listBuilds(db, filter, page),
 

@@ -29,6 +29,30 @@ export async function readBuild(db: Queries, id: string): Promise<Build | null> 
   return build ?? null
 }
 
+/** Builds whose id begins with this, at most `limit`. */
+export async function readBuildsStartingWith(db: Queries, prefix: string, limit: number): Promise<Build[]> {
+  const [first, last] = ['0', 'f'].map((digit) => completeId(prefix, digit))
+  if (!first?.startsWith(prefix) || !last) return []
+  // Whole ids: how databases compare shorter ones depends on their locale, which may ignore hyphens.
+  const found = await db
+    .selectFrom('builds')
+    .select('id')
+    .where('id', '>=', first)
+    .where('id', '<=', last)
+    .orderBy('id')
+    .limit(limit)
+    .execute()
+  const ids = found.map(({ id }) => id)
+  return ids.length === 0 ? [] : readBuilds(db, (query) => query.where('builds.id', 'in', ids))
+}
+
+/** An id that begins with the hexadecimal digits of `prefix`, and has the same digit in all other places. */
+function completeId(prefix: string, digit: string): string {
+  if (!/^[0-9a-f-]{1,36}$/.test(prefix)) return ''
+  const digits = prefix.replaceAll('-', '').padEnd(32, digit)
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+}
+
 /** The builds that match `narrow`, oldest first. */
 export async function readBuilds(db: Queries, narrow: Narrow<'builds'>): Promise<Build[]> {
   return buildsOf(await buildRows(db, narrow).execute())

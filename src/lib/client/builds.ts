@@ -1,0 +1,64 @@
+import type { BuildJson } from '../api/build.ts'
+import { ConveyorError } from '../core/errors.ts'
+import { validRepository, validSha } from '../core/validate.ts'
+import { call } from './call.ts'
+import { type Connection, Dropped } from './connection.ts'
+
+/** Which builds to list; see GET /builds. */
+export interface BuildQuery {
+  repository?: string | undefined
+  branch?: string | undefined
+  state?: string | undefined
+  since?: string | undefined
+  text?: string | undefined
+  limit: number
+}
+
+/** The server answers with at most so many builds at once. */
+const PAGE = 100
+
+/** The builds that match, newest first, at most `limit`. @throws as call */
+export async function listBuilds(
+  connection: Connection,
+  { limit, ...query }: BuildQuery,
+): Promise<BuildJson[]> {
+  const builds: BuildJson[] = []
+  let cursor: string | null = ''
+  while (cursor !== null && builds.length < limit) {
+    const parameters = new URLSearchParams({ limit: String(Math.min(PAGE, limit - builds.length)) })
+    for (const [name, value] of Object.entries(query)) if (value) parameters.set(name, value)
+    if (cursor !== '') parameters.set('cursor', cursor)
+    const page: { builds: BuildJson[]; next: string | null } = await call(
+      connection,
+      'GET',
+      `builds?${parameters}`,
+    )
+    builds.push(...page.builds)
+    cursor = page.next === null ? null : (URL.parse(page.next)?.searchParams.get('cursor') ?? null)
+  }
+  return builds
+}
+
+/** Path of the build that `target` names. @param target an id, the beginning of one, or OWNER/NAME@SHA @throws ConveyorError `invalid` */
+export function buildPath(target: string): string {
+  const at = target.lastIndexOf('@')
+  if (at > 0) return `builds/${validRepository(target.slice(0, at))}@${validSha(target.slice(at + 1))}`
+  if (/^[0-9a-f-]{4,36}$/i.test(target)) return `builds/${target.toLowerCase()}`
+  throw new ConveyorError('invalid', `${JSON.stringify(target.slice(0, 200))} does not name a build`, {
+    hint: 'Use the ID of a build, at least its first 4 digits, or OWNER/NAME@SHA; `conveyor list` shows them',
+  })
+}
+
+/** @throws as buildPath and call */
+export function getBuild(connection: Connection, target: string): Promise<BuildJson> {
+  return call(connection, 'GET', buildPath(target))
+}
+
+/** The log of a build as it is now. @throws as call */
+export async function* logNow(connection: Connection, { id }: BuildJson): AsyncGenerator<Uint8Array> {
+  try {
+    yield* connection.send('GET', `logs/${id}?follow=false`, 'text/plain')
+  } catch (error) {
+    throw error instanceof Dropped ? connection.unavailable(error) : error
+  }
+}

@@ -1,0 +1,31 @@
+import { expect, it } from 'vitest'
+import type { Build } from '../../src/lib/core/build.ts'
+import { sha, startTestServer } from '../support/test-server.ts'
+
+it('finds a build by the first digits of its id, and lists several that begin the same', async () => {
+  await using server = await startTestServer()
+  const builds = new Map<string, Build[]>()
+  /** Two builds whose ids begin with the same digit: at the latest, the seventeenth has one. */
+  let pair: Build[] = []
+  for (let at = 0; pair.length < 2; at++) {
+    const build = await server.begin(at.toString(16).padStart(40, '0'))
+    const digit = build.id.slice(0, 1)
+    pair = [...(builds.get(digit) ?? []), build]
+    builds.set(digit, pair)
+  }
+  const [first, second] = pair as [Build, Build]
+  const get = async (key: string) => {
+    const answer = await fetch(`${server.url}/builds/${key}`, { headers: { accept: 'application/json' } })
+    return { status: answer.status, body: (await answer.json()) as { id: string; message?: string } }
+  }
+  expect(await get(first.id.slice(0, 12))).toMatchObject({ status: 200, body: { id: first.id } })
+  // So few digits are ambiguous soon.
+  expect((await get(first.id.slice(0, 3))).status).toBe(404)
+  const { store } = server
+  const startingWith = store.startingWith
+  store.startingWith = (_prefix, limit) => startingWith(first.id.slice(0, 1), limit)
+  const { status, body } = await get(first.id.slice(0, 4))
+  expect(status).toBe(400)
+  for (const { id } of [first, second]) expect(body.message).toContain(id)
+  expect((await get(sha('9'))).status).toBe(404)
+})
