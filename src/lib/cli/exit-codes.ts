@@ -11,7 +11,7 @@ export const SERVICE_EXIT_CODES: ExitCodes = {
 /** Of commands that run a build. */
 export const BUILD_EXIT_CODES: ExitCodes = {
   0: 'the build succeeded',
-  1: 'the build failed',
+  1: 'the build failed, or somebody cancelled it',
   2: 'the request is invalid: arguments, unknown repository or branch, refused credentials',
   3: 'the server, or another required service, is unavailable; retrying may help',
   130: 'interrupted (Ctrl-C)',
