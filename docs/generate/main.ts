@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { apiPage } from './api.ts'
 import { cliPage } from './cli.ts'
 import { optionsPage } from './options.ts'
 
@@ -7,3 +8,4 @@ const write = (file: string, text: string) => writeFileSync(new URL(`../${file}`
 
 write('options.md', optionsPage())
 write('cli.md', await cliPage())
+write('api.md', await apiPage(readFileSync(new URL('../api.md', import.meta.url), 'utf8')))

@@ -12,7 +12,7 @@ export interface PageContent {
   /** What the icon in the tab shows; the service's own icon by default. */
   state?: IconState
   /** The entry of the navigation that the page belongs to. */
-  section?: SiteSection
+  section?: SiteSection | 'docs'
   main: Renderable
   /** Style sheets besides style.css: `log.css`. */
   styles?: readonly string[]
