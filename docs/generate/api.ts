@@ -10,7 +10,7 @@ export async function apiPage(text: string): Promise<string> {
   const before = text.indexOf(BEGIN)
   const after = text.indexOf(END)
   if (before < 0 || after < before) throw new Error('docs/api.md has no place for the routes')
-  return `${text.slice(0, before)}${BEGIN}\n\n${await routes()}\n${text.slice(after)}`
+  return `${text.slice(0, before)}${BEGIN}\n\n${await routes()}\n\n${text.slice(after)}`
 }
 
 async function routes(): Promise<string> {
@@ -24,14 +24,19 @@ async function routes(): Promise<string> {
   const app = await createServer(options as unknown as ServerOptions)
   await app.ready()
   const rows = Object.entries(app.openapi().paths).flatMap(([path, item]) =>
-    Object.entries(item as Record<string, OpenApiOperation>).map(([method, { summary, security, description = '' }]) => [
-      `\`${method.toUpperCase()} ${path}\``,
-      security?.length === 0 ? 'none' : (/Needs the scope `(\w+)`/.exec(description)?.[1] ?? ''),
-      summary,
-    ]),
+    Object.entries(item as Record<string, OpenApiOperation>).map(
+      ([method, { summary, security, description = '' }]) => [
+        `\`${method.toUpperCase()} ${path}\``,
+        security?.length === 0 ? 'none' : (/Needs the scope `(\w+)`/.exec(description)?.[1] ?? ''),
+        summary,
+      ],
+    ),
   )
   await app.close()
-  return table(['route', 'scope', 'what it does'], rows.sort(([a = ''], [b = '']) => (pathOf(a) < pathOf(b) ? -1 : 1)))
+  return table(
+    ['route', 'scope', 'what it does'],
+    rows.sort(([a = ''], [b = '']) => (pathOf(a) < pathOf(b) ? -1 : 1)),
+  )
 }
 
 function pathOf(route: string): string {

@@ -23,7 +23,14 @@ export interface OpenApiOperation {
   summary: string
   description?: string
   tags: string[]
-  parameters?: { in: string; name: string; description?: string; required?: boolean; schema: object; example?: unknown }[]
+  parameters?: {
+    in: string
+    name: string
+    description?: string
+    required?: boolean
+    schema: object
+    example?: unknown
+  }[]
   requestBody?: { content: Record<string, { schema: object }> }
   responses: Record<string, AnswerDoc>
   security?: object[]

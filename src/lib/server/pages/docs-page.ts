@@ -101,7 +101,7 @@ export function curlOf({ method, path, operation }: Route, document: OpenApi, ba
   }
   const filled = path.replace(/\{(\w+)\}/g, (whole, name: string) => example(name, whole))
   const needed = parameters.filter((one) => one.in === 'query' && one.required)
-  const query = new URLSearchParams(needed.map(({ name }) => [name, example(name, name)]))
+  const query = new URLSearchParams(Object.fromEntries(needed.map(({ name }) => [name, example(name, name)])))
   const words = ['curl']
   if (security?.length !== 0) words.push('-u "$BASIC_AUTH"')
   const types = Object.entries(responses)
