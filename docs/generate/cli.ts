@@ -19,18 +19,22 @@ invalid. If nothing reads its output anymore (\`| head -1\`), it exits with 141.
 
 /** docs/cli.md */
 export async function cliPage(): Promise<string> {
-  const names = readdirSync(COMMANDS).map((file) => file.replace(/\.ts$/, ''))
+  const files = readdirSync(COMMANDS, { recursive: true, encoding: 'utf8' })
+  const names = files.filter((file) => file.endsWith('.ts')).map((file) => file.slice(0, -'.ts'.length))
   const commands = await Promise.all(names.sort().map(load))
   const shown = commands.toSorted(
     (a, b) => Number(a.command.hidden ?? false) - Number(b.command.hidden ?? false),
   )
-  const rows = shown.map(({ name, command }) => [`[${name}](#conveyor-${name})`, text(command.summary ?? '')])
+  const rows = shown.map(({ name, command }) => [
+    `[${name}](#conveyor-${name.replaceAll(' ', '-')})`,
+    text(command.summary ?? ''),
+  ])
   return page(INTRO, table(['Command', 'Description'], rows), ...shown.map(section))
 }
 
-async function load(name: string): Promise<{ name: string; command: CommandClass }> {
-  const { default: command }: { default: CommandClass } = await import(new URL(`${name}.ts`, COMMANDS).href)
-  return { name, command }
+async function load(path: string): Promise<{ name: string; command: CommandClass }> {
+  const { default: command }: { default: CommandClass } = await import(new URL(`${path}.ts`, COMMANDS).href)
+  return { name: path.replaceAll('/', ' '), command }
 }
 
 function section({ name, command }: { name: string; command: CommandClass }): string {
