@@ -15,7 +15,8 @@ const INTRO = `# Commands
 
 \`conveyor --help\` lists the commands, \`conveyor COMMAND --help\` shows the flags of one, and \`conveyor --version\` prints
 the version. Results are written to stdout, logs and errors to stderr. Every command exits with 2 if its arguments are
-invalid. If nothing reads its output anymore (\`| head -1\`), it exits with 141.`
+invalid. If nothing reads its output anymore (\`| head -1\`), it exits with 141. \`conveyor autocomplete\` shows how to set up
+completion in bash, zsh and PowerShell.`
 
 /** docs/cli.md */
 export async function cliPage(): Promise<string> {
