@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { StatusResponse, Vertex } from '../../src/lib/buildkit/gen/status.ts'
 import { Progress } from '../../src/lib/buildkit/progress.ts'
-import { StepRecord } from '../../src/lib/buildkit/step-record.ts'
+import { StepRecord } from '../../src/lib/buildkit/steps/step-record.ts'
 import { drawStatus } from '../fuzz/generate/buildkit-messages.ts'
 import { Chance } from '../fuzz/generate/chance.ts'
 

@@ -13,7 +13,7 @@ import { dataContainer } from './data-container.ts'
 import { dataDirectory, engine, git } from './machine.ts'
 import { settings, socketSettings } from './settings.ts'
 import { type KeyPair, keyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
-import { type Step, StepReporter } from './step.ts'
+import { type BootstrapStep, StepReporter } from './step.ts'
 import { uploadKeys } from './upload-keys.ts'
 
 export interface BootstrapOptions {
@@ -34,7 +34,7 @@ export interface BootstrapOptions {
 
 export interface BootstrapIo {
   /** Receives each step as soon as it is finished. */
-  report: (step: Step) => void
+  report: (step: BootstrapStep) => void
   /** Receives the progress of the image build, in whole lines. */
   log: (text: string) => void
 }
@@ -70,7 +70,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
   )
 
   /** A step that needs the engine; why that is missing has been reported already. */
-  const inEngine = (what: string, action: () => Promise<Step>) =>
+  const inEngine = (what: string, action: () => Promise<BootstrapStep>) =>
     steps.run(what, async () => {
       if (hasEngine) return action()
       throw new ConveyorError('unavailable', 'requires a Docker engine')
@@ -94,7 +94,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
   return keys
 }
 
-function loginsStep({ hosts, unsupported }: PlainLogins): Step {
+function loginsStep({ hosts, unsupported }: PlainLogins): BootstrapStep {
   const usable = hosts.length > 0 ? hosts.join(', ') : 'none yet'
   if (unsupported.length === 0) return { state: 'ok', text: `Docker logins: ${usable}` }
   const hint = 'Builds in the engine can use them; for a builder image, run docker login with a token'

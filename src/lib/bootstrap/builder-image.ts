@@ -8,7 +8,7 @@ import { StatusResponse } from '../buildkit/gen/status.ts'
 import { Progress } from '../buildkit/progress.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { jsonLines } from '../docker/json-lines.ts'
-import { engineError, type Step } from './step.ts'
+import { type BootstrapStep, engineError } from './step.ts'
 import { type TarFile, tarOf } from './tar.ts'
 
 export interface BuilderImageOptions {
@@ -50,7 +50,7 @@ async function canBuildImage(): Promise<boolean> {
 const ANSWER = [() => true, () => false] as const
 
 /** Makes sure that the engine has a builder image, built from these files or not by bootstrap at all. */
-export async function builderImage(options: BuilderImageOptions): Promise<Step> {
+export async function builderImage(options: BuilderImageOptions): Promise<BootstrapStep> {
   const what = `builder image ${options.image}`
   const labels = await labelsOf(options.docker, options.image)
   if (labels && labels[RECIPE] === undefined) {

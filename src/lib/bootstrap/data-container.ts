@@ -3,7 +3,7 @@ import { buffer } from 'node:stream/consumers'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
 import { splitReference } from '../registry/image-name.ts'
-import { engineError, type Step } from './step.ts'
+import { type BootstrapStep, engineError } from './step.ts'
 import { firstFile, type TarFile, tarOf } from './tar.ts'
 
 export interface DataContainerOptions {
@@ -29,7 +29,7 @@ const OWNER = 1000
  * Creates the container whose volumes builder images mount (`--volumes-from`), or updates one that bootstrap created
  * before. A container that was created otherwise gets only the files that it lacks.
  */
-export async function dataContainer({ docker, name, files }: DataContainerOptions): Promise<Step> {
+export async function dataContainer({ docker, name, files }: DataContainerOptions): Promise<BootstrapStep> {
   const what = `container ${name}`
   try {
     const found = await inspect(docker, name)

@@ -3,10 +3,10 @@ import { mkdir } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
-import type { Step } from './step.ts'
+import type { BootstrapStep } from './step.ts'
 
 /** Creates the data directory, accessible only to its owner. */
-export async function dataDirectory(dir: string): Promise<Step> {
+export async function dataDirectory(dir: string): Promise<BootstrapStep> {
   try {
     const made = await mkdir(dir, { recursive: true, mode: 0o700 })
     return { state: made ? 'created' : 'ok', text: `data directory ${dir}` }
@@ -17,7 +17,7 @@ export async function dataDirectory(dir: string): Promise<Step> {
 }
 
 /** Checks that git is on the PATH. */
-export async function git(): Promise<Step> {
+export async function git(): Promise<BootstrapStep> {
   try {
     const { stdout } = await promisify(execFile)('git', ['--version'])
     return { state: 'ok', text: stdout.trim() }
@@ -27,7 +27,7 @@ export async function git(): Promise<Step> {
 }
 
 /** Checks that the engine is new enough. */
-export async function engine(docker: Dockerode): Promise<Step> {
+export async function engine(docker: Dockerode): Promise<BootstrapStep> {
   const version = await docker.version().catch((cause: Error) => {
     const hint = 'Start it, or set DOCKER_HOST'
     throw new ConveyorError('unavailable', `not reachable (${cause.message})`, { hint, cause })

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { appendFile, chmod, readFile, stat, writeFile } from 'node:fs/promises'
 import { ConveyorError } from '../core/errors.ts'
-import type { Step } from './step.ts'
+import type { BootstrapStep } from './step.ts'
 
 /** Settings that differ between machines; empty in `.env.sample`. */
 export interface SettingValues {
@@ -29,7 +29,7 @@ export async function settings(
     return {
       state: 'created',
       text: `settings ${file}, with a new GITHUB_SECRET and BASIC_AUTH`,
-    } satisfies Step
+    } satisfies BootstrapStep
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     if (code === 'EEXIST') return withLogin(file)
@@ -39,7 +39,7 @@ export async function settings(
   }
 }
 
-async function withLogin(file: string): Promise<Step> {
+async function withLogin(file: string): Promise<BootstrapStep> {
   const text = await readFile(file, 'utf8')
   // It may be the .env file of another program.
   if (!lineOf('GITHUB_SECRET').test(text) || lineOf('BASIC_AUTH').test(text)) {

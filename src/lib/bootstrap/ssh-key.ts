@@ -4,7 +4,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { ConveyorError } from '../core/errors.ts'
-import type { Step } from './step.ts'
+import type { BootstrapStep } from './step.ts'
 
 const run = promisify(execFile)
 
@@ -13,7 +13,7 @@ export const PRIVATE_KEY = 'id_rsa'
 export const PUBLIC_KEY = 'id_rsa.pub'
 
 export interface KeyPair {
-  step: Step
+  step: BootstrapStep
   /** File of the private key; the public key is in the same folder, with `.pub`. */
   file: string
   privateKey: string

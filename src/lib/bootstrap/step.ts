@@ -1,7 +1,7 @@
 import { ConveyorError } from '../core/errors.ts'
 
 /** Result of one step of bootstrap. */
-export interface Step {
+export interface BootstrapStep {
   /** `ok`: it existed already, and is unchanged. `missing`: the step failed, at least in part. */
   state: 'created' | 'updated' | 'ok' | 'missing'
   /** Description for the terminal; for a missing one, why and what to do. */
@@ -10,9 +10,9 @@ export interface Step {
 
 /** Runs steps and reports their results. */
 export class StepReporter {
-  readonly #report: (step: Step) => void
+  readonly #report: (step: BootstrapStep) => void
 
-  constructor(report: (step: Step) => void) {
+  constructor(report: (step: BootstrapStep) => void) {
     this.#report = report
   }
 
@@ -21,7 +21,11 @@ export class StepReporter {
    * any other error is a defect, and is thrown.
    * @returns what the step created; null if it failed
    */
-  async perform<T>(what: string, action: () => Promise<T>, stepOf: (result: T) => Step): Promise<T | null> {
+  async perform<T>(
+    what: string,
+    action: () => Promise<T>,
+    stepOf: (result: T) => BootstrapStep,
+  ): Promise<T | null> {
     try {
       const result = await action()
       this.#report(stepOf(result))
@@ -34,7 +38,7 @@ export class StepReporter {
   }
 
   /** The same for a step that returns only its result. */
-  async run(what: string, action: () => Promise<Step>): Promise<Step | null> {
+  async run(what: string, action: () => Promise<BootstrapStep>): Promise<BootstrapStep | null> {
     return this.perform(what, action, (step) => step)
   }
 }

@@ -5,7 +5,7 @@ import { s3Client } from '../aws/s3-client.ts'
 import { type S3Location, s3Url } from '../aws/s3-url.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { type KeyPair, PRIVATE_KEY, PUBLIC_KEY } from './ssh-key.ts'
-import type { Step } from './step.ts'
+import type { BootstrapStep } from './step.ts'
 
 /**
  * Uploads a key pair, encrypted at rest. Sets no ACL, so it is private unless the bucket's policy makes it public.
@@ -17,7 +17,7 @@ export async function uploadKeys(
   { bucket, prefix }: S3Location,
   keys: KeyPair,
   httpsAgent?: Agent,
-): Promise<Step> {
+): Promise<BootstrapStep> {
   const where = s3Url({ bucket, prefix })
   const key = (name: string) => (prefix ? `${prefix}/${name}` : name)
   const client = s3Client(httpsAgent ? { requestHandler: { httpsAgent } } : {})

@@ -1,7 +1,7 @@
 import { oneLine } from '../core/one-line.ts'
 import type { StatusResponse, Vertex, VertexLog, VertexStatus } from './gen/status.ts'
-import { StepGraph } from './step-graph.ts'
 import { hasCacheMount, imagesOf, isCommand, isWork, LOAD_CONTEXT, REMOTE } from './step-names.ts'
+import { StepGraph } from './steps/step-graph.ts'
 
 interface Step {
   /** Number in the log, by order of appearance. */

@@ -15,8 +15,13 @@ type BuildParams = { key: string } | { owner: string; name: string }
  * The build that the path of a request identifies, if its sender may see it.
  * @throws ConveyorError `not_found`, or `invalid` for a malformed repository or sha
  */
-export async function findBuild(store: BuildStore, request: FastifyRequest): Promise<Build> {
-  const wanted = parseKey(request.params as BuildParams)
+export function findBuild(store: BuildStore, request: FastifyRequest): Promise<Build> {
+  return findBuildBy(store, request, keyOf(request.params as BuildParams))
+}
+
+/** The build with this id, or the newest one of `owner/name@sha`. @throws as findBuild */
+export async function findBuildBy(store: BuildStore, request: FastifyRequest, key: string): Promise<Build> {
+  const wanted = parseKey(key)
   const found =
     'id' in wanted
       ? ((await store.get(wanted.id)) ?? (await byShortId(store, wanted.id, request)))
@@ -43,7 +48,7 @@ async function byShortId(store: BuildStore, id: string, { identity }: FastifyReq
 
 /** By the artifact's id, or the newest of a commit. @throws as findBuild */
 export async function findArtifact(store: BuildStore, request: FastifyRequest): Promise<Artifact> {
-  const wanted = parseKey(request.params as BuildParams)
+  const wanted = parseKey(keyOf(request.params as BuildParams))
   const found =
     'id' in wanted
       ? await store.artifact(wanted.id)
@@ -53,8 +58,11 @@ export async function findArtifact(store: BuildStore, request: FastifyRequest): 
 
 type Wanted = { id: string } | { repository: string; sha: string }
 
-function parseKey(params: BuildParams): Wanted {
-  const key = 'key' in params ? params.key : `${params.owner}/${params.name}`
+function keyOf(params: BuildParams): string {
+  return 'key' in params ? params.key : `${params.owner}/${params.name}`
+}
+
+function parseKey(key: string): Wanted {
   const at = key.lastIndexOf('@')
   if (at < 0) return { id: key }
   return { repository: validRepository(key.slice(0, at)), sha: validSha(key.slice(at + 1)) }

@@ -7,6 +7,7 @@ import { listsRoutes } from './api/lists.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
 import { queueRoutes } from './api/queue.ts'
+import { timelinesRoutes } from './api/timelines.ts'
 import { tokensRoutes } from './api/tokens.ts'
 import { SCHEMAS } from './api/values.ts'
 import { LineIndexes } from './logs/line-index.ts'
@@ -99,6 +100,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(webhookRoute, options)
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
   await app.register(listsRoutes, options)
+  await app.register(timelinesRoutes, options)
   const indexes = new LineIndexes(logs)
   await app.register(pagesRoutes, { ...options, indexes })
   await app.register(tokensRoutes, options)

@@ -10,12 +10,12 @@ import {
 } from '../../core/timeline.ts'
 import type { Timelines } from '../../store/build-store.ts'
 import type { PhaseListener } from '../../util/stopwatch.ts'
-import type { SecretRedactor } from '../parts.ts'
 import { criticalPath } from './critical-path.ts'
 
 export interface RecorderOptions {
   timelines: Timelines
-  redactor: Pick<SecretRedactor, 'redact'>
+  /** Masks the secrets of the build. */
+  redactor: { redact(text: string): string }
   /** Called once if the store does not take the timeline, with one line. */
   warn: (line: string) => void
   /** How often the store gets the changes, in milliseconds; 2000 by default. */

@@ -1,6 +1,6 @@
-import { type Step, shortened } from '../core/timeline.ts'
-import type { StatusResponse, Vertex, VertexWarning } from './gen/status.ts'
-import { imagesOf } from './step-names.ts'
+import { type Step, shortened } from '../../core/timeline.ts'
+import type { StatusResponse, Vertex, VertexWarning } from '../gen/status.ts'
+import { imagesOf } from '../step-names.ts'
 
 interface RecordedStep {
   number: number
