@@ -16,7 +16,7 @@ export class VirtualLog {
   /** @type {string} */ #url
   #rows = document.createElement('div')
   #list = document.createElement('details')
-  /** @type {Map<number, DocumentFragment | null>} Rendered blocks by number; null while one is loading. */ #blocks =
+  /** @type {Map<number, string | null>} Blocks as markup by number; null while one is loading. */ #blocks =
     new Map()
   /** @type {Map<string, StepView>} */ #steps = new Map()
   #rowHeight = 20
@@ -114,7 +114,7 @@ export class VirtualLog {
     const element = document.createElement('div')
     element.className = 'b'
     const known = this.#blocks.get(block)
-    if (known) element.append(known.cloneNode(true))
+    if (known) element.innerHTML = known
     else if (known === undefined) void this.#load(block)
     const rows = Math.min(BLOCK, this.total - block * BLOCK)
     element.style.height = `${rows * this.#rowHeight}px`
@@ -131,9 +131,7 @@ export class VirtualLog {
       })
       if (!answer.ok) throw new Error(`${answer.status}`)
       const { html } = await answer.json()
-      const template = document.createElement('template')
-      template.innerHTML = html
-      this.#blocks.set(block, template.content)
+      this.#blocks.set(block, html)
       for (const old of this.#blocks.keys()) {
         if (this.#blocks.size <= KEPT) break
         if (old !== block) this.#blocks.delete(old)

@@ -75,8 +75,10 @@ function take(rows) {
   else unseen += view.append(rows.html, rows.steps)
   if (clock === 2) writeClock()
   if (selected) mark()
-  if (wasFollowing) view.scrollToEnd()
-  else if (isRunning) showUnseen()
+  if (wasFollowing) {
+    unseen = 0
+    view.scrollToEnd()
+  } else if (isRunning) showUnseen()
 }
 
 /** Loads what there is beyond the part that came with the page. */

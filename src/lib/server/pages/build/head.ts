@@ -4,6 +4,7 @@ import { copyable, durationLabel, refLink, repositoryPath, shaLink, timeOf } fro
 import { type Html, html } from '../html.ts'
 import { stateLabel } from '../icons.ts'
 import type { Site } from '../layout.ts'
+import { timesHtml } from './times.ts'
 
 /** What the page of a build shows. */
 export interface BuildView {
@@ -32,7 +33,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
 <p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}</p>
-${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}
+${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}
 </div>`
 }
 

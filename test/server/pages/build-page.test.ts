@@ -1,0 +1,340 @@
+import type { Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { Build } from '../../../src/lib/core/build.ts'
+import { startBrowser, type TestBrowser, violations } from '../../support/browser.ts'
+import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
+
+let browser: TestBrowser
+let server: TestServer
+beforeAll(async () => {
+  browser = await startBrowser()
+})
+afterAll(() => browser[Symbol.asyncDispose]())
+beforeEach(async () => {
+  server = await startTestServer({ webUrl: 'https://forge.example' })
+})
+afterEach(() => server[Symbol.asyncDispose]())
+
+async function accept(title = 'Greet people'): Promise<Build> {
+  const { build } = await server.store.accept({
+    ...{ repository: 'acme/app', sha: 'a'.repeat(40), ref: { kind: 'branch', name: 'main' } },
+    ...{ defaultBranch: 'main', cache: true, source: { kind: 'webhook', delivery: '1' } },
+    commit: { title, author: 'Ada Lovelace', login: 'ada' },
+  })
+  return build
+}
+
+async function begin(title?: string): Promise<Build> {
+  const claimed = await server.store.claim((await accept(title)).id)
+  if (!claimed) throw new Error('the build cannot be claimed')
+  return claimed
+}
+
+const START = `building acme/app@${'a'.repeat(40)} (branch main)
+
+#1 [build 1/2] COPY . .
+#1 DONE 0.1s
+
+#2 [build 2/2] RUN make
+`
+const FAILED = `#2 1.500 boom: no such file
+#2 ERROR: process "/bin/sh -c make" did not complete successfully: exit code: 2
+
+error: [build 2/2] RUN make failed with exit code 2
+`
+const output = (from: number, to: number) =>
+  Array.from(
+    { length: to - from },
+    (_, i) => `#2 ${((from + i) / 1000).toFixed(3)} line of output ${from + i}\n`,
+  ).join('')
+
+async function failedBuild(log = START + output(0, 30) + FAILED): Promise<Build> {
+  const build = await begin()
+  await server.writeLog(build, log)
+  await server.fail(build, '[build 2/2] RUN make failed with exit code 2')
+  await server.endLog(build)
+  return build
+}
+
+async function ready(page: Page, build: Build, hash = ''): Promise<void> {
+  await page.goto(`${server.url}/builds/${build.id}${hash}`)
+  await page.locator('#log[data-ready]').waitFor()
+}
+
+const isAtEnd = (page: Page) =>
+  page.evaluate(() => innerHeight + scrollY >= document.documentElement.scrollHeight - 4)
+
+describe('the page of a build', () => {
+  it('shows why a build failed first, opens the failed step, and has no accessibility violations', async () => {
+    const build = await failedBuild()
+    for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
+      await using opened = await browser.open(options)
+      const { page, complaints } = opened
+      await ready(page, build)
+      expect(await page.locator('.failure h2').textContent()).toBe(
+        '[build 2/2] RUN make failed with exit code 2',
+      )
+      expect(await page.locator('.failure .excerpt').textContent()).toContain('boom: no such file')
+      const steps = page.locator('details.g')
+      expect(await steps.evaluateAll((all) => all.map((step) => (step as HTMLDetailsElement).open))).toEqual([
+        false,
+        true,
+      ])
+      expect(await page.title()).toContain('failed: acme/app@aaaaaaa')
+      expect(await page.locator('h1').textContent()).toBe('Greet people')
+      expect(await violations(page)).toEqual([])
+      expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true)
+      expect(complaints).toEqual([])
+    }
+  })
+
+  it('can be read without JavaScript', async () => {
+    const build = await failedBuild()
+    await using opened = await browser.open({ javaScriptEnabled: false })
+    const { page } = opened
+    await page.goto(`${server.url}/builds/acme/app@${build.sha}`)
+    expect(await page.locator('#log').textContent()).toContain('line of output 29')
+    expect(await page.locator('#L6').isVisible()).toBe(false)
+    expect(await page.locator('.tools > :visible').allTextContents()).toEqual(['Raw', 'Download'])
+    const raw = await (
+      await fetch(`${server.url}${await page.locator('.tools a').first().getAttribute('href')}`)
+    ).text()
+    expect(raw).toBe(START + output(0, 30) + FAILED)
+    await page.locator('summary', { hasText: 'COPY' }).click()
+    expect(await page.locator('#L4').isVisible()).toBe(true)
+  })
+
+  it('runs nothing that a log, an error, or a commit contains', async () => {
+    const attack = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
+    const build = await begin(attack)
+    await server.writeLog(
+      build,
+      `${START}#2 0.1 x\n#2 0.100 ${attack}\n#2 0.200 \x1b]8;;javascript:alert(1)\x1b\\click\x1b]8;;\x1b\\ https://x.example/"onmouseover="a\n\n#3 ${attack}\n#3 ERROR: ${attack}\n`,
+      Buffer.from([0x23, 0x32, 0x20, 0xff, 0xfe, 0x00, 0x0a]),
+    )
+    await server.fail(build, attack)
+    await server.endLog(build)
+    await using opened = await browser.open()
+    const { page, complaints } = opened
+    await ready(page, build)
+    await page.keyboard.press('g')
+    expect(await page.title()).toContain('failed')
+    expect(await page.locator('main img, #log script').count()).toBe(0)
+    const targets = await page
+      .locator('#log a[rel]')
+      .evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).href))
+    expect(targets).toEqual(['https://x.example/'])
+    expect(complaints).toEqual([])
+  })
+
+  it('links to lines and ranges of them', async () => {
+    const build = await failedBuild()
+    await using opened = await browser.open()
+    const { page } = opened
+    await ready(page, build, '#L10-L12')
+    const selected = () => page.locator('.l.sel').evaluateAll((rows) => rows.map((row) => row.id))
+    expect(await selected()).toEqual(['L10', 'L11', 'L12'])
+    await page.locator('#L20 > a').click()
+    expect(await selected()).toEqual(['L20'])
+    await page.locator('#L17 > a').click({ modifiers: ['Shift'] })
+    expect(await selected()).toEqual(['L17', 'L18', 'L19', 'L20'])
+    expect(new URL(page.url()).hash).toBe('#L17-L20')
+  })
+
+  it('is used with the keyboard: search, errors, order, times', async () => {
+    const build = await failedBuild()
+    await using opened = await browser.open()
+    const { page } = opened
+    await ready(page, build)
+    await page.keyboard.press('/')
+    await page.keyboard.type('OUTPUT 1')
+    const count = page.locator('#log-search output')
+    await expect.poll(() => count.textContent()).toBe('1 of 11 lines')
+    await page.keyboard.press('Enter')
+    await page.keyboard.press('Shift+Enter')
+    await expect.poll(() => count.textContent()).toBe('1 of 11 lines')
+    await page.locator('#log').click({ position: { x: 300, y: 8 } })
+    await page.keyboard.press('n')
+    await expect.poll(() => count.textContent()).toBe('2 of 11 lines')
+    expect(await page.evaluate(() => CSS.highlights.get('hit')?.size)).toBe(11)
+    await page.keyboard.press('e')
+    await expect.poll(() => new URL(page.url()).hash).toBe('#L38')
+    await page.keyboard.press('g')
+    expect(await page.locator('details.g').count()).toBe(0)
+    const numbers = await page
+      .locator('#log .l')
+      .evaluateAll((rows) => rows.map((row) => Number(row.id.slice(1))))
+    expect(numbers).toEqual(Array.from({ length: 40 }, (_, i) => i + 1))
+    await page.keyboard.press('t')
+    expect(await page.locator('#log').getAttribute('data-times')).toBe('elapsed')
+    await page.keyboard.press('g')
+    expect(await page.locator('details.g').count()).toBe(2)
+    await page.keyboard.press('?')
+    expect(await page.locator('#log-help').isVisible()).toBe(true)
+    expect(await violations(page)).toEqual([])
+  })
+})
+
+describe('a running build', () => {
+  it('is followed from pending to its end, while the end of the page is on the screen', async () => {
+    const pending = await accept()
+    await using opened = await browser.open()
+    const { page, complaints } = opened
+    await ready(page, pending)
+    expect(await page.locator('.state').first().textContent()).toBe('pending')
+    const build = await server.store.claim(pending.id)
+    if (!build) throw new Error('the build cannot be claimed')
+    const started = performance.now()
+    await server.writeLog(build, START)
+    await page.locator('summary', { hasText: 'RUN make' }).waitFor()
+    process.stdout.write(
+      `first line on the page: ${(performance.now() - started).toFixed(0)} ms after it was written\n`,
+    )
+    await page.locator('#build-head .state.building').waitFor()
+    expect(await page.title()).toContain('building')
+
+    await server.writeLog(build, output(0, 100))
+    await page.locator('#L106').waitFor()
+    await expect.poll(() => isAtEnd(page)).toBe(true)
+    await page.mouse.move(400, 300)
+    await page.mouse.wheel(0, -400)
+    await expect.poll(() => isAtEnd(page)).toBe(false)
+    await expect.poll(() => page.locator('#log-follow').getAttribute('aria-pressed')).toBe('false')
+    await server.writeLog(build, output(100, 107))
+    const more = page.locator('#log-more')
+    await expect.poll(() => more.textContent()).toBe('↓ 7 new lines')
+    expect(await isAtEnd(page)).toBe(false)
+    await more.click()
+    await expect.poll(() => isAtEnd(page)).toBe(true)
+    await server.writeLog(build, output(107, 120))
+    await page.locator('#L126').waitFor()
+    await expect.poll(() => isAtEnd(page)).toBe(true)
+
+    await server.writeLog(build, '#2 DONE 3.0s\n')
+    await server.succeed(build)
+    await server.endLog(build)
+    await page.locator('#build-head .state.succeeded').waitFor()
+    expect(await page.title()).toContain('succeeded')
+    expect(await page.locator('link[rel=icon]').getAttribute('href')).toContain('favicon-succeeded')
+    expect(await page.locator('.image code').textContent()).toContain(
+      'docker pull registry.example/acme/app@sha256:',
+    )
+    expect(await page.locator('#log .l').count()).toBe(127)
+    await until(() => server.openReaders() === 0)
+    expect(complaints).toEqual([])
+  })
+
+  it('goes on after the server restarts, without a missing or repeated line', async () => {
+    const build = await begin()
+    await server.writeLog(build, START)
+    await using opened = await browser.open()
+    const { page } = opened
+    await ready(page, build)
+    await server.writeLog(build, output(0, 5))
+    await page.locator('#L11').waitFor()
+    await server.stop()
+    await server.writeLog(build, output(5, 10))
+    await page.locator('#log-trouble').waitFor()
+    await server.start()
+    await page.locator('#L16').waitFor()
+    await page.locator('#log-trouble').waitFor({ state: 'hidden' })
+    const ids = await page.locator('#log .l').evaluateAll((rows) => rows.map((row) => row.id))
+    expect(new Set(ids).size).toBe(16)
+    expect(ids.length).toBe(16)
+  })
+
+  it('can be looked at in eight tabs, although browsers open six connections', async () => {
+    const build = await begin()
+    await server.writeLog(build, START)
+    await using opened = await browser.open()
+    const pages = [opened.page]
+    for (let i = 0; i < 7; i++) pages.push(await opened.page.context().newPage())
+    const started = performance.now()
+    for (const page of pages) await ready(page, build)
+    process.stdout.write(
+      `eight tabs loaded in ${(performance.now() - started).toFixed(0)} ms, one after the other\n`,
+    )
+    await server.writeLog(build, output(0, 1))
+    for (const page of pages) await page.locator('#L7').waitFor()
+    expect(server.openReaders()).toBeLessThanOrEqual(4)
+    // A tab that is closed makes room for another one.
+    await Promise.all(pages.slice(0, 4).map((page) => page.close()))
+    await server.writeLog(build, output(1, 2))
+    for (const page of pages.slice(4)) await page.locator('#L8').waitFor()
+  })
+})
+
+describe('a log of 100 MB', () => {
+  it('is scrolled and searched with little memory and few elements', { timeout: 600_000 }, async () => {
+    const build = await begin()
+    const line = (i: number) =>
+      `#2 ${(i / 1000).toFixed(3)} compiling module number ${i} of the program with all of its parts and its warnings\n`
+    let written = START.length
+    let next = 0
+    const pieces = [START]
+    while (written < 100e6) {
+      const piece = Array.from({ length: 10_000 }, (_, i) => line(next + i)).join('')
+      next += 10_000
+      written += piece.length
+      pieces.push(piece)
+    }
+    await server.writeLog(build, ...pieces, FAILED)
+    await server.fail(build, 'make failed')
+    await server.endLog(build)
+    const total = next + 6 + 4
+
+    await using opened = await browser.open()
+    const { page, complaints } = opened
+    const loading = performance.now()
+    await ready(page, build)
+    const loaded = performance.now() - loading
+    expect(await page.locator('#log.virtual').count()).toBe(1)
+
+    const searching = performance.now()
+    await page.keyboard.press('/')
+    await page.keyboard.type('boom: no')
+    await expect.poll(() => page.locator('#log-search output').textContent()).toBe('1 of 1 line')
+    const searched = performance.now() - searching
+    await page.locator(`#L${total - 3}`).waitFor()
+    expect(await page.locator(`#L${total - 3}`).textContent()).toBe('boom: no such file')
+
+    await page.evaluate(() => {
+      location.hash = '#L600000'
+    })
+    await page.locator('#L600000').waitFor()
+    expect(await page.locator('#L600000').textContent()).toContain(`module number ${600_000 - 7} of`)
+
+    const frames = await page.evaluate(async () => {
+      const times: number[] = []
+      let last = performance.now()
+      for (let i = 0; i < 120; i++) {
+        scrollBy(0, 173)
+        await new Promise(requestAnimationFrame)
+        const now = performance.now()
+        times.push(now - last)
+        last = now
+      }
+      return times.sort((a, b) => a - b)
+    })
+    const session = await page.context().newCDPSession(page)
+    await session.send('HeapProfiler.collectGarbage')
+    const heap = (await session.send('Runtime.getHeapUsage')).usedSize
+    const elements = await page.evaluate(() => {
+      const walker = document.createTreeWalker(document, NodeFilter.SHOW_ALL)
+      let count = 0
+      while (walker.nextNode()) count++
+      return count
+    })
+    const p95 = frames[Math.floor(frames.length * 0.95)] ?? 0
+    process.stdout.write(
+      `100 MB: page ${loaded.toFixed(0)} ms, search ${searched.toFixed(0)} ms, heap ${(heap / 1e6).toFixed(1)} MB, ${elements} nodes, frames p95 ${p95.toFixed(0)} ms\n`,
+    )
+    expect(heap).toBeLessThan(150e6)
+    expect(elements).toBeLessThan(2000)
+    expect(complaints).toEqual([])
+    const own = [...opened.loaded].filter(([path]) => path.startsWith('/assets/') && !path.endsWith('.svg'))
+    const size = own.reduce((sum, [, bytes]) => sum + bytes, 0)
+    process.stdout.write(`scripts and styles of the page: ${size} bytes\n`)
+    expect(size).toBeLessThan(60_000)
+  })
+})
