@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
-import { startBrowser, type TestBrowser, violations } from '../../support/browser.ts'
+import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/browser.ts'
 import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
 
 let browser: TestBrowser
@@ -62,7 +62,7 @@ async function ready(page: Page, build: Build, hash = ''): Promise<void> {
 }
 
 const isAtEnd = (page: Page) =>
-  page.evaluate(() => innerHeight + scrollY >= document.documentElement.scrollHeight - 4)
+  page.evaluate('innerHeight + scrollY >= document.documentElement.scrollHeight - 4')
 
 describe('the page of a build', () => {
   it('shows why a build failed first, opens the failed step, and has no accessibility violations', async () => {
@@ -83,7 +83,7 @@ describe('the page of a build', () => {
       expect(await page.title()).toContain('failed: acme/app@aaaaaaa')
       expect(await page.locator('h1').textContent()).toBe('Greet people')
       expect(await violations(page)).toEqual([])
-      expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true)
+      expect(await scrollsSideways(page)).toBe(false)
       expect(complaints).toEqual([])
     }
   })
@@ -122,7 +122,7 @@ describe('the page of a build', () => {
     expect(await page.locator('main img, #log script').count()).toBe(0)
     const targets = await page
       .locator('#log a[rel]')
-      .evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).href))
+      .evaluateAll((links) => links.map((link) => link.getAttribute('href')))
     expect(targets).toEqual(['https://x.example/'])
     expect(complaints).toEqual([])
   })
@@ -156,7 +156,7 @@ describe('the page of a build', () => {
     await page.locator('#log').click({ position: { x: 300, y: 8 } })
     await page.keyboard.press('n')
     await expect.poll(() => count.textContent()).toBe('2 of 11 lines')
-    expect(await page.evaluate(() => CSS.highlights.get('hit')?.size)).toBe(11)
+    expect(await page.evaluate("CSS.highlights.get('hit').size")).toBe(11)
     await page.keyboard.press('e')
     await expect.poll(() => new URL(page.url()).hash).toBe('#L38')
     await page.keyboard.press('g')
@@ -298,14 +298,12 @@ describe('a log of 100 MB', () => {
     await page.locator(`#L${total - 3}`).waitFor()
     expect(await page.locator(`#L${total - 3}`).textContent()).toBe('boom: no such file')
 
-    await page.evaluate(() => {
-      location.hash = '#L600000'
-    })
+    await page.evaluate("location.hash = '#L600000'")
     await page.locator('#L600000').waitFor()
     expect(await page.locator('#L600000').textContent()).toContain(`module number ${600_000 - 7} of`)
 
-    const frames = await page.evaluate(async () => {
-      const times: number[] = []
+    const frames = (await page.evaluate(`(async () => {
+      const times = []
       let last = performance.now()
       for (let i = 0; i < 120; i++) {
         scrollBy(0, 173)
@@ -315,16 +313,16 @@ describe('a log of 100 MB', () => {
         last = now
       }
       return times.sort((a, b) => a - b)
-    })
+    })()`)) as number[]
     const session = await page.context().newCDPSession(page)
     await session.send('HeapProfiler.collectGarbage')
     const heap = (await session.send('Runtime.getHeapUsage')).usedSize
-    const elements = await page.evaluate(() => {
+    const elements = await page.evaluate(`(() => {
       const walker = document.createTreeWalker(document, NodeFilter.SHOW_ALL)
       let count = 0
       while (walker.nextNode()) count++
       return count
-    })
+    })()`)
     const p95 = frames[Math.floor(frames.length * 0.95)] ?? 0
     process.stdout.write(
       `100 MB: page ${loaded.toFixed(0)} ms, search ${searched.toFixed(0)} ms, heap ${(heap / 1e6).toFixed(1)} MB, ${elements} nodes, frames p95 ${p95.toFixed(0)} ms\n`,
