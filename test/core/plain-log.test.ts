@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LogRows, MAX_ROW } from '../../src/lib/core/log-rows.ts'
-import { PlainLog, parseRow } from '../../src/lib/core/plain-log.ts'
+import { PlainLog, parseRow } from '../../src/lib/core/build-log/plain-log.ts'
+import { LogRows, MAX_ROW } from '../../src/lib/core/build-log/rows.ts'
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 

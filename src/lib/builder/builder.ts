@@ -1,4 +1,4 @@
-import type { LogSink } from '../core/log-sink.ts'
+import type { LogSink } from '../core/build-log/sink.ts'
 import type { BuildSettings } from '../core/settings.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { Step } from '../core/timeline.ts'

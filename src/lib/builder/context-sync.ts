@@ -3,7 +3,7 @@ import type { Endpoint } from '../buildkit/endpoint.ts'
 import type { Progress } from '../buildkit/progress.ts'
 import { entriesKey, FileTimes } from '../buildkit/session/file-times.ts'
 import { selectEntries } from '../buildkit/session/follow-paths.ts'
-import type { LogSink } from '../core/log-sink.ts'
+import type { LogSink } from '../core/build-log/sink.ts'
 import { linesTo } from '../core/one-line.ts'
 import type { BuildInput, SyncOptions } from './builder.ts'
 

@@ -55,12 +55,10 @@ async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
   await queue.send({ buildId: build.id, repository: build.repository })
   if (!queue.durable) return
   // Not awaited: without the mark, the build is only sent a second time, which is harmless.
-  store
-    .markQueued(build.id)
-    .catch((error: Error) =>
-      log(`could not record that ${shortName(build)} is queued: ${error.message}`, {
-        ...about(build),
-        level: 'warn',
-      }),
-    )
+  store.markQueued(build.id).catch((error: Error) =>
+    log(`could not record that ${shortName(build)} is queued: ${error.message}`, {
+      ...about(build),
+      level: 'warn',
+    }),
+  )
 }

@@ -1,4 +1,4 @@
-import type { LogSink } from '../core/log-sink.ts'
+import type { LogSink } from '../core/build-log/sink.ts'
 
 export interface RunIo {
   /** Gets the image's output. */

@@ -1,5 +1,5 @@
-import { LogRows } from '../../core/log-rows.ts'
-import { type LogStep, PlainLog, parseRow } from '../../core/plain-log.ts'
+import { type LogStep, PlainLog, parseRow } from '../../core/build-log/plain-log.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import type { Output, ProgressView } from './view.ts'
 
 const utf8 = new TextDecoder()

@@ -1,7 +1,7 @@
 import type { ChalkInstance } from 'chalk'
-import { LogRows } from '../../core/log-rows.ts'
+import { type LogStep, PlainLog, parseRow, stepKey } from '../../core/build-log/plain-log.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import { oneLine } from '../../core/one-line.ts'
-import { type LogStep, PlainLog, parseRow, stepKey } from '../../core/plain-log.ts'
 import { liveRows, type ShownStep, stepRow, tailRow } from './frame.ts'
 import type { Output, ProgressView } from './view.ts'
 

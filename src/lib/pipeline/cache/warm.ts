@@ -1,6 +1,6 @@
 import { type Artifact, shortName } from '../../core/build.ts'
+import { DISCARD } from '../../core/build-log/sink.ts'
 import { toConveyorError } from '../../core/errors.ts'
-import { DISCARD } from '../../core/log-sink.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import { buildInput } from '../build-input.ts'
 import type { BuildParts } from '../parts.ts'

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { LogSink } from '../../core/log-sink.ts'
+import type { LogSink } from '../../core/build-log/sink.ts'
 import { demultiplex } from '../../docker/container-logs.ts'
 import type { SwarmApi } from './api.ts'
 

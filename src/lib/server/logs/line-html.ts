@@ -1,4 +1,4 @@
-import { type LogRow, type LogStep, MAX_TEXT, parseRow, stepKey } from '../../core/plain-log.ts'
+import { type LogRow, type LogStep, MAX_TEXT, parseRow, stepKey } from '../../core/build-log/plain-log.ts'
 import { escapeHtml } from '../pages/html.ts'
 import { renderTerminalLine, type TerminalRun } from './terminal.ts'
 

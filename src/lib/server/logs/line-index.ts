@@ -1,5 +1,5 @@
-import { LogRows } from '../../core/log-rows.ts'
-import { type LogStep, PlainLog } from '../../core/plain-log.ts'
+import { type LogStep, PlainLog } from '../../core/build-log/plain-log.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 
 /** Every so many rows, an offset is kept; twice as many whenever there are too many offsets. */

@@ -1,6 +1,6 @@
 import type { RowsEventJson } from '../../api/log.ts'
 import type { Build } from '../../core/build.ts'
-import { LogRows } from '../../core/log-rows.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import { sseEvent } from '../formats.ts'
 import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
 import type { LineIndex } from './line-index.ts'

@@ -1,6 +1,6 @@
 import type { LogLineJson } from '../../api/log.ts'
-import { LogRows } from '../../core/log-rows.ts'
-import { parseRow, stepKey } from '../../core/plain-log.ts'
+import { parseRow, stepKey } from '../../core/build-log/plain-log.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 import { rowHtml, stepNames } from './line-html.ts'
 import type { LineIndex } from './line-index.ts'

@@ -1,4 +1,4 @@
-import { LogRows } from '../../core/log-rows.ts'
+import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 import { Semaphore } from '../../util/semaphore.ts'
 import type { RowPlace } from './line-index.ts'

@@ -1,5 +1,5 @@
 import type { StepViewJson } from '../../api/log.ts'
-import { type LogStep, stepKey } from '../../core/plain-log.ts'
+import { type LogStep, stepKey } from '../../core/build-log/plain-log.ts'
 import { durationText } from '../pages/bits.ts'
 import { html } from '../pages/html.ts'
 

@@ -1,5 +1,5 @@
 import type { Build } from '../../../core/build.ts'
-import { type LogStep, stepKey } from '../../../core/plain-log.ts'
+import { type LogStep, stepKey } from '../../../core/build-log/plain-log.ts'
 import type { LogStore } from '../../../logs/log-store.ts'
 import { rowHtml } from '../../logs/line-html.ts'
 import type { LineIndex } from '../../logs/line-index.ts'

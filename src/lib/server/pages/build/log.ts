@@ -1,4 +1,4 @@
-import { type LogStep, stepKey } from '../../../core/plain-log.ts'
+import { type LogStep, stepKey } from '../../../core/build-log/plain-log.ts'
 import type { LineIndex } from '../../logs/line-index.ts'
 import { type NumberedRow, rowRenderer, stepOfRow } from '../../logs/read-rows.ts'
 import { stepView } from '../../logs/step-html.ts'
