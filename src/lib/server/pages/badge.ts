@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
+import { Type } from '../../api/type.ts'
 import { type BuildState, isEnded } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRefName, validRepository } from '../../core/validate.ts'
 import { mayUse } from '../access/identity.ts'
+import { publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
 import { Query } from './lists/place.ts'
 
@@ -26,12 +28,35 @@ const WIDTHS: Record<string, number> = {
 const SIZE = 11
 const PADDING = 7
 
+const GET_BADGE = {
+  operationId: 'getBadge',
+  tags: ['repositories'],
+  summary: 'Show the state of the newest ended build of a branch as an image',
+  description:
+    '`unknown` without such a build. With `--badges private`, the default, also without a login, whether the repository exists or not.',
+  params: Type.Object({
+    owner: Type.String({ examples: ['acme'] }),
+    file: Type.String({ description: 'Name of the repository, and `.svg`', examples: ['web.svg'] }),
+  }),
+  querystring: Type.Object({
+    branch: Type.Optional(Type.String({ description: 'The default branch if none is given' })),
+  }),
+  response: publicAnswers(
+    {
+      200: { description: 'The badge', content: { 'image/svg+xml': { schema: Type.String() } } },
+      304: { description: 'It is still the same' },
+    },
+    400,
+    404,
+  ),
+}
+
 /** GET /badge/OWNER/NAME.svg?branch=: the state of the newest ended build of a branch, the default branch if none is given. */
 export async function badgeRoute(app: FastifyInstance, options: ServerOptions): Promise<void> {
   const isPublic = options.badges === 'public'
   app.get(
     '/badge/:owner/:file',
-    { schema: { hide: true }, config: { public: isPublic ? true : 'identified' } },
+    { schema: GET_BADGE, config: { public: isPublic ? true : 'identified' } },
     async (request, reply) => {
       const { owner, file } = request.params as { owner: string; file: string }
       if (!file.endsWith('.svg')) return reply.callNotFound()

@@ -1,0 +1,33 @@
+// Takes the pictures of docs/page.md: npm run screenshots
+import { mkdir } from 'node:fs/promises'
+import type { BrowserContextOptions } from 'playwright-core'
+import { startBrowser } from '../../support/browser.ts'
+import { addSamples, samples } from '../../support/sample-builds.ts'
+import { startTestServer } from '../../support/test-server.ts'
+
+const FOLDER = new URL('../../../docs/screenshots/', import.meta.url).pathname
+const DESKTOP = { viewport: { width: 1040, height: 640 } }
+const PHONE = { viewport: { width: 390, height: 720 }, isMobile: true, hasTouch: true }
+
+/** Name of the picture, path of the page, and the window. */
+const PICTURES: [string, string, BrowserContextOptions][] = [
+  ['list', '/', DESKTOP],
+  ['dark', '/', { ...DESKTOP, colorScheme: 'dark' }],
+  ['phone', '/', PHONE],
+  ['repository', '/repositories/acme/web', { viewport: { width: 1040, height: 900 } }],
+  ['queue', '/queue', DESKTOP],
+]
+
+const clock = { at: Date.now() }
+await using server = await startTestServer(
+  { webUrl: 'https://github.com', badges: 'public' },
+  () => new Date(clock.at),
+)
+await addSamples(server.store, clock, samples(60), clock.at)
+await using browser = await startBrowser()
+await mkdir(FOLDER, { recursive: true })
+for (const [name, path, options] of PICTURES) {
+  await using opened = await browser.open({ ...options, reducedMotion: 'reduce' })
+  await opened.page.goto(server.url + path, { waitUntil: 'networkidle' })
+  await opened.page.screenshot({ path: `${FOLDER}${name}.png` })
+}
