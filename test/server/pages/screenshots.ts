@@ -23,7 +23,17 @@ await using server = await startTestServer(
   { webUrl: 'https://github.com', badges: 'public' },
   () => new Date(clock.at),
 )
-await addSamples(server.store, clock, samples(60), clock.at)
+const builds = await addSamples(server.store, clock, samples(160), clock.at)
+for (const [host, warm] of Object.entries({
+  'build-1': ['acme/web', 'acme/api'],
+  'build-2': ['acme/billing', 'acme/worker'],
+})) {
+  const busy = builds[host === 'build-1' ? 1 : 2]?.id ?? ''
+  await server.store.workers.seen({
+    ...{ id: host, host, pid: 4211, version: '1.2.3', slots: 1, builds: [busy], warm },
+    startedAt: new Date(clock.at - 90_000_000).toISOString(),
+  })
+}
 await using browser = await startBrowser()
 await mkdir(FOLDER, { recursive: true })
 for (const [name, path, options] of PICTURES) {

@@ -95,7 +95,8 @@ export async function readWorkers(store: BuildStore, identity: Identity): Promis
   return { workers: await Promise.all(workers.map(shown)) }
 }
 
-function waitsFor(
+/** What a build waits for. @param free slots that are not in use, of all workers */
+export function waitsFor(
   { build, retryAt, position }: WaitingBuild,
   { workers, free, now }: { workers: number; free: number; now: number },
 ): QueuedBuildJson['waits_for'] {

@@ -3,6 +3,7 @@ import type { BuildState } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import { type Identity, mayUse } from '../access/identity.ts'
+import { readWorkers } from '../api/queue.ts'
 import type { ServerOptions } from '../options.ts'
 import { assetsRoute } from './assets.ts'
 import { badgeRoute } from './badge.ts'
@@ -17,6 +18,8 @@ import { PAGE } from './negotiation.ts'
 
 /** Branches and tags on the page of a repository. */
 const MOST_REFS = 50
+/** Builds of each state on the page of the queue: more than anybody reads. */
+const MOST_QUEUED = 100
 
 /** Pages for people, and the files that these load. */
 export async function pagesRoutes(
@@ -84,10 +87,14 @@ export async function pagesRoutes(
 
   app.get('/queue', PAGE, async (request, reply) => {
     const { identity } = request
-    const unfinished = await store.unfinished()
-    const builds = unfinished.filter(({ repository }) => mayUse(identity, repository))
-    const isWhole = identity.repositories === null
-    return sendPage(reply, app.site(), queuePage(app.site(), { builds, workers: [], isWhole }))
+    const seen = seenBy(identity)
+    const [waiting, running, { workers }] = await Promise.all([
+      store.waiting({ limit: MOST_QUEUED, ...seen }),
+      store.list({ state: 'building', ...seen }, { limit: MOST_QUEUED }),
+      readWorkers(store, identity),
+    ])
+    const building = running.builds.map(({ build }) => build)
+    return sendPage(reply, app.site(), queuePage(app.site(), { waiting, building, workers }))
   })
 
   app.get('/deliveries', PAGE, async (request, reply) => {
