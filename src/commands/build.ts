@@ -4,7 +4,11 @@ import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit
 import { PROGRESS_KINDS } from '../lib/cli/progress/view.ts'
 import { SERVER_FLAGS, ServerCommand } from '../lib/cli/server-command.ts'
 import { ignoreClosedOutput, printResult } from '../lib/cli/standard-streams.ts'
-import { proxiesInEnvironment, terminalEnvironment } from '../lib/config/client-environment.ts'
+import {
+  proxiesInEnvironment,
+  terminalEnvironment,
+  traceInEnvironment,
+} from '../lib/config/client-environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
 
 export default class Build extends ServerCommand {
@@ -62,6 +66,7 @@ command follows that build; if it has been built before, the image is printed im
       auth: flags.local ? undefined : auth,
       target: args.target,
       proxies: proxiesInEnvironment(),
+      trace: traceInEnvironment(),
       cache: !flags['no-cache'],
       progress: { kind: flags.progress, environment: terminalEnvironment() },
       config: () => this.readConfig(flags, raw),

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Build } from '../../src/lib/core/build.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { createMetrics, type MetricsOptions } from '../../src/lib/telemetry/metrics/metrics.ts'
-import { type Family, parseExposition, sampleOf } from '../support/exposition.ts'
+import { type Family, parseExposition, sampleOf } from '../support/telemetry/exposition.ts'
 
 const BUILD = {
   id: '11111111-2222-4333-8444-555555555555',

@@ -28,12 +28,13 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
     })
   }
   await using releaser = new Releaser(io.log)
-  const role = { builds: true, http: false }
-  const { adapters, metrics } = withTelemetry(config, await setUp(config, io, releaser), role)
+  const baseUrl = config.url ?? `http://localhost:${config.port}`
+  const role = { builds: true, http: false, baseUrl: () => baseUrl }
+  const opened = await setUp(config, io, releaser)
+  const { adapters, metrics } = await withTelemetry(config, opened, role, releaser)
   await checkLogs(adapters, io.log)
   const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })
   await serveOperations(config, { version: VERSION, ready, metrics }, io, releaser)
-  const baseUrl = config.url ?? `http://localhost:${config.port}`
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
   if (!config.url) io.log(`warning: --url (BASE_URL) is not set: commit statuses link to ${baseUrl}`)
   const working = runWorkers(config, adapters, statuses, io, shutdown, releaser)

@@ -33,10 +33,10 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   await using releaser = new Releaser(io.log)
   const opened = await setUp(config, io, releaser)
   // Only this process can work on a queue in memory; other queues are for `conveyor worker`.
-  const role = { builds: !opened.queue.durable, http: true }
-  const { adapters, metrics } = withTelemetry(config, opened, role)
-  if (!adapters.queue.durable) await checkLogs(adapters, io.log)
   let baseUrl = config.url ?? ''
+  const role = { builds: !opened.queue.durable, http: true, baseUrl: () => baseUrl }
+  const { adapters, metrics } = await withTelemetry(config, opened, role, releaser)
+  if (!adapters.queue.durable) await checkLogs(adapters, io.log)
   const statuses = statusReporter(adapters, () => baseUrl, io.log)
 
   const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })

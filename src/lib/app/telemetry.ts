@@ -1,5 +1,8 @@
 import type { Config } from '../config/config.ts'
+import type { Build } from '../core/build.ts'
 import { createMetrics, type Metrics } from '../telemetry/metrics/metrics.ts'
+import { observers } from '../telemetry/observers.ts'
+import type { Releaser } from '../util/lifecycle.ts'
 import { observedParts } from './observed-parts.ts'
 import type { Adapters } from './setup.ts'
 import { VERSION } from './version.ts'
@@ -10,15 +13,22 @@ export interface Telemetry {
   metrics: Metrics
 }
 
-/**
- * Starts to measure what a process does.
- * @param role whether it runs builds, and whether it serves the API
- */
-export function withTelemetry(
+interface Role {
+  /** Whether this process runs builds. */
+  builds: boolean
+  /** Whether it serves the API. */
+  http: boolean
+  /** Public base URL of the server. */
+  baseUrl: () => string
+}
+
+/** Starts to measure what a process does, and to trace its builds if a collector is configured. */
+export async function withTelemetry(
   config: Config,
   adapters: Adapters,
-  role: { builds: boolean; http: boolean },
-): Telemetry {
+  role: Role,
+  releaser: Releaser,
+): Promise<Telemetry> {
   const { queue, engineRoot } = adapters
   const { depth } = queue
   const metrics = createMetrics({
@@ -32,6 +42,14 @@ export function withTelemetry(
     },
     http: role.http,
   })
-  const observer = metrics.builds
+  const all = [metrics.builds]
+  if (config.tracing) {
+    const { openTracing } = await import('../telemetry/traces/tracing.ts')
+    const buildUrl = ({ id }: Build) => `${role.baseUrl()}/builds/${id}`
+    const tracing = openTracing({ version: VERSION, ...config.tracing, buildUrl })
+    releaser.add('traces', tracing, (it) => it.close())
+    all.push(tracing.builds)
+  }
+  const observer = observers(all)
   return { adapters: { ...adapters, observer, parts: observedParts(adapters.parts, observer) }, metrics }
 }

@@ -24,6 +24,8 @@ export interface BuildCommandOptions {
   progress: ProgressOptions
   /** Proxies for reaching the server. */
   proxies: Proxies
+  /** A W3C `traceparent`. */
+  trace: string | undefined
   /** Called only for local builds. @throws ConveyorError `invalid` */
   config: () => Config
 }
@@ -49,7 +51,8 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Output)
   const request = { ...parseTarget(options.target), cache: options.cache }
   const stop = untilStopped()
   const auth = options.local ? null : await serverLogin(options)
-  const client = { url: options.url, auth, request, proxies: options.proxies, signal: stop }
+  const { proxies, trace } = options
+  const client = { url: options.url, auth, request, proxies, trace, signal: stop }
 
   if (options.detach) {
     const build = await requestOnly(client)

@@ -18,6 +18,8 @@ export interface ClientOptions {
   /** Proxies for reaching the server; none by default. */
   proxies?: Proxies | undefined
   signal?: AbortSignal | undefined
+  /** The trace that the build continues, a W3C `traceparent`. */
+  trace?: string | undefined
 }
 
 export interface FollowOptions extends Omit<ClientOptions, 'request'> {
@@ -62,8 +64,8 @@ export function parseTarget(text: string): BuildTarget {
  * @throws ConveyorError with the server's message, or `unavailable` if the server cannot be reached
  */
 export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
-  const { url, auth = null, signal, proxies } = options
-  await using connection = new Connection(url, auth, 120_000, { signal, proxies })
+  const { url, auth = null, signal, proxies, trace } = options
+  await using connection = new Connection(url, auth, 120_000, { signal, proxies, trace })
   try {
     return await call<BuildJson>(connection, 'POST', 'builds', options.request)
   } catch (error) {
@@ -78,8 +80,8 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
  * longer than `patienceMs`; `cancelled` once `signal` is aborted (the build itself continues)
  */
 export async function followBuild(options: FollowOptions): Promise<BuildOutcome> {
-  const { url, auth = null, signal, proxies, silenceMs = 75_000, patienceMs = 300_000 } = options
-  await using connection = new Connection(url, auth, silenceMs, { signal, proxies })
+  const { url, auth = null, signal, proxies, trace, silenceMs = 75_000, patienceMs = 300_000 } = options
+  await using connection = new Connection(url, auth, silenceMs, { signal, proxies, trace })
   const seen: Seen = { build: 'id' in options.request ? options.request : null, offset: 0 }
   let reached = false
   let lostAt: number | null = null

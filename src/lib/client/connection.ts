@@ -39,6 +39,8 @@ export interface ConnectionOptions {
   proxies?: Proxies | undefined
   /** The path of a Unix socket to connect to instead of the host of the URL. */
   socketPath?: string | undefined
+  /** Sent with each request: a W3C `traceparent`. */
+  trace?: string | undefined
 }
 
 /**
@@ -62,7 +64,7 @@ export class Connection implements AsyncDisposable {
     url: string,
     auth: ServerLogin | null,
     silenceMs: number,
-    { signal, proxies = NO_PROXIES, socketPath }: ConnectionOptions,
+    { signal, proxies = NO_PROXIES, socketPath, trace }: ConnectionOptions,
   ) {
     this.#socketPath = socketPath
     this.#proxies = proxies
@@ -75,6 +77,7 @@ export class Connection implements AsyncDisposable {
     this.#base.username = this.#base.password = ''
     this.shownUrl = socketPath ?? this.#base.href.replace(/\/$/, '')
     this.#headers = { 'user-agent': 'conveyor' }
+    if (trace) this.#headers.traceparent = trace
     if (credentials) this.#headers.authorization = authorizationHeader(credentials)
     this.#silenceMs = silenceMs
     this.#signal = signal

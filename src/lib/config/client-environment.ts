@@ -1,3 +1,4 @@
+import { traceParent } from '../core/trace-context.ts'
 import { type Proxies, proxiesOf } from '../net/proxies.ts'
 import { secretInFile } from './secret-files.ts'
 
@@ -20,6 +21,11 @@ export function loginInEnvironment(): string | undefined {
 /** The proxies that the environment names, for whatever runs without a Config. */
 export function proxiesInEnvironment(): Proxies {
   return proxiesOf(process.env)
+}
+
+/** The trace that the caller of a command is part of: https://opentelemetry.io/docs/specs/otel/context/env-carriers/ */
+export function traceInEnvironment(): string | undefined {
+  return traceParent(process.env.TRACEPARENT) ?? undefined
 }
 
 /** How the environment wants a terminal to be used. */

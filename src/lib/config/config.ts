@@ -7,6 +7,7 @@ import { readSettings, type Settings } from './options.ts'
 import { passwordsOf } from './passwords.ts'
 import { applyRules, type DerivedSettings } from './rules.ts'
 import { withSecretFiles } from './secret-files.ts'
+import { type TracingConfig, tracingOf } from './tracing.ts'
 
 /** What is set by the environment alone. */
 interface Machine {
@@ -16,6 +17,8 @@ interface Machine {
   dockerHost: string | null
   /** How this machine reaches others. git reads its own from `git.environment`. */
   proxies: Proxies
+  /** Null: no traces. */
+  tracing: TracingConfig | null
   /** What is valid, but probably a mistake: one line each. */
   warnings: string[]
 }
@@ -48,6 +51,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly Option[] = [
     dockerConfigDir: process.env.DOCKER_CONFIG ?? null,
     dockerHost: process.env.DOCKER_HOST || null,
     proxies,
+    tracing: tracingOf(process.env),
     warnings: [...warnings, ...proxies.unusable.map(unusableProxy)],
   })
 }

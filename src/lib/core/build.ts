@@ -72,6 +72,8 @@ export interface BuildRequest {
   unproven?: boolean
   /** For a request without a ref: a branch that contains the commit, so that `latest` may move. */
   within?: Ref
+  /** The trace that the build continues: a `traceparent`, see trace-context.ts. */
+  trace?: string
   /** Tags that are not moved, as the requested ref does not contain the commit. */
   withheld?: Withheld[]
   /** What the commit says about itself, if the requester knows. */
@@ -124,6 +126,8 @@ export interface Build {
    * `latest` does not move.
    */
   pushOrder: number
+  /** The trace that it continues; absent for none. See BuildRequest.trace. */
+  trace?: string
   /** Absent if nothing was withheld. */
   withheld?: Withheld[]
   state: BuildState

@@ -104,7 +104,7 @@ export class Attempt {
         this.#options.log(line, { ...about(this.#build), level: 'warn' })
       }
       await builds.run(suspect, signal, () => this.#inTime())
-      this.#observer.over('ended', null)
+      this.#over('ended', null)
       return 'ended'
     } catch (thrown) {
       const error = toConveyorError(
@@ -112,12 +112,17 @@ export class Attempt {
         `building ${shortName(this.#build)} failed`,
       )
       const next = await this.#afterError(error)
-      this.#observer.over(typeof next === 'string' ? next : 'retried', error)
+      this.#over(typeof next === 'string' ? next : 'retried', error)
       return next
     } finally {
       forgetCancel()
       forgetShutdown()
     }
+  }
+
+  #over(outcome: 'ended' | 'retried' | 'superseded', error: ConveyorError | null): void {
+    this.#observer.timeline(this.#timeline.timeline(true))
+    this.#observer.over(outcome, error)
   }
 
   /** The attempt, aborted at its time limit. */

@@ -1,5 +1,6 @@
 import type { Build } from '../core/build.ts'
 import type { ConveyorError, ErrorKind } from '../core/errors.ts'
+import type { Timeline } from '../core/timeline.ts'
 import type { PhaseListener } from '../util/stopwatch.ts'
 import type { LocalImage, RegistryImage } from './image.ts'
 
@@ -27,6 +28,8 @@ export type AttemptOutcome = 'ended' | 'retried' | 'superseded' | 'unstored'
 export interface AttemptObserver extends PhaseListener {
   /** How many steps the image's build had, and how many of them came from the cache. */
   steps(steps: { total: number; cached: number }): void
+  /** The timeline of the attempt, before it is over. */
+  timeline(timeline: Timeline): void
   /** The success is stored. */
   published(origin: (RegistryImage | LocalImage)['origin']): void
   /** Another worker may have the build now. */
@@ -41,6 +44,7 @@ const NO_ATTEMPT: AttemptObserver = {
   phaseBegan() {},
   phaseEnded() {},
   steps() {},
+  timeline() {},
   published() {},
   leaseLost() {},
   over() {},

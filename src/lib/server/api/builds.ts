@@ -14,6 +14,7 @@ import { notAllowed } from '../../core/allowed-repositories.ts'
 import { type Build, isEnded, shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
+import { traceParent } from '../../core/trace-context.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
 import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
@@ -137,10 +138,11 @@ export async function buildsRoutes(
         return sendProblem(reply, 403, 'forbidden', notAllowed(body.repository))
       }
       const key = idempotencyKey(request, body)
+      const trace = traceParent(String(request.headers.traceparent ?? ''))
       const repeated = key && (await store.repeated(key))
       const { build, outcome } = repeated
         ? { build: repeated, outcome: 'redelivered' as const }
-        : await submit(body, options, key)
+        : await submit({ ...body, ...(trace && { trace }) }, options, key)
       const fields = { ...about(build), request: request.id }
       options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
       for (const { tag, reason } of build.withheld ?? []) {
@@ -181,7 +183,7 @@ export async function buildsRoutes(
 
 /** Finds a build that satisfies the request, or accepts a new one. */
 async function submit(
-  { cache, ...order }: BuildBody,
+  { cache, trace, ...order }: BuildBody & { trace?: string },
   options: ServerOptions,
   key: IdempotencyKey | undefined,
 ): Promise<{ build: Build; outcome: SubmitOutcome }> {
@@ -192,7 +194,9 @@ async function submit(
     if (key) await options.store.keep(key, newest.id)
     return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }
   }
-  return requestBuild({ ...placed, cache, defaultBranch: null, source: { kind: 'api' } }, options, key)
+  const source = { kind: 'api' } as const
+  const asked = { ...placed, cache, ...(trace && { trace }), defaultBranch: null, source }
+  return requestBuild(asked, options, key)
 }
 
 /** The key of a request that may be repeated; each sender has their own keys. */

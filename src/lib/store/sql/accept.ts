@@ -93,6 +93,7 @@ async function join(
     .set({
       default_branch: sql`coalesce(default_branch, ${request.defaultBranch})`,
       tree: sql`coalesce(tree, ${request.tree ?? null})`,
+      ...(request.trace !== undefined && { trace: sql<string>`coalesce(trace, ${request.trace})` }),
       ...(request.commit && unlessKnown(request.commit)),
       // A build that has started may have used the cache already.
       cache: request.cache ? sql`cache` : sql`case state when 'pending' then 0 else cache end`,
@@ -131,6 +132,7 @@ async function create(
       default_branch: request.defaultBranch,
       cache: request.cache ? 1 : 0,
       tree: request.tree ?? null,
+      trace: request.trace ?? null,
       source: request.source.kind,
       ...commitColumns(request.commit),
       // Set when its refs are added.

@@ -22,6 +22,7 @@ export const migrations: Record<string, Migration> = {
   '013_lists': { up: addLists },
   '014_timeline_summaries': { up: addTimelineSummaries },
   '015_workers': { up: addWorkers },
+  '016_traces': { up: addTraces },
 }
 
 /** Where the time of each build went. */
@@ -44,6 +45,11 @@ async function addWorkers(db: Kysely<unknown>): Promise<void> {
     .addColumn('seen_at', 'text', (column) => column.notNull())
     .execute()
   await db.schema.alterTable('builds').addColumn('retry_at', 'text').execute()
+}
+
+/** The trace that each build continues, wherever it runs. */
+async function addTraces(db: Kysely<unknown>): Promise<void> {
+  await db.schema.alterTable('builds').addColumn('trace', 'text').execute()
 }
 
 /** What lists show of timelines, without reading them. */

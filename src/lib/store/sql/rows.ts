@@ -103,6 +103,7 @@ function buildsOf(rows: BuildRow[]): Build[] {
       source: row.source,
       commit: commitFrom(row),
       pushOrder: Number(row.push_order),
+      ...(row.trace !== null && { trace: row.trace }),
       ...withheldFrom(row),
       state: row.state,
       attempt: row.attempt,

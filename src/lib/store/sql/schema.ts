@@ -89,6 +89,8 @@ interface BuildsTable {
   default_branch: string | null
   cache: number
   tree: string | null
+  /** A `traceparent`; null for none. */
+  trace: string | null
   source: BuildSource | null
   /** Null, like the two after it, until what the commit says is known. */
   commit_title: string | null

@@ -125,6 +125,7 @@ export function buildMetrics(registry: Registry, { byRepository }: BuildMetricsO
     let reused = false
     return {
       phaseBegan() {},
+      timeline() {},
       phaseEnded: (phase, _startedAt, ms) => phases.observe({ phase }, ms / 1000),
       steps({ total, cached }) {
         steps.inc(total)
