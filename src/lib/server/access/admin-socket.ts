@@ -91,8 +91,11 @@ async function removeStale(path: string): Promise<string | null> {
 function isServed(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ path })
-    socket.once('connect', () => resolve(true))
-    socket.once('error', () => resolve(false))
-    socket.once('close', () => socket.destroy())
+    const done = (served: boolean) => {
+      socket.destroy()
+      resolve(served)
+    }
+    socket.once('connect', () => done(true))
+    socket.once('error', () => done(false))
   })
 }

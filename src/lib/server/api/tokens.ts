@@ -86,6 +86,7 @@ function parseOrder(text: string): TokenOrder {
       'invalid',
       `the body has the unknown key ${JSON.stringify(unknown.slice(0, 100))}`,
       {
+        field: unknown.slice(0, 100),
         hint: `Use ${KEYS.join(', ')}`,
       },
     )
