@@ -9,6 +9,8 @@ import type { Queries } from '../schema.ts'
 
 /** The largest window, in builds: looking through it takes some milliseconds. */
 const WINDOW = 5000
+/** The size of the first one, as most filters fit many builds. */
+const FIRST_WINDOW = 500
 /** A state with at most so many builds is rare: these are looked through rather than those of the branch. */
 const RARE = 1000
 /** Windows of so many repositories are read separately; of more, one window of all repositories. */
@@ -45,9 +47,22 @@ export async function findBuilds(db: Queries, wanted: Wanted, range: Range, limi
   const index = await chooseIndex(db, wanted, range)
   const parts = partsOf(wanted)
   const rest = restOf(wanted, index, parts)
-  const size = rest.length === 0 ? limit + 1 : Math.ceil(WINDOW / parts.length)
+  const look = (size: number) =>
+    lookThrough(db, window(wanted, index, parts, range, size), { rest, size, limit })
+  if (rest.length === 0) return look(limit + 1)
+  const first = await look(Math.ceil(FIRST_WINDOW / parts.length))
+  const isFull = first.sequences.length === limit || first.below === null
+  return isFull ? first : look(Math.ceil(WINDOW / parts.length))
+}
+
+/** The newest builds of a window that fit the rest. */
+async function lookThrough(
+  db: Queries,
+  looked: RawBuilder<unknown>,
+  { rest, size, limit }: { rest: Rest[]; size: number; limit: number },
+): Promise<Found> {
   const { rows } = await sql<{ floor: number | null; sequence: number | null }>`
-    with looked as (${window(wanted, index, parts, range, size)})
+    with looked as (${looked})
     select scanned.floor, found.sequence
     from (
       select max(lowest) as floor
