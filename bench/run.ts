@@ -7,6 +7,7 @@ import { cacheExportLines, measureCacheExport } from './cache-export.ts'
 import { cliLines, measureCli } from './cli.ts'
 import { CONTENDERS, measureFlows } from './flows.ts'
 import { limitLines, measureLimit } from './limit.ts'
+import { listsLines, measureLists } from './lists/lists.ts'
 import { measureMemory, memoryLines } from './memory.ts'
 import { writeReport } from './report/report.ts'
 import { describeMachine, type Results } from './report/results.ts'
@@ -15,7 +16,7 @@ import { SCENARIOS } from './scenarios.ts'
 import { say } from './support/run.ts'
 import { startWorld } from './support/world.ts'
 
-const PARTS = ['flows', 'limit', 'cache-export', 'burst', 'memory', 'cli']
+const PARTS = ['flows', 'limit', 'cache-export', 'burst', 'memory', 'cli', 'lists']
 const ENOUGH_RUNS = 5
 
 const HELP = `Measures how long it takes from a push to an image, with Conveyor and with its alternatives.
@@ -94,6 +95,9 @@ async function main(): Promise<void> {
     } else if (part === 'memory') {
       results.memory = await measureMemory(world)
       lines.push(...memoryLines(results.memory), '')
+    } else if (part === 'lists') {
+      results.lists = await measureLists()
+      lines.push(...listsLines(results.lists), '')
     } else {
       results.cli = await measureCli()
       lines.push(...cliLines(results.cli), '')

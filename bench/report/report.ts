@@ -6,6 +6,7 @@ import { cacheExportLines } from '../cache-export.ts'
 import { cliLines } from '../cli.ts'
 import { type FlowResults, isOurs } from '../flows.ts'
 import { type LimitResult, limitLines } from '../limit.ts'
+import type { ListsResult } from '../lists/lists.ts'
 import { memoryLines } from '../memory.ts'
 import { say } from '../support/run.ts'
 import { chart } from './chart.ts'
@@ -27,7 +28,7 @@ export async function writeReport(results: Results): Promise<void> {
 const README = new Set(['S2', 'S7'])
 
 function report(results: Results): string {
-  const { flows, limit, cacheExport, burst, memory, cli, runs, machine, date } = results
+  const { flows, limit, cacheExport, burst, memory, cli, lists, runs, machine, date } = results
   const list = (lines: string[]) => lines.map((line) => `- ${line}`).join('\n')
   const sections = [
     `# Benchmarks
@@ -42,6 +43,7 @@ server uses meanwhile. Measured on ${date.slice(0, 10)}; everything in one table
     burst && `## Many pushes at once\n\n${list(burstLines(burst))}`,
     memory && `## Memory of the server process\n\n${list(memoryLines(memory))}`,
     cli && `## Start of the command line\n\n${list(cliLines(cli))}`,
+    lists && listsSection(lists),
     machineSection(machine),
     METHOD,
   ]
@@ -129,6 +131,31 @@ ${markdown(['', 'limit', ...ours], times)}`
 function markdown(head: string[], rows: string[][]): string {
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
   return [line(head), line(head.map((_, i) => (i === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
+}
+
+/** Milliseconds by database. */
+function listsSection(lists: ListsResult): string {
+  const databases = Object.entries(lists)
+  const [, first] = databases[0] ?? []
+  const cells = (what: string) =>
+    databases.flatMap(([, { timings }]) => {
+      const timing = timings.find((one) => one.what === what)
+      return [timing?.p50.toFixed(1) ?? '-', timing?.p99.toFixed(1) ?? '-']
+    })
+  const head = databases.flatMap(([name]) => [`${name} p50`, 'p99'])
+  const migrated = databases.map(([name, { migratedMs }]) => `${name} ${(migratedMs / 1000).toFixed(0)} s`)
+  return `## Lists of builds
+
+Milliseconds for a page of 50, in a store with ${first?.builds.toLocaleString('en') ?? 0} builds of 500 repositories. The migration that lists need
+takes, with so many builds: ${migrated.join(', ')}.
+
+${markdown(
+  ['', ...head],
+  (first?.timings ?? []).map(({ what }) => [what, ...cells(what)]),
+)}
+
+A text is looked for in the newest 5,000 builds that fit the rest of the filter, and in the next 5,000 for the next page: no
+index finds any text in a million titles at a bounded cost and newest first. Commit ids of 7 digits or more have an index.`
 }
 
 function machineSection(machine: Results['machine']): string {

@@ -5,6 +5,7 @@ import type { CacheExportResult } from '../cache-export.ts'
 import type { CliResult } from '../cli.ts'
 import type { FlowResults } from '../flows.ts'
 import type { LimitResult } from '../limit.ts'
+import type { ListsResult } from '../lists/lists.ts'
 import type { MemoryResult } from '../memory.ts'
 import { run } from '../support/run.ts'
 
@@ -22,6 +23,8 @@ export interface Results {
   burst?: BurstResult
   memory?: MemoryResult
   cli?: CliResult
+  /** Lists of builds in large stores. */
+  lists?: ListsResult
 }
 
 /** What the figures depend on, without anything that identifies the machine. */

@@ -84,7 +84,7 @@ export interface IgnoredDelivery {
   at: string
 }
 
-export interface IgnoredListing extends ListPage {
+interface IgnoredListing extends ListPage {
   /** `owner/name` in any case. */
   repository?: string
   /** As in BuildFilter. With it, deliveries that name no repository are left out. */
