@@ -172,6 +172,25 @@ describe('the page of a build', () => {
   })
 })
 
+describe('the buttons of a build', () => {
+  it('cancel it, and build its commit again', async () => {
+    const build = await accept()
+    await using opened = await browser.open()
+    const { page, complaints } = opened
+    // Another host name than that of the base URL.
+    await page.goto(`${server.url.replace('127.0.0.1', 'localhost')}/builds/${build.id}`)
+    await page.getByRole('button', { name: 'Cancel' }).click()
+    await page.locator('.state.cancelled').waitFor()
+    expect((await server.store.get(build.id))?.state).toBe('cancelled')
+    await page.getByRole('button', { name: 'Retry without cache' }).click()
+    await page.locator('.state.pending').waitFor()
+    const newest = await server.store.newest('acme/app', build.sha)
+    expect(newest).toMatchObject({ state: 'pending', cache: false })
+    expect(page.url()).toContain(newest?.id)
+    expect(complaints).toEqual([])
+  })
+})
+
 describe('a running build', () => {
   it('is followed from pending to its end, while the end of the page is on the screen', async () => {
     const pending = await accept()

@@ -82,8 +82,11 @@ export async function controlRoutes(app: FastifyInstance, options: ServerOptions
   const answer = async (request: FastifyRequest, reply: FastifyReply, status: number, build: Build) => {
     const base = options.baseUrl()
     const url = `${base}/builds/${build.id}`
+    if (prefersHtml(request.headers.accept)) {
+      // On the host that the browser uses: a page's policy forbids that a form leads to another one.
+      return reply.header('location', `${app.site().path}/builds/${build.id}`).code(303).send()
+    }
     reply.header('location', url)
-    if (prefersHtml(request.headers.accept)) return reply.code(303).send()
     return reply.code(status).send(buildJson(build, await imageOf(store, build), base))
   }
 

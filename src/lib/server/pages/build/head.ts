@@ -64,6 +64,7 @@ function actions(site: Site, { build, mayBuild }: BuildView): Html | null {
   if (!mayBuild) return null
   const url = `${site.path}/builds/${build.id}`
   if (!isEnded(build.state)) {
+    if (build.cancel) return html`<p class="muted">Being cancelled</p>`
     return html`<form method="post" action="${url}/cancel"><button>Cancel</button></form>`
   }
   return html`<form method="post" action="${url}/retry" class="actions"><button name="cache" value="true">Retry</button><button name="cache" value="false">Retry without cache</button></form>`
