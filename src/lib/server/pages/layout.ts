@@ -92,6 +92,8 @@ export function sendPage(reply: FastifyReply, site: Site, page: PageContent): Fa
   const etag = `"${createHash('sha1').update(text).digest('base64url')}"`
   reply.headers({
     'content-security-policy': PAGE_CSP,
+    // With no-referrer, browsers would send forms with the origin `null`, which is refused.
+    'referrer-policy': 'same-origin',
     'cache-control': 'private, no-cache',
     vary: 'accept',
     etag,
