@@ -137,6 +137,8 @@ describe('GET /compare/A...B', () => {
     const { status, body } = await get(`/compare/${a}...acme/app@${OTHER}`)
     expect(status).toBe(200)
     expect(body).toMatchObject({ a: { id: a }, b: { id: b }, same_image: false })
+    expect((await get(`/compare/acme/app@${SHA}...acme/app@${OTHER}`)).body).toEqual(body)
+    expect((await get(`/compare/acme/app@${SHA}...${b}`)).body).toEqual(body)
     expect(body.context).toEqual({ same: false, files: [{ path: 'x', change: 'added' }], more: 0 })
     expect(body.bases).toEqual([{ name: 'docker.io/library/base:latest', a: 'sha256:1', b: 'sha256:2' }])
     expect(body.instructions).toEqual([

@@ -125,10 +125,10 @@ export interface MadeFromBase {
   local?: true
 }
 
-export const MAX_STEPS = 500
+const MAX_STEPS = 500
 export const MAX_CAUSES = 10
 /** Length of a name, in characters. */
-export const MAX_NAME = 300
+const MAX_NAME = 300
 /** Size of a timeline, in bytes of JSON. */
 const MAX_BYTES = 256 * 1024
 /** Of all steps together. */

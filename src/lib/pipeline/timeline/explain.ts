@@ -142,7 +142,7 @@ interface Earlier {
  * The build whose results were to be expected in the cache: the newest one of the same refs, otherwise of the default
  * branch, otherwise of the repository. If that reused an image, the one that built it.
  */
-export async function earlierBuild(build: Build, store: BuildStore): Promise<Earlier | null> {
+async function earlierBuild(build: Build, store: BuildStore): Promise<Earlier | null> {
   const { repository, refs, defaultBranch } = build
   const main: Ref[] = defaultBranch ? [{ kind: 'branch', name: defaultBranch }] : []
   const searched = [refs, main].filter(({ length }) => length > 0)

@@ -30,17 +30,37 @@ const GET_STEPS_OF_COMMIT = {
   summary: 'Show the timeline of the newest build of a commit',
   params: CommitPath,
 }
+const part = (description: string) => Type.String({ description })
 const COMPARE = {
   operationId: 'compareBuilds',
   tags: ['builds'],
   summary: 'Show how two builds differ',
   params: Type.Object({
-    '*': Type.String({
-      description: '`A...B`, each the id of a build or `owner/name@sha`',
+    builds: Type.String({
+      description: '`A...B`, each the id of a build, or `owner/name@sha` with the slash encoded as %2F',
       examples: ['5b6f0c1e-8d0f-4f0b-9a50-0d5e3a9c1f37...0c1e5b6f-8d0f-4f0b-9a50-0d5e3a9c1f37'],
     }),
   }),
   response: answers({ 200: json('The differences', ComparisonJson) }, 404),
+}
+const COMPARE_COMMIT = {
+  ...COMPARE,
+  operationId: 'compareBuildAndCommit',
+  summary: 'Show how a build and the newest build of a commit differ',
+  params: Type.Object({
+    first: part('`owner`, or `id...owner`'),
+    second: part('`name@sha...id`, or `name@sha`'),
+  }),
+}
+const COMPARE_COMMITS = {
+  ...COMPARE,
+  operationId: 'compareCommits',
+  summary: 'Show how the newest builds of two commits differ',
+  params: Type.Object({
+    first: part('Owner of the first repository'),
+    second: part('`name@sha...owner`'),
+    third: part('`name@sha` in the second repository'),
+  }),
 }
 
 /** GET /builds/{id | owner/name@sha}/steps, GET /compare/{A...B}. */
@@ -61,17 +81,20 @@ export async function timelinesRoutes(
   app.get('/builds/:key/steps', { ...read, schema: GET_STEPS }, getSteps)
   app.get('/builds/:owner/:name/steps', { ...read, schema: GET_STEPS_OF_COMMIT }, getSteps)
 
-  app.get('/compare/*', { ...read, schema: COMPARE }, async (request): Promise<ComparisonJson> => {
-    const { '*': both } = request.params as { '*': string }
+  const compare = async (request: FastifyRequest): Promise<ComparisonJson> => {
+    const both = Object.values(request.params as Record<string, string>).join('/')
     const [first = '', second = '', ...more] = both.split('...')
     if (first === '' || second === '' || more.length > 0) {
       throw new ConveyorError('invalid', 'the path must be /compare/A...B', {
         hint: 'Use ids of builds, or owner/name@sha',
       })
     }
-    const [a, b] = await Promise.all([first, second].map((key) => findBuildBy(store, request, key)))
-    return comparison(store, a as Build, b as Build, baseUrl())
-  })
+    const [a, b] = [await findBuildBy(store, request, first), await findBuildBy(store, request, second)]
+    return comparison(store, a, b, baseUrl())
+  }
+  app.get('/compare/:builds', { ...read, schema: COMPARE }, compare)
+  app.get('/compare/:first/:second', { ...read, schema: COMPARE_COMMIT }, compare)
+  app.get('/compare/:first/:second/:third', { ...read, schema: COMPARE_COMMITS }, compare)
 }
 
 async function comparison(store: BuildStore, a: Build, b: Build, baseUrl: string): Promise<ComparisonJson> {
