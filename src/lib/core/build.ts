@@ -1,4 +1,5 @@
 import type { ErrorKind } from './errors.ts'
+import { oneLine } from './one-line.ts'
 
 /**
  * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.
@@ -210,4 +211,22 @@ export function cancelledBy(by: string): string {
 /** `owner/name@0123456`: the name of a build in logs and messages. */
 export function shortName(build: { repository: string; sha: string }): string {
   return `${build.repository}@${build.sha.slice(0, 7)}`
+}
+
+/** Of each text in CommitInfo, in characters. */
+const LONGEST = 200
+
+/** What a commit says about itself, from its whole message; all of it may be hostile. */
+export function commitInfo(message: string, author: string | null, login: string | null): CommitInfo {
+  const text = message.slice(0, 10 * LONGEST).trimStart()
+  return {
+    title: short(text.split('\n', 1)[0] ?? ''),
+    author: short(author ?? ''),
+    login: login && short(login),
+  }
+}
+
+function short(text: string): string {
+  // Again after the cut, which may split a character.
+  return oneLine(oneLine(text.slice(0, 10 * LONGEST)).slice(0, LONGEST))
 }

@@ -1,6 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import type { CommitInfo, PushFacts } from '../../core/build.ts'
-import { commitInfo } from '../../core/commit-info.ts'
+import { type CommitInfo, commitInfo, type PushFacts } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { Webhook, WebhookParser } from '../forge.ts'

@@ -11,7 +11,16 @@ import { placeRefs } from './lists/places.ts'
 import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
 import { announced, spellingOf } from './pushes.ts'
-import { isId, keyOf, readArtifact, readArtifacts, readBuild, readBuilds, readBuildsStartingWith, recipeKey } from './rows.ts'
+import {
+  isId,
+  keyOf,
+  readArtifact,
+  readArtifacts,
+  readBuild,
+  readBuilds,
+  readBuildsStartingWith,
+  recipeKey,
+} from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
