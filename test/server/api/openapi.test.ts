@@ -84,7 +84,7 @@ describe('/openapi.json', () => {
 
   test('has an operation for each route of the page that lists them, and every operation has a route', async () => {
     for (const { path, method } of operations()) {
-      const url = server.url + path.replace(/\{\w+\}/g, 'x')
+      const url = server.url + path.replace('{file}', 'x.svg').replace(/\{\w+\}/g, 'x')
       const options = await fetch(url, {
         method: method.toUpperCase(),
         headers: { accept: 'application/json' },
@@ -107,6 +107,8 @@ describe('/openapi.json', () => {
     })
     const open = operations().filter(({ operation }) => operation.security?.length === 0)
     expect(open.map(({ method, path }) => `${method} ${path}`).sort()).toEqual([
+      // It shows a state only to those who may see it.
+      'get /badge/{owner}/{file}',
       'get /healthz',
       'get /readyz',
       'post /',

@@ -35,7 +35,7 @@ const GET_BADGE = {
   description:
     '`unknown` without such a build. With `--badges private`, the default, also without a login, whether the repository exists or not.',
   params: Type.Object({
-    owner: Type.String({ examples: ['acme'] }),
+    owner: Type.String({ description: 'Owner of the repository', examples: ['acme'] }),
     file: Type.String({ description: 'Name of the repository, and `.svg`', examples: ['web.svg'] }),
   }),
   querystring: Type.Object({
