@@ -13,7 +13,7 @@ export type LogRow =
   /** Conveyor's own line. */
   | { kind: 'note'; text: Uint8Array }
 
-export type LogStepState = 'done' | 'cached' | 'failed' | 'cancelled'
+type LogStepState = 'done' | 'cached' | 'failed' | 'cancelled'
 
 /** A step as the log shows it. */
 export interface LogStep {
