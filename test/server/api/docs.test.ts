@@ -65,7 +65,7 @@ describe('docs/api.md', () => {
         ?.replace('OWNER/NAME@SHA', '{owner}/{name}')
         .replace('OWNER/NAME', '{owner}/{name}')
         .replace('/ID', '/{key}')
-        .replace('A...B', '{rest}')
+        .replace('A...B', '{builds}')
       return `${method} ${template}`
     })
     const served = routes().map(({ method, path }) => `${method.toUpperCase()} ${path}`)

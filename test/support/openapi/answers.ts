@@ -150,8 +150,7 @@ export class AnswerCheck {
     const matches = Object.keys(this.#document.paths).filter((template) => {
       const wanted = template.split('/')
       return (
-        (wanted.length === segments.length ||
-          (template.endsWith('/{rest}') && wanted.length < segments.length)) &&
+        wanted.length === segments.length &&
         wanted.every((part, i) => part === segments[i] || (part.startsWith('{') && segments[i] !== ''))
       )
     })

@@ -76,7 +76,7 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
     },
     transform: ({ schema, url, route }) => {
       if (route.constraints !== undefined) pages.add(url.replace(/:(\w+)/g, '{$1}'))
-      return { schema: operation(withNamedRest(schema), route), url: url.replace(/\*$/, ':rest') }
+      return { schema: operation(schema, route), url }
     },
   })
   let made: OpenApi | undefined
@@ -88,15 +88,6 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
     }
     return made
   })
-}
-
-/** The rest of a path, `*` for the router, has a name in the description. */
-function withNamedRest(schema: FastifySchema | undefined): FastifySchema | undefined {
-  const { properties, required } = (schema?.params ?? {}) as QuerySchema
-  if (schema === undefined || properties?.['*'] === undefined) return schema
-  const named = Object.entries(properties).map(([name, one]) => [name === '*' ? 'rest' : name, one])
-  const names = required?.map((name) => (name === '*' ? 'rest' : name)) ?? []
-  return { ...schema, params: { type: 'object', properties: Object.fromEntries(named), required: names } }
 }
 
 /** A route's schema with what its configuration says about access. */

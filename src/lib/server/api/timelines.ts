@@ -30,7 +30,8 @@ const GET_STEPS_OF_COMMIT = {
   summary: 'Show the timeline of the newest build of a commit',
   params: CommitPath,
 }
-const part = (description: string) => Type.String({ description })
+const part = (description: string, example: string) => Type.String({ description, examples: [example] })
+const COMMIT = 'web@827fecd2a1d5b8c1d2b4d4b1a0c9b7c3f0e6a5d4'
 const COMPARE = {
   operationId: 'compareBuilds',
   tags: ['builds'],
@@ -48,8 +49,8 @@ const COMPARE_COMMIT = {
   operationId: 'compareBuildAndCommit',
   summary: 'Show how a build and the newest build of a commit differ',
   params: Type.Object({
-    first: part('`owner`, or `id...owner`'),
-    second: part('`name@sha...id`, or `name@sha`'),
+    first: part('`owner`, or `id...owner`', 'acme'),
+    second: part('`name@sha...id`, or `name@sha`', `${COMMIT}...5b6f0c1e-8d0f-4f0b-9a50-0d5e3a9c1f37`),
   }),
 }
 const COMPARE_COMMITS = {
@@ -57,9 +58,9 @@ const COMPARE_COMMITS = {
   operationId: 'compareCommits',
   summary: 'Show how the newest builds of two commits differ',
   params: Type.Object({
-    first: part('Owner of the first repository'),
-    second: part('`name@sha...owner`'),
-    third: part('`name@sha` in the second repository'),
+    first: part('Owner of the first repository', 'acme'),
+    second: part('`name@sha...owner`', `${COMMIT}...acme`),
+    third: part('`name@sha` in the second repository', COMMIT),
   }),
 }
 
