@@ -95,7 +95,7 @@ export interface BuildRef extends Ref {
 }
 
 /** Somebody's wish that a build ends. */
-export interface CancelRequest {
+interface CancelRequest {
   /** As the login names them, or `API`. */
   by: string
   at: string
