@@ -72,7 +72,7 @@ export function samples(count: number): Sample[] {
   })
 }
 
-export function shaOf(index: number): string {
+function shaOf(index: number): string {
   return createHash('sha1').update(`commit ${index}`).digest('hex')
 }
 

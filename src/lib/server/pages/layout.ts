@@ -20,7 +20,7 @@ export interface PageContent {
   scripts?: readonly string[]
 }
 
-export type SiteSection = 'builds' | 'repositories' | 'queue' | 'deliveries'
+type SiteSection = 'builds' | 'repositories' | 'queue' | 'deliveries'
 
 /** Where pages are: links begin with the path of the base URL, and texts that people copy with all of it. */
 export interface Site {
@@ -55,7 +55,7 @@ const PAGE_CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 /** The whole document. */
-export function layout(site: Site, page: PageContent): string {
+function layout(site: Site, page: PageContent): string {
   const { title, state = 'none', section, main, styles = [], scripts = [] } = page
   const asset = (name: string) => site.path + assetPath(name)
   return html`<!doctype html>

@@ -9,7 +9,7 @@ export class LogSearch {
   /** @type {() => View} */ #view
   /** @type {(row: number) => void} */ #onHit
   /** @type {HTMLInputElement} */ #input
-  /** @type {HTMLElement} */ #count
+  /** @type {HTMLOutputElement} */ #count
   /** @type {AbortController | undefined} */ #asking
   /** @type {number[]} */ #rows = []
   #total = 0
@@ -23,7 +23,7 @@ export class LogSearch {
     this.#view = view
     this.#onHit = onHit
     this.#input = /** @type {HTMLInputElement} */ (form.querySelector('input'))
-    this.#count = /** @type {HTMLElement} */ (form.querySelector('output'))
+    this.#count = /** @type {HTMLOutputElement} */ (form.querySelector('output'))
     this.#input.addEventListener('input', () => {
       clearTimeout(this.#timer)
       this.#timer = setTimeout(() => this.#run(), WAIT_MS)
