@@ -13,7 +13,10 @@ export function passwordsOf(url: string | null): string[] {
   return [...new Set(all)].filter((one) => one !== '')
 }
 
-/** A text without what may be the login of a URL. */
+/** A text without what may be the login of a URL, or a token for the API. */
 export function withoutPassword(text: string): string {
-  return text.replace(/\/\/.*@/s, '//[redacted]@').replace(/([?&]password=)[^&]*/g, '$1[redacted]')
+  return text
+    .replace(/\/\/.*@/s, '//[redacted]@')
+    .replace(/([?&]password=)[^&]*/g, '$1[redacted]')
+    .replace(/cvy_[\w-]+/g, '[redacted]')
 }

@@ -105,11 +105,11 @@ test('what changes something needs more than the scope read', () => {
   expect(changing).toContain('/tokens')
 })
 
-test('public routes are those of webhooks, health, and what pages are made of', () => {
+test('public routes are those of webhooks, health, and what pages and badges are made of', () => {
   const open = server.routes().filter(({ access }) => access === 'public')
   for (const { method, url } of open) {
     expect(`${method} ${url}`).toMatch(
-      /^(POST (\/|\/webhooks\/github)|(GET|HEAD) \/(healthz|readyz|assets\/.*|favicon.*))$/,
+      /^(POST (\/|\/webhooks\/github)|(GET|HEAD) \/(healthz|readyz|assets\/.*|favicon.*|badge\/:owner\/:file))$/,
     )
   }
 })
