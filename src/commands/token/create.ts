@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core'
 import { TOKEN_EXIT_CODES, withExitCodes } from '../../lib/cli/exit-codes.ts'
 import { printResult } from '../../lib/cli/standard-streams.ts'
-import { TokenCommand, tokenFlags } from '../../lib/cli/token-flags.ts'
+import { TokenCommand, tokenFlags } from '../../lib/cli/token/command.ts'
 import { SCOPES, type Scope } from '../../lib/core/access-token.ts'
 
 export default class TokenCreate extends TokenCommand {
@@ -48,7 +48,7 @@ Without --url, the token is created on this machine: in the database, or by the 
     const order = { name: args.name, scope: scope as Scope, repositories: repository, expires_in: expires }
     const created = await this.withTokens(flags, raw, (tokens) => tokens.create(order))
     await printResult(flags.json ? `${JSON.stringify(created, null, 2)}\n` : `${created.token}\n`)
-    const { tokenSummary } = await import('../../lib/cli/token-output.ts')
+    const { tokenSummary } = await import('../../lib/cli/token/output.ts')
     for (const line of tokenSummary(created)) this.say(line)
   }
 }

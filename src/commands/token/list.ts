@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
 import { TOKEN_EXIT_CODES, withExitCodes } from '../../lib/cli/exit-codes.ts'
 import { printResult } from '../../lib/cli/standard-streams.ts'
-import { TokenCommand, tokenFlags } from '../../lib/cli/token-flags.ts'
+import { TokenCommand, tokenFlags } from '../../lib/cli/token/command.ts'
 
 export default class TokenList extends TokenCommand {
   static override summary = 'List the tokens for the API'
@@ -19,7 +19,7 @@ export default class TokenList extends TokenCommand {
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(TokenList)
     const tokens = await this.withTokens(flags, raw, (all) => all.list())
-    const { tokenTable } = await import('../../lib/cli/token-output.ts')
+    const { tokenTable } = await import('../../lib/cli/token/output.ts')
     await printResult(flags.json ? `${JSON.stringify(tokens, null, 2)}\n` : tokenTable(tokens))
     if (tokens.length === 0 && !flags.json) this.say('There are no tokens; `conveyor token create` makes one')
   }

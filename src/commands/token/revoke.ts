@@ -1,6 +1,6 @@
 import { Args } from '@oclif/core'
 import { TOKEN_EXIT_CODES, withExitCodes } from '../../lib/cli/exit-codes.ts'
-import { TokenCommand, tokenFlags } from '../../lib/cli/token-flags.ts'
+import { TokenCommand, tokenFlags } from '../../lib/cli/token/command.ts'
 
 export default class TokenRevoke extends TokenCommand {
   static override summary = 'Revoke a token for the API'

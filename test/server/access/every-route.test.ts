@@ -53,7 +53,7 @@ function pathsOf({ url }: GuardedRoute): string[] {
       url
         .replace(':owner', owner)
         .replace(':name', last)
-        .replace(/\*$/, `${id}`)
+        .replace(/\*$/, key)
         .replace(/:[A-Za-z]+/g, key)
     return [
       ...[id, artifact, `${owner}%2F${name}@${sha}`, `${owner}%2F${name}`].map((key) => fill(key, name)),

@@ -1,10 +1,10 @@
 import { Flags } from '@oclif/core'
-import type { TokenClient } from '../client/tokens.ts'
-import { loginInEnvironment, proxiesInEnvironment } from '../config/client-environment.ts'
-import type { OptionValues } from '../config/option-reader.ts'
-import { OPTIONS } from '../config/options.ts'
-import { hasPassword } from '../config/passwords.ts'
-import { type CommandLine, ConveyorCommand, configFlags } from './base-command.ts'
+import type { TokenClient } from '../../client/tokens.ts'
+import { loginInEnvironment, proxiesInEnvironment } from '../../config/client-environment.ts'
+import type { OptionValues } from '../../config/option-reader.ts'
+import { OPTIONS } from '../../config/options.ts'
+import { hasPassword } from '../../config/passwords.ts'
+import { type CommandLine, ConveyorCommand, configFlags } from '../base-command.ts'
 
 /** Where the tokens are: on a server, or in the database of this machine. */
 export function tokenFlags() {
@@ -37,7 +37,7 @@ export abstract class TokenCommand extends ConveyorCommand {
     const { url, auth } = flags
     if (auth !== 'none') this.warnOfFlag('auth', 'CONVEYOR_AUTH', raw)
     if (url !== undefined && hasPassword(url)) this.warnOfFlag('url', 'CONVEYOR_AUTH', raw)
-    const { withTokens } = await import('./token-command.ts')
+    const { withTokens } = await import('./with-tokens.ts')
     const server = {
       // `--auth` is the login of a server here, not an option of one.
       ...{ url: url || undefined, auth: auth || loginInEnvironment(), proxies: proxiesInEnvironment() },

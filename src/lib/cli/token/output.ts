@@ -1,6 +1,6 @@
-import type { TokenJson } from '../api/token.ts'
-import type { Scope } from '../core/access-token.ts'
-import { table } from './table.ts'
+import type { TokenJson } from '../../api/token.ts'
+import type { Scope } from '../../core/access-token.ts'
+import { table } from '../table.ts'
 
 const RIGHTS: Record<Scope, string> = {
   read: 'read builds and logs',
