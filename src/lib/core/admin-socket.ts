@@ -1,3 +1,4 @@
+import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 
 /** What fits into sockaddr_un on Linux, without the final null, in bytes. Longer paths are cut off silently. */
@@ -13,4 +14,13 @@ export function socketPathProblem(path: string): string | null {
   const length = Buffer.byteLength(path)
   if (length <= MAX_SOCKET_PATH) return null
   return `the path ${path} has ${length} bytes, and a Unix socket can have ${MAX_SOCKET_PATH}; choose a shorter --data-dir`
+}
+
+/** The name of the user that this process runs as, or its number: containers often have no name for it. */
+export function operatingUser(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`
+  }
 }

@@ -6,12 +6,11 @@ import { remoteTokens, type TokenClient } from '../../client/tokens.ts'
 import type { Config } from '../../config/config.ts'
 import { serverLogin } from '../../config/server-login.ts'
 import type { AccessTokens } from '../../core/access-token.ts'
-import { adminSocketOf, socketPathProblem } from '../../core/admin-socket.ts'
+import { adminSocketOf, operatingUser, socketPathProblem } from '../../core/admin-socket.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { issueToken, revokeToken } from '../../core/issue-token.ts'
 import type { Proxies } from '../../net/proxies.ts'
 import { Releaser } from '../../util/lifecycle.ts'
-import { operatingUser } from '../../util/operating-user.ts'
 
 export interface TokenServer {
   /** The URL of a server; without one, the tokens of this machine's configuration are meant. */
