@@ -49,14 +49,13 @@ export default class List extends ServerCommand {
 
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(List)
-    const [{ listBuilds }, { buildTable }] = await Promise.all([
-      import('../lib/client/builds.ts'),
-      import('../lib/cli/build-output.ts'),
-    ])
+    const { listCommand } = await import('../lib/cli/list-command.ts')
     const { repository, branch, state, since, text, limit } = flags
     const query = { repository, branch, state, since, text, limit }
-    const builds = await this.withServer(flags, raw, (connection) => listBuilds(connection, query))
-    await printResult(flags.json ? `${JSON.stringify(builds, null, 2)}\n` : buildTable(builds, new Date()))
-    if (builds.length === 0 && !flags.json) this.say('no builds found')
+    const output = await this.withServer(flags, raw, (connection) =>
+      listCommand(connection, query, flags.json),
+    )
+    await printResult(output)
+    if (output === '') this.say('no builds found')
   }
 }
