@@ -8,7 +8,7 @@ import {
   proxiesInEnvironment,
   terminalEnvironment,
   traceInEnvironment,
-} from '../lib/config/client-environment.ts'
+} from '../lib/config/client/environment.ts'
 import { optionsOf } from '../lib/config/options.ts'
 
 export default class Build extends ServerCommand {

@@ -49,7 +49,7 @@ export default class List extends ServerCommand {
 
   async run(): Promise<void> {
     const { flags, raw } = await this.parse(List)
-    const { listCommand } = await import('../lib/cli/list-command.ts')
+    const { listCommand } = await import('../lib/cli/builds/list.ts')
     const { repository, branch, state, since, text, limit } = flags
     const query = { repository, branch, state, since, text, limit }
     const output = await this.withServer(flags, raw, (connection) =>

@@ -27,7 +27,7 @@ export default class Logs extends ServerCommand {
 
   async run(): Promise<void> {
     const { args, flags, raw } = await this.parse(Logs)
-    const { printLog } = await import('../lib/cli/logs-command.ts')
+    const { printLog } = await import('../lib/cli/builds/logs.ts')
     await this.withServer(flags, raw, (...to) => printLog(...to, args.target, flags.follow))
   }
 }

@@ -37,7 +37,7 @@ export default class Open extends ServerCommand {
 
   async run(): Promise<void> {
     const { args, flags, raw } = await this.parse(Open)
-    const { pageUrl, openBrowser } = await import('../lib/cli/open-command.ts')
+    const { pageUrl, openBrowser } = await import('../lib/cli/builds/open.ts')
     const url = await this.withServer(flags, raw, (connection) => pageUrl(connection, args.target))
     await printResult(`${url}\n`)
     if (flags.browser && !(await openBrowser(url))) this.say('no browser found; open the URL above')

@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
 import type { ClientOptions } from '../client/client.ts'
 import type { Connection } from '../client/connection.ts'
-import { loginInEnvironment, proxiesInEnvironment } from '../config/client-environment.ts'
+import { loginInEnvironment, proxiesInEnvironment } from '../config/client/environment.ts'
 import { hasPassword } from '../config/passwords.ts'
 import { type CommandLine, ConveyorCommand } from './base-command.ts'
 import type { ExitCodes } from './exit-codes.ts'
@@ -55,7 +55,7 @@ export abstract class ServerCommand extends ConveyorCommand {
   /** The server, and how to reach it. @throws ConveyorError `invalid` */
   protected async server(flags: ServerFlags, raw: CommandLine): Promise<Server> {
     const auth = this.login(flags, raw)
-    const { serverLogin } = await import('../config/server-login.ts')
+    const { serverLogin } = await import('../config/client/login.ts')
     const login = await serverLogin({ url: flags.url, auth })
     return { url: flags.url, auth: login, proxies: proxiesInEnvironment() }
   }

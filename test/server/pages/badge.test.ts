@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { badge } from '../../../src/lib/server/pages/badge.ts'
-import { startBrowser } from '../../support/browser.ts'
+import { startBrowser } from '../../support/pages/browser.ts'
 import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'
 
 const AUTH = { username: 'me', password: 'secret' }

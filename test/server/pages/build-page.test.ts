@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
-import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/browser.ts'
+import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
 import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
 
 let browser: TestBrowser

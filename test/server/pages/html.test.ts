@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Html, html, raw } from '../../../src/lib/server/pages/html.ts'
-import { startBrowser, type TestBrowser } from '../../support/browser.ts'
+import { startBrowser, type TestBrowser } from '../../support/pages/browser.ts'
 
 const text = (markup: Html) => markup.toString()
 

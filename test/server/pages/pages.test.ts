@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
 import { siteOf } from '../../../src/lib/server/pages/layout.ts'
 import { listPage } from '../../../src/lib/server/pages/lists/list.ts'
-import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/browser.ts'
-import { addSamples, type Clock, samples } from '../../support/sample-builds.ts'
+import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
+import { addSamples, type Clock, samples } from '../../support/pages/sample-builds.ts'
 import { startTestServer, type TestServer } from '../../support/test-server.ts'
 
 const BROWSER = { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }

@@ -1,8 +1,8 @@
 // Takes the pictures of docs/page.md: npm run screenshots
 import { mkdir } from 'node:fs/promises'
 import type { BrowserContextOptions } from 'playwright-core'
-import { startBrowser } from '../../support/browser.ts'
-import { addSamples, samples } from '../../support/sample-builds.ts'
+import { startBrowser } from '../../support/pages/browser.ts'
+import { addSamples, samples } from '../../support/pages/sample-builds.ts'
 import { startTestServer } from '../../support/test-server.ts'
 
 const FOLDER = new URL('../../../docs/screenshots/', import.meta.url).pathname

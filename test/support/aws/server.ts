@@ -1,6 +1,6 @@
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import type { DatabaseSync } from 'node:sqlite'
-import { KeyedMutex } from '../../../src/lib/util/keyed-mutex.ts'
+import { KeyedMutex } from '../../../src/lib/util/locks/keyed-mutex.ts'
 
 /**
  * The process behind startAws: fauxqs, with four additions. It listens on loopback only; it rejects conditional writes

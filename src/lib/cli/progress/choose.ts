@@ -1,5 +1,5 @@
 import { Chalk, chalkStderr } from 'chalk'
-import type { TerminalEnvironment } from '../../config/client-environment.ts'
+import type { TerminalEnvironment } from '../../config/client/environment.ts'
 import { type Output, type ProgressKind, type ProgressView, plainProgress } from './view.ts'
 
 export interface ProgressOptions {

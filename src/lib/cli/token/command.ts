@@ -1,6 +1,6 @@
 import { Flags } from '@oclif/core'
 import type { TokenClient } from '../../client/tokens.ts'
-import { loginInEnvironment, proxiesInEnvironment } from '../../config/client-environment.ts'
+import { loginInEnvironment, proxiesInEnvironment } from '../../config/client/environment.ts'
 import type { OptionValues } from '../../config/option-reader.ts'
 import { OPTIONS } from '../../config/options.ts'
 import { hasPassword } from '../../config/passwords.ts'

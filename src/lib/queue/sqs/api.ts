@@ -11,7 +11,7 @@ import {
   type SQSClientConfig,
 } from '@aws-sdk/client-sqs'
 import { awsError } from '../../aws/errors.ts'
-import { Semaphore } from '../../util/semaphore.ts'
+import { Semaphore } from '../../util/locks/semaphore.ts'
 import { sqsName } from './message.ts'
 import { sqsRegion } from './url.ts'
 

@@ -1,6 +1,6 @@
 import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
-import { Semaphore } from '../../util/semaphore.ts'
+import { Semaphore } from '../../util/locks/semaphore.ts'
 import type { RowPlace } from './line-index.ts'
 
 export interface LogSearch {

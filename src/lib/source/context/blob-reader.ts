@@ -1,4 +1,4 @@
-import { Semaphore } from '../../util/semaphore.ts'
+import { Semaphore } from '../../util/locks/semaphore.ts'
 import { type Git, GitFailure, type GitProcess } from '../git/git.ts'
 
 /** Blobs up to this size go through a shared `git cat-file --batch`, whole; larger ones are streamed. */

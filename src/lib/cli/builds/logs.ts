@@ -1,9 +1,9 @@
-import { getBuild, logNow } from '../client/builds.ts'
-import { type ClientOptions, followBuild } from '../client/client.ts'
-import type { Connection } from '../client/connection.ts'
-import { oneLine } from '../core/one-line.ts'
-import { untilStopped } from '../util/lifecycle.ts'
-import { printResult } from './standard-streams.ts'
+import { getBuild, logNow } from '../../client/builds.ts'
+import { type ClientOptions, followBuild } from '../../client/client.ts'
+import type { Connection } from '../../client/connection.ts'
+import { oneLine } from '../../core/one-line.ts'
+import { untilStopped } from '../../util/lifecycle.ts'
+import { printResult } from '../standard-streams.ts'
 
 /** Prints the log of a build to stdout, until its present end or until the build ends. @throws ConveyorError */
 export async function printLog(

@@ -1,6 +1,6 @@
-import { type BuildQuery, listBuilds } from '../client/builds.ts'
-import type { Connection } from '../client/connection.ts'
-import { buildTable } from './build-output.ts'
+import { type BuildQuery, listBuilds } from '../../client/builds.ts'
+import type { Connection } from '../../client/connection.ts'
+import { buildTable } from './output.ts'
 
 /** The builds that match, as JSON or as a table, which is empty without builds. @throws ConveyorError */
 export async function listCommand(connection: Connection, query: BuildQuery, json: boolean): Promise<string> {

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { KeyedMutex } from '../../src/lib/util/keyed-mutex.ts'
+import { KeyedMutex } from '../../../src/lib/util/locks/keyed-mutex.ts'
 
 test('tasks of one key run one after the other, in order; those of other keys in parallel', async () => {
   const mutex = new KeyedMutex()

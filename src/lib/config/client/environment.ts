@@ -1,6 +1,6 @@
-import { traceParent } from '../core/trace-context.ts'
-import { type Proxies, proxiesOf } from '../net/proxies.ts'
-import { secretInFile } from './secret-files.ts'
+import { traceParent } from '../../core/trace-context.ts'
+import { type Proxies, proxiesOf } from '../../net/proxies.ts'
+import { secretInFile } from '../secret-files.ts'
 
 /**
  * The login for a Conveyor server that the environment gives: `user:password`, or a token.

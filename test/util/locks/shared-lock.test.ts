@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { SharedLock } from '../../src/lib/util/shared-lock.ts'
+import { SharedLock } from '../../../src/lib/util/locks/shared-lock.ts'
 
 const never = new AbortController().signal
 

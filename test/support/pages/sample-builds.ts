@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
-import type { Build, Ref } from '../../src/lib/core/build.ts'
-import type { Phase, Step } from '../../src/lib/core/timeline.ts'
-import type { BuildStore } from '../../src/lib/store/build-store.ts'
+import type { Build, Ref } from '../../../src/lib/core/build.ts'
+import type { Phase, Step } from '../../../src/lib/core/timeline.ts'
+import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 
 /** The time of a store. */
 export interface Clock {

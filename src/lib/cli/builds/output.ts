@@ -1,5 +1,5 @@
-import type { BuildJson } from '../api/build.ts'
-import { table } from './table.ts'
+import type { BuildJson } from '../../api/build.ts'
+import { table } from '../table.ts'
 
 /** In characters. */
 const LONGEST_TITLE = 50

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { getBuild } from '../client/builds.ts'
-import type { Connection } from '../client/connection.ts'
-import { validRepository } from '../core/validate.ts'
+import { getBuild } from '../../client/builds.ts'
+import type { Connection } from '../../client/connection.ts'
+import { validRepository } from '../../core/validate.ts'
 
 /** The page of a build, of a repository, or of all builds. @throws ConveyorError */
 export async function pageUrl(connection: Connection, target: string | undefined): Promise<string> {
