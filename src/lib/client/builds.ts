@@ -40,7 +40,7 @@ export async function listBuilds(
 }
 
 /** Path of the build that `target` names. @param target an id, the beginning of one, or OWNER/NAME@SHA @throws ConveyorError `invalid` */
-export function buildPath(target: string): string {
+function buildPath(target: string): string {
   const at = target.lastIndexOf('@')
   if (at > 0) return `builds/${validRepository(target.slice(0, at))}@${validSha(target.slice(at + 1))}`
   if (/^[0-9a-f-]{4,36}$/i.test(target)) return `builds/${target.toLowerCase()}`

@@ -46,7 +46,7 @@ export interface Step {
 }
 
 /** A warning of the Dockerfile's frontend. */
-export interface StepWarning {
+interface StepWarning {
   message: string
   detail: string[]
   url: string | null

@@ -1,5 +1,5 @@
 /** One line of a scrape: a name, labels, and a value. */
-export interface Sample {
+interface Sample {
   name: string
   labels: Record<string, string>
   value: number
