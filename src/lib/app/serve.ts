@@ -76,7 +76,6 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   })
   baseUrl ||= `http://localhost:${port}`
   releaser.add('HTTP server', server, (it) => it.close())
-  await serveOperations(config, operations, io, releaser)
 
   const { queue } = adapters
   let working = Promise.resolve()
@@ -88,6 +87,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
+  await serveOperations(config, operations, io, releaser)
   if (queue.durable) io.log(`builds are queued on ${config.queue.kind}:// for \`conveyor worker\``)
   for (const line of accessNotices(config)) io.log(line)
   await aborted(shutdown.stop)
