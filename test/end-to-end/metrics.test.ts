@@ -38,7 +38,7 @@ test('dashboard, alerts and docs name metrics that a server has after a build, a
     expect(
       named.filter((one) => !exists(one)),
       name,
-    ).toEqual(name === 'operations.md' ? ['process_', 'nodejs_'].filter((one) => named.includes(one)) : [])
+    ).toEqual([])
   }
   const documented = metricsIn(await page('operations.md'))
   const own = families.filter((name) => name.startsWith('conveyor_'))

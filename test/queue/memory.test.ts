@@ -37,6 +37,17 @@ describe('memory queue', () => {
     expect(getEventListeners(signal, 'abort')).toHaveLength(0)
   })
 
+  it('reports its depth: what is ready, and what workers have, but not what is delayed', async () => {
+    const job = await leased(3600)
+    expect(await queue.depth?.()).toEqual({ ready: 0, leased: 1, oldestSeconds: 0 })
+    for (const buildId of ['b', 'c']) await queue.send({ buildId, repository: 'acme/app' })
+    await job.release(3600)
+    expect(await queue.depth?.()).toMatchObject({ ready: 2, leased: 0 })
+    await received()
+    await expect.poll(async () => (await queue.depth?.())?.oldestSeconds).toBeGreaterThan(0.01)
+    expect(await queue.depth?.()).toMatchObject({ ready: 1, leased: 1 })
+  })
+
   it('refuses to acknowledge a lost lease, so that the job stays', async () => {
     const lost = await leased(0.05)
     const again = await received()

@@ -13,6 +13,10 @@ interface Entry {
   buildId: string
   /** Number of the last delivery. */
   delivery: number
+  /** Whether a worker has it, rather than a delay. */
+  leased: boolean
+  /** Since when it has been ready, by performance.now(). */
+  readyAt: number
   timer: NodeJS.Timeout | undefined
 }
 
@@ -33,6 +37,8 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
   /** Gives an entry to the receiver that has waited longest, or keeps it for the next one. */
   function offer(entry: Entry): void {
     clearTimeout(entry.timer)
+    entry.leased = false
+    entry.readyAt = performance.now()
     const [waiter] = waiters
     if (waiter) waiter(lease(entry))
     else ready.add(entry)
@@ -47,6 +53,7 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
 
   function lease(entry: Entry): Job {
     const delivery = ++entry.delivery
+    entry.leased = true
     let given = false
     offerAfter(entry, leaseSeconds)
 
@@ -75,6 +82,7 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
         // A job whose lease was lost is back in the queue already.
         if (!held()) return
         given = true
+        entry.leased = false
         if (delaySeconds > 0) offerAfter(entry, delaySeconds)
         else offer(entry)
       },
@@ -91,7 +99,7 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
         throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
       if (entries.has(buildId)) return
-      const entry: Entry = { buildId, delivery: 0, timer: undefined }
+      const entry: Entry = { buildId, delivery: 0, leased: false, readyAt: 0, timer: undefined }
       entries.set(buildId, entry)
       offer(entry)
     },
@@ -113,6 +121,15 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
         waiters.add(answer)
         signal.addEventListener('abort', aborted)
       })
+    },
+
+    async depth() {
+      const [oldest] = ready
+      return {
+        ready: ready.size,
+        leased: [...entries.values()].filter(({ leased }) => leased).length,
+        oldestSeconds: oldest === undefined ? 0 : (performance.now() - oldest.readyAt) / 1000,
+      }
     },
 
     async close() {
