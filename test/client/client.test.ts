@@ -76,7 +76,8 @@ describe('a client', () => {
       build: { id: build.id, repository: 'acme/app', state: 'succeeded', image: IMAGE },
     })
     expect(following.log()).toEqual(Buffer.from([...Buffer.from('Zürich\n'), 0xff, 0x00, 0x0a]))
-    expect(following.states).toEqual(['pending', 'succeeded'])
+    // Between them, a slow machine may see it building, too.
+    expect(following.states.filter((state) => state !== 'building')).toEqual(['pending', 'succeeded'])
     expect(following.notices).toEqual([])
   })
 
