@@ -1,7 +1,7 @@
 import { Args, Flags } from '@oclif/core'
 import { configFlags } from '../lib/cli/base-command.ts'
 import { BUILD_EXIT_CODES, type ExitCodes, withExitCodes } from '../lib/cli/exit-codes.ts'
-import { PROGRESS_KINDS } from '../lib/cli/progress/view.ts'
+import { PROGRESS_FLAGS } from '../lib/cli/progress/flags.ts'
 import { SERVER_FLAGS, ServerCommand } from '../lib/cli/server-command.ts'
 import { ignoreClosedOutput, printResult } from '../lib/cli/standard-streams.ts'
 import {
@@ -44,12 +44,7 @@ command follows that build; if it has been built before, the image is printed im
       exclusive: ['local'],
     }),
     json: Flags.boolean({ description: 'Output the build as JSON' }),
-    progress: Flags.option({
-      env: 'CONVEYOR_PROGRESS',
-      options: PROGRESS_KINDS,
-      default: 'auto' as const,
-      description: 'How to show the log: as it is, as steps in a terminal, or as one JSON object per line',
-    })(),
+    ...PROGRESS_FLAGS,
     'no-cache': Flags.boolean({ description: 'Build without the cache' }),
     local: Flags.boolean({ description: 'Run the build in this process, without a server' }),
     ...configFlags(optionsOf('build'), 'LOCAL'),

@@ -4,7 +4,7 @@ import type { BuildJson } from '../../src/lib/api/build.ts'
 import type { Build } from '../../src/lib/core/build.ts'
 import { runConveyor, spawnConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
-import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
+import { IMAGE, sha, startTestServer, type TestServer } from '../support/test-server.ts'
 
 /** The commands that show builds, against a server whose builds are those of this file. */
 
@@ -146,5 +146,83 @@ describe('conveyor open', () => {
       env: { ...env, PATH: process.execPath.replace(/\/[^/]*$/, '') },
     })
     expect(none).toMatchObject({ code: 0, stderr: 'no browser found; open the URL above\n' })
+  })
+})
+
+describe('conveyor status', () => {
+  test('shows what is known of a build', async () => {
+    const { code, stdout } = await conveyor('status', succeeded.id.slice(0, 8))
+    expect(code).toBe(0)
+    const [build, state, ...rest] = stdout.split('\n')
+    expect(build).toBe(`build       ${succeeded.id}`)
+    expect(state).toMatch(/^state {7}succeeded, took \d/)
+    expect(rest.filter((line) => !line.startsWith('requested'))).toEqual([
+      `image       ${IMAGE}`,
+      'repository  acme/app',
+      'refs        branch feature/x',
+      `commit      ${succeeded.sha}`,
+      `page        ${server.url}/builds/${succeeded.id}`,
+      '',
+    ])
+    expect((await conveyor('status', failed.id)).stdout).toMatch(/^error {7}RUN make failed$/m)
+  })
+
+  test('--json prints what the API answers', async () => {
+    const { stdout } = await conveyor('status', '--json', failed.id)
+    const answer = await fetch(`${server.url}/builds/${failed.id}`, {
+      headers: { accept: 'application/json' },
+    })
+    expect(JSON.parse(stdout)).toEqual(await answer.json())
+  })
+})
+
+describe('conveyor cancel and retry', () => {
+  test('a waiting build is cancelled at once, a running one is stopped, and one that has ended stays as it is', async () => {
+    const { build } = await server.store.accept({
+      repository: 'acme/app',
+      sha: sha('d'),
+      ref: null,
+      defaultBranch: null,
+      cache: true,
+      source: { kind: 'api' },
+    })
+    const name = `build ${build.id} (acme/app@ddddddd)`
+    expect(await conveyor('cancel', build.id)).toEqual({
+      code: 0,
+      signal: null,
+      stdout: '',
+      stderr: `${name} is cancelled\n`,
+    })
+    expect((await server.store.get(build.id))?.state).toBe('cancelled')
+    const again = await conveyor('cancel', `acme/app@${sha('d')}`)
+    expect(again.code).toBe(2)
+    expect(again.stderr).toContain('cancelled')
+
+    const begun = await server.begin(sha('e'))
+    expect(await conveyor('cancel', begun.id)).toMatchObject({
+      code: 0,
+      stderr: `build ${begun.id} (acme/app@eeeeeee) is being stopped\n`,
+    })
+    expect((await server.store.get(begun.id))?.cancel).not.toBe(null)
+  })
+
+  test('a retry is a new build, which is followed to its end', async () => {
+    const detached = await conveyor('retry', failed.id, '--detach', '--no-cache')
+    expect(detached).toMatchObject({ code: 0, stderr: '' })
+    const retried = await server.store.get(detached.stdout.trim())
+    expect(retried).toMatchObject({ sha: failed.sha, cache: false, state: 'pending' })
+    await conveyor('cancel', detached.stdout.trim())
+
+    await using following = await spawnConveyor(['retry', failed.id], { env: { CONVEYOR_URL: server.url } })
+    await expect.poll(async () => (await server.store.newest('acme/app', failed.sha))?.state).toBe('pending')
+    const next = await server.store.newest('acme/app', failed.sha)
+    const claimed = await server.store.claim(next?.id ?? '')
+    if (!claimed) throw new Error('the retry has ended')
+    await server.writeLog(claimed, 'again\n')
+    await server.succeed(claimed)
+    await server.endLog(claimed)
+    expect(await following.exited).toEqual({ code: 0, signal: null })
+    expect(following.stdout()).toBe(`${IMAGE}\n`)
+    expect(following.stderr()).toBe('again\n')
   })
 })

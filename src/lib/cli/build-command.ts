@@ -1,16 +1,12 @@
-import { chalkStderr } from 'chalk'
-import type { BuildJson } from '../api/build.ts'
 import { buildJson } from '../api/views.ts'
-import { type BuildTarget, followBuild, parseTarget, requestOnly } from '../client/client.ts'
+import { type BuildTarget, parseTarget, requestOnly } from '../client/client.ts'
 import { serverLogin } from '../config/client/login.ts'
 import type { Config } from '../config/config.ts'
-import type { ErrorKind } from '../core/errors.ts'
-import { oneLine } from '../core/one-line.ts'
 import type { Proxies } from '../net/proxies.ts'
 import { untilStopped } from '../util/lifecycle.ts'
-import { EXIT_CODES, errorLines } from './base-command.ts'
-import { type ProgressOptions, progressView } from './progress/choose.ts'
-import { type Output, type ProgressView, plainProgress } from './progress/view.ts'
+import { type CommandResult, type Ended, follow, requested, showBuild } from './builds/follow.ts'
+import type { ProgressOptions } from './progress/choose.ts'
+import type { Output, ProgressView } from './progress/view.ts'
 
 export interface BuildCommandOptions {
   /** See parseTarget. */
@@ -30,19 +26,6 @@ export interface BuildCommandOptions {
   config: () => Config
 }
 
-/** The command's output on stdout, and its exit code. */
-export interface CommandResult {
-  output: string
-  exitCode: number
-}
-
-interface Ended {
-  build: BuildJson
-  image: string | null
-  error: string | null
-  errorKind: ErrorKind | null
-}
-
 /**
  * `conveyor build`: requests a build from a server and prints its log on `stderr`, or runs it locally.
  * @throws ConveyorError if the build cannot be requested or followed; a failed build is a result
@@ -54,40 +37,10 @@ export async function buildCommand(options: BuildCommandOptions, stderr: Output)
   const { proxies, trace } = options
   const client = { url: options.url, auth, request, proxies, trace, signal: stop }
 
-  if (options.detach) {
-    const build = await requestOnly(client)
-    printWithheld(build, plainProgress(stderr))
-    return { output: options.json ? json(build) : `${build.id}\n`, exitCode: 0 }
-  }
-
-  const view = await progressView(stderr, `building ${options.target}`, options.progress)
-  const ended = await (options.local ? local(options, stop, view, stderr) : remote(client, view)).finally(
-    () => view.end(),
-  )
-  if (ended.build.state !== 'succeeded')
-    stderr.write(`${errorLines(oneLine(ended.error ?? ended.build.state), chalkStderr.red('›'))}\n`)
-  return {
-    output: options.json ? json(ended.build) : ended.image ? `${ended.image}\n` : '',
-    exitCode: exitCodeOf(ended),
-  }
-}
-
-function exitCodeOf({ build, errorKind }: Ended): number {
-  if (build.state === 'succeeded') return 0
-  // Cancelled by somebody else, not by Ctrl-C.
-  return build.state === 'cancelled' ? 1 : EXIT_CODES[errorKind ?? 'build_failed']
-}
-
-async function remote(client: Parameters<typeof requestOnly>[0], view: ProgressView): Promise<Ended> {
-  const onLog = (bytes: Uint8Array) => view.write(bytes)
-  const onNotice = (line: string) => view.say(line)
-  let isFirst = true
-  const onState = (build: BuildJson) => {
-    if (isFirst) printWithheld(build, view)
-    isFirst = false
-  }
-  const { build, image, error, error_kind } = await followBuild({ ...client, onLog, onNotice, onState })
-  return { build, image, error, errorKind: error_kind }
+  if (options.detach) return requested(await requestOnly(client), options.json, stderr)
+  const run = (view: ProgressView) =>
+    options.local ? local(options, stop, view, stderr) : follow(client, view)
+  return await showBuild(run, { ...options, title: `building ${options.target}` }, stderr)
 }
 
 async function local(
@@ -111,12 +64,4 @@ function orderOf(target: BuildTarget) {
   return 'sha' in target
     ? { repository, sha: target.sha, ref: null }
     : { repository, sha: null, ref: { kind: 'branch' as const, name: target.branch } }
-}
-
-function printWithheld({ withheld = [] }: BuildJson, view: ProgressView): void {
-  for (const { tag, reason } of withheld) view.say(`tag ${tag} is not moved: ${reason}`)
-}
-
-function json(build: BuildJson): string {
-  return `${JSON.stringify(build, null, 2)}\n`
 }

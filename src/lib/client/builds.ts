@@ -54,6 +54,20 @@ export function getBuild(connection: Connection, target: string): Promise<BuildJ
   return call(connection, 'GET', buildPath(target))
 }
 
+/** Resolves to the build, which has ended or is being stopped. @throws as buildPath and call */
+export function cancelBuild(connection: Connection, target: string): Promise<BuildJson> {
+  return call(connection, 'POST', `${buildPath(target)}/cancel`)
+}
+
+/** Resolves to the new build. @param cache undefined: as in the build itself @throws as buildPath and call */
+export function retryBuild(
+  connection: Connection,
+  target: string,
+  cache: boolean | undefined,
+): Promise<BuildJson> {
+  return call(connection, 'POST', `${buildPath(target)}/retry`, cache === undefined ? undefined : { cache })
+}
+
 /** The log of a build as it is now. @throws as call */
 export async function* logNow(connection: Connection, { id }: BuildJson): AsyncGenerator<Uint8Array> {
   try {

@@ -13,16 +13,20 @@ export function buildTable(builds: readonly BuildJson[], now: Date): string {
     build.branch ?? build.tag ?? '',
     build.sha.slice(0, 7),
     shortened(build.commit?.title ?? ''),
-    took(build, now),
-    `${span(now.getTime() - Date.parse(build.created_at))} ago`,
+    buildTimes(build, now).took,
+    `${buildTimes(build, now).ago} ago`,
   ])
   return table(['ID', 'STATE', 'REPOSITORY', 'REF', 'COMMIT', 'TITLE', 'TOOK', 'REQUESTED'], rows)
 }
 
-/** How long a build has been running, or ran. */
-function took({ started_at: started, completed_at: completed }: BuildJson, now: Date): string {
-  if (started === null) return ''
-  return span((completed === null ? now.getTime() : Date.parse(completed)) - Date.parse(started))
+/** How long a build has been running, or ran (empty if it has not started), and how long ago it was requested. */
+export function buildTimes(build: BuildJson, now: Date): { took: string; ago: string } {
+  const { started_at: started, completed_at: completed, created_at: created } = build
+  const end = completed === null ? now.getTime() : Date.parse(completed)
+  return {
+    took: started === null ? '' : span(end - Date.parse(started)),
+    ago: span(now.getTime() - Date.parse(created)),
+  }
 }
 
 function shortened(title: string): string {
