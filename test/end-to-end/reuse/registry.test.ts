@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/build.ts'
-import { pushBase } from '../builder/builder.contract.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { frontOf, type HttpDouble } from '../support/registry/doubles.ts'
-import { buildLog, type Push, startWorld, type World } from '../support/world.ts'
+import type { BuildJson } from '../../../src/lib/api/build.ts'
+import { pushBase } from '../../builder/builder.contract.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { frontOf, type HttpDouble } from '../../support/registry/doubles.ts'
+import { buildLog, type Push, startWorld, type World } from '../../support/world.ts'
 
 /** Every run of its last step results in a different image, so an identical image was not rebuilt. */
 const dockerfile = (from: string) => `FROM ${from}\nCOPY . /app\nRUN date +%N > /now\n`

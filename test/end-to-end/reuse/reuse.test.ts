@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { engine } from '../support/global-setup.ts'
-import { MANIFEST_TYPES } from '../support/images/pushed-image.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { tempDir } from '../support/temp.ts'
-import { buildLog, startWorld, type World } from '../support/world.ts'
+import { engine } from '../../support/global-setup.ts'
+import { MANIFEST_TYPES } from '../../support/images/pushed-image.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { tempDir } from '../../support/temp.ts'
+import { buildLog, startWorld, type World } from '../../support/world.ts'
 
 /** Every run of its last step results in a different image, so an identical image was not rebuilt. */
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\nRUN date +%N > /now\n'

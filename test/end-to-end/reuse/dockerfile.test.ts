@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { pushBase } from '../builder/builder.contract.ts'
-import { MANIFEST_TYPES } from '../support/images/pushed-image.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { pushBlob } from '../support/registry/doubles.ts'
-import { buildLog, startWorld, type World } from '../support/world.ts'
+import { pushBase } from '../../builder/builder.contract.ts'
+import { MANIFEST_TYPES } from '../../support/images/pushed-image.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { pushBlob } from '../../support/registry/doubles.ts'
+import { buildLog, startWorld, type World } from '../../support/world.ts'
 
 /** Dockerfiles are read as BuildKit reads them: an image that one uses has moved, or has not. */
 
