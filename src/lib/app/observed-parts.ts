@@ -1,10 +1,11 @@
+import type { Builder } from '../builder/builder.ts'
 import { ConveyorError } from '../core/errors.ts'
 import type { BuildObserver } from '../pipeline/observer.ts'
 import type { BuildParts } from '../pipeline/parts.ts'
 
 /** The parts, with the errors of the registry and of the git server shown to an observer. */
 export function observedParts(parts: BuildParts, observer: BuildObserver): BuildParts {
-  const { source, history, registry } = parts
+  const { source, history, registry, builder } = parts
   const seen = <T>(system: 'registry' | 'git', work: Promise<T>): Promise<T> => {
     work.catch((thrown: unknown) => {
       // Anything else is an abort, or a defect.
@@ -12,8 +13,28 @@ export function observedParts(parts: BuildParts, observer: BuildObserver): Build
     })
     return work
   }
+  // The engine pushes and pulls, too.
+  const build: Builder['build'] = (...args) => {
+    const built = builder.build(...args)
+    built.catch((thrown: unknown) => {
+      if (thrown instanceof ConveyorError && thrown.system) observer.systemError(thrown.system, thrown.kind)
+    })
+    return built
+  }
   return {
     ...parts,
+    builder: {
+      build,
+      describe: () => builder.describe(),
+      cacheTag: () => builder.cacheTag(),
+      isWarm: (...args) => builder.isWarm(...args),
+      prefetch: (...args) => builder.prefetch(...args),
+      prefetchBase: (...args) => builder.prefetchBase(...args),
+      saveCache: (...args) => builder.saveCache(...args),
+      tidy: (...args) => builder.tidy(...args),
+      localImage: (...args) => builder.localImage(...args),
+      close: () => builder.close(),
+    },
     source: {
       fetch: (...args) => seen('git', source.fetch(...args)),
       context: (...args) => source.context(...args),

@@ -29,6 +29,8 @@ export interface ErrorOptions {
   /** How long to wait before a retry (Retry-After), in milliseconds. */
   retryAfterMs?: number | undefined
   cause?: unknown
+  /** What did not work, if that is another system whose errors are counted. */
+  system?: 'registry'
   /** The message deliberately has several lines; what it quotes must be single lines already. */
   list?: boolean
 }
@@ -48,6 +50,7 @@ export class ConveyorError extends Error {
   readonly field: string | undefined
   readonly retryable: boolean
   readonly retryAfterMs: number | undefined
+  readonly system: 'registry' | undefined
 
   constructor(kind: ErrorKind, message: string, options: ErrorOptions = {}) {
     const text = options.list ? message : short(oneLine(message))
@@ -57,6 +60,7 @@ export class ConveyorError extends Error {
     this.field = options.field
     this.retryable = options.retryable ?? kind === 'unavailable'
     this.retryAfterMs = options.retryAfterMs
+    this.system = options.system
   }
 
   /** Message and hint in one line, as logs and the CLI show them. */

@@ -16,13 +16,13 @@ export interface BuildObserver {
   systemError(system: 'registry' | 'git', kind: ErrorKind): void
 }
 
-export type StatusResult = 'set' | 'failed' | 'refused'
+type StatusResult = 'set' | 'failed' | 'refused'
 
 /**
  * What became of an attempt: the build has ended; another attempt follows; another worker has the build; or the store
  * could not be told.
  */
-export type AttemptOutcome = 'ended' | 'retried' | 'superseded' | 'unstored'
+type AttemptOutcome = 'ended' | 'retried' | 'superseded' | 'unstored'
 
 /** One attempt at a build, with its phases. */
 export interface AttemptObserver extends PhaseListener {

@@ -46,6 +46,7 @@ export async function baseImageError(
   if (found === null) return asResult(responseError(NOT_FOUND, operation, what, cause), name)
   return new ConveyorError('unavailable', `${what}: ${innermost(text)}`, {
     cause,
+    system: 'registry',
     hint: 'Check that its registry is running and that the builder can reach it',
   })
 }
@@ -88,7 +89,11 @@ export async function registryPushError(
     const error = responseError(answer, { image: reference, action: 'push' }, what, cause)
     return { error, soon: !isLimited }
   }
-  const error = new ConveyorError('unavailable', `${what}: ${innermost(text)}`, { cause, hint: REACH })
+  const error = new ConveyorError('unavailable', `${what}: ${innermost(text)}`, {
+    cause,
+    hint: REACH,
+    system: 'registry',
+  })
   return { error, soon: true }
 }
 
@@ -153,6 +158,7 @@ function unreachable(what: string, why: string, cause: unknown): ConveyorError {
   const misconfigured = MISCONFIGURED.find(({ form }) => form.test(why))
   return new ConveyorError('unavailable', `${what}: the registry does not respond: ${why}`, {
     cause,
+    system: 'registry',
     hint: misconfigured?.hint ?? REACH,
     retryable: misconfigured === undefined,
   })
@@ -193,7 +199,13 @@ function withRetryAfter(answer: RegistryResponse, found: unknown): RegistryRespo
 
 function withCause(what: string, error: ConveyorError, cause: unknown): ConveyorError {
   const { kind, message, hint, retryable, retryAfterMs } = error
-  const rest = { cause, retryable, retryAfterMs, ...(hint === undefined ? {} : { hint }) }
+  const rest = {
+    cause,
+    retryable,
+    retryAfterMs,
+    system: 'registry' as const,
+    ...(hint === undefined ? {} : { hint }),
+  }
   return new ConveyorError(kind, `${what}: ${message}`, rest)
 }
 

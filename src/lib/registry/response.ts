@@ -46,6 +46,7 @@ export function responseError(
     ...(hint === undefined ? {} : { hint }),
     ...(retryable === undefined ? {} : { retryable }),
     retryAfterMs: response.retryAfterMs,
+    system: 'registry',
   })
 }
 
@@ -72,6 +73,7 @@ export function immutableTagError(what: string, response: RegistryResponse): Con
     'unavailable',
     `${what}: the tag already points to another image, and the registry does not allow changing it (${describe(response)})`,
     {
+      system: 'registry',
       retryable: false,
       hint: "Make tags mutable in the repository's settings in the registry, or delete the tag there",
     },
