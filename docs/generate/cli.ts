@@ -78,6 +78,9 @@ function flagRow([name, flag]: [string, Flag]): string[] {
   ]
 }
 
+/** When options of a group in --help are used. */
+const CONDITIONS: Record<string, string> = { LOCAL: 'With `--local`', 'THIS MACHINE': 'Without `--url`' }
+
 /** The options of the table that a command takes: by name, or all but some. */
 function optionList({ flags }: CommandClass): string {
   const all = Object.values(OPTIONS)
@@ -86,8 +89,11 @@ function optionList({ flags }: CommandClass): string {
   const names = (some: typeof all) =>
     new Intl.ListFormat('en-US').format(some.map(({ flag }) => code(`--${flag}`)))
   if (missing.length === 0) return 'Takes all [options](options.md).'
-  if (taken.every(({ flag }) => flags[flag]?.helpGroup === 'LOCAL')) {
-    return `With \`--local\`, also takes these [options](options.md): ${names(taken)}.`
+  if (taken.length === 0) return ''
+  const [group] = [...new Set(taken.map(({ flag }) => flags[flag]?.helpGroup))]
+  const when = CONDITIONS[group ?? '']
+  if (when) {
+    return `${when}, also takes these [options](options.md): ${names(taken)}.`
   }
   return missing.length < taken.length / 2
     ? `Takes all [options](options.md) except ${names(missing)}.`

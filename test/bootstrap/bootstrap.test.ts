@@ -75,6 +75,11 @@ describe('conveyor bootstrap', () => {
     )
   })
 
+  test('without DOCKER_HOST, the settings name the socket that Docker uses by default', async () => {
+    await bootstrap(['--no-image'], { DOCKER_HOST: '', HOME: path() })
+    expect(await file('.env')).toContain('\nDOCKER_SOCKET=/var/run/docker.sock\n')
+  })
+
   test('the settings get a generated login; one is added to older settings without it', async () => {
     await bootstrap()
     const login = /^BASIC_AUTH=conveyor:[0-9a-f]{64}$/m

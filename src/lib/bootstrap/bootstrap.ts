@@ -39,6 +39,11 @@ export interface BootstrapIo {
   log: (text: string) => void
 }
 
+/** The engine's socket; undefined if it is reached over TCP. Without DOCKER_HOST, the client looks for one. */
+async function socketOf({ modem }: Dockerode): Promise<string | undefined> {
+  return (modem as unknown as { getSocketPath(): Promise<string> | undefined }).getSocketPath()
+}
+
 /**
  * Prepares a machine for Conveyor: data directory, SSH key, settings, builder image, and the container with that
  * image's secrets. Keeps what already exists. A step that fails does not stop the others.
@@ -60,7 +65,7 @@ export async function bootstrap(options: BootstrapOptions, io: BootstrapIo): Pro
   await steps.run('settings', async () =>
     settings(options.settings, {
       sshKey: join(options.sshDir, PRIVATE_KEY),
-      ...(await socketSettings((docker.modem as { socketPath?: string }).socketPath)),
+      ...(await socketSettings(await socketOf(docker))),
     }),
   )
   const logins = await steps.perform(

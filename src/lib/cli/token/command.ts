@@ -21,7 +21,7 @@ export function tokenFlags() {
       description:
         'With --url: its login, or a token with the scope admin [default: CONVEYOR_TOKEN or BASIC_AUTH]',
     }),
-    ...configFlags(local, 'LOCAL'),
+    ...configFlags(local, 'THIS MACHINE'),
   }
 }
 
