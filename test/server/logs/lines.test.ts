@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
+import { MAX_ROW } from '../../../src/lib/core/build-log/rows.ts'
 import type { LogStore } from '../../../src/lib/logs/log-store.ts'
 import { textHtml } from '../../../src/lib/server/logs/line-html.ts'
 import { LineIndex } from '../../../src/lib/server/logs/line-index.ts'
@@ -57,6 +58,35 @@ describe('the index of a log', () => {
   })
 })
 
+describe('a log with more steps than any Dockerfile has', () => {
+  const steps = Array.from({ length: 6000 }, (_, i) => `\n#${i + 1} ${'step '.repeat(400)}${i}\n`).join('')
+
+  it('takes little memory: 64 logs are known at a time', async () => {
+    const index = new LineIndex(logOf(steps), 'b')
+    await index.update()
+    expect(JSON.stringify(index.steps).length).toBeLessThan(1024 * 1024)
+  })
+
+  it('sends each reader a step again only when it changed', async () => {
+    await using server = await startTestServer()
+    const build = await server.begin(sha('d'))
+    await server.writeLog(build, steps, '#7 0.100 x\n'.repeat(200_000))
+    await server.fail(build, 'too many steps')
+    await server.endLog(build)
+    const cpu = process.cpuUsage()
+    const answer = await fetch(`${server.url}/logs/${build.id}/lines`, {
+      headers: { accept: 'text/event-stream' },
+    })
+    const sent = await answer.text()
+    const { user } = process.cpuUsage(cpu)
+    // Once for each step that is known, and for #7 once in each event.
+    expect(sent.match(/"key":"\d+"/g)?.length).toBeLessThan(
+      2000 + 2 * (sent.match(/event: rows/g)?.length ?? 0),
+    )
+    expect(user / 1000).toBeLessThan(10_000)
+  })
+})
+
 describe('the search in a log', () => {
   it('finds what a simple search finds, wherever the log is cut', async () => {
     const lines = Array.from({ length: 3000 }, (_, i) => (i % 7 === 0 ? `An Error in ${i}` : `line ${i}`))
@@ -79,6 +109,17 @@ describe('the search in a log', () => {
     const { rows, total } = await find(logOf(long), 'needle')
     expect(total).toBe(2)
     expect(rows).toEqual([1 + Math.ceil(600_001 / (32 * 1024)), 1 + Math.ceil(601_006 / (32 * 1024)) + 1])
+  })
+
+  it('counts every row of a long line with hits in it, and takes no longer for many hits', async () => {
+    const line = `${'x'.repeat(30_000)}ab${'y'.repeat(4000)}ab\n`
+    expect(await find(logOf(`${line}ab\n`), 'ab')).toEqual({ rows: [1, 2, 3], total: 3 })
+    expect(await find(logOf(`${'x'.repeat(MAX_ROW)}ab\nab\n`), 'ab')).toEqual({ rows: [2, 3], total: 2 })
+
+    const turn = longestTurn()
+    const { total } = await find(logOf('a'.repeat(4 * 1024 * 1024)), 'a')
+    expect(turn.ms()).toBeLessThan(60)
+    expect(total).toBe(128)
   })
 
   it('is fast in 100 MB, lets others work, and stops when it is aborted', { timeout: 300_000 }, async () => {

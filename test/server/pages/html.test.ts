@@ -13,6 +13,12 @@ describe('html', () => {
     )
   })
 
+  it('shows directional marks, which would reorder the text around them', () => {
+    expect(text(html`<code>${'RUN \u202ehs.daolnwod \u2066x'}</code>`)).toBe(
+      '<code>RUN &lt;U+202E&gt;hs.daolnwod &lt;U+2066&gt;x</code>',
+    )
+  })
+
   it('takes templates, lists of them, numbers, and trusted markup', () => {
     const items = ['<a>', html`<b>${1.5}</b>`, [raw('<i></i>'), 0]]
     expect(text(html`<p>${items}</p>`)).toBe('<p>&lt;a&gt;<b>1.5</b><i></i>0</p>')
@@ -36,7 +42,12 @@ describe('in a browser', () => {
   afterAll(() => browser[Symbol.asyncDispose]())
 
   /** As a parser reads it: controls and halves of characters cannot be in a document. */
-  const shown = (value: string) => value.replaceAll('\0', '\ufffd').toWellFormed()
+  const shown = (value: string) =>
+    value
+      .replaceAll('\0', '\ufffd')
+      .replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, marked)
+      .toWellFormed()
+  const marked = (mark: string) => `<U+${mark.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}>`
 
   it('any value is the text that it was, in an element and in an attribute', async () => {
     await using opened = await browser.open()

@@ -37,8 +37,12 @@ const DOT = 0x2e
 const DIGITS = 6
 /** The longest name or error that is kept, in bytes. */
 export const MAX_TEXT = 2000
+/** Of the first steps; logs with far more steps than any Dockerfile has would fill the memory. */
+const LONG_TEXTS = 100
+/** The longest name or error of the others, in bytes. */
+export const SHORT_TEXT = 120
 /** More steps than any Dockerfile has. */
-const MAX_STEPS = 5000
+const MAX_STEPS = 2000
 const ATTEMPT = /^building \S+@[0-9a-f]{40}(?:[0-9a-f]{24})?(?: \(|,|$)/
 
 /** Parses one row, without its newline. Never fails: what is nothing else is a note. */
@@ -122,6 +126,11 @@ export class PlainLog {
   /** First rows of the second attempt and those after it. */
   readonly #attempts: number[] = []
 
+  /** The longest text that is kept from now on. */
+  get #longest(): number {
+    return this.#steps.size <= LONG_TEXTS ? MAX_TEXT : SHORT_TEXT
+  }
+
   /** In the order in which they appeared. */
   get steps(): LogStep[] {
     return [...this.#steps.values()]
@@ -168,7 +177,7 @@ export class PlainLog {
       return
     }
     if (this.#afterBlank) return
-    const row = parseEnd(number, decode(bytes.subarray(start, start + MAX_TEXT)))
+    const row = parseEnd(number, decode(bytes.subarray(start, start + this.#longest)))
     if (row?.kind !== 'end') return
     step.state = row.state
     step.error = row.error
@@ -180,7 +189,7 @@ export class PlainLog {
     const step: LogStep = {
       attempt: this.#attempt,
       number,
-      name: decode(name.subarray(0, MAX_TEXT)),
+      name: decode(name.subarray(0, this.#longest)),
       state: 'running',
       seconds: null,
       error: null,

@@ -1,4 +1,11 @@
-import { type LogRow, type LogStep, MAX_TEXT, parseRow, stepKey } from '../../core/build-log/plain-log.ts'
+import {
+  type LogRow,
+  type LogStep,
+  MAX_TEXT,
+  parseRow,
+  SHORT_TEXT,
+  stepKey,
+} from '../../core/build-log/plain-log.ts'
 import { escapeHtml } from '../pages/html.ts'
 import { renderTerminalLine, type TerminalRun } from './terminal.ts'
 
@@ -101,13 +108,16 @@ function linked(run: Run): string {
 
 /** What follows an address in a sentence is not part of it; brackets are if they are in pairs. */
 function withoutPunctuation(url: string): string {
+  const count = (bracket: string) => url.split(bracket).length - 1
+  const open: Record<string, number> = { ')': count('('), ']': count('[') }
+  const closed: Record<string, number> = { ')': count(')'), ']': count(']') }
   let end = url.length
   for (; end > 0; end--) {
     const last = url[end - 1] ?? ''
     if ('.,;:!?*_~'.includes(last)) continue
-    const open = { ')': '(', ']': '[' }[last]
-    if (open === undefined || url.slice(0, end).split(open).length >= url.slice(0, end).split(last).length)
-      break
+    const more = (closed[last] ?? 0) - (open[last] ?? 0)
+    if (more <= 0) break
+    closed[last] = (closed[last] ?? 0) - 1
   }
   return url.slice(0, end)
 }
@@ -115,5 +125,9 @@ function withoutPunctuation(url: string): string {
 /** Recognizes the rows that name a step: the first one, and its repetitions. */
 export function stepNames(steps: readonly LogStep[]): IsName {
   const names = new Map(steps.map((step) => [stepKey(step), step.name]))
-  return (key, text) => names.get(key) === text
+  return (key, text) => {
+    const name = names.get(key)
+    // Long names may have been cut.
+    return name === text || (name !== undefined && name.length >= SHORT_TEXT && text.startsWith(name))
+  }
 }

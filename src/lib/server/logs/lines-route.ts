@@ -18,7 +18,7 @@ import { findBuild } from '../lookup.ts'
 import type { FollowParts } from './follow.ts'
 import type { LineIndex, LineIndexes } from './line-index.ts'
 import { liveRows } from './live-rows.ts'
-import { lineJson, readRows, rowRenderer } from './read-rows.ts'
+import { inTurns, lineJson, readRows, rowRenderer } from './read-rows.ts'
 import { searchLog } from './search.ts'
 import { stepView } from './step-html.ts'
 import type { Streams } from './streams.ts'
@@ -147,8 +147,9 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
     const rows = await readRows(parts.logs, build.id, index, range)
     const total = index.rows + (ended && index.isCut ? 1 : 0)
     const common = { from, next: from + rows.length, total, ended }
-    if (format !== 'html') return { ...common, lines: rows.map((row) => lineJson(row, index)) }
-    const shown = { html: rowRenderer(index)(rows), steps: index.steps.map(stepView) }
+    if (format !== 'html') return { ...common, lines: await inTurns(rows, (row) => lineJson(row, index)) }
+    const html = (await inTurns(rows, rowRenderer(index))).join('')
+    const shown = { html, steps: index.steps.map(stepView) }
     return { ...common, ...shown, state: build.state, head: await head(build) }
   }
 

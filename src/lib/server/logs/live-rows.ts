@@ -1,5 +1,6 @@
 import type { RowsEventJson } from '../../api/log.ts'
 import type { Build } from '../../core/build.ts'
+import type { LogStep } from '../../core/build-log/plain-log.ts'
 import { LogRows } from '../../core/build-log/rows.ts'
 import { sseEvent } from '../formats.ts'
 import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
@@ -57,8 +58,8 @@ class RowSender {
   readonly #rows = new LogRows()
   readonly #from: number
   #row: number
-  /** The steps as they were sent. */
-  readonly #sent = new Map<string, string>()
+  /** What the steps were like when they were sent. */
+  readonly #sent = new Map<LogStep, string>()
 
   /** @param row the number of the first row that is pushed @param from the first one that is sent */
   constructor(index: LineIndex, row: number, from: number) {
@@ -92,14 +93,15 @@ class RowSender {
   }
 
   #event(batch: NumberedRow[]): string {
-    const steps = this.#index.steps.map(stepView).filter((view) => {
-      const now = JSON.stringify(view)
-      const isNew = this.#sent.get(view.key) !== now
-      if (isNew) this.#sent.set(view.key, now)
+    const changed = this.#index.steps.filter((step) => {
+      const now = `${step.state} ${step.last} ${step.seconds}`
+      const isNew = this.#sent.get(step) !== now
+      if (isNew) this.#sent.set(step, now)
       return isNew
     })
+    const steps = changed.map(stepView)
     const next = Math.max(this.#row, this.#from)
-    const data: RowsEventJson = { next, html: rowRenderer(this.#index)(batch), steps }
+    const data: RowsEventJson = { next, html: batch.map(rowRenderer(this.#index)).join(''), steps }
     return sseEvent('rows', data, next)
   }
 }

@@ -58,10 +58,29 @@ export async function readRows(
   return found
 }
 
-/** Makes the function that renders rows as HTML, with the steps that the index knows so far. */
-export function rowRenderer(index: LineIndex): (rows: readonly NumberedRow[]) => string {
+/** How long rendering may keep the event loop, in milliseconds. */
+const TURN_MS = 8
+
+/** Calls `render` for each row, in several turns of the event loop if it takes long. */
+export async function inTurns<T>(
+  rows: readonly NumberedRow[],
+  render: (row: NumberedRow) => T,
+): Promise<T[]> {
+  const rendered: T[] = []
+  let turn = performance.now()
+  for (const row of rows) {
+    rendered.push(render(row))
+    if (performance.now() - turn < TURN_MS) continue
+    await new Promise(setImmediate)
+    turn = performance.now()
+  }
+  return rendered
+}
+
+/** Makes the function that renders a row as HTML, with the steps that the index knows so far. */
+export function rowRenderer(index: LineIndex): (row: NumberedRow) => string {
   const isName = stepNames(index.steps)
-  return (rows) => rows.map(({ row, bytes }) => rowHtml(bytes, row, index.attemptOf(row), isName)).join('')
+  return ({ row, bytes }) => rowHtml(bytes, row, index.attemptOf(row), isName)
 }
 
 /** Key of the step that a row belongs to; null if it is Conveyor's own line. */

@@ -1,4 +1,4 @@
-import { LogRows } from '../../core/build-log/rows.ts'
+import { LogRows, MAX_ROW } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 import { Semaphore } from '../../util/locks/semaphore.ts'
 import type { RowPlace } from './line-index.ts'
@@ -97,14 +97,13 @@ class Scan {
     for (;;) {
       const hit = text.indexOf(this.#wanted, at)
       if (hit < 0 || hit >= end) break
-      this.#row += this.#rows.count(all.subarray(at, hit))
+      this.#row += this.#rows.count(all.subarray(at, hit + 1))
       this.#add(this.#row)
-      // Rows with several hits count once; in long lines, a row may end before the newline.
+      // Rows with several hits count once: what is in the same row for certain is skipped.
       const newline = text.indexOf(NEWLINE, hit)
-      const next = Math.min(newline < 0 ? end : newline, end, hit + Math.max(1, this.#wanted.length))
-      const skip = newline >= 0 && newline - hit < SHORT ? Math.min(newline, end) : next
-      this.#row += this.#rows.count(all.subarray(hit, skip))
-      at = skip
+      const sameRow = hit + 1 + Math.max(0, SHORTEST_CUT - this.#rows.pending)
+      at = Math.min(newline < 0 ? end : newline, end, sameRow)
+      this.#row += this.#rows.count(all.subarray(hit + 1, at))
     }
     this.#row += this.#rows.count(all.subarray(at, end))
   }
@@ -125,7 +124,7 @@ class Scan {
   }
 }
 
-/** The rest of a line that is skipped after a hit without looking for the end of a row in it. */
-const SHORT = 8 * 1024
+/** Of the rows of a long line, in bytes: they end between two characters. */
+const SHORTEST_CUT = MAX_ROW - 3
 
 const LOWER = Uint8Array.from({ length: 256 }, (_, byte) => (byte >= 0x41 && byte <= 0x5a ? byte + 32 : byte))

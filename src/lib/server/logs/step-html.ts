@@ -1,5 +1,6 @@
 import type { StepViewJson } from '../../api/log.ts'
 import { type LogStep, stepKey } from '../../core/build-log/plain-log.ts'
+import { shortened } from '../../core/timeline.ts'
 import { durationText } from '../pages/bits.ts'
 import { html } from '../pages/html.ts'
 
@@ -26,9 +27,12 @@ export function stepView(step: LogStep): StepViewJson {
   }
 }
 
+/** In characters. */
+const LONGEST_NAME = 300
+
 /** A name may have escape sequences as well. */
 function textOnly(name: string): string {
-  return name.replace(CONTROLS, '')
+  return shortened(name.replace(CONTROLS, ''), LONGEST_NAME)
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are removed

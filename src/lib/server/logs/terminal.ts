@@ -18,13 +18,19 @@ interface Style {
 /** No line moves the cursor further to the right than this by escape sequences. */
 const MAX_COLUMN = 4096
 const MAX_LINK = 2000
+/**
+ * How many cells the controls of a line may skip, erase or move in all; those after them do nothing. Otherwise a few bytes
+ * could erase thousands of cells again and again.
+ */
+const MAX_WORK = 64 * 1024
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal interprets
 const SPECIAL = /[\x00-\x08\x0b-\x1f\x7f-\x9f]/
-// CSI; OSC, DCS, SOS, PM and APC up to their end; other escapes; one control; or text.
+// CSI; OSC, DCS, SOS, PM and APC up to their end; other escapes; one control; or text. No string contains the beginning
+// of another one, or each of many unfinished ones would be looked through up to the end of the line.
 const TOKENS =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a terminal interprets
-  /(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~]?)|(?:\x1b\]|\x9d)([^\x07\x1b\x9c]*)(?:\x07|\x1b\\|\x9c|$)|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x9c]*(?:\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?|[\x00-\x1f\x7f-\x9f]|[^\x00-\x1f\x7f-\x9f]+/g
+  /(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~]?)|(?:\x1b\]|\x9d)([^\x07\x1b\x90\x98\x9c-\x9f]*)(?:\x07|\x1b\\|\x9c|$)|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x90\x98\x9c-\x9f]*(?:\x1b\\|\x9c|$)|\x1b[ -/]*[0-~]?|[\x00-\x1f\x7f-\x9f]|[^\x00-\x1f\x7f-\x9f]+/g
 
 /**
  * Renders a line as a terminal shows it in the end: colours and styles as classes, carriage returns, backspaces and the
@@ -64,6 +70,13 @@ class Line {
   #column = 0
   #style: Style = plain()
   #classes = ''
+  #work = 0
+
+  /** Whether a control may touch so many more cells. */
+  #affords(cells: number): boolean {
+    this.#work += Math.max(0, cells)
+    return this.#work <= MAX_WORK
+  }
 
   write(text: string): void {
     for (const character of text) {
@@ -78,6 +91,8 @@ class Line {
   }
 
   #put(text: string): void {
+    if (!this.#affords(this.#column - this.#cells.length))
+      this.#column = Math.min(this.#column, this.#cells.length)
     while (this.#cells.length < this.#column) this.#cells.push({ ...BLANK })
     // Half a wide character disappears.
     if (text !== '' && this.#cells[this.#column]?.text === '') this.#blank(this.#column - 1)
@@ -105,14 +120,22 @@ class Line {
     else if (final === 'G') this.#column = count - 1
     else if (final === 'C') this.#column = Math.max(this.#column, Math.min(MAX_COLUMN, this.#column + count))
     else if (final === 'D') this.#column = Math.max(0, this.#column - count)
-    else if (final === 'P') this.#cells.splice(this.#column, count)
-    else if (final === 'X') for (let i = 0; i < count; i++) this.#blank(this.#column + i)
+    else if (final === 'P') this.#remove(count)
+    else if (final === 'X') this.#blankAll(this.#column, Math.min(this.#column + count, this.#cells.length))
+  }
+
+  #remove(count: number): void {
+    if (this.#affords(this.#cells.length - this.#column)) this.#cells.splice(this.#column, count)
+  }
+
+  #blankAll(from: number, to: number): void {
+    if (this.#affords(to - from)) for (let at = from; at < to; at++) this.#blank(at)
   }
 
   #erase(parameters: string): void {
     if (parameters === '' || parameters === '0')
       this.#cells.length = Math.min(this.#cells.length, this.#column)
-    else if (parameters === '1') for (let at = 0; at <= this.#column; at++) this.#blank(at)
+    else if (parameters === '1') this.#blankAll(0, Math.min(this.#column + 1, this.#cells.length))
     else if (parameters === '2') this.#cells.length = 0
   }
 

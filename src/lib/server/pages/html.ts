@@ -59,8 +59,20 @@ function render(value: Renderable): string {
   return markup
 }
 
-/** Text as the contents of an element or a quoted attribute, in HTML and in SVG. */
+/** Directional marks would reorder what is around the text, also outside of its element. */
+const SPECIAL = /[&<>"'\r\0\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/
+const ALL_SPECIAL = new RegExp(SPECIAL, 'g')
+
+/**
+ * Text as the contents of an element or a quoted attribute, in HTML and in SVG. Directional marks are shown as
+ * `<U+202E>`.
+ */
 export function escapeHtml(text: string): string {
   // Most texts need nothing.
-  return /[&<>"'\r\0]/.test(text) ? text.replace(/[&<>"'\r\0]/g, (found) => ENTITIES[found] as string) : text
+  return SPECIAL.test(text) ? text.replace(ALL_SPECIAL, escaped) : text
+}
+
+function escaped(character: string): string {
+  const code = character.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')
+  return ENTITIES[character] ?? `&lt;U+${code}&gt;`
 }

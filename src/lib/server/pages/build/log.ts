@@ -1,17 +1,22 @@
 import { type LogStep, stepKey } from '../../../core/build-log/plain-log.ts'
 import type { LineIndex } from '../../logs/line-index.ts'
-import { type NumberedRow, rowRenderer, stepOfRow } from '../../logs/read-rows.ts'
+import { type NumberedRow, stepOfRow } from '../../logs/read-rows.ts'
 import { stepView } from '../../logs/step-html.ts'
 import { type Html, html, raw } from '../html.ts'
 
 /** Rows in one block; assets/log-groups.js has the same number. */
 const BLOCK = 200
 
+/** A row, and its HTML. */
+export interface RenderedRow extends NumberedRow {
+  html: string
+}
+
 /** The part of a log that comes with the page: readable without scripts, grouped as assets/log-groups.js does it. */
 export interface LogStart {
   /** Path of the log below the server's address. */
   url: string
-  rows: readonly NumberedRow[]
+  rows: readonly RenderedRow[]
   /** Whether there is no more. */
   isComplete: boolean
   isEnded: boolean
@@ -19,7 +24,7 @@ export interface LogStart {
 
 interface Group {
   step: LogStep | null
-  rows: NumberedRow[]
+  rows: RenderedRow[]
 }
 
 export function logHtml({ url, rows, isComplete, isEnded }: LogStart, index: LineIndex): Html {
@@ -32,7 +37,7 @@ ${TOOLS.map(({ id, key, label, title, on }) => html`<button type="button" id="${
 <a class="button" href="${url}?download=true&amp;follow=false">Download</a>
 </div></div>
 <p id="log-trouble" role="status" class="error" hidden></p>
-<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group, index))}</div>
+<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group))}</div>
 ${!isComplete && html`<noscript><p class="small">This is the beginning of the log. <a href="${url}">All of it as text</a></p></noscript>`}
 <button type="button" id="log-more" hidden></button>
 ${HELP}</section>`
@@ -67,7 +72,7 @@ const HELP = html`<dialog id="log-help" aria-labelledby="log-help-title"><h2 id=
   ([key, what]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`,
 )}</dl><form method="dialog"><button>Close</button></form></dialog>`
 
-function groupsOf(rows: readonly NumberedRow[], index: LineIndex): Group[] {
+function groupsOf(rows: readonly RenderedRow[], index: LineIndex): Group[] {
   const steps = new Map(index.steps.map((step) => [stepKey(step), step]))
   const groups: Group[] = []
   const ofStep = new Map<LogStep, Group>()
@@ -90,11 +95,17 @@ function groupsOf(rows: readonly NumberedRow[], index: LineIndex): Group[] {
   return groups
 }
 
-function groupHtml({ step, rows }: Group, index: LineIndex): Html {
-  const render = rowRenderer(index)
+function groupHtml({ step, rows }: Group): Html {
   const blocks: Html[] = []
   for (let from = 0; from < rows.length; from += BLOCK) {
-    blocks.push(html`<div class="b">${raw(render(rows.slice(from, from + BLOCK)))}</div>`)
+    blocks.push(
+      html`<div class="b">${raw(
+        rows
+          .slice(from, from + BLOCK)
+          .map((row) => row.html)
+          .join(''),
+      )}</div>`,
+    )
   }
   const body = html`<div class="rows">${blocks}</div>`
   if (step === null) return html`<div class="g own">${body}</div>`

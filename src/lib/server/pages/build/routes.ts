@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../../core/build.ts'
 import type { LineIndex, LineIndexes } from '../../logs/line-index.ts'
-import { readRows } from '../../logs/read-rows.ts'
+import { inTurns, readRows, rowRenderer } from '../../logs/read-rows.ts'
 import { findBuild } from '../../lookup.ts'
 import type { ServerOptions } from '../../options.ts'
 import { type Html, html } from '../html.ts'
@@ -70,7 +70,9 @@ async function buildPage(
   const head = await currentHead(site, build, mayBuild, parts)
   const ended = isEnded(build.state)
   const all = { from: 1, to: Math.min(MAX_ROWS, index.rows + 1), ended, maxBytes: MAX_BYTES }
-  const rows = await readRows(parts.logs, build.id, index, all)
+  const read = await readRows(parts.logs, build.id, index, all)
+  const render = rowRenderer(index)
+  const rows = await inTurns(read, (row) => ({ ...row, html: render(row) }))
   const last = rows.at(-1)?.row ?? 0
   const isComplete = isIndexed && last >= index.rows + (ended && index.isCut ? 1 : 0)
   return {
