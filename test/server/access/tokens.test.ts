@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
+import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -213,6 +214,27 @@ describe('failed logins', () => {
     // It sent no login, so it did not fail.
     expect((await ask('GET', '/')).status).toBe(401)
     expect((await ask('GET', '/healthz')).status).toBe(200)
+  })
+
+  test('requests that come together do not get more attempts', async () => {
+    server = await startTestServer({ auth: LOGIN })
+    const { hostname, port } = new URL(server.url)
+    const passwords = [...Array.from({ length: 100 }, (_, at) => `wrong-${at}`), 'correct-horse']
+    const requests = passwords.map(
+      (password) =>
+        `GET / HTTP/1.1\r\nhost: ${hostname}\r\nauthorization: ${basic('ci', password).authorization}\r\n\r\n`,
+    )
+    const socket = connect(Number(port), hostname)
+    let answers = ''
+    socket.on('data', (bytes) => {
+      answers += bytes
+    })
+    socket.write(requests.join(''))
+    const statuses = () => [...answers.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status))
+    await expect.poll(() => statuses().length).toBe(101)
+    socket.destroy()
+    expect(statuses().filter((status) => status === 401)).toHaveLength(10)
+    expect(statuses().filter((status) => status === 429)).toHaveLength(91)
   })
 
   test('what succeeds does not count, nor what has no login', async () => {

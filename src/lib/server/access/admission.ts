@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { isSameLogin } from '../../api/basic-auth.ts'
+import { type BasicAuth, isSameLogin } from '../../api/basic-auth.ts'
 import { type AccessTokens, isTokenText, scopesUpTo, tokenHash } from '../../core/access-token.ts'
 import { credentialsOf } from './credentials.ts'
 import { type Identity, identityWith } from './identity.ts'
@@ -17,6 +17,11 @@ export interface Refusal {
 
 /** Counts the failed logins of the address that a request comes from. */
 export interface FailedLogins {
+  /**
+   * Runs `attempt` after the other attempts from the address: of requests that one packet brings, all would be checked
+   * before the first failure counts.
+   */
+  inTurn<T>(attempt: () => Promise<T>): Promise<T>
   /** How many seconds the address has to wait; 0 if it may try. */
   wait(): Promise<number>
   add(): Promise<void>
@@ -70,16 +75,8 @@ export class Admission {
         return this.#holderOf(credentials.text, failed)
       case 'user':
         return identityWith(credentials.name, options.proxies?.login?.scope ?? 'read')
-      case 'login': {
-        const wait = await failed.wait()
-        if (wait > 0) return tooMany(wait)
-        const { login } = credentials
-        if (login && auth !== null && auth !== 'none' && isSameLogin(login, auth)) {
-          return identityWith(login.username, 'admin')
-        }
-        await failed.add()
-        return { status: 401, message: 'The user name or password is wrong', ...this.#ignored(request) }
-      }
+      case 'login':
+        return failed.inTurn(() => this.#logIn(credentials.login, request, failed))
       case 'none':
         if (auth === null) return LOCAL
         if (auth === 'none') return ANYONE
@@ -89,6 +86,21 @@ export class Admission {
           ...this.#ignored(request),
         }
     }
+  }
+
+  async #logIn(
+    login: BasicAuth | null,
+    request: IncomingMessage,
+    failed: FailedLogins,
+  ): Promise<Identity | Refusal> {
+    const { auth } = this.#options
+    const wait = await failed.wait()
+    if (wait > 0) return tooMany(wait)
+    if (login && auth !== null && auth !== 'none' && isSameLogin(login, auth)) {
+      return identityWith(login.username, 'admin')
+    }
+    await failed.add()
+    return { status: 401, message: 'The user name or password is wrong', ...this.#ignored(request) }
   }
 
   /** A right token is accepted even after failed logins from its address: nobody guesses 256 bits. */

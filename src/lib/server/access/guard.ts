@@ -1,6 +1,7 @@
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SCOPES } from '../../core/access-token.ts'
+import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import { sendProblem } from '../problems.ts'
 import { Admission, type AdmissionOptions, type FailedLogins, type Refusal } from './admission.ts'
 import { type GuardedRoute, type Identity, NOBODY } from './identity.ts'
@@ -29,7 +30,9 @@ export async function guard(
     cache: MOST_ADDRESSES,
   })
   const limit = app.createRateLimit()
+  const attempts = new KeyedMutex()
   const failedLogins = (request: FastifyRequest): FailedLogins => ({
+    inTurn: (attempt) => attempts.run(request.ip, attempt),
     async wait() {
       const state = await limit(request, { increment: false })
       return !state.isAllowed && state.remaining === 0 ? state.ttlInSeconds : 0
