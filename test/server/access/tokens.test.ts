@@ -149,6 +149,34 @@ describe.each([
   })
 })
 
+describe('a stream that is open while its token ends', () => {
+  afterEach(() => server[Symbol.asyncDispose]())
+
+  test.each([
+    ['is revoked', { name: 'short' }],
+    ['expires', { name: 'short', expiresInSeconds: 1 }],
+  ])('is cut when the token %s; others go on', { timeout: 60_000 }, async (_how, token) => {
+    server = await startTestServer({ auth: LOGIN })
+    const build = await server.begin(sha('a'))
+    const open = (headers: Record<string, string>, path: string, accept = '*/*') =>
+      fetch(`${server.url}${path}`, { headers: { ...headers, accept } })
+    const short = bearer(await create('read', token))
+    const paths = [`/builds/${build.id}/events`, `/logs/${build.id}`]
+    const streams = await Promise.all([
+      ...paths.map((path) => open(short, path)),
+      open(short, `/logs/${build.id}/lines`, 'text/event-stream'),
+    ])
+    const others = await open(basic('ci', 'correct-horse'), `/logs/${build.id}`)
+    expect(streams.map(({ status }) => status)).toEqual([200, 200, 200])
+    if (!('expiresInSeconds' in token)) await server.store.tokens.revoke('short')
+    await Promise.all(streams.map((stream) => expect(stream.text()).rejects.toThrow()))
+    await server.writeLog(build, 'goes on\n')
+    await server.fail(build, 'x')
+    await server.endLog(build)
+    expect(await others.text()).toContain('goes on')
+  })
+})
+
 describe('what needs no token', () => {
   afterEach(() => server[Symbol.asyncDispose]())
 

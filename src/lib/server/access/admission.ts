@@ -88,6 +88,13 @@ export class Admission {
     }
   }
 
+  /** Whether the token that let a request in is still valid, for responses that go on for long. @throws what the store throws */
+  async stillAdmits(request: IncomingMessage): Promise<boolean> {
+    const credentials = credentialsOf(request, this.#options)
+    if (credentials.kind !== 'token') return true
+    return (await this.#options.tokens.find(tokenHash(credentials.text)))?.state === 'active'
+  }
+
   async #logIn(
     login: BasicAuth | null,
     request: IncomingMessage,

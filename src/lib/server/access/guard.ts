@@ -42,6 +42,8 @@ export async function guard(
     },
   })
 
+  app.decorate('stillAdmits', (request: FastifyRequest) => admission.stillAdmits(request.raw))
+
   const guarded: GuardedRoute[] = []
   app.decorate('guarded', guarded)
   app.addHook('onRoute', ({ method, url, config }) => {

@@ -16,6 +16,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** All routes that `guard` guards, for tests. */
     guarded: readonly GuardedRoute[]
+    /** Whether the token of an admitted request has neither been revoked nor expired meanwhile. */
+    stillAdmits(request: FastifyRequest): Promise<boolean>
   }
   interface FastifyRequest {
     /** Who asks. On public routes NOBODY, unless they are `identified`. */

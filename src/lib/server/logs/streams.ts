@@ -6,6 +6,8 @@ import { describeError } from '../problems.ts'
 
 /** How long open streams may take to finish when the server closes. */
 const DRAIN_MS = 2000
+/** How long a stream may go on after its token was revoked or expired. */
+const RECHECK_MS = 5000
 
 /** The streaming responses of this server; they may stay open for hours. */
 export class Streams {
@@ -40,9 +42,11 @@ export class Streams {
     response.writeHead(reply.statusCode, reply.getHeaders() as Record<string, string>)
     response.flushHeaders()
     if (response.destroyed) gone.abort()
+    const recheck = setInterval(() => void this.#recheck(reply), RECHECK_MS)
     const done = this.#write(response, source(gone.signal), gone.signal)
     this.#open.set(response, done)
     await done
+    clearInterval(recheck)
     this.#open.delete(response)
   }
 
@@ -58,6 +62,15 @@ export class Streams {
 
   async #done(): Promise<void> {
     await Promise.all(this.#open.values())
+  }
+
+  /** Cuts a stream whose token is no longer valid. */
+  async #recheck({ server, request, raw }: FastifyReply): Promise<void> {
+    try {
+      if (!(await server.stillAdmits(request))) raw.destroy()
+    } catch (error) {
+      this.#log(`checking the token of a stream failed: ${describeError(error)}`)
+    }
   }
 
   /** Never rejects; `source` is released when it resolves. */
