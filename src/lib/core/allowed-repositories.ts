@@ -7,24 +7,41 @@ export function isRepositoryPattern(text: string): boolean {
 
 /**
  * Returns whether a repository matches any of the patterns; without patterns, all do. Case-insensitive, like GitHub.
+ * Lists apply it to thousands of repositories at once.
  */
 export function repositoryFilter(patterns: readonly string[]): (repository: string) => boolean {
   if (patterns.length === 0) return () => true
-  const wanted = patterns.map((pattern) => pattern.toLowerCase().split('/'))
+  const wanted = patterns.map((pattern) => {
+    const [owner = '', name = ''] = pattern.toLowerCase().split('/')
+    return { owner: piecesOf(owner), name: piecesOf(name) }
+  })
   return (repository) => {
-    const parts = repository.toLowerCase().split('/')
-    return wanted.some((pattern) => pattern.every((part, index) => fits(part, parts[index] ?? '')))
+    const [owner = '', name = ''] = repository.toLowerCase().split('/')
+    for (const pattern of wanted) if (fits(pattern.owner, owner) && fits(pattern.name, name)) return true
+    return false
   }
 }
 
+/** A glob, split at its stars. */
+interface Pieces {
+  first: string
+  middle: readonly string[]
+  /** Null without a star. */
+  last: string | null
+}
+
+function piecesOf(glob: string): Pieces {
+  const [first = '', ...middle] = glob.split('*')
+  const last = middle.pop() ?? null
+  return { first, middle, last }
+}
+
 /** Written by hand, as a regular expression with several `*` can backtrack for very long. */
-function fits(pattern: string, text: string): boolean {
-  const [first = '', ...rest] = pattern.split('*')
-  if (rest.length === 0) return text === pattern
-  const last = rest.pop() ?? ''
+function fits({ first, middle, last }: Pieces, text: string): boolean {
+  if (last === null) return text === first
   if (!text.startsWith(first) || !text.endsWith(last)) return false
   let at = first.length
-  for (const piece of rest) {
+  for (const piece of middle) {
     const found = text.indexOf(piece, at)
     if (found < 0) return false
     at = found + piece.length
