@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
 import { Readable } from 'node:stream'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { readEvents } from '../../src/lib/client/connection.ts'
 import { IMAGE, sha, startTestServer, type TestServer, until } from '../support/test-server.ts'
 
@@ -212,6 +212,21 @@ describe('GET /logs', () => {
     let size = 0
     for await (const piece of answer) size += (piece as Buffer).length
     expect(size).toBe(32 * 1024 * 1024)
+    await until(() => server.openReaders() === 0)
+  })
+
+  it('asks the store as often for a hundred readers as for a few', async () => {
+    const build = await server.begin(sha('a'))
+    const asked = vi.spyOn(server.store, 'get')
+    const gone = new AbortController()
+    const readers = Array.from({ length: 100 }, () =>
+      fetch(`${server.url}/builds/${build.id}/events`, { signal: gone.signal }),
+    )
+    await Promise.all(readers)
+    asked.mockClear()
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    expect(asked.mock.calls.length).toBeLessThan(20)
+    gone.abort()
     await until(() => server.openReaders() === 0)
   })
 

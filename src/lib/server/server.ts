@@ -10,6 +10,7 @@ import { queueRoutes } from './api/queue.ts'
 import { timelinesRoutes } from './api/timelines.ts'
 import { tokensRoutes } from './api/tokens.ts'
 import { SCHEMAS } from './api/values.ts'
+import { Polls } from './logs/follow.ts'
 import { LineIndexes } from './logs/line-index.ts'
 import { linesRoute } from './logs/lines-route.ts'
 import { buildSender, logsRoute, TEXT } from './logs/route.ts'
@@ -93,7 +94,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
 
   const streams = new Streams(log)
   app.addHook('preClose', () => streams.close())
-  const parts = { store, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
+  const polls = new Polls(store)
+  const parts = { store, polls, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
   const rejectOtherMethods = trackMethods(app)
   await describeRoutes(app, options.version)
 

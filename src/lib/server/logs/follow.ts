@@ -18,6 +18,8 @@ export type BuildEvent =
 
 export interface FollowParts {
   store: BuildStore
+  /** Builds for those who poll. */
+  polls: Polls
   logs: LogStore
   /** The server's own log. */
   log: (line: string) => void
@@ -36,6 +38,30 @@ const POLL_MS = 500
 
 /** How long the log of a finished build may go without output or an end: its writer has died. */
 const GRACE_MS = 3_000
+
+/** Looks builds up for all who follow them, so that the store is asked as often for a thousand as for a few. */
+export class Polls {
+  readonly #store: Pick<BuildStore, 'get'>
+  readonly #latest = new Map<string, { at: number; found: Promise<Build | null> }>()
+
+  constructor(store: Pick<BuildStore, 'get'>) {
+    this.#store = store
+  }
+
+  /** As BuildStore.get; what it returns is up to POLL_MS / 2 old, so never older than a caller's last poll. */
+  get(id: string): Promise<Build | null> {
+    const now = performance.now()
+    const known = this.#latest.get(id)
+    if (known && now - known.at < POLL_MS / 2) return known.found
+    const latest = { at: now, found: this.#store.get(id) }
+    this.#latest.set(id, latest)
+    const forget = () => {
+      if (this.#latest.get(id) === latest) this.#latest.delete(id)
+    }
+    setTimeout(forget, POLL_MS).unref()
+    return latest.found
+  }
+}
 
 const LOST: IteratorResult<Uint8Array> = { done: true, value: undefined }
 
@@ -57,9 +83,9 @@ export async function* follow(
   const waitMs = Math.min(POLL_MS, parts.heartbeatMs)
 
   /** The build, if it changed since the last poll. */
-  const change = async (): Promise<BuildEvent | null> => {
+  const change = async (from: Pick<BuildStore, 'get'> = parts.store): Promise<BuildEvent | null> => {
     polledAt = Date.now()
-    const found = await parts.store.get(build.id)
+    const found = await from.get(build.id)
     if (found === null) throw new ConveyorError('not_found', `build ${build.id} no longer exists`)
     const changed =
       found.state !== current.state ||
@@ -94,7 +120,7 @@ export async function* follow(
         offset += piece.value.length
         loggedAt = wroteAt = Date.now()
       }
-      const event = Date.now() - polledAt >= POLL_MS ? await change() : null
+      const event = Date.now() - polledAt >= POLL_MS ? await change(parts.polls) : null
       if (event) {
         yield event
         loggedAt = Date.now() // the last lines of a log are written after the end is stored

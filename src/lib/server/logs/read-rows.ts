@@ -2,6 +2,7 @@ import type { LogLineJson } from '../../api/log.ts'
 import { parseRow, stepKey } from '../../core/build-log/plain-log.ts'
 import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
+import { inOwnTurn } from '../../util/own-turn.ts'
 import { rowHtml, stepNames } from './line-html.ts'
 import type { LineIndex } from './line-index.ts'
 import { renderTerminalLine } from './terminal.ts'
@@ -61,18 +62,23 @@ export async function readRows(
 /** How long rendering may keep the event loop, in milliseconds. */
 const TURN_MS = 8
 
-/** Calls `render` for each row, in several turns of the event loop if it takes long. */
+/**
+ * Calls `render` for each row, in turns of the event loop that no other rendering shares: what many readers asked for is
+ * often ready at the same moment.
+ */
 export async function inTurns<T>(
   rows: readonly NumberedRow[],
   render: (row: NumberedRow) => T,
 ): Promise<T[]> {
   const rendered: T[] = []
-  let turn = performance.now()
-  for (const row of rows) {
-    rendered.push(render(row))
-    if (performance.now() - turn < TURN_MS) continue
-    await new Promise(setImmediate)
-    turn = performance.now()
+  while (rendered.length < rows.length) {
+    await inOwnTurn(() => {
+      const until = performance.now() + TURN_MS
+      for (const row of rows.slice(rendered.length)) {
+        rendered.push(render(row))
+        if (performance.now() > until) break
+      }
+    })
   }
   return rendered
 }
