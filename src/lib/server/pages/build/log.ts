@@ -8,7 +8,7 @@ import { type Html, html, raw } from '../html.ts'
 const BLOCK = 200
 
 /** A row, and its HTML. */
-export interface RenderedRow extends NumberedRow {
+interface RenderedRow extends NumberedRow {
   html: string
 }
 
