@@ -3,6 +3,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { validRepository, validSha } from '../core/validate.ts'
 import { call } from './call.ts'
 import { type Connection, Dropped } from './connection.ts'
+import { asBuild, asBuildPage } from './received.ts'
 
 /** Which builds to list; see GET /builds. */
 export interface BuildQuery {
@@ -28,13 +29,11 @@ export async function listBuilds(
     const parameters = new URLSearchParams({ limit: String(Math.min(PAGE, limit - builds.length)) })
     for (const [name, value] of Object.entries(query)) if (value) parameters.set(name, value)
     if (cursor !== '') parameters.set('cursor', cursor)
-    const page: { builds: BuildJson[]; next: string | null } = await call(
-      connection,
-      'GET',
-      `builds?${parameters}`,
-    )
+    const page = asBuildPage(await call(connection, 'GET', `builds?${parameters}`))
     builds.push(...page.builds)
-    cursor = page.next === null ? null : (URL.parse(page.next)?.searchParams.get('cursor') ?? null)
+    const next = page.next === null ? null : (URL.parse(page.next)?.searchParams.get('cursor') ?? null)
+    if (next === cursor) throw new ConveyorError('unavailable', 'the server sent the same page again')
+    cursor = next
   }
   return builds
 }
@@ -50,22 +49,23 @@ function buildPath(target: string): string {
 }
 
 /** @throws as buildPath and call */
-export function getBuild(connection: Connection, target: string): Promise<BuildJson> {
-  return call(connection, 'GET', buildPath(target))
+export async function getBuild(connection: Connection, target: string): Promise<BuildJson> {
+  return asBuild(await call(connection, 'GET', buildPath(target)))
 }
 
 /** Resolves to the build, which has ended or is being stopped. @throws as buildPath and call */
-export function cancelBuild(connection: Connection, target: string): Promise<BuildJson> {
-  return call(connection, 'POST', `${buildPath(target)}/cancel`)
+export async function cancelBuild(connection: Connection, target: string): Promise<BuildJson> {
+  return asBuild(await call(connection, 'POST', `${buildPath(target)}/cancel`))
 }
 
 /** Resolves to the new build. @param cache undefined: as in the build itself @throws as buildPath and call */
-export function retryBuild(
+export async function retryBuild(
   connection: Connection,
   target: string,
   cache: boolean | undefined,
 ): Promise<BuildJson> {
-  return call(connection, 'POST', `${buildPath(target)}/retry`, cache === undefined ? undefined : { cache })
+  const body = cache === undefined ? undefined : { cache }
+  return asBuild(await call(connection, 'POST', `${buildPath(target)}/retry`, body))
 }
 
 /** The log of a build as it is now. @throws as call */

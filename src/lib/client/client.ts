@@ -1,4 +1,4 @@
-import type { BuildJson, EndEventJson, LogEventJson } from '../api/build.ts'
+import type { BuildJson, EndEventJson } from '../api/build.ts'
 import type { ServerLogin } from '../api/server-login.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../core/validate.ts'
@@ -6,6 +6,7 @@ import type { Proxies } from '../net/proxies.ts'
 import { exponential, retry } from '../util/retry.ts'
 import { call, parseJson } from './call.ts'
 import { Connection, Dropped, readEvents } from './connection.ts'
+import { asBuild, asEnd, asLogEvent } from './received.ts'
 
 /** What to build: a commit, or the head of a branch at the time the server accepts the request. */
 export type BuildTarget = { repository: string; sha: string } | { repository: string; branch: string }
@@ -67,7 +68,7 @@ export async function requestOnly(options: ClientOptions): Promise<BuildJson> {
   const { url, auth = null, signal, proxies, trace } = options
   await using connection = new Connection(url, auth, 120_000, { signal, proxies, trace })
   try {
-    return await call<BuildJson>(connection, 'POST', 'builds', options.request)
+    return asBuild(await call(connection, 'POST', 'builds', options.request))
   } catch (error) {
     throw signal?.aborted ? stopped(null) : error
   }
@@ -152,21 +153,21 @@ async function consume(
   for await (const { event, data } of readEvents(body)) {
     connected()
     if (event === 'build') {
-      const build = parseJson<BuildJson>(data)
+      const build = asBuild(parseJson(data))
       const changed = build.state !== seen.build?.state
       seen.build = build
       if (changed) options.onState?.(build)
     } else if (event === 'log') {
-      const { offset, bytes } = parseJson<LogEventJson>(data)
+      const { offset, bytes } = asLogEvent(parseJson(data))
       const piece = Buffer.from(bytes, 'base64')
       if (offset > seen.offset) throw new Dropped('part of the log is missing', true)
       const fresh = piece.subarray(seen.offset - offset)
       if (fresh.length > 0) await options.onLog(fresh)
       seen.offset += fresh.length
     } else if (event === 'notice') {
-      options.onNotice?.(parseJson<{ message: string }>(data).message)
+      options.onNotice?.(String(parseJson<{ message?: unknown } | null>(data)?.message))
     } else if (event === 'end' && seen.build) {
-      const end = parseJson<EndEventJson>(data)
+      const end = asEnd(parseJson(data))
       return { ...end, build: { ...seen.build, ...end } }
     }
   }

@@ -152,8 +152,9 @@ export class Connection implements AsyncDisposable {
     const late = setTimeout(() => request.destroy(new Error('connection timed out')), CONNECT_MS)
     const connected = () => clearTimeout(late)
     request.on('socket', (socket) => {
-      if (!socket.connecting) connected()
-      socket.once(overTls ? 'secureConnect' : 'connect', connected)
+      // A socket that is used again would collect listeners.
+      if (socket.connecting) socket.once(overTls ? 'secureConnect' : 'connect', connected)
+      else connected()
     })
     request.on('timeout', () => {
       const silence = `no data received for ${this.#silenceMs / 1000} s`
@@ -248,7 +249,9 @@ function kindOf(status: number): ErrorKind {
 function parseProblem(text: string): Problem | null {
   try {
     const value = JSON.parse(text) as Partial<Problem> | null
-    return typeof value?.id === 'string' && typeof value.message === 'string' ? (value as Problem) : null
+    const { id, message, hint } = value ?? {}
+    if (typeof id !== 'string' || typeof message !== 'string') return null
+    return { id, message, ...(typeof hint === 'string' && { hint }) }
   } catch {
     return null // a proxy's page, say
   }
