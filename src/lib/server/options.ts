@@ -48,6 +48,8 @@ export interface ServerOptions extends AccessOptions {
   spoolDir?: string
   /** Longest time for receiving a request; 30 s by default. */
   arrivalMs?: number
+  /** Logs and events that one user or token may follow at the same time; 2000 by default. */
+  maxStreams?: number
   /** Interval of heartbeats in idle streams; 25 s by default, below the idle timeout of common proxies. */
   heartbeatMs?: number
 }

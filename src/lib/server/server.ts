@@ -92,7 +92,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', async () => undefined)
 
-  const streams = new Streams(log)
+  const streams = new Streams(log, options.maxStreams)
   app.addHook('preClose', () => streams.close())
   const polls = new Polls(store)
   const parts = { store, polls, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }

@@ -177,6 +177,33 @@ describe('a stream that is open while its token ends', () => {
   })
 })
 
+describe('a reader with very many streams', () => {
+  afterEach(() => server[Symbol.asyncDispose]())
+
+  test('gets no more than allowed; others can still read', async () => {
+    server = await startTestServer({ auth: LOGIN, maxStreams: 50 })
+    const build = await server.begin(sha('a'))
+    const greedy = bearer(await create('read'))
+    const gone = new AbortController()
+    const open = (headers: Record<string, string>) =>
+      fetch(`${server.url}/builds/${build.id}/events`, { headers, signal: gone.signal })
+    const statuses = new Map<number, number>()
+    for (let at = 0; at < 60; at++) {
+      const { status } = await open(greedy)
+      statuses.set(status, (statuses.get(status) ?? 0) + 1)
+    }
+    expect(Object.fromEntries(statuses)).toEqual({ 200: 50, 429: 10 })
+    const refused = await open(greedy)
+    expect(refused.headers.get('retry-after')).toBe('10')
+    expect((await refused.json()) as unknown).toMatchObject({ id: 'too_many_requests' })
+    expect((await open(basic('ci', 'correct-horse'))).status).toBe(200)
+    gone.abort()
+    await expect.poll(() => server.openReaders()).toBe(0)
+    const later = await ask('GET', `/logs/${build.id}?follow=false`, greedy)
+    expect(later.status).toBe(200)
+  })
+})
+
 describe('what needs no token', () => {
   afterEach(() => server[Symbol.asyncDispose]())
 

@@ -41,7 +41,7 @@ export function answers(
       headers: { 'www-authenticate': { type: 'string', description: 'How to authenticate' } },
     },
     429: {
-      ...problem('Too many failed logins from this address'),
+      ...problem('Too many failed logins from this address, or streams at the same time'),
       headers: { 'retry-after': { type: 'string', description: 'Seconds to wait' } },
     },
     500: problem('An error in Conveyor; its log says more'),
