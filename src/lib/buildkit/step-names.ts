@@ -1,14 +1,9 @@
+import { isWork } from '../core/timeline.ts'
 import { splitReference } from '../registry/image-name.ts'
 
+export { isDockerfileStep, isWork } from '../core/timeline.ts'
+
 /** What BuildKit's names of build steps tell about them. */
-
-/** Whether a step is a line of the Dockerfile, rather than internal work of BuildKit. */
-export function isDockerfileStep(name: string): boolean {
-  return name.startsWith('[') && !name.startsWith('[internal]') && !CONTEXT.test(name)
-}
-
-/** `[context NAME] ...` is a named context, but `[context 2/3] ...` a step of a stage named context. */
-const CONTEXT = /^\[context (?!\d+\/\d+\])/
 
 /**
  * Files from a URL or git repository: `ADD https://...` is a step named after the whole instruction, in which the URL may
@@ -50,11 +45,6 @@ export function imagesOf(names: string[]): { name: string; digest: string | null
     if (named && !known.has(plain(named))) add(named)
   }
   return [...images.values()]
-}
-
-/** Whether a step does the work of a Dockerfile line, unlike FROM. */
-export function isWork(name: string): boolean {
-  return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
 }
 
 /** Whether a RUN step has a cache mount, by the flags in its name. */

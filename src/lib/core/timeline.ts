@@ -96,9 +96,22 @@ export interface MadeFrom {
   settings: Record<string, string>
 }
 
+/** Whether a step is a line of the Dockerfile, rather than internal work of BuildKit. */
+export function isDockerfileStep(name: string): boolean {
+  return name.startsWith('[') && !name.startsWith('[internal]') && !CONTEXT.test(name)
+}
+
+/** `[context NAME] ...` is a named context, but `[context 2/3] ...` a step of a stage named context. */
+const CONTEXT = /^\[context (?!\d+\/\d+\])/
+
+/** Whether a step does the work of a Dockerfile line, unlike FROM. */
+export function isWork(name: string): boolean {
+  return isDockerfileStep(name) && !/^\[[^\]]*\] FROM /.test(name)
+}
+
 /** What a list of builds says about a timeline. */
 export interface TimelineSummary {
-  /** Steps of BuildKit's graph. */
+  /** Steps of the Dockerfile that ran or were cached, without FROM: as many as the build's log counts. */
   steps: number
   /** Those of them that were taken from the cache. */
   cached: number
@@ -108,10 +121,13 @@ export interface TimelineSummary {
 
 /** @returns what lists show of a timeline */
 export function summaryOf({ steps, phases }: Pick<Timeline, 'steps' | 'phases'>): TimelineSummary {
+  const own = steps.filter(
+    ({ name, state, startedAt }) => isWork(name) && (startedAt !== null || state === 'cached'),
+  )
   const had = (name: Phase['name']) => phases.some((phase) => phase.name === name)
   return {
-    steps: steps.length,
-    cached: steps.filter(({ state }) => state === 'cached').length,
+    steps: own.length,
+    cached: own.filter(({ state }) => state === 'cached').length,
     reused: had('look up') && !had('build'),
   }
 }

@@ -241,5 +241,5 @@ test('the command that pulls an image is copied with a button', async () => {
 test('the queue says what waits, and for what', async () => {
   const page = await (await ask('/queue')).text()
   expect(page).toContain(builds[0]?.commit?.title)
-  expect(page).toContain('waits for a worker')
+  expect(page).toContain('waiting for a worker')
 })

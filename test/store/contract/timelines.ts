@@ -58,7 +58,7 @@ export function timelines(subject: Subject): void {
       expect(await subject.store.timelines.get(id)).toMatchObject({ attempt: 2, critical: [5] })
     })
 
-    it('have summaries for lists: steps, cached ones, and whether an image was reused', async () => {
+    it('have summaries for lists: steps of the Dockerfile, cached ones, and whether an image was reused', async () => {
       const ids: string[] = []
       for (const digit of ['1', '2', '3']) {
         ids.push((await subject.accepted(push('main', { sha: digit.repeat(40) }))).id)
@@ -68,7 +68,14 @@ export function timelines(subject: Subject): void {
       const { summaries } = subject.store.timelines
       const [fetch] = TIMELINE.phases
       const phases = (...names: Phase['name'][]) => names.map((name) => ({ ...(fetch as Phase), name }))
-      const steps: Step[] = [STEP, { ...STEP, number: 6, state: 'cached' }]
+      const steps: Step[] = [
+        STEP,
+        { ...STEP, number: 6, state: 'cached' },
+        // The log does not count these.
+        { ...STEP, number: 1, name: '[internal] load build context' },
+        { ...STEP, number: 2, name: '[1/3] FROM docker.io/library/node:24', state: 'cached' },
+        { ...STEP, number: 9, name: 'exporting to image' },
+      ]
       await subject.store.timelines.put(one, { ...TIMELINE, phases: phases('look up', 'tags'), steps: [] })
       await subject.store.timelines.put(two, { ...TIMELINE, phases: phases('look up', 'build'), steps })
       expect(await summaries([...ids, "no'id\0"])).toEqual(

@@ -37,18 +37,18 @@ export interface OpenApiOperation {
 }
 
 const TAGS = [
-  { name: 'builds', description: 'Request builds, read and control them' },
-  { name: 'logs', description: 'Read and follow logs' },
-  { name: 'repositories', description: 'What was built of each repository' },
-  { name: 'fleet', description: 'The queue, and the workers that take builds from it' },
-  { name: 'webhooks', description: 'What GitHub calls' },
-  { name: 'operation', description: 'Health, metrics, and access' },
-  { name: 'pages', description: 'For people' },
+  { name: 'builds', description: 'Builds' },
+  { name: 'logs', description: 'Logs' },
+  { name: 'repositories', description: 'Repositories' },
+  { name: 'fleet', description: 'Queue and workers' },
+  { name: 'webhooks', description: 'Webhooks' },
+  { name: 'operation', description: 'Health, metrics, and tokens' },
+  { name: 'pages', description: 'Pages' },
 ]
 
 const DESCRIPTION = `Conveyor builds Docker images from GitHub pushes.
 
-Responses are JSON unless stated otherwise. Every error is \`{"id", "message"}\`, and some have a \`hint\` and the \`field\` that is invalid. Times are RFC 3339 in UTC. Keys may be added to responses at any time; those that exist stay.`
+Responses are JSON unless stated otherwise. Every error is \`{"id", "message"}\`, and some have a \`hint\` and the \`field\` that is invalid. Times are RFC 3339 in UTC. Fields may be added to responses at any time; existing fields stay.`
 
 /**
  * Collects the schemas of all routes that are added after it, and makes the OpenAPI document from them: `app.openapi()`

@@ -10,7 +10,7 @@ const CHART = WIDTH - LABELS - 70
 const ROW = 22
 const TOP = 26
 /** Characters of a label. */
-const LABEL = 46
+const LABEL = 40
 /** In bytes. */
 const MAX_SIZE = 64 * 1024
 /** Rows of steps at most; shorter steps share one row. */

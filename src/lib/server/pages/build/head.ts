@@ -20,8 +20,8 @@ export interface BuildView {
 
 const SOURCES: Record<NonNullable<Build['source']>, string> = {
   webhook: 'by a push',
-  api: 'over the API',
-  cli: 'with the CLI',
+  api: 'through the API',
+  cli: 'from the CLI',
 }
 
 /** What is known of a build apart from its log. The page replaces it whenever the state changes. */
@@ -64,7 +64,7 @@ function actions(site: Site, { build, mayBuild }: BuildView): Html | null {
   if (!mayBuild) return null
   const url = `${site.path}/builds/${build.id}`
   if (!isEnded(build.state)) {
-    if (build.cancel) return html`<p class="muted">Being cancelled</p>`
+    if (build.cancel) return html`<p class="muted">Cancelling…</p>`
     return html`<form method="post" action="${url}/cancel"><button>Cancel</button></form>`
   }
   return html`<form method="post" action="${url}/retry" class="actions"><button name="cache" value="true">Retry</button><button name="cache" value="false">Retry without cache</button></form>`

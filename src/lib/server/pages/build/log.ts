@@ -49,25 +49,33 @@ const TOOLS = [
   {
     id: 'log-flat',
     key: 'g',
-    label: 'As it came',
-    title: 'Lines in the order in which they were written',
+    label: 'Chronological',
+    title: 'Show lines in the order they were written, not grouped by step',
     on: false,
   },
-  { id: 'log-open', key: 'o', label: 'Open all', title: 'Open or close all steps' },
-  { id: 'log-times', key: 't', label: 'Times', title: 'Times: none, since the step began, clock', on: false },
+  { id: 'log-open', key: 'o', label: 'Expand all', title: 'Expand or collapse all steps' },
+  {
+    id: 'log-times',
+    key: 't',
+    label: 'Times',
+    title: 'Show times: off, since the step started, time of day',
+    on: false,
+  },
   { id: 'log-wrap', key: 'w', label: 'Wrap', title: 'Wrap long lines', on: true },
-  { id: 'log-keys', key: '?', label: 'Keys', title: 'Keyboard shortcuts' },
+  { id: 'log-keys', key: '?', label: 'Shortcuts', title: 'Keyboard shortcuts' },
 ]
 
-const HELP = html`<dialog id="log-help" aria-labelledby="log-help-title"><h2 id="log-help-title">Keyboard</h2><dl>${[
+const HELP = html`<dialog id="log-help" aria-labelledby="log-help-title"><h2 id="log-help-title">Keyboard shortcuts</h2><dl>${[
   ['e', 'next error'],
-  ['/', 'search; Enter and Shift+Enter in it, n and N outside of it, go on'],
+  ['/', 'search'],
+  ['n', 'next match; Enter in the search'],
+  ['N', 'previous match; Shift+Enter in the search'],
   ['f', 'follow new lines'],
-  ['g', 'by step, or as it came'],
-  ['o', 'open or close all steps'],
-  ['t', 'times: none, since the step began, clock'],
+  ['g', 'group lines by step, or show them in chronological order'],
+  ['o', 'expand or collapse all steps'],
+  ['t', 'show times: off, since the step started, time of day'],
   ['w', 'wrap long lines'],
-  ['?', 'this list'],
+  ['?', 'show this list'],
 ].map(
   ([key, what]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`,
 )}</dl><form method="dialog"><button>Close</button></form></dialog>`

@@ -27,12 +27,12 @@ function missedHtml({ path }: Site, { step, name, causes, more, comparedWith }: 
 <ul class="causes small">${causes.map((cause) => html`<li>${causeText(cause)}</li>`)}${more > 0 && html`<li>and ${more} more</li>`}</ul>`
 }
 
-const CHANGES = { added: 'is new', removed: 'was removed', changed: 'changed', mode: 'has another mode' }
+const CHANGES = { added: 'is new', removed: 'was removed', changed: 'changed', mode: 'has a different mode' }
 
 function causeText(cause: MissCause): Html {
   switch (cause.kind) {
     case 'first_build':
-      return html`this repository was built for the first time`
+      return html`this is the first build of the repository`
     case 'file':
       return html`<code>${cause.path}</code> ${CHANGES[cause.change]}`
     case 'base':
@@ -46,7 +46,7 @@ function causeText(cause: MissCause): Html {
     case 'no_cache_requested':
       return html`the build was requested without the cache`
     case 'not_in_cache':
-      return html`nothing changed: its result was removed from the cache, or was never in the cache of this builder`
+      return html`nothing changed, but the result was not in this builder’s cache: it was pruned, or never there`
     case 'unknown':
       return html`there is nothing to compare this build with`
   }

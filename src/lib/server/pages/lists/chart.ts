@@ -33,13 +33,13 @@ export function timesChart(builds: readonly ChartedBuild[]): Html {
   const failed = ended.filter(({ build }) => build.state === 'failed').length
   return html`<dl class="numbers">
 <div><dt>Median</dt><dd>${at(0.5)}</dd></div>
-<div><dt>9 of 10 within</dt><dd>${at(0.9)}</dd></div>
+<div><dt>90th percentile</dt><dd>${at(0.9)}</dd></div>
 <div><dt>Images reused</dt><dd>${reused} of ${ended.length}</dd></div>
-${steps > 0 && html`<div><dt>Steps cached</dt><dd>${Math.floor((100 * cached) / steps)} %</dd></div>`}
+${steps > 0 && html`<div><dt>Steps cached</dt><dd>${Math.floor((100 * cached) / steps)}%</dd></div>`}
 <div><dt>Failed</dt><dd>${failed}</dd></div>
 </dl>
 ${drawing(ended.toReversed())}
-<p class="key"><span>${swatch('')}built</span><span>${swatch('reused')}image reused</span><span>${swatch('failed')}failed</span><span>${swatch('cancelled')}cancelled</span><span>newest on the right; the top is ${durationText(longest(ended))}</span></p>`
+<p class="key"><span>${swatch('')}built</span><span>${swatch('reused')}image reused</span><span>${swatch('failed')}failed</span><span>${swatch('cancelled')}cancelled</span><span>newest on the right; full height is ${durationText(longest(ended))}</span></p>`
 }
 
 function longest(builds: readonly ChartedBuild[]): number {

@@ -23,7 +23,7 @@ export function deliveriesPage(
 <div data-live>
 ${
   deliveries.length === 0
-    ? html`<p class="muted">${repository === undefined ? 'No delivery was ignored.' : 'No delivery of this repository was ignored.'}</p>`
+    ? html`<p class="muted">${repository === undefined ? 'No deliveries were ignored.' : 'No deliveries of this repository were ignored.'}</p>`
     : html`<ol class="list">
 ${deliveries.map(
   ({

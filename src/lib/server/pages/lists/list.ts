@@ -1,4 +1,4 @@
-import { type BuildState, isEnded } from '../../../core/build.ts'
+import type { BuildState } from '../../../core/build.ts'
 import type { TimelineSummary } from '../../../core/timeline.ts'
 import type { BuildFilter, BuildPage, ListedBuild } from '../../../store/build-list.ts'
 import { durationLabel, listPath, refsLabel, repositoryPath, shaLink, timeOf } from '../bits.ts'
@@ -69,7 +69,7 @@ function imageLabel(
   image: string | null,
   summary: TimelineSummary | undefined,
 ): Renderable {
-  if (image === null) return isEnded(state) && html`<span>no image</span>`
+  if (image === null) return state === 'succeeded' && html`<span>no image</span>`
   if (summary?.reused) return html`<span class="tag accent">image reused</span>`
   const cached =
     summary !== undefined && summary.steps > 0 && html`<span>${summary.cached}/${summary.steps} cached</span>`
@@ -114,9 +114,9 @@ export function pageLinks(
 const MAX_TRAIL = 8
 
 function nothingFound(site: Site, more: boolean): Html {
-  if (more) return html`<p class="muted">No build among these. There are older ones.</p>`
-  return html`<div class="blank"><h2>No build fits these filters</h2>
-<p class="muted">Repositories and branches are matched exactly; the search also finds parts of titles, repositories and branches.</p>
+  if (more) return html`<p class="muted">None of these builds match. Older ones might.</p>`
+  return html`<div class="blank"><h2>No builds match these filters</h2>
+<p class="muted">Repository and branch must match exactly; the search also finds parts of titles, repositories, and branches.</p>
 <p><a class="button" href="${site.path}/builds">Show all builds</a></p></div>`
 }
 
@@ -132,6 +132,6 @@ function firstBuild(site: Site): Html {
 </ol>
 <p>Or build a branch now, from a terminal:</p>
 <pre class="copy"><code tabindex="0">conveyor build owner/name:main</code></pre>
-<p class="muted">If nothing appears, see <a href="${site.path}/deliveries">which deliveries were ignored</a>, and why. <code>conveyor doctor</code> checks the setup of the server.</p>
+<p class="muted">If nothing appears, see <a href="${site.path}/deliveries">which deliveries were ignored</a>, and why. <code>conveyor doctor</code> checks the server’s setup.</p>
 </div>`
 }

@@ -17,11 +17,11 @@ interface QueueView {
 }
 
 const WAITS: Record<ReturnType<typeof waitsFor>, string> = {
-  worker: 'waits for a worker',
-  retry: 'waits before it is retried',
-  alone: 'waits to run alone',
-  slot: 'waits for a free slot',
-  start: 'starts soon',
+  worker: 'waiting for a worker',
+  retry: 'waiting to be retried',
+  alone: 'waiting to run alone',
+  slot: 'waiting for a free slot',
+  start: 'starting soon',
 }
 
 /** What waits, for what, and who works. */
@@ -43,22 +43,22 @@ export function queuePage(site: Site, { waiting, building, workers }: QueueView)
 <h2>Waiting</h2>
 ${
   waiting.builds.length === 0
-    ? html`<p class="muted">Nothing waits.</p>`
+    ? html`<p class="muted">No builds are waiting.</p>`
     : html`<ol class="list">
 ${waiting.builds.map((entry) => row(site, entry.build, WAITS[waitsFor(entry, situation)]))}</ol>
-${waiting.next !== null && html`<p class="muted small">And more.</p>`}`
+${waiting.next !== null && html`<p class="muted small">More builds are waiting.</p>`}`
 }
 <h2>Building</h2>
 ${
   building.length === 0
-    ? html`<p class="muted">Nothing is built right now.</p>`
+    ? html`<p class="muted">No builds are running.</p>`
     : html`<ol class="list">
 ${building.map((build) => row(site, build, null))}</ol>`
 }
 <h2>Workers</h2>
 ${
   workers.length === 0
-    ? html`<p class="muted">No worker has reported within a minute. Start one with <code>conveyor worker</code>; with the queue in memory, <code>conveyor server</code> itself builds.</p>`
+    ? html`<p class="muted">No worker has reported within a minute. Start one with <code>conveyor worker</code>; with the queue in memory, <code>conveyor server</code> runs builds itself.</p>`
     : html`<ol class="list">
 ${workers.map((worker) => workerRow(site, worker, known))}</ol>`
 }
@@ -79,11 +79,11 @@ function workerRow(site: Site, worker: Worker, known: ReadonlyMap<string, Build>
   const { host, pid, version, slots, builds, warm } = worker
   const running = builds.flatMap((id) => known.get(id) ?? [])
   return html`<li class="worker" id="w-${worker.id}">
-<p><b><bdi>${host}</bdi></b> <span class="muted small">pid ${pid} · version ${version} · since ${timeOf(worker.started_at)}</span></p>
+<p><b><bdi>${host}</bdi></b> <span class="muted small">pid ${pid} · version ${version} · started ${timeOf(worker.started_at)}</span></p>
 <p class="small">${builds.length} of ${slots} slots in use${running.length > 0 && ': '}${running.map(
     (build, index) =>
       html`${index > 0 && ', '}<a href="${site.path}/builds/${build.id}">${build.repository} ${build.sha.slice(0, 7)}</a>`,
   )}</p>
-<p class="meta">${warm.length === 0 ? 'Warm for no repository yet' : html`<span>Warm for</span>${warm.slice(0, 12).map((name) => html`<a class="tag" href="${repositoryPath(site, name)}">${name}</a>`)}${warm.length > 12 && html`<span>and ${warm.length - 12} more</span>`}`}</p></li>
+<p class="meta">${warm.length === 0 ? 'Not warm for any repository yet' : html`<span>Warm for</span>${warm.slice(0, 12).map((name) => html`<a class="tag" href="${repositoryPath(site, name)}">${name}</a>`)}${warm.length > 12 && html`<span>and ${warm.length - 12} more</span>`}`}</p></li>
 `
 }
