@@ -91,9 +91,8 @@ const FAULTY = 'acme'
 /** A string that differs in every run, so that no engine has a step with it in its cache. */
 export const fresh = () => `${process.pid}-${performance.now()}`
 
-/** Puts the tests' base image into a registry, for engines that do not have it. */
-export async function pushBase(host: string): Promise<string> {
-  const { docker } = engine()
+/** Puts the tests' base image into a registry, for engines that do not have it. @param docker of one that has it */
+export async function pushBase(host: string, docker = engine().docker): Promise<string> {
   const repo = `${host}/base/busybox`
   await docker.getImage('conveyor-test/busybox:1').tag({ repo, tag: '1' })
   const image = docker.getImage(`${repo}:1`)

@@ -54,7 +54,7 @@ describe('GET /builds/ID/steps', () => {
     const none = await get(`/builds/${build.id}/steps`)
     expect(none).toEqual({
       status: 200,
-      body: { build: build.id, attempt: 1, phases: [], steps: [], missed: null },
+      body: { build: build.id, attempt: 1, phases: [], steps: [], missed: null, excerpt: null },
     })
     const running: Timeline = {
       ...TIMELINE,
@@ -68,6 +68,13 @@ describe('GET /builds/ID/steps', () => {
       phases: [{ name: 'fetch', started_at: at(0), ms: 5, running: true, note: null }],
       steps: [{ number: 1, state: 'running', started_at: at(10), completed_at: null, critical: false }],
     })
+  })
+
+  test('has the lines of the Dockerfile that the build failed at', async () => {
+    const build = await server.begin(SHA)
+    const excerpt = { file: 'Dockerfile', lines: [{ number: 3, text: 'RUN false', failed: true }], more: 0 }
+    await server.store.timelines.put(build.id, { ...TIMELINE, excerpt })
+    expect((await get(`/builds/${build.id}/steps`)).body).toMatchObject({ excerpt })
   })
 
   test('says why steps were not cached, and nothing about the values of settings', async () => {

@@ -62,6 +62,23 @@ const MissCauseJson = named(
   },
 )
 
+const ExcerptJson = named(
+  'SourceExcerpt',
+  {
+    file: Type.String({ description: 'Path in the repository', examples: ['Dockerfile'] }),
+    lines: Type.Array(
+      named('SourceLine', {
+        number: Type.Integer({ minimum: 1 }),
+        text: Type.String(),
+        failed: Type.Boolean({ description: 'Whether the error is about this line' }),
+      }),
+      { description: 'Consecutive, at most 15, each of at most 300 characters' },
+    ),
+    more: count('How many lines follow besides'),
+  },
+  { description: 'The lines of the Dockerfile that the build failed at, and those around them' },
+)
+
 /** Where the time of a build went. */
 export const TimelineJson = named('Timeline', {
   build: Type.String({ description: 'Id of the build' }),
@@ -89,6 +106,7 @@ export const TimelineJson = named('Timeline', {
       ),
     }),
   ),
+  excerpt: nullable(ExcerptJson),
 })
 export type TimelineJson = Static<typeof TimelineJson>
 
@@ -142,7 +160,7 @@ export const ComparisonJson = named('Comparison', {
 export type ComparisonJson = Static<typeof ComparisonJson>
 
 export function timelineJson(build: string, timeline: Timeline): TimelineJson {
-  const { attempt, phases, steps, critical, missed } = timeline
+  const { attempt, phases, steps, critical, missed, excerpt = null } = timeline
   const onPath = new Set(critical)
   return {
     ...{ build, attempt },
@@ -157,5 +175,6 @@ export function timelineJson(build: string, timeline: Timeline): TimelineJson {
       ...{ step: missed.step, name: missed.name, causes: missed.causes, more: missed.more },
       compared_with: missed.comparedWith,
     },
+    excerpt,
   }
 }

@@ -1,7 +1,10 @@
+import { reportedExcerpt } from '../buildkit/error-excerpt.ts'
 import { isDockerfileStep } from '../buildkit/step-names.ts'
 import { ConveyorError } from '../core/errors.ts'
+import { excerptOf, type SourceExcerpt } from '../core/timeline.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
+import { linesFrom, linesOfStep } from '../dockerfile/step-lines.ts'
 import { innermost, parseRegistryMessage } from '../registry/messages.ts'
 import { baseImageError, type ManifestReader } from '../registry/push-errors.ts'
 import {
@@ -9,6 +12,7 @@ import {
   type FailedStep,
   missingPath,
   oldFrontend,
+  parseErrorLine,
   remoteFileError,
   short,
 } from './step-errors.ts'
@@ -25,6 +29,8 @@ export interface BuildFailure {
 
 /** Where to look up more about a failed build. */
 export interface BuildFacts {
+  /** Path of the Dockerfile. */
+  file?: string
   /** Reads the Dockerfile; null if it is too large. Errors are less specific if that fails. */
   dockerfile?: () => Promise<string | null>
   registry?: ManifestReader | undefined
@@ -35,12 +41,34 @@ export interface BuildFacts {
  * (`build_failed`), as is a base image that cannot be pulled for good; an infrastructure failure is worth a retry
  * (`unavailable`).
  */
-export async function buildError(
-  { thrown, ours, failed }: BuildFailure,
-  { dockerfile = async () => '', registry }: BuildFacts = {},
-): Promise<ConveyorError> {
+export async function buildError(failure: BuildFailure, facts: BuildFacts = {}): Promise<ConveyorError> {
+  const { thrown, ours } = failure
   if (ours instanceof ConveyorError) return ours
   if (thrown instanceof ConveyorError) return thrown
+  const error = await classified(failure, facts)
+  error.excerpt ??= reportedExcerpt(thrown) ?? (await excerptFrom(failure, facts)) ?? undefined
+  return error
+}
+
+/** The lines of the Dockerfile that the build failed at, where BuildKit does not report them. */
+async function excerptFrom(
+  { thrown, failed }: BuildFailure,
+  { dockerfile, file }: BuildFacts,
+): Promise<SourceExcerpt | null> {
+  const line = failed ? undefined : parseErrorLine(innermost(messageOf(thrown)))
+  if (!dockerfile || file === undefined) return null
+  if (failed ? !isDockerfileStep(failed.name) : line === undefined) return null
+  // If the Dockerfile cannot be read, the build's own error still counts.
+  const text = await dockerfile().catch(() => null)
+  if (text === null) return null
+  const lines = failed ? linesOfStep(text, failed.name) : linesFrom(text, line ?? 0)
+  return lines && excerptOf(file, text, [lines])
+}
+
+async function classified(
+  { thrown, ours, failed }: BuildFailure,
+  { dockerfile = async () => '', registry }: BuildFacts,
+): Promise<ConveyorError> {
   const cause = ours ?? thrown
   const text = messageOf(cause)
   if (isConnection(cause)) {

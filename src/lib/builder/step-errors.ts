@@ -134,7 +134,7 @@ function urlsOf(name: string): string[] {
 /** A Dockerfile feature that the frontend is too old for; null for other errors. */
 export function oldFrontend(text: string, dockerfile: string, cause: unknown): ConveyorError | null {
   const rest = innermost(text)
-  const [, line = '', problem = ''] = /^dockerfile parse error (?:on )?line (\d+): ([^\n]+)$/.exec(rest) ?? []
+  const [, line = '', problem = ''] = PARSE_ERROR.exec(rest) ?? []
   const flag = /^unknown flag: (?:--)?([a-z-]+)$/i.exec(problem)?.[1] ?? ''
   const lines = dockerfile.split('\n').slice(0, Number(line))
   const isHeredoc = /^unknown instruction: /.test(problem) && lines.some((one) => HEREDOC.test(one))
@@ -148,6 +148,14 @@ export function oldFrontend(text: string, dockerfile: string, cause: unknown): C
     cause,
     hint: change,
   })
+}
+
+const PARSE_ERROR = /^dockerfile parse error (?:on )?line (\d+): ([^\n]+)$/
+
+/** The line of the Dockerfile that the frontend cannot parse; undefined for other errors. */
+export function parseErrorLine(text: string): number | undefined {
+  const [, line] = PARSE_ERROR.exec(text) ?? []
+  return line === undefined ? undefined : Number(line)
 }
 
 const HEREDOC = /^\s*(?:RUN|COPY|ADD|ONBUILD)\s.*<<-?["']?[A-Za-z_]/i

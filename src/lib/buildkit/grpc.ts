@@ -24,10 +24,17 @@ export class GrpcError extends Error {
   readonly code: number
   /** Whether the call ended without a status: the connection was lost, or the response was malformed. */
   readonly brokeOff: boolean
+  /** What it says besides, a google.rpc.Status in base64. */
+  readonly details: string | undefined
 
-  constructor(code: number, message: string, options: ErrorOptions & { brokeOff?: boolean } = {}) {
+  constructor(
+    code: number,
+    message: string,
+    options: ErrorOptions & { brokeOff?: boolean; details?: string | undefined } = {},
+  ) {
     super(message, options)
     this.code = code
+    this.details = options.details
     this.brokeOff = options.brokeOff ?? false
   }
 }
@@ -126,7 +133,10 @@ export class GrpcConnection implements AsyncDisposable {
       throw this.#connectionLost(path)
     }
     if (Number(status) !== GrpcCode.ok) {
-      throw new GrpcError(Number(status), decoded(headers['grpc-message'] as string | undefined))
+      const details = headers['grpc-status-details-bin']
+      throw new GrpcError(Number(status), decoded(headers['grpc-message'] as string | undefined), {
+        details: typeof details === 'string' ? details : undefined,
+      })
     }
   }
 

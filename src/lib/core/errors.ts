@@ -1,4 +1,5 @@
 import { oneLine } from './one-line.ts'
+import type { SourceExcerpt } from './timeline.ts'
 
 /**
  * What went wrong, from the point of view of the person who requested the build.
@@ -51,6 +52,8 @@ export class ConveyorError extends Error {
   readonly retryable: boolean
   readonly retryAfterMs: number | undefined
   readonly system: 'registry' | undefined
+  /** The lines that it is about, where that is known; they may contain secrets. */
+  excerpt: SourceExcerpt | undefined
 
   constructor(kind: ErrorKind, message: string, options: ErrorOptions = {}) {
     const text = options.list ? message : short(oneLine(message))

@@ -15,6 +15,26 @@ export interface Timeline {
   missed: Missed | null
   /** What the build was made from, for comparison with the next one; null if it did not get that far. */
   made: MadeFrom | null
+  /** The lines of the Dockerfile that the build failed at; absent if there are none, or they are not known for certain. */
+  excerpt?: SourceExcerpt
+}
+
+/** Consecutive lines of a file, around those that an error is about. */
+export interface SourceExcerpt {
+  /** Its path in the repository. */
+  file: string
+  /** At most MAX_LINES. */
+  lines: SourceLine[]
+  /** How many lines follow besides. */
+  more: number
+}
+
+export interface SourceLine {
+  /** From 1. */
+  number: number
+  text: string
+  /** Whether the error is about this line, rather than one next to it. */
+  failed: boolean
 }
 
 export interface Phase {
@@ -153,11 +173,51 @@ const MAX_DETAILS = 4
 /** Of the Dockerfile, together, in characters. */
 const MAX_INSTRUCTIONS = 64 * 1024
 const MAX_SETTINGS = 500
+/** Of an excerpt. */
+const MAX_LINES = 15
+/** Lines are cut here before they are searched for secrets, and again afterwards; in characters. */
+const LONGEST_LINE = 16 * 1024
 const MAX_BASES = 100
 
 /** A text of at most `length` characters, with an ellipsis if something is left out. */
 export function shortened(text: string, length: number = MAX_NAME): string {
   return text.length > length ? `${text.slice(0, length - 1).toWellFormed()}…` : text
+}
+
+/**
+ * The lines of a text around some of its ranges, chosen as `docker build` does: two lines on each side of a single line, and
+ * one on each side of several. (https://github.com/moby/buildkit/blob/v0.13.2/solver/errdefs/source.go, Print)
+ * @param ranges of line numbers, from 1
+ * @returns null if there are none, or not in this text
+ */
+export function excerptOf(
+  file: string,
+  text: string,
+  ranges: readonly { first: number; last: number }[],
+): SourceExcerpt | null {
+  const all = text.split('\n')
+  const known = ranges.map(({ first, last }) => ({ first, last: Math.max(first, last) }))
+  const from = Math.min(...known.map(({ first }) => first))
+  const to = Math.min(all.length, Math.max(...known.map(({ last }) => last)))
+  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 1 && from <= all.length)) return null
+  let [start, end] = [from, to]
+  for (let added = 0; added < (from === to ? 4 : 2); added += 1) {
+    if (start > 1) {
+      start -= 1
+      added += 1
+    }
+    if (end < all.length) {
+      end += 1
+      added += 1
+    }
+  }
+  const shown = all.slice(start - 1, Math.min(end, start - 1 + MAX_LINES))
+  const lines = shown.map((line, at) => ({
+    number: start + at,
+    text: line.slice(0, LONGEST_LINE).replace(/\r$/, ''),
+    failed: known.some(({ first, last }) => first <= start + at && start + at <= last),
+  }))
+  return { file, lines, more: end - start + 1 - lines.length }
 }
 
 /** The timeline within its limits: names are cut and, if that is not enough, the last steps are left out. */
@@ -171,7 +231,7 @@ export function boundedTimeline(timeline: Timeline): Timeline {
 }
 
 function within(timeline: Timeline, maxSteps: number, maxName: number): Timeline {
-  const { phases, made, missed } = timeline
+  const { phases, made, missed, excerpt } = timeline
   const steps = timeline.steps.slice(0, maxSteps)
   const kept = new Set(steps.map(({ number }) => number))
   const isKept = (number: number) => kept.has(number)
@@ -200,6 +260,13 @@ function within(timeline: Timeline, maxSteps: number, maxName: number): Timeline
       bases: made.bases.slice(0, MAX_BASES),
       settings: Object.fromEntries(Object.entries(made.settings).slice(0, MAX_SETTINGS)),
     },
+    ...(excerpt && {
+      excerpt: {
+        file: cut(excerpt.file),
+        lines: excerpt.lines.slice(0, MAX_LINES).map((line) => ({ ...line, text: cut(line.text) })),
+        more: excerpt.more + Math.max(0, excerpt.lines.length - MAX_LINES),
+      },
+    }),
   }
 }
 

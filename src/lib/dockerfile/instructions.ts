@@ -17,6 +17,12 @@ export interface Instruction {
   heredocs?: string
 }
 
+/** The lines of an instruction, from 1. */
+export interface LineRange {
+  first: number
+  last: number
+}
+
 export interface Parsed {
   /** Backslash or backtick. */
   escape: string
@@ -45,9 +51,10 @@ const MAX_LENGTH = 1 << 17
 /**
  * The instructions of a Dockerfile, as BuildKit's parser reads them.
  * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/parser.go, Parse)
+ * @param places is given the lines of each instruction, also of an invalid one
  * @throws InvalidDockerfile if BuildKit rejects it too; UnpredictableDockerfile if versions differ, or over 128 KiB
  */
-export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
+export function parse(dockerfile: string, heredocs: Heredocs, places: LineRange[] = []): Parsed {
   if (dockerfile.length > MAX_LENGTH) throw new UnpredictableDockerfile('it is too long')
   const directives = new Directives()
   const lines = new Lines(dockerfile)
@@ -56,7 +63,10 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     const text = trimLeft(trimRight(raw, '\r\n'))
     directives.see(text)
     if (text === '' || text.startsWith('#')) continue
+    const place = { first: lines.read, last: 0 }
     const line = continued(text, lines, directives.escape)
+    place.last = lines.read
+    places.push(place)
     const split = splitLine(line, directives.escape)
     const one = instructionOf(split)
     instructions.push(one)
@@ -66,6 +76,7 @@ export function parse(dockerfile: string, heredocs: Heredocs): Parsed {
     // Older versions parse `["a"] <<EOF` as a list and ignore the rest.
     if (LIST.test(inner.args)) throw new UnpredictableDockerfile('what may be a list, and a heredoc')
     const found = heredocsOf(line, heredocs === 'spaced').map((heredoc) => bodyOf(heredoc, lines))
+    place.last = lines.read
     if (found.length > 0) one.heredocs = found.join('\0')
   }
   return { escape: directives.escape, instructions }
@@ -81,6 +92,8 @@ export function instructionOf({ keyword, flags, args }: Split): Instruction {
 class Lines {
   readonly #text: string
   #at: number
+  /** How many have been read: the number of the last one. */
+  read = 0
 
   constructor(text: string) {
     this.#text = text
@@ -93,6 +106,7 @@ class Lines {
     const end = this.#text.indexOf('\n', this.#at)
     const line = this.#text.slice(this.#at, end < 0 ? this.#text.length : end)
     this.#at = end < 0 ? this.#text.length : end + 1
+    this.read += 1
     return line
   }
 }

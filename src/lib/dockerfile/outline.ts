@@ -86,6 +86,14 @@ export function placeOf(outline: Outline, stepName: string): { stage: OutlinedSt
   return keywordOf(stage.lines[at] ?? '') === keywordOf(text).toUpperCase() ? { stage, at } : null
 }
 
+/** The position of a line among all instructions. */
+export function positionOf(
+  { globals, stages }: Outline,
+  { stage, at }: { stage: OutlinedStage; at: number },
+): number {
+  return stages.slice(0, stage.index).reduce((sum, { lines }) => sum + lines.length, globals.length) + at
+}
+
 function stageNamed({ stages }: Outline, name: string | undefined): OutlinedStage | undefined {
   if (name === undefined) return stages.length === 1 ? stages[0] : undefined
   const [, number] = /^stage-(\d+)$/.exec(name) ?? []

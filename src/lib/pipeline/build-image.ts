@@ -1,4 +1,5 @@
 import type { BuiltImage } from '../builder/builder.ts'
+import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
 import { inOwnTurn } from '../util/own-turn.ts'
@@ -39,6 +40,7 @@ export async function buildImage(
       digest === null ? null : { phase: 'push', ms: pushMs },
     )
     .catch(async (error) => {
+      if (error instanceof ConveyorError && error.excerpt) timeline?.failedAt(error.excerpt)
       if (!signal.aborted) await explain(null)
       throw error
     })

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import type { Step, Timeline } from '../../../src/lib/core/timeline.ts'
+import { excerptOf, type Step, type Timeline } from '../../../src/lib/core/timeline.ts'
 import { Redactor } from '../../../src/lib/logs/redact.ts'
 import { TimelineRecorder } from '../../../src/lib/pipeline/timeline/recorder.ts'
 import { Stopwatch } from '../../../src/lib/util/stopwatch.ts'
@@ -64,6 +64,33 @@ describe('TimelineRecorder', () => {
     expect(JSON.stringify(stored)).not.toContain('hunter2')
     expect(stored[0]?.steps[0]).toMatchObject({ name: '[2/2] RUN curl https://x/?t=***', number: 4 })
     expect(stored[0]?.critical).toEqual([4])
+  })
+
+  test('keeps a few lines of the Dockerfile that failed, without secrets and within bounds', async () => {
+    const { recorder, stored } = recording()
+    const text = [
+      'FROM x',
+      'RUN curl hunter2-secret && \\',
+      `  ${'x'.repeat(1e6)} && \\`,
+      ...Array(40).fill(' y && \\'),
+    ]
+    const excerpt = excerptOf('hunter2-secret/Dockerfile', text.join('\n'), [{ first: 2, last: 43 }])
+    if (!excerpt) throw new Error('no excerpt')
+    recorder.failedAt(excerpt)
+    await recorder.end()
+    const kept = stored.at(-1)?.excerpt
+    expect(JSON.stringify(kept)).not.toContain('hunter2')
+    expect(kept?.lines.map(({ number }) => number)).toEqual(Array.from({ length: 15 }, (_, at) => at + 1))
+    expect(kept?.more).toBe(28)
+    expect(kept?.lines[2]?.text).toHaveLength(300)
+    for (const range of [
+      { first: 0, last: 1 },
+      { first: 44, last: 44 },
+      { first: Number.NaN, last: 2 },
+    ]) {
+      expect(excerptOf('f', text.join('\n'), [range])).toBeNull()
+    }
+    expect(excerptOf('f', 'FROM x', [])).toBeNull()
   })
 
   test('stores changes while the build runs, nothing without changes, and the end once', async () => {

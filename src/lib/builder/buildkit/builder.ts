@@ -97,7 +97,10 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
       const failure = { thrown: connectionLost(error, endpoint.name, failed), ours, failed }
       return pushFailed
         ? error
-        : buildError(failure, { registry, dockerfile: () => dockerfileText(input.context, io.signal) })
+        : buildError(failure, {
+            ...{ registry, file: input.context.dockerfile },
+            dockerfile: () => dockerfileText(input.context, io.signal),
+          })
     }
     const session = { endpoint, credentials, explain, onUncachedStep }
     const { answer, exportMs, ...built } = await withSession(input, io, session, (id, solveIo) =>

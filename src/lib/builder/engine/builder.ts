@@ -62,7 +62,10 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     (thrown, ours, failed) =>
       buildError(
         { thrown: connectionLost(thrown, endpoint.name, failed), ours, failed },
-        { registry, dockerfile: () => dockerfileText(input.context, signal) },
+        {
+          ...{ registry, file: input.context.dockerfile },
+          dockerfile: () => dockerfileText(input.context, signal),
+        },
       )
   /** One build, in its own session. */
   const build = async (

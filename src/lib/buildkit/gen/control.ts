@@ -172,10 +172,17 @@ export interface BuildHistoryRecord_FrontendAttrsEntry {
   value: string;
 }
 
-/** google.rpc.Status */
+/** google.rpc.Status, which is also the trailer grpc-status-details-bin */
 export interface RpcStatus {
   code: number;
   message: string;
+  details: RpcDetail[];
+}
+
+/** google.protobuf.Any */
+export interface RpcDetail {
+  typeUrl: string;
+  value: Buffer;
 }
 
 function createBaseSolveRequest(): SolveRequest {
@@ -1807,7 +1814,7 @@ export const BuildHistoryRecord_FrontendAttrsEntry: MessageFns<BuildHistoryRecor
 };
 
 function createBaseRpcStatus(): RpcStatus {
-  return { code: 0, message: "" };
+  return { code: 0, message: "", details: [] };
 }
 
 export const RpcStatus: MessageFns<RpcStatus> = {
@@ -1817,6 +1824,9 @@ export const RpcStatus: MessageFns<RpcStatus> = {
     }
     if (message.message !== "") {
       writer.uint32(18).string(message.message);
+    }
+    for (const v of message.details) {
+      RpcDetail.encode(v!, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1848,6 +1858,71 @@ export const RpcStatus: MessageFns<RpcStatus> = {
             }
 
             message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.details.push(RpcDetail.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRpcDetail(): RpcDetail {
+  return { typeUrl: "", value: Buffer.alloc(0) };
+}
+
+export const RpcDetail: MessageFns<RpcDetail> = {
+  encode(message: RpcDetail, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.typeUrl !== "") {
+      writer.uint32(10).string(message.typeUrl);
+    }
+    if (message.value.length !== 0) {
+      writer.uint32(18).bytes(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RpcDetail {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRpcDetail();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.typeUrl = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Buffer.from(reader.bytes());
             continue;
           }
         }

@@ -1,7 +1,14 @@
 import { isWork } from '../../buildkit/step-names.ts'
 import { MAX_CAUSES, type MadeFrom, type MissCause, type Missed, type Step } from '../../core/timeline.ts'
 import type { Instruction } from '../../dockerfile/instructions.ts'
-import { type ContextUse, contextUse, type Outline, outlineOf, placeOf } from '../../dockerfile/outline.ts'
+import {
+  type ContextUse,
+  contextUse,
+  type Outline,
+  outlineOf,
+  placeOf,
+  positionOf,
+} from '../../dockerfile/outline.ts'
 import { imageNamed } from '../reuse/base-images.ts'
 import type { ChangedFile } from './changed-files.ts'
 import { Differences } from './differences.ts'
@@ -118,9 +125,7 @@ const NOTHING: Instruction = { keyword: 'workdir', flags: [], args: '', json: nu
 /** The instruction of a step. */
 function instructionOf(step: Step, outline: Outline, instructions: Instruction[]): Instruction | undefined {
   const place = placeOf(outline, step.name)
-  if (!place) return undefined
-  const before = outline.stages.slice(0, place.stage.index).reduce((sum, { lines }) => sum + lines.length, 0)
-  return instructions[outline.globals.length + before + place.at]
+  return place ? instructions[positionOf(outline, place)] : undefined
 }
 
 async function filesOf(

@@ -5,6 +5,7 @@ import {
   type MadeFrom,
   type Missed,
   type Phase,
+  type SourceExcerpt,
   type Step,
   type Timeline,
 } from '../../core/timeline.ts'
@@ -34,6 +35,7 @@ export class TimelineRecorder implements PhaseListener {
   #steps: BuildSteps | undefined
   #missed: Missed | null = null
   #made: MadeFrom | null = null
+  #excerpt: SourceExcerpt | undefined
   #changes = 0
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> | undefined
@@ -89,6 +91,14 @@ export class TimelineRecorder implements PhaseListener {
     this.#changes += 1
   }
 
+  /** The build failed at these lines. */
+  failedAt(excerpt: SourceExcerpt): void {
+    const { redact } = this
+    const lines = excerpt.lines.map((line) => ({ ...line, text: redact(line.text) }))
+    this.#excerpt = { ...excerpt, file: redact(excerpt.file), lines }
+    this.#changes += 1
+  }
+
   /** Stores everything, and stops. Never rejects. */
   async end(): Promise<void> {
     this.stop()
@@ -113,6 +123,7 @@ export class TimelineRecorder implements PhaseListener {
       critical: criticalPath(steps),
       missed: this.#missed,
       made: this.#made,
+      ...(this.#excerpt && { excerpt: this.#excerpt }),
     })
   }
 

@@ -1,5 +1,6 @@
 import type { Build } from '../../../core/build.ts'
 import { type LogStep, stepKey } from '../../../core/build-log/plain-log.ts'
+import type { SourceExcerpt } from '../../../core/timeline.ts'
 import type { LogStore } from '../../../logs/log-store.ts'
 import { rowHtml } from '../../logs/line-html.ts'
 import type { LineIndex } from '../../logs/line-index.ts'
@@ -45,15 +46,31 @@ function lastAttempt(index: LineIndex): number {
   return index.attemptOf(index.rows)
 }
 
-export function failureHtml(failure: ShownFailure, index: LineIndex): Html {
+/** @param excerpt the lines of the Dockerfile, if they are known */
+export function failureHtml(
+  failure: ShownFailure,
+  excerpt: SourceExcerpt | undefined,
+  index: LineIndex,
+): Html {
   const { error, step, rows } = failure
   return html`<section class="failure" aria-labelledby="failure"><h2 id="failure">${error}</h2>
-${
+${excerpt && excerptHtml(excerpt)}${
   step &&
   rows.length > 0 &&
   html`<div class="excerpt" role="group" aria-label="The last lines of ${step.name}">${raw(rows.map((row) => withoutId(row, index)).join(''))}</div>
 <p class="small"><a href="#L${step.last}">Line ${step.last} of the log</a></p>`
 }</section>`
+}
+
+/** As `docker build` prints it. */
+function excerptHtml({ file, lines, more }: SourceExcerpt): Html {
+  const failed = lines.find((line) => line.failed)
+  return html`<figure class="source"><figcaption class="small">${file}${failed && html`, line ${failed.number}`}</figcaption>
+<pre tabindex="0" aria-label="Lines of ${file}">${lines.map(({ number, text, failed }) => {
+    const line = html`<span class="muted">${`${number}`.padStart(3)}</span> ${text}\n`
+    return failed ? html`<mark>${line}</mark>` : line
+  })}${more > 0 && '…'}</pre></figure>
+`
 }
 
 /** The rows are on the page twice; ids are not. */

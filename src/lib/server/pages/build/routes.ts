@@ -51,7 +51,7 @@ export async function currentHead(
     artifact,
     timeline,
     mayBuild,
-    failure: failure && failureHtml(failure, index),
+    failure: failure && failureHtml(failure, timeline?.excerpt, index),
   })
 }
 
