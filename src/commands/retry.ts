@@ -6,10 +6,10 @@ import { printResult } from '../lib/cli/standard-streams.ts'
 import { terminalEnvironment } from '../lib/config/client/environment.ts'
 
 export default class Retry extends ServerCommand {
-  static override summary = 'Build again what a build that has ended was for, and print the image'
+  static override summary = 'Retry a build that has ended, and print the image'
   static exitCodes = { ...BUILD_EXIT_CODES, 130: 'interrupted (Ctrl-C); the build continues on the server' }
   static override description = withExitCodes(
-    `Starts a new build of the same commit, branches and git tags. Like \`build\`, it follows that build: the log is written to stderr, the
+    `Starts a new build of the same commit, branches, and git tags. Like \`build\`, it follows that build: the log is written to stderr, the
 image to stdout.`,
     Retry.exitCodes,
   )
