@@ -94,4 +94,31 @@ describe('StepRecord', () => {
       }
     }
   })
+
+  test('what ran in an aborted try did not come from the cache', () => {
+    const before = recorded({
+      vertexes: [
+        vertex('ran', '[2/5] RUN a', { started: at(1), completed: at(2) }),
+        vertex('running', '[3/5] RUN b', { started: at(2) }),
+        vertex('cached', '[4/5] RUN c', { started: at(2), completed: at(2), cached: true }),
+        vertex('failed', '[5/5] RUN d', { started: at(2), completed: at(3), error: 'context canceled' }),
+      ],
+    })
+    const record = new StepRecord(before)
+    const found = { started: at(10), completed: at(10), cached: true }
+    record.add({
+      ...{ statuses: [], logs: [], warnings: [] },
+      vertexes: ['ran', 'running', 'cached', 'failed', 'new'].map((digest) => vertex(digest, digest, found)),
+    })
+    const steps = record.list(false)
+    expect(steps.map(({ digest, state }) => [digest, state])).toEqual([
+      ['ran', 'done'],
+      ['running', 'done'],
+      ['cached', 'cached'],
+      ['failed', 'cached'],
+      ['new', 'cached'],
+    ])
+    expect(steps[0]).toMatchObject({ startedAt: at(1).toISOString(), completedAt: at(2).toISOString() })
+    expect(steps[1]).toMatchObject({ startedAt: at(2).toISOString(), completedAt: at(10).toISOString() })
+  })
 })

@@ -51,12 +51,13 @@ export async function withSession<T>(
   work: (session: string, io: SolveIo) => Promise<T>,
 ): Promise<BuildSessionResult<T>> {
   const sync = new ContextSync(input, options.endpoint)
+  const steps = new StepRecord()
   try {
-    return await attempt(input, io, options, sync, work)
+    return await attempt(input, io, options, { sync, steps }, work)
   } catch (error) {
     if (!(error instanceof StaleFiles)) throw error
     await linesTo(io.log)(`resending all files: ${error.message}`)
-    return await attempt(input, io, options, sync, work)
+    return await attempt(input, io, options, { sync, steps: new StepRecord(steps) }, work)
   }
 }
 
@@ -65,14 +66,13 @@ async function attempt<T>(
   input: BuildInput,
   { log, signal, onSteps }: BuilderIo,
   { endpoint, credentials, explain, onUncachedStep }: BuildSessionOptions,
-  sync: ContextSync,
+  { sync, steps }: { sync: ContextSync; steps: StepRecord },
   work: (session: string, io: SolveIo) => Promise<T>,
 ): Promise<BuildSessionResult<T>> {
   const { context, cacheKey: sharedKey, secrets, ssh } = input
   const { times } = sync
   await using session = await openSession(endpoint, { context, times, sharedKey, credentials, secrets, ssh })
   const progress = new Progress()
-  const steps = new StepRecord()
   onSteps?.(steps)
   const ends = AbortSignal.any([signal, session.broken])
   try {

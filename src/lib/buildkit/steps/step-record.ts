@@ -27,7 +27,14 @@ export class StepRecord {
   readonly #steps = new Map<string, RecordedStep>()
   /** How many different steps were reported, including those that are not recorded. */
   readonly #seen = new Set<string>()
+  /** What an aborted try at the same build recorded. */
+  readonly #before: ReadonlyMap<string, RecordedStep>
   #version = 0
+
+  /** @param before the record of an aborted try at the same build: what ran there did not come from the cache */
+  constructor(before?: StepRecord) {
+    this.#before = before ? before.#steps : new Map()
+  }
 
   /** Grows whenever something changes. */
   get version(): number {
@@ -46,7 +53,8 @@ export class StepRecord {
   /** The steps that have started or were cached, by number. @param ended whether those still running were aborted */
   list(ended: boolean): Step[] {
     const numbers = new Map([...this.#steps].map(([digest, { number }]) => [digest, number]))
-    return [...this.#steps.values()].filter(isBegun).map(({ number, vertex, ...step }) => {
+    return [...this.#steps.values()].filter(isBegun).map((recorded) => {
+      const { number, vertex, ...step } = this.#withBefore(recorded)
       const { name, digest, error, inputs } = vertex
       return {
         number,
@@ -65,6 +73,18 @@ export class StepRecord {
   /** The images that the steps use, with the digests that they resolved to, where reported. */
   images(): { name: string; digest: string | null }[] {
     return imagesOf([...this.#steps.values()].map(({ vertex }) => vertex.name))
+  }
+
+  /** A step that ran in the aborted try has its time there, although this try found it in the cache. */
+  #withBefore(step: RecordedStep): RecordedStep {
+    const ran = this.#before.get(step.vertex.digest)
+    if (!step.vertex.cached || !ran?.startedAt || ran.vertex.cached || ran.vertex.error !== '') return step
+    return {
+      ...step,
+      vertex: { ...step.vertex, cached: false },
+      startedAt: ran.startedAt,
+      completedAt: ran.completedAt ?? step.completedAt,
+    }
   }
 
   #vertex(vertex: Vertex): void {
