@@ -151,6 +151,11 @@ describe('sendPush', () => {
         defaultBranch: 'trunk',
         push: { before: '0'.repeat(40), after: SHA, pushedAt: 1557933657 },
         cache: false,
+        commit: {
+          title: 'Größer + besser & 100% [docker nocache]',
+          author: 'Codertocat',
+          login: 'Codertocat',
+        },
         tree: expect.stringMatching(/^[0-9a-f]{40}$/),
         source: { kind: 'webhook', delivery: 'a-delivery' },
       },

@@ -21,7 +21,7 @@ export const buildkitKind: Kind = {
   least: 200,
   parsers: [
     'buildkit/progress.ts',
-    'buildkit/step-graph.ts',
+    'buildkit/steps/step-graph.ts',
     'buildkit/grpc.ts',
     'buildkit/session/file-sync.ts',
     'buildkit/session/file-times.ts',
