@@ -302,6 +302,18 @@ describe('failed logins', () => {
     expect((await ask('GET', '/', good)).status).toBe(429)
   })
 
+  test('a program that repeats its wrong password or token does not lock out others at its address', async () => {
+    server = await startTestServer({ auth: LOGIN })
+    const token = bearer(newTokenText())
+    for (const headers of [wrong(1), token]) {
+      for (let at = 0; at < 15; at++) expect((await ask('GET', '/', headers)).status).toBe(401)
+    }
+    expect((await ask('GET', '/', good)).status).toBe(200)
+    // Two in turn are two guesses each time.
+    for (let at = 0; at < 8; at++) expect((await ask('GET', '/', wrong(at % 2))).status).toBe(401)
+    expect((await ask('GET', '/', good)).status).toBe(429)
+  })
+
   test('wrong tokens count', async () => {
     server = await startTestServer({ auth: LOGIN })
     for (let at = 0; at < 10; at++) {

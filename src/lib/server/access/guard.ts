@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SCOPES } from '../../core/access-token.ts'
@@ -31,6 +32,7 @@ export async function guard(
   })
   const limit = app.createRateLimit()
   const attempts = new KeyedMutex()
+  const repeats = new LastFailures()
   const failedLogins = (request: FastifyRequest): FailedLogins => ({
     inTurn: (attempt) => attempts.run(request.ip, attempt),
     async wait() {
@@ -38,6 +40,8 @@ export async function guard(
       return !state.isAllowed && state.remaining === 0 ? state.ttlInSeconds : 0
     },
     async add() {
+      // A program that keeps sending the same wrong password guesses nothing, and must not lock out its neighbours.
+      if (repeats.has(request.ip, request.headers.authorization ?? '')) return
       await limit(request)
     },
   })
@@ -62,6 +66,22 @@ export async function guard(
     if (refusal !== null) return sendRefusal(reply, refusal)
     request.identity = admitted
   })
+}
+
+/** What failed last, by address. */
+class LastFailures {
+  readonly #digests = new Map<string, string>()
+
+  /** Whether the same failed last time; remembers it. */
+  has(address: string, authorization: string): boolean {
+    const digest = createHash('sha256').update(authorization).digest('base64')
+    const isSame = this.#digests.get(address) === digest
+    this.#digests.delete(address)
+    this.#digests.set(address, digest)
+    const [oldest] = this.#digests.keys()
+    if (this.#digests.size > MOST_ADDRESSES && oldest !== undefined) this.#digests.delete(oldest)
+    return isSame
+  }
 }
 
 /** Why somebody may not use a route, or null. */
