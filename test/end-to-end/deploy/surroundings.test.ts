@@ -50,6 +50,6 @@ test.each([
   const server = await run([...nobody, ...reader, ...conveyor, 'server'], env)
   expect(server.code).toBe(3)
   expect(server.stderr.replace(/\s+(›\s+)?/g, ' ')).toMatch(
-    /Error: cannot create database \/\S+: EACCES: permission denied, .* or choose another directory with --data-dir/,
+    /cannot create database \/\S+: EACCES: permission denied, .* or choose another directory with --data-dir/,
   )
 })

@@ -8,6 +8,7 @@ import { frame, GrpcConnection, GrpcError } from '../../../src/lib/buildkit/grpc
 import { Progress } from '../../../src/lib/buildkit/progress.ts'
 import { FileTimes } from '../../../src/lib/buildkit/session/file-times.ts'
 import { openSession } from '../../../src/lib/buildkit/session/session.ts'
+import { StepRecord } from '../../../src/lib/buildkit/steps/step-record.ts'
 import { Pace } from '../../../src/lib/util/pace.ts'
 import { memoryContext } from '../../support/context/memory-context.ts'
 import { drawStatus, encoded } from '../generate/buildkit-messages.ts'
@@ -22,6 +23,7 @@ export const buildkitKind: Kind = {
   parsers: [
     'buildkit/progress.ts',
     'buildkit/steps/step-graph.ts',
+    'buildkit/steps/step-record.ts',
     'buildkit/grpc.ts',
     'buildkit/session/file-sync.ts',
     'buildkit/session/file-times.ts',
@@ -67,16 +69,24 @@ function progressTrial(chance: Chance): Trial {
     shown: () => messages.map(excerpt).join(' '),
     async run() {
       const progress = new Progress()
+      const before = new StepRecord()
+      const record = new StepRecord(before)
       for (const bytes of messages) {
         const message = decoded(bytes)
-        if (message) await rendered(progress, message)
+        if (!message) continue
+        await rendered(progress, message)
+        before.add(message)
+        record.add(message)
+        record.list(false)
       }
+      before.list(true)
+      record.images()
       progress.summary()
       void [progress.hasUncachedStep, progress.ranBeforeCopy, progress.outdatesCacheMounts]
       const times = await FileTimes.of(CONTEXT, null, 'basis')
       await FileTimes.of(CONTEXT, times.encode(progress.clock), 'basis')
-      const record = mutatedBytes(chance, times.allNew().encode(0))
-      const again = await FileTimes.of(CONTEXT, record, 'basis')
+      const encodedTimes = mutatedBytes(chance, times.allNew().encode(0))
+      const again = await FileTimes.of(CONTEXT, encodedTimes, 'basis')
       void again.keepsSome
     },
   }

@@ -1,7 +1,16 @@
 import { copiedBeforeRun } from '../../../src/lib/dockerfile/copied-before-run.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
+import {
+  contextUse,
+  instructionsOf,
+  lineOf,
+  outlineOf,
+  placeOf,
+  positionOf,
+} from '../../../src/lib/dockerfile/outline.ts'
 import { dockerfileText } from '../../../src/lib/dockerfile/read.ts'
 import { stageNames } from '../../../src/lib/dockerfile/stages.ts'
+import { linesFrom, linesOfStep } from '../../../src/lib/dockerfile/step-lines.ts'
 import { splitReference } from '../../../src/lib/registry/image-name.ts'
 import { inOwnTurn } from '../../../src/lib/util/own-turn.ts'
 import { memoryContext } from '../../support/context/memory-context.ts'
@@ -18,6 +27,26 @@ async function readFromContext(dockerfile: string | null): Promise<void> {
   const isLarge = Buffer.byteLength(dockerfile ?? '') > LONGEST
   if (text !== (isLarge ? null : (dockerfile?.toWellFormed() ?? null)))
     throw new Error('another text was read')
+}
+
+/** Each instruction is found by the name of its step, as BuildKit gives it, or not found. */
+async function explainSteps(dockerfile: string | null): Promise<void> {
+  const instructions = await inOwnTurn(() => instructionsOf(dockerfile))
+  if (dockerfile === null || !instructions) return
+  const outline = await inOwnTurn(() => outlineOf(instructions.map(lineOf)))
+  for (const stage of outline.stages.slice(0, 3)) {
+    for (const [at, line] of stage.lines.slice(0, 5).entries()) {
+      const stepName = `[${stage.name ?? `stage-${stage.index}`} ${at + 1}/${stage.lines.length}] ${line}`
+      if (at < 2) await inOwnTurn(() => linesOfStep(dockerfile, stepName))
+      const place = await inOwnTurn(() => placeOf(outline, stepName))
+      if (!place) continue
+      const instruction = instructions[positionOf(outline, place)]
+      if (!instruction) throw new Error('a step has no instruction')
+      await inOwnTurn(() => contextUse(instruction, stepName))
+    }
+  }
+  await inOwnTurn(() => linesFrom(dockerfile, 2))
+  for (const instruction of instructions.slice(0, 20)) contextUse(instruction, lineOf(instruction))
 }
 
 /** The maximum size of a Dockerfile: see MAX_DOCKERFILE. */
@@ -174,6 +203,7 @@ export const dockerfileKind: Kind = {
         for (const name of images) splitReference(name)
         await inOwnTurn(() => copiedBeforeRun(dockerfile))
         await inOwnTurn(() => dockerfile !== null && stageNames(dockerfile))
+        await explainSteps(dockerfile)
       },
     }
   }),
