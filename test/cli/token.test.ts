@@ -38,10 +38,11 @@ describe('conveyor token', () => {
     expect(made.code).toBe(0)
     expect(isTokenText(made.stdout.trimEnd())).toBe(true)
     expect(made.stderr).toMatch(
-      /^created the token ci: it can read builds and logs, and start, cancel, and retry builds, of acme\/\*; it expires at 2\d{3}-/,
+      /^warning: there was no database at .*conveyor\.db, so it was created\..*\ncreated the token ci: it can read builds and logs, and start, cancel, and retry builds, of acme\/\*; it expires at 2\d{3}-/,
     )
     expect(made.stderr).not.toContain(made.stdout.trim())
     const again = await run(['create', 'ci', '--scope', 'read'], local)
+    expect(again.stderr).not.toContain('warning')
     expect([again.code, again.stdout]).toEqual([2, ''])
     expect(again.stderr).toContain('there is already a token named ci')
     const json = await run(['create', 'ops', '--scope', 'admin', '--json'], local)

@@ -55,6 +55,7 @@ describe('POST /builds', () => {
       error: null,
       error_kind: null,
       image: null,
+      url: `${server.url}/builds/${json.id}`,
       log: `${server.url}/logs/${json.id}`,
       created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
       started_at: null,

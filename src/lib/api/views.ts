@@ -18,6 +18,7 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     ...(build.cancel && { cancel: build.cancel }),
     image,
     ...(build.withheld && { withheld: build.withheld }),
+    url: `${baseUrl}/builds/${build.id}`,
     log: `${baseUrl}/logs/${build.id}`,
     created_at: build.createdAt,
     started_at: build.startedAt,

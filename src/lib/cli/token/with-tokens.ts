@@ -52,6 +52,7 @@ export async function withTokens<T>(
       if (!hasCode(error, 'ECONNREFUSED', 'ENOENT')) throw error
     }
   }
+  const isNew = config.db.kind === 'sqlite' && (await lstat(config.db.file).catch(() => null)) === null
   await using releaser = new Releaser((line) => process.stderr.write(`${line}\n`))
   const store = await openBuildStore(config, releaser).catch((error: unknown) => {
     const problem = socketPath === null ? null : socketPathProblem(socketPath)
@@ -60,6 +61,11 @@ export async function withTokens<T>(
       ? error
       : new ConveyorError(kind, message, { hint: withoutSocket(problem), cause: error })
   })
+  if (isNew && config.db.kind === 'sqlite') {
+    process.stderr.write(
+      `warning: there was no database at ${config.db.file}, so it was created. A server with another --data-dir or --db does not know its tokens\n`,
+    )
+  }
   return await work(storedTokens(store.tokens))
 }
 
