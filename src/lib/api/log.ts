@@ -22,7 +22,7 @@ export const LogLineJson = named('LogLine', {
     }),
   ),
   seconds: nullable(Type.Number({ description: 'Since the step began' })),
-  text: Type.String({ description: 'As a terminal would show it, without colours' }),
+  text: Type.String({ description: 'As a terminal would show it, without colors' }),
 })
 export type LogLineJson = Static<typeof LogLineJson>
 

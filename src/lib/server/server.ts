@@ -179,7 +179,7 @@ Builds           GET  ${base}/builds
 Repositories     GET  ${base}/repositories
 Build status     GET  ${base}/builds/{id}
 Cancel a build   POST ${base}/builds/{id}/cancel
-Build it again   POST ${base}/builds/{id}/retry
+Retry a build    POST ${base}/builds/{id}/retry
 Built image      GET  ${base}/artifacts/{owner}/{name}@{sha}
 Build log        GET  ${base}/logs/{id}
 Liveness         GET  ${base}/healthz
