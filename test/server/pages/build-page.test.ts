@@ -124,6 +124,21 @@ describe('the page of a build', () => {
     expect(complaints).toEqual([])
   })
 
+  it('shows a step as cancelled that was running when its build ended', async () => {
+    const build = await begin()
+    await server.writeLog(build, START + output(0, 3))
+    await using opened = await browser.open()
+    const { page } = opened
+    await ready(page, build)
+    const step = page.locator('details[data-s="2"]')
+    await expect.poll(() => step.getAttribute('data-state')).toBe('running')
+    await server.fail(build, 'cancelled by ada')
+    await server.endLog(build)
+    await expect.poll(() => step.getAttribute('data-state'), { timeout: 10_000 }).toBe('cancelled')
+    await page.reload()
+    expect(await step.getAttribute('data-state')).toBe('cancelled')
+  })
+
   it('links to lines and ranges of them', async () => {
     const build = await failedBuild()
     await using opened = await browser.open()

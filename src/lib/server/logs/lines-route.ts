@@ -149,7 +149,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
     const common = { from, next: from + rows.length, total, ended }
     if (format !== 'html') return { ...common, lines: await inTurns(rows, (row) => lineJson(row, index)) }
     const html = (await inTurns(rows, rowRenderer(index))).join('')
-    const shown = { html, steps: index.steps.map(stepView) }
+    const shown = { html, steps: index.steps.map((step) => stepView(step, ended)) }
     return { ...common, ...shown, state: build.state, head: await head(build) }
   }
 

@@ -6,7 +6,7 @@ import { sseEvent } from '../formats.ts'
 import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
 import type { LineIndex } from './line-index.ts'
 import { type NumberedRow, rowRenderer } from './read-rows.ts'
-import { stepView } from './step-html.ts'
+import { shownState, stepView } from './step-html.ts'
 
 /** Rows in one event. */
 const MAX_ROWS = 500
@@ -84,7 +84,7 @@ class RowSender {
     const batch: NumberedRow[] = []
     const rest = this.#rows.end()
     if (rest) this.#add(batch, rest)
-    yield this.#event(batch)
+    yield this.#event(batch, true)
   }
 
   #add(batch: NumberedRow[], bytes: Uint8Array): void {
@@ -92,14 +92,14 @@ class RowSender {
     this.#row++
   }
 
-  #event(batch: NumberedRow[]): string {
+  #event(batch: NumberedRow[], hasBuildEnded = false): string {
     const changed = this.#index.steps.filter((step) => {
-      const now = `${step.state} ${step.last} ${step.seconds}`
+      const now = `${shownState(step, hasBuildEnded)} ${step.last} ${step.seconds}`
       const isNew = this.#sent.get(step) !== now
       if (isNew) this.#sent.set(step, now)
       return isNew
     })
-    const steps = changed.map(stepView)
+    const steps = changed.map((step) => stepView(step, hasBuildEnded))
     const next = Math.max(this.#row, this.#from)
     const data: RowsEventJson = { next, html: batch.map(rowRenderer(this.#index)).join(''), steps }
     return sseEvent('rows', data, next)

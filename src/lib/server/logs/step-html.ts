@@ -12,8 +12,14 @@ const STATES: Record<LogStep['state'], string> = {
   cancelled: 'cancelled',
 }
 
-export function stepView(step: LogStep): StepViewJson {
-  const { state, seconds } = step
+/** A step that was still running when its build ended was cancelled; the log does not say so. */
+export function shownState({ state }: LogStep, hasBuildEnded: boolean): LogStep['state'] {
+  return hasBuildEnded && state === 'running' ? 'cancelled' : state
+}
+
+export function stepView(step: LogStep, hasBuildEnded: boolean): StepViewJson {
+  const { seconds } = step
+  const state = shownState(step, hasBuildEnded)
   const took = seconds === null ? '' : durationText(seconds * 1000)
   const [, stage = '', name = step.name] = /^(\[[^\]]{1,60}\]) (.*)$/s.exec(step.name) ?? []
   return {

@@ -37,7 +37,7 @@ ${TOOLS.map(({ id, key, label, title, on }) => html`<button type="button" id="${
 <a class="button" href="${url}?download=true&amp;follow=false">Download</a>
 </div></div>
 <p id="log-trouble" role="status" class="error" hidden></p>
-<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group))}</div>
+<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group, isEnded))}</div>
 ${!isComplete && html`<noscript><p class="small">This is the beginning of the log. <a href="${url}">All of it as text</a></p></noscript>`}
 <button type="button" id="log-more" hidden></button>
 ${HELP}</section>`
@@ -103,7 +103,7 @@ function groupsOf(rows: readonly RenderedRow[], index: LineIndex): Group[] {
   return groups
 }
 
-function groupHtml({ step, rows }: Group): Html {
+function groupHtml({ step, rows }: Group, isEnded: boolean): Html {
   const blocks: Html[] = []
   for (let from = 0; from < rows.length; from += BLOCK) {
     blocks.push(
@@ -117,7 +117,7 @@ function groupHtml({ step, rows }: Group): Html {
   }
   const body = html`<div class="rows">${blocks}</div>`
   if (step === null) return html`<div class="g own">${body}</div>`
-  const view = stepView(step)
-  const isOpen = step.state === 'failed' || step.state === 'running'
+  const view = stepView(step, isEnded)
+  const isOpen = view.state === 'failed' || view.state === 'running'
   return html`<details class="g" data-s="${view.key}" data-state="${view.state}"${isOpen && raw(' open')}><summary>${raw(view.html)}</summary>${body}</details>`
 }
