@@ -85,6 +85,64 @@ describe('the page of a build', () => {
     }
   })
 
+  it('shows the lines of the Dockerfile that failed, as docker build does', async () => {
+    const build = await begin()
+    await server.store.timelines.put(build.id, {
+      ...{ attempt: 1, phases: [], steps: [], critical: [], missed: null, made: null },
+      excerpt: {
+        file: 'docker/<b>Dockerfile',
+        lines: [
+          { number: 9, text: 'COPY . .', failed: false },
+          { number: 10, text: 'RUN <script>document.title="owned"</script> && \\', failed: true },
+          { number: 11, text: `  make ${'x'.repeat(250)}`, failed: true },
+        ],
+        more: 2,
+      },
+    })
+    await server.writeLog(build, START + FAILED)
+    await server.fail(build, 'RUN failed with exit code 2')
+    await server.endLog(build)
+    for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
+      await using opened = await browser.open(options)
+      const { page, complaints } = opened
+      await ready(page, build)
+      const source = page.locator('.failure figure')
+      expect(await source.locator('figcaption').textContent()).toBe('docker/<b>Dockerfile, line 10')
+      expect(await source.locator('pre').textContent()).toBe(
+        `  9 COPY . .\n 10 RUN <script>document.title="owned"</script> && \\\n 11   make ${'x'.repeat(250)}\n…`,
+      )
+      expect(await source.locator('mark').count()).toBe(2)
+      expect(await violations(page)).toEqual([])
+      expect(await scrollsSideways(page)).toBe(false)
+      expect(complaints).toEqual([])
+    }
+  })
+
+  it('opens the failed step of a long log, and goes from error to error over all steps with one key', async () => {
+    const before = Array.from({ length: 1600 }, (_, i) => `#1 ${(i / 1000).toFixed(3)} copying ${i}\n`)
+    before[700] = '#1 0.700 error: tried again\n'
+    const log = `#1 [1/3] RUN fetch\n${before.join('')}#1 DONE 2.0s\n\n#2 [2/3] RUN lint\n#2 0.100 npm ERROR ignored\n#2 DONE 1.0s\n\n#3 [3/3] RUN make\n#3 1.000 boom\n#3 ERROR: exit code: 2\n`
+    const build = await failedBuild(log)
+    await using opened = await browser.open()
+    const { page } = opened
+    await ready(page, build)
+    const open = () => page.locator('details.g[open] > summary .nm').allTextContents()
+    expect(await open()).toEqual(['[3/3] RUN make'])
+    const lines = log.split('\n')
+    const expected = ['tried again', 'ERROR ignored', 'exit code: 2'].map(
+      (text) => lines.findIndex((line) => line.endsWith(text)) + 1,
+    )
+    for (const row of [...expected, expected[0]]) {
+      await page.keyboard.press('e')
+      await expect.poll(() => new URL(page.url()).hash).toBe(`#L${row}`)
+      expect(await page.locator(`#L${row}`).isVisible()).toBe(true)
+      await expect
+        .poll(() => page.locator(`#L${row}`).evaluate((line) => line.getBoundingClientRect().top))
+        .toBeGreaterThan(0)
+    }
+    expect(await open()).toEqual(['[1/3] RUN fetch', '[2/3] RUN lint', '[3/3] RUN make'])
+  })
+
   it('can be read without JavaScript', async () => {
     const build = await failedBuild()
     await using opened = await browser.open({ javaScriptEnabled: false })

@@ -40,6 +40,7 @@ const PAGES = [
   '/repositories/acme/web',
   '/queue',
   '/deliveries',
+  '/docs',
 ]
 
 describe.each([
@@ -236,6 +237,56 @@ test('the command that pulls an image is copied with a button', async () => {
   await expect
     .poll(() => page.evaluate('navigator.clipboard.readText()'))
     .toMatch(/^docker pull registry\.acme\.example\/acme\/api@sha256:[0-9a-f]{64}$/)
+})
+
+test('the description of the API loads less than 20 kB besides itself, and is less than 130 kB', async () => {
+  await using opened = await browser.open()
+  await opened.page.goto(`${server.url}/docs`, { waitUntil: 'networkidle' })
+  const document = opened.loaded.get('/docs') ?? 0
+  const sum = [...opened.loaded.values()].reduce((one, other) => one + other, 0)
+  expect(sum - document).toBeLessThan(20_000)
+  expect(document).toBeLessThan(130_000)
+  expect(document).toBeGreaterThan(50_000)
+})
+
+describe('the workers on the page of the queue', () => {
+  it('are shown with the builds that they run, and what they are warm for', async () => {
+    await using fleet = await startTestServer()
+    const [first, second] = [await fleet.begin('a'.repeat(40)), await fleet.begin('b'.repeat(40))]
+    const worker = (host: string, ids: string[], warm: string[]) => ({
+      ...{ id: `id-of-${host}`, host, pid: 7, version: '1.2.3', slots: 2, builds: ids, warm },
+      startedAt: new Date(Date.now() - 3_600_000).toISOString(),
+    })
+    const many = Array.from({ length: 14 }, (_, at) => `acme/service-${at}`)
+    await fleet.store.workers.seen(worker('one', [first.id, second.id], ['acme/app']))
+    await fleet.store.workers.seen(worker('two', [], many))
+    for (const options of [{}, { colorScheme: 'dark' as const }, PHONE]) {
+      await using opened = await browser.open(options)
+      const { page, complaints } = opened
+      await page.goto(`${fleet.url}/queue`)
+      const rows = page.locator('.worker')
+      expect(await rows.locator('b').allTextContents()).toEqual(['one', 'two'])
+      expect(await rows.nth(0).textContent()).toContain('2 of 2 slots in use')
+      expect(await rows.nth(1).textContent()).toContain('0 of 2 slots in use')
+      expect(await rows.nth(0).locator('.tag').allTextContents()).toEqual(['acme/app'])
+      expect(await rows.nth(1).locator('.tag').count()).toBe(12)
+      expect(await rows.nth(1).textContent()).toContain('and 2 more')
+      expect(await rows.nth(0).locator('a[href*="/builds/"]').allTextContents()).toEqual([
+        'acme/app aaaaaaa',
+        'acme/app bbbbbbb',
+      ])
+      expect(await violations(page)).toEqual([])
+      expect(await scrollsSideways(page)).toBe(false)
+      await rows.nth(0).getByRole('link', { name: 'acme/app bbbbbbb' }).click()
+      await page.waitForURL(`${fleet.url}/builds/${second.id}`)
+      expect(complaints).toEqual([])
+    }
+    await using opened = await browser.open()
+    await opened.page.goto(`${fleet.url}/queue`)
+    await fleet.store.workers.gone('id-of-two')
+    await opened.page.reload()
+    expect(await opened.page.locator('.worker').count()).toBe(1)
+  })
 })
 
 test('the queue says what waits, and for what', async () => {

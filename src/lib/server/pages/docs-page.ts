@@ -64,7 +64,7 @@ ${schemas.sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, schema]) => schemaDoc
 function routeDoc({ method, path, operation }: Route, document: OpenApi, baseUrl: string): Html {
   const { operationId, summary, description, parameters = [], requestBody, responses } = operation
   const body = requestBody && (Object.values(requestBody.content)[0]?.schema as SchemaDoc | undefined)
-  return html`<section class="route" aria-labelledby="${operationId}">
+  return html`<section class="route">
 <h2 id="${operationId}">${summary}</h2>
 <p><code>${method.toUpperCase()} ${path}</code></p>
 ${description && paragraphs(description)}
@@ -79,17 +79,29 @@ ${parameters.map((one) => {
 }
 ${body && html`<p>Body: ${typeText(body)}</p>`}
 <table><caption>Responses</caption><thead><tr><th scope="col">Status</th><th scope="col">Meaning</th><th scope="col">Body</th></tr></thead><tbody>
-${Object.entries(responses).map(
-  ([status, answer]) =>
-    html`<tr><td><code>${status}</code></td><td>${coded(answer.description)}</td><td>${Object.entries(
-      answer.content ?? {},
-    ).map(
-      ([type, { schema }], i) =>
-        html`${i > 0 && html`<br>`}<code>${type}</code>${type === 'application/json' && html` ${typeText(schema as SchemaDoc)}`}`,
-    )}</td></tr>\n`,
-)}</tbody></table>
+${responseRows(responses)}</tbody></table>
 </section>
 `
+}
+
+/** Those with the same body, which is most errors, share its cell. */
+function responseRows(responses: OpenApiOperation['responses']): Html[] {
+  const groups: { body: Html; rows: [string, string][] }[] = []
+  for (const [status, { description, content = {} }] of Object.entries(responses)) {
+    const body = html`${Object.entries(content).map(
+      ([type, { schema }], i) =>
+        html`${i > 0 && html`<br>`}<code>${type}</code>${type === 'application/json' && html` ${typeText(schema as SchemaDoc)}`}`,
+    )}`
+    const last = groups.at(-1)
+    if (last?.body.toString() === body.toString()) last.rows.push([status, description])
+    else groups.push({ body, rows: [[status, description]] })
+  }
+  return groups.flatMap(({ body, rows }) =>
+    rows.map(
+      ([status, meaning], i) =>
+        html`<tr><td><code>${status}</code></td><td>${coded(meaning)}</td>${i === 0 && html`<td${rows.length > 1 && html` rowspan="${rows.length}"`}>${body}</td>`}</tr>\n`,
+    ),
+  )
 }
 
 /** A command that works after its placeholders were replaced. */
@@ -130,7 +142,7 @@ function exampleOf(
 
 function schemaDoc(name: string, schema: SchemaDoc): Html {
   const { description, properties, required = [] } = schema
-  return html`<section class="schema" aria-labelledby="schema-${name}">
+  return html`<section class="schema">
 <h3 id="schema-${name}">${name}</h3>
 ${description && paragraphs(description)}
 ${
