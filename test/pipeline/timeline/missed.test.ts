@@ -121,7 +121,10 @@ class Project {
     this.#branches.add(branch)
     const ran = await this.#theirs(theirs, buildArgs, cache)
     const { ours } = this.#marks
-    expect(built.timeline.missed?.name.replaceAll(ours, MARK) ?? null).toBe(ran)
+    // If all files had to be sent again, BuildKit may have run a step before the first try was aborted, and not said so.
+    if (!built.log.includes('resending all files')) {
+      expect(built.timeline.missed?.name.replaceAll(ours, MARK) ?? null, built.log).toBe(ran)
+    }
     return built
   }
 
