@@ -29,7 +29,7 @@ export interface SourceExcerpt {
   more: number
 }
 
-export interface SourceLine {
+interface SourceLine {
   /** From 1. */
   number: number
   text: string
