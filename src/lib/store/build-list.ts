@@ -9,6 +9,8 @@ export interface BuildFilter {
   state?: BuildState
   /** ISO 8601 in UTC: created then or later. */
   since?: string
+  /** Sequence number of a build: only those before it. */
+  before?: number
   /**
    * Plain text, in any case, that the commit's title, the repository or a branch contains, or with which the sha begins.
    * If it is at least 7 digits of a sha that was built, only that commit's builds are meant.

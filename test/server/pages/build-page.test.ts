@@ -1,6 +1,7 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
+import type { Timeline } from '../../../src/lib/core/timeline.ts'
 import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
 import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
 
@@ -242,6 +243,72 @@ describe('the page of a build', () => {
     await page.keyboard.press('?')
     expect(await page.locator('#log-help').isVisible()).toBe(true)
     expect(await violations(page)).toEqual([])
+  })
+})
+
+describe('the comparison of two builds', () => {
+  it('is a page for browsers, linked from the build to the previous one of its branch', async () => {
+    const next = async (sha: string, branch = 'main') => {
+      const { build } = await server.store.accept({
+        ...{ repository: 'acme/app', sha: sha.repeat(40), ref: { kind: 'branch' as const, name: branch } },
+        ...{ defaultBranch: 'main', cache: true, source: { kind: 'api' as const } },
+      })
+      const claimed = await server.store.claim(build.id)
+      if (!claimed) throw new Error('not claimed')
+      return claimed
+    }
+    const timeline = (line: string, names: string[]): Timeline => ({
+      ...{ attempt: 1, phases: [], critical: [], missed: null },
+      steps: names.map((name, at) => ({
+        ...{ number: at + 1, name, digest: `${at}`, inputs: [], error: null, warnings: [], state: 'done' },
+        ...{ startedAt: '2026-01-01T00:00:00.000Z', completedAt: '2026-01-01T00:00:12.000Z' },
+      })),
+      made: {
+        instructions: ['FROM x', line],
+        bases: [{ name: 'docker.io/library/x:latest', digest: `sha256:${line.length}` }],
+        settings: { network: line },
+      },
+    })
+    const first = await next('a')
+    await server.store.timelines.put(first.id, timeline('RUN <b>old</b>', ['[1/2] RUN <b>old</b>']))
+    await server.succeed(first)
+    const other = await next('b', 'dev')
+    await server.succeed(other)
+    const failing = await next('c')
+    await server.store.timelines.put(failing.id, timeline('RUN new', ['[1/2] RUN new']))
+    await server.fail(failing, 'no')
+    const cancelled = await next('d')
+    await server.store.finish(cancelled.id, 1, 1, { state: 'cancelled', error: 'x', errorKind: 'cancelled' })
+    const last = await next('e')
+    await server.fail(last, 'no')
+
+    for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
+      await using opened = await browser.open(options)
+      const { page, complaints, loaded } = opened
+      await ready(page, failing)
+      loaded.clear()
+      const link = page.getByRole('link', { name: 'Compare with the previous build of this branch' })
+      await link.click()
+      await page.waitForURL(`${server.url}/compare/${first.id}...${failing.id}`, { waitUntil: 'networkidle' })
+      expect(await page.locator('h1').textContent()).toBe('Compare aaaaaaa with ccccccc')
+      const main = (await page.locator('main').textContent()) ?? ''
+      expect(main).toContain('- RUN <b>old</b>\n+ RUN new\n')
+      expect(main).toContain('- docker.io/library/x:latest@sha256:14\n+ docker.io/library/x:latest@sha256:7')
+      expect(main).toContain('network changed')
+      expect(await page.locator('main tr').last().textContent()).toBe('[1/2] RUN newnone12 s')
+      expect(await violations(page)).toEqual([])
+      expect(await scrollsSideways(page)).toBe(false)
+      expect([...loaded.values()].reduce((one, other) => one + other, 0)).toBeLessThan(40_000)
+      expect(complaints).toEqual([])
+    }
+    const text = async (path: string, accept = 'text/html') =>
+      (await fetch(server.url + path, { headers: { accept } })).text()
+    // Neither another branch's nor a cancelled build.
+    expect(await text(`/builds/${last.id}`)).toContain(`/compare/${failing.id}...${last.id}`)
+    expect(await text(`/builds/${first.id}`)).not.toContain('/compare/')
+    expect(await text(`/compare/${first.id}...${last.id}`)).toContain('It is not known whether they differ.')
+    expect(await text(`/compare/${first.id}`)).toMatch(/<h1>[^<]*</)
+    expect(JSON.parse(await text(`/compare/${first.id}...${last.id}`, '*/*'))).toHaveProperty('same_image')
   })
 })
 

@@ -83,22 +83,32 @@ export async function timelinesRoutes(
   app.get('/builds/:owner/:name/steps', { ...read, schema: GET_STEPS_OF_COMMIT }, getSteps)
 
   const compare = async (request: FastifyRequest): Promise<ComparisonJson> => {
-    const both = Object.values(request.params as Record<string, string>).join('/')
-    const [first = '', second = '', ...more] = both.split('...')
-    if (first === '' || second === '' || more.length > 0) {
-      throw new ConveyorError('invalid', 'the path must be /compare/A...B', {
-        hint: 'Use ids of builds, or owner/name@sha',
-      })
-    }
-    const [a, b] = [await findBuildBy(store, request, first), await findBuildBy(store, request, second)]
-    return comparison(store, a, b, baseUrl())
+    return comparison(store, ...(await compared(store, request)), baseUrl())
   }
   app.get('/compare/:builds', { ...read, schema: COMPARE }, compare)
   app.get('/compare/:first/:second', { ...read, schema: COMPARE_COMMIT }, compare)
   app.get('/compare/:first/:second/:third', { ...read, schema: COMPARE_COMMITS }, compare)
 }
 
-async function comparison(store: BuildStore, a: Build, b: Build, baseUrl: string): Promise<ComparisonJson> {
+/** The builds that the path of a request names. @throws ConveyorError `invalid`, or `not_found` */
+export async function compared(store: BuildStore, request: FastifyRequest): Promise<[Build, Build]> {
+  const both = Object.values(request.params as Record<string, string>).join('/')
+  const [first = '', second = '', ...more] = both.split('...')
+  if (first === '' || second === '' || more.length > 0) {
+    throw new ConveyorError('invalid', 'the path must be /compare/A...B', {
+      hint: 'Use ids of builds, or owner/name@sha',
+    })
+  }
+  return [await findBuildBy(store, request, first), await findBuildBy(store, request, second)]
+}
+
+/** How two builds differ. */
+export async function comparison(
+  store: BuildStore,
+  a: Build,
+  b: Build,
+  baseUrl: string,
+): Promise<ComparisonJson> {
   const [{ artifact: before, timeline: left }, { artifact: after, timeline: right }] = await Promise.all([
     sideOf(store, a),
     sideOf(store, b),

@@ -7,6 +7,7 @@ import { readWorkers } from '../api/queue.ts'
 import type { ServerOptions } from '../options.ts'
 import { assetsRoute } from './assets.ts'
 import { badgeRoute } from './badge.ts'
+import { comparePageRoutes } from './build/compare.ts'
 import { type BuildPageParts, buildPageRoutes } from './build/routes.ts'
 import { sendPage } from './layout.ts'
 import { deliveriesPage } from './lists/deliveries.ts'
@@ -30,6 +31,7 @@ export async function pagesRoutes(
   await app.register(assetsRoute)
   await app.register(badgeRoute, options)
   await app.register(buildPageRoutes, options)
+  await app.register(comparePageRoutes, options)
 
   for (const path of ['/', '/builds']) {
     app.get(path, PAGE, async (request, reply) => {

@@ -64,6 +64,10 @@ export function listing(subject: Subject): void {
       expect(await listed({ repository: 'acme/ap' })).toEqual([])
       expect(await listed({ branch: 'main' })).toEqual([other, app])
       expect(await listed({ branch: 'Main' })).toEqual([])
+      const before = builds[0]?.build.sequence ?? 0
+      expect(await listed({ before })).toEqual([other, app])
+      expect(await listed({ before, branch: 'main', repository: 'acme/app' })).toEqual([app])
+      expect(await listed({ before: 1 })).toEqual([])
       expect(await listed({ branch: 'v1' })).toEqual([])
       expect(await listed({ branch: 'main', repository: 'acme/Other' })).toEqual([other])
       expect(await listed({ state: 'failed' })).toEqual([feature])

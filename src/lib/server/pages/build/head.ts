@@ -12,6 +12,8 @@ export interface BuildView {
   /** What it published; null before, or if it did not. */
   artifact: { image: string; tags: readonly string[] } | null
   timeline: Timeline | null
+  /** The earlier build of its branch that it may be compared with; null if there is none, or it has not ended. */
+  previous: Build | null
   /** Why it failed; null if it did not, or if that is not known yet. */
   failure: Html | null
   /** What the reader may do. */
@@ -33,7 +35,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
 <p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}</p>
-${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}
+${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }
 

@@ -8,6 +8,7 @@ import type { ServerOptions } from '../../options.ts'
 import { type Html, html } from '../html.ts'
 import { type PageContent, type Site, sendPage } from '../layout.ts'
 import { PAGE } from '../negotiation.ts'
+import { previousBuild } from './compare.ts'
 import { failureHtml, readFailure } from './failure.ts'
 import { buildHead, buildTitle } from './head.ts'
 import { logHtml } from './log.ts'
@@ -40,17 +41,17 @@ export async function currentHead(
   { store, logs, indexes }: BuildPageParts,
 ): Promise<Html> {
   const index = indexes.of(build.id)
-  const [artifact, timeline, isIndexed] = await Promise.all([
+  const [artifact, timeline, isIndexed, previous] = await Promise.all([
     build.state === 'succeeded' ? store.artifactOf(build.id) : null,
     store.timelines.get(build.id),
     isSoonIndexed(index),
+    isEnded(build.state) ? previousBuild(store, build) : null,
   ])
   const failure = isEnded(build.state) ? await readFailure(build, logs, isIndexed ? index : null) : null
   return buildHead(site, {
     build,
     artifact,
-    timeline,
-    mayBuild,
+    ...{ timeline, previous, mayBuild },
     failure: failure && failureHtml(failure, timeline?.excerpt, index),
   })
 }

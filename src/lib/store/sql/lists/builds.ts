@@ -21,13 +21,14 @@ export async function listBuilds(
   const repository = filter.repository === undefined ? undefined : storable(keyOf(filter.repository))
   const since = filter.since === undefined ? undefined : timeOf(filter.since)
   const text = filter.text ? storable(filter.text).toLowerCase() : undefined
+  const before = filter.before ?? Number.MAX_SAFE_INTEGER
   const cursors = new Cursors('builds', repository, branch, state, since, text)
   const at = cursor === undefined ? null : cursors.read(cursor)
 
   const repositories = await visible(db, repository, filter.allowed)
   const floor = since === undefined ? 0 : await firstSince(db, since)
   if (repositories?.length === 0 || floor === null) return { builds: [], next: null }
-  const range = { below: at?.sequence ?? Number.MAX_SAFE_INTEGER, floor }
+  const range = { below: Math.min(before, at?.sequence ?? before), floor }
   const bySha = at
     ? at.bySha
     : text !== undefined && SHA_START.test(text) && (await hasSha(db, text, { ...range, floor: 0 }))
