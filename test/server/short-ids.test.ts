@@ -29,3 +29,25 @@ it('finds a build by the first digits of its id, and lists several that begin th
   for (const { id } of [first, second]) expect(body.message).toContain(id)
   expect((await get(sha('9'))).status).toBe(404)
 })
+
+it('finds a build by the first seven digits of its commit, unless several begin with them', async () => {
+  await using server = await startTestServer()
+  const [one, two] = [`1234567a${'0'.repeat(32)}`, `1234567b${'0'.repeat(32)}`]
+  const build = await server.begin(one)
+  await server.succeed(build)
+  const get = async (path: string) => {
+    const answer = await fetch(server.url + path, { headers: { accept: 'application/json' } })
+    return { status: answer.status, body: (await answer.json()) as { id: string; message?: string } }
+  }
+  expect(await get('/builds/acme/app@1234567')).toMatchObject({ status: 200, body: { id: build.id } })
+  expect(await get('/builds/acme/app@1234567A')).toMatchObject({ status: 200, body: { id: build.id } })
+  expect((await get('/artifacts/acme/app@1234567')).status).toBe(200)
+  expect((await get('/builds/acme/app@7654321')).status).toBe(404)
+  expect((await get('/builds/acme/app@123456')).status).toBe(400)
+  expect((await get('/builds/acme/app@notahex')).status).toBe(400)
+  await server.begin(two)
+  const { status, body } = await get('/builds/acme/app@1234567')
+  expect(status).toBe(400)
+  for (const sha of [one, two]) expect(body.message).toContain(sha)
+  expect((await get('/builds/acme/app@1234567a')).status).toBe(200)
+})

@@ -24,7 +24,7 @@ export const SERVER_FLAGS = {
 
 /** What the argument TARGET of commands on one build means. */
 export const TARGET_HELP =
-  'ID of the build, or its first characters (at least 4); or OWNER/NAME@SHA for the newest build of a commit'
+  'ID of the build, or its first characters (at least 4); or OWNER/NAME@SHA for the newest build of a commit, of whose SHA 7 digits are enough'
 
 export const SERVER_COMMAND_EXIT_CODES: ExitCodes = {
   0: 'success',

@@ -41,7 +41,11 @@ export async function listBuilds(
 /** Path of the build that `target` names. @param target an id, the beginning of one, or OWNER/NAME@SHA @throws ConveyorError `invalid` */
 function buildPath(target: string): string {
   const at = target.lastIndexOf('@')
-  if (at > 0) return `builds/${validRepository(target.slice(0, at))}@${validSha(target.slice(at + 1))}`
+  if (at > 0) {
+    const sha = target.slice(at + 1)
+    const isShort = /^[0-9a-f]{7,39}$/i.test(sha)
+    return `builds/${validRepository(target.slice(0, at))}@${isShort ? sha.toLowerCase() : validSha(sha)}`
+  }
   if (/^[0-9a-f-]{4,36}$/i.test(target)) return `builds/${target.toLowerCase()}`
   throw new ConveyorError('invalid', `${JSON.stringify(target.slice(0, 200))} does not name a build`, {
     hint: 'Use the ID of a build, at least its first 4 digits, or OWNER/NAME@SHA; `conveyor list` shows them',

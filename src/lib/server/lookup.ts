@@ -25,7 +25,7 @@ export async function findBuildBy(store: BuildStore, request: FastifyRequest, ke
   const found =
     'id' in wanted
       ? ((await store.get(wanted.id)) ?? (await byShortId(store, wanted.id, request)))
-      : await store.newest(wanted.repository, wanted.sha)
+      : await ofCommit(store, wanted, request, (sha) => store.newest(wanted.repository, sha))
   return found && mayUse(request.identity, found.repository) ? found : notFound('build', wanted)
 }
 
@@ -52,11 +52,36 @@ export async function findArtifact(store: BuildStore, request: FastifyRequest): 
   const found =
     'id' in wanted
       ? await store.artifact(wanted.id)
-      : await store.newestArtifact(wanted.repository, wanted.sha)
+      : await ofCommit(store, wanted, request, (sha) => store.newestArtifact(wanted.repository, sha))
   return found && mayUse(request.identity, found.repository) ? found : notFound('artifact', wanted)
 }
 
-type Wanted = { id: string } | { repository: string; sha: string }
+interface WantedCommit {
+  repository: string
+  /** Full, or at least SHORT_SHA digits of it. */
+  sha: string
+}
+
+type Wanted = { id: string } | WantedCommit
+
+/** As git abbreviates them. */
+const SHORT_SHA = 7
+
+/** What `find` has of a commit. @throws ConveyorError `invalid` if its short id is that of several commits */
+async function ofCommit<T>(
+  store: BuildStore,
+  { repository, sha }: WantedCommit,
+  { identity }: FastifyRequest,
+  find: (sha: string) => Promise<T | null>,
+): Promise<T | null> {
+  if (sha.length >= 40 || !mayUse(identity, repository)) return find(sha)
+  const [first, ...others] = await store.commitsStartingWith(repository, sha, SIMILAR)
+  if (first === undefined || others.length === 0) return first === undefined ? null : find(first)
+  const names = [first, ...others].join(', ')
+  throw new ConveyorError('invalid', `several commits of ${repository} begin with ${sha}: ${names}`, {
+    hint: 'Use more digits of the sha',
+  })
+}
 
 function keyOf(params: BuildParams): string {
   return 'key' in params ? params.key : `${params.owner}/${params.name}`
@@ -65,7 +90,9 @@ function keyOf(params: BuildParams): string {
 function parseKey(key: string): Wanted {
   const at = key.lastIndexOf('@')
   if (at < 0) return { id: key }
-  return { repository: validRepository(key.slice(0, at)), sha: validSha(key.slice(at + 1)) }
+  const [repository, sha] = [validRepository(key.slice(0, at)), key.slice(at + 1).toLowerCase()]
+  const isShort = sha.length >= SHORT_SHA && sha.length < 40 && /^[0-9a-f]+$/.test(sha)
+  return { repository, sha: isShort ? sha : validSha(sha) }
 }
 
 function notFound(what: string, wanted: Wanted): never {

@@ -159,6 +159,9 @@ export interface BuildStore {
   /** Builds whose id begins with this, at most `limit`. Accepts any string. */
   startingWith(prefix: string, limit: number): Promise<Build[]>
 
+  /** Commits of a repository that were requested, and whose id begins with this, at most `limit`. Accepts any string. */
+  commitsStartingWith(repository: string, prefix: string, limit: number): Promise<string[]>
+
   /** The newest build of a commit, or null. */
   newest(repository: string, sha: string): Promise<Build | null>
 

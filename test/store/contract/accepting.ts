@@ -29,6 +29,22 @@ export function accepting(subject: Subject): void {
       expect(await subject.store.get(build.id)).toEqual(build)
     })
 
+    it('finds the commits of a repository by the beginning of their id, each once', async () => {
+      const [one, two] = [`1234567${'0'.repeat(33)}`, `1234567${'f'.repeat(33)}`]
+      for (const sha of [one, two]) await subject.accepted(push('main', { sha }))
+      await subject.accepted(push('dev', { sha: one }))
+      await subject.accepted(push('main', { sha: `1234568${'0'.repeat(33)}` }))
+      await subject.accepted(push('main', { sha: one, repository: 'acme/other' }))
+      const found = (prefix: string, repository = 'ACME/app') =>
+        subject.store.commitsStartingWith(repository, prefix, 10)
+      expect((await found('1234567')).sort()).toEqual([one, two])
+      expect(await found('12345670')).toEqual([one])
+      expect(await found('1234567', 'acme/other')).toEqual([one])
+      expect(await found(two)).toEqual([two])
+      expect(await found('123456', 'acme/none')).toEqual([])
+      for (const odd of ['', '%', '_', 'G', '\0', "'"]) expect(await found(odd)).toEqual([])
+    })
+
     it('finds builds by the beginning of their id', async () => {
       const builds = [
         await subject.accepted(push('main', { sha: '1'.repeat(40) })),

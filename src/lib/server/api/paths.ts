@@ -12,7 +12,7 @@ export const IdPath = Type.Object({
 export const CommitPath = Type.Object({
   owner: Type.String({ description: 'Owner of the repository', examples: ['acme'] }),
   name: Type.String({
-    description: 'Name of the repository, `@`, and the full commit id',
+    description: 'Name of the repository, `@`, and the commit id, or at least its first 7 digits',
     examples: ['web@827fecd2a1d5b8c1d2b4d4b1a0c9b7c3f0e6a5d4'],
   }),
 })

@@ -19,6 +19,7 @@ import {
   readBuild,
   readBuilds,
   readBuildsStartingWith,
+  readCommitsStartingWith,
   recipeKey,
 } from './rows.ts'
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
@@ -83,6 +84,9 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     reserveSequence: () => dialect.writeInOrder(nextSequence),
 
     get: (id) => readBuild(db, id),
+
+    commitsStartingWith: (repository, prefix, limit) =>
+      readCommitsStartingWith(db, { repository, prefix, limit }),
 
     startingWith: (prefix, limit) => readBuildsStartingWith(db, prefix, limit),
 

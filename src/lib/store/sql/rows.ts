@@ -46,6 +46,25 @@ export async function readBuildsStartingWith(db: Queries, prefix: string, limit:
   return ids.length === 0 ? [] : readBuilds(db, (query) => query.where('builds.id', 'in', ids))
 }
 
+/** Commits of a repository that have builds, and whose id begins with `prefix`. */
+export async function readCommitsStartingWith(
+  db: Queries,
+  { repository, prefix, limit }: { repository: string; prefix: string; limit: number },
+): Promise<string[]> {
+  if (!/^[0-9a-f]{1,64}$/.test(prefix)) return []
+  const rows = await db
+    .selectFrom('builds')
+    .select('sha')
+    .distinct()
+    .where('repository_key', '=', keyOf(repository))
+    .where('sha', '>=', prefix)
+    // The character that follows f.
+    .where('sha', '<', `${prefix}g`)
+    .limit(limit)
+    .execute()
+  return rows.map(({ sha }) => sha)
+}
+
 /** An id that begins with the hexadecimal digits of `prefix`, and has the same digit in all other places. */
 function completeId(prefix: string, digit: string): string {
   if (!/^[0-9a-f-]{1,36}$/.test(prefix)) return ''
