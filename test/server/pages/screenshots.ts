@@ -1,8 +1,10 @@
 // Takes the pictures of docs/page.md: npm run screenshots
 import { mkdir } from 'node:fs/promises'
 import type { BrowserContextOptions } from 'playwright-core'
+import type { Build } from '../../../src/lib/core/build.ts'
 import { startBrowser } from '../../support/pages/browser.ts'
 import { addSamples, samples } from '../../support/pages/sample-builds.ts'
+import { sampleRun } from '../../support/pages/sample-log.ts'
 import { startTestServer } from '../../support/test-server.ts'
 
 const FOLDER = new URL('../../../docs/screenshots/', import.meta.url).pathname
@@ -16,6 +18,8 @@ const PICTURES: [string, string, BrowserContextOptions][] = [
   ['phone', '/', PHONE],
   ['repository', '/repositories/acme/web', { viewport: { width: 1040, height: 900 } }],
   ['queue', '/queue', DESKTOP],
+  ['build', '/builds/SUCCEEDED', { viewport: { width: 1040, height: 1100 } }],
+  ['failed', '/builds/FAILED', { viewport: { width: 1040, height: 900 } }],
 ]
 
 const clock = { at: Date.now() }
@@ -34,10 +38,28 @@ for (const [host, warm] of Object.entries({
     startedAt: new Date(clock.at - 90_000_000).toISOString(),
   })
 }
+/** The ids of the builds that have a page in the pictures. */
+const shown: Record<string, string> = {}
+for (const state of ['succeeded', 'failed'] as const) {
+  const { builds: found } = await server.store.list({ repository: 'acme/web', state }, { limit: 20 })
+  const build = found.map((one) => one.build).find((one) => secondsOf(one) > 10)
+  if (!build) throw new Error(`no build has ${state}`)
+  const { log, timeline } = sampleRun(build, state === 'failed')
+  await server.writeLog(build, log)
+  await server.endLog(build)
+  await server.store.timelines.put(build.id, timeline)
+  shown[state.toUpperCase()] = build.id
+}
 await using browser = await startBrowser()
 await mkdir(FOLDER, { recursive: true })
 for (const [name, path, options] of PICTURES) {
   await using opened = await browser.open({ ...options, reducedMotion: 'reduce' })
-  await opened.page.goto(server.url + path, { waitUntil: 'networkidle' })
+  const url = server.url + path.replace(/[A-Z]{2,}/, (state) => shown[state] ?? state)
+  await opened.page.goto(url, { waitUntil: 'networkidle' })
+  if (name === 'build') await opened.page.locator('summary').first().click()
   await opened.page.screenshot({ path: `${FOLDER}${name}.png` })
+}
+
+function secondsOf({ startedAt, completedAt }: Build): number {
+  return (Date.parse(completedAt ?? '') - Date.parse(startedAt ?? '')) / 1000
 }
