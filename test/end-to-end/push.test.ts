@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { BuildJson } from '../../src/lib/api/build.ts'
 import { engine } from '../support/global-setup.ts'
 import { pulled } from '../support/images/pulled.ts'
 import type { ConveyorServer } from '../support/processes.ts'
@@ -134,6 +135,34 @@ describe('a push becomes an image', () => {
     expect(await world.push(server, push)).toBe(id)
     await finalStatus(sha)
     expect(await world.push(server, push)).toBe(id)
+  })
+
+  test('a build requested over the API shows the title and the author of its commit, as git does', async () => {
+    const repository = 'acme/described'
+    const git = await world.git.create(repository)
+    const message = 'Grüße <b>an</b> alle\n\nThe body of the message.\n'
+    const sha = await git.commit({ Dockerfile: DOCKERFILE, greeting: 'hallo\n' }, { message })
+    const asked = await fetch(`${server.url}/builds`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/json' },
+      body: JSON.stringify({ repository, sha }),
+    })
+    const { id, commit } = (await asked.json()) as BuildJson
+    // Nothing is known of it before it is fetched.
+    expect(commit).toBeNull()
+    expect((await finalStatus(sha)).state).toBe('success')
+    const [title, author] = (await git.git('log', '-1', '--format=%s%n%an', sha)).split('\n')
+    expect(title).toBe('Grüße <b>an</b> alle')
+    const json = { headers: { accept: 'application/json' } }
+    const build = (await (await fetch(`${server.url}/builds/${id}`, json)).json()) as BuildJson
+    expect(build).toMatchObject({ source: 'api', commit: { title, author, login: null } })
+    const found = await (await fetch(`${server.url}/builds?text=${encodeURIComponent('GRÜßE')}`, json)).json()
+    expect(found).toMatchObject({ builds: [{ id, commit: { title } }] })
+    const page = await (
+      await fetch(`${server.url}/builds/${id}`, { headers: { accept: 'text/html' } })
+    ).text()
+    expect(page).toContain('Grüße &lt;b&gt;an&lt;/b&gt; alle')
+    expect(page).toContain(`by <bdi>${author}</bdi>`)
   })
 
   test('no secret is in any log, response or command line', async () => {
