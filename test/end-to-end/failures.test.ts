@@ -179,6 +179,31 @@ describe('the commit cannot be built', () => {
     await expectFailure(repository, sha, error(sha), 'build_failed')
   })
 
+  test('the page and the API show the lines of the Dockerfile that failed', async () => {
+    const repository = 'acme/excerpt'
+    const Dockerfile = `${DOCKERFILE}RUN echo one && \\\n  exit 7\nUSER 1\n`
+    const sha = await commit(repository, { Dockerfile })
+    const { build } = await pushToEnd(world, server, { repository, sha })
+    const get = (path: string, accept: string) => fetch(server.url + path, { headers: { accept } })
+    const excerpt = {
+      file: 'Dockerfile',
+      lines: [
+        { number: 2, text: 'COPY . /app', failed: false },
+        { number: 3, text: 'RUN echo one && \\', failed: true },
+        { number: 4, text: '  exit 7', failed: true },
+        { number: 5, text: 'USER 1', failed: false },
+      ],
+      more: 0,
+    }
+    // The commit's status is set first.
+    await expect
+      .poll(async () => (await get(`/builds/${build.id}/steps`, 'application/json')).json())
+      .toMatchObject({ excerpt })
+    const page = await (await get(`/builds/${build.id}`, 'text/html')).text()
+    expect(page).toContain('Dockerfile, line 3')
+    expect(page).toContain('<mark><span class="muted">  4</span>   exit 7\n</mark>')
+  })
+
   test('a base image that does not exist', async () => {
     const base = `${world.registry.host}/no/such:1`
     const sha = await commit('acme/base', { Dockerfile: `FROM ${base}\n` })
