@@ -61,7 +61,7 @@ async function excerptFrom(
   // If the Dockerfile cannot be read, the build's own error still counts.
   const text = await dockerfile().catch(() => null)
   if (text === null) return null
-  const lines = failed ? linesOfStep(text, failed.name) : linesFrom(text, line ?? 0)
+  const lines = await (failed ? linesOfStep(text, failed.name) : linesFrom(text, line ?? 0))
   return lines && excerptOf(file, text, [lines])
 }
 

@@ -1,9 +1,10 @@
+import { inOwnTurn } from '../util/own-turn.ts'
 import { InvalidDockerfile, UnpredictableDockerfile } from './errors.ts'
 import { type Instruction, type LineRange, parse } from './instructions.ts'
 import { lineOf, outlineOf, placeOf, positionOf } from './outline.ts'
 
 /** The lines of the instruction that a step executes; null if they are not certain. @param stepName as BuildKit names it */
-export function linesOfStep(dockerfile: string, stepName: string): LineRange | null {
+export function linesOfStep(dockerfile: string, stepName: string): Promise<LineRange | null> {
   return certain(dockerfile, (places, instructions) => {
     if (!instructions) return undefined
     const outline = outlineOf(instructions.map(lineOf))
@@ -13,7 +14,7 @@ export function linesOfStep(dockerfile: string, stepName: string): LineRange | n
 }
 
 /** The lines of the instruction that begins at a line; null if none does for certain. */
-export function linesFrom(dockerfile: string, first: number): LineRange | null {
+export function linesFrom(dockerfile: string, first: number): Promise<LineRange | null> {
   return certain(dockerfile, (places) => places.find((place) => place.first === first))
 }
 
@@ -21,14 +22,16 @@ export function linesFrom(dockerfile: string, first: number): LineRange | null {
  * What all frontends agree on, whichever heredocs they know.
  * @param find is given no instructions if the frontend rejects the Dockerfile; undefined: this frontend does not count
  */
-function certain(
+async function certain(
   dockerfile: string,
   find: (places: LineRange[], instructions: Instruction[] | null) => LineRange | null | undefined,
-): LineRange | null {
+): Promise<LineRange | null> {
   let found: LineRange | undefined
   for (const heredocs of ['spaced', 'tight', 'none'] as const) {
-    const places: LineRange[] = []
-    const one = find(places, parsed(dockerfile, heredocs, places))
+    const one = await inOwnTurn(() => {
+      const places: LineRange[] = []
+      return find(places, parsed(dockerfile, heredocs, places))
+    })
     if (one === undefined) continue
     if (one === null || (found && (found.first !== one.first || found.last !== one.last))) return null
     found = one
