@@ -37,7 +37,7 @@ async function explainSteps(dockerfile: string | null): Promise<void> {
   for (const stage of outline.stages.slice(0, 3)) {
     for (const [at, line] of stage.lines.slice(0, 5).entries()) {
       const stepName = `[${stage.name ?? `stage-${stage.index}`} ${at + 1}/${stage.lines.length}] ${line}`
-      if (at < 2) await inOwnTurn(() => linesOfStep(dockerfile, stepName))
+      if (at < 2) await linesOfStep(dockerfile, stepName)
       const place = await inOwnTurn(() => placeOf(outline, stepName))
       if (!place) continue
       const instruction = instructions[positionOf(outline, place)]
@@ -45,7 +45,7 @@ async function explainSteps(dockerfile: string | null): Promise<void> {
       await inOwnTurn(() => contextUse(instruction, stepName))
     }
   }
-  await inOwnTurn(() => linesFrom(dockerfile, 2))
+  await linesFrom(dockerfile, 2)
   for (const instruction of instructions.slice(0, 20)) contextUse(instruction, lineOf(instruction))
 }
 
