@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { toConveyorError } from '../core/errors.ts'
 import type { Workers } from '../store/fleet.ts'
 import type { Releaser } from '../util/lifecycle.ts'
+import { Periodic } from '../util/periodic.ts'
 import { VERSION } from './version.ts'
 
 const REPORT_MS = 10_000
@@ -26,25 +27,13 @@ export function reportPresence(
     ...{ id: randomUUID(), host: hostname(), pid: process.pid, version: VERSION, slots },
     startedAt: new Date().toISOString(),
   }
-  let failing = false
-  let reporting: Promise<void> | undefined
-  const report = async () => {
-    try {
-      await workers.seen({ ...worker, builds: running(), warm: warm() })
-      failing = false
-    } catch (error) {
-      if (!failing) log(`reporting this worker: ${toConveyorError(error, 'failed').advice}`)
-      failing = true
-    }
-    reporting = undefined
-  }
-  const timer = setInterval(() => {
-    reporting ??= report()
-  }, REPORT_MS)
-  reporting = report()
-  releaser.add('worker report', timer, async (it) => {
-    clearInterval(it)
-    await reporting
+  const report = () => workers.seen({ ...worker, builds: running(), warm: warm() })
+  const reporter = new Periodic(REPORT_MS, report, (error, isNews) => {
+    if (isNews) log(`reporting this worker: ${toConveyorError(error, 'failed').advice}`)
+  })
+  void reporter.run()
+  releaser.add('worker report', reporter, async (it) => {
+    await it.stop()
     // The others forget it within a minute anyway.
     await workers.gone(worker.id).catch(() => {})
   })

@@ -1,5 +1,6 @@
 import { toConveyorError } from '../core/errors.ts'
 import type { Releaser } from '../util/lifecycle.ts'
+import { Periodic } from '../util/periodic.ts'
 import type { Adapters } from './setup.ts'
 
 /** How often builds that another server accepted or abandoned are added to a queue in memory. */
@@ -35,20 +36,12 @@ export async function recover(
   await send()
   if (!queue.duplicates) return endLogs(ended)
 
-  let sending: Promise<void> | undefined
   /** From this time on, no other server writes to these logs. */
   let endLogsAt = performance.now() + queue.leaseSeconds * 1000
-  const timer = setInterval(() => {
-    sending ??= again()
-      .catch((error) => log(`recovering builds of other servers: ${toConveyorError(error, 'failed').advice}`))
-      .finally(() => {
-        sending = undefined
-      })
-  }, RECOVER_MS)
-  releaser.add('recovery of builds', timer, (it) => {
-    clearInterval(it)
-    return sending
-  })
+  const recovery = new Periodic(RECOVER_MS, again, (error) =>
+    log(`recovering builds of other servers: ${toConveyorError(error, 'failed').advice}`),
+  )
+  releaser.add('recovery of builds', recovery, (it) => it.stop())
 
   async function again(): Promise<void> {
     await send()

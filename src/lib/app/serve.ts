@@ -9,6 +9,7 @@ import { openAdminSocket } from '../server/access/admin-socket.ts'
 import type { TrustedProxies } from '../server/access/options.ts'
 import { createServer } from '../server/server.ts'
 import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
+import { Periodic } from '../util/periodic.ts'
 import { listen, serveOperations, shownHost } from './listen.ts'
 import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
@@ -104,28 +105,16 @@ function trustedProxies({ header, headerScope, proxies }: Config['access']): Tru
 
 /** Queues builds that were accepted while the queue was unavailable, or just before the process died. */
 async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser): Promise<void> {
-  let failing = false
-  let sending: Promise<void> | undefined
   const send = async () => {
-    try {
-      const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
-      if (sent > 0) io.log(`queued ${sent} overdue ${sent === 1 ? 'build' : 'builds'}`)
-      failing = false
-    } catch (error) {
-      // Logged once: this runs every few seconds.
-      if (!failing) io.log(`queueing overdue builds: ${toConveyorError(error, 'failed').advice}`)
-      failing = true
-    }
-    sending = undefined
+    const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
+    if (sent > 0) io.log(`queued ${sent} overdue ${sent === 1 ? 'build' : 'builds'}`)
   }
-  const timer = setInterval(() => {
-    sending ??= send()
-  }, FEED_MS)
-  releaser.add('queue feeder', timer, (it) => {
-    clearInterval(it)
-    return sending
+  const feeder = new Periodic(FEED_MS, send, (error, isNews) => {
+    // Logged once: this runs every few seconds.
+    if (isNews) io.log(`queueing overdue builds: ${toConveyorError(error, 'failed').advice}`)
   })
-  await send()
+  releaser.add('queue feeder', feeder, (it) => it.stop())
+  await feeder.run()
 }
 
 function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
