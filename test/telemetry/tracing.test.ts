@@ -66,7 +66,9 @@ function run(tracing: Tracing, build: Build, error: ConveyorError | null = null)
   attempt.phaseBegan('build')
   attempt.phaseEnded('build', CREATED + 2000, 3000, error ?? undefined)
   if (!error) attempt.phaseEnded('push', CREATED + 5000, 400)
-  attempt.timeline({ steps: [step(1, 'cached', 2100), step(2, error ? 'failed' : 'done', 2700)] } as Timeline)
+  attempt.timeline(
+    () => ({ steps: [step(1, 'cached', 2100), step(2, error ? 'failed' : 'done', 2700)] }) as Timeline,
+  )
   attempt.over('ended', error)
   attempt.ended(ended(build, error))
 }

@@ -121,7 +121,7 @@ export class Attempt {
   }
 
   #over(outcome: 'ended' | 'retried' | 'superseded', error: ConveyorError | null): void {
-    this.#observer.timeline(this.#timeline.timeline(true))
+    this.#observer.timeline(() => this.#timeline.timeline(true))
     this.#observer.over(outcome, error)
   }
 

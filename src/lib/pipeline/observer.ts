@@ -28,8 +28,8 @@ type AttemptOutcome = 'ended' | 'retried' | 'superseded' | 'unstored'
 export interface AttemptObserver extends PhaseListener {
   /** How many steps the image's build had, and how many of them came from the cache. */
   steps(steps: { total: number; cached: number }): void
-  /** The timeline of the attempt, before it is over. */
-  timeline(timeline: Timeline): void
+  /** Reads the timeline of the attempt, before it is over. */
+  timeline(read: () => Timeline): void
   /** The success is stored. */
   published(origin: (RegistryImage | LocalImage)['origin']): void
   /** Another worker may have the build now. */

@@ -1,5 +1,6 @@
 import type { MadeFrom, MissCause } from '../../core/timeline.ts'
 import { keywordOf, type Outline, type OutlinedStage, stageBelow } from '../../dockerfile/outline.ts'
+import { differingSettings } from './compare.ts'
 
 /** Where an instruction is: see placeOf. */
 interface Place {
@@ -69,9 +70,8 @@ export class Differences {
   /** Settings that changed and that an instruction uses. */
   settings({ stage, at }: Place): MissCause[] {
     const { before, after } = this.#made
-    const names = new Set([...Object.keys(before.settings), ...Object.keys(after.settings)])
-    const changed = [...names].filter((name) => before.settings[name] !== after.settings[name]).sort()
-    return changed.filter((name) => this.#uses(name, stage, at)).map((name) => ({ kind: 'setting', name }))
+    const changed = differingSettings(before, after).filter(({ name }) => this.#uses(name, stage, at))
+    return changed.map(({ name }) => ({ kind: 'setting', name }))
   }
 
   #uses(setting: string, stage: OutlinedStage, at: number): boolean {

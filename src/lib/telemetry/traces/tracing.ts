@@ -207,7 +207,8 @@ class AttemptTrace implements AttemptObserver {
     this.#root.setAttributes({ 'conveyor.steps.total': total, 'conveyor.steps.cached': cached })
   }
 
-  timeline({ steps }: Timeline): void {
+  timeline(read: () => Timeline): void {
+    const { steps } = read()
     for (const { number, name, state, startedAt, completedAt, error } of steps) {
       if (startedAt === null || this.#building === undefined) continue
       const span = this.#task(name, Date.parse(startedAt), this.#building)
