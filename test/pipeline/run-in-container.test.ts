@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Build, BuildRequest } from '../../src/lib/core/build.ts'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
-import { NO_SETTINGS } from '../../src/lib/core/settings.ts'
 import type { BuildParts } from '../../src/lib/pipeline/parts.ts'
 import { runBuild } from '../../src/lib/pipeline/run-build.ts'
 import { registryClient } from '../../src/lib/registry/client.ts'
@@ -12,13 +11,13 @@ import { dockerRunner } from '../../src/lib/runner/docker.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { failure } from '../runner/runner.contract.ts'
-import { NO_HISTORY } from '../support/git/known-history.ts'
 import { engine } from '../support/global-setup.ts'
 import { makeBuilderImage } from '../support/images/builder-images.ts'
 import { PUSHING_SCRIPT } from '../support/images/pushing-script.ts'
 import { memoryLog } from '../support/memory-log.ts'
 import { startRegistry, type TestRegistry } from '../support/registry/registry.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
+import { containerParts } from './container-parts.ts'
 
 /** Whole builds in containers of a builder image, and their results in the registry and the store. */
 
@@ -64,34 +63,17 @@ afterAll(async () => {
 function parts(image: keyof typeof IMAGES = 'good', rest: Partial<BuildParts> = {}): BuildParts {
   const { docker, network } = engine()
   return {
-    store,
-    registry: client,
-    history: NO_HISTORY,
-    names: { image: (repository) => `${registry.host}/${repository.toLowerCase()}`, tag: tagForRef },
-    container: dockerRunner({
-      ...{ docker, network, credentials: NOBODY, dataContainer: null },
-      ...{ image: imageName(image), environment: { REGISTRY: registry.host } },
+    ...containerParts({
+      store,
+      registry: client,
+      names: { image: (repository) => `${registry.host}/${repository.toLowerCase()}`, tag: tagForRef },
+      container: dockerRunner({
+        ...{ docker, network, credentials: NOBODY, dataContainer: null },
+        ...{ image: imageName(image), environment: { REGISTRY: registry.host } },
+      }),
     }),
-    cacheNamespace: () => 'its-own',
-    latest: 'always',
-    dry: false,
-    settings: () => NO_SETTINGS,
-    sourceUrl: () => '',
-    secrets: async () => ({}),
-    proxies: async () => ({ variables: {}, secrets: [] }),
-    // A build in a container must not use either.
-    source: nothing(),
-    builder: nothing(),
     ...rest,
   }
-}
-
-function nothing<T extends object>(): T {
-  return new Proxy({} as T, {
-    get(_, name) {
-      throw new Error(`${String(name)} was asked for`)
-    },
-  })
 }
 
 let commits = 0

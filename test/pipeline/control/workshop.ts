@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { type Build, type BuildRequest, isEnded } from '../../../src/lib/core/build.ts'
-import { NO_SETTINGS } from '../../../src/lib/core/settings.ts'
 import { github } from '../../../src/lib/forge/github/github.ts'
 import { fileLogStore } from '../../../src/lib/logs/file.ts'
 import type { LogStore } from '../../../src/lib/logs/log-store.ts'
@@ -19,10 +18,10 @@ import type { RunInput, RunIo } from '../../../src/lib/runner/runner.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { push } from '../../store/contract/subject.ts'
-import { NO_HISTORY } from '../../support/git/known-history.ts'
 import { type GitHubDouble, startGitHubDouble } from '../../support/github/double.ts'
 import { tempDir } from '../../support/temp.ts'
 import { until } from '../../support/test-server.ts'
+import { containerParts } from '../container-parts.ts'
 
 const TOKEN = 'ghp_a-token'
 const DIGEST = `sha256:${'5'.repeat(64)}`
@@ -137,10 +136,9 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
   }
 
   function partsWith(own: BuildStore): BuildParts {
-    return {
+    return containerParts({
       store: own,
       registry,
-      history: NO_HISTORY,
       names: { image: (repository) => `registry.test/${repository}`, tag: tagForRef },
       container: {
         async run(input, io) {
@@ -148,26 +146,9 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
           await workshop.build(input, io)
         },
       },
-      cacheNamespace: () => 'its-own',
-      latest: 'always',
-      dry: false,
-      settings: () => NO_SETTINGS,
-      sourceUrl: () => '',
-      secrets: async () => ({}),
-      proxies: async () => ({ variables: {}, secrets: [] }),
-      source: nothing(),
-      builder: nothing(),
-    }
+    })
   }
   return workshop
-}
-
-function nothing<T extends object>(): T {
-  return new Proxy({} as T, {
-    get(_, name) {
-      throw new Error(`${String(name)} was asked for`)
-    },
-  })
 }
 
 /** Builds until the signal is aborted, like an engine that stops a step. Resolves `running` when it does. */

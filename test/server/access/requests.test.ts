@@ -5,6 +5,7 @@ import { text } from 'node:stream/consumers'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { ServerOptions } from '../../../src/lib/server/server.ts'
 import { sendPush } from '../../support/github/push.ts'
+import { sendAny } from '../../support/network/any-request.ts'
 import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'
 
 /** Access to the API: from this machine, from pages in its browser, and through a proxy on it. */
@@ -19,19 +20,9 @@ const start = async (options: Partial<ServerOptions>) => {
   server = await startTestServer(options)
 }
 
-interface Answer {
-  status: number
-  type: string
-  body: string
-}
-
-/** Sends any headers, including Host, which fetch does not allow. */
-async function ask(method: string, path: string, headers: Record<string, string> = {}, body?: string) {
-  const sent = request(`${server.url}${path}`, { method, headers, agent: false })
-  sent.end(body)
-  const [answer] = await once(sent, 'response')
-  const { statusCode = 0, headers: got } = answer
-  return { status: statusCode, type: String(got['content-type']), body: await text(answer) } satisfies Answer
+const ask = async (method: string, path: string, headers: Record<string, string> = {}, body?: string) => {
+  const { headers: got, ...answer } = await sendAny(method, `${server.url}${path}`, headers, body)
+  return { ...answer, type: String(got['content-type']) }
 }
 /** The response to exactly these bytes. */
 async function raw(bytes: string): Promise<string> {

@@ -1,7 +1,4 @@
-import { once } from 'node:events'
-import { request } from 'node:http'
 import { connect } from 'node:net'
-import { text } from 'node:stream/consumers'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import {
@@ -11,6 +8,7 @@ import {
   tokenHash,
 } from '../../../src/lib/core/access-token.ts'
 import type { ServerOptions } from '../../../src/lib/server/server.ts'
+import { sendAny } from '../../support/network/any-request.ts'
 import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'
 
 /** Tokens over real HTTP: who is let in, to what, and what others are told. */
@@ -31,20 +29,9 @@ const basic = (user: string, password: string) => ({
   authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
 })
 
-interface Answer {
-  status: number
-  headers: Record<string, unknown>
-  body: string
-}
-
-/** Sends any headers, including Host, which fetch does not allow. */
-async function ask(method: string, path: string, headers: Record<string, string> = {}, body?: string) {
-  const sent = request(`${server.url}${path}`, { method, headers, agent: false })
-  sent.end(body)
-  const [answer] = await once(sent, 'response')
-  const { statusCode = 0, headers: got } = answer
-  return { status: statusCode, headers: got, body: await text(answer) } satisfies Answer
-}
+const ask = (method: string, path: string, headers: Record<string, string> = {}, body?: string) =>
+  sendAny(method, `${server.url}${path}`, headers, body)
+type Answer = Awaited<ReturnType<typeof ask>>
 const problem = (answer: Answer) => JSON.parse(answer.body) as { id: string; message: string; hint?: string }
 const order = (headers: Record<string, string>, repository = 'acme/app') =>
   ask(
