@@ -8,7 +8,7 @@ export default class TokenCreate extends TokenCommand {
   static override summary = 'Create a token for the API, and print it'
   static exitCodes = TOKEN_EXIT_CODES
   static override description = withExitCodes(
-    `The token alone is written to stdout. It cannot be shown again: the server keeps only its hash. Whoever has it can use
+    `The token alone is written to stdout. It cannot be shown again: the server keeps only its hash. Anyone who has it can use
 the API as \`Authorization: Bearer TOKEN\`, or with any user name and the token as password.
 
 Without --url, the token is created on this machine: in the database, or by the server that has it open.`,

@@ -35,7 +35,7 @@ const CommitJson = named(
     author: Type.String({ description: 'Name of the author' }),
     login: nullable(
       Type.String({
-        description: 'GitHub account of the author, or else of whoever pushed; null if unknown',
+        description: 'GitHub account of the author, otherwise of the person who pushed; null if unknown',
       }),
     ),
   },

@@ -41,7 +41,7 @@ export interface CommitInfo {
   title: string
   /** The author's name, at most 200 characters; may be empty. */
   author: string
-  /** The account at the forge of the author, or else of whoever pushed; null if unknown. */
+  /** The account at the forge of the author, otherwise of the person who pushed; null if unknown. */
   login: string | null
 }
 

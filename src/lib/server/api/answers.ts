@@ -59,6 +59,9 @@ export function publicAnswers(
   return { ...all, ...documented }
 }
 
+/** Headers of a response about one build. */
+export const LOCATION = { location: { type: 'string', description: 'URL of the build' } }
+
 /** A JSON response. */
 export function json(description: string, schema: TSchema): AnswerDoc {
   return { description, content: { 'application/json': { schema } } }

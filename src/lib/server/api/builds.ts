@@ -25,7 +25,7 @@ import { type BuildEvent, imageOf } from '../logs/follow.ts'
 import { findArtifact, findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { sendProblem } from '../problems.ts'
-import { answers, events, json, oneOf, text } from './answers.ts'
+import { answers, events, json, LOCATION, oneOf, text } from './answers.ts'
 import { type BuildBody, parseBuildBody } from './build-body.ts'
 import { CommitPath, IdPath } from './paths.ts'
 
@@ -37,7 +37,6 @@ export const BUILD_EVENTS = events(
   { build: BuildJson, log: LogEventJson, notice: NoticeEventJson, end: EndEventJson },
 )
 const LOG_AND_RESULT = text('The log, while it is written; the last line is the image, or `error: …`')
-const LOCATION = { location: { type: 'string', description: 'URL of the build' } }
 
 const REQUEST_BUILD = {
   operationId: 'requestBuild',

@@ -12,10 +12,9 @@ import { imageOf } from '../logs/follow.ts'
 import { findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { sendProblem } from '../problems.ts'
-import { answers, json } from './answers.ts'
+import { answers, json, LOCATION } from './answers.ts'
 import { CommitPath, IdPath } from './paths.ts'
 
-const LOCATION = { location: { type: 'string', description: 'URL of the build' } }
 const PAGE = { description: 'To a form of a page: back to the page of the build', headers: LOCATION }
 
 const CANCEL = {
