@@ -27,7 +27,7 @@ import type { ServerOptions } from '../options.ts'
 import { sendProblem } from '../problems.ts'
 import { answers, events, json, LOCATION, oneOf, text } from './answers.ts'
 import { type BuildBody, parseBuildBody } from './build-body.ts'
-import { CommitPath, IdPath } from './paths.ts'
+import { CommitPath, IdPath } from './parameters.ts'
 
 const TAGS = ['builds']
 

@@ -13,7 +13,7 @@ import { findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { sendProblem } from '../problems.ts'
 import { answers, json, LOCATION } from './answers.ts'
-import { CommitPath, IdPath } from './paths.ts'
+import { CommitPath, IdPath } from './parameters.ts'
 
 const PAGE = { description: 'To a form of a page: back to the page of the build', headers: LOCATION }
 

@@ -10,14 +10,9 @@ import type { ListedBuild } from '../../store/build-list.ts'
 import { mayUse } from '../access/identity.ts'
 import type { ServerOptions } from '../options.ts'
 import { answers, json } from './answers.ts'
+import { PAGE } from './parameters.ts'
 import { ofField } from './values.ts'
 
-const PAGE = {
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 50, description: 'Most entries of a page' }),
-  cursor: Type.Optional(
-    Type.String({ description: 'Where the page begins: as in `next` of the previous one' }),
-  ),
-}
 const repository = Type.Optional(
   Type.String({ description: '`owner/name`, in any case', examples: ['acme/web'] }),
 )

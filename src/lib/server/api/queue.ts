@@ -7,13 +7,9 @@ import type { WaitingBuild, WorkerInfo } from '../../store/fleet.ts'
 import { type Identity, mayUse } from '../access/identity.ts'
 import type { ServerOptions } from '../options.ts'
 import { answers, json } from './answers.ts'
+import { PAGE } from './parameters.ts'
 
-const QueueQuery = Type.Object({
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 50, description: 'Most entries of a page' }),
-  cursor: Type.Optional(
-    Type.String({ description: 'Where the page begins: as in `next` of the previous one' }),
-  ),
-})
+const QueueQuery = Type.Object(PAGE)
 
 const GET_QUEUE = {
   operationId: 'getQueue',

@@ -14,7 +14,7 @@ import type { BuildStore } from '../../store/build-store.ts'
 import { findBuild, findBuildBy } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { answers, json } from './answers.ts'
-import { CommitPath, IdPath } from './paths.ts'
+import { CommitPath, IdPath } from './parameters.ts'
 
 const GET_STEPS = {
   operationId: 'getSteps',

@@ -1,5 +1,13 @@
 import { Type } from '../../api/type.ts'
 
+/** Query parameters of lists that have pages. */
+export const PAGE = {
+  limit: Type.Integer({ minimum: 1, maximum: 100, default: 50, description: 'Most entries of a page' }),
+  cursor: Type.Optional(
+    Type.String({ description: 'Where the page begins: as in `next` of the previous one' }),
+  ),
+}
+
 /** Path of a build or an artifact by its id. */
 export const IdPath = Type.Object({
   key: Type.String({
