@@ -1,8 +1,8 @@
 import { getBuild, logNow } from '../../client/builds.ts'
 import { type ClientOptions, followBuild } from '../../client/client.ts'
 import type { Connection } from '../../client/connection.ts'
-import { oneLine } from '../../core/one-line.ts'
 import { untilStopped } from '../../util/lifecycle.ts'
+import { plainProgress } from '../progress/view.ts'
 import { printResult } from '../standard-streams.ts'
 
 /** Prints the log of a build to stdout, until its present end or until the build ends. @throws ConveyorError */
@@ -18,6 +18,6 @@ export async function printLog(
     for await (const bytes of logNow(connection, build)) await onLog(bytes)
     return
   }
-  const onNotice = (line: string) => void process.stderr.write(`conveyor: ${oneLine(line)}\n`)
+  const onNotice = plainProgress(process.stderr).say
   await followBuild({ ...server, request: build, onLog, onNotice, signal: untilStopped() })
 }
