@@ -17,11 +17,13 @@ export function jsonProgress(out: Output): ProgressView {
     new Promise<void>((resolve) => out.write(`${JSON.stringify(value)}\n`, () => resolve()))
 
   async function take(row: Uint8Array): Promise<void> {
+    const known = log.stepCount
     log.take(row)
     const parsed = parseRow(row)
     const step = parsed.kind === 'note' ? null : parsed.step
     await print({ type: 'log', line: log.rows, step, text: utf8.decode(row) })
-    // Only the steps of this row can have changed; those before it are few.
+    // Most rows are output, which changes no step.
+    if (parsed.kind === 'output' && log.stepCount === known) return
     for (const one of log.steps) {
       if (states.get(one) === one.state) continue
       states.set(one, one.state)

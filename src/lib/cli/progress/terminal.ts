@@ -75,7 +75,7 @@ export class TerminalProgress implements ProgressView {
   }
 
   #take(row: Uint8Array): void {
-    const known = this.#log.steps.length
+    const known = this.#log.stepCount
     this.#log.take(row)
     const parsed = parseRow(row.subarray(0, LONGEST_LINE))
     if (parsed.kind === 'note') {
@@ -86,7 +86,8 @@ export class TerminalProgress implements ProgressView {
       step.tail.push(lastState(utf8.decode(parsed.text)))
       if (step.tail.length > TAIL) step.tail.shift()
     }
-    const begun = this.#log.steps[known]
+    if (this.#log.stepCount === known) return
+    const begun = this.#log.steps.at(-1)
     if (begun) this.#step(begun)
   }
 

@@ -136,6 +136,11 @@ export class PlainLog {
     return [...this.#steps.values()]
   }
 
+  /** How many steps have appeared. */
+  get stepCount(): number {
+    return this.#steps.size
+  }
+
   /** How many rows were taken. */
   get rows(): number {
     return this.#rows
