@@ -4,6 +4,7 @@ import type { BuildJson } from '../../src/lib/api/build.ts'
 import { startAws, type TestAws } from '../support/aws/aws.ts'
 import { startFleet } from '../support/fleet.ts'
 import { type RegistryFront, startRegistryFront } from '../support/gates.ts'
+import { imageConfig } from '../support/images/pushed-image.ts'
 import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { type ConveyorServer, spawnConveyor } from '../support/processes.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
@@ -18,6 +19,8 @@ const KILLS = 20
 const AWAY_MS = 20_000
 /** The number of lines that every build's RUN step prints. */
 const LINES = 20
+/** The label with the number of an image's push, among those of its repository. */
+const NUMBER = 'number'
 
 let world: World
 let front: RegistryFront
@@ -57,7 +60,7 @@ async function pushAll(server: ConveyorServer, prefix: string): Promise<Pushed[]
   const print = `i=0; while [ $i -lt ${LINES} ]; do i=$((i+1)); echo "line $i"; sleep 0.02; done`
   for (let i = 0; i < PUSHES; i++) {
     for (const { repository, git } of repositories) {
-      const Dockerfile = `FROM conveyor-test/busybox:1\nCOPY . /app\nRUN ${print}\n`
+      const Dockerfile = `FROM conveyor-test/busybox:1\nCOPY . /app\nRUN ${print}\nLABEL ${NUMBER}=${i}\n`
       const sha = await git.commit({ Dockerfile, name: `${repository} ${i}` })
       pushed.push({ id: await world.push(server, { repository, sha }), repository, sha })
     }
@@ -125,10 +128,18 @@ async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, push
     for (const tag of ['main', 'latest']) {
       expect(await world.digest(repository, tag)).toBe(order.at(-1))
       const moves = front.tagged.filter((one) => one.repository === repository && one.tag === tag)
-      const positions = moves.map(({ digest }) => order.indexOf(digest))
-      expect(positions).toEqual(positions.toSorted((a, b) => a - b))
+      // Not by the builds' digests: a worker can be killed after it moved the tag, and then the commit is built again.
+      const numbers = await Promise.all(moves.map((move) => numberOf(repository, move.digest)))
+      expect(numbers).toEqual(numbers.toSorted((a, b) => a - b))
     }
   }
+}
+
+async function numberOf(repository: string, digest: string): Promise<number> {
+  const { config } = await imageConfig(`${world.registry.host}/${repository}@${digest}`)
+  const label = config.config.Labels?.[NUMBER]
+  if (label === undefined) throw new Error(`${repository}@${digest} has no label ${NUMBER}`)
+  return Number(label)
 }
 
 describe.concurrent('60 builds of 6 repositories on two workers that are killed every few seconds', () => {

@@ -305,7 +305,8 @@ describe('setStatus', () => {
       'cannot set the commit status of octo/app@6113728: cannot reach GitHub: no response within 0.1 s',
     )
     expect(error.kind).toBe('unavailable')
-    expect(double.requests).toHaveLength(2)
+    // On a busy machine, a request can be given up before it arrives.
+    expect(waits).toEqual([1])
   })
 
   test('a response that is not from GitHub', async () => {

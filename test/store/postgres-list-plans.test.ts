@@ -24,6 +24,8 @@ beforeAll(async () => {
   const url = await postgres.database()
   await (await postgresBuildStore({ url })).close()
   pool = new pg.Pool({ connectionString: url, max: 2 })
+  // `end` does not wait until the server has closed the connections; it may be stopped before.
+  pool.on('error', () => {})
   db = new Kysely<Schema>({
     dialect: new PostgresDialect({ pool }),
     log: (event) => void queries.push(event.query as CompiledQuery),

@@ -174,12 +174,11 @@ describe('a reader with very many streams', () => {
     const gone = new AbortController()
     const open = (headers: Record<string, string>) =>
       fetch(`${server.url}/builds/${build.id}/events`, { headers, signal: gone.signal })
-    const statuses = new Map<number, number>()
-    for (let at = 0; at < 60; at++) {
-      const { status } = await open(greedy)
-      statuses.set(status, (statuses.get(status) ?? 0) + 1)
-    }
-    expect(Object.fromEntries(statuses)).toEqual({ 200: 50, 429: 10 })
+    // Kept: fetch closes the stream of a response that is garbage.
+    const responses: Response[] = []
+    for (let at = 0; at < 60; at++) responses.push(await open(greedy))
+    expect(responses.slice(0, 50).filter(({ status }) => status !== 200)).toEqual([])
+    expect(responses.slice(50).filter(({ status }) => status !== 429)).toEqual([])
     const refused = await open(greedy)
     expect(refused.headers.get('retry-after')).toBe('10')
     expect((await refused.json()) as unknown).toMatchObject({ id: 'too_many_requests' })

@@ -43,12 +43,12 @@ export async function imageIndex(reference: string): Promise<PushedIndex> {
   }
 }
 
-/** Reads manifest and config of an image by its tag. Throws with the status if the registry does not have it. */
+/** Reads manifest and config of an image by its tag or digest. Throws with the status if the registry does not have it. */
 export async function imageConfig(
   reference: string,
   login?: { username: string; password: string },
 ): Promise<PushedImage> {
-  const { host, path, tag } = parseReference(reference)
+  const { host, path, tag, digest } = parseReference(reference)
   const headers = {
     accept: MANIFEST_TYPES,
     ...(login ? { authorization: `Basic ${btoa(`${login.username}:${login.password}`)}` } : {}),
@@ -58,7 +58,7 @@ export async function imageConfig(
     if (!answer.ok) throw new Error(`${reference}: ${what}: ${answer.status}`)
     return answer
   }
-  const answer = await get(`manifests/${tag}`)
+  const answer = await get(`manifests/${digest ?? tag}`)
   const manifest = (await answer.json()) as Manifest
   const config = (await (await get(`blobs/${manifest.config.digest}`)).json()) as PushedImage['config']
   return {
