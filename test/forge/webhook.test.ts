@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
-import { GitHubSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { GitHubSignature } from '../../src/lib/forge/github/webhook/signature.ts'
+import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { type PushFacts, pushPayload, webhookExamples } from '../support/github/push.ts'
 import { longestTurn } from '../support/longest-turn.ts'
 
@@ -34,12 +34,12 @@ async function failureOf(work: Promise<unknown>): Promise<ConveyorError> {
 const NOTHING = '0'.repeat(40)
 
 describe('parseWebhook on the published examples', () => {
-  test('every event other than push is ignored, with a reason that names it', async () => {
+  test('every event that is not handled is ignored, with a reason that names it', async () => {
     const others = (await webhookExamples()).filter(({ name }) => name !== 'push')
     expect(others.length).toBeGreaterThan(50)
     for (const { name, examples } of others) {
       for (const payload of examples) {
-        const reason = name === 'ping' ? 'ping: pong' : `event "${name}": only pushes are built`
+        const reason = name === 'ping' ? 'ping: pong' : `event "${name}": it builds nothing`
         expect(parseWebhook(name, DELIVERY, payload)).toEqual({ kind: 'ignored', reason })
       }
     }
@@ -196,7 +196,7 @@ describe('parseWebhook on pushes', () => {
     const ignored = parseWebhook('x'.repeat(500), DELIVERY, null)
     expect(ignored).toEqual({
       kind: 'ignored',
-      reason: `event "${'x'.repeat(100)}...": only pushes are built`,
+      reason: `event "${'x'.repeat(100)}...": it builds nothing`,
     })
   })
 })
@@ -259,7 +259,7 @@ describe('parseWebhook on malformed pushes', () => {
   test('fields of a prototype do not count', async () => {
     const { ref: _, ...rest } = await pushPayload(FACTS)
     const smuggled = JSON.stringify(rest).replace('{', '{"__proto__":{"ref":"refs/heads/main"},')
-    const payload = await webhookBody('application/json', smuggled)
+    const payload = await webhookBody('push', 'application/json', smuggled)
     expect(errorOf(() => parseWebhook('push', DELIVERY, payload)).message).toBe(
       'push payload: ref is missing',
     )
@@ -348,8 +348,8 @@ describe('webhookBody', () => {
     ['application/x-www-form-urlencoded; charset=UTF-8', form],
     ['application/x-www-form-urlencoded', `before=1&${form}&after=2`],
   ])('%s', async (type, body) => {
-    expect(await webhookBody(type, body)).toEqual(payload)
-    expect(await webhookBody(type, Buffer.from(body))).toEqual(payload)
+    expect(await webhookBody('push', type, body)).toEqual(payload)
+    expect(await webhookBody('push', type, Buffer.from(body))).toEqual(payload)
   })
 
   test.each<[string | undefined, string]>([
@@ -358,7 +358,7 @@ describe('webhookBody', () => {
     ['text/plain', 'unsupported content type "text/plain"'],
     ['multipart/form-data; boundary=x', 'unsupported content type "multipart/form-data"'],
   ])('the content type %s', async (type, message) => {
-    const error = await failureOf(webhookBody(type, json))
+    const error = await failureOf(webhookBody('push', type, json))
     expect(error.message).toBe(message)
     expect(error.hint).toBe('Set the content type of the webhook to application/json')
   })
@@ -385,11 +385,11 @@ describe('webhookBody', () => {
     ['{"token": "at position 99", x}', 'syntax error at position 28 of 30 characters'],
     ['{"token": "at position 99", "y": x}', 'syntax error at position 33 of 35 characters'],
   ])('%j is not JSON', async (body, where) => {
-    expect((await failureOf(webhookBody('application/json', body))).message).toBe(
+    expect((await failureOf(webhookBody('push', 'application/json', body))).message).toBe(
       `the body is not JSON: ${where}`,
     )
     const inForm = new URLSearchParams({ payload: body }).toString()
-    const error = await failureOf(webhookBody('application/x-www-form-urlencoded', inForm))
+    const error = await failureOf(webhookBody('push', 'application/x-www-form-urlencoded', inForm))
     expect(error.message).toBe(`the form field "payload" is not JSON: ${where}`)
   })
 
@@ -401,12 +401,12 @@ describe('webhookBody', () => {
     ['payload=%7B%7', 'the form field "payload" is not properly encoded'],
     ['payload=%FF', 'the form field "payload" is not properly encoded'],
   ])('the form %j', async (body, message) => {
-    const error = await failureOf(webhookBody('application/x-www-form-urlencoded', body))
+    const error = await failureOf(webhookBody('push', 'application/x-www-form-urlencoded', body))
     expect(error.message).toBe(message)
   })
 
   test('bytes that are not UTF-8', async () => {
-    const error = await failureOf(webhookBody('application/json', Buffer.from([0x22, 0xff, 0x22])))
+    const error = await failureOf(webhookBody('push', 'application/json', Buffer.from([0x22, 0xff, 0x22])))
     expect(error.message).toBe('the body is not valid UTF-8')
   })
 
@@ -419,16 +419,18 @@ describe('webhookBody', () => {
     const signature = `sha256=${createHmac('sha256', 's').update(body).digest('hex')}`
     const bytes = Buffer.from(body)
     expect(isSigned('s', bytes, signature)).toBe(true)
-    expect(parseWebhook('push', DELIVERY, await webhookBody('application/json', bytes))).toMatchObject({
+    expect(
+      parseWebhook('push', DELIVERY, await webhookBody('push', 'application/json', bytes)),
+    ).toMatchObject({
       kind: 'build',
       request: { sha: SHA },
     })
     const cut = body.slice(0, -1)
-    expect((await failureOf(webhookBody('application/json', cut))).message).toBe(
+    expect((await failureOf(webhookBody('push', 'application/json', cut))).message).toBe(
       `the body is not JSON: unexpected end at position ${cut.length} of ${cut.length} characters`,
     )
     const broken = `[${body}, ]`
-    expect((await failureOf(webhookBody('application/json', broken))).message).toBe(
+    expect((await failureOf(webhookBody('push', 'application/json', broken))).message).toBe(
       `the body is not JSON: syntax error at position ${broken.length - 1} of ${broken.length} characters`,
     )
   })
@@ -450,7 +452,7 @@ describe('webhookBody', () => {
     const type = body[0] === 0x70 ? 'application/x-www-form-urlencoded' : 'application/json'
     const before = process.memoryUsage().rss
     const turn = longestTurn()
-    await webhookBody(type, body).catch((error) => expect(error).toBeInstanceOf(ConveyorError))
+    await webhookBody('push', type, body).catch((error) => expect(error).toBeInstanceOf(ConveyorError))
     expect(turn.ms()).toBeLessThan(250)
     expect((process.memoryUsage().rss - before) / MB).toBeLessThan(250)
   })

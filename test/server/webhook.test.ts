@@ -89,7 +89,7 @@ describe('webhooks', () => {
 
   it.each([
     ['a ping', 'ping', { zen: 'Keep it logically awesome.' }, /pong/],
-    ['another event', 'issues', { action: 'opened' }, /only pushes/],
+    ['another event', 'issues', { action: 'opened' }, /builds nothing/],
   ])('ignores %s with a reason', async (_name, event, payload, reason) => {
     const answer = await sendWebhook({ url: server.url, secret: SECRET, event, payload })
     expect(answer.status).toBe(200)

@@ -3,8 +3,8 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
-import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook.ts'
-import { GitHubSignature } from '../../src/lib/forge/github/webhook-signature.ts'
+import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
+import { GitHubSignature } from '../../src/lib/forge/github/webhook/signature.ts'
 import { startGitHubDouble } from '../support/github/double.ts'
 import { sendPush } from '../support/github/push.ts'
 
@@ -141,7 +141,7 @@ describe('sendPush', () => {
       hash.update(body)
       expect(hash.matches(header('x-hub-signature-256'))).toBe(isRight)
     }
-    const payload = await webhookBody(header('content-type'), body)
+    const payload = await webhookBody('push', header('content-type'), body)
     expect(parseWebhook(header('x-github-event'), header('x-github-delivery'), payload)).toEqual({
       kind: 'build',
       request: {

@@ -18,3 +18,11 @@ export const DeliveryIgnoredJson = named('DeliveryIgnored', {
   ignored: Type.String({ description: 'Why', examples: ['the branch was deleted'] }),
 })
 export type DeliveryIgnoredJson = Static<typeof DeliveryIgnoredJson>
+
+/** A webhook delivery that requests no build, but changes something. */
+export const DeliveryDoneJson = named('DeliveryDone', {
+  done: Type.String({
+    description: 'What',
+    examples: ['the builds of gh-readonly-queue/main/pr-7 are cancelled: 1'],
+  }),
+})

@@ -40,15 +40,18 @@ export interface Forge {
   file(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
 }
 
-/** What a webhook requests: a build, or nothing, with the reason (for the forge's delivery log). */
+/**
+ * What a webhook says: that a commit was pushed, which is to be built, or nothing of interest, with the reason (for the
+ * forge's delivery log). Each kind but the last has a handler in server/webhook/handlers.
+ */
 export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
 
 /** Parses the webhooks of a forge, without side effects: bytes and headers go in, values come out. */
 export interface WebhookParser {
   /** Verifies the signature of a body that arrives in pieces. */
   signature(secret: string): WebhookSignature
-  /** The payload in a body. @throws ConveyorError `invalid` with the position of the error, without quoting the body */
-  payload(contentType: string | undefined, body: Uint8Array): Promise<unknown>
+  /** The payload of an event in a body. @throws ConveyorError `invalid` with the position of the error, without quoting the body */
+  payload(event: string, contentType: string | undefined, body: Uint8Array): Promise<unknown>
   /** What a payload of any event is about, as far as it says so. */
   about(payload: unknown): { repository: string | null; ref: string | null }
   /** @throws ConveyorError `invalid` naming the field of the payload that is missing or invalid */

@@ -1,7 +1,7 @@
 import { deepEqual } from 'node:assert/strict'
-import { JsonSyntaxError, parsePartialJson } from '../../../src/lib/forge/github/partial-json.ts'
-import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook.ts'
-import { GitHubSignature } from '../../../src/lib/forge/github/webhook-signature.ts'
+import { JsonSyntaxError, parsePartialJson } from '../../../src/lib/forge/github/webhook/partial-json.ts'
+import { GitHubSignature } from '../../../src/lib/forge/github/webhook/signature.ts'
+import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook/webhook.ts'
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse } from '../kind.ts'
 
@@ -10,9 +10,9 @@ export const webhookKind: Kind = {
   share: 8,
   least: 200,
   parsers: [
-    'forge/github/webhook.ts',
-    'forge/github/partial-json.ts',
-    'forge/github/webhook-signature.ts',
+    'forge/github/webhook/webhook.ts',
+    'forge/github/webhook/partial-json.ts',
+    'forge/github/webhook/signature.ts',
     'core/validate.ts',
   ],
   async open() {
@@ -27,7 +27,9 @@ export const webhookKind: Kind = {
             const hash = new GitHubSignature(chance.one(['', 'secret']))
             hash.update(body)
             if (hash.matches(signature)) throw new Error('accepted a forged signature')
-            await mayRefuse(async () => parseWebhook(event, delivery, await webhookBody(contentType, body)))
+            await mayRefuse(async () =>
+              parseWebhook(event, delivery, await webhookBody(event, contentType, body)),
+            )
             if (body.length < 1 << 16) await comparePicked(body.toString())
           },
         }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { parseWebhook } from '../../../src/lib/forge/github/webhook.ts'
+import { parseWebhook } from '../../../src/lib/forge/github/webhook/webhook.ts'
 import { moveTags } from '../../../src/lib/pipeline/tags/move.ts'
 import { tieBreaker } from '../../../src/lib/pipeline/tags/tie-breaker.ts'
 import { wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'

@@ -203,7 +203,7 @@ describe('deliveries that build nothing', () => {
     const about = { event: 'push', repository: 'acme/app', ref: 'refs/heads/main', at }
     expect(await deliveries()).toEqual([
       { id: 'ping', event: 'ping', repository: null, ref: null, reason: 'ping: pong', at },
-      { ...about, id: 'release', event: 'release', reason: 'event "release": only pushes are built' },
+      { ...about, id: 'release', event: 'release', reason: 'event "release": it builds nothing' },
       { ...about, id: 'other', repository: 'Other/app', reason: expect.stringContaining('not allowed') },
       { ...about, id: 'fork', reason: 'the repository is a fork: forks are never built' },
       { ...about, id: 'deleted', reason: '"refs/heads/main" was deleted: nothing to build' },

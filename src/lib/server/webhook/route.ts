@@ -3,18 +3,16 @@ import { tmpdir } from 'node:os'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Problem } from '../../api/problem.ts'
 import { Type } from '../../api/type.ts'
-import { DeliveryAcceptedJson, DeliveryIgnoredJson } from '../../api/webhook.ts'
-import { notAllowed } from '../../core/allowed-repositories.ts'
+import { DeliveryAcceptedJson, DeliveryDoneJson, DeliveryIgnoredJson } from '../../api/webhook.ts'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
-import { requestBuild } from '../../pipeline/accept.ts'
 import type { IgnoredDelivery } from '../../store/build-list.ts'
 import { json, publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
 import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
+import { handleWebhook } from './handle.ts'
 import { BodySpool, type SpooledBody, SpoolFull } from './spooled-body.ts'
-import { verifyUnsignedPush } from './unsigned-push.ts'
 
 const WEBHOOK_PATH = '/webhooks/github'
 
@@ -35,7 +33,7 @@ const DELIVER = {
   }),
   response: publicAnswers(
     {
-      200: json('Nothing is built', DeliveryIgnoredJson),
+      200: json('Nothing is built', Type.Union([DeliveryIgnoredJson, DeliveryDoneJson])),
       202: json('The build of the push', DeliveryAcceptedJson),
       401: json('The signature is missing or wrong', Problem),
       503: json('The build could not be accepted: redeliver it', Problem),
@@ -53,7 +51,7 @@ export function rewriteWebhook(request: IncomingMessage): string | null {
 
 /**
  * POST / and /webhooks/github (and any other path with an X-GitHub-Event header). Responds 202 with the
- * build, 200 with the reason why a delivery is ignored, 401 for a bad signature, 400 for a bad payload,
+ * build, 200 with what was done instead or why a delivery is ignored, 401 for a bad signature, 400 for a bad payload,
  * 413 for one that is too large, and 503 when the build could not be accepted, so that GitHub lists the
  * delivery as failed and it can be redelivered.
  */
@@ -117,21 +115,21 @@ async function handleDelivery(
 ): Promise<FastifyReply> {
   const event = identifier(request, 'x-github-event')
   const delivery = identifier(request, 'x-github-delivery')
-  const payload = await body.read((bytes) => options.webhooks.payload(header(request, 'content-type'), bytes))
+  const contentType = header(request, 'content-type')
+  const payload = await body.read((bytes) => options.webhooks.payload(event, contentType, bytes))
   const signed = options.githubSecret !== null
-  const ignore = async (reason: string) => {
+  const handled = await handleWebhook(options.webhooks.parse(event, delivery, payload), { signed, options })
+  if ('ignored' in handled) {
+    const reason = handled.ignored
     // Anyone can send unsigned ones, which would displace the others.
     if (signed) await record({ id: delivery, event, ...options.webhooks.about(payload), reason }, options)
-    return reply.code(200).send({ ignored: reason })
+    return reply.code(200).send(handled)
   }
-  const parsed = options.webhooks.parse(event, delivery, payload)
-  if (parsed.kind === 'ignored') return ignore(parsed.reason)
-
-  const { repository } = parsed.request
-  if (options.isAllowed?.(repository) === false) return ignore(notAllowed(repository))
-  const verified = signed ? parsed.request : await verifyUnsignedPush(parsed.request, options)
-  if ('ignored' in verified) return ignore(verified.ignored)
-  const { build, outcome } = await requestBuild(verified, options)
+  if ('done' in handled) {
+    options.log(`webhook ${delivery}: ${handled.done}`, { delivery, request: request.id })
+    return reply.code(200).send(handled)
+  }
+  const { build, outcome } = handled
   const fields = { ...about(build), delivery, request: request.id }
   options.log(`webhook ${delivery}: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
   const base = options.baseUrl()

@@ -1,6 +1,6 @@
-import type { BuildRequest } from '../../core/build.ts'
-import { ConveyorError } from '../../core/errors.ts'
-import type { ServerOptions } from '../options.ts'
+import type { BuildRequest } from '../../../core/build.ts'
+import { ConveyorError } from '../../../core/errors.ts'
+import type { ServerOptions } from '../../options.ts'
 
 /**
  * Turns an unsigned push into a request that can be trusted. Anyone can forge it, so only its repository and branch

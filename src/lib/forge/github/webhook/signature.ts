@@ -1,5 +1,5 @@
 import { createHmac, type Hmac, timingSafeEqual } from 'node:crypto'
-import type { WebhookSignature } from '../forge.ts'
+import type { WebhookSignature } from '../../forge.ts'
 
 /**
  * Verifies the header X-Hub-Signature-256 of a body that arrives in pieces.

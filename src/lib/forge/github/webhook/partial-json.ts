@@ -1,4 +1,4 @@
-import { Pace } from '../../util/pace.ts'
+import { Pace } from '../../../util/pace.ts'
 
 /** Names of fields to keep, and for objects, which of their fields. */
 export interface FieldSelection {
