@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { Agent, request } from 'undici'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
-import { guardedConnector } from '../../src/lib/registry/addresses.ts'
+import { guardedConnector } from '../../src/lib/net/addresses.ts'
 import { clientWith } from '../support/registry/doubles.ts'
 import { pushToEnd, startWorld, type World } from '../support/world.ts'
 

@@ -59,7 +59,7 @@ export function parseProxy(text: string): HttpProxy | null {
 
 /**
  * Never reached through a proxy: this machine, and the metadata services of clouds. A proxy must not give access to
- * addresses that are blocked for direct connections (registry/addresses.ts); names are resolved by the proxy.
+ * addresses that are blocked for direct connections (addresses.ts); names are resolved by the proxy.
  */
 const NEVER_PROXIED = new BlockList()
 for (const network of ['127.0.0.0/8', '0.0.0.0/8', '169.254.0.0/16']) add(NEVER_PROXIED, network)

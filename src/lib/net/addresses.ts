@@ -3,9 +3,9 @@ import { BlockList, isIP, type LookupFunction } from 'node:net'
 import { buildConnector } from 'undici'
 
 /**
- * Which addresses may be connected to: registry names come from Dockerfiles, token servers and redirects from
- * registries, and none of them are trusted. The check applies to the address of each connection, as a name may resolve
- * differently from one moment to the next.
+ * Which addresses may be connected to: registry names come from Dockerfiles, servers of Git LFS from repositories, token
+ * servers and redirects from other servers, and none of them are trusted. The check applies to the address of each
+ * connection, as a name may resolve differently from one moment to the next.
  */
 
 /** Cloud metadata services: 169.254.169.254, also through NAT64, fe80::…, and AWS's IPv6 address. */
