@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -777,32 +778,36 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     describe('a base image', () => {
       async function refused(request: RequestKind, answer: string) {
         await using faulty = await startFaulty(request, answer)
-        const layer = await putImage(registry.host, `${FAULTY}/base`)
+        const name = `${FAULTY}/base-${randomUUID()}`
+        const layer = await putImage(registry.host, name)
         if (request === 'GET blob') faulty.only(layer)
-        const from = `${faulty.host}/${FAULTY}/base:1`
+        const from = `${faulty.host}/${name}:1`
         const build = input({ Dockerfile: `FROM ${from}\nCOPY Dockerfile /\n` }, { push: false })
         return { error: await failure(builder().build(build, io())), from }
       }
 
-      test('with an inaccessible layer: the hint is another login, not another name', async () => {
-        const { error } = await refused('GET blob', 'denied')
-        expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-        expect(error.message).toMatch(/base image \S+\/base\S*: the registry denied access \(HTTP 403/)
-        expect(error.hint).toMatch(
-          /^Run `docker login \S+` as the user .* that has read access to acme\/base$/,
+      // Engines try again for a minute, so these wait at the same time.
+      describe.concurrent('with a layer that cannot be read', () => {
+        test('the hint is another login, not another name', async ({ expect }) => {
+          const { error } = await refused('GET blob', 'denied')
+          expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+          expect(error.message).toMatch(/base image \S+\/base\S*: the registry denied access \(HTTP 403/)
+          expect(error.hint).toMatch(
+            /^Run `docker login \S+` as the user .* that has read access to acme\/base\S*$/,
+          )
+        })
+
+        test.for(['HEAD manifest', 'GET blob'] as const)(
+          'the failure of its registry (%s) is a retryable error',
+          async (request, { expect }) => {
+            const { error } = await refused(request, 'unavailable')
+            expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+            expect(error.message).toMatch(
+              /base image \S+\/base\S*: the registry failed to process the request \(HTTP 503/,
+            )
+          },
         )
       })
-
-      test.each(['HEAD manifest', 'GET blob'] as const)(
-        'of a failing registry (%s) is a retryable error',
-        async (request) => {
-          const { error } = await refused(request, 'unavailable')
-          expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
-          expect(error.message).toMatch(
-            /base image \S+\/base\S*: the registry failed to process the request \(HTTP 503/,
-          )
-        },
-      )
 
       test('of a registry with an exceeded rate limit: the registry is left alone for as long as it requests', async () => {
         const { error } = await refused('any', 'too many')
