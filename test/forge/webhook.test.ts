@@ -51,6 +51,7 @@ describe('parseWebhook on the published examples', () => {
     const read = pushes.map((payload) => parseWebhook('push', DELIVERY, payload))
     const build = (ref: { kind: string; name: string }) => ({
       kind: 'build',
+      message: titles[0],
       request: {
         repository: 'Codertocat/Hello-World',
         sha: SHA,
@@ -103,6 +104,7 @@ describe('parseWebhook on pushes', () => {
   test('a branch with slashes keeps its whole name, and the default branch is known', async () => {
     expect(await parse({ ref: 'refs/heads/feature/ünï#1', defaultBranch: 'trunk' })).toEqual({
       kind: 'build',
+      message: 'Change something',
       request: {
         repository: 'octo/app',
         sha: SHA,

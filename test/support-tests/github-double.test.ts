@@ -3,8 +3,8 @@ import { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
-import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { GitHubSignature } from '../../src/lib/forge/github/webhook/signature.ts'
+import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { startGitHubDouble } from '../support/github/double.ts'
 import { sendPush } from '../support/github/push.ts'
 
@@ -144,6 +144,7 @@ describe('sendPush', () => {
     const payload = await webhookBody('push', header('content-type'), body)
     expect(parseWebhook(header('x-github-event'), header('x-github-delivery'), payload)).toEqual({
       kind: 'build',
+      message: 'Größer + besser & 100% [docker nocache]',
       request: {
         repository: 'octo/app',
         sha: SHA,

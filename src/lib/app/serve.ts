@@ -66,6 +66,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     allowedHosts: config.allowedHosts,
     proxies: trustedProxies(config.access),
     isAllowed: repositoryFilter(config.allow),
+    policy: adapters.policy,
     baseUrl: () => baseUrl,
     log: io.log,
     ...operations,

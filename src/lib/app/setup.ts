@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
 import { readBuildSecrets } from '../config/build-secrets.ts'
-import { cacheGroupOf, settingsFor } from '../config/build-settings.ts'
+import { cacheGroupOf, refPatternsFor, settingsFor } from '../config/build-settings.ts'
 import type { Config } from '../config/config.ts'
 import { dockerProxies } from '../config/docker-proxies.ts'
 import { ConveyorError } from '../core/errors.ts'
@@ -21,6 +21,7 @@ import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import { cacheNamespace } from '../pipeline/cache/namespace.ts'
 import type { BuildObserver } from '../pipeline/observer.ts'
 import type { BuildParts, SecretRedactor, StepProxies } from '../pipeline/parts.ts'
+import { type BuildPolicy, buildPolicy } from '../pipeline/policy/build-policy.ts'
 import { StatusReporter } from '../pipeline/status-reporter.ts'
 import { memoryQueue } from '../queue/memory.ts'
 import type { Queue } from '../queue/queue.ts'
@@ -46,6 +47,8 @@ export interface Adapters {
   forge: Forge
   webhooks: WebhookParser
   parts: BuildParts
+  /** Which branches and git tags are built without anybody asking for it. */
+  policy: BuildPolicy
   newRedactor: () => SecretRedactor
   /** Resolves if the builder responds: the engine, or at least one buildkitd. @throws ConveyorError */
   builderAnswers: () => Promise<void>
@@ -113,6 +116,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   }
   return {
     ...{ queue, logs, forge, webhooks: githubWebhooks, parts },
+    policy: buildPolicy((repository) => refPatternsFor(config.build, repository), config.build.supersede),
     newRedactor,
     builderAnswers: () => builderAnswers(config, docker),
     engineRoot: () => engineRoot(config, docker),

@@ -1,4 +1,4 @@
-import type { BuildSettings } from '../core/settings.ts'
+import type { BuildSettings, RefPatterns } from '../core/settings.ts'
 import type { Settings } from './options.ts'
 import type { Scoped } from './values.ts'
 
@@ -7,7 +7,7 @@ export function settingsFor(build: Settings['build'], repository: string): Build
   const forAll = (all: Scoped[]) => valuesOf(all, null)
   const forOne = (all: Scoped[]) => valuesOf(all, repository.toLowerCase())
   const merged = (all: Scoped[]) => Object.fromEntries([...forAll(all), ...forOne(all)].map(pair))
-  const either = (all: Scoped[]) => (forOne(all).length > 0 ? forOne(all) : forAll(all))
+  const either = (all: Scoped[]) => eitherOf(all, repository)
   return {
     buildArgs: merged(build.args),
     network: build.network,
@@ -22,6 +22,14 @@ export function settingsFor(build: Settings['build'], repository: string): Build
   }
 }
 
+/** Which branches and git tags of a repository are built. */
+export function refPatternsFor(
+  { branches, tags }: Pick<Settings['build'], 'branches' | 'tags'>,
+  repository: string,
+): RefPatterns {
+  return { branches: eitherOf(branches, repository), tags: eitherOf(tags, repository) }
+}
+
 /** The group that a repository shares its cache mounts with; null if it does not share them. */
 export function cacheGroupOf(
   { cacheGroups }: Pick<Settings['build'], 'cacheGroups'>,
@@ -29,6 +37,12 @@ export function cacheGroupOf(
 ): string | null {
   const last = (whose: string | null) => valuesOf(cacheGroups, whose).at(-1)
   return last(repository.toLowerCase()) ?? last(null) ?? null
+}
+
+/** The repository's own values or, if it has none, those of all repositories. */
+function eitherOf(all: Scoped[], repository: string): string[] {
+  const own = valuesOf(all, repository.toLowerCase())
+  return own.length > 0 ? own : valuesOf(all, null)
 }
 
 function valuesOf(all: Scoped[], repository: string | null): string[] {

@@ -42,3 +42,15 @@ type Attestation = 'provenance' | 'sbom'
 
 /** Which builds move `latest`: all of them, or only those of the repository's default branch. */
 export type LatestPolicy = 'always' | 'default-branch'
+
+/**
+ * Patterns of the branches and git tags of a repository that are built, in order: the last one that matches decides, and
+ * one that begins with `!` excludes. Empty: all are built.
+ */
+export interface RefPatterns {
+  branches: readonly string[]
+  tags: readonly string[]
+}
+
+/** Which builds a newer push of their branch cancels: those that wait, also those that run, or none. */
+export type SupersedePolicy = 'queued' | 'running' | 'off'

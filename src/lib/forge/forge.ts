@@ -44,7 +44,9 @@ export interface Forge {
  * What a webhook says: that a commit was pushed, which is to be built, or nothing of interest, with the reason (for the
  * forge's delivery log). Each kind but the last has a handler in server/webhook/handlers.
  */
-export type Webhook = { kind: 'build'; request: BuildRequest } | { kind: 'ignored'; reason: string }
+export type Webhook =
+  /** `message` is the whole message of the commit. */
+  { kind: 'build'; request: BuildRequest; message: string } | { kind: 'ignored'; reason: string }
 
 /** Parses the webhooks of a forge, without side effects: bytes and headers go in, values come out. */
 export interface WebhookParser {

@@ -3,6 +3,7 @@ import type { LatestPolicy } from '../core/settings.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
 import type { LogStore } from '../logs/log-store.ts'
 import type { BuildObserver } from '../pipeline/observer.ts'
+import type { BuildPolicy } from '../pipeline/policy/build-policy.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { ImageNames } from '../registry/registry.ts'
@@ -30,6 +31,8 @@ export interface ServerOptions extends AccessOptions {
   githubSecret: string | null
   /** Whether a repository may be built; all may by default. */
   isAllowed?: (repository: string) => boolean
+  /** Which pushes are built; all of them by default. */
+  policy?: BuildPolicy
   /** Public base URL without a trailing slash. A function, because the port may be known only after listening. */
   baseUrl: () => string
   /** The server's own log, one line at a time. */

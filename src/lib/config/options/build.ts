@@ -1,4 +1,5 @@
-import { EVERY_BUILD, LOCAL, option } from '../option.ts'
+import { compileGlob } from '../../util/glob/glob.ts'
+import { EVERY_BUILD, LOCAL, option, SERVER_ONLY } from '../option.ts'
 import { directory, isHttpUrl, listOf, matching, nameOf, oneOf, scoped, toggle, value } from '../values.ts'
 
 /** As Dockerfiles name stages and images. */
@@ -21,8 +22,43 @@ const namedContext = value(
   },
 )
 
-/** How images are built, for all repositories or one of them. */
+/** Of the names of branches or git tags. git forbids most of what would be odd here in names, too. */
+const refPattern = value('a pattern of names, such as main, release/**, or !wip/**', (text) => {
+  const glob = text.replace(/^!/, '')
+  return glob !== '' && glob.length <= 255 && !/[\s\\:^~]|^!/.test(glob) && compileGlob(glob, false)
+    ? text
+    : undefined
+})
+
+/** What is built, and how, for all repositories or one of them. */
 export const BUILD = {
+  branches: option({
+    flag: 'build.branches',
+    env: 'BUILD_BRANCHES',
+    help: 'Branches whose pushes are built: patterns in which * matches all but a slash, ** everything, and a ! in front excludes; the last one that matches decides',
+    value: '[owner/name:]pattern',
+    type: scoped(refPattern),
+    defaultText: 'all',
+    commands: SERVER_ONLY,
+  }),
+  tags: option({
+    flag: 'build.tags',
+    env: 'BUILD_TAGS',
+    help: 'Git tags whose pushes are built: patterns as for --build.branches',
+    value: '[owner/name:]pattern',
+    type: scoped(refPattern),
+    defaultText: 'all',
+    commands: SERVER_ONLY,
+  }),
+  supersede: option({
+    flag: 'supersede',
+    env: 'SUPERSEDE',
+    help: "What a newer push of a branch, other than the default branch, cancels: the branch's queued builds, running ones, too, or nothing",
+    value: 'queued|running|off',
+    type: oneOf('queued', 'running', 'off'),
+    default: 'queued',
+    commands: SERVER_ONLY,
+  }),
   network: option({
     flag: 'build.network',
     env: 'BUILD_NETWORK',

@@ -26,6 +26,7 @@ export const pushEvent: WebhookEvent = {
 
     return {
       kind: 'build',
+      message: head.text('message'),
       request: {
         repository: repository.valid('full_name', validRepository),
         // Not `after`: for an annotated tag that is the id of the tag object.

@@ -4,9 +4,11 @@ import type { Handler } from './handler.ts'
 import { verifyUnsignedPush } from './unsigned-push.ts'
 
 /** Builds the commit that was pushed. */
-export const handlePush: Handler<'build'> = async ({ request }, { signed, options }) => {
-  const { repository } = request
+export const handlePush: Handler<'build'> = async ({ request, message }, { signed, options }) => {
+  const { repository, ref } = request
   if (options.isAllowed?.(repository) === false) return { ignored: notAllowed(repository) }
+  const excluded = ref && options.policy?.whyNot({ repository, ref, message })
+  if (excluded) return { ignored: excluded }
   const verified = signed ? request : await verifyUnsignedPush(request, options)
   return 'ignored' in verified ? verified : requestBuild(verified, options)
 }
