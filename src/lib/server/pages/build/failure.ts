@@ -48,12 +48,13 @@ function lastAttempt(index: LineIndex): number {
 
 /** @param excerpt the lines of the Dockerfile, if they are known */
 export function failureHtml(
+  state: Build['state'],
   failure: ShownFailure,
   excerpt: SourceExcerpt | undefined,
   index: LineIndex,
 ): Html {
   const { error, step, rows } = failure
-  return html`<section class="failure" aria-labelledby="failure"><h2 id="failure">${error}</h2>
+  return html`<section class="failure ${state}" aria-labelledby="failure"><h2 id="failure">${error}</h2>
 ${excerpt && excerptHtml(excerpt)}${
   step &&
   rows.length > 0 &&

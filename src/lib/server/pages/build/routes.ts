@@ -52,7 +52,7 @@ export async function currentHead(
     build,
     artifact,
     ...{ timeline, previous, mayBuild },
-    failure: failure && failureHtml(failure, timeline?.excerpt, index),
+    failure: failure && failureHtml(build.state, failure, timeline?.excerpt, index),
   })
 }
 
