@@ -11,6 +11,7 @@ import { idempotency } from './contract/lists/idempotency.ts'
 import { surroundings } from './contract/lists/surroundings.ts'
 import { movingTags } from './contract/moving-tags.ts'
 import { ordering } from './contract/ordering.ts'
+import { outbound } from './contract/outbound/notifications.ts'
 import { pushes } from './contract/pushes.ts'
 import { queueing } from './contract/queueing.ts'
 import { recipes } from './contract/recipes.ts'
@@ -40,6 +41,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     idempotency(subject)
     timelines(subject)
     fleet(subject)
+    outbound(subject)
     accessTokens(subject)
   })
 }

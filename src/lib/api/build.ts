@@ -78,9 +78,16 @@ export const BuildJson = named(
     sha: Type.String({ description: 'Full commit id', examples: [SHA] }),
     commit: nullable(CommitJson),
     source: nullable(
-      Type.Enum(['webhook', 'api', 'cli'], {
+      Type.Enum(['webhook', 'api', 'cli', 'server'], {
         type: 'string',
-        description: 'Where its first request came from; null if that was before this was recorded',
+        description:
+          'Where its first request came from: `server` is Conveyor itself, and `reason` says why; null if that was before this was recorded',
+      }),
+    ),
+    reason: Type.Optional(
+      Type.String({
+        description: 'Why Conveyor itself requested it; absent if somebody else did',
+        examples: ['base image node:24 moved from 0123456789ab to ba9876543210'],
       }),
     ),
     state: BuildStateJson,

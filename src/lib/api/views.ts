@@ -12,6 +12,7 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     sha: build.sha,
     commit: build.commit,
     source: build.source,
+    ...(build.reason !== undefined && { reason: build.reason }),
     state: build.state,
     error: build.error,
     error_kind: build.errorKind,

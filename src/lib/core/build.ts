@@ -32,8 +32,8 @@ export interface Withheld {
   reason: string
 }
 
-/** Who asked for a build. */
-export type BuildSource = 'webhook' | 'api' | 'cli'
+/** Who asked for a build; `server`: Conveyor itself, and Build.reason says why. */
+export type BuildSource = 'webhook' | 'api' | 'cli' | 'server'
 
 /** What a commit says about itself; anyone may have written it. Each text is one line of printable characters. */
 export interface CommitInfo {
@@ -80,7 +80,9 @@ export interface BuildRequest {
   /** What the commit says about itself, if the requester knows. */
   commit?: CommitInfo
   /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
-  source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' }
+  source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' } | { kind: 'server' }
+  /** Why the server asks for it by itself: a clause for the log, the API and the page, at most 500 characters. */
+  reason?: string
 }
 
 /** `pending -> building -> succeeded | failed | cancelled`; `building -> pending` when it is retried. */
@@ -120,6 +122,8 @@ export interface Build {
   tree: string | null
   /** Where its first request came from; null if an earlier version accepted it. */
   source: BuildSource | null
+  /** Why the server asked for it by itself; absent if somebody else did. */
+  reason?: string
   /** What its commit says about itself; null until that is known. */
   commit: CommitInfo | null
   /**

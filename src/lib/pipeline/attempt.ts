@@ -305,8 +305,9 @@ function header(build: Build, attempts: number): string[] {
   const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
   const cache = build.cache ? '' : ', no cache'
   const what = `building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}`
+  const why = build.reason === undefined ? [] : [`because: ${build.reason}`]
   const counted = countedAttempt(build)
-  return counted > 1 ? ['', what, `attempt ${counted} of ${attempts}`] : [what]
+  return counted > 1 ? ['', what, ...why, `attempt ${counted} of ${attempts}`] : [what, ...why]
 }
 
 function tookTooLong(build: Build, ms: number): ConveyorError {

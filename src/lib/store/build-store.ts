@@ -15,6 +15,7 @@ import type {
   RepositoryPage,
 } from './build-list.ts'
 import type { WaitingPage, Workers } from './fleet.ts'
+import type { Notifications, Turns } from './notifications.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
@@ -90,6 +91,12 @@ export interface BuildStore {
   readonly timelines: Timelines
 
   readonly workers: Workers
+
+  /** Webhooks that are sent when builds end. A build's end and the wish to notify of it are one transaction. */
+  readonly notifications: Notifications
+
+  /** What one of several servers does every so often. */
+  readonly turns: Turns
 
   /** What waits. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>

@@ -12,7 +12,7 @@ import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { commitColumns, keyOf, readBuild } from './rows.ts'
-import { inFlight, notCancelled, type Queries, type Schema } from './schema.ts'
+import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
 
 /**
  * BuildStore.accept inside its transaction. It first takes a sequence number, which locks the counter's row: so requests
@@ -134,6 +134,7 @@ async function create(
       tree: request.tree ?? null,
       trace: request.trace ?? null,
       source: request.source.kind,
+      reason: request.reason === undefined ? null : storable(request.reason),
       ...commitColumns(request.commit),
       // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,

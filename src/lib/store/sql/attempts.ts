@@ -3,6 +3,7 @@ import { type Kysely, type RawBuilder, sql, type Transaction, type UpdateObject 
 import { type Build, cancelledBy, isEnded } from '../../core/build.ts'
 import type { BuildResult, BuildStore, Finish } from '../build-store.ts'
 import type { StoreDialect } from './dialect.ts'
+import { recordEnd } from './outbound/notifications.ts'
 import { isId, readBuild, recipeKey } from './rows.ts'
 import { inFlight, notCancelled, type Schema, storable } from './schema.ts'
 
@@ -143,7 +144,9 @@ async function requestCancel(
     .where((eb) => eb.or([eb('state', '=', 'pending'), eb('publishing', '=', 0)]))
     .returning('id')
     .executeTakeFirst()
-  return asked ? readBuild(trx, id) : null
+  const build = asked ? await readBuild(trx, id) : null
+  if (build && isEnded(build.state)) await recordEnd(trx, id, time)
+  return build
 }
 
 async function beginPublish(
@@ -279,5 +282,6 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
     })
     .where('id', '=', id)
     .execute()
+  await recordEnd(trx, id, time)
   return 'finished'
 }

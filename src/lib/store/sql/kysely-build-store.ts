@@ -10,6 +10,8 @@ import { kyselyIgnored } from './lists/ignored.ts'
 import { placeRefs } from './lists/places.ts'
 import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
+import { kyselyNotifications, pruneNotifications } from './outbound/notifications.ts'
+import { kyselyTurns } from './outbound/turns.ts'
 import { announced, spellingOf } from './pushes.ts'
 import {
   isId,
@@ -51,6 +53,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     // BuildKits come and go, and drop unused files after a while.
     await trx.deleteFrom('context_syncs').where('updated_at', '<', cutoff).execute()
     await trx.deleteFrom('idempotency_keys').where('created_at', '<', time(-KEYS_KEPT_S)).execute()
+    await pruneNotifications(trx, time)
     await placeRefs(trx)
     pruned = at
   }
@@ -59,6 +62,8 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     syncs: kyselySyncRecords(dialect),
     timelines: kyselyTimelines(db, dialect),
     workers: kyselyWorkers(db, dialect),
+    notifications: kyselyNotifications(db, dialect),
+    turns: kyselyTurns(db, dialect),
     waiting: (page) => waitingBuilds(db, page),
     tokens: kyselyAccessTokens(db, dialect),
     secret: (name) => kyselySecret(dialect, name),

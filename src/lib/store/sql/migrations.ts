@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { addLists } from './lists/migration.ts'
+import { addNotifications, addTurns } from './outbound/migrations.ts'
 
 /**
  * Every schema change by name, oldest first. Released migrations are never edited: a change is a new entry. Written with
@@ -23,6 +24,8 @@ export const migrations: Record<string, Migration> = {
   '014_timeline_summaries': { up: addTimelineSummaries },
   '015_workers': { up: addWorkers },
   '016_traces': { up: addTraces },
+  '020_notifications': { up: addNotifications },
+  '021_turns': { up: addTurns },
 }
 
 /** Where the time of each build went. */

@@ -120,6 +120,7 @@ function buildsOf(rows: BuildRow[]): Build[] {
       cache: row.cache === 1,
       tree: row.tree,
       source: row.source,
+      ...(row.reason !== null && { reason: row.reason }),
       commit: commitFrom(row),
       pushOrder: Number(row.push_order),
       ...(row.trace !== null && { trace: row.trace }),

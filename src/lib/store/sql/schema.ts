@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import type { Scope } from '../../core/access-token.ts'
 import type { BuildSource, BuildState, Ref } from '../../core/build.ts'
 import type { ErrorKind } from '../../core/errors.ts'
+import type { NotificationFormat, NotificationState } from '../notifications.ts'
 
 /**
  * The tables, with types that SQLite and Postgres share: times are ISO 8601 text, booleans are 1 and 0. Postgres may
@@ -32,6 +33,11 @@ export interface Schema {
   build_texts: BuildTextsTable
   ignored_deliveries: IgnoredDeliveriesTable
   idempotency_keys: IdempotencyKeysTable
+  /** The outbox: builds that have ended, and whose notifications have not been made yet. */
+  ended_builds: { build_id: string; ended_at: string }
+  notifications: NotificationsTable
+  /** What one process does every so often, and until when nobody does it again. */
+  turns: { name: string; until: string }
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
 }
@@ -92,6 +98,8 @@ interface BuildsTable {
   /** A `traceparent`; null for none. */
   trace: string | null
   source: BuildSource | null
+  /** Why the server asked for it; null if somebody else did. */
+  reason: string | null
   /** Null, like the two after it, until what the commit says is known. */
   commit_title: string | null
   commit_author: string | null
@@ -173,6 +181,31 @@ interface IdempotencyKeysTable {
   body: string
   build_id: string
   created_at: string
+}
+
+/** Webhooks that are sent, or were: see Notification. */
+interface NotificationsTable {
+  id: string
+  build_id: string
+  /** Among the notifications of its build. */
+  position: number
+  target: string
+  origin: string
+  format: NotificationFormat
+  tag: string | null
+  state: NotificationState
+  /** How many tries have begun; the fencing token of the last one. */
+  attempts: number
+  /** How many tries may follow. */
+  tries_left: number
+  /** When it is sent next, if it is pending; while it is being sent, when another process may take it for lost. */
+  due_at: string
+  status: number | null
+  answer: string | null
+  error: string | null
+  took_ms: number | null
+  created_at: string
+  attempted_at: string | null
 }
 
 interface ArtifactsTable {

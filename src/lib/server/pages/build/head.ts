@@ -24,6 +24,7 @@ const SOURCES: Record<NonNullable<Build['source']>, string> = {
   webhook: 'by a push',
   api: 'through the API',
   cli: 'from the CLI',
+  server: 'by Conveyor itself',
 }
 
 /** What is known of a build apart from its log. The page replaces it whenever the state changes. */
@@ -35,7 +36,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
 <p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}</p>
-${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
+${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }
 
