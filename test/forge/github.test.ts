@@ -40,6 +40,7 @@ function forge(options: Partial<GitHubOptions> = {}) {
     baseUrl: double.url,
     token: TOKEN,
     sleep: async (ms) => waits.push(ms),
+    now: () => Date.now() + waits.reduce((sum, ms) => sum + ms, 0),
     log: (line) => lines.push(line),
     ...options,
   })

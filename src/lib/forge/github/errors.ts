@@ -1,5 +1,6 @@
 import { ConveyorError, type ErrorKind } from '../../core/errors.ts'
 import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
+import type { GitHubTokens } from './tokens.ts'
 
 /** The wait that GitHub asks for after a rate limit whose end is not in the response. */
 const RATE_LIMIT_WAIT_MS = 60_000
@@ -8,9 +9,11 @@ const RATE_LIMIT_WAIT_MS = 60_000
 export interface FailedCall {
   /** Completes "cannot ...". */
   action: string
-  /** The scope or permission that the token needs for it. */
-  scope: string
-  token: string | undefined
+  /** What the token needs for it. */
+  need: { scope: string; permission: string }
+  /** That was sent. */
+  token: string | null
+  kind: GitHubTokens['kind']
   baseUrl: string
   timeoutMs: number
 }
@@ -19,6 +22,10 @@ export interface FailedCall {
 export interface Failure {
   error: ConveyorError
   waitMs?: number
+  /** Whether a rate limit is exceeded: that of an hour, or one of those against bursts. */
+  limit?: 'primary' | 'secondary'
+  /** Whether the token itself is not, or no longer, valid. */
+  refused?: boolean
 }
 
 interface ApiResponse {
@@ -52,41 +59,67 @@ function explainNoResponse(thrown: unknown, call: FailedCall): ConveyorError {
 
 function explainResponse(response: ApiResponse, call: FailedCall): Failure {
   const { status, headers } = response
-  const { scope, token } = call
+  const { kind, token } = call
   const said = messageOf(response)
   const limitedMs = rateLimitMs(response, said)
   if (limitedMs !== undefined) {
     const why = `GitHub's rate limit is exceeded; it resets in ${seconds(limitedMs)}`
-    const hint = token === undefined ? 'Set GITHUB_TOKEN: with a token, the limit is much higher' : undefined
-    return { error: failure(call, 'unavailable', why, hint), waitMs: limitedMs }
+    const hint = kind === 'none' ? 'Set GITHUB_TOKEN: with a token, the limit is much higher' : undefined
+    const limit = headers['x-ratelimit-remaining'] === '0' ? 'primary' : 'secondary'
+    return { error: failure(call, 'unavailable', why, hint), waitMs: limitedMs, limit }
   }
   if (status >= 500) {
     const error = failure(call, 'unavailable', `GitHub answered ${said}`, 'Try again later')
     return { error, waitMs: secondsHeader(headers['retry-after']) ?? 0 }
   }
   if (status === 401) {
-    const why = token === undefined ? 'GitHub requires a token' : 'GitHub refused the token'
-    const hint = `Set GITHUB_TOKEN to a valid token with ${scope}`
-    return { error: failure(call, 'unauthorized', `${why}: ${said}`, hint) }
+    const why = token === null && kind !== 'app' ? 'GitHub requires a token' : 'GitHub refused the token'
+    return { error: failure(call, 'unauthorized', `${why}: ${said}`, refusedHint(call)), refused: true }
   }
   if (status === 403) {
-    const hint = `Grant the token in GITHUB_TOKEN ${scope} for this repository`
-    return { error: failure(call, 'unauthorized', `GitHub denied permission: ${said}`, hint) }
+    return { error: failure(call, 'unauthorized', `GitHub denied permission: ${said}`, deniedHint(call)) }
   }
   if (status === 404) {
-    const why = `GitHub answered ${said}, which may also mean that the token has no access to the repository`
-    const hint = `Check the name of the repository, and that the token in GITHUB_TOKEN has ${scope}`
-    return { error: failure(call, 'not_found', why, hint) }
+    const who = kind === 'app' ? 'App' : 'token'
+    const why = `GitHub answered ${said}, which may also mean that the ${who} has no access to the repository`
+    return { error: failure(call, 'not_found', why, hiddenHint(call)) }
   }
   // 409: the repository has no commits. 422 without validation errors: the commit does not exist.
-  const kind = status === 409 || (status === 422 && !hasDetails(response)) ? 'not_found' : 'invalid'
-  return { error: failure(call, kind, `GitHub answered ${said}`) }
+  const cause = status === 409 || (status === 422 && !hasDetails(response)) ? 'not_found' : 'invalid'
+  return { error: failure(call, cause, `GitHub answered ${said}`) }
+}
+
+/** What is missing, for a hint. */
+function needed({ kind, need: { scope, permission } }: FailedCall): string {
+  return kind === 'app'
+    ? `the permission "${permission}"`
+    : `the scope ${scope} (classic) or the permission "${permission}"`
+}
+
+function refusedHint(call: FailedCall): string {
+  return call.kind === 'app'
+    ? 'Check --github.app_id (GITHUB_APP_ID) and --github.private_key (GITHUB_PRIVATE_KEY), and that the App is installed'
+    : `Set GITHUB_TOKEN to a valid token with ${needed(call)}`
+}
+
+function deniedHint(call: FailedCall): string {
+  const { kind, token } = call
+  if (kind === 'app' && token === null) return 'Install the GitHub App on the repository'
+  return kind === 'app'
+    ? `Grant the GitHub App ${needed(call)}, and accept that where it is installed`
+    : `Grant the token in GITHUB_TOKEN ${needed(call)} for this repository`
+}
+
+function hiddenHint(call: FailedCall): string {
+  return call.kind === 'app'
+    ? `Check the name of the repository, and that the GitHub App is installed on it with ${needed(call)}`
+    : `Check the name of the repository, and that the token in GITHUB_TOKEN has ${needed(call)}`
 }
 
 function failure({ action, token }: FailedCall, kind: ErrorKind, why: string, hint?: string): ConveyorError {
   const text = `cannot ${action}: ${why}`
   // A proxy may echo the request, including the token.
-  const message = token === undefined ? text : text.replaceAll(token, '***')
+  const message = token === null ? text : text.replaceAll(token, '***')
   return new ConveyorError(kind, message, hint === undefined ? {} : { hint })
 }
 

@@ -1,28 +1,16 @@
-import { Octokit } from '@octokit/rest'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../../core/validate.ts'
-import { retry } from '../../util/retry.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
-import { explainFailure, type Failure, seconds } from './errors.ts'
+import { githubApi, type Need, notGitHub, ownerAndName, type RequestOptions, readable } from './requests.ts'
+import { type GitHubTokens, personalTokens } from './tokens.ts'
 
-export interface GitHubOptions {
-  /** Base URL of the REST API: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise. */
-  baseUrl: string
-  /** Without a token, no statuses are set, and only public repositories are visible. */
+export interface GitHubOptions extends RequestOptions {
+  /** A personal token. Without any token, no statuses are set, and only public repositories are visible. */
   token?: string
-  userAgent?: string
-  /** Sends the requests, e.g. through a proxy; by default Node's own. */
-  fetch?: typeof globalThis.fetch
-  /** Timeout of a request, in milliseconds; 10,000 by default. */
-  requestTimeoutMs?: number
-  /** Waits before each retry, in milliseconds. */
-  retryDelaysMs?: readonly number[]
-  /** Replaced in tests. */
-  sleep?: (ms: number, signal?: AbortSignal) => Promise<unknown>
-  /** Receives lines for the operator. */
-  log?: (line: string) => void
+  /** In place of `token`. */
+  tokens?: GitHubTokens
 }
 
 /** A Forge that can also look up its own account. */
@@ -34,13 +22,9 @@ export interface GitHub extends Forge {
 const CONTEXT = 'container/docker'
 /** GitHub's limit. */
 const DESCRIPTION_LENGTH = 140
-/** API version: https://docs.github.com/rest/about-the-rest-api/api-versions */
-const API_VERSION = '2022-11-28'
-/** Longest total wait of a call. A rate limit that lasts longer fails immediately. */
-const LONGEST_WAIT_MS = 60_000
 
-const STATUS_SCOPE = 'the scope repo:status (classic) or the permission "Commit statuses: write"'
-const READ_SCOPE = 'the scope repo (classic) or the permission "Contents: read"'
+const SET_STATUS: Need = { scope: 'repo:status', permission: 'Commit statuses: write' }
+const READ: Need = { scope: 'repo', permission: 'Contents: read' }
 
 /**
  * GitHub, or GitHub Enterprise, as a Forge. Every request has a timeout; network errors, 5xx answers and
@@ -49,21 +33,8 @@ const READ_SCOPE = 'the scope repo (classic) or the permission "Contents: read"'
  */
 export function github(options: GitHubOptions): GitHub {
   const { log = () => {} } = options
-  const token = validToken(options.token)
-  const baseUrl = validBaseUrl(options.baseUrl)
-  const api = new Octokit({
-    baseUrl,
-    ...(token === undefined ? {} : { auth: token }),
-    userAgent: options.userAgent ?? 'conveyor',
-    ...(options.fetch && { request: { fetch: options.fetch } }),
-    // Its own log would go to the console.
-    log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
-  })
-  api.hook.before('request', (request) => {
-    request.headers['x-github-api-version'] = API_VERSION
-  })
-  const call = caller({ ...options, baseUrl, token })
-  const once = caller({ ...options, baseUrl, token, retryDelaysMs: [] })
+  const tokens = options.tokens ?? personalTokens(options.token)
+  const { octokit: api, call, once } = githubApi({ ...options, tokens })
   let loggedDisabled = false
   /** Repositories that have been logged as archived. */
   const archived = new Set<string>()
@@ -71,7 +42,7 @@ export function github(options: GitHubOptions): GitHub {
   /** Whether a repository is archived, and so read-only; false also if GitHub does not tell. */
   async function isArchived(repository: string, signal: AbortSignal | undefined): Promise<boolean> {
     const action = `check whether ${repository} is archived`
-    const request = once({ action, scope: READ_SCOPE, signal }, async (options) => {
+    const request = once({ action, need: READ, repository, signal }, async (options) => {
       const { data } = await api.repos.get({ ...ownerAndName(repository), request: options })
       return data.archived === true
     })
@@ -84,8 +55,8 @@ export function github(options: GitHubOptions): GitHub {
   const forge: GitHub = {
     account(signal) {
       const action = 'authenticate with GitHub'
-      const account = call({ action, scope: STATUS_SCOPE, signal }, (request) =>
-        fetchAccount(api, token !== undefined, request),
+      const account = call({ action, need: SET_STATUS, repository: null, signal }, (request) =>
+        fetchAccount(api, tokens.kind !== 'none', request),
       )
       return account.catch((error: ConveyorError) => {
         throw error.kind === 'not_found' ? notGitHub(action) : error
@@ -93,7 +64,7 @@ export function github(options: GitHubOptions): GitHub {
     },
 
     async setStatus({ repository, sha, state, description, targetUrl }: CommitStatus, signal) {
-      if (token === undefined) {
+      if (tokens.kind === 'none') {
         if (!loggedDisabled) log('GITHUB_TOKEN is not set: commit statuses are disabled')
         loggedDisabled = true
         return
@@ -108,7 +79,8 @@ export function github(options: GitHubOptions): GitHub {
       }
       const action = `set the commit status of ${shortName({ repository, sha })}`
       try {
-        await call({ action, scope: STATUS_SCOPE, signal }, async (request) => {
+        const about = { action, need: SET_STATUS, repository, signal, write: true }
+        await call(about, async (request) => {
           const answer = await api.repos.createCommitStatus({ ...status, request })
           if (answer.data.state !== state) throw notGitHub(action)
         })
@@ -127,7 +99,7 @@ export function github(options: GitHubOptions): GitHub {
       const at = ownerAndName(repository)
       const action = `look up the branch "${name}" of ${repository}`
       try {
-        return await call({ action, scope: READ_SCOPE }, async (request) => {
+        return await call({ action, need: READ, repository }, async (request) => {
           const answer = await api.git.getRef({ ...at, ref: `heads/${name}`, request })
           return readable(action, () => validSha(answer.data.object.sha))
         })
@@ -150,7 +122,7 @@ export function github(options: GitHubOptions): GitHub {
     async defaultBranch(repository) {
       const at = ownerAndName(repository)
       const action = `look up the default branch of ${repository}`
-      return call({ action, scope: READ_SCOPE }, async (request) => {
+      return call({ action, need: READ, repository }, async (request) => {
         const answer = await api.repos.get({ ...at, request })
         return readable(action, () => validRefName(answer.data.default_branch))
       })
@@ -159,7 +131,7 @@ export function github(options: GitHubOptions): GitHub {
     async fullName(repository) {
       const at = ownerAndName(repository)
       const action = `look up the full name of ${repository}`
-      return once({ action, scope: READ_SCOPE }, async (request) => {
+      return once({ action, need: READ, repository }, async (request) => {
         const answer = await api.repos.get({ ...at, request })
         return readable(action, () => validRepository(answer.data.full_name))
       })
@@ -167,12 +139,12 @@ export function github(options: GitHubOptions): GitHub {
 
     async contains(repository, head, sha, signal) {
       // Without a token, the 60 requests per hour are reserved for what git cannot tell.
-      if (token === undefined) return null
+      if (tokens.kind === 'none') return null
       const basehead = `${validSha(sha)}...${validSha(head)}`
       // The second page has no files and, in most cases, no commits.
       const parameters = { ...ownerAndName(repository), basehead, per_page: 1, page: 2 }
       const action = `compare ${shortName({ repository, sha })} with ${head.slice(0, 7)}`
-      return call({ action, scope: READ_SCOPE, signal }, async (request) => {
+      return call({ action, need: READ, repository, signal }, async (request) => {
         const answer = await api.repos.compareCommitsWithBasehead({ ...parameters, request })
         const { status } = answer.data
         if (!['ahead', 'behind', 'diverged', 'identical'].includes(status)) throw notGitHub(action)
@@ -182,10 +154,10 @@ export function github(options: GitHubOptions): GitHub {
 
     async file(repository, sha, path, signal) {
       // Without a token, the 60 requests per hour are reserved for what matters more.
-      if (token === undefined) return null
+      if (tokens.kind === 'none') return null
       const at = { ...ownerAndName(repository), ref: validSha(sha), path }
       const action = `read ${path} of ${shortName({ repository, sha })}`
-      return once({ action, scope: READ_SCOPE, signal }, async (request) => {
+      return once({ action, need: READ, repository, signal }, async (request) => {
         const { data } = await api.repos.getContent({ ...at, request })
         if (Array.isArray(data) || data.type !== 'file' || !data.content) return null
         return Buffer.from(data.content, 'base64').toString('utf8')
@@ -205,108 +177,4 @@ export function statusDescription(text: string): string {
     .slice(0, DESCRIPTION_LENGTH - 1)
     .join('')
     .trimEnd()}…`
-}
-
-/** Describes a call, for its errors. */
-interface Call {
-  /** Completes "cannot ...". */
-  action: string
-  /** The scope or permission that the token needs. */
-  scope: string
-  signal?: AbortSignal | undefined
-}
-
-/** Makes the function that sends a request with timeout and retries. */
-function caller(options: Omit<GitHubOptions, 'token'> & { token: string | undefined }) {
-  const {
-    token,
-    baseUrl,
-    log = () => {},
-    requestTimeoutMs = 10_000,
-    retryDelaysMs = [1_000, 3_000, 9_000],
-  } = options
-  return async <T>(what: Call, send: (request: { signal: AbortSignal }) => Promise<T>): Promise<T> => {
-    const { signal, action } = what
-    let failure: Failure | undefined
-    let waited = 0
-
-    const attempt = async () => {
-      try {
-        signal?.throwIfAborted()
-        const timeout = AbortSignal.timeout(requestTimeoutMs)
-        return await send({ signal: signal ? AbortSignal.any([signal, timeout]) : timeout })
-      } catch (thrown) {
-        if (signal?.aborted) throw cancelled(action)
-        failure = explainFailure(thrown, { ...what, token, baseUrl, timeoutMs: requestTimeoutMs })
-        throw failure.error
-      }
-    }
-    const delays = (failures: number) => {
-      const delay = retryDelaysMs[failures - 1]
-      if (delay === undefined || !failure?.error.retryable) return undefined
-      const wait = Math.max(failure.waitMs ?? 0, delay)
-      if (waited + wait > LONGEST_WAIT_MS) return undefined
-      waited += wait
-      return wait
-    }
-    try {
-      return await retry(attempt, {
-        delays,
-        isRetryable: () => !signal?.aborted,
-        signal,
-        onRetry: (error, ms) => log(`${(error as Error).message}; retrying in ${seconds(ms)}`),
-        ...(options.sleep && { sleep: options.sleep }),
-      })
-    } catch (error) {
-      throw signal?.aborted ? cancelled(action) : error
-    }
-  }
-}
-
-function cancelled(action: string): ConveyorError {
-  return new ConveyorError('cancelled', `cannot ${action}: cancelled`)
-}
-
-/** Reads a response with a success status. */
-function readable<T>(action: string, read: () => T): T {
-  try {
-    return read()
-  } catch {
-    throw notGitHub(action)
-  }
-}
-
-/** Retryable: a truncated response looks like this, too. */
-function notGitHub(action: string): ConveyorError {
-  return new ConveyorError('unavailable', `cannot ${action}: the response is not from GitHub`, {
-    hint: "Check that the base URL is that of GitHub's API (https://HOST/api/v3 for GitHub Enterprise)",
-  })
-}
-
-function ownerAndName(repository: string): { owner: string; repo: string } {
-  const [owner = '', repo = ''] = validRepository(repository).split('/')
-  return { owner, repo }
-}
-
-/** Other characters would be rejected later, when setting the header, by an error that quotes the token. */
-function validToken(token: string | undefined): string | undefined {
-  if (token === undefined || token === '') return undefined
-  if (/^[\x21-\x7e]+$/.test(token)) return token
-  throw new ConveyorError(
-    'invalid',
-    'the GitHub token contains a space, a line break or a special character',
-    {
-      hint: 'Set GITHUB_TOKEN to only the token',
-    },
-  )
-}
-
-function validBaseUrl(value: string): string {
-  const url = URL.parse(value)
-  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
-    throw new ConveyorError('invalid', "the base URL of GitHub's API is not a plain http or https URL", {
-      hint: 'Use https://api.github.com, or https://HOST/api/v3 for GitHub Enterprise',
-    })
-  }
-  return url.href.replace(/\/+$/, '')
 }

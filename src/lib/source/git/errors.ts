@@ -1,6 +1,6 @@
 import { ConveyorError } from '../../core/errors.ts'
 import { GitFailure } from './git.ts'
-import type { Remote } from './remote.ts'
+import { REFUSED, type Remote } from './remote.ts'
 
 /** Errors of a fetch that mean a corrupt mirror, not a problem with the server or the request. */
 const CORRUPT = [
@@ -46,8 +46,6 @@ interface FetchContext {
   said: string
   cause: unknown
 }
-
-const REFUSED = /Authentication failed|could not read (Username|Password)|error: (401|403)/i
 
 /** The first match wins. */
 const RULES: Rule[] = [

@@ -10,7 +10,7 @@ import { fetchError, gitMessage } from './errors.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
 import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
-import { type RemoteOptions, remoteOf, withRemote } from './remote.ts'
+import { type Connection, type RemoteOptions, remoteOf, withRemote } from './remote.ts'
 
 export interface GitHistoryOptions extends RemoteOptions {
   /** Folder for the commit history; created when needed. */
@@ -45,9 +45,9 @@ export function gitHistory(options: GitHistoryOptions): History {
     const limited = signal ? AbortSignal.any([signal, timeout]) : timeout
     await mkdir(dir, { recursive: true, mode: 0o700 })
     try {
-      const output = await withRemote(remote, ({ config, env }) =>
-        git.run(args, { ...more, config, env, secrets: remote.secrets, signal: limited }),
-      )
+      const run = (connection: Pick<Connection, 'config' | 'env' | 'secrets'>) =>
+        git.run(args, { ...more, ...connection, signal: limited })
+      const output = await withRemote(remote, repository, run, limited)
       return output.toString('utf8')
     } catch (error) {
       signal?.throwIfAborted()

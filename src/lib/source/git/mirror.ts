@@ -5,7 +5,7 @@ import { type CommitInfo, commitInfo } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { type Git, GitFailure } from './git.ts'
 import type { MirrorLock } from './mirror-lock.ts'
-import { type Remote, withRemote } from './remote.ts'
+import { type Connection, type Remote, withRemote } from './remote.ts'
 
 /** Data of a commit in the mirror. */
 export interface CommitFacts {
@@ -113,17 +113,17 @@ export class Mirror {
       ...['--no-recurse-submodules', '--progress', '--end-of-options'],
       ...[remote.url(repository), `+${sha}:${REFS}/${sha}`],
     ]
-    await withRemote(remote, ({ config, env }) =>
+    const run = ({ config, env, secrets }: Pick<Connection, 'config' | 'env' | 'secrets'>) =>
       this.#git.run(args, {
         ...rest,
         gitDir: this.gitDir,
         // A pack appears atomically; loose objects would appear one by one.
         config: [...config, ['fetch.unpackLimit', '1'], ['transfer.unpackLimit', '1']],
         env,
-        secrets: remote.secrets,
+        secrets,
         holdFd: lock.fd,
-      }),
-    )
+      })
+    await withRemote(remote, repository, run, options.signal)
   }
 
   /** Marks the mirror as corrupt: `find` returns null from now on, and the next `prepare` recreates it. */

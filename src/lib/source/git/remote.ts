@@ -3,33 +3,54 @@ import { percentDecoded } from '../../util/percent.ts'
 import { GitFailure } from './git.ts'
 import { sshHosts } from './ssh-hosts.ts'
 
+/**
+ * GitHub token (or password of another server): one for all repositories, or looked up for each.
+ * @param refused the token that the server has just refused, so that the next one is another
+ */
+export type RemoteToken =
+  | string
+  | ((repository: string, signal?: AbortSignal, refused?: string) => Promise<string | undefined>)
+
 export interface RemoteOptions {
   /** URL template with `{repository}`: https://, http://, ssh://, file:// or user@host:path. */
   url: string
-  /** GitHub token (or password of another server) for http and https; sent only to that server. */
-  token?: string | undefined
+  /** For http and https; sent only to the server of the URL. */
+  token?: RemoteToken | undefined
   /** Private key file for ssh; by default ssh's own. */
   sshKey?: string | undefined
   /** File with SSH host keys, or `accept-new`; for the default see ssh-hosts.ts. */
   knownHosts?: string | undefined
 }
 
-/** How to connect to the git server: URL, settings and environment for `git fetch`. */
+/** The git server. Connect through `withRemote`. */
 export interface Remote {
   /** Host name for messages, `github.com`. */
   host: string
   url(repository: string): string
-  config: [string, string][]
-  env: Record<string, string>
-  /** For a retry that follows redirects; null if the first attempt does already. */
-  redirected: Pick<Remote, 'config' | 'env'> | null
+  /** With which token to connect; undefined without one. @throws ConveyorError if it cannot be looked up */
+  token(repository: string, signal?: AbortSignal, refused?: string): Promise<string | undefined>
+  /** How to connect with a token. */
+  connection(token: string | undefined): Connection
   /** Must be called before connecting. */
   prepare?: () => Promise<void>
-  /** Texts to redact. */
-  secrets: string[]
+  /** Whether tokens are looked up for each repository. */
+  perRepository: boolean
   /** Whether credentials are sent, which may be wrong. */
   authenticated: boolean
 }
+
+/** Settings and environment for a git command that connects to a server. */
+export interface Connection {
+  config: [string, string][]
+  env: Record<string, string>
+  /** For a retry that follows redirects; null if the first attempt does already. */
+  redirected: Pick<Connection, 'config' | 'env'> | null
+  /** Texts to redact. */
+  secrets: string[]
+}
+
+/** git's errors for credentials that a server refuses, or requires. */
+export const REFUSED = /Authentication failed|could not read (Username|Password)|error: (401|403)/i
 
 const PLACEHOLDER = '{repository}'
 /** A transfer below 1000 bytes/s for this long is aborted. */
@@ -45,25 +66,52 @@ export function remoteOf({ url: template, token, ...ssh }: RemoteOptions, dir: s
   if (!template.includes(PLACEHOLDER) || !scheme) throw badTemplate(template)
   if (scheme === 'http' || scheme === 'https') return httpRemote(template, token)
   if (scheme === 'ssh' || scheme === 'scp') return sshRemote(template, ssh, dir)
-  if (scheme === 'file') return { ...base(template, 'this machine'), env: { GIT_ALLOW_PROTOCOL: 'file' } }
+  if (scheme === 'file') return base(template, 'this machine', { env: { GIT_ALLOW_PROTOCOL: 'file' } })
   throw badTemplate(template)
 }
 
-/** Runs git against a server, and again if the server responds with a redirect. */
+/**
+ * Runs git against a server: again if the server responds with a redirect, and with a new token if it refused the one of
+ * this repository.
+ * @throws what `run` throws, and ConveyorError if there is no token
+ */
 export async function withRemote<T>(
   remote: Remote,
-  run: (how: Pick<Remote, 'config' | 'env'>) => Promise<T>,
+  repository: string,
+  run: (how: Pick<Connection, 'config' | 'env' | 'secrets'>) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
   await remote.prepare?.()
+  const token = await remote.token(repository, signal)
   try {
-    return await run(remote)
+    return await runWith(remote.connection(token), run)
   } catch (error) {
-    if (!remote.redirected || !isRedirect(error)) throw error
-    return await run(remote.redirected).catch((failure) => {
+    if (!remote.perRepository || token === undefined || !isRefusal(error)) throw error
+    const next = await remote.token(repository, signal, token)
+    if (next === undefined || next === token) throw error
+    return await runWith(remote.connection(next), run)
+  }
+}
+
+async function runWith<T>(
+  connection: Connection,
+  run: (how: Pick<Connection, 'config' | 'env' | 'secrets'>) => Promise<T>,
+): Promise<T> {
+  const { redirected, secrets } = connection
+  try {
+    return await run(connection)
+  } catch (error) {
+    if (!redirected || !isRedirect(error)) throw error
+    return await run({ ...redirected, secrets }).catch((failure) => {
       if (failure instanceof GitFailure) failure.redirected = true
       throw failure
     })
   }
+}
+
+/** Whether the server itself, and not one that it redirects to, has refused the credentials. */
+function isRefusal(thrown: unknown): boolean {
+  return thrown instanceof GitFailure && !thrown.redirected && REFUSED.test(thrown.stderr)
 }
 
 /** git's error for a redirect that it does not follow: https://github.com/git/git/blob/v2.39.0/http.c#L1746 */
@@ -71,14 +119,13 @@ function isRedirect(thrown: unknown): boolean {
   return thrown instanceof GitFailure && /^fatal: .*error: 30[12378]$/m.test(thrown.stderr)
 }
 
-function base(template: string, host: string): Remote {
+function base(template: string, host: string, connection: Partial<Connection>): Remote {
   return {
     host,
     url: (repository) => template.replaceAll(PLACEHOLDER, repository),
-    config: [],
-    env: {},
-    redirected: null,
-    secrets: [],
+    token: async () => undefined,
+    connection: () => ({ config: [], env: {}, redirected: null, secrets: [], ...connection }),
+    perRepository: false,
     authenticated: false,
   }
 }
@@ -89,29 +136,36 @@ function base(template: string, host: string): Remote {
  * server redirects (GitHub does for a renamed repository), the command is repeated with a credential helper instead:
  * git binds such credentials to their origin, and does not send them to another.
  */
-function httpRemote(template: string, token: string | undefined): Remote {
+function httpRemote(template: string, token: RemoteToken | undefined): Remote {
   const { origin, host, protocol, username, password } = parse(template)
   // Credentials in the URL would be visible in argv.
   const bare = template.replace(/^(https?:\/\/)[^/@]*@/, '$1')
-  const login = loginOf(token, username, password)
-  const basic = login ? Buffer.from(`${login.username}:${login.password}`).toString('base64') : ''
   const config: [string, string][] = [
     ['protocol.version', '2'],
     ['http.lowSpeedLimit', '1000'],
     ['http.lowSpeedTime', String(STALLED_SECONDS)],
   ]
-  const header: [string, string] = [`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`]
   const env = { GIT_ALLOW_PROTOCOL: protocol === 'http:' ? 'http:https' : 'https' }
   return {
-    ...base(bare, host),
-    config: login ? [...config, header, ['http.followRedirects', 'false']] : config,
-    env,
-    redirected: login && {
-      config: [...config, [`credential.${origin}.helper`, HELPER], ['http.followRedirects', 'true']],
-      env: { ...env, CONVEYOR_GIT_USERNAME: login.username, CONVEYOR_GIT_PASSWORD: login.password },
+    ...base(bare, host, {}),
+    token: async (...about) => (typeof token === 'function' ? token(...about) : token),
+    connection(given) {
+      const login = loginOf(given, username, password)
+      if (!login) return { config, env, redirected: null, secrets: [] }
+      const basic = Buffer.from(`${login.username}:${login.password}`).toString('base64')
+      const header: [string, string] = [`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`]
+      return {
+        config: [...config, header, ['http.followRedirects', 'false']],
+        env,
+        redirected: {
+          config: [...config, [`credential.${origin}.helper`, HELPER], ['http.followRedirects', 'true']],
+          env: { ...env, CONVEYOR_GIT_USERNAME: login.username, CONVEYOR_GIT_PASSWORD: login.password },
+        },
+        secrets: [login.password, password, basic].filter((secret) => secret !== ''),
+      }
     },
-    secrets: login ? [login.password, password, basic].filter((secret) => secret !== '') : [],
-    authenticated: login !== null,
+    perRepository: typeof token === 'function',
+    authenticated: Boolean(token) || username !== '',
   }
 }
 
@@ -148,15 +202,16 @@ function sshRemote(
     ...(sshKey === undefined ? [] : [`IdentityFile="${sshKey}"`, 'IdentitiesOnly=yes']),
   ]
   return {
-    ...base(template, host),
+    ...base(template, host, {
+      config: [['protocol.version', '2']],
+      env: {
+        GIT_ALLOW_PROTOCOL: 'ssh',
+        GIT_SSH_VARIANT: 'ssh',
+        // git passes this to a shell, hence the quotes.
+        GIT_SSH_COMMAND: ['ssh', ...options.flatMap((option) => ['-o', quote(option)])].join(' '),
+      },
+    }),
     ...(hosts.prepare && { prepare: hosts.prepare }),
-    config: [['protocol.version', '2']],
-    env: {
-      GIT_ALLOW_PROTOCOL: 'ssh',
-      GIT_SSH_VARIANT: 'ssh',
-      // git passes this to a shell, hence the quotes.
-      GIT_SSH_COMMAND: ['ssh', ...options.flatMap((option) => ['-o', quote(option)])].join(' '),
-    },
     authenticated: true,
   }
 }
