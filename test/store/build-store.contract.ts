@@ -5,6 +5,7 @@ import { attempts } from './contract/attempts/attempts.ts'
 import { cancels } from './contract/attempts/cancels.ts'
 import { suspects } from './contract/attempts/suspects.ts'
 import { fleet } from './contract/fleet.ts'
+import { checkRuns } from './contract/forge/check-runs.ts'
 import { keeping } from './contract/keeping.ts'
 import { listing } from './contract/lists/builds.ts'
 import { idempotency } from './contract/lists/idempotency.ts'
@@ -40,6 +41,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     surroundings(subject)
     idempotency(subject)
     timelines(subject)
+    checkRuns(subject)
     fleet(subject)
     outbound(subject)
     accessTokens(subject)

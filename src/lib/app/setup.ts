@@ -201,13 +201,13 @@ export function openRegistry(
 }
 
 export function openForge(
-  { github: { apiUrl, token }, proxies }: Config,
+  { github: { apiUrl, token, context }, proxies }: Config,
   log: (line: string) => void,
   options: Pick<GitHubOptions, 'retryDelaysMs'> = {},
 ): GitHub {
   const fetch = proxyingFetch(proxies)
   return github({
-    ...{ baseUrl: apiUrl, log },
+    ...{ baseUrl: apiUrl, context, log },
     ...(token && { token }),
     ...(fetch && { fetch }),
     ...options,

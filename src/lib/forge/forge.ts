@@ -13,15 +13,72 @@ export interface CommitStatus {
   targetUrl: string
 }
 
+/** What a check run says when it has ended. */
+type CheckConclusion = 'success' | 'failure' | 'timed_out' | 'cancelled' | 'neutral'
+
+/** A remark about lines of a file of the commit. */
+export interface CheckAnnotation {
+  /** Relative to the root of the repository. */
+  path: string
+  /** From 1. */
+  startLine: number
+  endLine: number
+  level: 'warning' | 'failure'
+  title: string
+  /** Plain text, with line breaks. */
+  message: string
+}
+
+/** A button of a check run. The forge reports a click with the identifier. */
+export interface CheckAction {
+  /** At most 20 characters, like the label. */
+  identifier: string
+  label: string
+  /** At most 40 characters. */
+  description: string
+}
+
+/** What a forge that has check runs shows about a build. */
+export interface CheckRun {
+  repository: string
+  sha: string
+  /** Tells the run of this build from the others of the commit, wherever they were made. */
+  buildId: string
+  status: 'queued' | 'in_progress' | 'completed'
+  /** Null unless it is completed. */
+  conclusion: CheckConclusion | null
+  startedAt: string | null
+  completedAt: string | null
+  /** URL of the build's page. */
+  detailsUrl: string
+  /** Plain text. */
+  title: string
+  /** Markdown, and free of markup that the repository wrote. */
+  summary: string
+  /** As many as there are; the same and in the same order whenever the run is set with this status. */
+  annotations: CheckAnnotation[]
+  actions: CheckAction[]
+}
+
+/** What is known about the check run of a build at the forge: its id; or whether there may be one all the same. */
+export type KnownCheckRun = { id: number } | { id: null; mayExist: boolean }
+
 /** The code host: commit statuses, branch heads, single files. */
 export interface Forge {
   /**
-   * Sets a commit status with the context `container/docker`, and retries temporary failures. Archived repositories
+   * Sets a commit status with the configured context, and retries temporary failures. Archived repositories
    * accept none, which is not an error.
    * @throws ConveyorError `unavailable` (retryable later); if the forge refuses, `unauthorized`, `not_found` (also for
    * a commit that was pushed seconds ago) or `invalid`
    */
   setStatus(status: CommitStatus, signal?: AbortSignal): Promise<void>
+  /**
+   * Creates the check run of a build, or updates it, and retries temporary failures. Its name is the context of commit
+   * statuses. Annotations that the run has already are not sent again.
+   * @returns the id of the run; null if the forge accepts no check runs for this repository from whoever asks
+   * @throws ConveyorError as setStatus; a run may have been created all the same
+   */
+  setCheckRun(run: CheckRun, known: KnownCheckRun, signal?: AbortSignal): Promise<number | null>
   /** The commit at the head of a branch. @throws ConveyorError `not_found`, `unauthorized`, `unavailable`. */
   branchHead(repository: string, branch: string): Promise<string>
   /** @throws ConveyorError as branchHead. */

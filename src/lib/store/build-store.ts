@@ -83,6 +83,25 @@ export interface Timelines {
   summaries(buildIds: readonly string[]): Promise<Map<string, TimelineSummary>>
 }
 
+/**
+ * Who makes the check run of a build: it has this id; or this caller makes it now (`mayExist`: an earlier one may have
+ * before it died); or another caller is at it; or there is none, as the forge refused it: commit statuses stand for the build.
+ */
+export type CheckRunState = { id: number } | { id: null; mayExist: boolean } | 'busy' | 'refused'
+
+/** The check run of each build, at most one of them. */
+export interface CheckRuns {
+  /** For so many seconds, only this caller makes the check run of the build, if there is none yet; see `settle`. */
+  begin(buildId: string, seconds: number): Promise<CheckRunState>
+  /**
+   * What came of it: the id of the run; `none` was made; `unknown`, as the forge did not answer; or `refused`, after which
+   * this build has none.
+   */
+  settle(buildId: string, outcome: number | 'none' | 'unknown' | 'refused'): Promise<void>
+  /** Builds that were accepted at least `seconds` ago, are still pending, and of which `begin` was never asked; oldest first. */
+  missing(seconds: number, limit: number): Promise<Build[]>
+}
+
 /** Stores builds, their artifacts, webhook deliveries, and which push may move which Docker tag. */
 export interface BuildStore {
   /** Which files of each repository each BuildKit has. */
@@ -97,6 +116,8 @@ export interface BuildStore {
 
   /** What one of several servers does every so often. */
   readonly turns: Turns
+
+  readonly checkRuns: CheckRuns
 
   /** What waits. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>

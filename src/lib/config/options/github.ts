@@ -1,5 +1,10 @@
 import { LOCAL, option, SERVER_ONLY } from '../option.ts'
-import { anyText, baseUrl, matching } from '../values.ts'
+import { anyText, baseUrl, matching, oneOf } from '../values.ts'
+
+const contextName = matching(
+  'up to 100 characters, without spaces around them',
+  /^(?=[^\s])[^\p{Cc}]{1,100}(?<=[^\s])$/u,
+)
 
 /** GitHub's API and webhooks. */
 export const GITHUB = {
@@ -29,5 +34,21 @@ export const GITHUB = {
     type: baseUrl,
     default: 'https://api.github.com',
     commands: LOCAL,
+  }),
+  context: option({
+    flag: 'github.context',
+    env: 'GITHUB_CONTEXT',
+    help: 'Name of the commit statuses and check runs, as branch protection rules require it',
+    value: 'name',
+    type: contextName,
+    default: 'container/docker',
+  }),
+  checks: option({
+    flag: 'checks',
+    env: 'CHECKS',
+    help: 'Where results are shown on commits: as check runs (on), as commit statuses (off), or as both; check runs need a GitHub App',
+    value: 'mode',
+    type: oneOf('on', 'off', 'both'),
+    defaultText: 'on with a GitHub App, otherwise off',
   }),
 }

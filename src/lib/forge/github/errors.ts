@@ -44,6 +44,13 @@ export function explainFailure(thrown: unknown, call: FailedCall): Failure {
   return response ? explainResponse(response, call) : { error: explainNoResponse(thrown, call) }
 }
 
+/** Whether GitHub denies something to whoever asks, rather than for now. */
+export function isDenied(thrown: unknown): boolean {
+  const response = responseOf(thrown)
+  if (response?.status === 404) return true
+  return response?.status === 403 && rateLimitMs(response, messageOf(response)) === undefined
+}
+
 /** `1 s`, `2.5 s` for a time in milliseconds. */
 export function seconds(ms: number): string {
   return `${Math.round(ms / 100) / 10} s`

@@ -3,7 +3,9 @@ import { ConveyorError } from '../../core/errors.ts'
 import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
+import { setCheckRun } from './checks.ts'
 import { githubApi, type Need, notGitHub, ownerAndName, type RequestOptions, readable } from './requests.ts'
+import { shortLine } from './texts.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
 
 export interface GitHubOptions extends RequestOptions {
@@ -11,6 +13,8 @@ export interface GitHubOptions extends RequestOptions {
   token?: string
   /** In place of `token`. */
   tokens?: GitHubTokens
+  /** The name of commit statuses and check runs; `container/docker` by default. */
+  context?: string
 }
 
 /** A Forge that can also look up its own account. */
@@ -19,11 +23,12 @@ export interface GitHub extends Forge {
   account(signal?: AbortSignal): Promise<Account>
 }
 
-const CONTEXT = 'container/docker'
 /** GitHub's limit. */
 const DESCRIPTION_LENGTH = 140
 
 const SET_STATUS: Need = { scope: 'repo:status', permission: 'Commit statuses: write' }
+// A token never gets this far: GitHub denies it check runs.
+const SET_CHECK: Need = { scope: 'repo', permission: 'Checks: write' }
 const READ: Need = { scope: 'repo', permission: 'Contents: read' }
 
 /**
@@ -32,7 +37,7 @@ const READ: Need = { scope: 'repo', permission: 'Contents: read' }
  * @throws ConveyorError `invalid` if the base URL or the token is malformed
  */
 export function github(options: GitHubOptions): GitHub {
-  const { log = () => {} } = options
+  const { log = () => {}, context = 'container/docker' } = options
   const tokens = options.tokens ?? personalTokens(options.token)
   const { octokit: api, call, once } = githubApi({ ...options, tokens })
   let loggedDisabled = false
@@ -73,7 +78,7 @@ export function github(options: GitHubOptions): GitHub {
         ...ownerAndName(repository),
         sha: validSha(sha),
         state,
-        context: CONTEXT,
+        context,
         description: statusDescription(description),
         target_url: targetUrl,
       }
@@ -92,6 +97,15 @@ export function github(options: GitHubOptions): GitHub {
           log(`${repository} is archived on GitHub and accepts no commit statuses`)
         archived.add(repository)
       }
+    },
+
+    async setCheckRun(run, known, signal) {
+      if (tokens.kind === 'none') return null
+      const { repository } = run
+      const action = `set the check run of ${shortName(run)}`
+      const about = { action, need: SET_CHECK, repository, signal, write: true }
+      const at = ownerAndName(repository)
+      return setCheckRun(run, known, { api, at, action, name: context, send: (send) => call(about, send) })
     },
 
     async branchHead(repository, branch) {
@@ -169,12 +183,5 @@ export function github(options: GitHubOptions): GitHub {
 
 /** A description on one line, without control characters, truncated to GitHub's limit. */
 export function statusDescription(text: string): string {
-  // The rest of a huge text is not needed.
-  const line = text.slice(0, 10_000).replace(/[\s\p{Cc}]+/gu, ' ')
-  const points = [...line.toWellFormed().trim()]
-  if (points.length <= DESCRIPTION_LENGTH) return points.join('')
-  return `${points
-    .slice(0, DESCRIPTION_LENGTH - 1)
-    .join('')
-    .trimEnd()}…`
+  return shortLine(text, DESCRIPTION_LENGTH)
 }

@@ -3,6 +3,7 @@ import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
 import type { StoreDialect } from './dialect.ts'
+import { kyselyCheckRuns } from './forge/check-runs.ts'
 import { listBuilds } from './lists/builds.ts'
 import { describeCommit } from './lists/commit.ts'
 import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
@@ -64,6 +65,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     workers: kyselyWorkers(db, dialect),
     notifications: kyselyNotifications(db, dialect),
     turns: kyselyTurns(db, dialect),
+    checkRuns: kyselyCheckRuns(db, dialect),
     waiting: (page) => waitingBuilds(db, page),
     tokens: kyselyAccessTokens(db, dialect),
     secret: (name) => kyselySecret(dialect, name),

@@ -26,6 +26,7 @@ export const migrations: Record<string, Migration> = {
   '016_traces': { up: addTraces },
   '020_notifications': { up: addNotifications },
   '021_turns': { up: addTurns },
+  '023_check_runs': { up: addCheckRuns },
 }
 
 /** Where the time of each build went. */
@@ -53,6 +54,17 @@ async function addWorkers(db: Kysely<unknown>): Promise<void> {
 /** The trace that each build continues, wherever it runs. */
 async function addTraces(db: Kysely<unknown>): Promise<void> {
   await db.schema.alterTable('builds').addColumn('trace', 'text').execute()
+}
+
+/** The check run of each build at the forge. */
+async function addCheckRuns(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('check_runs')
+    .addColumn('build_id', 'text', (column) => column.primaryKey().references('builds.id'))
+    .addColumn('run_id', 'bigint')
+    .addColumn('making_until', 'text')
+    .addColumn('refused', 'integer', (column) => column.notNull().defaultTo(0))
+    .execute()
 }
 
 /** What lists show of timelines, without reading them. */

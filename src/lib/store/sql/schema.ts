@@ -40,6 +40,18 @@ export interface Schema {
   turns: { name: string; until: string }
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
+  check_runs: CheckRunsTable
+}
+
+/** The check run of each build for which one was to be made. */
+interface CheckRunsTable {
+  build_id: string
+  /** Its id at the forge; null if it is not known, or there is none. */
+  run_id: number | null
+  /** Until when somebody makes it; null if nobody does. */
+  making_until: string | null
+  /** 1 if the forge accepts none: the build has commit statuses. */
+  refused: number
 }
 
 interface AccessTokensTable {
