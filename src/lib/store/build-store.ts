@@ -14,7 +14,7 @@ import type {
   RepositoryListing,
   RepositoryPage,
 } from './build-list.ts'
-import type { WaitingPage, Workers } from './fleet.ts'
+import type { Leases, WaitingPage, Workers } from './fleet.ts'
 import type { Notifications, Turns } from './notifications.ts'
 
 /**
@@ -118,6 +118,8 @@ export interface BuildStore {
   readonly turns: Turns
 
   readonly checkRuns: CheckRuns
+
+  readonly leases: Leases
 
   /** What waits. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>

@@ -44,3 +44,11 @@ export interface WaitingPage {
   /** Opaque, for the next page; null after the last one. */
   next: string | null
 }
+
+/** Work that only one process of all on this store does, by name. */
+export interface Leases {
+  /** Takes a lease for so many seconds, or extends it. False while another holder has it. */
+  take(name: string, holder: string, seconds: number): Promise<boolean>
+  /** Ends a lease early; nothing if another holder has it. */
+  drop(name: string, holder: string): Promise<void>
+}

@@ -93,4 +93,27 @@ export function fleet(subject: Subject): void {
       expect(await retryAt()).toBeNull()
     })
   })
+
+  describe('a lease', () => {
+    it('belongs to one holder until it ends, is dropped, or is extended', async () => {
+      const { leases } = subject.store
+      expect(await leases.take('compare', 'one', 60)).toBe(true)
+      expect(await leases.take('compare', 'two', 60)).toBe(false)
+      expect(await leases.take('other', 'two', 60)).toBe(true)
+      expect(await leases.take('compare', 'one', 60)).toBe(true)
+      await leases.drop('compare', 'two')
+      expect(await leases.take('compare', 'two', 60)).toBe(false)
+      await leases.drop('compare', 'one')
+      expect(await leases.take('compare', 'two', -1)).toBe(true)
+      expect(await leases.take('compare', 'one', 60)).toBe(true)
+      expect(await leases.take('compare', 'two', 60)).toBe(false)
+    })
+
+    it('is taken by one of many that ask at the same time', async () => {
+      const { leases } = subject.store
+      const holders = Array.from({ length: 20 }, (_, number) => `server-${number}`)
+      const taken = await Promise.all(holders.map((holder) => leases.take('compare', holder, 60)))
+      expect(taken.filter(Boolean)).toHaveLength(1)
+    })
+  })
 }

@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
+import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
 import { addNotifications, addTurns } from './outbound/migrations.ts'
 
@@ -24,6 +25,7 @@ export const migrations: Record<string, Migration> = {
   '014_timeline_summaries': { up: addTimelineSummaries },
   '015_workers': { up: addWorkers },
   '016_traces': { up: addTraces },
+  '017_comparisons': { up: addComparisons },
   '020_notifications': { up: addNotifications },
   '021_turns': { up: addTurns },
   '023_check_runs': { up: addCheckRuns },

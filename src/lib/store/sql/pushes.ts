@@ -108,6 +108,7 @@ export async function addPush(
       unproven: request.unproven ? 1 : 0,
       again: place.again ? 1 : 0,
       build_id: place.buildId,
+      found_at: null,
     })
     .onConflict((conflict) => conflict.column('sequence').doNothing())
     .execute()

@@ -40,6 +40,9 @@ export interface Schema {
   turns: { name: string; until: string }
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
+  comparisons: ComparisonsTable
+  /** Work that only one process does: it is `holder`'s until then. */
+  leases: { name: string; holder: string; held_until: string }
   check_runs: CheckRunsTable
 }
 
@@ -95,6 +98,8 @@ interface PushesTable {
   /** 1 if there was an earlier push with the same contents. */
   again: number
   build_id: string
+  /** When it was found by comparing, in seconds since 1970; null, also once its webhook has come, otherwise. */
+  found_at: number | null
 }
 
 interface BuildsTable {
@@ -184,6 +189,25 @@ interface IgnoredDeliveriesTable {
   ref: string | null
   reason: string
   created_at: string
+  /** What was pushed, `after` of the payload; null if it has none, or an earlier version wrote the row. */
+  sha: string | null
+}
+
+/** What the branches and git tags of a repository were when they were last compared with its builds. */
+interface ComparisonsTable {
+  repository_key: string
+  /** As packHeads writes them; null before the first comparison. */
+  heads: Uint8Array | null
+  /** Pushes with a greater sequence number were accepted after `heads` were looked up. */
+  sequence: number
+  /** A JSON array of WaitingHead. */
+  waiting: string
+  /** When the next one is due. */
+  next_at: string
+  /** When the last one ended; null before the first. */
+  compared_at: string | null
+  /** Why that failed; null if it did not. */
+  error: string | null
 }
 
 /** Requests that may be repeated and then get the same build. */

@@ -55,7 +55,7 @@ export function kyselyIgnored(
             repository: repository === null ? null : short(repository),
             repository_key: repository === null ? null : keyOf(short(repository)),
             ref: ref === null ? null : short(ref),
-            ...{ reason: short(reason), created_at: time() },
+            ...{ reason: short(reason), created_at: time(), sha: null },
           })
           // Another process has added it meanwhile.
           .onConflict((conflict) => conflict.column('id').doNothing())
