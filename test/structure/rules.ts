@@ -79,6 +79,7 @@ export const ALLOWED: Record<string, string[]> = {
     // It reports which component is missing, so it talks to the components directly.
     'src/lib/buildkit',
     'src/lib/forge/github/account.ts',
+    'src/lib/forge/github/app.ts',
     'src/lib/logs/redact.ts',
     'src/lib/registry',
     'src/lib/runner/errors.ts',
@@ -104,6 +105,7 @@ export const ALLOWED: Record<string, string[]> = {
     ENGINE,
     ...SHARED,
   ],
+  'src/lib/app/setup-github.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ...SHARED],
   'src/lib/app/setup-builder.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ENGINE, ...SHARED],
   'src/lib/app': [
     'src/lib/server',

@@ -9,7 +9,6 @@ import { ConveyorError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import type { Postgres } from '../db/postgres.ts'
 import type { Forge, WebhookParser } from '../forge/forge.ts'
-import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'
 import { githubWebhooks } from '../forge/github/webhook/webhook.ts'
 import { fileLogStore } from '../logs/file.ts'
 import type { LogStore } from '../logs/log-store.ts'
@@ -17,7 +16,6 @@ import { Redactor } from '../logs/redact.ts'
 import { stdoutLogStore } from '../logs/stdout.ts'
 import { parseProxy } from '../net/proxies.ts'
 import { awsAgent } from '../net/proxy-agent.ts'
-import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import { cacheNamespace } from '../pipeline/cache/namespace.ts'
 import type { BuildObserver } from '../pipeline/observer.ts'
 import type { BuildParts, SecretRedactor, StepProxies } from '../pipeline/parts.ts'
@@ -39,6 +37,7 @@ import type { BuildStore } from '../store/build-store.ts'
 import { sqliteBuildStore } from '../store/sqlite/sqlite.ts'
 import type { Releaser } from '../util/lifecycle.ts'
 import { builderAnswers, engineRoot, openBuilder } from './setup-builder.ts'
+import { gitToken, openForge, openTokens } from './setup-github.ts'
 
 /** All adapters of a running Conveyor, as its Config selects them. */
 export interface Adapters {
@@ -79,16 +78,17 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const credentials = openCredentials(config)
   const registry = openRegistry(config, credentials)
   releaser.add('registry client', registry, (it) => it.close())
+  const tokens = openTokens(config, io.log)
   const remote = {
     url: config.git.url,
-    ...(config.github.token ? { token: config.github.token } : {}),
+    token: gitToken(config, tokens),
     ...(config.git.sshKey ? { sshKey: config.git.sshKey } : {}),
     ...(config.git.knownHosts ? { knownHosts: config.git.knownHosts } : {}),
     environment: config.git.environment,
   }
   const source = gitMirrors({ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log })
   releaser.add('git mirrors', source, (it) => it.close())
-  const forge = openForge(config, io.log)
+  const forge = openForge(config, tokens, io.log)
   const git = gitHistory({ dir: join(config.dataDir, 'history'), ...remote })
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
@@ -196,20 +196,6 @@ export function openRegistry(
     mayBeLocal: (name) => name === host,
     addresses: config.registryAddresses,
     proxies: config.proxies,
-    ...options,
-  })
-}
-
-export function openForge(
-  { github: { apiUrl, token, context }, proxies }: Config,
-  log: (line: string) => void,
-  options: Pick<GitHubOptions, 'retryDelaysMs'> = {},
-): GitHub {
-  const fetch = proxyingFetch(proxies)
-  return github({
-    ...{ baseUrl: apiUrl, context, log },
-    ...(token && { token }),
-    ...(fetch && { fetch }),
     ...options,
   })
 }

@@ -61,6 +61,8 @@ export function secretsOf(config: Config): string[] {
   const urls = [config.db, config.queue].map((part) => ('url' in part ? part.url : null))
   return [
     config.github.token,
+    config.github.privateKey,
+    config.github.clientSecret,
     config.github.secret,
     config.auth === 'none' ? null : config.auth?.password,
     ...urls.flatMap((url) => passwordsOf(url)),

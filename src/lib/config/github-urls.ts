@@ -21,7 +21,8 @@ const GITHUB_API = 'https://api.github.com'
 export function githubUrls({ github, git }: Settings, reader: OptionReader): GitHubUrls {
   const unchanged = { apiUrl: github.apiUrl, gitUrl: git.url, enterpriseSsh: null }
   if (reader.isGiven(GIT.url)) {
-    const needsApi = !reader.isGiven(GITHUB.apiUrl) && reader.isGiven(GITHUB.token)
+    const hasToken = reader.isGiven(GITHUB.token) || reader.isGiven(GITHUB.appId)
+    const needsApi = hasToken && !reader.isGiven(GITHUB.apiUrl)
     return needsApi ? { ...unchanged, apiUrl: apiFor(git.url, reader) } : unchanged
   }
   const web = webOf(github.apiUrl)

@@ -48,7 +48,7 @@ export class OptionReader {
     if (!this.isGiven(option)) return option.unset
     const text = this.#text(option)
     const parsed = option.parse(text, this.environment)
-    const odd = option.secret && oddity(text)
+    const odd = option.secret && oddity(text, option.lines)
     if (parsed !== undefined) {
       if (odd) this.warnings.push(`--${option.flag} (${option.env}) ${odd}, ${PART_OF_IT}`)
       return parsed
@@ -71,9 +71,9 @@ function isComplete<V extends object>(section: Section<V>, values: Partial<V>): 
 const PART_OF_IT = 'which are part of the value: remove them if that is not intended'
 
 /** What is unusual about a secret, if anything. `docker --env-file` keeps quotes. */
-function oddity(text: string): string | null {
-  if (/[\r\n]/.test(text)) return 'contains line breaks'
+function oddity(text: string, hasLines: boolean): string | null {
+  if (!hasLines && /[\r\n]/.test(text)) return 'contains line breaks'
   if (/^(["'`]).*\1$/s.test(text)) return 'begins and ends with quotes'
-  if (text !== text.trim()) return 'begins or ends with spaces'
+  if (!hasLines && text !== text.trim()) return 'begins or ends with spaces'
   return null
 }

@@ -35,6 +35,8 @@ interface Entry<T, Unset> {
   defaultText?: string
   /** `all`: the value is never shown, not even in an error; `password`: the login of a URL is not. */
   secret?: 'all' | 'password'
+  /** A secret of several lines. */
+  lines?: boolean
   /** Default: `worker`. */
   commands?: readonly Taker[]
   /** Passed on to containers of Conveyor's own builder image when it is given. */
@@ -51,6 +53,7 @@ export interface Option<T = unknown> {
   /** Whether `defaultText` is a value to give, rather than a description. */
   readonly literal: boolean
   readonly secret: 'all' | 'password' | undefined
+  readonly lines: boolean
   readonly commands: readonly Taker[]
   readonly inherited: boolean
   readonly form: 'value' | 'switch' | 'list'
@@ -76,7 +79,7 @@ export function option<T, Unset>(entry: Entry<T, Unset>): Option<T | Unset> {
   const { type, default: text, defaultText = text, commands = ['worker'], inherited = false } = entry
   const unset = text === undefined ? type.unset : type.parse(text, {})
   if (unset === undefined) throw new Error(`the default of --${entry.flag} is not valid: ${text}`)
-  const { flag, env, help, value, secret } = entry
+  const { flag, env, help, value, secret, lines = false } = entry
   const { form, accepts, parse } = type
   const literal = text !== undefined && defaultText === text
   return {
@@ -87,6 +90,7 @@ export function option<T, Unset>(entry: Entry<T, Unset>): Option<T | Unset> {
     defaultText,
     literal,
     secret,
+    lines,
     commands,
     inherited,
     form,

@@ -4,6 +4,7 @@ import { type GitHubUrls, githubUrls, webOf } from './github-urls.ts'
 import type { OptionReader } from './option-reader.ts'
 import { ACCESS } from './options/access.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
+import { GITHUB } from './options/github.ts'
 import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
 import { INHERITED_OPTIONS, type Settings } from './options.ts'
 
@@ -12,10 +13,25 @@ type BuilderConfig = { kind: 'engine' } | ({ kind: 'buildkit' } & Settings['buil
 
 export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builderImage']
 
+/** A GitHub App, in place of a token. */
+export interface AppConfig {
+  id: string
+  /** PEM, PKCS #8. */
+  privateKey: string
+  /** Null: the one that is on a repository. */
+  installationId: number | null
+}
+
+/** How people sign in with GitHub. */
+export interface LoginConfig {
+  clientId: string
+  clientSecret: string
+}
+
 /** The settings that depend on several options. */
 export interface DerivedSettings {
   /** `webUrl` is where people see repositories; null if it cannot be told from the API's URL. */
-  github: Settings['github'] & { webUrl: string | null }
+  github: Settings['github'] & { webUrl: string | null; app: AppConfig | null; login: LoginConfig | null }
   /** `environment` is where git takes its PATH, proxies, and SSH agent from. */
   git: Settings['git'] & { environment: NodeJS.ProcessEnv }
   builder: BuilderConfig
@@ -55,7 +71,11 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     )
   }
   return {
-    github: { ...settings.github, apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
+    github: {
+      ...settings.github,
+      ...{ apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
+      ...{ app: appOf(settings, reader), login: loginOf(settings, reader) },
+    },
     git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
     builder,
     build: { ...settings.build, secretsDir: settings.build.secretsDir ?? join(dataDir, 'secrets') },
@@ -63,6 +83,28 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     logger,
     inherited: inheritedBy(settings, urls, reader),
   }
+}
+
+function appOf({ github }: Settings, reader: OptionReader): AppConfig | null {
+  const { appId, privateKey, installationId } = github
+  if (appId !== null && !reader.isGiven(GITHUB.privateKey)) {
+    reader.reject(GITHUB.privateKey, 'is required with --github.app_id')
+  }
+  if (appId === null && reader.isGiven(GITHUB.privateKey)) {
+    reader.reject(GITHUB.appId, 'is required with --github.private_key')
+  }
+  if (appId === null || privateKey === null) return null
+  if (reader.isGiven(GITHUB.token)) {
+    reader.warnings.push('--github.token (GITHUB_TOKEN) is not used, because there is a GitHub App')
+  }
+  return { id: appId, privateKey, installationId: installationId === null ? null : Number(installationId) }
+}
+
+function loginOf({ github: { clientId, clientSecret } }: Settings, reader: OptionReader): LoginConfig | null {
+  if (clientId !== null && clientSecret !== null) return { clientId, clientSecret }
+  if (clientId !== null) reader.reject(GITHUB.clientSecret, 'is required with --github.client_id')
+  if (clientSecret !== null) reader.reject(GITHUB.clientId, 'is required with --github.client_secret')
+  return null
 }
 
 /** An image that is given is meant to be used, even without --builder, as in the first Conveyor. */

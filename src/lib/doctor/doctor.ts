@@ -1,7 +1,8 @@
 import chalk from 'chalk'
 import Dockerode from 'dockerode'
-import { openCredentials, openForge, openLogs, openQueue, openRegistry } from '../app/setup.ts'
+import { openCredentials, openLogs, openQueue, openRegistry } from '../app/setup.ts'
 import { openBuilder, openEndpoint } from '../app/setup-builder.ts'
+import { openForge, openTokens } from '../app/setup-github.ts'
 import { type Config, secretsOf } from '../config/config.ts'
 import { oneLine } from '../core/one-line.ts'
 import { Redactor } from '../logs/redact.ts'
@@ -41,7 +42,8 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
   const credentials = openCredentials(config, (secret) => redactor.add(secret))
   // No retries: temporary failures should be reported, too.
   const registry = openRegistry(config, credentials, { backoffMs: [] })
-  const forge = openForge(config, quiet, { retryDelaysMs: [] })
+  const tokens = openTokens(config, quiet, { retryDelaysMs: [] })
+  const forge = openForge(config, tokens, quiet, { retryDelaysMs: [] })
   return [
     ...gitChecks(config),
     ...builderChecks(config, {
@@ -52,7 +54,7 @@ function checksOf(config: Config, redactor: Redactor): Check[] {
     }),
     ...serviceChecks(config, {
       pingRegistry: (host, signal) => registry.ping(host, signal),
-      account: (signal) => forge.account(signal),
+      account: (signal) => ('about' in tokens ? tokens.about(signal) : forge.account(signal)),
     }),
     ...settingChecks(config),
     ...storageChecks(config, {

@@ -34,7 +34,8 @@ async function transport(
   { git: { url, sshKey, knownHosts, environment }, github, dataDir }: Config,
   signal: AbortSignal,
 ) {
-  const token = github.token ?? undefined
+  const token = github.app ? async () => undefined : (github.token ?? undefined)
+  const whose = github.app ? 'tokens of the GitHub App' : 'the GitHub token'
   const remote = remoteOf({ url, token, ...(sshKey ? { sshKey } : {}) }, dataDir)
   if (/^https?:/.test(url)) {
     const folder = (await git.run(['--exec-path'], { signal })).toString().trim()
@@ -44,7 +45,7 @@ async function transport(
         'Install a git with HTTP support, or fetch over SSH (--git.url)',
       )
     }
-    return ok(`${url}, ${remote.authenticated ? 'with the GitHub token' : 'public repositories only'}`)
+    return ok(`${url}, ${remote.authenticated ? `with ${whose}` : 'public repositories only'}`)
   }
   if (url.startsWith('file:')) return ok(`${url}, on this machine`)
   const PATH = environment.PATH ?? ''

@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts'
 import type { Account } from '../forge/github/account.ts'
+import { type AppAccount, missingPermissions } from '../forge/github/app.ts'
 import { isIdentityToken } from '../registry/auth-config.ts'
 import type { PingResult } from '../registry/client.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
@@ -9,7 +10,7 @@ import { type Check, type Finding, ok, warning } from './check.ts'
 /** Requests to the services that Conveyor uses. */
 export interface Services {
   pingRegistry(host: string, signal: AbortSignal): Promise<PingResult>
-  account(signal: AbortSignal): Promise<Account>
+  account(signal: AbortSignal): Promise<Account | AppAccount>
 }
 
 /** Scopes of a classic token; one of them is required. */
@@ -38,7 +39,48 @@ function registry({ dry }: Config, host: string, { secure, asks, login }: PingRe
   return warning(`${found}, not logged in: pushes will be refused`, loginHint(host))
 }
 
-function github({ github: { apiUrl, token } }: Config, { login, scopes, rate }: Account): Finding {
+function github(config: Config, account: Account | AppAccount): Finding {
+  return 'installations' in account ? app(config, account) : user(config, account)
+}
+
+/** What keeps builds from working comes first. */
+function app(
+  { github: { apiUrl } }: Config,
+  { name, permissions, events, installations }: AppAccount,
+): Finding {
+  const where = installations.map(({ account }) => account)
+  const found = `${apiUrl} as the App ${name}${where.length > 0 ? `, installed on ${where.join(', ')}` : ''}`
+  const missing = missingPermissions(permissions)
+  if (missing.length > 0) {
+    return warning(
+      `${found}; it lacks ${missing.join(', ')}`,
+      'Add them under "Permissions & events" in the settings of the App, and accept them where it is installed',
+    )
+  }
+  if (!events.includes('push')) {
+    return warning(
+      `${found}; it gets no push events`,
+      'Subscribe to Push under "Permissions & events" in the settings of the App',
+    )
+  }
+  if (where.length === 0) {
+    return warning(`${found}; it is not installed anywhere`, 'Install it on the repositories to build')
+  }
+  for (const { account, permissions, isSuspended } of installations) {
+    if (isSuspended) {
+      return warning(`${found}; it is suspended on ${account}`, 'Unsuspend it in the settings of the account')
+    }
+    const pending = missingPermissions(permissions)
+    if (pending.length === 0) continue
+    return warning(
+      `${found}; ${account} has not granted ${pending.join(', ')}`,
+      `An owner of ${account} has to accept the new permissions of the App`,
+    )
+  }
+  return ok(found)
+}
+
+function user({ github: { apiUrl, token } }: Config, { login, scopes, rate }: Account): Finding {
   const left = rate === null ? '' : `, ${rate.remaining} of ${rate.limit} requests left this hour`
   if (token === null) {
     return warning(

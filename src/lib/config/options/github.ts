@@ -1,4 +1,5 @@
 import { LOCAL, option, SERVER_ONLY } from '../option.ts'
+import { rsaPrivateKey } from '../private-key.ts'
 import { anyText, baseUrl, matching, oneOf } from '../values.ts'
 
 const contextName = matching(
@@ -16,6 +17,50 @@ export const GITHUB = {
     type: matching('a token without spaces or line breaks', /^\S+$/),
     secret: 'all',
     commands: LOCAL,
+  }),
+  appId: option({
+    flag: 'github.app_id',
+    env: 'GITHUB_APP_ID',
+    help: 'ID or client ID of a GitHub App, in place of a token',
+    value: 'id',
+    type: matching('the ID of a GitHub App, such as 123456, or its client ID', /^(\d{1,15}|Iv[\w.]{8,60})$/),
+    commands: LOCAL,
+  }),
+  privateKey: option({
+    flag: 'github.private_key',
+    env: 'GITHUB_PRIVATE_KEY',
+    help: 'Private key of the GitHub App',
+    value: 'pem',
+    type: rsaPrivateKey,
+    secret: 'all',
+    lines: true,
+    commands: LOCAL,
+  }),
+  installationId: option({
+    flag: 'github.installation_id',
+    env: 'GITHUB_INSTALLATION_ID',
+    help: 'The only installation of the GitHub App to use',
+    value: 'id',
+    type: matching('a number, the ID of an installation', /^\d{1,15}$/),
+    defaultText: 'the one on the repository',
+    commands: LOCAL,
+  }),
+  clientId: option({
+    flag: 'github.client_id',
+    env: 'GITHUB_CLIENT_ID',
+    help: 'Client ID of the GitHub App, with which people sign in',
+    value: 'id',
+    type: matching('a client ID, such as Iv23li…', /^[\w.]{8,60}$/),
+    commands: SERVER_ONLY,
+  }),
+  clientSecret: option({
+    flag: 'github.client_secret',
+    env: 'GITHUB_CLIENT_SECRET',
+    help: 'Client secret of the GitHub App',
+    value: 'secret',
+    type: matching('a client secret without spaces or line breaks', /^\S+$/),
+    secret: 'all',
+    commands: SERVER_ONLY,
   }),
   secret: option({
     flag: 'github.secret',

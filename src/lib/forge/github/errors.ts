@@ -9,6 +9,8 @@ const RATE_LIMIT_WAIT_MS = 60_000
 export interface FailedCall {
   /** Completes "cannot ...". */
   action: string
+  /** Whose token is sent; null for a request about the token itself, or the App. */
+  repository: string | null
   /** What the token needs for it. */
   need: { scope: string; permission: string }
   /** That was sent. */
@@ -80,7 +82,8 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
     return { error, waitMs: secondsHeader(headers['retry-after']) ?? 0 }
   }
   if (status === 401) {
-    const why = token === null && kind !== 'app' ? 'GitHub requires a token' : 'GitHub refused the token'
+    const isMissing = token === null && (kind !== 'app' || call.repository !== null)
+    const why = isMissing ? 'GitHub requires a token' : 'GitHub refused the token'
     return { error: failure(call, 'unauthorized', `${why}: ${said}`, refusedHint(call)), refused: true }
   }
   if (status === 403) {
@@ -96,6 +99,8 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
   return { error: failure(call, cause, `GitHub answered ${said}`) }
 }
 
+const INSTALL = 'Install the GitHub App on the repository'
+
 /** What is missing, for a hint. */
 function needed({ kind, need: { scope, permission } }: FailedCall): string {
   return kind === 'app'
@@ -104,14 +109,15 @@ function needed({ kind, need: { scope, permission } }: FailedCall): string {
 }
 
 function refusedHint(call: FailedCall): string {
+  if (call.kind === 'app' && call.token === null && call.repository !== null) return INSTALL
   return call.kind === 'app'
-    ? 'Check --github.app_id (GITHUB_APP_ID) and --github.private_key (GITHUB_PRIVATE_KEY), and that the App is installed'
+    ? 'Check --github.app_id (GITHUB_APP_ID) and --github.private_key (GITHUB_PRIVATE_KEY)'
     : `Set GITHUB_TOKEN to a valid token with ${needed(call)}`
 }
 
 function deniedHint(call: FailedCall): string {
   const { kind, token } = call
-  if (kind === 'app' && token === null) return 'Install the GitHub App on the repository'
+  if (kind === 'app' && token === null) return INSTALL
   return kind === 'app'
     ? `Grant the GitHub App ${needed(call)}, and accept that where it is installed`
     : `Grant the token in GITHUB_TOKEN ${needed(call)} for this repository`

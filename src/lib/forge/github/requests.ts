@@ -120,6 +120,7 @@ function caller(options: RequestOptions & { tokens: GitHubTokens }, pacing: Paci
     let failure: Failure | undefined
     let waited = 0
     let refusals = 0
+    let hasToken = true
 
     const failed = (thrown: unknown, sent: string | null) => {
       const about = { ...what, token: sent, kind: tokens.kind, baseUrl, timeoutMs: requestTimeoutMs }
@@ -142,14 +143,17 @@ function caller(options: RequestOptions & { tokens: GitHubTokens }, pacing: Paci
       waited += wait
       if (wait > 0) await (options.sleep ?? pause)(wait, signal)
     }
+    const tokenFor = (name: string) =>
+      tokens.token(name, signal).catch((error: unknown) => {
+        hasToken = false
+        throw error
+      })
     const attempt = async () => {
       let sent: string | null = null
       try {
         signal?.throwIfAborted()
         await turn()
-        if (repository !== null || tokens.kind === 'personal') {
-          sent = await tokens.token(repository ?? '', signal)
-        }
+        if (repository !== null || tokens.kind === 'personal') sent = await tokenFor(repository ?? '')
         const timeout = AbortSignal.timeout(requestTimeoutMs)
         const own = AbortSignal.any(signal ? [signal, timeout] : [timeout])
         if (sent !== null) tokenOf.set(own, sent)
@@ -163,6 +167,8 @@ function caller(options: RequestOptions & { tokens: GitHubTokens }, pacing: Paci
       if (failure?.refused && tokens.kind === 'app' && repository !== null && refusals++ === 0) {
         return NEW_TOKEN_AFTER_MS
       }
+      // That has been retried.
+      if (!hasToken) return undefined
       const delay = retryDelaysMs[failures - 1]
       if (delay === undefined || !failure?.error.retryable) return undefined
       const wait = Math.max(failure.waitMs ?? 0, delay)

@@ -42,6 +42,8 @@ interface FetchContext {
   /** Empty for the default port. */
   port: string
   authenticated: boolean
+  /** Whether the credentials are those of a GitHub App. */
+  perRepository: boolean
   /** git's error message, one line. */
   said: string
   cause: unknown
@@ -104,12 +106,14 @@ const RULES: Rule[] = [
   },
   {
     pattern: /repository .*not found|not found: did you run|does not (appear to be|exist)|error: 404/i,
-    error: ({ repository, host, authenticated, cause }) =>
+    error: ({ repository, host, authenticated, perRepository, cause }) =>
       new ConveyorError('not_found', `${host} has no repository ${repository}`, {
         hint: `Check the name${
-          authenticated
-            ? ', and that the credentials have access to it'
-            : ', and set GITHUB_TOKEN if it is private'
+          perRepository
+            ? ', and that the GitHub App is installed on it'
+            : authenticated
+              ? ', and that the credentials have access to it'
+              : ', and set GITHUB_TOKEN if it is private'
         }: GitHub hides private repositories from users without access`,
         cause,
       }),
@@ -127,10 +131,12 @@ const RULES: Rule[] = [
   },
   {
     pattern: REFUSED,
-    error: ({ repository, host, authenticated, cause }) =>
+    error: ({ repository, host, authenticated, perRepository, cause }) =>
       authenticated
         ? new ConveyorError('unauthorized', `${host} refused the credentials for ${repository}`, {
-            hint: 'Set GITHUB_TOKEN to a valid token with access to the repository',
+            hint: perRepository
+              ? 'Check that the GitHub App is installed on the repository, with the permission "Contents: read"'
+              : 'Set GITHUB_TOKEN to a valid token with access to the repository',
             cause,
           })
         : new ConveyorError('unauthorized', `${host} requires credentials for ${repository}`, {
@@ -183,7 +189,8 @@ export function fetchError(
   )
   const context = { repository, short: sha.slice(0, 7), cause: thrown, said: gitMessage(thrown) }
   const port = URL.parse(remote.url(repository))?.port ?? ''
-  return rule?.error({ ...context, host: remote.host, port, authenticated: remote.authenticated })
+  const { host, authenticated, perRepository } = remote
+  return rule?.error({ ...context, host, port, authenticated, perRepository })
 }
 
 /** The most informative line of git's output: the first `fatal:`, else `error:`, else the last line. */

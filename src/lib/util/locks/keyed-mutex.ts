@@ -1,3 +1,5 @@
+import { untilAborted } from '../abort.ts'
+
 /** A mutex for each key: tasks of one key run one after another, in order; those of other keys in parallel. */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>()
@@ -13,7 +15,7 @@ export class KeyedMutex {
     const tail = Promise.all([before, turn.promise]).then(() => {})
     this.#tails.set(key, tail)
     try {
-      await abortable(before, signal)
+      await untilAborted(before, signal)
       return await task()
     } finally {
       turn.resolve()
@@ -21,18 +23,5 @@ export class KeyedMutex {
         if (this.#tails.get(key) === tail) this.#tails.delete(key)
       })
     }
-  }
-}
-
-async function abortable(wait: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  signal?.throwIfAborted()
-  if (!signal) return wait
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = () => aborted.reject(signal.reason)
-  signal.addEventListener('abort', onAbort)
-  try {
-    await Promise.race([wait, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
