@@ -95,3 +95,37 @@ export interface History {
    */
   contains(repository: string, head: string, sha: string, signal?: AbortSignal): Promise<boolean>
 }
+
+/** The commit that a branch or git tag points to. */
+export interface Head {
+  ref: Ref
+  sha: string
+  /** What the ref itself holds: the id of the tag object for an annotated tag, otherwise `sha`. */
+  object: string
+}
+
+/** What a commit says that nobody has told us about. */
+export interface FoundCommit {
+  tree: string
+  /** Committer date, ISO 8601 in UTC. */
+  committedAt: string
+  /** Without a login. */
+  info: CommitInfo
+  /** At most its first 16 kB. */
+  message: string
+}
+
+/** Looks at all branches and git tags of a repository. Uses no API quota. */
+export interface RemoteHeads {
+  /**
+   * Every branch and git tag that can be built, in one request.
+   * @throws ConveyorError as History.head; `invalid` if there are more than 100,000
+   */
+  heads(repository: string, signal?: AbortSignal): Promise<Head[]>
+  /**
+   * What these commits say about themselves, at most some hundred, in one request. Left out are ids of other objects,
+   * and commits larger than 1 MB.
+   * @throws ConveyorError as History.head, also if one of them is gone
+   */
+  commits(repository: string, shas: string[], signal?: AbortSignal): Promise<Map<string, FoundCommit>>
+}

@@ -6,11 +6,12 @@ import { ConveyorError } from '../../core/errors.ts'
 import { validRepository, validSha } from '../../core/validate.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import type { History } from '../source.ts'
-import { fetchError, gitMessage } from './errors.ts'
+import { gitMessage } from './errors.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
 import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
-import { type Connection, type RemoteOptions, remoteOf, withRemote } from './remote.ts'
+import { remoteQuery } from './query.ts'
+import { type RemoteOptions, remoteOf } from './remote.ts'
 
 export interface GitHistoryOptions extends RemoteOptions {
   /** Folder for the commit history; created when needed. */
@@ -21,8 +22,8 @@ export interface GitHistoryOptions extends RemoteOptions {
   limitsMs?: { refs: number; commits: number }
 }
 
-/** The repository is a partial clone: reading it must never fetch missing objects. */
-const OFFLINE = { GIT_NO_LAZY_FETCH: '1', GIT_ALLOW_PROTOCOL: 'none' }
+/** For partial clones: reading one must never fetch missing objects. */
+export const OFFLINE = { GIT_NO_LAZY_FETCH: '1', GIT_ALLOW_PROTOCOL: 'none' }
 
 /**
  * Queries a git server for refs (`git ls-remote`) and for commits, which are fetched without trees and files into a
@@ -35,34 +36,7 @@ export function gitHistory(options: GitHistoryOptions): History {
   const limits = options.limitsMs ?? { refs: 20_000, commits: 60_000 }
   const mutex = new KeyedMutex()
 
-  /** Runs git against the server. `action` completes "cannot ...". */
-  async function query(
-    args: string[],
-    { signal, limitMs, ...more }: GitOptions & { limitMs: number },
-    { repository, action }: { repository: string; action: string },
-  ): Promise<string> {
-    const timeout = AbortSignal.timeout(limitMs)
-    const limited = signal ? AbortSignal.any([signal, timeout]) : timeout
-    await mkdir(dir, { recursive: true, mode: 0o700 })
-    try {
-      const run = (connection: Pick<Connection, 'config' | 'env' | 'secrets'>) =>
-        git.run(args, { ...more, ...connection, signal: limited })
-      const output = await withRemote(remote, repository, run, limited)
-      return output.toString('utf8')
-    } catch (error) {
-      signal?.throwIfAborted()
-      const failed = `cannot ${action} of ${repository} from ${remote.host}`
-      if (timeout.aborted) throw new ConveyorError('unavailable', `${failed}: timed out`)
-      if (!(error instanceof GitFailure)) throw error
-      const known = fetchError(error, { repository, sha: '', remote })
-      const { kind, hint } =
-        known instanceof ConveyorError ? known : { kind: 'unavailable' as const, hint: undefined }
-      throw new ConveyorError(kind, `${failed}: ${gitMessage(error)}`, {
-        ...(hint && { hint }),
-        cause: error,
-      })
-    }
-  }
+  const query = remoteQuery(remote, dir)
 
   async function head(
     repository: string,
@@ -73,8 +47,9 @@ export function gitHistory(options: GitHistoryOptions): History {
     const url = remote.url(validRepository(repository))
     // For an annotated tag, `NAME^{}` is the commit that it points to.
     const args = ['ls-remote', '--symref', '--', url, full, `${full}^{}`]
-    const about = { repository, action: `look up ${full}` }
-    const lines = (await query(args, { signal, limitMs: limits.refs }, about)).split('\n')
+    const about = { repository, action: `look up ${full}`, signal, limitMs: limits.refs }
+    const output = await query(about, (connection) => git.run(args, connection))
+    const lines = output.toString('utf8').split('\n')
     const shaOf = (name: string) =>
       lines.find((line) => /^[0-9a-f]+\t/.test(line) && line.endsWith(`\t${name}`))
     const [sha] = (shaOf(`${full}^{}`) ?? shaOf(full))?.split('\t') ?? []
@@ -107,8 +82,10 @@ export function gitHistory(options: GitHistoryOptions): History {
             '--no-auto-maintenance',
           ]
           const what = ['--end-of-options', remote.url(repository), `+${descendant}:${from}`]
-          const about = { repository, action: `fetch the history of ${descendant.slice(0, 7)}` }
-          await query([...args, ...what], { gitDir, signal, limitMs: limits.commits, holdFd: lock.fd }, about)
+          const action = `fetch the history of ${descendant.slice(0, 7)}`
+          await query({ repository, action, signal, limitMs: limits.commits }, (connection) =>
+            git.run([...args, ...what], { ...connection, gitDir, holdFd: lock.fd }),
+          )
         }
         if (!(await has(gitDir, sha, signal))) return false
         const outside = ['rev-list', '--max-count=1', sha, `^${descendant}`]

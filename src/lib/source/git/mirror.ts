@@ -1,19 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { type CommitInfo, commitInfo } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { type CommitFacts, parseCommit } from './commit-object.ts'
 import { type Git, GitFailure } from './git.ts'
 import type { MirrorLock } from './mirror-lock.ts'
 import { type Connection, type Remote, withRemote } from './remote.ts'
-
-/** Data of a commit in the mirror. */
-export interface CommitFacts {
-  tree: string
-  /** ISO 8601, UTC; clamped to the years 1970 to 9999. */
-  committedAt: string
-  info: CommitInfo
-}
 
 export interface MirrorLimits {
   /** Number of commits kept as the base of later fetches; the least recently used ones are dropped. */
@@ -191,42 +183,6 @@ export class Mirror {
     const input = old.map(({ name }) => `delete ${REFS}/${name}\n`).join('')
     await this.#git.run(['update-ref', '--stdin'], { ...options, input })
   }
-}
-
-function parseCommit(object: Buffer): CommitFacts {
-  // The header ends at the first empty line; names in it and the message after it may have any encoding.
-  const end = object.indexOf('\n\n') + 1
-  const header = object.subarray(0, end).toString('latin1')
-  const tree = /^tree ([0-9a-f]+)$/m.exec(header)?.[1]
-  const seconds = /^committer .* (-?\d+) [+-]\d+$/m.exec(header)?.[1]
-  if (!tree || !seconds) throw new GitFailure('cat-file', 'returned no commit', 'bad object')
-  const decode = decoderOf(/^encoding (.+)$/m.exec(header)?.[1])
-  const author = /^author (.*?) ?<.*$/m.exec(header)?.[1] ?? ''
-  const message = decode(object.subarray(end + 1, end + 1 + MESSAGE_BYTES))
-  const info = commitInfo(message, decode(Buffer.from(author, 'latin1')), null)
-  return { tree, committedAt: dateOf(Number(seconds)), info }
-}
-
-/** Only the beginning of a message is needed. */
-const MESSAGE_BYTES = 16 * 1024
-
-/** Decodes the texts of a commit, which says what encoding they have; UTF-8 if it does not, or it is unknown. */
-function decoderOf(encoding: string | undefined): (bytes: Uint8Array) => string {
-  let decoder = new TextDecoder()
-  try {
-    if (encoding !== undefined) decoder = new TextDecoder(encoding)
-  } catch {
-    // No encoding of this name.
-  }
-  return (bytes) => decoder.decode(bytes)
-}
-
-/** The last second that date formats and image configs can represent: 9999-12-31T23:59:59Z. */
-const MAX_SECONDS = 253_402_300_799
-
-/** Clamped: a commit can have any date. */
-function dateOf(seconds: number): string {
-  return new Date(Math.min(Math.max(seconds, 0), MAX_SECONDS) * 1000).toISOString()
 }
 
 async function list(folder: string): Promise<string[]> {
