@@ -6,6 +6,7 @@ const INTERFACES = [
   'src/lib/store/build-list.ts',
   'src/lib/store/fleet.ts',
   'src/lib/store/notifications.ts',
+  'src/lib/store/pulls.ts',
   'src/lib/queue/queue.ts',
   'src/lib/logs/log-store.ts',
   'src/lib/source/source.ts',

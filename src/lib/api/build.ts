@@ -23,9 +23,19 @@ const ErrorKindJson = Type.Enum(
 const time = (description: string) =>
   Type.String({ format: 'date-time', description, examples: ['2026-03-01T12:00:00.000Z'] })
 
+/** What a ref is. */
+export const RefKindJson = Type.Enum(['branch', 'tag', 'pull'], {
+  type: 'string',
+  title: 'RefKind',
+  description: 'A branch, a git tag, or a pull request',
+})
+
 const RefJson = named('Ref', {
-  kind: Type.Enum(['branch', 'tag'], { type: 'string' }),
-  name: Type.String({ description: 'Without refs/heads/ or refs/tags/', examples: ['main'] }),
+  kind: RefKindJson,
+  name: Type.String({
+    description: 'Without refs/heads/ or refs/tags/; the number of a pull request',
+    examples: ['main'],
+  }),
 })
 
 const CommitJson = named(
@@ -59,6 +69,21 @@ const CancelJson = named(
   },
 )
 
+const ForkJson = named(
+  'Fork',
+  {
+    pull: Type.Integer({ minimum: 1, description: 'Number of the pull request', examples: [7] }),
+    repository: nullable(
+      Type.String({ description: 'The fork; null if it is gone', examples: ['mallory/web'] }),
+    ),
+    approved_by: Type.String({ description: 'Who approved this commit', examples: ['ada'] }),
+  },
+  {
+    description:
+      'Where the commit of a fork comes from; absent for others. It is built without secrets, and publishes no shared tags.',
+  },
+)
+
 const image = nullable(
   Type.String({ description: '`registry/repo@sha256:…` once the build succeeded', examples: [IMAGE] }),
 )
@@ -73,7 +98,7 @@ export const BuildJson = named(
     branch: nullable(Type.String({ description: 'The first branch that this build was requested for' })),
     tag: nullable(Type.String({ description: 'The first git tag that this build was requested for' })),
     refs: Type.Array(RefJson, {
-      description: 'All branches and git tags that it was requested for, oldest first',
+      description: 'All branches, git tags and pull requests that it was requested for, oldest first',
     }),
     sha: Type.String({ description: 'Full commit id', examples: [SHA] }),
     commit: nullable(CommitJson),
@@ -90,6 +115,7 @@ export const BuildJson = named(
         examples: ['base image node:24 moved from 0123456789ab to ba9876543210'],
       }),
     ),
+    fork: Type.Optional(ForkJson),
     state: BuildStateJson,
     error,
     error_kind: nullable(ErrorKindJson),

@@ -1,4 +1,4 @@
-import { BuildJson } from './build.ts'
+import { BuildJson, RefKindJson } from './build.ts'
 import { named, nullable, type Static, Type } from './type.ts'
 
 const next = nullable(
@@ -32,7 +32,7 @@ export const RepositoryJson = named('Repository', {
   name,
   branches: Type.Array(
     named('BuiltRef', {
-      kind: Type.Enum(['branch', 'tag'], { type: 'string' }),
+      kind: RefKindJson,
       name: Type.String({ examples: ['main'] }),
       last: BuildJson,
       image: nullable(
@@ -45,7 +45,7 @@ export const RepositoryJson = named('Repository', {
         }),
       ),
     }),
-    { description: 'Its branches and git tags, the one built last first' },
+    { description: 'Its branches, git tags and pull requests, the one built last first' },
   ),
 })
 export type RepositoryJson = Static<typeof RepositoryJson>

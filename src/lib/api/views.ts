@@ -13,6 +13,13 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     commit: build.commit,
     source: build.source,
     ...(build.reason !== undefined && { reason: build.reason }),
+    ...(build.fork && {
+      fork: {
+        pull: build.fork.pull,
+        repository: build.fork.repository,
+        approved_by: build.fork.approvedBy,
+      },
+    }),
     state: build.state,
     error: build.error,
     error_kind: build.errorKind,

@@ -33,6 +33,8 @@ export interface BuildInput extends BuildSettings {
   cache: boolean
   /** Images to import the cache from, best first. */
   cacheFrom: string[]
+  /** Nothing else of the repository's cache may be imported. */
+  isolated?: boolean
   labels: Record<string, string>
   /** Values for `RUN --mount=type=secret,id=...`. */
   secrets: Record<string, Uint8Array>

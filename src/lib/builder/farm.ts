@@ -72,8 +72,8 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
     const image = splitReference(input.reference)
     const imageName = image.name
     const warm = !input.cache || (await node.builder.isWarm(imageName))
-    const kept =
-      input.cacheFrom.length > 0 || !exportCache ? input.cacheFrom : [`${image.withTag(CACHE_TAG)}`]
+    const ready = input.cacheFrom.length > 0 || input.isolated || !exportCache
+    const kept = ready ? input.cacheFrom : [`${image.withTag(CACHE_TAG)}`]
     builtOn.set(imageName, node)
     return node.builder.build({ ...input, cacheFrom: warm ? [] : kept }, io)
   }

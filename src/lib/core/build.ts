@@ -1,15 +1,16 @@
 import type { ErrorKind } from './errors.ts'
 import { oneLine } from './one-line.ts'
+import type { ForkOrigin } from './pulls/pull-request.ts'
 
 /**
  * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.
  * Times are ISO 8601 strings in UTC, so that a value looks the same in the store, the API and a log.
  */
 
-/** What was pushed: a branch or a git tag. */
+/** What was pushed: a branch or a git tag; or the pull request whose head a commit is. */
 export interface Ref {
-  kind: 'branch' | 'tag'
-  /** Short name, without `refs/heads/` or `refs/tags/`; may contain slashes. */
+  kind: 'branch' | 'tag' | 'pull'
+  /** Short name, without `refs/heads/` or `refs/tags/`; may contain slashes. The number of a pull request. */
   name: string
 }
 
@@ -79,6 +80,8 @@ export interface BuildRequest {
   withheld?: Withheld[]
   /** What the commit says about itself, if the requester knows. */
   commit?: CommitInfo
+  /** Present for the commit of a fork, which somebody has approved: `ref` is its pull request. */
+  fork?: ForkOrigin
   /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' } | { kind: 'server' }
   /** Why the server asks for it by itself: a clause for the log, the API and the page, at most 500 characters. */
@@ -105,7 +108,7 @@ interface CancelRequest {
 
 /**
  * A request that was accepted. At most one build per (repository, sha) is pending or building, besides those whose
- * cancel was requested.
+ * cancel was requested, and those for the pull requests of forks: these are apart, one for each pull request.
  */
 export interface Build {
   /** UUID. */
@@ -135,6 +138,8 @@ export interface Build {
   trace?: string
   /** Absent if nothing was withheld. */
   withheld?: Withheld[]
+  /** Present for the commit of a fork. */
+  fork?: ForkOrigin
   state: BuildState
   /** How many times a worker has started it. Also the fencing token: see BuildStore.finish. */
   attempt: number
@@ -210,6 +215,14 @@ export function isEnded(state: BuildState): boolean {
 /** The error of a build that somebody cancelled. */
 export function cancelledBy(by: string): string {
   return `cancelled by ${by}`
+}
+
+/**
+ * The immutable tag of a build: its sha; that of a fork's commit has the number of its pull request in front, as it is
+ * not the image of the same commit in the repository. Two dots are invalid in git refs, so no ref gets such a tag.
+ */
+export function shaTag({ sha, fork }: Pick<Build, 'sha' | 'fork'>): string {
+  return fork ? `pr-${fork.pull}..${sha}` : sha
 }
 
 /** `owner/name@0123456`: the name of a build in logs and messages. */

@@ -59,6 +59,23 @@ export function isMergeQueue({ kind, name }: Ref): boolean {
   return kind === 'branch' && name.startsWith('gh-readonly-queue/')
 }
 
+/** Whether people push the ref itself: merge queues and pull requests follow other pushes, and never move `latest`. */
+export function isPushed(ref: Ref): boolean {
+  return ref.kind !== 'pull' && !isMergeQueue(ref)
+}
+
+/** The whole name of a ref in the repository. */
+export function fullRef({ kind, name }: Ref): string {
+  if (kind === 'pull') return `refs/pull/${name}/head`
+  return `refs/${kind === 'branch' ? 'heads' : 'tags'}/${name}`
+}
+
+/** How people call a ref: `branch main`, `git tag v1`, `pull request #7`. */
+export function refTitle({ kind, name }: Ref): string {
+  if (kind === 'pull') return `pull request #${name}`
+  return `${kind === 'tag' ? 'git tag' : 'branch'} ${name}`
+}
+
 function show(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}...` : text)

@@ -9,6 +9,7 @@ import type { CancelWatch } from './control/cancel-watch.ts'
 import { type AttemptObserver, type BuildObserver, NO_OBSERVER } from './observer.ts'
 import type { BuildParts, SecretRedactor } from './parts.ts'
 import { takenOver } from './publish.ts'
+import { partsFor } from './pulls/forks.ts'
 import { redactedParts } from './redacted-parts.ts'
 import { runBuild } from './run-build.ts'
 import type { StatusReporter } from './status-reporter.ts'
@@ -170,7 +171,7 @@ export class Attempt {
         observer: this.#observer,
         timeline: this.#timeline,
       }
-      await runBuild(build, redactedParts(parts, this.#redactor), io)
+      await runBuild(build, redactedParts(partsFor(build, parts), this.#redactor), io)
     } catch (error) {
       // A build that another worker has taken over is reported by that one, and a cancelled one when it ends.
       const isGone = error instanceof ConveyorError && error.kind === 'cancelled'

@@ -6,6 +6,7 @@ import { inOwnTurn } from '../util/own-turn.ts'
 import { buildInput } from './build-input.ts'
 import type { LocalImage, RegistryImage } from './image.ts'
 import type { BuildParts, PreparedBuild, StepIo } from './parts.ts'
+import { checkFrontend } from './pulls/forks.ts'
 import { baseImages, imageReferences, resolveOutsideFrom } from './reuse/base-images.ts'
 import { explainLater } from './timeline/explain.ts'
 
@@ -23,6 +24,7 @@ export async function buildImage(
   const { imageName, commit, context, recipe, build } = prepared
   const dockerfile = dockerfileText(context, signal)
   const text = await dockerfile
+  if (build.fork) checkFrontend(build, text)
   const references = await inOwnTurn(() => imageReferences(text, parts.settings(build.repository)))
   const before = resolveOutsideFrom(references, parts, signal)
   before.catch(() => {}) // awaited below, unless the build fails first

@@ -1,16 +1,17 @@
 import type { BuildInput } from '../builder/builder.ts'
-import type { Build } from '../core/build.ts'
-import { isMergeQueue } from '../core/validate.ts'
+import { type Build, shaTag } from '../core/build.ts'
+import { isPushed } from '../core/validate.ts'
 import { copiedBeforeRun } from '../dockerfile/copied-before-run.ts'
 import { dockerfileText } from '../dockerfile/read.ts'
 import type { Commit } from '../source/source.ts'
 import { inOwnTurn } from '../util/own-turn.ts'
 import { inputsKey } from './cache/inputs-key.ts'
 import type { BuildParts, PreparedBuild } from './parts.ts'
+import { cacheKeyOf } from './pulls/forks.ts'
 
 /** A commit to build, and what its image's labels and caches are named after. */
 interface Buildable extends Pick<PreparedBuild, 'imageName' | 'commit' | 'context'> {
-  build: Pick<Build, 'repository' | 'sha' | 'refs' | 'cache'>
+  build: Pick<Build, 'repository' | 'sha' | 'refs' | 'cache' | 'fork'>
 }
 
 interface BuildInputOptions {
@@ -28,7 +29,7 @@ export async function buildInput(
   parts: BuildParts,
   { cacheFrom, push, signal, dockerfile = dockerfileText(context, signal) }: BuildInputOptions,
 ): Promise<BuildInput> {
-  const { repository, sha } = build
+  const { repository } = build
   const settings = parts.settings(repository)
   // Without the cache, any step may produce something else from the same files.
   const basis = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : Promise.resolve(null)
@@ -36,13 +37,14 @@ export async function buildInput(
   for (const pending of [basis, beforeRun]) pending.catch(() => {}) // awaited once BuildKit asks for the files
   return {
     context,
-    reference: `${imageName}:${sha}`,
+    reference: `${imageName}:${shaTag(build)}`,
     push,
-    cacheKey: repository.toLowerCase(),
+    cacheKey: cacheKeyOf(build),
     cacheNamespace: parts.cacheNamespace(repository),
     sync: { records: parts.store.syncs, basis, copiedBeforeRun: beforeRun },
     cache: build.cache,
     cacheFrom,
+    ...(build.fork && { isolated: true }),
     labels: labels(build, commit, parts.sourceUrl(repository)),
     ...settings,
     buildArgs: { ...(await parts.proxies()).variables, ...settings.buildArgs },
@@ -73,7 +75,7 @@ export async function cacheInput(prepared: PreparedBuild, parts: BuildParts): Pr
 /** Labels of the OCI image spec (annotations.md). They depend on the commit alone: same sha, same labels. */
 function labels(build: Pick<Build, 'sha' | 'refs'>, commit: Commit, source: string): Record<string, string> {
   // The branch of a merge queue is gone by the time its image serves the branch that it was merged into.
-  const ref = build.refs.find((one) => !isMergeQueue(one))
+  const ref = build.refs.find(isPushed)
   return {
     'org.opencontainers.image.source': source,
     'org.opencontainers.image.revision': build.sha,

@@ -1,4 +1,4 @@
-import { type Build, shortName } from '../core/build.ts'
+import { type Build, shaTag, shortName } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
 import { isMergeQueue } from '../core/validate.ts'
@@ -72,7 +72,7 @@ async function publish(
   const reference = `${imageName}@${digest}`
   const { moved, unmoved } = await publishTags(build, imageName, image, parts, step)
   if (origin === 'builder-image') await restoreTags(build, imageName, unmoved, parts, step)
-  const tags = [...new Set([build.sha, ...moved])]
+  const tags = [...new Set([shaTag(build), ...moved])]
   // Flushed before the success is stored, so that the log of a succeeded build has these lines even after a crash.
   await say('', `${step.watch}`, `tags ${tags.join(', ')}`, `image ${reference}`)
   await step.log.flush()
@@ -96,8 +96,8 @@ async function publishTags(
   const all = wantedTags(build, latest, names)
   const wanted = withheld.length > 0 ? wantedTags({ ...build, refs }, latest, names) : all
   // A new image was pushed under its sha; a reused one does not have this tag yet.
-  const shaTag = { tag: build.sha, sequence: build.sequence }
-  const moves = origin === 'reused' ? [shaTag, ...wanted] : wanted
+  const own = { tag: shaTag(build), sequence: build.sequence }
+  const moves = origin === 'reused' ? [own, ...wanted] : wanted
   const settle = tieBreaker(build.repository, { history, say }, signal)
   const moved = await watch.measure('tag', moveTags(parts, imageName, digest, moves, settle, signal))
 

@@ -9,6 +9,7 @@ import { CacheImport } from './cache/import.ts'
 import type { RegistryImage } from './image.ts'
 import type { BuildIo, BuildParts, StepIo } from './parts.ts'
 import { publishAndStore } from './publish.ts'
+import { noForksInContainers } from './pulls/forks.ts'
 import { findByRecipe, findByTree, withCachedHeads } from './reuse/find-image.ts'
 import { recipeOf } from './reuse/recipe.ts'
 import { runInContainer } from './run-in-container.ts'
@@ -21,13 +22,15 @@ import { runInContainer } from './run-in-container.ts'
  */
 export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Promise<string> {
   const { container, source, builder } = parts
+  if (container && build.fork) throw noForksInContainers(build)
   if (container) return runInContainer(build, { ...parts, container }, io)
 
   const watch = new Stopwatch(io.observer, io.timeline)
   const step = { ...io, watch }
   const imageName = parts.names.image(build.repository)
   const settings = parts.settings(build.repository)
-  const mayReuse = build.cache && !parts.dry
+  // The images of others may contain what a fork must not have, and its own may not be what it says.
+  const mayReuse = build.cache && !parts.dry && !build.fork
   // Fetches layers during the steps up to the build.
   await using cache = new CacheImport(build, imageName, parts, io)
 
@@ -62,7 +65,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
     // Publish, and store.
     const reference = await publishAndStore(build, imageName, image, parts, step)
-    if (image.origin === 'built' && steps.cached < steps.total) {
+    if (image.origin === 'built' && steps.cached < steps.total && !build.fork) {
       builder.saveCache(imageName, () => cacheInput(prepared, parts))
     }
     return reference

@@ -1,7 +1,7 @@
 import type { Build } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
-import { isMergeQueue } from '../core/validate.ts'
+import { isPushed } from '../core/validate.ts'
 import { splitReference } from '../registry/image-name.ts'
 import type { RunInput, Runner } from '../runner/runner.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
@@ -72,8 +72,8 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
 }
 
 function containerBuild({ id, repository, sha, refs, cache }: Build, parts: ContainerParts): RunInput {
-  // The image tags whatever branch it is given; a merge queue's branch gets no tag.
-  const pushed = refs.filter((ref) => !isMergeQueue(ref))
+  // The image tags whatever branch it is given; merge queues get no tag, pull requests theirs when it is published.
+  const pushed = refs.filter(isPushed)
   const ref = pushed.findLast(({ kind }) => kind === 'branch') ?? pushed.at(-1)
   return {
     buildId: id,

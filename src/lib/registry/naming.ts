@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Ref } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
+import { fullRef } from '../core/validate.ts'
 import { COMPONENT, canonicalHost, DOCKER_HUB, HOST, looksLikeHost, MAX_NAME, TAG } from './image-name.ts'
 
 /** Where images are pushed, and the names and tags they get there. Everything here is pure. */
@@ -90,7 +91,7 @@ export function imageName(registry: string, repository: string): string {
 }
 
 /**
- * The Docker tag of a branch or git tag. Never longer than 128 characters.
+ * The Docker tag of a branch, a git tag, or a pull request (`pr-7`). Never longer than 128 characters.
  *
  * 1. A name that is a valid Docker tag is kept: `main`, `v1.2`, `fix-login`.
  * 2. `feature/x` becomes `feature-x`: one slash, no dash before it, everything else valid. The first dash
@@ -104,11 +105,12 @@ export function imageName(registry: string, repository: string): string {
  * BuildStore.moveTags); the other one gets a `spare` name: 1 is that of rule 3, 2 has the hash of the whole
  * ref, `refs/tags/v1.2`. Every commit keeps its sha tag.
  */
-export function tagForRef({ kind, name }: Ref, spare: 0 | 1 | 2 = 0): string {
+export function tagForRef(ref: Ref, spare: 0 | 1 | 2 = 0): string {
+  const name = ref.kind === 'pull' ? `pr-${ref.name}` : ref.name
   const plain = /^[^/-]+\/[^/]+$/.test(name) ? name.replace('/', '-') : name
   if (spare === 0 && TAG.test(plain) && !isReserved(plain)) return plain
 
-  const hashed = spare === 2 ? `refs/${kind === 'branch' ? 'heads' : 'tags'}/${name}` : name
+  const hashed = spare === 2 ? fullRef(ref) : name
   const hash = createHash('sha256').update(hashed).digest('hex').slice(0, 8)
   const cleaned = name.replace(/[^A-Za-z0-9._-]/gu, '-').replace(/^[.-]/, '_')
   return `${cleaned.slice(0, 128 - 2 - hash.length)}--${hash}`

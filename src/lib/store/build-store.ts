@@ -16,6 +16,7 @@ import type {
 } from './build-list.ts'
 import type { Leases, WaitingPage, Workers } from './fleet.ts'
 import type { Notifications, Turns } from './notifications.ts'
+import type { PullRequests } from './pulls.ts'
 
 /**
  * The result of a request: a new build; the pending or building build of the same (repository, sha), unless it is being
@@ -180,6 +181,8 @@ export interface BuildStore {
   /** The branches and git tags of a repository that were built, the one built last first. */
   branches(repository: string, limit: number): Promise<BuiltRef[]>
 
+  readonly pulls: PullRequests
+
   /** Webhook deliveries that built nothing. */
   readonly ignored: IgnoredDeliveries
 
@@ -192,8 +195,8 @@ export interface BuildStore {
   /** Commits of a repository that were requested, and whose id begins with this, at most `limit`. Accepts any string. */
   commitsStartingWith(repository: string, prefix: string, limit: number): Promise<string[]>
 
-  /** The newest build of a commit, or null. */
-  newest(repository: string, sha: string): Promise<Build | null>
+  /** The newest build of a commit, or null: not of a fork, unless `pull` names its pull request, or is `any`. */
+  newest(repository: string, sha: string, pull?: number | 'any' | null): Promise<Build | null>
 
   /** Every pending or building build, oldest first: fills an in-memory queue at startup. */
   unfinished(): Promise<Build[]>
@@ -264,7 +267,7 @@ export interface BuildStore {
   /** The artifact of a build, or null. */
   artifactOf(buildId: string): Promise<Artifact | null>
 
-  /** The newest artifact of a commit, or null. */
+  /** The newest artifact of a commit, or null. Like the next two, never one that was built for a fork. */
   newestArtifact(repository: string, sha: string): Promise<Artifact | null>
 
   /** Artifacts of a repository that were built from this recipe, newest first, at most `limit`. */
@@ -273,7 +276,7 @@ export interface BuildStore {
   /** Artifacts of a repository whose commit had this tree, newest first, at most `limit`. */
   artifactsByTree(repository: string, tree: string, limit: number): Promise<Artifact[]>
 
-  /** The newest artifact that was published for one of these refs, or without refs any of the repository. */
+  /** The newest artifact that was published for one of these refs, or without refs any of the repository but those for forks. */
   lastArtifact(repository: string, refs: Ref[]): Promise<Artifact | null>
 
   /**

@@ -247,7 +247,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
         ).finally(() => prefetches.delete(imageName))
         const { total, cached } = built.steps
         const imported = input.cache && input.cacheFrom.length > 0
-        warm.set(imageName, !imported || cached < total)
+        if (!input.isolated) warm.set(imageName, !imported || cached < total)
         if (limit) background.add('cache limit', limit)
         return ownImages(built)
       }),

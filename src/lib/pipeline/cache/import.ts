@@ -1,10 +1,11 @@
 import type { Build } from '../../core/build.ts'
 import { linesTo } from '../../core/one-line.ts'
+import { splitReference } from '../../registry/image-name.ts'
 import type { BuildIo, BuildParts } from '../parts.ts'
 import { wantedTags } from '../tags/wanted.ts'
 import { type PrefetchParts, prefetchBases } from './prefetch-bases.ts'
 
-type Parts = PrefetchParts & Pick<BuildParts, 'registry' | 'names'>
+type Parts = PrefetchParts & Pick<BuildParts, 'registry' | 'names' | 'store'>
 
 /** Something in the registry that layers can be imported from. */
 interface CacheSource {
@@ -58,6 +59,7 @@ async function cacheSources(
   { log, signal }: BuildIo,
 ): Promise<Found | null> {
   if (!build.cache || (await parts.builder.isWarm(imageName))) return null
+  if (build.fork) return ownImage(build, imageName, parts, signal)
   const refs = build.refs.toReversed()
   const branch = build.defaultBranch && { kind: 'branch' as const, name: build.defaultBranch, sequence: 0 }
   const wanted = wantedTags({ ...build, refs: branch ? [...refs, branch] : refs }, 'always', parts.names)
@@ -81,4 +83,19 @@ async function cacheSources(
   const images = [...byDigest.values()]
   // The exported cache has all layers of the images, and more.
   return { sources: cache ? [cache] : images, image: images[0] }
+}
+
+/** A fork imports only from the last image of its own pull request. */
+async function ownImage(
+  build: Build,
+  imageName: string,
+  { store, registry }: Parts,
+  signal: AbortSignal,
+): Promise<Found | null> {
+  const last = await store.lastArtifact(build.repository, build.refs)
+  const digest = last && splitReference(last.image).digestIn(imageName)
+  if (!digest || (await registry.head(imageName, digest, signal)) === null)
+    return { sources: [], image: undefined }
+  const image = { digest, reference: `${imageName}@${digest}` }
+  return { sources: [image], image }
 }

@@ -1,5 +1,6 @@
 import type { Build, BuildRef, Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { refTitle } from '../../core/validate.ts'
 import type { History } from '../../source/source.ts'
 
 /** The refs whose tags a build may move, and why it may not move those of the others. */
@@ -36,8 +37,7 @@ export async function containingRef(
   history: History,
   signal?: AbortSignal,
 ): Promise<Ref | string> {
-  const kind = ref?.kind === 'tag' ? 'git tag' : 'branch'
-  const name = ref === null ? 'default branch' : `${kind} ${ref.name}`
+  const name = ref === null ? 'default branch' : refTitle(ref)
   try {
     const head = await history.head(repository, ref, signal)
     if (head === null) return `${repository} has no ${name}`

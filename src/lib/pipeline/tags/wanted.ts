@@ -1,12 +1,12 @@
 import type { Build, BuildRef } from '../../core/build.ts'
 import type { LatestPolicy } from '../../core/settings.ts'
-import { isMergeQueue } from '../../core/validate.ts'
+import { isMergeQueue, isPushed, refTitle } from '../../core/validate.ts'
 import type { ImageNames } from '../../registry/registry.ts'
 import type { TagMove } from '../../store/build-store.ts'
 
 /**
- * The docker tags that a build wants besides its sha: one per ref that people push, and `latest` once per such push,
- * the newest first.
+ * The docker tags that a build wants besides its sha: one per ref that people push and per pull request, and `latest`
+ * once per such push, the newest first.
  */
 export function wantedTags(
   build: Pick<Build, 'refs' | 'defaultBranch' | 'pushOrder'>,
@@ -14,8 +14,8 @@ export function wantedTags(
   names: ImageNames,
 ): TagMove[] {
   const { refs, pushOrder, defaultBranch } = build
-  const pushed = refs.filter((ref) => !isMergeQueue(ref))
-  const moves = pushed.map((ref) => ownMove(ref, names))
+  const moves = refs.filter((ref) => !isMergeQueue(ref)).map((ref) => ownMove(ref, names))
+  const pushed = refs.filter(isPushed)
   const isNewest = ({ sequence }: BuildRef) => Number(sequence === pushOrder)
   const leading =
     latest === 'always'
@@ -44,9 +44,7 @@ export function tagNotes(wanted: TagMove[], moved: string[]): string[] {
     if (!owner || moved.includes(tag)) return []
     const instead = owner.others.find((other) => moved.includes(other))
     if (instead === undefined) return [stays(tag)]
-    const { kind, name } = owner.ref
-    const called = kind === 'tag' ? 'git tag' : 'branch'
-    return [`tag ${tag} already belongs to another ref; the ${called} ${name} gets ${instead}`]
+    return [`tag ${tag} already belongs to another ref; the ${refTitle(owner.ref)} gets ${instead}`]
   })
   if (wanted.some(({ tag }) => tag === 'latest') && !moved.includes('latest')) notes.push(stays('latest'))
   return notes

@@ -61,8 +61,15 @@ export function refsLabel(site: Site, { repository, refs }: Pick<Build, 'reposit
   return more > 0 ? html`<span>${link} +${more}</span>` : link
 }
 
-/** `main`, linked to its builds, or `tag v1.2`. */
+/** `#7`, linked to the pull request if the forge has pages. */
+export function pullLink({ forge }: Site, repository: string, number: number | string): Html {
+  if (forge === null) return html`<span>#${number}</span>`
+  return html`<a href="${forge}/${repository}/pull/${number}">#${number}</a>`
+}
+
+/** `main`, linked to its builds, `tag v1.2`, or `#7`. */
 export function refLink(site: Site, repository: string, { kind, name }: Pick<Ref, 'kind' | 'name'>): Html {
+  if (kind === 'pull') return pullLink(site, repository, name)
   if (kind === 'tag') return html`<span>tag <bdi>${name}</bdi></span>`
   return html`<a href="${listPath(site, 'builds', { repository, branch: name })}"><bdi>${name}</bdi></a>`
 }

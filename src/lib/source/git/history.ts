@@ -3,7 +3,7 @@ import { mkdir, rename, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { validRepository, validSha } from '../../core/validate.ts'
+import { fullRef, validRepository, validSha } from '../../core/validate.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import type { History } from '../source.ts'
 import { gitMessage } from './errors.ts'
@@ -43,7 +43,7 @@ export function gitHistory(options: GitHistoryOptions): History {
     ref: Ref | null,
     signal?: AbortSignal,
   ): Promise<{ ref: Ref; sha: string } | null> {
-    const full = ref === null ? 'HEAD' : `refs/${ref.kind === 'branch' ? 'heads' : 'tags'}/${ref.name}`
+    const full = ref === null ? 'HEAD' : fullRef(ref)
     const url = remote.url(validRepository(repository))
     // For an annotated tag, `NAME^{}` is the commit that it points to.
     const args = ['ls-remote', '--symref', '--', url, full, `${full}^{}`]

@@ -3,7 +3,7 @@ import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
-import { isMergeQueue } from '../../core/validate.ts'
+import { isPushed } from '../../core/validate.ts'
 import type { IdempotencyKey } from '../build-list.ts'
 import type { Accepted } from '../build-store.ts'
 import type { StoreDialect } from './dialect.ts'
@@ -11,7 +11,7 @@ import { unlessKnown } from './lists/commit.ts'
 import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
-import { commitColumns, keyOf, readBuild } from './rows.ts'
+import { commitColumns, forkColumns, keyOf, readBuild } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
 
 /**
@@ -79,7 +79,7 @@ interface Placed {
 }
 
 /**
- * The pending or building build of the same commit, which now also serves `request`: not one that is being
+ * The pending or building build of the same commit, and of the same fork, which now also serves `request`: not one that is being
  * cancelled, as nobody would build the request. An UPDATE even if nothing changes, to lock the row against a concurrent
  * `finish` or `requestCancel`.
  */
@@ -104,6 +104,7 @@ async function join(
     })
     .where('repository_key', '=', keyOf(request.repository))
     .where('sha', '=', request.sha)
+    .where('fork', '=', request.fork?.pull ?? 0)
     .where(inFlight)
     .where(notCancelled)
     .returning(['id', 'sequence'])
@@ -136,6 +137,7 @@ async function create(
       source: request.source.kind,
       reason: request.reason === undefined ? null : storable(request.reason),
       ...commitColumns(request.commit),
+      ...forkColumns(request.fork),
       // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
@@ -162,13 +164,14 @@ async function create(
   return { id, place }
 }
 
-/** The newest build of a commit. */
-export function newestOf(db: Queries, repository: string, sha: string) {
+/** The newest build of a commit: see BuildStore.newest. */
+export function newestOf(db: Queries, repository: string, sha: string, pull: number | 'any' | null = null) {
   return db
     .selectFrom('builds')
     .select(['id', 'push_order'])
     .where('repository_key', '=', keyOf(repository))
     .where('sha', '=', sha)
+    .$if(pull !== 'any', (query) => query.where('fork', '=', Number(pull)))
     .orderBy('sequence', 'desc')
     .limit(1)
     .executeTakeFirst()
@@ -233,7 +236,7 @@ async function addRef(
     .where('build_refs.build_id', '=', id)
     .orderBy(newestFirst)
     .execute()
-  const newest = refs.find((one) => !isMergeQueue(one))
+  const newest = refs.find(isPushed)
   await trx
     .updateTable('builds')
     .set({

@@ -14,6 +14,7 @@ import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
 import { kyselyNotifications, pruneNotifications } from './outbound/notifications.ts'
 import { kyselyTurns } from './outbound/turns.ts'
+import { kyselyPulls } from './pulls/pulls.ts'
 import { announced, spellingOf } from './pushes.ts'
 import {
   isId,
@@ -109,8 +110,10 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
 
     describe: (id, commit) => dialect.write((trx) => describeCommit(trx, id, commit)),
 
-    async newest(repository, sha) {
-      const found = await newestOf(db, repository, sha)
+    pulls: kyselyPulls(db, dialect),
+
+    async newest(repository, sha, pull) {
+      const found = await newestOf(db, repository, sha, pull)
       return found ? readBuild(db, found.id) : null
     },
 
@@ -147,7 +150,10 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
 
     newestArtifact: (repository, sha) =>
       readArtifact(db, (query) =>
-        query.where('builds.repository_key', '=', keyOf(repository)).where('builds.sha', '=', sha),
+        query
+          .where('builds.repository_key', '=', keyOf(repository))
+          .where('builds.sha', '=', sha)
+          .where('builds.fork', '=', 0),
       ),
 
     artifactsByRecipe: (repository, recipe, limit) =>
@@ -156,7 +162,8 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         (query) =>
           query
             .where('artifacts.recipe_key', '=', recipeKey(recipe))
-            .where('builds.repository_key', '=', keyOf(repository)),
+            .where('builds.repository_key', '=', keyOf(repository))
+            .where('builds.fork', '=', 0),
         limit,
       ),
 
@@ -164,14 +171,17 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
       readArtifacts(
         db,
         (query) =>
-          query.where('artifacts.tree', '=', tree).where('builds.repository_key', '=', keyOf(repository)),
+          query
+            .where('artifacts.tree', '=', tree)
+            .where('builds.repository_key', '=', keyOf(repository))
+            .where('builds.fork', '=', 0),
         limit,
       ),
 
     lastArtifact: (repository, refs) =>
       readArtifact(db, (query) => {
         const ofRepository = query.where('builds.repository_key', '=', keyOf(repository))
-        if (refs.length === 0) return ofRepository
+        if (refs.length === 0) return ofRepository.where('builds.fork', '=', 0)
         return ofRepository.where((eb) =>
           eb.exists(
             eb
@@ -224,6 +234,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
                 all
                   .selectFrom('builds')
                   .select(['id', 'sequence', 'repository_key'])
+                  .where('fork', '=', 0)
                   .orderBy('sequence', 'desc')
                   .limit(RECENT_BUILDS)
                   .as('newest'),

@@ -3,6 +3,7 @@ import type { Migration } from 'kysely/migration'
 import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
 import { addNotifications, addTurns } from './outbound/migrations.ts'
+import { addPulls } from './pulls/migration.ts'
 
 /**
  * Every schema change by name, oldest first. Released migrations are never edited: a change is a new entry. Written with
@@ -26,6 +27,7 @@ export const migrations: Record<string, Migration> = {
   '015_workers': { up: addWorkers },
   '016_traces': { up: addTraces },
   '017_comparisons': { up: addComparisons },
+  '019_pulls': { up: addPulls },
   '020_notifications': { up: addNotifications },
   '021_turns': { up: addTurns },
   '023_check_runs': { up: addCheckRuns },

@@ -1,7 +1,7 @@
 import { sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../core/build.ts'
 import type { Push } from '../../core/push-order.ts'
-import { isMergeQueue } from '../../core/validate.ts'
+import { isPushed } from '../../core/validate.ts'
 import { keyOf } from './rows.ts'
 import type { Queries, Schema } from './schema.ts'
 
@@ -147,7 +147,7 @@ export async function announced(
       query.where('kind', '=', ref?.kind ?? null).where('name', '=', ref?.name ?? ''),
     )
     .execute()
-  return rows.some(({ kind, name }) => kind !== null && name !== null && !isMergeQueue({ kind, name }))
+  return rows.some(({ kind, name }) => kind !== null && name !== null && isPushed({ kind, name }))
 }
 
 /** BuildStore.spelling. */

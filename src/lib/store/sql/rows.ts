@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
 import type { Artifact, BaseImage, Build, CommitInfo, Recipe, Withheld } from '../../core/build.ts'
+import type { ForkOrigin } from '../../core/pulls/pull-request.ts'
 import type { ListedBuild } from '../build-list.ts'
 import { type Queries, type Schema, storable } from './schema.ts'
 
@@ -125,6 +126,7 @@ function buildsOf(rows: BuildRow[]): Build[] {
       pushOrder: Number(row.push_order),
       ...(row.trace !== null && { trace: row.trace }),
       ...withheldFrom(row),
+      ...forkFrom(row),
       state: row.state,
       attempt: row.attempt,
       ...(row.spared > 0 && { spared: row.spared }),
@@ -157,6 +159,24 @@ export function commitColumns(commit: CommitInfo | null | undefined) {
     commit_title: commit ? storable(commit.title) : null,
     commit_author: commit ? storable(commit.author) : null,
     commit_login: commit?.login == null ? null : storable(commit.login),
+  }
+}
+
+function forkFrom(row: Pick<Schema['builds'], 'fork' | 'fork_repository' | 'approved_by'>): {
+  fork?: ForkOrigin
+} {
+  const pull = Number(row.fork)
+  return pull === 0
+    ? {}
+    : { fork: { pull, repository: row.fork_repository, approvedBy: row.approved_by ?? '' } }
+}
+
+/** The columns for where the commit of a fork comes from. */
+export function forkColumns(fork: ForkOrigin | undefined) {
+  return {
+    fork: fork?.pull ?? 0,
+    fork_repository: fork?.repository ?? null,
+    approved_by: fork ? storable(fork.approvedBy) : null,
   }
 }
 

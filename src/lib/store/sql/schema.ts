@@ -40,6 +40,7 @@ export interface Schema {
   turns: { name: string; until: string }
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
+  pulls: PullsTable
   comparisons: ComparisonsTable
   /** Work that only one process does: it is `holder`'s until then. */
   leases: { name: string; holder: string; held_until: string }
@@ -125,6 +126,11 @@ interface BuildsTable {
   push_order: number
   /** A JSON array of Withheld; null for none. */
   withheld: string | null
+  /** The number of the pull request if its commit is a fork's, otherwise 0: such builds are apart from all others. */
+  fork: number
+  /** Null if it is gone, or not a fork's commit. */
+  fork_repository: string | null
+  approved_by: string | null
   state: BuildState
   attempt: number
   /** 1 if the queue has it. */
@@ -166,6 +172,21 @@ interface BuildRefsTable {
   repository_key: string | null
   /** The build's own sequence number. */
   build_sequence: number | null
+}
+
+/** The pull requests that webhooks have told of, as they are now. */
+interface PullsTable {
+  repository_key: string
+  number: number
+  /** A PullRequest in JSON, without what has a column. */
+  info: string
+  head_sha: string
+  /** 1 if its commits are in another repository. */
+  fork: number
+  open: number
+  /** 1 once the tag of a closed one is gone, or stays. */
+  cleaned: number
+  updated_at: string
 }
 
 /** What builds are searched for by text. */

@@ -35,7 +35,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <p class="small"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a></p>
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
-<p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}</p>
+<p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}${forkOf(site, build)}</p>
 ${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }
@@ -51,6 +51,13 @@ function titleOf({ commit, sha }: Build): string {
 
 function refsOf(site: Site, { repository, refs }: Build): Html[] {
   return refs.slice(0, 10).map((ref) => html`<span>${refLink(site, repository, ref)}</span>`)
+}
+
+function forkOf({ forge }: Site, { fork }: Build): Html | null {
+  if (!fork) return null
+  const name = fork.repository ?? 'a deleted fork'
+  const link = fork.repository && forge ? html`<a href="${forge}/${name}" rel="noreferrer">${name}</a>` : name
+  return html`<span>from ${link}, approved by <bdi>${fork.approvedBy}</bdi>: without secrets</span>`
 }
 
 function authorOf({ forge }: Site, commit: CommitInfo | null): Html | null {

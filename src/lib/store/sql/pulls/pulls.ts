@@ -1,0 +1,120 @@
+import { type Kysely, sql } from 'kysely'
+import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
+import type { PullRequests } from '../../pulls.ts'
+import type { StoreDialect } from '../dialect.ts'
+import { keyOf } from '../rows.ts'
+import { inFlight, type Schema, storable } from '../schema.ts'
+
+/** Spelled out, for the partial index. */
+const uncleaned = sql<boolean>`pulls.open = 0 and pulls.cleaned = 0`
+
+/** BuildStore.pulls. */
+export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'write'>): PullRequests {
+  const ofRepository = (repository: string) =>
+    db
+      .selectFrom('pulls')
+      .selectAll()
+      .where('repository_key', '=', storable(keyOf(repository)))
+
+  return {
+    put: (pull) =>
+      write(async (trx) => {
+        const row = rowOf(pull)
+        const stored = await trx
+          .insertInto('pulls')
+          .values({ ...row, repository_key: keyOf(pull.repository), number: pull.number })
+          .onConflict((conflict) =>
+            conflict
+              .columns(['repository_key', 'number'])
+              .doUpdateSet(row)
+              .where('pulls.updated_at', '<=', pull.updatedAt),
+          )
+          .returning('number')
+          .executeTakeFirst()
+        return stored !== undefined
+      }),
+
+    async get(repository, number) {
+      const row = await ofRepository(repository).where('number', '=', number).executeTakeFirst()
+      return row ? pullOf(row) : null
+    },
+
+    async open(repository, limit) {
+      const rows = await ofRepository(repository)
+        .where('open', '=', 1)
+        .orderBy('updated_at', 'desc')
+        .orderBy('number', 'desc')
+        .limit(limit)
+        .execute()
+      return rows.map(pullOf)
+    },
+
+    async withHead(repository, sha) {
+      const rows = await ofRepository(repository)
+        .where('head_sha', '=', sha)
+        .where('open', '=', 1)
+        .orderBy('number')
+        .execute()
+      return rows.map(pullOf)
+    },
+
+    async uncleaned(limit) {
+      const rows = await db
+        .selectFrom('pulls')
+        .selectAll()
+        .where(uncleaned)
+        .where((eb) =>
+          eb.not(
+            eb.exists(
+              eb
+                .selectFrom('build_refs')
+                .innerJoin('builds', 'builds.id', 'build_refs.build_id')
+                .select('build_refs.build_id')
+                .whereRef('builds.repository_key', '=', 'pulls.repository_key')
+                .where('build_refs.kind', '=', 'pull')
+                .where(sql<boolean>`build_refs.name = cast(pulls.number as text)`)
+                .where(inFlight),
+            ),
+          ),
+        )
+        .orderBy('updated_at')
+        .orderBy('number')
+        .limit(limit)
+        .execute()
+      return rows.map(pullOf)
+    },
+
+    async markCleaned({ repository, number, updatedAt }) {
+      await write((trx) =>
+        trx
+          .updateTable('pulls')
+          .set({ cleaned: 1 })
+          .where('repository_key', '=', keyOf(repository))
+          .where('number', '=', number)
+          .where('open', '=', 0)
+          .where('updated_at', '=', updatedAt)
+          .execute(),
+      )
+    },
+  }
+}
+
+type Info = Omit<PullRequest, 'number' | 'open' | 'updatedAt'>
+
+function rowOf(pull: PullRequest) {
+  const { number: _number, open, updatedAt, ...info } = pull
+  const stored: Info = { ...info, title: storable(info.title), author: storable(info.author) }
+  return {
+    info: JSON.stringify(stored),
+    head_sha: pull.head.sha,
+    fork: isFromFork(pull) ? 1 : 0,
+    open: open ? 1 : 0,
+    cleaned: 0,
+    updated_at: updatedAt,
+  }
+}
+
+function pullOf(row: Schema['pulls']): PullRequest {
+  const info = JSON.parse(row.info) as Info
+  return { ...info, number: Number(row.number), open: row.open === 1, updatedAt: row.updated_at }
+}
