@@ -8,8 +8,8 @@ const UNITS = /** @type {const} */ ([
   ['hour', 3600],
   ['minute', 60],
 ])
-const BUSY_MS = 2000
-const QUIET_MS = 5000
+const BUSY_MS = 1000
+const QUIET_MS = 2000
 const SLOWEST_MS = 30_000
 const relative = new Intl.RelativeTimeFormat('en', { style: 'narrow', numeric: 'always' })
 
