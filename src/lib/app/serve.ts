@@ -22,6 +22,8 @@ import { VERSION } from './version.ts'
 const FEED_MS = 5000
 /** How often commit statuses that could not be set are retried. */
 const SWEEP_MS = 60_000
+/** How often builds are looked for that wait and have no check run. */
+const QUEUED_MS = 3000
 /** How long shutdown waits for commit statuses; the next start sets the remaining ones. */
 const LAST_STATUSES_MS = 5000
 
@@ -38,7 +40,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   const role = { builds: !opened.queue.durable, http: true, baseUrl: () => baseUrl }
   const { adapters, metrics } = await withTelemetry(config, opened, role, releaser)
   if (!adapters.queue.durable) await checkLogs(adapters, io.log)
-  const statuses = statusReporter(adapters, () => baseUrl, io.log)
+  const statuses = statusReporter(adapters, config, () => baseUrl, io.log)
 
   const ready = readiness({ parts: readinessChecks(adapters, role), log: io.log })
   const operations = { version: VERSION, ready, metrics }
@@ -87,6 +89,9 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   }
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
+  if (config.github.checks !== 'off') {
+    releaser.add('queued check runs', queuedReporter(statuses, io), (it) => it.stop())
+  }
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
   await serveOperations(config, operations, io, releaser)
@@ -124,6 +129,18 @@ function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
   }
   sweep()
   return setInterval(sweep, SWEEP_MS)
+}
+
+/** Builds that wait get their check runs from whichever server comes first. */
+function queuedReporter(statuses: StatusReporter, io: SetupIo): Periodic {
+  return new Periodic(
+    QUEUED_MS,
+    () => statuses.reportQueued(),
+    (error, isNews) => {
+      const { advice } = toConveyorError(error, 'failed')
+      if (isNews) io.log(`check runs of builds that wait: ${advice}`)
+    },
+  )
 }
 
 /** What operators should know about who can use this server. */

@@ -161,6 +161,7 @@ function containedBy(forge: Forge, git: History): History['contains'] {
 /** Reporter of commit statuses that link to the pages of builds under `baseUrl`. */
 export function statusReporter(
   { forge, parts, observer }: Adapters,
+  { github }: Config,
   baseUrl: () => string,
   log: Log,
 ): StatusReporter {
@@ -168,6 +169,7 @@ export function statusReporter(
     forge,
     store: parts.store,
     buildUrl: (build) => `${baseUrl()}/builds/${build.id}`,
+    ...(github.checks !== 'off' && { checks: { forge, mode: github.checks } }),
     ...(observer && { observer }),
     log,
   })

@@ -28,10 +28,18 @@ export interface LoginConfig {
   clientSecret: string
 }
 
+/** What follows from the options about GitHub. */
+interface GitHubSettings {
+  /** Where people see repositories; null if it cannot be told from the API's URL. */
+  webUrl: string | null
+  app: AppConfig | null
+  login: LoginConfig | null
+  checks: Exclude<Settings['github']['checks'], null>
+}
+
 /** The settings that depend on several options. */
 export interface DerivedSettings {
-  /** `webUrl` is where people see repositories; null if it cannot be told from the API's URL. */
-  github: Settings['github'] & { webUrl: string | null; app: AppConfig | null; login: LoginConfig | null }
+  github: Settings['github'] & GitHubSettings
   /** `environment` is where git takes its PATH, proxies, and SSH agent from. */
   git: Settings['git'] & { environment: NodeJS.ProcessEnv }
   builder: BuilderConfig
@@ -49,6 +57,7 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
   const db = settings.db ?? { kind: 'sqlite', file: join(dataDir, 'conveyor.db') }
   const logger = settings.logger ?? { kind: db.kind === 'postgres' ? 'postgres' : 'stdout' }
   const builder = builderOf(settings, reader)
+  const app = appOf(settings, reader)
   if (queue.kind !== 'memory' && db.kind !== 'postgres') {
     reader.reject(
       STORAGE.queue,
@@ -74,7 +83,8 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     github: {
       ...settings.github,
       ...{ apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
-      ...{ app: appOf(settings, reader), login: loginOf(settings, reader) },
+      ...{ app, login: loginOf(settings, reader) },
+      checks: settings.github.checks ?? (app === null ? 'off' : 'on'),
     },
     git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
     builder,

@@ -84,7 +84,7 @@ export class Attempt {
       this.#isStored = true
       // Closing a long log takes a while, and the job is ours until then.
       const recorded = next === 'superseded' ? undefined : this.#timeline.end()
-      if (next === 'ended') await Promise.all([this.#log?.end(), this.#report(), recorded])
+      if (next === 'ended') await Promise.all([this.#log?.end(), this.#report(recorded), recorded])
       else await Promise.all([this.#log?.close(), recorded])
       return next
     } finally {
@@ -140,11 +140,11 @@ export class Attempt {
   }
 
   /** Reports the result that is stored, which may be another worker's. */
-  async #report(): Promise<void> {
+  async #report(recorded: Promise<void> | undefined): Promise<void> {
     const { parts, statuses, onEnd } = this.#options
     const build = await parts.store.get(this.#build.id)
     if (!build || !isEnded(build.state)) return
-    statuses.report(build)
+    statuses.report(build, recorded)
     this.#observer.ended(build)
     onEnd?.(build)
   }

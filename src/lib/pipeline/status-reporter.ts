@@ -5,6 +5,7 @@ import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
 import { retry } from '../util/retry.ts'
+import { CheckReporter } from './checks/check-reporter.ts'
 import { type BuildObserver, NO_OBSERVER } from './observer.ts'
 
 /**
@@ -26,11 +27,14 @@ interface Report {
 }
 
 /**
- * Sets commit statuses, concurrently with the builds: a status that cannot be set never delays or fails a build. It
+ * Sets commit statuses and check runs, concurrently with the builds: one that cannot be set never delays or fails a build. It
  * stays in the store as unreported, and `sweep` tries again.
  */
 export class StatusReporter {
   readonly #forge: Pick<Forge, 'setStatus'>
+  readonly #checks: CheckReporter | null
+  readonly #alsoStatuses: boolean
+  readonly #closing = new AbortController()
   readonly #store: BuildStore
   readonly #buildUrl: (build: Build) => string
   readonly #log: Log
@@ -47,9 +51,18 @@ export class StatusReporter {
     /** Receives what could not be reported, one line at a time. */
     log: Log
     observer?: Pick<BuildObserver, 'commitStatus'>
+    /**
+     * Shows builds as check runs, and as commit statuses where the forge refuses them, or as both. Without it, there are
+     * only statuses.
+     */
+    checks?: { forge: Pick<Forge, 'setCheckRun'>; mode: 'on' | 'both' }
     /** See WAITS_MS. */
     waitsMs?: readonly number[]
   }) {
+    const { checks, store, log, buildUrl } = options
+    const title = (build: Build) => commitStatus(build, '').description
+    this.#checks = checks ? new CheckReporter({ forge: checks.forge, store, buildUrl, title, log }) : null
+    this.#alsoStatuses = checks?.mode === 'both'
     this.#forge = options.forge
     this.#store = options.store
     this.#buildUrl = options.buildUrl
@@ -58,17 +71,26 @@ export class StatusReporter {
     this.#waitsMs = options.waitsMs ?? WAITS_MS
   }
 
-  /** Reports the current state of a build, and cancels the retries of an earlier report. */
-  report(build: Build): void {
-    void this.#begin(build, this.#waitsMs)
+  /**
+   * Reports the current state of a build, and cancels the retries of an earlier report.
+   * @param recorded resolves once the store has what a check run shows besides; never rejects
+   */
+  report(build: Build, recorded?: Promise<void>): void {
+    void this.#begin(build, this.#waitsMs, recorded)
+  }
+
+  /** Makes check runs for builds that wait, if there are check runs. @throws ConveyorError */
+  async reportQueued(): Promise<void> {
+    await this.#checks?.queued(this.#closing.signal)
   }
 
   /** Resolves to whether the forge has given its final answer. */
-  #begin(build: Build, waitsMs: readonly number[]): Promise<boolean> {
+  #begin(build: Build, waitsMs: readonly number[], recorded?: Promise<void>): Promise<boolean> {
     const before = this.#active.get(build.id)
     const abort = new AbortController()
     const replaced = new AbortController()
     const done = replace(before)
+      .then(() => (this.#checks ? recorded : undefined))
       .then(() => this.#report(build, { abort: abort.signal, replaced: replaced.signal }, waitsMs))
       .finally(() => {
         if (this.#active.get(build.id)?.abort === abort) this.#active.delete(build.id)
@@ -98,6 +120,7 @@ export class StatusReporter {
 
   /** Aborts all reports; a later sweep makes up for them. */
   async close(): Promise<void> {
+    this.#closing.abort()
     for (const { abort } of this.#active.values()) abort.abort()
     await this.idle()
   }
@@ -139,8 +162,12 @@ export class StatusReporter {
     let logged = false
     try {
       const set = async () => {
-        if (await this.#isOutdated(build)) return 'outdated' as const
+        const isOutdated = await this.#isOutdated(build)
+        const isChecked = (await this.#checks?.set(build, isOutdated, abort)) ?? false
+        if (isOutdated) return 'outdated' as const
+        if (isChecked && !this.#alsoStatuses) return null
         await this.#forge.setStatus(status, abort)
+        if (this.#checks && !isChecked) await this.#checks.refused(build)
         return null
       }
       return await retry(set, {
