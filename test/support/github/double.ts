@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { type Asker, CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
 import {
   type Answer,
   checkAnswer,
@@ -16,6 +17,7 @@ import {
 } from './protocol.ts'
 import { sendPush } from './push.ts'
 import { githubSchema, type Operation } from './schema.ts'
+import { Watchers } from './watchers.ts'
 
 /**
  * The part of GitHub's API that Conveyor uses, over real HTTP. Every request and every response is checked against
@@ -48,6 +50,8 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly url: string
   /** Every status that was set, oldest first. Statuses of any repository are accepted. */
   readonly statuses: RecordedStatus[]
+  /** Check runs of any repository, which only tokens of installations (`ghs_`) may write. */
+  readonly checks: CheckRunsDouble
   readonly requests: RecordedRequest[]
   /** Problems of requests, or of the double's own responses: a test expects none. */
   readonly violations: string[]
@@ -65,10 +69,14 @@ export interface GitHubDouble extends AsyncDisposable {
   serveComparisons(compare: Comparer): void
   /** The next `count` requests fail, after failures that were planned before. Reads of files do not count. */
   failNext(count: number, kind: FailureKind, details?: FailureDetails): void
+  /** The next `count` requests that change something are carried out, but their connections are reset instead of an answer. */
+  loseAnswers(count: number): void
   /** Every request fails until this is called with null. */
   failAlways(kind: FailureKind | null, details?: FailureDetails): void
   /** The first status that fits, of those already set or set later. */
   waitForStatus(fits: (status: RecordedStatus) => boolean, timeoutMs?: number): Promise<RecordedStatus>
+  /** The first check run that fits, of those there are or that are made or changed later. */
+  waitForCheckRun(fits: (run: RecordedCheckRun) => boolean, timeoutMs?: number): Promise<RecordedCheckRun>
   sendPush: typeof sendPush
 }
 
@@ -103,9 +111,11 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const repositories = new Map<string, Repository>()
   const failures: Answer[] = []
   let failing: Answer | null = null
+  let lost = 0
   let readFile: FileReader = async () => null
   let compareCommits: Comparer = async () => null
-  const watchers = new Set<() => void>()
+  const watchers = new Watchers()
+  const checks = new CheckRunsDouble(watchers.changed)
 
   // GitHub ignores the case of names.
   const repositoryOf = (name: string) => repositories.get(name.toLowerCase())
@@ -133,7 +143,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       return invalid('This SHA and context has reached the maximum number of statuses.')
     }
     statuses.push({ repository, sha, state: String(state), context, description, target_url, at: Date.now() })
-    for (const look of watchers) look()
+    watchers.changed()
     const now = new Date().toISOString()
     const set = { state, context, description, target_url, created_at: now, updated_at: now }
     return { kind: 201, body: { ...example(201), id: statuses.length, ...set } }
@@ -194,6 +204,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     [schema.operation('POST', '/repos/{owner}/{repo}/statuses/{sha}'), setStatus],
     [schema.operation('GET', '/repos/{owner}/{repo}/git/ref/{ref}'), getRef],
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],
+    ...checks.routes(schema),
   ]
 
   const answerTo = async (request: RecordedRequest): Promise<Answer> => {
@@ -220,10 +231,11 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     if (problems.length > 0) return invalid(problems.join('; '))
     const { operation, serve, params } = found
     const repository = `${params.owner}/${params.repo}`
-    const about = { repository, params, query: url.searchParams }
+    const isApp = /^token ghs_/i.test(request.headers.authorization ?? '')
+    const about = { repository, params, query: url.searchParams, isApp }
     const answer = await serve(about, request.body, (status) => operation.example(status))
     const wrong = checkAnswer(schema, operation, answer)
-    if (wrong.length === 0) return answer
+    if (wrong.length === 0) return request.method !== 'GET' && lost-- > 0 ? { kind: 'reset' } : answer
     violations.push(
       ...wrong.map((text) => `the double's response to ${request.method} ${request.path}: ${text}`),
     )
@@ -250,6 +262,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${basePath}`,
     statuses,
+    checks,
     requests,
     violations,
     setHead(name, branch, sha) {
@@ -273,30 +286,23 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     failNext(count, kind, details = {}) {
       for (let i = 0; i < count; i++) failures.push({ kind, ...details })
     },
+    loseAnswers(count) {
+      lost = count
+    },
     failAlways(kind, details = {}) {
       failing = kind === null ? null : { kind, ...details }
     },
     waitForStatus(fits, timeoutMs = 60_000) {
-      return new Promise((resolve, reject) => {
-        const look = () => {
-          const found = statuses.find(fits)
-          if (found) finish(() => resolve(found))
-        }
-        const timer = setTimeout(() => {
-          const seen = statuses.map(
-            (s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`,
-          )
-          const list = seen.join('; ') || 'none'
-          finish(() => reject(new Error(`no matching status within ${timeoutMs} ms; received: ${list}`)))
-        }, timeoutMs)
-        const finish = (settle: () => void) => {
-          clearTimeout(timer)
-          watchers.delete(look)
-          settle()
-        }
-        watchers.add(look)
-        look()
-      })
+      const shown = () =>
+        statuses.map((s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`)
+      return watchers.waitFor('status', () => statuses.find(fits), shown, timeoutMs)
+    },
+    waitForCheckRun(fits, timeoutMs = 60_000) {
+      const shown = () =>
+        checks.runs.map(
+          (r) => `${r.repository} ${r.head_sha.slice(0, 7)} ${r.history.join(', ')}: ${r.title}`,
+        )
+      return watchers.waitFor('check run', () => checks.runs.find(fits), shown, timeoutMs)
     },
     sendPush,
     async [Symbol.asyncDispose]() {
@@ -309,7 +315,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
 /** Serves one operation. @param example GitHub's example of a response with that status */
 type Serve = (
-  about: { repository: string; params: Record<string, string>; query: URLSearchParams },
+  about: Asker,
   body: unknown,
   example: (status: number) => Record<string, unknown>,
 ) => Answer | Promise<Answer>

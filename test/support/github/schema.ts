@@ -83,7 +83,13 @@ async function load(): Promise<GitHubSchema> {
   const check = (validate: ValidateFunction, value: unknown, what: string): string[] =>
     validate(value) ? [] : (validate.errors ?? []).map((e) => `${what}${e.instancePath}: ${e.message}`)
 
+  const operations = new Map<string, Operation>()
   const operation = (method: string, path: string): Operation => {
+    const known = operations.get(`${method} ${path}`) ?? compileOperation(method, path)
+    operations.set(`${method} ${path}`, known)
+    return known
+  }
+  const compileOperation = (method: string, path: string): Operation => {
     const described = resolve((at('#/paths')[path] as Json)[method.toLowerCase()] as Json)
     const parameters = ((described.parameters ?? []) as Json[]).map(resolve) as unknown as Parameter[]
     const pattern = pathPattern(path, parameters)
@@ -105,7 +111,10 @@ async function load(): Promise<GitHubSchema> {
       checkRequest: ({ params, query, body }) => {
         const problems: string[] = []
         for (const [parameter, validate] of checkParameter) {
-          const value = parameter.in === 'path' ? params[parameter.name] : queried(parameter, query)
+          const value = typed(
+            parameter,
+            parameter.in === 'path' ? params[parameter.name] : query.get(parameter.name),
+          )
           if (value !== undefined && value !== null) problems.push(...check(validate, value, parameter.name))
           else if (parameter.required) problems.push(`${parameter.name} is missing`)
         }
@@ -146,19 +155,20 @@ async function load(): Promise<GitHubSchema> {
   }
 }
 
-/** A query parameter by its type: if it is not a number, it stays a string, which the check rejects. */
-function queried({ name, schema }: Parameter, query: URLSearchParams): string | number | null {
-  const text = query.get(name)
-  return schema.type === 'integer' && text !== null && /^\d+$/.test(text) ? Number(text) : text
+/** A parameter by its type: if it is not a number, it stays a string, which the check rejects. */
+function typed({ schema }: Parameter, text: string | null | undefined): string | number | null | undefined {
+  return schema.type === 'integer' && /^\d+$/.test(text ?? '') ? Number(text) : text
 }
 
 function contentOf(value: Json): Json | undefined {
   return (value.content as Record<string, Json> | undefined)?.['application/json']
 }
 
-/** ajv requires a type next to `nullable`; GitHub also combines it with $ref, anyOf and oneOf. Changes it in place. */
+/** ajv requires a type next to `nullable`, and null in an enum; GitHub also combines it with $ref, anyOf and oneOf. Changes it in place. */
 function allowNull(schema: Json): void {
-  if (schema.nullable !== true || 'type' in schema) return
+  if (schema.nullable !== true) return
+  if (Array.isArray(schema.enum) && !schema.enum.includes(null)) schema.enum.push(null)
+  if ('type' in schema) return
   const { nullable: _, ...rest } = schema
   for (const key of Object.keys(schema)) delete schema[key]
   schema.anyOf = [{ type: 'null' }, rest]
