@@ -110,6 +110,7 @@ export const ALLOWED: Record<string, string[]> = {
   'src/lib/app/setup-builder.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ENGINE, ...SHARED],
   'src/lib/app': [
     'src/lib/server',
+    'src/lib/notify',
     'src/lib/telemetry',
     'src/lib/pipeline',
     'src/lib/config',
@@ -119,6 +120,7 @@ export const ALLOWED: Record<string, string[]> = {
     CORE,
   ],
   'src/lib/server': ['src/lib/pipeline', 'src/lib/api', ...INTERFACES, 'src/lib/net', 'src/lib/util', CORE],
+  'src/lib/notify': ['src/lib/api', ...INTERFACES, 'src/lib/net', 'src/lib/util', CORE],
   'src/lib/telemetry': ['src/lib/pipeline', ...INTERFACES, 'src/lib/util', CORE],
   'src/lib/client': ['src/lib/api', 'src/lib/net', 'src/lib/util', CORE],
   'src/lib/pipeline/timeline': [

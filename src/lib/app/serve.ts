@@ -11,6 +11,8 @@ import { createServer } from '../server/server.ts'
 import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
 import { Periodic } from '../util/periodic.ts'
 import { listen, serveOperations, shownHost } from './listen.ts'
+import { startRebuilding } from './outbound/base-images.ts'
+import { startNotifying } from './outbound/notifying.ts'
 import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
 import { checkLogs, runWorkers } from './run-workers.ts'
@@ -92,6 +94,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   if (config.github.checks !== 'off') {
     releaser.add('queued check runs', queuedReporter(statuses, io), (it) => it.stop())
   }
+  startNotifying(config, { store, baseUrl: () => baseUrl, log: io.log }, releaser)
+  startRebuilding(config, adapters, io.log, releaser)
 
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
   await serveOperations(config, operations, io, releaser)

@@ -45,6 +45,25 @@ function eitherOf(all: Scoped[], repository: string): string[] {
   return own.length > 0 ? own : valuesOf(all, null)
 }
 
+/** Whom a repository's builds notify when they end, and how. */
+export interface NotifySettings {
+  urls: string[]
+  /** Signs what is sent; null for no signature. */
+  secret: string | null
+  format: 'conveyor' | 'dockerhub'
+}
+
+/** A repository's own settings take precedence over those of all repositories. */
+export function notifySettingsFor(notify: Settings['notify'], repository: string): NotifySettings {
+  const own = (all: Scoped[]) => valuesOf(all, repository.toLowerCase())
+  const either = (all: Scoped[]) => (own(all).length > 0 ? own(all) : valuesOf(all, null))
+  return {
+    urls: [...new Set(either(notify.urls))],
+    secret: either(notify.secrets).at(-1) ?? null,
+    format: either(notify.formats).at(-1) === 'dockerhub' ? 'dockerhub' : 'conveyor',
+  }
+}
+
 function valuesOf(all: Scoped[], repository: string | null): string[] {
   return all.filter((one) => one.repository === repository).map(({ value }) => value)
 }

@@ -66,6 +66,7 @@ export function secretsOf(config: Config): string[] {
     config.github.secret,
     config.auth === 'none' ? null : config.auth?.password,
     ...urls.flatMap((url) => passwordsOf(url)),
+    ...[...config.notify.urls, ...config.notify.secrets].map(({ value }) => value),
     ...[config.proxies.http, config.proxies.https].flatMap((proxy) => proxy?.secrets ?? []),
   ].filter((value) => value != null)
 }

@@ -9,6 +9,7 @@ import { IMAGES } from './options/images.ts'
 import { LAYERS } from './options/layers.ts'
 import { LOG } from './options/log.ts'
 import { METRICS } from './options/operations.ts'
+import { NOTIFY, REBUILD } from './options/outbound.ts'
 import { SERVER } from './options/server.ts'
 import { STORAGE } from './options/storage.ts'
 import { WORKERS } from './options/workers.ts'
@@ -28,6 +29,7 @@ export const TOPICS: readonly Topic[] = [
   topic('Builder', { ...BUILDER, ...BUILDKIT, ...BUILDER_IMAGE }),
   topic('Layers and cache', LAYERS),
   topic('Builds', BUILD),
+  topic('When an image exists', { ...NOTIFY, ...REBUILD }),
   topic('Storage', STORAGE),
   topic('Workers', WORKERS),
   topic('Operations', { ...LOG, ...METRICS }),
@@ -69,6 +71,8 @@ export function readSettings(reader: OptionReader) {
     builderImage: reader.read(BUILDER_IMAGE),
     packing: reader.read(LAYERS),
     build: reader.read(BUILD),
+    notify: reader.read(NOTIFY),
+    rebuild: reader.read(REBUILD),
     ...reader.read(STORAGE),
     ...reader.read(WORKERS),
     log: reader.read(LOG),

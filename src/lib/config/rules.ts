@@ -1,10 +1,12 @@
 import { join } from 'node:path'
+import { isLoopback } from '../net/loopback.ts'
 import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
 import { type GitHubUrls, githubUrls, webOf } from './github-urls.ts'
 import type { OptionReader } from './option-reader.ts'
 import { ACCESS } from './options/access.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { GITHUB } from './options/github.ts'
+import { NOTIFY } from './options/outbound.ts'
 import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
 import { INHERITED_OPTIONS, type Settings } from './options.ts'
 
@@ -79,6 +81,9 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
       'is postgres://, which uses the database of --db, so --db must be postgres://...',
     )
   }
+  if (!settings.notify.local && settings.notify.urls.some(({ value }) => isLoopback(hostOf(value)))) {
+    reader.reject(NOTIFY.urls, 'names this machine, which requires --notify.local (NOTIFY_LOCAL)')
+  }
   return {
     github: {
       ...settings.github,
@@ -115,6 +120,10 @@ function loginOf({ github: { clientId, clientSecret } }: Settings, reader: Optio
   if (clientId !== null) reader.reject(GITHUB.clientSecret, 'is required with --github.client_id')
   if (clientSecret !== null) reader.reject(GITHUB.clientId, 'is required with --github.client_secret')
   return null
+}
+
+function hostOf(url: string): string {
+  return new URL(url).hostname
 }
 
 /** An image that is given is meant to be used, even without --builder, as in the first Conveyor. */

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { isRepositoryPattern } from '../core/allowed-repositories.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
 import type { ValueType } from './option.ts'
@@ -71,6 +72,11 @@ export function scoped(type: ValueType<string>): ValueType<Scoped[], Scoped[]> {
   })
   return listOf(one)
 }
+
+/** Repositories, with `*` for any characters. */
+export const repositoryPattern = value('OWNER/NAME with * for any characters, such as acme/*', (text) =>
+  isRepositoryPattern(text) ? text : undefined,
+)
 
 export function wholeNumber(min: number, max: number, what = 'a whole number'): ValueType<number> {
   return value(`${what} from ${min} to ${max}`, (text) => {

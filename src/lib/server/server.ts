@@ -4,6 +4,7 @@ import { answers, text } from './api/answers.ts'
 import { buildsRoutes } from './api/builds.ts'
 import { controlRoutes } from './api/control.ts'
 import { listsRoutes } from './api/lists.ts'
+import { notificationsRoutes } from './api/notifications/routes.ts'
 import { describeRoutes } from './api/openapi.ts'
 import { openApiRoute } from './api/openapi-route.ts'
 import { queueRoutes } from './api/queue.ts'
@@ -107,6 +108,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(pagesRoutes, { ...options, indexes })
   await app.register(tokensRoutes, options)
   await app.register(controlRoutes, options)
+  await app.register(notificationsRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(linesRoute, {
     ...{ parts, streams, indexes },

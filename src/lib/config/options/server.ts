@@ -1,15 +1,20 @@
-import { isRepositoryPattern } from '../../core/allowed-repositories.ts'
 import { option, SERVER_ONLY } from '../option.ts'
-import { anyText, baseUrl, listOf, matching, oneOf, parseCredentials, value, wholeNumber } from '../values.ts'
+import {
+  anyText,
+  baseUrl,
+  listOf,
+  matching,
+  oneOf,
+  parseCredentials,
+  repositoryPattern,
+  value,
+  wholeNumber,
+} from '../values.ts'
 
 const credentials = value('user:pass, or none', (text) => (text === 'none' ? text : parseCredentials(text)))
 
 /** A host name, `*.` and a domain, or `*`. */
 const hostPattern = matching('host names without port', /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/)
-
-const repositoryPattern = value('OWNER/NAME with * for any characters, such as acme/*', (text) =>
-  isRepositoryPattern(text) ? text : undefined,
-)
 
 /** Where the server listens, and whom it answers. */
 export const SERVER = {

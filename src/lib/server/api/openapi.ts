@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify'
 import { type AnswerDoc, page } from './answers.ts'
+import { WEBHOOKS } from './notifications/webhooks.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -83,6 +84,7 @@ export async function describeRoutes(app: FastifyInstance, version: string | und
   app.decorate('openapi', () => {
     if (made === undefined) {
       const document = structuredClone(app.swagger() as unknown as OpenApi)
+      document.webhooks = WEBHOOKS
       for (const path of pages) addPage(document.paths[path]?.get as OpenApiOperation | undefined)
       made = shareSchemas(document)
     }
@@ -140,6 +142,7 @@ function shareSchemas(document: OpenApi): OpenApi {
     return { $ref: `#/components/schemas/${title}` }
   }
   document.paths = visit(document.paths) as OpenApi['paths']
+  document.webhooks = visit(document.webhooks)
   return document
 }
 

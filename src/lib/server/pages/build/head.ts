@@ -1,9 +1,11 @@
 import { type Build, type CommitInfo, isEnded, shortName } from '../../../core/build.ts'
 import type { Timeline } from '../../../core/timeline.ts'
+import type { Notification } from '../../../store/notifications.ts'
 import { copyable, durationLabel, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'
 import { type Html, html } from '../html.ts'
 import { stateLabel } from '../icons.ts'
 import type { Site } from '../layout.ts'
+import { notificationsHtml } from './notifications.ts'
 import { timesHtml } from './times.ts'
 
 /** What the page of a build shows. */
@@ -16,6 +18,8 @@ export interface BuildView {
   previous: Build | null
   /** Why it failed; null if it did not, or if that is not known yet. */
   failure: Html | null
+  /** The webhooks that were sent when it ended. */
+  notifications: readonly Notification[]
   /** What the reader may do. */
   mayBuild: boolean
 }
@@ -36,7 +40,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
 <p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}${forkOf(site, build)}</p>
-${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
+${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${notificationsHtml(site, view.notifications, view.mayBuild)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }
 

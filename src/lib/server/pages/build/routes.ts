@@ -41,17 +41,18 @@ export async function currentHead(
   { store, logs, indexes }: BuildPageParts,
 ): Promise<Html> {
   const index = indexes.of(build.id)
-  const [artifact, timeline, isIndexed, previous] = await Promise.all([
+  const [artifact, timeline, isIndexed, previous, notifications] = await Promise.all([
     build.state === 'succeeded' ? store.artifactOf(build.id) : null,
     store.timelines.get(build.id),
     isSoonIndexed(index),
     isEnded(build.state) ? previousBuild(store, build) : null,
+    isEnded(build.state) ? store.notifications.ofBuild(build.id) : [],
   ])
   const failure = isEnded(build.state) ? await readFailure(build, logs, isIndexed ? index : null) : null
   return buildHead(site, {
     build,
     artifact,
-    ...{ timeline, previous, mayBuild },
+    ...{ timeline, previous, notifications, mayBuild },
     failure: failure && failureHtml(build.state, failure, timeline?.excerpt, index),
   })
 }

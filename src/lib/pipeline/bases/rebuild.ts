@@ -1,0 +1,156 @@
+import type { BaseImage, BuildRequest } from '../../core/build.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { Log } from '../../core/log.ts'
+import type { Queue } from '../../queue/queue.ts'
+import { splitReference } from '../../registry/image-name.ts'
+import type { ImageNames, Registry } from '../../registry/registry.ts'
+import type { BuildStore } from '../../store/build-store.ts'
+import { requestBuild } from '../accept.ts'
+import { type Head, headsOf } from './heads.ts'
+
+export interface RebuildParts {
+  store: BuildStore
+  registry: Pick<Registry, 'head'>
+  names: ImageNames
+  queue: Queue
+  log: Log
+}
+
+interface Wanted {
+  /** Globs of repositories; none means none. */
+  patterns: readonly string[]
+  /** Whether a repository may be built at all. */
+  isAllowed: (repository: string) => boolean
+}
+
+const TURN = 'base images'
+const HOUR_S = 3600
+const DAY_S = 24 * HOUR_S
+/** A registry that asks for a longer wait is asked again after this, in seconds. */
+const LONGEST_PAUSE_S = DAY_S
+/** Repositories that are read at a time. */
+const PAGE = 100
+
+/**
+ * Looks up every base image of the images that default branches and newest releases have now, once each, and requests
+ * builds of those whose base image has another digest than when they were built: of a repository at most once a day. Does
+ * nothing if any server has done so within the hour.
+ * @throws what the store throws, and the signal's reason
+ */
+export async function rebuildMovedBases(
+  parts: RebuildParts,
+  wanted: Wanted,
+  signal: AbortSignal,
+): Promise<void> {
+  const { store } = parts
+  if (!(await store.turns.take(TURN, HOUR_S))) return
+  const lookups = new Lookups(parts, signal)
+  let cursor: string | undefined
+  do {
+    const listing = { allowed: wanted.patterns, limit: PAGE, ...(cursor !== undefined && { cursor }) }
+    const page = await store.repositories(listing)
+    for (const { name } of page.repositories) {
+      signal.throwIfAborted()
+      if (wanted.isAllowed(name)) await rebuild(name, lookups, parts)
+    }
+    cursor = page.next ?? undefined
+  } while (cursor !== undefined)
+}
+
+async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts): Promise<void> {
+  const { store, log } = parts
+  const moved: { head: Head; reason: string }[] = []
+  for (const head of await headsOf(repository, parts)) {
+    const reason = await lookups.whatMoved(head.bases)
+    if (reason !== null) moved.push({ head, reason })
+  }
+  if (moved.length === 0) return
+  if (!(await store.turns.take(`${TURN} of ${repository.toLowerCase()}`, DAY_S))) return
+  for (const { head, reason } of moved) {
+    const { build, outcome } = await requestBuild(requestOf(head, reason), parts)
+    const of = `${head.ref.kind} ${head.ref.name}`
+    log(`${reason}: build ${build.id} of ${repository} (${of}, ${outcome})`, {
+      build: build.id,
+      repository,
+      sha: build.sha,
+    })
+  }
+}
+
+function requestOf({ build, ref, tree }: Head, reason: string): BuildRequest {
+  const { repository, sha, defaultBranch, commit } = build
+  return {
+    ...{ repository, sha, defaultBranch, reason },
+    ref: { kind: ref.kind, name: ref.name },
+    cache: true,
+    ...(tree !== null && { tree }),
+    ...(commit && { commit }),
+    ...(ref.unproven && { unproven: true }),
+    source: { kind: 'server' },
+  }
+}
+
+/** Digests of base images now: each image is looked up once, and a registry that asks for a break gets it. */
+class Lookups {
+  readonly #parts: RebuildParts
+  readonly #signal: AbortSignal
+  readonly #digests = new Map<string, Promise<string | null>>()
+  /** Registries that are left alone for now. */
+  readonly #silent = new Set<string>()
+
+  constructor(parts: RebuildParts, signal: AbortSignal) {
+    this.#parts = parts
+    this.#signal = signal
+  }
+
+  /** What has moved, for people; null if nothing has, as far as is known. */
+  async whatMoved(bases: readonly BaseImage[]): Promise<string | null> {
+    const moves: string[] = []
+    for (const { name, resolved, digest } of bases) {
+      // A pinned image cannot move, and one of the engine has no registry to ask.
+      if (resolved !== 'registry') continue
+      const now = await this.#digest(name)
+      if (now !== null && now !== digest) {
+        moves.push(`base image ${familiar(name)} moved from ${short(digest)} to ${short(now)}`)
+      }
+    }
+    const [first, ...others] = moves
+    if (first === undefined) return null
+    return others.length > 0 ? `${first}, and ${others.length} more` : first
+  }
+
+  /** Null if it is not known. */
+  #digest(name: string): Promise<string | null> {
+    const digest = this.#digests.get(name) ?? this.#lookUp(name)
+    this.#digests.set(name, digest)
+    return digest
+  }
+
+  async #lookUp(name: string): Promise<string | null> {
+    const { registry, store, log } = this.#parts
+    const image = splitReference(name)
+    const pause = `registry ${image.host}`
+    if (this.#silent.has(image.host) || (await store.turns.pausedUntil(pause)) !== null) return null
+    try {
+      return await registry.head(image.name, image.identifier, this.#signal)
+    } catch (error) {
+      this.#signal.throwIfAborted()
+      if (!(error instanceof ConveyorError)) throw error
+      log(`looking up base image ${familiar(name)}: ${error.advice}`, { level: 'warn' })
+      if (error.retryable) this.#silent.add(image.host)
+      const { retryAfterMs = 0 } = error
+      if (retryAfterMs > 0)
+        await store.turns.pause(pause, Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_PAUSE_S))
+      return null
+    }
+  }
+}
+
+/** `node:24` for `docker.io/library/node:24`. */
+function familiar(name: string): string {
+  return name.replace(/^docker\.io\/(library\/)?/, '')
+}
+
+function short(digest: string): string {
+  return digest.slice(0, 'sha256:'.length + 12)
+}
