@@ -29,7 +29,7 @@ export const TOPICS: readonly Topic[] = [
   topic('Builder', { ...BUILDER, ...BUILDKIT, ...BUILDER_IMAGE }),
   topic('Layers and cache', LAYERS),
   topic('Builds', BUILD),
-  topic('When an image exists', { ...NOTIFY, ...REBUILD }),
+  topic('Notifications and rebuilds', { ...NOTIFY, ...REBUILD }),
   topic('Storage', STORAGE),
   topic('Workers', WORKERS),
   topic('Operations', { ...LOG, ...METRICS }),
