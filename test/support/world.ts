@@ -2,6 +2,7 @@ import { mkdtemp } from 'node:fs/promises'
 import type { BuildJson } from '../../src/lib/api/build.ts'
 import { STILL_RUNNING } from '../../src/lib/server/formats.ts'
 import { type GitServer, startGitServer } from './git/server.ts'
+import type { TestApp } from './github/apps.ts'
 import { type GitHubDouble, type RecordedStatus, startGitHubDouble } from './github/double.ts'
 import { engine } from './global-setup.ts'
 import { MANIFEST_TYPES } from './images/pushed-image.ts'
@@ -17,6 +18,8 @@ export interface WorldOptions {
   flags?: string[]
   env?: NodeJS.ProcessEnv
   registry?: RegistryOptions
+  /** Conveyor is a GitHub App, which tests install where they need it; the token is not accepted by git. */
+  app?: boolean
 }
 
 /** A push, as the tests send it. */
@@ -43,6 +46,8 @@ export interface World extends AsyncDisposable {
   git: GitServer
   github: GitHubDouble
   registry: TestRegistry
+  /** With `app`. */
+  app: TestApp | null
   dataDir: string
   /** Conveyor's settings here, for any of its commands; flags take precedence. */
   env: NodeJS.ProcessEnv
@@ -57,8 +62,10 @@ export interface World extends AsyncDisposable {
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   await using resources = new AsyncDisposableStack()
   const data = resources.use(await tempDir('conveyor-data-'))
-  const git = resources.use(await startGitServer({ token: GITHUB_TOKEN }))
   const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
+  const app = options.app ? await github.apps.create() : null
+  const token = app ? (...about: [string, string]) => github.apps.mayRead(...about) : GITHUB_TOKEN
+  const git = resources.use(await startGitServer({ token }))
   github.serveFiles(git.fileOf)
   github.serveComparisons(git.compare)
   const registry = resources.use(await startRegistry(options.registry))
@@ -77,6 +84,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     GITHUB_URL: github.url,
     GITHUB_TOKEN,
     GITHUB_SECRET: WEBHOOK_SECRET,
+    ...app?.env,
     DOCKER_HOST: dockerHost,
     DOCKER_CONFIG: dataDir,
     ...(network ? { BUILD_NETWORK: network } : {}),
@@ -86,6 +94,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     git,
     github,
     registry,
+    app,
     dataDir,
     env,
     async startServer(more = {}) {

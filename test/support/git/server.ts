@@ -51,9 +51,12 @@ export interface GitServer extends AsyncDisposable {
 
 /**
  * Starts the server with no repositories.
- * @param options `token`: require Basic auth with this password and any user name, as GitHub does
+ * @param options `token`: require Basic auth with this password and any user name, as GitHub does; or with one that
+ * may read the repository
  */
-export async function startGitServer(options: { token?: string } = {}): Promise<GitServer> {
+export async function startGitServer(
+  options: { token?: string | ((password: string, repository: string) => boolean) } = {},
+): Promise<GitServer> {
   const root = await tempDir('conveyor-git-')
   const requests: GitRequest[] = []
   const failures: number[] = []
@@ -76,14 +79,20 @@ export async function startGitServer(options: { token?: string } = {}): Promise<
     if (response.destroyed) return
     const failure = failures.shift()
     if (failure !== undefined) return answer(response, failure)
-    if (options.token !== undefined && entry.login?.replace(/^.*?:/, '') !== options.token) {
+    const [, name = '', rest = ''] = /^\/(.*?)\.git(\/.*)$/.exec(entry.url) ?? []
+    if (!isAccepted(entry.login?.replace(/^.*?:/, ''), name)) {
       return answer(response, 401, { 'WWW-Authenticate': 'Basic realm="conveyor-test"' })
     }
-    const [, name = '', rest = ''] = /^\/(.*?)\.git(\/.*)$/.exec(entry.url) ?? []
     const there = moved.get(name)
     if (there) return answer(response, 301, { Location: `${there}.git${rest}` })
     if (!GIT_PATH.test(entry.url)) return answer(response, 404)
     await httpBackend(root.path, entry, request, response)
+  }
+
+  function isAccepted(password: string | undefined, repository: string): boolean {
+    const { token } = options
+    if (typeof token !== 'function') return token === undefined || password === token
+    return password !== undefined && token(password, repository)
   }
 
   await once(server.listen(0, '127.0.0.1'), 'listening')

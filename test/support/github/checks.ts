@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { type Answer, invalid, problem } from './protocol.ts'
 import type { GitHubSchema, Operation } from './schema.ts'
 
@@ -38,6 +39,7 @@ export interface Asker {
   query: URLSearchParams
   /** Whether the token is that of an installation of an App. */
   isApp: boolean
+  headers: IncomingHttpHeaders
 }
 
 type ServeCheck = (about: Asker, body: unknown, example: (status: number) => Json) => Answer

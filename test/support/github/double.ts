@@ -1,6 +1,8 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { TestApps } from './apps.ts'
 import { type Asker, CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
+import { type Limits, RateLimits } from './limits.ts'
 import {
   type Answer,
   checkAnswer,
@@ -52,6 +54,8 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly statuses: RecordedStatus[]
   /** Check runs of any repository, which only tokens of installations (`ghs_`) may write. */
   readonly checks: CheckRunsDouble
+  /** GitHub Apps; without any, `token` is the only one that is accepted. */
+  readonly apps: TestApps
   readonly requests: RecordedRequest[]
   /** Problems of requests, or of the double's own responses: a test expects none. */
   readonly violations: string[]
@@ -63,6 +67,10 @@ export interface GitHubDouble extends AsyncDisposable {
   setDefaultBranch(repository: string, branch: string): void
   /** Archives a repository or restores it; creates it if needed. */
   archive(repository: string, archived?: boolean): void
+  /** Makes a repository private: it does not exist for those without access. Creates it if needed. */
+  hide(repository: string): void
+  /** Limits requests from now on; null ends that. */
+  limit(limits: Limits | null): void
   /** Where the files of commits come from; until this is called, there are none. */
   serveFiles(read: FileReader): void
   /** How commits are compared; until this is called, none is known. */
@@ -112,6 +120,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const failures: Answer[] = []
   let failing: Answer | null = null
   let lost = 0
+  const hidden = new Set<string>()
+  const apps = new TestApps(hidden, violations)
+  const limits = new RateLimits(violations)
   let readFile: FileReader = async () => null
   let compareCommits: Comparer = async () => null
   const watchers = new Watchers()
@@ -197,6 +208,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
   const contents = schema.operation('GET', '/repos/{owner}/{repo}/contents/{path}')
   const routes: [Operation, Serve][] = [
+    ...apps.routes(schema, (name) => repositoryOf(name)?.name ?? null),
     [schema.operation('GET', '/'), getRoot],
     [schema.operation('GET', '/user'), getUser],
     [contents, getContent],
@@ -222,17 +234,29 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     }
     violations.push(...problems.map((text) => `${request.method} ${request.path}: ${text}`))
 
+    /** Everybody may read what is public. */
+    const deniedToken = (request: RecordedRequest, repository: string) => {
+      const denied = denial(request, token)
+      if (denied) return denied
+      const isHidden = request.headers.authorization === undefined && hidden.has(repository.toLowerCase())
+      return isHidden ? problem(404, 'Not Found') : null
+    }
     // Reads of files depend on the worker's mirror, so no test can plan their failures.
     const planned = failing ?? (found?.operation === contents ? undefined : failures.shift())
     if (planned) return planned
-    const denied = denial(request, token)
+    const limited = limits.refuse(request)
+    if (limited) return limited
+    const name = `${found?.params?.owner}/${found?.params?.repo}`
+    const denied = isOfApp(request, token)
+      ? apps.denial(request, found?.operation, name)
+      : deniedToken(request, name)
     if (denied) return denied
     if (!found?.params) return problem(404, 'Not Found')
     if (problems.length > 0) return invalid(problems.join('; '))
     const { operation, serve, params } = found
     const repository = `${params.owner}/${params.repo}`
     const isApp = /^token ghs_/i.test(request.headers.authorization ?? '')
-    const about = { repository, params, query: url.searchParams, isApp }
+    const about = { repository, params, query: url.searchParams, isApp, headers: request.headers }
     const answer = await serve(about, request.body, (status) => operation.example(status))
     const wrong = checkAnswer(schema, operation, answer)
     if (wrong.length === 0) return request.method !== 'GET' && lost-- > 0 ? { kind: 'reset' } : answer
@@ -246,7 +270,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     receive(incoming, basePath).then(
       async (request) => {
         requests.push(request)
-        respond(response, await answerTo(request))
+        const answer = await answerTo(request)
+        const date = new Date(apps.now()).toUTCString()
+        respond(response, { ...answer, headers: { date, ...limits.headers(request), ...answer.headers } })
       },
       (error: unknown) => {
         violations.push(`${incoming.method} ${incoming.url}: ${String(error)}`)
@@ -263,6 +289,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${basePath}`,
     statuses,
     checks,
+    apps,
     requests,
     violations,
     setHead(name, branch, sha) {
@@ -280,6 +307,11 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     setDefaultBranch(name, branch) {
       makeRepository(name).defaultBranch = branch
     },
+    hide(name) {
+      makeRepository(name)
+      hidden.add(name.toLowerCase())
+    },
+    limit: (next) => limits.set(next),
     archive(name, archived = true) {
       makeRepository(name).archived = archived
     },
@@ -313,8 +345,13 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   }
 }
 
+/** Whether a request is that of an App or of one of its installations. */
+function isOfApp({ headers: { authorization = '' } }: RecordedRequest, token: string | undefined): boolean {
+  return /^(token ghs_|bearer ey)/i.test(authorization) && authorization !== `token ${token}`
+}
+
 /** Serves one operation. @param example GitHub's example of a response with that status */
-type Serve = (
+export type Serve = (
   about: Asker,
   body: unknown,
   example: (status: number) => Record<string, unknown>,

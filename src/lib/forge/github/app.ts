@@ -125,7 +125,7 @@ export function appTokens(options: AppOptions, now: () => number = () => perform
     })
     return created.catch((error: ConveyorError) => {
       // 422: the only installation that may be used is not on this repository.
-      if (error.kind === 'invalid' && options.installationId !== null) return absent(now())
+      if (error.kind === 'not_found' && options.installationId !== null) return absent(now())
       throw error
     })
   }

@@ -41,7 +41,7 @@ interface ApiResponse {
  * never become a `cause`, and only the message of GitHub's response is quoted.
  */
 export function explainFailure(thrown: unknown, call: FailedCall): Failure {
-  if (thrown instanceof ConveyorError) return { error: thrown }
+  if (thrown instanceof ConveyorError) return { error: thrown, waitMs: thrown.retryAfterMs ?? 0 }
   const response = responseOf(thrown)
   return response ? explainResponse(response, call) : { error: explainNoResponse(thrown, call) }
 }
