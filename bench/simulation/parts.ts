@@ -25,7 +25,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
     store,
     source: {
       fetch: async (repository, sha) => ({
-        ...{ repository, sha, tree: createHash('sha1').update(sha).digest('hex') },
+        ...{ repository, url: '', sha, tree: createHash('sha1').update(sha).digest('hex') },
         ...{ committedAt: '2026-01-01T00:00:00Z', info: { title: '', author: '', login: null }, gitDir: '' },
       }),
       context: async ({ sha }) => memoryContext({ Dockerfile: `FROM scratch\nLABEL sha=${sha}\n` }),

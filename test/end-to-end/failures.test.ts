@@ -157,11 +157,15 @@ describe('the commit cannot be built', () => {
       () => 'dockerfile parse error line 3: unknown instruction: CPOY',
     ],
     [
-      'a submodule',
+      'a submodule on another server',
       'acme/sub',
-      { Dockerfile: DOCKERFILE, lib: { submodule: 'c'.repeat(40) } },
+      {
+        Dockerfile: DOCKERFILE,
+        lib: { submodule: 'c'.repeat(40) },
+        '.gitmodules': '[submodule "lib"]\n\tpath = lib\n\turl = https://git.example.com/acme/lib.git\n',
+      },
       (sha) =>
-        `acme/sub@${short(sha)} has a submodule at lib. Submodules are not supported: exclude it in .dockerignore, or add its files to the repository`,
+        `the submodule lib of acme/sub@${short(sha)} is at git.example.com/acme/lib, which is not allowed. Allow the host with --git.submodules (GIT_SUBMODULES), or exclude the path in .dockerignore`,
     ],
     [
       'a file in Git LFS',

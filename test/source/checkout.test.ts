@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto'
-import { lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { gitMirrors } from '../../src/lib/source/mirrors.ts'
 import type { Context } from '../../src/lib/source/source.ts'
+import { describeTree, materialise } from '../support/context/on-disk.ts'
 import { type FileContent, gitEnv } from '../support/git/repository.ts'
 import { startGitServer } from '../support/git/server.ts'
 import { basicEnv, start } from '../support/processes.ts'
@@ -129,48 +129,11 @@ test.each([
   const checkout = await start('sh', ['-c', command, '-', repository.dir, gits, sha], { env: gitEnv() })
   expect(await checkout.exited, checkout.stderr()).toMatchObject({ code: 0 })
 
-  const expected = await describeTree(Buffer.from(gits))
+  const expected = await describeTree(gits)
   expect(expected.length).toBeGreaterThanOrEqual(files.length)
-  expect(await describeTree(Buffer.from(ours))).toEqual(expected)
+  expect(await describeTree(ours)).toEqual(expected)
   expect(inWalkOrder(context)).toBe(true)
 })
-
-async function materialise(context: Context, folder: string): Promise<void> {
-  await mkdir(folder)
-  for (const entry of context.entries) {
-    const path = Buffer.concat([Buffer.from(`${folder}/`), entry.rawPath])
-    if (entry.kind === 'directory') await mkdir(path, { mode: entry.mode })
-    else if (entry.kind === 'symlink') await symlink(Buffer.from(entry.linkTarget), path)
-    else {
-      const chunks: Uint8Array[] = []
-      for await (const chunk of context.read(entry)) chunks.push(chunk)
-      const content = Buffer.concat(chunks)
-      expect(content.length, entry.path).toBe(entry.size)
-      await writeFile(path, content, { mode: entry.mode })
-    }
-  }
-}
-
-/** Path, mode and content of everything in a folder; names and symlink targets in hexadecimal. */
-async function describeTree(folder: Buffer, prefix = Buffer.alloc(0)): Promise<string[]> {
-  const lines: string[] = []
-  for (const name of await readdir(folder, { encoding: 'buffer' })) {
-    const path = Buffer.concat([folder, Buffer.from('/'), name])
-    const inside = Buffer.concat([prefix, Buffer.from('/'), name])
-    const stats = await lstat(path)
-    const head = `${inside.toString('latin1')} ${stats.mode.toString(8)}`
-    if (stats.isDirectory()) lines.push(head, ...(await describeTree(path, inside)))
-    else if (stats.isSymbolicLink()) lines.push(`${head} ${(await readlink(path, 'buffer')).toString('hex')}`)
-    else lines.push(`${head} ${shown(await readFile(path))}`)
-  }
-  return lines.sort()
-}
-
-/** Short contents verbatim, so that failures are readable. */
-function shown(content: Buffer): string {
-  const text = JSON.stringify(content.toString('latin1'))
-  return text.length < 200 ? text : `${content.length} ${createHash('sha256').update(content).digest('hex')}`
-}
 
 function inWalkOrder({ entries }: Context): boolean {
   const keys = entries.map(({ rawPath }) => Buffer.from(rawPath.map((byte) => (byte === 47 ? 0 : byte))))

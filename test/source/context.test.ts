@@ -237,18 +237,7 @@ describe('the Dockerfile', () => {
 })
 
 describe('contents that git objects alone cannot provide', () => {
-  const commit = '0123456789abcdef0123456789abcdef01234567'
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 9\n`
-
-  test('submodules are refused by name, unless they are excluded', async () => {
-    const files: Files = { ...DOCKERFILE, 'vendor/lib': { submodule: commit } }
-    const error = await refused(files)
-    expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
-    expect(error.message).toMatch(/ has a submodule at vendor\/lib$/)
-    expect(error.hint).toContain('.dockerignore')
-    const context = await contextOf({ ...files, '.dockerignore': 'vendor/lib\n' })
-    expect(paths(context.entries)).toEqual(['.dockerignore', 'Dockerfile', 'vendor/'])
-  })
 
   test('LFS pointers are refused by name, unless they are excluded', async () => {
     const names = ['a.bin', 'b.bin', 'c/d.bin', 'e.bin', 'f.bin']

@@ -101,6 +101,7 @@ describe('a fetch', () => {
     const commit = await fetch('Acme/app', sha)
     expect(commit).toEqual({
       repository: 'Acme/app',
+      url: `${server.url}/Acme/app.git`,
       sha,
       tree: await repository.git('rev-parse', `${sha}^{tree}`),
       committedAt: '2024-05-06T07:08:09.000Z',

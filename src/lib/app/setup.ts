@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import Dockerode from 'dockerode'
 import { readBuildSecrets } from '../config/build-secrets.ts'
-import { cacheGroupOf, refPatternsFor, settingsFor } from '../config/build-settings.ts'
+import { cacheGroupOf, refPatternsFor, settingsFor, submoduleHostsFor } from '../config/build-settings.ts'
 import type { Config } from '../config/config.ts'
 import { dockerProxies } from '../config/docker-proxies.ts'
 import { ConveyorError } from '../core/errors.ts'
@@ -86,7 +86,10 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     ...(config.git.knownHosts ? { knownHosts: config.git.knownHosts } : {}),
     environment: config.git.environment,
   }
-  const source = gitMirrors({ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log })
+  const source = gitMirrors({
+    ...{ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log },
+    submoduleHosts: (repository) => submoduleHostsFor(config.git, repository),
+  })
   releaser.add('git mirrors', source, (it) => it.close())
   const forge = openForge(config, tokens, io.log)
   const git = gitHistory({ dir: join(config.dataDir, 'history'), ...remote })

@@ -30,6 +30,15 @@ export function refPatternsFor(
   return { branches: eitherOf(branches, repository), tags: eitherOf(tags, repository) }
 }
 
+/** From where submodules of a repository may be fetched; empty: from the server that it is on itself. */
+export function submoduleHostsFor(
+  { submodules }: Pick<Settings['git'], 'submodules'>,
+  repository: string,
+): string[] {
+  const own = valuesOf(submodules, repository.toLowerCase())
+  return own.length > 0 ? own : valuesOf(submodules, null)
+}
+
 /** The group that a repository shares its cache mounts with; null if it does not share them. */
 export function cacheGroupOf(
   { cacheGroups }: Pick<Settings['build'], 'cacheGroups'>,

@@ -1,7 +1,7 @@
 import type { Build } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import { linesTo } from '../core/one-line.ts'
-import type { Commit } from '../source/source.ts'
+import type { Commit, Context } from '../source/source.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
 import { buildImage } from './build-image.ts'
 import { cacheInput } from './build-input.ts'
@@ -21,7 +21,7 @@ import { runInContainer } from './run-in-container.ts'
  * taken over the build, or somebody cancelled it.
  */
 export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Promise<string> {
-  const { container, source, builder } = parts
+  const { container, builder } = parts
   if (container && build.fork) throw noForksInContainers(build)
   if (container) return runInContainer(build, { ...parts, container }, io)
 
@@ -47,7 +47,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const commit = await watch.measure('fetch', fetchCommit(build, parts, io))
 
   // Context.
-  const context = await watch.measure('context', source.context(commit, { signal: io.signal }))
+  const context = await watch.measure('context', openContext(commit, parts, io))
   try {
     const { length } = context.entries
     watch.note('context', `${length} ${length === 1 ? 'entry' : 'entries'}`)
@@ -76,14 +76,25 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
 async function fetchCommit(build: Build, parts: BuildParts, io: BuildIo): Promise<Commit> {
   const { source, store } = parts
-  const lines: Promise<void>[] = []
-  const say = linesTo(io.log)
-  const log = (line: string) => void lines.push(say(line))
-  const commit = await source.fetch(build.repository, build.sha, { signal: io.signal, log })
-  await Promise.all(lines)
+  const commit = await logged(io, (log) =>
+    source.fetch(build.repository, build.sha, { signal: io.signal, log }),
+  )
   // Only for lists of builds, so nothing waits for it or fails.
   if (build.commit === null) store.describe(build.id, commit.info).catch(() => {})
   return commit
+}
+
+function openContext(commit: Commit, { source }: BuildParts, io: BuildIo): Promise<Context> {
+  return logged(io, (log) => source.context(commit, { signal: io.signal, log }))
+}
+
+/** Work that reports lines for the log. */
+async function logged<T>(io: BuildIo, work: (log: (line: string) => void) => Promise<T>): Promise<T> {
+  const lines: Promise<void>[] = []
+  const say = linesTo(io.log)
+  const result = await work((line) => void lines.push(say(line)))
+  await Promise.all(lines)
+  return result
 }
 
 /** Publishes an earlier image for this build. Null if the image turns out to be incomplete, and has to be built. */

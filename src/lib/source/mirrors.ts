@@ -2,19 +2,26 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
-import { validRepository, validSha } from '../core/validate.ts'
+import { validSha } from '../core/validate.ts'
 import { KeyedMutex } from '../util/locks/keyed-mutex.ts'
 import { openContext } from './context/context.ts'
+import type { Submodule } from './context/context-tree.ts'
 import { fetchError, isDamage, isReadDamage, readError } from './git/errors.ts'
 import { Git, GitFailure } from './git/git.ts'
 import { Mirror, type MirrorLimits, statOrNull } from './git/mirror.ts'
 import { lockMirror } from './git/mirror-lock.ts'
 import { type RemoteOptions, remoteOf } from './git/remote.ts'
-import type { Commit, Context, FetchOptions, FileChange, Source } from './source.ts'
+import type { Commit, Context, ContextOptions, FetchOptions, FileChange, Source } from './source.ts'
+import { fetchSubmodule, type Mirrored, mirrorKey } from './submodules.ts'
 
 export interface GitMirrorsOptions extends RemoteOptions {
   /** Folder for the mirrors; created when needed. */
   dir: string
+  /**
+   * From where submodules of a repository may be fetched: hosts, or beginnings of paths on them (`gitlab.com/acme`).
+   * None: from the host of `url`.
+   */
+  submoduleHosts?: (repository: string) => readonly string[]
   /** Environment for PATH, proxy and certificate settings; nothing else of it is passed to git. */
   environment?: Record<string, string | undefined>
   /** Receives warnings about problems that affect no build: failed maintenance of a mirror. */
@@ -51,19 +58,25 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const maintenance = new Map<string, { abort: AbortController; ended: Promise<void> }>()
   let swept = false
 
-  // Repository names are case-insensitive on GitHub, so a repository has one mirror in any spelling.
-  const keyOf = (repository: string) => validRepository(repository).toLowerCase()
   const mirrorOf = (key: string) => new Mirror(git, join(dir, `${key}.git`))
 
-  async function fetch(repository: string, sha: string, { signal, log }: FetchOptions = {}): Promise<Commit> {
-    const key = keyOf(repository)
-    validSha(sha)
-    const mirror = mirrorOf(key)
+  async function fetch(repository: string, sha: string, options: FetchOptions = {}): Promise<Commit> {
+    return fetchFrom({ key: mirrorKey(repository), repository, remote }, validSha(sha), options)
+  }
+
+  async function fetchFrom(
+    from: Mirrored,
+    sha: string,
+    { signal, log, offline }: FetchOptions,
+  ): Promise<Commit> {
+    const { key, repository } = from
     try {
-      const commit = await findCommit(mirror, repository, sha, log)
+      const commit = await findCommit(from, sha, log)
       if (commit) return commit
+      if (offline)
+        throw new ConveyorError('not_found', `${shortName({ repository, sha })} is not in the mirror`)
       maintenance.get(key)?.abort.abort()
-      const fetched = await mutex.run(key, () => fetchLocked(key, repository, sha, { signal, log }), signal)
+      const fetched = await mutex.run(key, () => fetchLocked(from, sha, { signal, log }), signal)
       maintainLater(key)
       return fetched
     } catch (error) {
@@ -73,12 +86,14 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     }
   }
 
-  async function findCommit(mirror: Mirror, repository: string, sha: string, log: FetchOptions['log']) {
+  /** The commit, if the mirror has it. */
+  async function findCommit({ key, repository, remote }: Mirrored, sha: string, log: FetchOptions['log']) {
+    const mirror = mirrorOf(key)
     try {
       const facts = await mirror.find(sha)
       if (!facts) return null
       log?.(`${shortName({ repository, sha })} is already in the mirror`)
-      return { repository, sha, gitDir: mirror.gitDir, ...facts }
+      return { repository, url: remote.url(repository), sha, gitDir: mirror.gitDir, ...facts }
     } catch (error) {
       if (!isReadDamage(error)) throw error
       // The ref exists, but the commit cannot be read.
@@ -88,17 +103,17 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   }
 
   async function fetchLocked(
-    key: string,
-    repository: string,
+    from: Mirrored,
     sha: string,
-    { signal, log }: { signal: AbortSignal | undefined; log: FetchOptions['log'] },
+    { signal, log }: Pick<FetchOptions, 'signal' | 'log'>,
   ): Promise<Commit> {
+    const { key, repository, remote } = from
     const mirror = mirrorOf(key)
     await prepareFolders()
     await mkdir(dirname(join(dir, key)), { recursive: true })
     await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
     // The previous holder of the lock may have fetched the same commit.
-    const found = await findCommit(mirror, repository, sha, log)
+    const found = await findCommit(from, sha, log)
     if (found) return found
 
     log?.(`fetching ${shortName({ repository, sha })} from ${remote.host}`)
@@ -110,7 +125,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
         const facts = await mirror.find(sha)
         if (!facts) throw new GitFailure('fetch', 'created no ref', 'bad object')
         log?.(transfer.summary())
-        return { repository, sha, gitDir: mirror.gitDir, ...facts }
+        return { repository, url: remote.url(repository), sha, gitDir: mirror.gitDir, ...facts }
       } catch (error) {
         signal?.throwIfAborted()
         if (!isDamage(error)) throw fetchError(error, { repository, sha, remote })
@@ -157,18 +172,22 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
 
   async function context(
     commit: Commit,
-    { dockerfile = 'Dockerfile', signal }: { dockerfile?: string; signal?: AbortSignal } = {},
+    { dockerfile = 'Dockerfile', signal, log, offline }: ContextOptions = {},
   ): Promise<Context> {
     const { repository, sha } = commit
-    const onDamage = () => new Mirror(git, commit.gitDir).markDamaged()
+    const onDamage = (gitDir: string) => new Mirror(git, gitDir).markDamaged()
+    const submodule = (one: Submodule) =>
+      fetchSubmodule(commit, one, { own: remote, dir, options }, (from, sha) =>
+        fetchFrom(from, sha, { signal, log, offline }),
+      )
     try {
       await prepareFolders()
-      return await openContext({ git, commit, dockerfile, signal, tempDir, onDamage })
+      return await openContext({ git, commit, dockerfile, signal, tempDir, onDamage, submodule, log })
     } catch (error) {
       if (error instanceof ConveyorError) throw error
       if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
       if (!(error instanceof GitFailure)) throw toConveyorError(error, `could not read ${shortName(commit)}`)
-      if (isReadDamage(error)) await onDamage()
+      if (isReadDamage(error)) await onDamage(commit.gitDir)
       throw readError(error, repository)
     }
   }

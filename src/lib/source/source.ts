@@ -2,7 +2,10 @@ import type { CommitInfo, Ref } from '../core/build.ts'
 
 /** A commit in the worker's mirror. */
 export interface Commit {
+  /** `owner/name`; for a submodule on another server, its host and path. */
   repository: string
+  /** Where it was fetched from, without credentials. */
+  url: string
   sha: string
   /** Id of the commit's tree. */
   tree: string
@@ -48,9 +51,16 @@ export interface Context {
 }
 
 export interface FetchOptions {
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Receives progress lines, without line breaks. */
-  log?: (line: string) => void
+  log?: ((line: string) => void) | undefined
+  /** Fails with `not_found` instead of connecting to a server. */
+  offline?: boolean | undefined
+}
+
+export interface ContextOptions extends FetchOptions {
+  /** Its path. Default `Dockerfile`. */
+  dockerfile?: string
 }
 
 export interface FileChange {
@@ -67,11 +77,11 @@ export interface Source {
    */
   fetch(repository: string, sha: string, options?: FetchOptions): Promise<Commit>
   /**
-   * The build context of a commit.
+   * The build context of a commit. Fetches its submodules, unless they are excluded from it.
    * @throws ConveyorError `build_failed` if there is no Dockerfile, or if the tree contains what cannot be built
-   * from git objects alone (submodules, Git LFS pointers), naming the path
+   * from git objects alone (Git LFS pointers), naming the path; as `fetch` for a submodule
    */
-  context(commit: Commit, options?: { dockerfile?: string; signal?: AbortSignal }): Promise<Context>
+  context(commit: Commit, options?: ContextOptions): Promise<Context>
   /** An earlier commit, or another one with the same tree; null if the mirror does not have it (any more). */
   earlier(commit: Commit, earlier: { sha: string; tree: string | null }): Promise<Commit | null>
   /**

@@ -33,6 +33,7 @@ const NAMES = [
   '.dockerignore',
   'Dockerfile.dockerignore',
   '.gitattributes',
+  '.gitmodules',
   'x.ts',
   '.git',
   '.GIT',
@@ -123,6 +124,7 @@ export const treeKind: Kind = {
             mayRefuse(async () => {
               const commit = {
                 repository: 'acme/app',
+                url: 'http://127.0.0.1:1/acme/app.git',
                 sha: 'a'.repeat(40),
                 tree: (await tree).toString('hex'),
                 committedAt: '',

@@ -1,5 +1,5 @@
 import { EVERY_BUILD, option } from '../option.ts'
-import { anyText, isHttpUrl, value } from '../values.ts'
+import { anyText, isHttpUrl, matching, scoped, value } from '../values.ts'
 
 const urlTemplate = value(
   'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',
@@ -43,5 +43,15 @@ export const GIT = {
     defaultText:
       "GitHub's published keys; for other servers, known_hosts next to the SSH key and that of the machine",
     commands: EVERY_BUILD,
+  }),
+  submodules: option({
+    flag: 'git.submodules',
+    env: 'GIT_SUBMODULES',
+    help: 'Where submodules may be fetched from: hosts, or an owner or repository on one, such as github.com/acme; or none',
+    value: '[owner/name:]host',
+    type: scoped(matching('HOST[:PORT][/PATH], or none', /^[a-z0-9][\w.-]*(:\d{1,5})?(\/[\w.-]+)*$/i)),
+    defaultText: 'the host of --git.url',
+    commands: EVERY_BUILD,
+    inherited: true,
   }),
 }

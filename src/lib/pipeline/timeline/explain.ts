@@ -119,7 +119,7 @@ async function filesOf(
 ): Promise<ContextEntry[] | null> {
   const found = await source.earlier(commit, earlier)
   if (!found) return null
-  const context = await source.context(found, { signal })
+  const context = await source.context(found, { signal, offline: true })
   await context.close()
   return context.entries
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { Semaphore } from '../../util/locks/semaphore.ts'
 import { type Git, GitFailure, type GitProcess } from '../git/git.ts'
 
@@ -10,18 +11,29 @@ const WINDOW = 4 * 1024 * 1024
 /** Number of large blobs that are read concurrently, each by its own process. */
 const LARGE_AT_ONCE = 4
 
-/** Reads blobs of a repository; holds only small blobs in memory, until they are read. */
+/** Reads blobs of one or more repositories; holds only small blobs in memory, until they are read. */
 export class BlobReader {
   readonly #git: Git
   readonly #gitDir: string
   readonly #abort = new AbortController()
-  readonly #batches: Batch[] = []
+  #batches: Batch[] = []
+  /** Where git finds objects of the other repositories. */
+  #env: Record<string, string> = {}
   readonly #large = new Semaphore(LARGE_AT_ONCE)
   readonly #running = new Set<GitProcess>()
 
   constructor(git: Git, gitDir: string) {
     this.#git = git
     this.#gitDir = gitDir
+  }
+
+  /** Reads blobs of these repositories, too. Not while any are being read. */
+  async add(gitDirs: readonly string[]): Promise<void> {
+    const idle = this.#batches
+    this.#batches = []
+    const quoted = [...new Set(gitDirs)].map((dir) => JSON.stringify(join(dir, 'objects')))
+    this.#env = { GIT_ALTERNATE_OBJECT_DIRECTORIES: quoted.join(':') }
+    await Promise.allSettled(idle.map((batch) => batch.close(new Error('another process reads on'))))
   }
 
   /**
@@ -40,7 +52,7 @@ export class BlobReader {
   async readSmall(oid: string, size: number, signal?: AbortSignal): Promise<Buffer> {
     this.#abort.signal.throwIfAborted()
     while (this.#batches.length < BATCHES) {
-      const git = this.#git.start(['cat-file', '--batch'], { gitDir: this.#gitDir })
+      const git = this.#git.start(['cat-file', '--batch'], { gitDir: this.#gitDir, env: this.#env })
       this.#batches.push(new Batch(git))
     }
     const [first, ...others] = this.#batches as [Batch, ...Batch[]]
@@ -53,7 +65,8 @@ export class BlobReader {
     await this.#large.acquire(ending)
     let git: GitProcess | undefined
     try {
-      git = this.#git.start(['cat-file', 'blob', oid], { gitDir: this.#gitDir, signal: ending })
+      const options = { gitDir: this.#gitDir, env: this.#env, signal: ending }
+      git = this.#git.start(['cat-file', 'blob', oid], options)
       this.#running.add(git)
       git.stdin.end()
       let seen = 0

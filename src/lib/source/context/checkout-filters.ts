@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { lstat, mkdir, rm } from 'node:fs/promises'
+import { lstat, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Git } from '../git/git.ts'
@@ -55,6 +55,8 @@ export async function attributesMatter(
 export class CheckoutFilters {
   readonly #git: Git
   readonly #folder: string
+  /** Bytes at the beginning of paths. */
+  readonly #skip: number
   readonly #options: {
     gitDir: string
     cwd: string
@@ -62,10 +64,14 @@ export class CheckoutFilters {
     signal: AbortSignal | undefined
   }
 
-  /** @param folder must not exist yet; deleted by `remove` */
-  constructor(git: Git, gitDir: string, folder: string, signal?: AbortSignal) {
+  /**
+   * @param folder must not exist yet
+   * @param prefix of the paths of files, which the tree does not have: it is that of a submodule
+   */
+  constructor(git: Git, gitDir: string, folder: string, prefix: Buffer, signal?: AbortSignal) {
     this.#git = git
     this.#folder = folder
+    this.#skip = prefix.length
     const workTree = join(folder, 'empty')
     const env = { GIT_INDEX_FILE: join(folder, 'index'), GIT_WORK_TREE: workTree }
     this.#options = { gitDir, cwd: workTree, env, signal }
@@ -94,7 +100,7 @@ export class CheckoutFilters {
       'working-tree-encoding',
       'filter',
     ]
-    const output = await this.#git.run(args, { ...this.#options, input: paths(files) })
+    const output = await this.#git.run(args, { ...this.#options, input: this.#paths(files) })
     // path, attribute, value, ...: four triples for each file, in the order of the arguments.
     const fields = output.toString('latin1').split('\0')
     for (const [index, file] of files.entries()) {
@@ -109,17 +115,22 @@ export class CheckoutFilters {
   async convert(files: readonly TreeFile[]): Promise<Map<TreeFile, Converted>> {
     const target = join(this.#folder, 'converted')
     const args = ['checkout-index', '--stdin', '-z', '-q', `--prefix=${target}/`]
-    await this.#git.run(args, { ...this.#options, input: paths(files) })
+    await this.#git.run(args, { ...this.#options, input: this.#paths(files) })
     const converted = new Map<TreeFile, Converted>()
     for (const file of files) {
-      const spool = Buffer.concat([Buffer.from(`${target}/`), file.rawPath])
+      const spool = Buffer.concat([Buffer.from(`${target}/`), this.#inside(file)])
       converted.set(file, await describe(spool))
     }
     return converted
   }
 
-  async remove(): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true })
+  /** The path in the tree. */
+  #inside({ rawPath }: TreeFile): Buffer {
+    return rawPath.subarray(this.#skip)
+  }
+
+  #paths(files: readonly TreeFile[]): Buffer {
+    return Buffer.concat(files.flatMap((file) => [this.#inside(file), Buffer.alloc(1)]))
   }
 }
 
@@ -134,8 +145,4 @@ async function describe(spool: Buffer): Promise<Converted> {
 
 function isRegular({ kind }: TreeFile): boolean {
   return kind === 'file' || kind === 'executable'
-}
-
-function paths(files: readonly TreeFile[]): Buffer {
-  return Buffer.concat(files.flatMap(({ rawPath }) => [rawPath, Buffer.alloc(1)]))
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
@@ -9,9 +10,10 @@ import { type Git, GitFailure } from '../git/git.ts'
 import type { Commit, Context, ContextEntry } from '../source.ts'
 import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, CheckoutFilters, type Converted } from './checkout-filters.ts'
+import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { listEntries } from './entries.ts'
-import { readTree, type TreeFile } from './git-tree.ts'
+import type { TreeFile } from './git-tree.ts'
 import { type ResolvedPath, resolveInTree } from './tree-paths.ts'
 
 export interface OpenOptions {
@@ -23,7 +25,11 @@ export interface OpenOptions {
   /** Folder for converted files. */
   tempDir: string
   /** Called when git cannot read an object that must be in the mirror. */
-  onDamage(): Promise<void>
+  onDamage(gitDir: string): Promise<void>
+  /** Fetches a submodule. */
+  submodule(submodule: Submodule): Promise<Commit>
+  /** Receives lines about submodules. */
+  log: ((line: string) => void) | undefined
 }
 
 const MAX_IGNORE_FILE = 1024 * 1024
@@ -40,16 +46,16 @@ const LFS_POINTER = /^version https:\/\/(git-lfs\.github\.com\/spec|hawser\.gith
 export async function openContext(options: OpenOptions): Promise<Context> {
   const { git, commit, signal, tempDir } = options
   const reader = new BlobReader(git, commit.gitDir)
-  const filters = new CheckoutFilters(git, commit.gitDir, join(tempDir, randomUUID()), signal)
+  const folder = join(tempDir, randomUUID())
   const onAbort = () => void reader.close(signal?.reason)
   signal?.addEventListener('abort', onAbort)
   const close = async () => {
     signal?.removeEventListener('abort', onAbort)
     await reader.close()
-    await filters.remove()
+    await rm(folder, { recursive: true, force: true })
   }
   try {
-    return { ...(await new Opening(options, reader, filters).context()), close }
+    return { ...(await new Opening(options, reader, folder).context()), close }
   } catch (error) {
     await close()
     throw error
@@ -60,33 +66,35 @@ export async function openContext(options: OpenOptions): Promise<Context> {
 class Opening {
   readonly #options: OpenOptions
   readonly #reader: BlobReader
-  readonly #filters: CheckoutFilters
+  /** For files that are not as in git; may not exist. */
+  readonly #folder: string
   readonly #name: string
   readonly #pace: Pace
+  #files: readonly TreeFile[] = []
   #byPath: ReadonlyMap<string, TreeFile> = new Map()
 
-  constructor(options: OpenOptions, reader: BlobReader, filters: CheckoutFilters) {
+  constructor(options: OpenOptions, reader: BlobReader, folder: string) {
     this.#options = options
     this.#reader = reader
-    this.#filters = filters
+    this.#folder = folder
     this.#name = shortName(options.commit)
     this.#pace = new Pace(options.signal)
   }
 
   async context(): Promise<Omit<Context, 'close'>> {
-    const { git, commit, signal } = this.#options
     const pace = this.#pace
-    const files = await readTree(git, commit.gitDir, commit.tree, pace, { signal })
-    const byPath = new Map<string, TreeFile>()
-    await pace.forEach(files, (file) => byPath.set(file.path, file))
-    this.#byPath = byPath
+    const tree = await ContextTree.of(this.#options.commit, { ...this.#options, pace })
+    await this.#take(tree)
+    if (await this.#needsSubmodules()) await this.#expand(tree, () => true)
     const dockerfile = await this.#findDockerfile()
     const own = await this.#resolve(`${dockerfile}.dockerignore`)
     const root = await this.#resolve('.dockerignore')
     const ignore = await this.#readIgnore(dockerfile, own, root)
     const { file, links } = await this.#resolve(dockerfile)
     if (file) this.#rejectLongDockerfile(dockerfile, file)
+    if (tree.hasSubmodules) await this.#expand(tree, (path) => !ignore?.excludesAll(path))
 
+    const files = this.#files
     const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
     const kept = await listEntries(files, ignore, pace)
     const dockerfileFiles: TreeFile[] = []
@@ -94,20 +102,41 @@ class Opening {
       if (forDockerfile.has(one)) dockerfileFiles.push(one)
     })
     const needed = await listEntries(dockerfileFiles, undefined, pace)
-    this.#rejectSubmodules(kept.files)
     this.#rejectHuge(kept.files)
     const wanted = new Set(kept.files)
     for (const one of needed.files) wanted.add(one)
     const all = [...wanted]
     await pace.rest()
-    const converted = await this.#applyAttributes(files, all, new Set(kept.files))
+    const converted = await this.#applyAttributes(tree.parts, wanted, new Set(kept.files))
     const targets = await this.#readLinks(all)
     return {
       dockerfile,
       entries: await kept.entries(converted, targets),
       dockerfileEntries: await needed.entries(converted, targets),
-      read: this.#readFunction(converted),
+      read: this.#readFunction(converted, tree.parts),
     }
+  }
+
+  /** Adds the submodules that are wanted, by their paths. */
+  async #expand(tree: ContextTree, wants: (path: string) => boolean): Promise<void> {
+    await tree.expand(wants)
+    await this.#take(tree)
+    if (tree.parts.length > 1) await this.#reader.add(tree.parts.map(({ commit }) => commit.gitDir))
+  }
+
+  async #take(tree: ContextTree): Promise<void> {
+    this.#files = await tree.files()
+    const byPath = new Map<string, TreeFile>()
+    await this.#pace.forEach(this.#files, (file) => byPath.set(file.path, file))
+    this.#byPath = byPath
+  }
+
+  /** Whether a file that says what the context is, is in a submodule itself. */
+  async #needsSubmodules(): Promise<boolean> {
+    const path = validDockerfile(this.#options.dockerfile)
+    const paths = [path, 'dockerfile', `${path}.dockerignore`, '.dockerignore']
+    const found = await Promise.all(paths.map((one) => this.#resolve(one)))
+    return found.some(({ inSubmodule }) => inSubmodule)
   }
 
   /** The Dockerfile's path. Like Docker, falls back to `dockerfile` if no other path was configured. */
@@ -174,24 +203,26 @@ class Opening {
     )
   }
 
-  #rejectSubmodules(files: readonly TreeFile[]): void {
-    const submodules = files.filter(({ kind }) => kind === 'submodule')
-    if (submodules.length === 0) return
-    throw new ConveyorError('build_failed', `${this.#name} has a submodule at ${listPaths(submodules)}`, {
-      hint: 'Submodules are not supported: exclude it in .dockerignore, or add its files to the repository',
-    })
-  }
-
   async #applyAttributes(
-    files: readonly TreeFile[],
-    wanted: readonly TreeFile[],
+    parts: readonly ContextPart[],
+    wanted: ReadonlySet<TreeFile>,
     kept: ReadonlySet<TreeFile>,
   ): Promise<ReadonlyMap<TreeFile, Converted>> {
-    const { commit, signal } = this.#options
-    if (!(await attributesMatter(files, this.#reader, signal))) return new Map()
-    const { convert, lfs } = await this.#filters.attributes(commit.tree, wanted)
-    await this.#rejectLfs(lfs.filter((file) => kept.has(file)))
-    return convert.length > 0 ? this.#filters.convert(convert) : new Map()
+    const { git, signal } = this.#options
+    const all = new Map<TreeFile, Converted>()
+    for (const [index, { commit, prefix, files }] of parts.entries()) {
+      if (!(await attributesMatter(files, this.#reader, signal))) continue
+      const folder = join(this.#folder, String(index))
+      const filters = new CheckoutFilters(git, commit.gitDir, folder, prefix, signal)
+      const { convert, lfs } = await filters.attributes(
+        commit.tree,
+        files.filter((file) => wanted.has(file)),
+      )
+      await this.#rejectLfs(lfs.filter((file) => kept.has(file)))
+      if (convert.length === 0) continue
+      for (const [file, converted] of await filters.convert(convert)) all.set(file, converted)
+    }
+    return all
   }
 
   async #rejectLfs(files: readonly TreeFile[]): Promise<void> {
@@ -229,7 +260,7 @@ class Opening {
     return this.#reader.readSmall(link.oid, link.size, this.#options.signal)
   }
 
-  #readFunction(converted: ReadonlyMap<TreeFile, Converted>): Context['read'] {
+  #readFunction(converted: ReadonlyMap<TreeFile, Converted>, parts: readonly ContextPart[]): Context['read'] {
     const spools = new Map([...converted.values()].map(({ contentId, spool }) => [contentId, spool]))
     const reader = this.#reader
     const { commit, onDamage } = this.#options
@@ -244,8 +275,10 @@ class Opening {
         yield* reader.read(entry.contentId, entry.size, signal)
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error
-        if (isReadDamage(error)) await onDamage()
-        throw readError(error, commit.repository)
+        const whose = parts.find(({ files }) => files.some(({ oid }) => oid === entry.contentId))
+        const { gitDir, repository } = whose?.commit ?? commit
+        if (isReadDamage(error)) await onDamage(gitDir)
+        throw readError(error, repository)
       }
     }
   }

@@ -12,8 +12,10 @@ import { Pace } from '../../util/pace.ts'
 export interface Dockerignore {
   /** Whether a path (`a/b`) is excluded from the context, by itself or with a parent. */
   excludes(path: string): boolean
+  /** Whether a directory and everything below it is excluded. */
+  excludesAll(path: string): boolean
   /**
-   * The same for a walk from the root, given the parent's verdict: much cheaper.
+   * As `excludes` for a walk from the root, given the parent's verdict: much cheaper.
    * @param parent verdict of the parent directory; absent in the root
    */
   judge(path: string, parent?: IgnoreVerdict): IgnoreVerdict
@@ -188,15 +190,20 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
     return { excluded, final: excluded && !canReturnBelow(path), matched }
   }
 
-  function excludes(path: string): boolean {
+  function judgeFromRoot(path: string): IgnoreVerdict {
     let verdict: IgnoreVerdict | undefined
     for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
       verdict = judge(path.slice(0, slash), verdict)
+      if (verdict.final) return verdict
     }
-    return judge(path, verdict).excluded
+    return judge(path, verdict)
   }
 
-  return { excludes, judge }
+  return {
+    excludes: (path) => judgeFromRoot(path).excluded,
+    excludesAll: (path) => judgeFromRoot(path).final,
+    judge,
+  }
 }
 
 /** Whether an exception may match below a directory; false positives are possible, false negatives are not. */

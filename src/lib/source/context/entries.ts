@@ -97,12 +97,14 @@ function holds(directory: Buffer, path: Buffer): boolean {
   return path[length] === 47 && directory.compare(path, 0, length) === 0
 }
 
-function directoryEntry({ path, rawPath }: Directory): ContextEntry {
+function directoryEntry({ path, rawPath }: Pick<Directory, 'path' | 'rawPath'>): ContextEntry {
   return { path, rawPath, kind: 'directory', mode: 0o755, size: 0, contentId: '', linkTarget: NOTHING }
 }
 
 function fileEntry(file: TreeFile, converted?: Converted, linkTarget: Uint8Array = NOTHING): ContextEntry {
   const { path, rawPath, oid } = file
+  // Nothing is in it.
+  if (file.kind === 'submodule') return directoryEntry(file)
   if (file.kind === 'symlink') {
     return { path, rawPath, kind: 'symlink', mode: 0o777, size: 0, contentId: oid, linkTarget }
   }

@@ -24,7 +24,7 @@ export interface TreeLimits {
   depth: number
 }
 
-const TREE_LIMITS: TreeLimits = { files: 500_000, pathBytes: 64 << 20, depth: 500 }
+export const TREE_LIMITS: TreeLimits = { files: 500_000, pathBytes: 64 << 20, depth: 500 }
 /** Limit of Linux, and so of git's checkout. */
 const MAX_PATH = 4095
 /** Upper limit for an entry of ls-tree without its path. */
@@ -98,7 +98,8 @@ class TreeParser {
   take(chunk: Buffer): void {
     const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
     this.#rest = bytes.subarray(this.#parse(bytes))
-    if (this.#rest.length > MAX_PATH + LINE_BYTES) rejectLong(this.#rest.toString('latin1'))
+    if (this.#rest.length > MAX_PATH + LINE_BYTES)
+      rejectLong(this.#rest.toString('latin1'), this.#rest.length)
   }
 
   /**
@@ -115,7 +116,7 @@ class TreeParser {
       const oidStart = text.indexOf(' ', start + 7) + 1
       const oidEnd = text.indexOf(' ', oidStart)
       const path = ascii ? text.slice(tab + 1, end) : bytes.toString('utf8', tab + 1, end)
-      if (end - tab > MAX_PATH + 1) rejectLong(path)
+      rejectLong(path, end - tab - 1)
       if (suspicious(path)) rejectPath(path)
       const key = text.slice(tab + 1, end).replaceAll('/', '\0')
       this.#count(key)
@@ -201,7 +202,9 @@ function rejectPath(path: string): never {
   throw new ConveyorError('build_failed', message)
 }
 
-function rejectLong(path: string): never {
+/** @param bytes the path's length @throws ConveyorError `build_failed` if it is too long for Linux, and so for git */
+export function rejectLong(path: string, bytes: number): void {
+  if (bytes <= MAX_PATH) return
   const shown = JSON.stringify(`${path.slice(path.lastIndexOf('\t') + 1).slice(0, 80)}...`)
   throw new ConveyorError('build_failed', `the commit has a path of more than ${MAX_PATH} bytes: ${shown}`, {
     hint: 'git itself cannot check it out: shorten the path',

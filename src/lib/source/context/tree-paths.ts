@@ -9,6 +9,8 @@ export interface ResolvedPath {
   file: TreeFile | null
   /** The symlinks that were followed. */
   links: TreeFile[]
+  /** Whether the path leads into a submodule, whose files are not known yet. */
+  inSubmodule: boolean
 }
 
 /**
@@ -25,6 +27,7 @@ export async function resolveInTree(
   const links: TreeFile[] = []
   let done: string[] = []
   const todo = path.split('/')
+  let inSubmodule = false
   while (todo.length > 0) {
     const part = todo.shift() as string
     if (part === '' || part === '.') continue
@@ -34,12 +37,13 @@ export async function resolveInTree(
     }
     done.push(part)
     const file = byPath.get(done.join('/'))
+    inSubmodule ||= file?.kind === 'submodule'
     if (file?.kind !== 'symlink') continue
     links.push(file)
-    if (links.length > MAX_LINKS) return { file: null, links }
+    if (links.length > MAX_LINKS) return { file: null, links, inSubmodule }
     const target = await targetOf(file)
     done = target.startsWith('/') ? [] : done.slice(0, -1)
     todo.unshift(...target.split('/'))
   }
-  return { file: byPath.get(done.join('/')) ?? null, links: [...new Set(links)] }
+  return { file: byPath.get(done.join('/')) ?? null, links: [...new Set(links)], inSubmodule }
 }

@@ -60,10 +60,19 @@ const STALLED_SECONDS = 30
  * @param dir folder for files of ssh
  * @throws ConveyorError `invalid` if the template is malformed
  */
-export function remoteOf({ url: template, token, ...ssh }: RemoteOptions, dir: string): Remote {
+export function remoteOf(options: RemoteOptions, dir: string): Remote {
+  if (!options.url.includes(PLACEHOLDER)) throw badTemplate(options.url)
+  return remoteAt(options, dir)
+}
+
+/**
+ * A single repository, whose URL has no placeholder.
+ * @param dir folder for files of ssh
+ * @throws ConveyorError `invalid` if the URL is malformed
+ */
+export function remoteAt({ url: template, token, ...ssh }: RemoteOptions, dir: string): Remote {
   const scheme =
     /^([a-z]+):\/\//.exec(template)?.[1] ?? (/^\w[\w.-]*@[\w.-]+:(?!\/\/)/.test(template) && 'scp')
-  if (!template.includes(PLACEHOLDER) || !scheme) throw badTemplate(template)
   if (scheme === 'http' || scheme === 'https') return httpRemote(template, token)
   if (scheme === 'ssh' || scheme === 'scp') return sshRemote(template, ssh, dir)
   if (scheme === 'file') return base(template, 'this machine', { env: { GIT_ALLOW_PROTOCOL: 'file' } })

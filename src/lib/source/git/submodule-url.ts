@@ -1,0 +1,129 @@
+import { validRepository } from '../../core/validate.ts'
+
+/** Where a submodule is fetched from. */
+export interface SubmoduleOrigin {
+  /** `github.com`, or with a port that is not the default `git.example.com:8443`; empty for `file://`. */
+  host: string
+  /** Path on the host: `acme/lib`. */
+  path: string
+  /** `owner/name`, if it is on the server of `--git.url`; else null. */
+  repository: string | null
+  /** The URL to fetch it from; null: that of all repositories. */
+  url: string | null
+  /** Whether it is on the server of `--git.url`, whose credentials then are for it, too. */
+  ours: boolean
+}
+
+interface ParsedUrl {
+  scheme: 'http' | 'ssh' | 'file'
+  host: string
+  hostname: string
+  path: string
+}
+
+const PLACEHOLDER = '{repository}'
+const LONGEST_URL = 2048
+
+/**
+ * The URL of a submodule, which `.gitmodules` may give relative to that of its parent, resolved as git does:
+ * https://github.com/git/git/blob/v2.39.0/remote.c#L2768
+ * @returns null if it has more `../` than the parent has parts
+ */
+export function submoduleUrl(parent: string, url: string): string | null {
+  if (!/^\.\.?\//.test(url)) return url
+  let [base, rest, separator] = [parent.replace(/\/$/, ''), url, '/']
+  for (;;) {
+    if (rest.startsWith('../')) {
+      rest = rest.slice(3)
+      const slash = base.lastIndexOf('/')
+      const cut = slash >= 0 ? slash : base.lastIndexOf(':')
+      if (cut < 0 && base === '.') return null
+      if (slash < 0 && cut >= 0) separator = ':'
+      base = cut < 0 ? '.' : base.slice(0, cut)
+    } else if (rest.startsWith('./')) rest = rest.slice(2)
+    else break
+  }
+  return `${base}${separator}${rest.replace(/\/$/, '')}`
+}
+
+/**
+ * Where a submodule with this absolute URL is.
+ * @param template of `--git.url`
+ * @returns null if the URL is malformed, or its protocol is not https, http, ssh, or that of the template
+ */
+export function originOf(url: string, template: string): SubmoduleOrigin | null {
+  const found = parse(url)
+  const own = parse(template)
+  if (!found || !own || (found.scheme === 'file' && own.scheme !== 'file')) return null
+  const { host } = found
+  const path = trimmed(found.path)
+  // Over SSH, the same server has another port.
+  const ours =
+    found.scheme === own.scheme
+      ? found.host === own.host
+      : own.scheme !== 'file' && found.hostname === own.hostname
+  const repository = ours ? repositoryOf(path, trimmed(own.path), found.scheme === own.scheme) : null
+  // Users who fetch over SSH may have a submodule over HTTPS that their key is not for.
+  const asOurs = repository !== null && !(found.scheme === 'http' && own.scheme === 'ssh')
+  // Without a user, ssh would log in as the one that Conveyor runs as.
+  if (!asOurs && found.scheme === 'ssh' && !/^ssh:|@/.test(url)) return null
+  return { host, path, repository, url: asOurs ? null : url, ours }
+}
+
+/** @param allowed hosts, or the beginnings of paths on them: `github.com`, `gitlab.com/acme`; `none` allows nothing */
+export function isAllowed({ host, path }: SubmoduleOrigin, allowed: readonly string[]): boolean {
+  const place = `${host}/${path}/`.toLowerCase()
+  const hosts = allowed.filter((one) => one !== 'none')
+  return hosts.some((one) => place.startsWith(`${one.toLowerCase().replace(/\/+$/, '')}/`))
+}
+
+/** The hosts that are allowed if none are configured: that of `--git.url`. */
+export function ownHosts(template: string): string[] {
+  const own = parse(template)
+  return own ? [own.host, own.hostname] : []
+}
+
+function parse(url: string): ParsedUrl | null {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: no URL contains them
+  if (url.length > LONGEST_URL || /[\x00-\x20\x7f]/.test(url)) return null
+  const [, scp, scpPath] = /^(?:[\w.-]+@)?(\w[\w.-]*):(?!\/\/)(.+)$/.exec(url) ?? []
+  if (scp !== undefined && scpPath !== undefined) return parsed('ssh', scp, scp, scpPath)
+  // A placeholder stays readable: it is part of the path.
+  const { protocol, host, hostname, pathname } = URL.parse(url.replaceAll(PLACEHOLDER, '0wner/n4me')) ?? {}
+  if (host === undefined || hostname === undefined || pathname === undefined) return null
+  const path = pathname.replaceAll('0wner/n4me', PLACEHOLDER)
+  if (protocol === 'ssh:') return /^\w/.test(hostname) ? parsed('ssh', hostname, hostname, path) : null
+  if (protocol === 'http:' || protocol === 'https:') return parsed('http', host, hostname, path)
+  return protocol === 'file:' ? parsed('file', host, hostname, path) : null
+}
+
+function parsed(scheme: ParsedUrl['scheme'], host: string, hostname: string, path: string): ParsedUrl {
+  return { scheme, host: canonical(host), hostname: canonical(hostname), path }
+}
+
+/** github.com has a second name, for SSH on the port of HTTPS, and one that only redirects. */
+function canonical(host: string): string {
+  const lower = host.toLowerCase()
+  return /^(ssh|www)\.github\.com$/.test(lower) ? 'github.com' : lower
+}
+
+function trimmed(path: string): string {
+  return path
+    .replace(/^\/+/, '')
+    .replace(/\/+$/, '')
+    .replace(/\.git$/, '')
+}
+
+/** The `owner/name` in a path, by the path of the template, `{repository}` or `scm/{repository}`. */
+function repositoryOf(path: string, template: string, sameScheme: boolean): string | null {
+  const at = template.indexOf(PLACEHOLDER)
+  const [before, after] = [template.slice(0, at), template.slice(at + PLACEHOLDER.length)]
+  const fits = at >= 0 && path.startsWith(before) && path.endsWith(after)
+  if (!fits && sameScheme) return null
+  const name = fits ? path.slice(before.length, path.length - after.length) : path
+  try {
+    return validRepository(name)
+  } catch {
+    return null
+  }
+}
