@@ -64,7 +64,7 @@ engine_answers() {
 }
 
 # Debian packages that are always needed: git, a registry, and the contents of base images; for the tests, a database
-# server, SSH keys, the init of Conveyor's image, and a browser with a font.
+# server, SSH keys, the init of Conveyor's image, a browser with a font, and GitHub's renderer of Markdown.
 missing_tools() {
   have git && [ -x "$(git --exec-path)/git-http-backend" ] || echo git
   have docker-registry || echo docker-registry
@@ -75,6 +75,7 @@ missing_tools() {
     have ssh-keygen || echo openssh-client
     have tini || echo tini
     have chromium || echo chromium fonts-dejavu-core
+    have cmark-gfm || echo cmark-gfm
   fi
 }
 

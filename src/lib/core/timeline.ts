@@ -168,7 +168,7 @@ const MAX_NAME = 300
 /** Size of a timeline, in bytes of JSON. */
 const MAX_BYTES = 256 * 1024
 /** Of all steps together. */
-const MAX_WARNINGS = 30
+const MAX_WARNINGS = 100
 const MAX_DETAILS = 4
 /** Of the Dockerfile, together, in characters. */
 const MAX_INSTRUCTIONS = 64 * 1024

@@ -103,7 +103,22 @@ export interface Forge {
  */
 export type Webhook =
   /** `message` is the whole message of the commit. */
-  { kind: 'build'; request: BuildRequest; message: string } | { kind: 'ignored'; reason: string }
+  | { kind: 'build'; request: BuildRequest; message: string }
+  | { kind: 'check'; request: CheckRequest }
+  | { kind: 'ignored'; reason: string }
+
+/** What somebody who may write to the repository wants with a check run, or with all checks of a commit. */
+export interface CheckRequest {
+  repository: string
+  sha: string
+  /** The build of the check run; null for all checks of the commit. */
+  buildId: string | null
+  /** `rerun`, or the identifier of the button that was pressed, whatever that is. */
+  action: 'rerun' | { button: string }
+  /** The account at the forge. */
+  by: string
+  delivery: string
+}
 
 /** Parses the webhooks of a forge, without side effects: bytes and headers go in, values come out. */
 export interface WebhookParser {

@@ -163,11 +163,11 @@ export class StatusReporter {
     try {
       const set = async () => {
         const isOutdated = await this.#isOutdated(build)
-        const isChecked = (await this.#checks?.set(build, isOutdated, abort)) ?? false
+        const checked = await this.#checks?.set(build, isOutdated, abort)
         if (isOutdated) return 'outdated' as const
-        if (isChecked && !this.#alsoStatuses) return null
+        if (checked === 'set' && !this.#alsoStatuses) return null
         await this.#forge.setStatus(status, abort)
-        if (this.#checks && !isChecked) await this.#checks.refused(build)
+        if (checked === 'denied') await this.#checks?.refused(build)
         return null
       }
       return await retry(set, {

@@ -139,7 +139,7 @@ class World {
       ...{ repository: REPOSITORY, ref: `refs/heads/${branch}`, before, sha, pushedAt },
     })
     const webhook = parseWebhook('push', delivery, payload)
-    if (webhook.kind !== 'build') throw new Error(webhook.reason)
+    if (webhook.kind !== 'build') throw new Error('the push is ignored')
     const { build } = await this.#store.accept(webhook.request)
     push.delivered = true
     const claimed = await this.#store.claim(build.id)

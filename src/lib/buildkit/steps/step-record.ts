@@ -12,8 +12,10 @@ interface RecordedStep {
 
 /** Steps that are recorded: more than a timeline keeps, as those that never start take no part in it. */
 const MOST_STEPS = 2000
-/** Warnings of a step. */
-const MOST_WARNINGS = 10
+/** Warnings of a step: those about the Dockerfile are all of one step. */
+const MOST_WARNINGS = 100
+/** Details of a warning. */
+const MOST_DETAILS = 10
 /** Texts are cut here before they are searched for secrets, and again afterwards; in characters. */
 const LONGEST_TEXT = 16 * 1024
 /** Later times are invalid, in milliseconds since 1970. */
@@ -126,7 +128,7 @@ function warningOf({ short, detail, url, info, ranges }: VertexWarning): Step['w
   const line = ranges[0]?.start?.line ?? 0
   return {
     message: text(short),
-    detail: detail.slice(0, MOST_WARNINGS).map(text),
+    detail: detail.slice(0, MOST_DETAILS).map(text),
     url: url === '' ? null : url,
     file: info?.filename || null,
     line: line > 0 ? line : null,

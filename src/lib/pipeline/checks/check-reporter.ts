@@ -46,24 +46,24 @@ export class CheckReporter {
   /**
    * Shows the state of a build, as long as `signal` is not aborted.
    * @param isOutdated whether the commit has a newer build: there is no new run for this one then
-   * @returns false if the forge refuses check runs: see `refused`
+   * @returns `denied` if the forge refuses check runs: see `refused`; `off` if it did so before
    * @throws ConveyorError of the forge or the store
    */
-  async set(build: Build, isOutdated: boolean, signal: AbortSignal): Promise<boolean> {
+  async set(build: Build, isOutdated: boolean, signal: AbortSignal): Promise<'set' | 'denied' | 'off'> {
     const known = await this.#begin(build, signal)
-    if (known === 'refused') return false
+    if (known === 'refused') return 'off'
     const { checkRuns } = this.#options.store
     if (known.id === null) {
       if (this.#isRefused(build) && !known.mayExist) {
         await checkRuns.settle(build.id, 'none')
-        return false
+        return 'denied'
       }
       if (isOutdated && !known.mayExist) {
         await checkRuns.settle(build.id, 'none')
-        return true
+        return 'set'
       }
     }
-    return (await this.#send(build, known, signal)) !== null
+    return (await this.#send(build, known, signal)) === null ? 'denied' : 'set'
   }
 
   /** The commit status of a build has been set in place of its check run: it will be so until the build has ended. */

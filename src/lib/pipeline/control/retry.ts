@@ -2,6 +2,7 @@ import { type Build, isEnded, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
 import type { Queue } from '../../queue/queue.ts'
+import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
 import { requestBuild } from '../accept.ts'
 
@@ -16,15 +17,18 @@ interface RetryParts {
  * Builds a commit again, for all refs of an ended build. Each ref keeps the position of its push, so that tags which
  * belong to newer pushes by now stay where they are.
  * @param options.cache whether the cache may be used; by default as in the build itself
+ * @param options.key makes a request that is repeated get the same build: see BuildStore.accept
  * @returns `joined` if another request for the commit arrived in this very moment
  * @throws ConflictError naming the build of this commit that has not ended; ConveyorError `not_found`
  */
 export async function retryBuild(
   id: string,
-  { cache }: { cache?: boolean | undefined },
+  { cache, key }: { cache?: boolean | undefined; key?: IdempotencyKey },
   parts: RetryParts,
 ): Promise<Accepted> {
   const { store } = parts
+  const before = key ? await store.repeated(key) : null
+  if (before) return { build: before, queued: true, outcome: 'redelivered' }
   const build = await store.get(id)
   if (!build) throw new ConveyorError('not_found', `build ${id.slice(0, 200)} not found`)
   if (!isEnded(build.state)) throw running(build)
@@ -51,7 +55,7 @@ export async function retryBuild(
     const accepted = await store.accept(request(ref))
     first ??= accepted
   }
-  const accepted = await requestBuild(request(last), parts)
+  const accepted = await requestBuild(request(last), parts, key)
   return first ? { ...accepted, outcome: first.outcome } : accepted
 }
 

@@ -1,4 +1,5 @@
 import type { Webhook } from '../../forge/forge.ts'
+import { handleCheck } from './handlers/check.ts'
 import type { Handled, Handler, HandlerContext } from './handlers/handler.ts'
 import { handlePush } from './handlers/push.ts'
 
@@ -6,6 +7,7 @@ type Kind = Exclude<Webhook['kind'], 'ignored'>
 
 const HANDLERS: { [K in Kind]: Handler<K> } = {
   build: handlePush,
+  check: handleCheck,
 }
 
 /** Handles a webhook. @throws what its handler throws: it can be redelivered then */

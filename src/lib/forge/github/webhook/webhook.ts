@@ -1,5 +1,6 @@
 import type { Webhook, WebhookParser } from '../../forge.ts'
 import { bodyJson } from './body.ts'
+import { checkRunEvent, checkSuiteEvent } from './checks.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { anyFieldsOf, fieldsOf, show } from './fields.ts'
 import type { FieldSelection } from './partial-json.ts'
@@ -22,6 +23,8 @@ export const githubWebhooks: WebhookParser = {
 /** The events that are handled, by the header X-GitHub-Event. */
 const EVENTS: Record<string, WebhookEvent> = {
   push: pushEvent,
+  check_run: checkRunEvent,
+  check_suite: checkSuiteEvent,
 }
 
 /** What `about` reads. */
