@@ -1,8 +1,8 @@
 import { createPublicKey, createVerify, generateKeyPair, type KeyObject, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
-import type { Serve } from './double.ts'
 import { type Answer, problem, type RecordedRequest } from './protocol.ts'
 import type { GitHubSchema, Operation } from './schema.ts'
+import type { Serve } from './serve.ts'
 
 /**
  * GitHub Apps, as GitHub plays them: JWTs and installation tokens are really checked.

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { TestApps } from './apps.ts'
-import { type Asker, CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
+import { CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
 import { type Limits, RateLimits } from './limits.ts'
 import {
   type Answer,
@@ -19,6 +19,7 @@ import {
 } from './protocol.ts'
 import { sendPush } from './push.ts'
 import { githubSchema, type Operation } from './schema.ts'
+import type { Comparer, FileReader, Repository, Serve } from './serve.ts'
 import { Watchers } from './watchers.ts'
 
 /**
@@ -86,24 +87,6 @@ export interface GitHubDouble extends AsyncDisposable {
   /** The first check run that fits, of those there are or that are made or changed later. */
   waitForCheckRun(fits: (run: RecordedCheckRun) => boolean, timeoutMs?: number): Promise<RecordedCheckRun>
   sendPush: typeof sendPush
-}
-
-/** @returns the content of the file, or null if there is no such file */
-type FileReader = (repository: string, sha: string, path: string) => Promise<string | null>
-
-/** @returns how `head` relates to `base`, or null if there is no such commit */
-type Comparer = (
-  repository: string,
-  base: string,
-  head: string,
-) => Promise<'ahead' | 'behind' | 'identical' | 'diverged' | null>
-
-interface Repository {
-  /** In its original case. */
-  name: string
-  defaultBranch: string | undefined
-  heads: Map<string, string>
-  archived: boolean
 }
 
 /** Maximum number of statuses per sha and context: https://docs.github.com/rest/commits/statuses */
@@ -349,10 +332,3 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 function isOfApp({ headers: { authorization = '' } }: RecordedRequest, token: string | undefined): boolean {
   return /^(token ghs_|bearer ey)/i.test(authorization) && authorization !== `token ${token}`
 }
-
-/** Serves one operation. @param example GitHub's example of a response with that status */
-export type Serve = (
-  about: Asker,
-  body: unknown,
-  example: (status: number) => Record<string, unknown>,
-) => Answer | Promise<Answer>

@@ -2,10 +2,10 @@ import type { Octokit } from '@octokit/rest'
 import type { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import { untilAborted } from '../../util/abort.ts'
-import { type GitHubApi, githubApi, type Need, ownerAndName, type RequestOptions } from './requests.ts'
+import { type GitHubApi, type GitHubRequestOptions, githubApi, type Need, ownerAndName } from './requests.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
 
-export interface AppOptions extends RequestOptions {
+export interface AppOptions extends GitHubRequestOptions {
   /** Of the App, or its client ID. */
   id: string
   /** PEM. */

@@ -4,11 +4,18 @@ import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
 import { setCheckRun } from './checks.ts'
-import { githubApi, type Need, notGitHub, ownerAndName, type RequestOptions, readable } from './requests.ts'
+import {
+  type GitHubRequestOptions,
+  githubApi,
+  type Need,
+  notGitHub,
+  ownerAndName,
+  readable,
+} from './requests.ts'
 import { shortLine } from './texts.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
 
-export interface GitHubOptions extends RequestOptions {
+export interface GitHubOptions extends GitHubRequestOptions {
   /** A personal token. Without any token, no statuses are set, and only public repositories are visible. */
   token?: string
   /** In place of `token`. */

@@ -8,7 +8,7 @@ import { Pacing } from './pacing.ts'
 import type { GitHubTokens } from './tokens.ts'
 
 /** How to send requests to GitHub. */
-export interface RequestOptions {
+export interface GitHubRequestOptions {
   /** Base URL of the REST API: `https://api.github.com`, or `https://HOST/api/v3` for GitHub Enterprise. */
   baseUrl: string
   userAgent?: string
@@ -78,7 +78,7 @@ const tokenOf = new WeakMap<AbortSignal, string>()
  * @throws ConveyorError `invalid` if the base URL is malformed
  */
 export function githubApi(
-  options: RequestOptions & { tokens: GitHubTokens },
+  options: GitHubRequestOptions & { tokens: GitHubTokens },
   authentication: ConstructorParameters<typeof Octokit>[0] = {},
 ): GitHubApi {
   const baseUrl = validBaseUrl(options.baseUrl)
@@ -106,7 +106,7 @@ function accountOf(tokens: GitHubTokens, repository: string | null): string {
 }
 
 /** Makes the function that sends a request with timeout and retries. */
-function caller(options: RequestOptions & { tokens: GitHubTokens }, pacing: Pacing): Caller {
+function caller(options: GitHubRequestOptions & { tokens: GitHubTokens }, pacing: Pacing): Caller {
   const {
     tokens,
     baseUrl,

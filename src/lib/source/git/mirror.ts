@@ -5,7 +5,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { type CommitFacts, parseCommit } from './commit-object.ts'
 import { type Git, GitFailure } from './git.ts'
 import type { MirrorLock } from './mirror-lock.ts'
-import { type Connection, type Remote, withRemote } from './remote.ts'
+import { type GitConnection, type Remote, withRemote } from './remote.ts'
 
 export interface MirrorLimits {
   /** Number of commits kept as the base of later fetches; the least recently used ones are dropped. */
@@ -105,7 +105,7 @@ export class Mirror {
       ...['--no-recurse-submodules', '--progress', '--end-of-options'],
       ...[remote.url(repository), `+${sha}:${REFS}/${sha}`],
     ]
-    const run = ({ config, env, secrets }: Pick<Connection, 'config' | 'env' | 'secrets'>) =>
+    const run = ({ config, env, secrets }: Pick<GitConnection, 'config' | 'env' | 'secrets'>) =>
       this.#git.run(args, {
         ...rest,
         gitDir: this.gitDir,

@@ -30,7 +30,7 @@ export interface Remote {
   /** With which token to connect; undefined without one. @throws ConveyorError if it cannot be looked up */
   token(repository: string, signal?: AbortSignal, refused?: string): Promise<string | undefined>
   /** How to connect with a token. */
-  connection(token: string | undefined): Connection
+  connection(token: string | undefined): GitConnection
   /** Must be called before connecting. */
   prepare?: () => Promise<void>
   /** Whether tokens are looked up for each repository. */
@@ -40,11 +40,11 @@ export interface Remote {
 }
 
 /** Settings and environment for a git command that connects to a server. */
-export interface Connection {
+export interface GitConnection {
   config: [string, string][]
   env: Record<string, string>
   /** For a retry that follows redirects; null if the first attempt does already. */
-  redirected: Pick<Connection, 'config' | 'env'> | null
+  redirected: Pick<GitConnection, 'config' | 'env'> | null
   /** Texts to redact. */
   secrets: string[]
 }
@@ -87,7 +87,7 @@ export function remoteAt({ url: template, token, ...ssh }: RemoteOptions, dir: s
 export async function withRemote<T>(
   remote: Remote,
   repository: string,
-  run: (how: Pick<Connection, 'config' | 'env' | 'secrets'>) => Promise<T>,
+  run: (how: Pick<GitConnection, 'config' | 'env' | 'secrets'>) => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
   await remote.prepare?.()
@@ -103,8 +103,8 @@ export async function withRemote<T>(
 }
 
 async function runWith<T>(
-  connection: Connection,
-  run: (how: Pick<Connection, 'config' | 'env' | 'secrets'>) => Promise<T>,
+  connection: GitConnection,
+  run: (how: Pick<GitConnection, 'config' | 'env' | 'secrets'>) => Promise<T>,
 ): Promise<T> {
   const { redirected, secrets } = connection
   try {
@@ -128,7 +128,7 @@ function isRedirect(thrown: unknown): boolean {
   return thrown instanceof GitFailure && /^fatal: .*error: 30[12378]$/m.test(thrown.stderr)
 }
 
-function base(template: string, host: string, connection: Partial<Connection>): Remote {
+function base(template: string, host: string, connection: Partial<GitConnection>): Remote {
   return {
     host,
     url: (repository) => template.replaceAll(PLACEHOLDER, repository),
