@@ -20,6 +20,8 @@ import { secrets } from './contract/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './contract/subject.ts'
 import { syncs } from './contract/syncs.ts'
 import { timelines } from './contract/timelines.ts'
+import { superseding } from './contract/waiting/superseding.ts'
+import { turnsOfBuilds } from './contract/waiting/turns.ts'
 
 /** What every build store promises. `open` makes an empty one. */
 export function buildStoreContract(name: string, open: (options: OpenOptions) => Promise<OpenedStore>): void {
@@ -43,6 +45,8 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     timelines(subject)
     checkRuns(subject)
     fleet(subject)
+    turnsOfBuilds(subject)
+    superseding(subject)
     outbound(subject)
     accessTokens(subject)
   })

@@ -9,7 +9,7 @@ import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { projectRoot, start } from '../support/processes.ts'
 import { buildStoreContract } from './build-store.contract.ts'
 import { EARLIER, expectGoesOn, LEFT } from './contract/earlier.ts'
-import { type OpenedStore, type OpenOptions, push, request, succeeded } from './contract/subject.ts'
+import { type OpenedStore, type OpenOptions, push, succeeded } from './contract/subject.ts'
 
 let postgres: TestPostgres
 beforeAll(async () => {
@@ -447,7 +447,7 @@ describe('Postgres build store', () => {
         }
         await postgres.start()
         expect(await store.get(build.id)).toEqual(build)
-        expect((await store.accept(request())).outcome).toBe('joined')
+        expect((await store.accept(push('main'))).outcome).toBe('joined')
         expect(await store.moveTags('image', [{ tag: signal, sequence: 1 }], async () => {})).toEqual([
           signal,
         ])

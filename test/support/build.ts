@@ -14,6 +14,7 @@ export function build(rest: Partial<Build> = {}): Build {
     source: 'webhook',
     commit: null,
     pushOrder: 7,
+    turn: { lane: 1, round: 0 },
     state: 'building',
     attempt: 1,
     error: null,

@@ -23,8 +23,8 @@ export async function recover(
     const unfinished = await store.unfinished()
     const interrupted = unfinished.filter(({ state }) => state === 'building')
     const others = unfinished.filter(({ state }) => state !== 'building')
-    for (const { id, repository } of [...interrupted, ...others])
-      await queue.send({ buildId: id, repository })
+    for (const { id, repository, turn } of [...interrupted, ...others])
+      await queue.send({ buildId: id, repository, turn })
   }
 
   async function endLogs(ids: string[]): Promise<void> {

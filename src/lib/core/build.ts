@@ -82,6 +82,11 @@ export interface BuildRequest {
   commit?: CommitInfo
   /** Present for the commit of a fork, which somebody has approved: `ref` is its pull request. */
   fork?: ForkOrigin
+  /**
+   * For the push of a branch: this build cancels the earlier ones of that branch alone, which wait or, with `running`, run
+   * already. Not those that somebody asked for through the API or the CLI.
+   */
+  supersede?: 'queued' | 'running'
   /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' } | { kind: 'server' }
   /** Why the server asks for it by itself: a clause for the log, the API and the page, at most 500 characters. */
@@ -97,6 +102,16 @@ export interface BuildRef extends Ref {
   sequence: number
   /** The git server must confirm that the ref contains the commit before a tag moves. */
   unproven?: true
+}
+
+/**
+ * When a waiting build starts: by lane, then round, then `sequence`, the smallest first. Within a lane, every repository
+ * has one build in a round, so that many builds of one do not delay those of the others.
+ */
+export interface Turn {
+  /** 0: somebody asked for it through the API or the CLI, and waits. 1: a push, or the server itself. */
+  lane: 0 | 1
+  round: number
 }
 
 /** Somebody's wish that a build ends. */
@@ -140,6 +155,8 @@ export interface Build {
   withheld?: Withheld[]
   /** Present for the commit of a fork. */
   fork?: ForkOrigin
+  /** Its place among the builds that wait. */
+  turn: Turn
   state: BuildState
   /** How many times a worker has started it. Also the fencing token: see BuildStore.finish. */
   attempt: number
@@ -156,6 +173,14 @@ export interface Build {
   errorKind: ErrorKind | null
   /** Who asked for it to be cancelled, and when; absent if nobody did. It is `building` until its worker has stopped. */
   cancel?: CancelRequest
+  /** The build of a newer push of its branch that it is or was cancelled for; absent for none. */
+  supersededBy?: { id: string; sha: string }
+  /**
+   * It is of no interest to the forge: it ended without an image because the repository has no Dockerfile, or before that
+   * was known, and no build of the repository has ever succeeded. It sets no commit status, and a check run is neutral.
+   * Absent otherwise.
+   */
+  neutral?: true
   createdAt: string
   startedAt: string | null
   completedAt: string | null
@@ -223,6 +248,16 @@ export function cancelledBy(by: string): string {
  */
 export function shaTag({ sha, fork }: Pick<Build, 'sha' | 'fork'>): string {
   return fork ? `pr-${fork.pull}..${sha}` : sha
+}
+
+/** The error of a build that the build of a newer push replaced. */
+export function supersededBy(sha: string): string {
+  return `superseded by ${sha.slice(0, 7)}`
+}
+
+/** Why a build is or was cancelled, for people. */
+export function cancelReason(build: Pick<Build, 'cancel' | 'supersededBy'>): string {
+  return build.supersededBy ? supersededBy(build.supersededBy.sha) : cancelledBy(build.cancel?.by ?? '')
 }
 
 /** `owner/name@0123456`: the name of a build in logs and messages. */

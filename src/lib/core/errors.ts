@@ -30,6 +30,8 @@ export interface ErrorOptions {
   /** How long to wait before a retry (Retry-After), in milliseconds. */
   retryAfterMs?: number | undefined
   cause?: unknown
+  /** What exactly went wrong, where something is decided by it. */
+  code?: 'no_dockerfile'
   /** What did not work, if that is another system whose errors are counted. */
   system?: 'registry'
   /** The message deliberately has several lines; what it quotes must be single lines already. */
@@ -51,6 +53,7 @@ export class ConveyorError extends Error {
   readonly field: string | undefined
   readonly retryable: boolean
   readonly retryAfterMs: number | undefined
+  readonly code: 'no_dockerfile' | undefined
   readonly system: 'registry' | undefined
   /** The lines that it is about, where that is known; they may contain secrets. */
   excerpt: SourceExcerpt | undefined
@@ -63,6 +66,7 @@ export class ConveyorError extends Error {
     this.field = options.field
     this.retryable = options.retryable ?? kind === 'unavailable'
     this.retryAfterMs = options.retryAfterMs
+    this.code = options.code
     this.system = options.system
   }
 

@@ -1,15 +1,20 @@
-import { type Build, type BuildRequest, shortName } from '../core/build.ts'
+import { type Build, type BuildRequest, isEnded, shortName } from '../core/build.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
 import type { Queue } from '../queue/queue.ts'
 import type { IdempotencyKey } from '../store/build-list.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
+import { type CancelParts, endCancelled } from './control/cancel.ts'
 
 interface Parts {
   store: BuildStore
   queue: Queue
   /** The server's own log, one line at a time. */
   log: Log
+  /** End the builds that a request supersedes; without them, the next job of each or the status sweeper does. */
+  logs?: CancelParts['logs']
+  statuses?: CancelParts['statuses']
+  observer?: CancelParts['observer']
 }
 
 /** A pending build of this age, in seconds, that is not in the queue is overdue. */
@@ -29,7 +34,8 @@ export async function requestBuild(
   key?: IdempotencyKey,
 ): Promise<Accepted> {
   const accepted = await parts.store.accept(request, key)
-  const { build, queued } = accepted
+  const { build, queued, superseded = [] } = accepted
+  const ended = superseded.map((old) => endSuperseded(old, build, parts))
   if (build.state === 'pending' && !queued) {
     await send(build, parts).catch((error: unknown) => {
       const { advice } = toConveyorError(error, 'queueing failed')
@@ -37,7 +43,15 @@ export async function requestBuild(
       parts.log(line, { ...about(build), level: 'error' })
     })
   }
+  await Promise.all(ended)
   return accepted
+}
+
+async function endSuperseded(old: Build, by: Build, parts: Parts): Promise<void> {
+  const { logs, statuses, observer, log } = parts
+  log(`build ${old.id} of ${shortName(old)} is superseded by build ${by.id} of ${shortName(by)}`, about(old))
+  if (!isEnded(old.state) || !logs || !statuses) return
+  await endCancelled(old, { logs, statuses, log, ...(observer && { observer }) })
 }
 
 /**
@@ -52,7 +66,7 @@ export async function sendOverdue(parts: Parts): Promise<number> {
 }
 
 async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
-  await queue.send({ buildId: build.id, repository: build.repository })
+  await queue.send({ buildId: build.id, repository: build.repository, turn: build.turn })
   if (!queue.durable) return
   // Not awaited: without the mark, the build is only sent a second time, which is harmless.
   store.markQueued(build.id).catch((error: Error) =>

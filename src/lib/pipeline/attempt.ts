@@ -1,4 +1,4 @@
-import { type Build, cancelledBy, isEnded, shortName } from '../core/build.ts'
+import { type Build, cancelledBy, cancelReason, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
 import { linesTo } from '../core/one-line.ts'
@@ -204,6 +204,7 @@ export class Attempt {
       state: 'failed',
       error: this.#redactor.redact(error.advice),
       errorKind: error.kind,
+      noDockerfile: error.code === 'no_dockerfile',
     })
     return finish === 'finished' ? 'ended' : this.#cancelled()
   }
@@ -214,7 +215,7 @@ export class Attempt {
     const { id, attempt } = this.#build
     const current = await parts.store.get(id)
     if (current?.attempt !== attempt || current.state !== 'building' || !current.cancel) return 'superseded'
-    const error = cancelledBy(current.cancel.by)
+    const error = cancelReason(current)
     try {
       this.#log ??= this.#redactor.wrap(await logs.open(id))
     } catch {

@@ -1,5 +1,7 @@
+import type { Turn } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import type { Job, Queue } from './queue.ts'
+import { TurnList } from './turn-list.ts'
 
 export interface MemoryQueueOptions {
   /** How long a job is held before it is delivered again, in seconds. Default 30. */
@@ -11,6 +13,7 @@ export interface MemoryQueueOptions {
 /** A queued build. It is either ready, or waits for its timer: until its lease or delay ends. */
 interface Entry {
   buildId: string
+  turn: Turn
   /** Number of the last delivery. */
   delivery: number
   /** Whether a worker has it, rather than a delay. */
@@ -29,8 +32,8 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1
  */
 export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOptions = {}): Queue {
   const entries = new Map<string, Entry>()
+  const ready = new TurnList<Entry>()
   // Sets keep the order of insertion and forget in constant time: first in, first out.
-  const ready = new Set<Entry>()
   const waiters = new Set<(job: Job | null) => void>()
   let closed = false
 
@@ -94,19 +97,26 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
     duplicates: shared,
     leaseSeconds,
 
-    async send({ buildId }) {
+    async send({ buildId, turn = { lane: 1, round: 0 } }) {
       if (closed) {
         throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
-      if (entries.has(buildId)) return
-      const entry: Entry = { buildId, delivery: 0, leased: false, readyAt: 0, timer: undefined }
+      const known = entries.get(buildId)
+      if (known) {
+        if (turn.lane >= known.turn.lane) return
+        const wasReady = ready.delete(known)
+        known.turn = turn
+        if (wasReady) ready.add(known)
+        return
+      }
+      const entry: Entry = { buildId, turn, delivery: 0, leased: false, readyAt: 0, timer: undefined }
       entries.set(buildId, entry)
       offer(entry)
     },
 
     async receive(signal) {
       if (closed || signal.aborted) return null
-      const [entry] = ready
+      const entry = ready.first()
       if (entry) {
         ready.delete(entry)
         return lease(entry)
@@ -124,11 +134,13 @@ export function memoryQueue({ leaseSeconds = 30, shared = false }: MemoryQueueOp
     },
 
     async depth() {
-      const [oldest] = ready
+      const now = performance.now()
+      let oldest = now
+      for (const { readyAt } of ready) oldest = Math.min(oldest, readyAt)
       return {
         ready: ready.size,
         leased: [...entries.values()].filter(({ leased }) => leased).length,
-        oldestSeconds: oldest === undefined ? 0 : (performance.now() - oldest.readyAt) / 1000,
+        oldestSeconds: (now - oldest) / 1000,
       }
     },
 

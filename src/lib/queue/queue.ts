@@ -1,4 +1,4 @@
-import type { BuildRequest } from '../core/build.ts'
+import type { BuildRequest, Turn } from '../core/build.ts'
 
 /** One delivery of a build to a worker, held under a lease. */
 export interface Job {
@@ -28,10 +28,22 @@ export interface QueueDepth {
   oldestSeconds: number | null
 }
 
-/** Delivers jobs at least once, oldest first where that costs nothing. */
+/** A build to deliver. */
+interface QueuedBuild {
+  buildId: string
+  /** Lets adapters group or route jobs. */
+  repository: string
+  /** Lane 1 and round 0 if it is absent. */
+  turn?: Turn
+}
+
+/** Delivers jobs at least once, and in turn where the queue can: see Turn; within a round, oldest first. */
 export interface Queue {
-  /** When it resolves, the job is as durable as the queue. `repository` lets adapters group or route jobs. */
-  send(job: { buildId: string; repository: string }): Promise<void>
+  /**
+   * When it resolves, the job is as durable as the queue. A job that is sent again keeps its turn, unless it is one of a
+   * better lane now.
+   */
+  send(job: QueuedBuild): Promise<void>
   /**
    * Waits for a job and leases it; null once `signal` is aborted. A job that is neither acknowledged, released nor
    * extended before its lease ends is delivered again.

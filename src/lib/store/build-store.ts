@@ -28,6 +28,11 @@ export interface Accepted {
   /** Whether the queue already has the build; see BuildStore.markQueued. */
   queued: boolean
   outcome: 'created' | 'joined' | 'redelivered'
+  /**
+   * The builds that this request superseded, as they are now: cancelled, or building with their cancel requested. Absent
+   * for none.
+   */
+  superseded?: Build[]
 }
 
 /** The final result of a build. */
@@ -40,7 +45,13 @@ export type BuildResult =
       tree?: string | null
       bases?: BaseImage[] | null
     }
-  | { state: 'failed' | 'cancelled'; error: string; errorKind: ErrorKind }
+  | {
+      state: 'failed' | 'cancelled'
+      error: string
+      errorKind: ErrorKind
+      /** It failed because there is no Dockerfile; see Build.neutral. */
+      noDockerfile?: boolean
+    }
 
 /**
  * - `finished`: the result is stored.
@@ -122,7 +133,7 @@ export interface BuildStore {
 
   readonly leases: Leases
 
-  /** What waits. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
+  /** What waits, in the order of `Build.turn`. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>
   /** Tokens for the API. */
   readonly tokens: AccessTokens
@@ -142,6 +153,10 @@ export interface BuildStore {
    * A signed push with the same contents as an earlier one is taken for that one, whatever its delivery id: only the id
    * is stored. But if the ref had other pushes within that second, it may be a new push back to the same commit, and only
    * the git server can tell.
+   *
+   * Builds that it supersedes (BuildRequest.supersede) are cancelled in the same transaction, if this push is newer.
+   *
+   * A request through the API or the CLI that joins a pending build moves it to lane 0; the queue has to be told.
    *
    * Names: the repository is spelled as in its newest signed webhook, if there was one.
    *
@@ -198,7 +213,7 @@ export interface BuildStore {
   /** The newest build of a commit, or null: not of a fork, unless `pull` names its pull request, or is `any`. */
   newest(repository: string, sha: string, pull?: number | 'any' | null): Promise<Build | null>
 
-  /** Every pending or building build, oldest first: fills an in-memory queue at startup. */
+  /** Every pending or building build, oldest first; `turn` orders them. Fills an in-memory queue at startup. */
   unfinished(): Promise<Build[]>
 
   /** Records that the queue has a build, so that it is not sent again. */

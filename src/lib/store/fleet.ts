@@ -30,13 +30,13 @@ export interface Workers {
 /** A pending build. */
 export interface WaitingBuild {
   build: Build
-  /** Among all pending builds, oldest first; the first is 1. */
+  /** Among all pending builds, in the order in which they start; the first is 1. */
   position: number
   /** When it may be tried again, or could be, if that has passed; null unless an attempt failed. */
   retryAt: string | null
 }
 
-/** Pending builds, oldest first, and how many there are in all. */
+/** Pending builds, in the order in which they start, and how many there are in all. */
 export interface WaitingPage {
   pending: number
   building: number

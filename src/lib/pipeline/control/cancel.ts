@@ -1,4 +1,4 @@
-import { type Build, cancelledBy, isEnded, shortName } from '../../core/build.ts'
+import { type Build, cancelReason, isEnded, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { about, type Log } from '../../core/log.ts'
 import { linesTo, oneLine } from '../../core/one-line.ts'
@@ -27,25 +27,29 @@ const LONGEST_NAME = 100
  * @throws ConflictError if it has ended, or is moving its tags; ConveyorError `not_found`
  */
 export async function cancelBuild(id: string, by: string, parts: CancelParts): Promise<Build> {
-  const { store, log } = parts
+  const { store } = parts
   const name = oneLine(by).slice(0, LONGEST_NAME).toWellFormed()
   const build = await store.requestCancel(id, name)
   if (!build) throw await whyNot(id, store)
-  if (isEnded(build.state)) {
-    parts.statuses.report(build)
-    parts.observer?.ended(build)
-    // The build has ended whatever happens to its log, which whoever gets its job ends as well.
-    await endLog(build, parts).catch((error: unknown) =>
-      log(`ending the log of ${shortName(build)}: ${toConveyorError(error, 'failed').advice}`, about(build)),
-    )
-  }
+  if (isEnded(build.state)) await endCancelled(build, parts)
   return build
 }
 
-async function endLog(build: Build, { logs }: CancelParts): Promise<void> {
-  const log = await logs.open(build.id)
-  await linesTo(log)(cancelledBy(build.cancel?.by ?? ''))
-  await log.end()
+/** Reports a build that was cancelled while it waited, and ends its log. Never rejects. */
+export async function endCancelled(
+  build: Build,
+  { statuses, observer, logs, log }: Omit<CancelParts, 'store'>,
+): Promise<void> {
+  statuses.report(build)
+  observer?.ended(build)
+  try {
+    const writer = await logs.open(build.id)
+    await linesTo(writer)(cancelReason(build))
+    await writer.end()
+  } catch (error) {
+    // The build has ended whatever happens to its log, which whoever gets its job ends as well.
+    log(`ending the log of ${shortName(build)}: ${toConveyorError(error, 'failed').advice}`, about(build))
+  }
 }
 
 async function whyNot(id: string, store: BuildStore): Promise<ConveyorError> {

@@ -4,7 +4,7 @@ import { isMergeQueue } from '../../core/validate.ts'
 import { compileGlob } from '../../util/glob/glob.ts'
 import { skipInstruction } from './skip-instruction.ts'
 
-/** The head of a branch or a git tag that might be built. */
+/** The head of a branch, a git tag, or a pull request that might be built. */
 export interface CandidateHead {
   /** `owner/name` in any case. */
   repository: string
@@ -28,16 +28,8 @@ export function buildPolicy(
 ): BuildPolicy {
   return {
     whyNot: ({ repository, ref, message }) => {
-      const { branches, tags } = patternsOf(repository)
-      const [patterns, option] =
-        ref.kind === 'branch' ? [branches, '--build.branches'] : [tags, '--build.tags']
-      // A merge queue's branch is built if the branch that it merges into is.
-      const base = mergeQueueBase(ref)
-      if (!isIncluded(patterns, base ?? ref.name)) {
-        const what = ref.kind === 'branch' ? 'branch' : 'git tag'
-        const via = base === null ? '' : ` (merge queue of ${JSON.stringify(base)})`
-        return `${what} ${JSON.stringify(ref.name)}${via} is excluded by ${option}`
-      }
+      const excluded = ref.kind === 'pull' ? null : whyExcluded(ref.kind, ref.name, patternsOf(repository))
+      if (excluded) return excluded
       // GitHub waits for the result of a merge queue's commit, whatever its message says.
       const skip = message === null || isMergeQueue(ref) ? null : skipInstruction(message)
       return skip && `the commit's message says ${JSON.stringify(skip)}`
@@ -47,6 +39,15 @@ export function buildPolicy(
       return defaultBranch === null || ref.name === defaultBranch ? null : supersede
     },
   }
+}
+
+function whyExcluded(kind: 'branch' | 'tag', name: string, { branches, tags }: RefPatterns): string | null {
+  // A merge queue's branch is built if the branch that it merges into is.
+  const base = mergeQueueBase({ kind, name })
+  if (isIncluded(kind === 'branch' ? branches : tags, base ?? name)) return null
+  const what = kind === 'branch' ? 'branch' : 'git tag'
+  const via = base === null ? '' : ` (merge queue of ${JSON.stringify(base)})`
+  return `${what} ${JSON.stringify(name)}${via} is excluded by --build.${kind === 'branch' ? 'branches' : 'tags'}`
 }
 
 /** `main` of `gh-readonly-queue/main/pr-7-SHA`; null for any other ref. */

@@ -16,7 +16,8 @@ export type PostgresQueueOptions = PostgresSource & {
    */
   affinitySeconds?: number
   /**
-   * How many seconds younger than the oldest job one may be for a worker to take it first because it is warm for it.
+   * How many seconds younger than the job whose turn it is one may be for a worker to take it first because it is warm
+   * for it.
    * Default 30.
    */
   headStartSeconds?: number
@@ -134,12 +135,12 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
     duplicates: false,
     leaseSeconds,
 
-    async send({ buildId, repository }) {
+    async send({ buildId, repository, turn = { lane: 1, round: 0 } }) {
       if (closing) {
         throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
       const key = repository.toLowerCase()
-      const sent = await postgres.query(statements.SEND, [buildId, key])
+      const sent = await postgres.query(statements.SEND, [buildId, key, turn.lane, turn.round])
       if (sent.length > 0) await wake(key)
     },
 

@@ -11,34 +11,40 @@ export function channelOf(id: string): string {
   return `conveyor_queue_${id}`
 }
 
-/** 1: build id, 2: repository. A build that is already queued is left as it is. */
+/** 1: build id, 2: repository, 3: lane, 4: round. A build that is already queued can only get into a better lane. */
 export const SEND = `
-  insert into queue_jobs (build_id, repository) values ($1, $2)
-  on conflict (build_id) do nothing returning build_id`
+  insert into queue_jobs (build_id, repository, lane, round) values ($1, $2, $3, $4)
+  on conflict (build_id) do update set lane = excluded.lane, round = excluded.round
+    where excluded.lane < queue_jobs.lane
+  returning build_id`
 
 /**
  * Leases one job, or tells when there may be one.
  *
  * 1: repositories that the caller is warm for, 2: the caller, 3: lease in seconds, 4: for how many seconds a job is
- * reserved for other waiting processes that are warm for it, 5: how many seconds younger than the oldest job one may be
- * for the caller to take it first because it is warm for it, so that no job starves.
+ * reserved for other waiting processes that are warm for it, 5: how many seconds younger than the job whose turn it is
+ * one may be for the caller to take it first because it is warm for it. One of a later round can do so only as long as
+ * that job might be reserved, too: so warm workers delay the jobs of other repositories by no more than that.
  *
  * Rows that another caller is just claiming are skipped, so callers never wait for each other.
  */
 export const CLAIM = `
-  with warm_job as materialized (
-    select build_id from queue_jobs
-    where available_at <= now() and repository = any($1::text[])
-      and queued_at <= make_interval(secs => $5::float8) +
-        (select queued_at from queue_jobs where available_at <= now() order by seq limit 1)
-    order by seq limit 1 for update skip locked
+  with head as materialized (
+    select lane, round, queued_at, available_at from queue_jobs
+    where available_at <= now() order by lane, round, seq limit 1
+  ), warm_job as materialized (
+    select build_id from queue_jobs as job, head
+    where job.available_at <= now() and job.repository = any($1::text[]) and job.lane = head.lane
+      and (job.round = head.round or head.available_at > now() - make_interval(secs => $4::float8))
+      and job.queued_at <= head.queued_at + make_interval(secs => $5::float8)
+    order by job.lane, job.round, job.seq limit 1 for update of job skip locked
   ), any_job as materialized (
     select build_id from queue_jobs
     where available_at <= now() and not exists (select from warm_job)
       and (available_at <= now() - make_interval(secs => $4::float8) or repository not in (
         select unnest(warm) from queue_waiters
         where id <> $2 and expires_at > now() and (waiting > 0 or woken_at > now() - interval '1 second')))
-    order by seq limit 1 for update skip locked
+    order by lane, round, seq limit 1 for update skip locked
   ), claimed as (
     update queue_jobs
     set deliveries = deliveries + 1, leased = true, available_at = now() + make_interval(secs => $3::float8)

@@ -4,6 +4,18 @@ import type { Migration } from 'kysely/migration'
 /** Released migrations are never edited: see migrate.ts. */
 export const migrations: Record<string, Migration> = {
   '001_jobs': { up: createTables },
+  '002_turns': { up: addTurns },
+}
+
+/** In which order jobs are delivered: see Turn. */
+async function addTurns(db: Kysely<unknown>): Promise<void> {
+  await sql`alter table queue_jobs
+    add column lane smallint not null default 1, add column round bigint not null default 0`.execute(db)
+  await sql`create index queue_jobs_in_turn on queue_jobs (lane, round, seq)`.execute(db)
+  await sql`create index queue_jobs_in_turn_by_repository on queue_jobs (repository, lane, round, seq)`.execute(
+    db,
+  )
+  await sql`drop index queue_jobs_by_repository`.execute(db)
 }
 
 async function createTables(db: Kysely<unknown>): Promise<void> {

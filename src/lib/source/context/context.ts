@@ -159,9 +159,11 @@ class Opening {
     }
     throw path === 'Dockerfile'
       ? new ConveyorError('build_failed', `no Dockerfile in the root of ${this.#name}`, {
+          code: 'no_dockerfile',
           hint: 'Add a file named Dockerfile to the root of the repository and push it',
         })
       : new ConveyorError('build_failed', `no ${path} in ${this.#name}`, {
+          code: 'no_dockerfile',
           hint: 'Check the path: it is relative to the root of the repository',
         })
   }

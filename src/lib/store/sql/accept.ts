@@ -13,6 +13,8 @@ import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { commitColumns, forkColumns, keyOf, readBuild } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
+import { supersede } from './waiting/supersede.ts'
+import { laneOf, nextRound } from './waiting/turn.ts'
 
 /**
  * BuildStore.accept inside its transaction. It first takes a sequence number, which locks the counter's row: so requests
@@ -26,7 +28,7 @@ export async function accept(
 ): Promise<Accepted> {
   const next = await nextSequence(trx)
   const keyed = key && (await keyedBuild(trx, key, timeIn(-KEYS_KEPT_S)))
-  if (keyed) return { ...(await stored(trx, keyed)), outcome: 'redelivered' }
+  if (keyed) return redelivered(trx, keyed)
   const time = timeIn()
   const { source } = original
   const deliveredFor = async (buildId: string) => {
@@ -43,12 +45,12 @@ export async function accept(
       .select('build_id')
       .where('id', '=', source.delivery)
       .executeTakeFirst()
-    if (before) return { ...(await stored(trx, before.build_id)), outcome: 'redelivered' }
+    if (before) return redelivered(trx, before.build_id)
   }
   const same = await samePush(trx, original)
   if (same && !same.again) {
     await deliveredFor(same.buildId)
-    return { ...(await stored(trx, same.buildId)), outcome: 'redelivered' }
+    return redelivered(trx, same.buildId)
   }
 
   const request = { ...original, repository: await spell(trx, original) }
@@ -59,7 +61,17 @@ export async function accept(
   if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
   if (key) await keepKey(trx, key, id, timeIn)
-  return { ...(await stored(trx, id)), outcome: running ? 'joined' : 'created' }
+  const newer = (one: number, other: number) => isNewer(trx, one, other)
+  const superseded = await supersede(trx, { id, request, sequence }, newer, time)
+  return {
+    ...(await stored(trx, id)),
+    outcome: running ? 'joined' : 'created',
+    ...(superseded.length > 0 && { superseded }),
+  }
+}
+
+async function redelivered(trx: Transaction<Schema>, id: string): Promise<Accepted> {
+  return { ...(await stored(trx, id)), outcome: 'redelivered' }
 }
 
 /** Takes the next number of the sequence that orders all requests. */
@@ -107,9 +119,20 @@ async function join(
     .where('fork', '=', request.fork?.pull ?? 0)
     .where(inFlight)
     .where(notCancelled)
-    .returning(['id', 'sequence'])
+    .returning(['id', 'sequence', 'lane', 'state'])
     .executeTakeFirst()
   if (!build) return undefined
+  const lane = laneOf(request)
+  if (lane < build.lane) {
+    // Now somebody waits for it. The queue gets it again, to learn its new turn.
+    const isWaiting = build.state === 'pending'
+    const turn = isWaiting && { round: await nextRound(trx, request.repository, lane), queued: 0 }
+    await trx
+      .updateTable('builds')
+      .set({ lane, ...turn })
+      .where('id', '=', build.id)
+      .execute()
+  }
   const place = { repositoryKey: keyOf(request.repository), sequence: Number(build.sequence) }
   if (request.commit) await placeTitle(trx, place.sequence, request.commit)
   return { id: build.id, place }
@@ -121,6 +144,7 @@ async function create(
   { sequence, pushOrder, time }: { sequence: number; pushOrder: number; time: RawBuilder<string> },
 ): Promise<Placed> {
   const id = randomUUID()
+  const lane = laneOf(request)
   const place = { repositoryKey: keyOf(request.repository), sequence }
   await trx
     .insertInto('builds')
@@ -141,6 +165,7 @@ async function create(
       // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
+      ...{ lane, round: await nextRound(trx, request.repository, lane) },
       state: 'pending',
       attempt: 0,
       queued: 0,
@@ -151,6 +176,9 @@ async function create(
       ref_repushed: 0,
       cancel_by: null,
       cancel_at: null,
+      superseded_by: null,
+      superseded_sha: null,
+      neutral: 0,
       publishing: 0,
       error: null,
       error_kind: null,
@@ -259,7 +287,7 @@ async function isNewer(trx: Transaction<Schema>, sequence: number, known: number
   return (chained === 'doubt' ? compareByArrival(one, other) : chained) === 'newer'
 }
 
-async function stored(trx: Transaction<Schema>, id: string): Promise<Omit<Accepted, 'outcome'>> {
+async function stored(trx: Transaction<Schema>, id: string): Promise<Pick<Accepted, 'build' | 'queued'>> {
   const build = await readBuild(trx, id)
   const row = await trx.selectFrom('builds').select('queued').where('id', '=', id).executeTakeFirst()
   if (!build || !row) throw new Error(`build ${id} is gone`)

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, sql, type Transaction, type UpdateObject } from 'kysely'
-import { type Build, cancelledBy, isEnded } from '../../core/build.ts'
+import { type Build, cancelledBy, isEnded, supersededBy } from '../../core/build.ts'
 import type { BuildResult, BuildStore, Finish } from '../build-store.ts'
 import type { StoreDialect } from './dialect.ts'
 import { recordEnd } from './outbound/notifications.ts'
@@ -120,12 +120,21 @@ function change(
     .executeTakeFirst()
 }
 
-/** One UPDATE, so that a build which starts or is released at the same time is either pending or building. */
-async function requestCancel(
+/** SQL: whether no build of the same repository has ever succeeded. */
+const neverSucceeded = sql<boolean>`not exists (select 1 from builds as earlier
+  where earlier.repository_key = builds.repository_key and earlier.state = 'succeeded')`
+
+/**
+ * BuildStore.requestCancel. One UPDATE, so that a build which starts or is released at the same time is either pending or
+ * building.
+ * @param successor the build that supersedes it, if that is why
+ */
+export async function requestCancel(
   trx: Transaction<Schema>,
   id: string,
   by: string,
   time: RawBuilder<string>,
+  successor?: { id: string; sha: string },
 ): Promise<Build | null> {
   const ifPending = <T>(value: T, column: RawBuilder<unknown>) =>
     sql<T>`case state when 'pending' then ${value} else ${column} end`
@@ -133,11 +142,17 @@ async function requestCancel(
     .updateTable('builds')
     .set({
       state: ifPending('cancelled' as const, sql`state`),
-      error: ifPending(cancelledBy(by), sql`error`),
+      error: ifPending(successor ? supersededBy(successor.sha) : cancelledBy(by), sql`error`),
       error_kind: ifPending('cancelled' as const, sql`error_kind`),
       completed_at: sql`case state when 'pending' then ${time} else completed_at end`,
       cancel_by: sql`coalesce(cancel_by, ${by})`,
       cancel_at: sql`coalesce(cancel_at, ${time})`,
+      ...(successor && {
+        superseded_by: successor.id,
+        superseded_sha: successor.sha,
+        // Whether its repository has a Dockerfile at all is not known yet.
+        neutral: sql`case when state = 'pending' and attempt = 0 and ${neverSucceeded} then 1 else neutral end`,
+      }),
     })
     .where('id', '=', id)
     .where(inFlight)
@@ -279,6 +294,8 @@ async function finish(trx: Transaction<Schema>, ending: Ending): Promise<Finish>
       error: result.state === 'succeeded' ? null : storable(result.error),
       error_kind: result.state === 'succeeded' ? null : result.errorKind,
       completed_at: time,
+      ...(result.state !== 'succeeded' &&
+        result.noDockerfile && { neutral: sql`case when ${neverSucceeded} then 1 else 0 end` }),
     })
     .where('id', '=', id)
     .execute()

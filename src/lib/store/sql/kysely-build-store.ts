@@ -32,7 +32,8 @@ import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 import { kyselyTimelines } from './timelines.ts'
-import { kyselyWorkers, waitingBuilds } from './workers.ts'
+import { waitingBuilds } from './waiting/list.ts'
+import { kyselyWorkers } from './workers.ts'
 
 /** GitHub allows redeliveries for three days; a month is on the safe side. */
 const DELIVERIES_KEPT_S = 30 * 24 * 60 * 60

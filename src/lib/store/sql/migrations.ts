@@ -4,6 +4,7 @@ import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
 import { addNotifications, addTurns } from './outbound/migrations.ts'
 import { addPulls } from './pulls/migration.ts'
+import { addTurnsOfBuilds } from './waiting/migration.ts'
 
 /**
  * Every schema change by name, oldest first. Released migrations are never edited: a change is a new entry. Written with
@@ -27,6 +28,7 @@ export const migrations: Record<string, Migration> = {
   '015_workers': { up: addWorkers },
   '016_traces': { up: addTraces },
   '017_comparisons': { up: addComparisons },
+  '018_turns_of_builds': { up: addTurnsOfBuilds },
   '019_pulls': { up: addPulls },
   '020_notifications': { up: addNotifications },
   '021_turns': { up: addTurns },

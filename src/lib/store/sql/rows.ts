@@ -127,6 +127,7 @@ function buildsOf(rows: BuildRow[]): Build[] {
       ...(row.trace !== null && { trace: row.trace }),
       ...withheldFrom(row),
       ...forkFrom(row),
+      turn: { lane: row.lane, round: Number(row.round) },
       state: row.state,
       attempt: row.attempt,
       ...(row.spared > 0 && { spared: row.spared }),
@@ -134,6 +135,10 @@ function buildsOf(rows: BuildRow[]): Build[] {
       error: row.error,
       errorKind: row.error_kind,
       ...(row.cancel_by !== null && { cancel: { by: row.cancel_by, at: row.cancel_at ?? '' } }),
+      ...(row.superseded_by !== null && {
+        supersededBy: { id: row.superseded_by, sha: row.superseded_sha ?? '' },
+      }),
+      ...(row.neutral === 1 && { neutral: true as const }),
       createdAt: row.created_at,
       startedAt: row.started_at,
       completedAt: row.completed_at,

@@ -131,6 +131,9 @@ interface BuildsTable {
   /** Null if it is gone, or not a fork's commit. */
   fork_repository: string | null
   approved_by: string | null
+  /** See Turn. */
+  lane: 0 | 1
+  round: number
   state: BuildState
   attempt: number
   /** 1 if the queue has it. */
@@ -150,6 +153,11 @@ interface BuildsTable {
   /** Who asked for it to be cancelled; null if nobody did. */
   cancel_by: string | null
   cancel_at: string | null
+  /** Id and sha of the build that it is or was cancelled for; null for none. */
+  superseded_by: string | null
+  superseded_sha: string | null
+  /** 1 if the forge is told nothing; see Build.neutral. */
+  neutral: number
   /** 1 from when the running attempt moves tags: it can no longer be cancelled. */
   publishing: number
   error: string | null
@@ -300,6 +308,7 @@ export type Queries = Kysely<Schema> | Transaction<Schema>
 
 /** Spelled out rather than bound: a partial index only serves queries that repeat its condition. */
 export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
+export const waiting = sql<boolean>`builds.state = 'pending'`
 export const notCancelled = sql<boolean>`builds.cancel_by is null`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
 export const notReported = sql<boolean>`builds.reported = 0`

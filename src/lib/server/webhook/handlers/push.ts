@@ -10,5 +10,7 @@ export const handlePush: Handler<'build'> = async ({ request, message }, { signe
   const excluded = ref && options.policy?.whyNot({ repository, ref, message })
   if (excluded) return { ignored: excluded }
   const verified = signed ? request : await verifyUnsignedPush(request, options)
-  return 'ignored' in verified ? verified : requestBuild(verified, options)
+  if ('ignored' in verified) return verified
+  const supersede = ref && options.policy?.supersedes(ref, verified.defaultBranch)
+  return requestBuild({ ...verified, ...(supersede && { supersede }) }, options)
 }
