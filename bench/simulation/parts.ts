@@ -63,6 +63,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
         return { digest, mediaType: 'application/json', bytes: new Uint8Array() }
       },
       putManifest: () => sleep(REGISTRY_MS),
+      deleteTag: async () => true,
     },
     history: { head: async () => null, contains: async () => false },
     names: { image: (repository) => `registry.example/${repository}`, tag: ({ name }) => name },

@@ -35,7 +35,8 @@ const NOTHING = '0'.repeat(40)
 
 describe('parseWebhook on the published examples', () => {
   test('every event that is not handled is ignored, with a reason that names it', async () => {
-    const others = (await webhookExamples()).filter(({ name }) => name !== 'push')
+    const handled = ['push', 'check_run', 'check_suite', 'pull_request', 'merge_group', 'issue_comment']
+    const others = (await webhookExamples()).filter(({ name }) => !handled.includes(name))
     expect(others.length).toBeGreaterThan(50)
     for (const { name, examples } of others) {
       for (const payload of examples) {

@@ -188,6 +188,16 @@ export const BuildOrderJson = named(
         Type.String({ description: 'Branch to build, or whose tags should move', examples: ['main'] }),
       ),
     ),
+    pull: Type.Optional(
+      nullable(
+        Type.Integer({
+          minimum: 1,
+          description:
+            'Number of the pull request whose head `sha` is: at least seven digits are enough then. The commit of a fork is built without secrets, and gets tags of its own',
+          examples: [7],
+        }),
+      ),
+    ),
     cache: Type.Optional(
       nullable(Type.Boolean({ description: 'False rebuilds every step', default: true, examples: [true] })),
     ),
@@ -198,7 +208,7 @@ export const BuildOrderJson = named(
     ),
   },
   {
-    description: 'A commit to build; `sha`, `branch`, or both',
+    description: 'A commit to build: `sha`, `branch`, or both; or `sha` and `pull`',
     anyOf: [{ required: ['sha'] }, { required: ['branch'] }],
     examples: [{ repository: 'acme/web', branch: 'main' }],
   },

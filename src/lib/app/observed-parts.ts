@@ -49,6 +49,7 @@ export function observedParts(parts: BuildParts, observer: BuildObserver): Build
       head: (...args) => seen('registry', registry.head(...args)),
       manifest: (...args) => seen('registry', registry.manifest(...args)),
       putManifest: (...args) => seen('registry', registry.putManifest(...args)),
+      deleteTag: (...args) => seen('registry', registry.deleteTag(...args)),
     },
   }
 }

@@ -13,6 +13,7 @@ import { Periodic } from '../util/periodic.ts'
 import { listen, serveOperations, shownHost } from './listen.ts'
 import { startRebuilding } from './outbound/base-images.ts'
 import { startNotifying } from './outbound/notifying.ts'
+import { pullTags } from './pulls/pull-tags.ts'
 import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
 import { checkLogs, runWorkers } from './run-workers.ts'
@@ -52,6 +53,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     const socket = await openAdminSocket({ path, store, log: io.log })
     if (socket) releaser.add('admin socket', socket, (it) => it.close())
   }
+  const tags = pullTags(config, adapters.parts, io.log)
+  if (tags) releaser.add('tags of pull requests', tags, (it) => it.stop())
   const server = await createServer({
     store,
     queue: adapters.queue,
@@ -71,6 +74,8 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     proxies: trustedProxies(config.access),
     isAllowed: repositoryFilter(config.allow),
     policy: adapters.policy,
+    pulls: config.pulls.enabled === 'on',
+    onPullClosed: () => void tags?.run(),
     baseUrl: () => baseUrl,
     log: io.log,
     ...operations,

@@ -10,6 +10,7 @@ import { LAYERS } from './options/layers.ts'
 import { LOG } from './options/log.ts'
 import { METRICS } from './options/operations.ts'
 import { NOTIFY, REBUILD } from './options/outbound.ts'
+import { PULLS } from './options/pulls.ts'
 import { SERVER } from './options/server.ts'
 import { STORAGE } from './options/storage.ts'
 import { WORKERS } from './options/workers.ts'
@@ -23,7 +24,7 @@ export interface Topic {
 /** The table: every option, by topic. */
 export const TOPICS: readonly Topic[] = [
   topic('Server', { ...SERVER, ...ACCESS }),
-  topic('GitHub', GITHUB),
+  topic('GitHub', { ...GITHUB, ...PULLS }),
   topic('Git', GIT),
   topic('Images', IMAGES),
   topic('Builder', { ...BUILDER, ...BUILDKIT, ...BUILDER_IMAGE }),
@@ -64,6 +65,7 @@ export function readSettings(reader: OptionReader) {
     ...reader.read(SERVER),
     access: reader.read(ACCESS),
     github: reader.read(GITHUB),
+    pulls: reader.read(PULLS),
     git: reader.read(GIT),
     ...reader.read(IMAGES),
     builder: reader.read(BUILDER),

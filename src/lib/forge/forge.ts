@@ -1,4 +1,5 @@
-import type { BuildRequest } from '../core/build.ts'
+import type { BuildRequest, PushFacts, Ref } from '../core/build.ts'
+import type { PullRequest } from '../core/pulls/pull-request.ts'
 
 /** GitHub's four states of a commit status: `failure` is a failed build, `error` a failure of Conveyor or its environment. */
 type StatusState = 'pending' | 'success' | 'failure' | 'error'
@@ -90,6 +91,12 @@ export interface Forge {
    * @throws ConveyorError as branchHead
    */
   contains(repository: string, head: string, sha: string, signal?: AbortSignal): Promise<boolean | null>
+  /** A pull request as it is now. @throws ConveyorError as branchHead */
+  pull(repository: string, number: number): Promise<PullRequest>
+  /** What an account may do in a repository now. @throws ConveyorError as branchHead */
+  permission(repository: string, login: string): Promise<ForgePermission>
+  /** The whole message of a commit. Never retried. @throws ConveyorError as branchHead */
+  message(repository: string, sha: string, signal?: AbortSignal): Promise<string>
   /**
    * The text of a file of a commit; null if the path is not a file, or larger than 1 MB, or if the forge cannot tell.
    * Never retried. @throws ConveyorError as branchHead, and `not_found` if the path does not exist.
@@ -97,15 +104,42 @@ export interface Forge {
   file(repository: string, sha: string, path: string, signal: AbortSignal): Promise<string | null>
 }
 
+/** What an account may do in a repository. */
+export type ForgePermission = 'admin' | 'write' | 'read' | 'none'
+
 /**
- * What a webhook says: that a commit was pushed, which is to be built, or nothing of interest, with the reason (for the
- * forge's delivery log). Each kind but the last has a handler in server/webhook/handlers.
+ * What a webhook says, or that it is of no interest, with the reason (for the forge's delivery log). Each kind but the
+ * last has a handler in server/webhook/handlers.
  */
 export type Webhook =
-  /** `message` is the whole message of the commit. */
+  /** A commit was pushed. `message` is the whole message of the commit. */
   | { kind: 'build'; request: BuildRequest; message: string }
+  /** A pull request has a new head (also by being opened), or was closed, merged or not. */
+  | {
+      kind: 'pull'
+      action: 'moved' | 'closed'
+      pull: PullRequest
+      /** Orders the heads of the pull request. */
+      push: PushFacts
+      defaultBranch: string
+      delivery: string
+    }
+  /** A merge queue waits for the commit of its branch. */
+  | { kind: 'merge_group'; action: 'checks_requested'; request: BuildRequest; message: string }
+  /** It does not wait any more. `reason` is `merged`, `invalidated`, or `dequeued`. */
+  | {
+      kind: 'merge_group'
+      action: 'destroyed'
+      repository: string
+      sha: string
+      ref: Ref
+      reason: string
+    }
+  /** `login` wants the commit `sha`, full or at least seven digits of it, of a pull request to be built. */
+  | { kind: 'command'; repository: string; pull: number; sha: string; login: string; delivery: string }
   | { kind: 'check'; request: CheckRequest }
-  | { kind: 'ignored'; reason: string }
+  /** `quiet`: it happens all the time, and is not worth recording. */
+  | { kind: 'ignored'; reason: string; quiet?: boolean }
 
 /** What somebody who may write to the repository wants with a check run, or with all checks of a commit. */
 export interface CheckRequest {

@@ -146,7 +146,7 @@ export class StatusReporter {
   /** Whether a commit that is built again has the status of a later build: two builds overlap if one is cancelled. */
   async #isOutdated({ id, repository, sha, state }: Build): Promise<boolean> {
     if (!isEnded(state)) return false
-    const newest = await this.#store.newest(repository, sha)
+    const newest = await this.#store.newest(repository, sha, 'any')
     return newest !== null && newest.id !== id
   }
 

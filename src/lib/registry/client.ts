@@ -51,6 +51,15 @@ export interface PingResult {
   login: string | null
 }
 
+/** What requests for manifests do, and what they need. */
+const METHODS = {
+  GET: { verb: 'reading', actions: 'pull' },
+  HEAD: { verb: 'reading', actions: 'pull' },
+  POST: { verb: 'pushing', actions: 'pull,push' },
+  PUT: { verb: 'tagging', actions: 'pull,push' },
+  DELETE: { verb: 'removing', actions: 'pull,push,delete' },
+} as const
+
 /** Time limit for connecting. */
 const CONNECT_MS = 10_000
 
@@ -86,8 +95,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
     request: Pick<HttpRequest, 'method' | 'headers' | 'body' | 'signal'>,
   ): Promise<HttpResponse> {
     const { path } = target
-    const verb = request.method === 'PUT' ? 'tagging' : 'reading'
-    const actions = request.method === 'PUT' ? 'pull,push' : 'pull'
+    const { verb, actions } = METHODS[request.method]
     const about = { purpose: `${verb} ${target}`, scope: `repository:${path}:${actions}` }
     return (await authenticated(target, `${path}/manifests/${target.identifier}`, about, request)).answer
   }
@@ -199,6 +207,24 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
           'unavailable',
           `registry ${target.host} stored ${target} as ${stored}, not as ${digest}`,
         )
+      }
+    },
+
+    async deleteTag(imageName, tag, signal) {
+      const target = manifestReference(imageName, tag)
+      if (isDigest(tag)) throw new ConveyorError('invalid', `${tag} is a digest, not a tag`)
+      try {
+        const answer = await call(target, { method: 'DELETE', headers: {}, signal })
+        const said = registryResponse(answer)
+        if (isTransient(said))
+          throw responseError(said, { image: `${target}`, action: 'tag' }, `removing ${target}`)
+        // Some registries accept only digests, which would remove all tags of the image, and answer in many ways.
+        return (
+          answer.status === 202 || answer.status === 200 || answer.status === 204 || answer.status === 404
+        )
+      } catch (error) {
+        if (error instanceof ConveyorError && error.kind === 'unauthorized') return false
+        throw error
       }
     },
 

@@ -5,7 +5,7 @@ import { retry } from '../util/retry.ts'
 import { isTransient, type RegistryResponse } from './response.ts'
 
 export interface HttpRequest {
-  method: 'GET' | 'HEAD' | 'PUT' | 'POST'
+  method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
   url: URL
   headers: Record<string, string>
   body?: Uint8Array | string

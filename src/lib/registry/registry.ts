@@ -26,6 +26,8 @@ export interface Registry {
   manifest(imageName: string, reference: string, signal?: AbortSignal): Promise<Manifest>
   /** Points a tag to a manifest whose layers are already in the repository. */
   putManifest(imageName: string, tag: string, manifest: Manifest, signal?: AbortSignal): Promise<void>
+  /** Removes a tag, and nothing else. False if the registry does not do that, or our login may not. */
+  deleteTag(imageName: string, tag: string, signal?: AbortSignal): Promise<boolean>
 }
 
 /** Names of repositories and refs in the registry. */

@@ -25,8 +25,13 @@ export async function findBuildBy(store: BuildStore, request: FastifyRequest, ke
   const found =
     'id' in wanted
       ? ((await store.get(wanted.id)) ?? (await byShortId(store, wanted.id, request)))
-      : await ofCommit(store, wanted, request, (sha) => store.newest(wanted.repository, sha))
+      : await ofCommit(store, wanted, request, (sha) => newestOf(store, wanted.repository, sha))
   return found && mayUse(request.identity, found.repository) ? found : notFound('build', wanted)
+}
+
+/** Of the repository itself or, if there is none, of a fork. */
+async function newestOf(store: BuildStore, repository: string, sha: string): Promise<Build | null> {
+  return (await store.newest(repository, sha)) ?? store.newest(repository, sha, 'any')
 }
 
 /** With fewer digits, an id would soon be another build's. */

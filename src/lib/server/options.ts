@@ -16,7 +16,7 @@ export interface ServerOptions extends AccessOptions {
   store: BuildStore
   queue: Queue
   logs: LogStore
-  forge: Pick<Forge, 'branchHead' | 'defaultBranch' | 'fullName'>
+  forge: Pick<Forge, 'branchHead' | 'defaultBranch' | 'fullName' | 'pull' | 'permission' | 'message'>
   /** Parser of the forge's webhooks. */
   webhooks: WebhookParser
   /** Reports the builds that end here: those that are cancelled before a worker has them. */
@@ -33,6 +33,10 @@ export interface ServerOptions extends AccessOptions {
   isAllowed?: (repository: string) => boolean
   /** Which pushes are built; all of them by default. */
   policy?: BuildPolicy
+  /** Whether pull requests get tags, and those of forks can be approved; they do by default. */
+  pulls?: boolean
+  /** Called when a pull request is closed, whose tag is to be removed then. */
+  onPullClosed?: () => void
   /** Public base URL without a trailing slash. A function, because the port may be known only after listening. */
   baseUrl: () => string
   /** The server's own log, one line at a time. */

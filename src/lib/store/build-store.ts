@@ -327,6 +327,14 @@ export interface BuildStore {
     settle?: Settle,
   ): Promise<string[]>
 
+  /**
+   * Passes the tag that a ref owns to `remove`, if it owns one, while no one moves tags of the image. The tag stays the
+   * ref's.
+   * @returns the tag
+   * @throws what `remove` throws
+   */
+  dropTag(imageName: string, ref: Ref, remove: (tag: string) => Promise<void>): Promise<string | null>
+
   /** Ended builds whose final commit status the forge has not accepted yet, oldest first. */
   unreported(): Promise<Build[]>
 

@@ -85,6 +85,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
     head: async (_name, reference) => (reference.startsWith('sha256:') ? null : DIGEST),
     manifest: async (_name, digest) => ({ digest, mediaType: 'application/json', bytes: new Uint8Array() }),
     putManifest: async (_name, tag) => void tags.push(tag),
+    deleteTag: async () => false,
   }
   const working = new Set<Promise<void>>()
   const stops: AbortController[] = []

@@ -149,6 +149,7 @@ class World {
       head: async () => null,
       manifest: async (_, digest) => ({ digest, mediaType: '', bytes: new Uint8Array() }),
       putManifest: async (_, tag, { digest }) => void this.tags.set(tag, digest),
+      deleteTag: async (_, tag) => this.tags.delete(tag),
     }
     const wanted = wantedTags(claimed, 'always', names)
     const parts = { history: this.#history, say: async (line: string) => expect(line).toBe('') }

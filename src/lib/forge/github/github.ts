@@ -4,6 +4,7 @@ import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
 import { setCheckRun } from './checks.ts'
+import { pullRequests } from './pulls.ts'
 import {
   type GitHubRequestOptions,
   githubApi,
@@ -172,6 +173,8 @@ export function github(options: GitHubOptions): GitHub {
         return status === 'ahead' || status === 'identical'
       })
     },
+
+    ...pullRequests({ octokit: api, call, once }),
 
     async file(repository, sha, path, signal) {
       // Without a token, the 60 requests per hour are reserved for what matters more.

@@ -1,10 +1,12 @@
-import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { type Build, isEnded, type Ref, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
+import { isFromFork } from '../../core/pulls/pull-request.ts'
 import type { Queue } from '../../queue/queue.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
 import { requestBuild } from '../accept.ts'
+import { pullRef } from '../pulls/pulls.ts'
 
 interface RetryParts {
   store: BuildStore
@@ -32,11 +34,11 @@ export async function retryBuild(
   const build = await store.get(id)
   if (!build) throw new ConveyorError('not_found', `build ${id.slice(0, 200)} not found`)
   if (!isEnded(build.state)) throw running(build)
-  const newest = await store.newest(build.repository, build.sha)
+  const newest = await store.newest(build.repository, build.sha, build.fork?.pull)
   if (newest && !isEnded(newest.state)) throw running(newest)
 
-  const { repository, sha, defaultBranch, tree, commit, withheld } = build
-  const request = (ref: Build['refs'][number] | null) => ({
+  const { repository, sha, defaultBranch, tree, commit, withheld, fork } = build
+  const request = (ref: (Ref & { unproven?: true }) | null) => ({
     repository,
     sha,
     ref: ref && { kind: ref.kind, name: ref.name },
@@ -45,18 +47,29 @@ export async function retryBuild(
     ...(tree !== null && { tree }),
     ...(commit && { commit }),
     ...(withheld && { withheld }),
+    ...(fork && { fork }),
     ...(ref?.unproven && { unproven: true }),
     source: { kind: 'api' as const },
   })
   // Queued with the last one, so that the first attempt knows all refs.
-  const last = build.refs.at(-1) ?? null
+  const refs = [...build.refs, ...(await newPulls(build, store))]
+  const last = refs.at(-1) ?? null
   let first: Accepted | undefined
-  for (const ref of build.refs.slice(0, -1)) {
+  for (const ref of refs.slice(0, -1)) {
     const accepted = await store.accept(request(ref))
     first ??= accepted
   }
   const accepted = await requestBuild(request(last), parts, key)
   return first ? { ...accepted, outcome: first.outcome } : accepted
+}
+
+/** The pull requests whose head the commit has become since the build failed. */
+async function newPulls({ repository, sha, refs, fork }: Build, store: BuildStore): Promise<Ref[]> {
+  // Without refs, people have asked for the commit alone.
+  if (fork || refs.length === 0) return []
+  const pulls = (await store.pulls.withHead(repository, sha)).filter((pull) => !isFromFork(pull))
+  const found = pulls.map(({ number }) => pullRef(number))
+  return found.filter((ref) => !refs.some(({ kind, name }) => kind === ref.kind && name === ref.name))
 }
 
 function running(build: Build): ConveyorError {

@@ -6,22 +6,26 @@ import { ofField } from './values.ts'
 /** Body of `POST /builds`; `sha` and `ref` are not both null. */
 export interface BuildBody {
   repository: string
+  /** Full; with `pull`, at least seven digits of it. */
   sha: string | null
   ref: Ref | null
+  /** The number of the pull request whose head `sha` is; then there is no `ref`. */
+  pull: number | null
   cache: boolean
 }
 
 const ACCEPTED =
-  'Send a JSON object with `repository` ("owner/name"), `sha` and/or `branch`, and optionally `cache` (false) or `NoCache` (true)'
+  'Send a JSON object with `repository` ("owner/name"), `sha` and/or `branch`, or `sha` and `pull` (a number), and optionally `cache` (false) or `NoCache` (true)'
 
 /** Both spellings of each key: lower case, and that of the original API description. */
-const KEYS: Record<string, 'repository' | 'sha' | 'branch' | 'cache' | 'NoCache'> = {
+const KEYS: Record<string, 'repository' | 'sha' | 'branch' | 'pull' | 'cache' | 'NoCache'> = {
   repository: 'repository',
   Repository: 'repository',
   sha: 'sha',
   Sha: 'sha',
   branch: 'branch',
   Branch: 'branch',
+  pull: 'pull',
   cache: 'cache',
   NoCache: 'NoCache',
 }
@@ -47,12 +51,17 @@ export function parseBuildBody(text: string): BuildBody {
   const noCache = flag(values, 'NoCache', false)
   const cache = flag(values, 'cache', !noCache)
   if (cache && noCache) throw invalid('cache and NoCache contradict each other', 'NoCache')
+  const pull = values.has('pull') ? pullNumber(values.get('pull')) : null
+  if (pull !== null && values.has('branch')) throw invalid('branch and pull exclude each other', 'branch')
+  if (pull !== null && !values.has('sha')) throw invalid('pull needs sha, the commit to build', 'sha')
+  const validCommit = pull === null ? validSha : validShortSha
   return {
     repository: ofField('repository', () => validRepository(values.get('repository'))),
-    sha: values.has('sha') ? ofField('sha', () => validSha(values.get('sha'))) : null,
+    sha: values.has('sha') ? ofField('sha', () => validCommit(values.get('sha'))) : null,
     ref: values.has('branch')
       ? { kind: 'branch', name: ofField('branch', () => validRefName(values.get('branch'))) }
       : null,
+    pull,
     cache,
   }
 }
@@ -74,6 +83,19 @@ function flag(values: Map<string, unknown>, name: string, absent: boolean): bool
   const value = values.get(name) ?? absent
   if (typeof value !== 'boolean') throw invalid(`${name} must be true or false`, name)
   return value
+}
+
+function pullNumber(value: unknown): number {
+  // A form of a page sends text.
+  const number = typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : value
+  if (typeof number !== 'number' || !Number.isSafeInteger(number) || number < 1)
+    throw invalid('pull must be the number of a pull request', 'pull')
+  return number
+}
+
+function validShortSha(value: unknown): string {
+  if (typeof value === 'string' && /^[0-9a-f]{7,64}$/i.test(value)) return value.toLowerCase()
+  throw new ConveyorError('invalid', 'sha must have at least seven hexadecimal digits')
 }
 
 function quote(key: string): string {

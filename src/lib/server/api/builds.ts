@@ -11,11 +11,12 @@ import {
 import { Type } from '../../api/type.ts'
 import { artifactJson, buildJson } from '../../api/views.ts'
 import { notAllowed } from '../../core/allowed-repositories.ts'
-import { type Build, isEnded, shortName } from '../../core/build.ts'
+import { type Build, type BuildRequest, isEnded, shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
 import { traceParent } from '../../core/trace-context.ts'
 import { requestBuild } from '../../pipeline/accept.ts'
+import { approvedRequest, refuseUnapproved } from '../../pipeline/pulls/approve.ts'
 import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted } from '../../store/build-store.ts'
@@ -70,6 +71,7 @@ const REQUEST_BUILD = {
       201: { ...json('A new build', BuildJson), headers: LOCATION },
     },
     404,
+    409,
     413,
     422,
     502,
@@ -141,7 +143,7 @@ export async function buildsRoutes(
       const repeated = key && (await store.repeated(key))
       const { build, outcome } = repeated
         ? { build: repeated, outcome: 'redelivered' as const }
-        : await submit({ ...body, ...(trace && { trace }) }, options, key)
+        : await submit({ ...body, by: request.identity.name || 'API', ...(trace && { trace }) }, options, key)
       const fields = { ...about(build), request: request.id }
       options.log(`api: build ${build.id} of ${shortName(build)} (${outcome})`, fields)
       for (const { tag, reason } of build.withheld ?? []) {
@@ -182,13 +184,19 @@ export async function buildsRoutes(
 
 /** Finds a build that satisfies the request, or accepts a new one. */
 async function submit(
-  { cache, trace, ...order }: BuildBody & { trace?: string },
+  { cache, trace, by, ...order }: BuildBody & { trace?: string; by: string },
   options: ServerOptions,
   key: IdempotencyKey | undefined,
 ): Promise<{ build: Build; outcome: SubmitOutcome }> {
-  const placed = await resolveRequest(order, options)
-  const { repository, sha, withheld } = placed
-  const newest = await options.store.newest(repository, sha)
+  const { pull, ...wanted } = order
+  const { repository: named, sha: given } = order
+  const placed: ResolvedRequest & Pick<BuildRequest, 'fork'> =
+    pull !== null && given !== null
+      ? await approvedRequest({ repository: named, pull, sha: given, by }, options)
+      : await resolveRequest(wanted, options)
+  const { repository, sha, withheld, fork } = placed
+  if (pull === null) await refuseUnapproved(repository, sha, options.store)
+  const newest = await options.store.newest(repository, sha, fork?.pull)
   if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
     if (key) await options.store.keep(key, newest.id)
     return { build: withheld ? { ...newest, withheld } : newest, outcome: 'reused' }

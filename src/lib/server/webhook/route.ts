@@ -122,8 +122,9 @@ async function handleDelivery(
   if ('ignored' in handled) {
     const reason = handled.ignored
     // Anyone can send unsigned ones, which would displace the others.
-    if (signed) await record({ id: delivery, event, ...options.webhooks.about(payload), reason }, options)
-    return reply.code(200).send(handled)
+    if (signed && !handled.quiet)
+      await record({ id: delivery, event, ...options.webhooks.about(payload), reason }, options)
+    return reply.code(200).send({ ignored: reason })
   }
   if ('done' in handled) {
     options.log(`webhook ${delivery}: ${handled.done}`, { delivery, request: request.id })

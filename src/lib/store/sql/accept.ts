@@ -10,6 +10,7 @@ import type { StoreDialect } from './dialect.ts'
 import { unlessKnown } from './lists/commit.ts'
 import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
+import { touchPull } from './pulls/pulls.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
 import { commitColumns, forkColumns, keyOf, readBuild } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
@@ -58,6 +59,7 @@ export async function accept(
   const running = await join(trx, request, sequence)
   const { id, place } = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
   if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null })
+  if (request.ref?.kind === 'pull') await touchPull(trx, request.repository, request.ref.name)
   if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
   if (key) await keepKey(trx, key, id, timeIn)

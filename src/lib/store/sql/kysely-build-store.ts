@@ -31,6 +31,7 @@ import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
 import { kyselySyncRecords } from './sync-records.ts'
+import { ownTag } from './tag-owners.ts'
 import { kyselyTimelines } from './timelines.ts'
 import { waitingBuilds } from './waiting/list.ts'
 import { kyselyWorkers } from './workers.ts'
@@ -254,6 +255,13 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         const failed = puts.find((result) => result.status === 'rejected')
         if (failed) throw failed.reason
         return mine
+      }),
+
+    dropTag: (imageName, ref, remove) =>
+      dialect.lockImage(imageName, async () => {
+        const tag = await ownTag(db, imageName, ref)
+        if (tag !== null) await remove(tag)
+        return tag
       }),
 
     unreported: () => readBuilds(db, (query) => query.where(ended).where(notReported)),

@@ -46,7 +46,7 @@ export async function nameMoves(
 }
 
 /** The Docker tag that a ref owns. */
-async function ownTag(db: Queries, imageName: string, { kind, name }: Ref): Promise<string | null> {
+export async function ownTag(db: Queries, imageName: string, { kind, name }: Ref): Promise<string | null> {
   const row = await db
     .selectFrom('tag_owners')
     .select('tag')

@@ -13,6 +13,7 @@ export interface WebhookEvent {
   parse(payload: Fields, delivery: string): Webhook
 }
 
-export function ignored(reason: string): Webhook {
-  return { kind: 'ignored', reason }
+/** @param options.quiet it happens all the time, and nobody wonders why nothing was built */
+export function ignored(reason: string, { quiet = false } = {}): Webhook {
+  return { kind: 'ignored', reason, ...(quiet && { quiet }) }
 }

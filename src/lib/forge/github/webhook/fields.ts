@@ -21,6 +21,8 @@ export interface Fields {
   objectOrNull(name: string): Fields | null
   /** Null unless it is a text that is not empty. */
   anyText(name: string): string | null
+  /** Null unless it is a positive integer. */
+  anyNumber(name: string): number | null
   /** Without fields unless it is an object. */
   anyObject(name: string): Fields
 }
@@ -54,6 +56,10 @@ function asObject(value: unknown, place: Place): Fields {
     return field
   }
   const valid = <T>(name: string, check: (value: string) => T) => checked(at(name), text(name), check)
+  const anyNumber = (name: string) => {
+    const field = get(name)
+    return typeof field === 'number' && Number.isSafeInteger(field) && field > 0 ? field : null
+  }
   return {
     text,
     textOrNull: (name) => (get(name) == null ? null : text(name)),
@@ -65,10 +71,9 @@ function asObject(value: unknown, place: Place): Fields {
       return field
     },
     number(name) {
-      const field = get(name)
-      if (typeof field !== 'number' || !Number.isSafeInteger(field) || field < 1)
-        throw wrong(at(name), field, 'a positive integer')
-      return field
+      const number = anyNumber(name)
+      if (number === null) throw wrong(at(name), get(name), 'a positive integer')
+      return number
     },
     secondsOrNull(name) {
       const field = get(name) ?? null
@@ -84,6 +89,7 @@ function asObject(value: unknown, place: Place): Fields {
       const field = get(name)
       return typeof field === 'string' && field !== '' ? field : null
     },
+    anyNumber,
     anyObject: (name) => asAnyObject(get(name), at(name)),
   }
 }

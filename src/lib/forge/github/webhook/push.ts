@@ -6,6 +6,10 @@ import { type Fields, show, validDelivery } from './fields.ts'
 /** Anywhere in the head commit's message, this disables the cache. */
 const NO_CACHE = '[docker nocache]'
 
+export function mayUseCache(message: string): boolean {
+  return !message.includes(NO_CACHE)
+}
+
 /** A push of a branch or a git tag: its head commit is built. */
 export const pushEvent: WebhookEvent = {
   fields: {
@@ -36,7 +40,7 @@ export const pushEvent: WebhookEvent = {
         ...(parsed.kind === 'branch' && treeOf(head)),
         ...factsOf(push, repository),
         commit: commitOf(push, head),
-        cache: !head.text('message').includes(NO_CACHE),
+        cache: mayUseCache(head.text('message')),
         source: { kind: 'webhook', delivery: validDelivery(delivery) },
       },
     }
@@ -53,9 +57,9 @@ function treeOf(commit: Fields): { tree?: string } {
 }
 
 /** For people to read: nothing of it but the message has to be there. */
-function commitOf(push: Fields, head: Fields): CommitInfo {
+export function commitOf(payload: Fields, head: Fields): CommitInfo {
   const author = head.anyObject('author')
-  const login = author.anyText('username') ?? push.anyObject('sender').anyText('login')
+  const login = author.anyText('username') ?? payload.anyObject('sender').anyText('login')
   return commitInfo(head.text('message'), author.anyText('name'), login)
 }
 

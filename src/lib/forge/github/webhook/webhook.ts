@@ -3,7 +3,10 @@ import { bodyJson } from './body.ts'
 import { checkRunEvent, checkSuiteEvent } from './checks.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { anyFieldsOf, fieldsOf, show } from './fields.ts'
+import { issueCommentEvent } from './issue-comment.ts'
+import { mergeGroupEvent } from './merge-group.ts'
 import type { FieldSelection } from './partial-json.ts'
+import { pullRequestEvent } from './pull-request.ts'
 import { pushEvent } from './push.ts'
 import { GitHubSignature } from './signature.ts'
 
@@ -25,6 +28,9 @@ const EVENTS: Record<string, WebhookEvent> = {
   push: pushEvent,
   check_run: checkRunEvent,
   check_suite: checkSuiteEvent,
+  pull_request: pullRequestEvent,
+  merge_group: mergeGroupEvent,
+  issue_comment: issueCommentEvent,
 }
 
 /** What `about` reads. */
@@ -41,7 +47,12 @@ export function webhookBody(
 
 function about(payload: unknown): { repository: string | null; ref: string | null } {
   const fields = anyFieldsOf(payload)
-  return { repository: fields.anyObject('repository').anyText('full_name'), ref: fields.anyText('ref') }
+  const number = fields.anyNumber('number') ?? fields.anyObject('issue').anyNumber('number')
+  const ref = fields.anyText('ref') ?? fields.anyObject('merge_group').anyText('head_ref')
+  return {
+    repository: fields.anyObject('repository').anyText('full_name'),
+    ref: ref ?? (number === null ? null : `refs/pull/${number}/head`),
+  }
 }
 
 /**

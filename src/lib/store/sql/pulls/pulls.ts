@@ -1,4 +1,4 @@
-import { type Kysely, sql } from 'kysely'
+import { type Kysely, sql, type Transaction } from 'kysely'
 import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
 import type { PullRequests } from '../../pulls.ts'
 import type { StoreDialect } from '../dialect.ts'
@@ -97,6 +97,16 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
       )
     },
   }
+}
+
+/** A build publishes the tag of a pull request: if that is closed, the tag has to be removed again. */
+export async function touchPull(trx: Transaction<Schema>, repository: string, number: string): Promise<void> {
+  await trx
+    .updateTable('pulls')
+    .set({ cleaned: 0 })
+    .where('repository_key', '=', keyOf(repository))
+    .where('number', '=', Number(number))
+    .execute()
 }
 
 type Info = Omit<PullRequest, 'number' | 'open' | 'updatedAt'>

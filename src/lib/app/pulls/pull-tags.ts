@@ -1,0 +1,26 @@
+import type { Config } from '../../config/config.ts'
+import { toConveyorError } from '../../core/errors.ts'
+import type { Log } from '../../core/log.ts'
+import type { BuildParts } from '../../pipeline/parts.ts'
+import { cleanTags } from '../../pipeline/pulls/clean-tags.ts'
+import { Periodic } from '../../util/periodic.ts'
+
+/** How often the tags of closed pull requests are looked for, besides when one is closed. */
+const EVERY_MS = 60_000
+
+/** Removes the tags of pull requests that are closed. Null if they are kept. */
+export function pullTags(
+  { pulls }: Pick<Config, 'pulls'>,
+  { store, registry, names }: Pick<BuildParts, 'store' | 'registry' | 'names'>,
+  log: Log,
+): Periodic | null {
+  if (pulls.keep || pulls.enabled === 'off') return null
+  return new Periodic(
+    EVERY_MS,
+    () => cleanTags({ store, registry, names, log }),
+    (error, isNews) => {
+      // Logged once: this runs every minute.
+      if (isNews) log(`removing tags of pull requests: ${toConveyorError(error, 'failed').advice}`)
+    },
+  )
+}
