@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildJson } from '../../src/lib/api/build.ts'
 import { statusDescription } from '../../src/lib/forge/github/github.ts'
 import { startGate } from '../support/gates.ts'
+import { oidIn, pointerTo } from '../support/git/lfs.ts'
 import type { Files } from '../support/git/repository.ts'
 import type { ConveyorServer } from '../support/processes.ts'
 import {
@@ -17,6 +18,7 @@ import {
 /** What users read when a push cannot become an image: in the log, the API and the commit status. */
 
 const DOCKERFILE = 'FROM conveyor-test/busybox:1\nCOPY . /app\n'
+const POINTER = pointerTo('never uploaded')
 
 let world: World
 let server: ConveyorServer
@@ -168,15 +170,11 @@ describe('the commit cannot be built', () => {
         `the submodule lib of acme/sub@${short(sha)} is at git.example.com/acme/lib, which is not allowed. Allow the host with --git.submodules (GIT_SUBMODULES), or exclude the path in .dockerignore`,
     ],
     [
-      'a file in Git LFS',
+      'an object that is missing in Git LFS',
       'acme/lfs',
-      {
-        Dockerfile: DOCKERFILE,
-        '.gitattributes': '*.bin filter=lfs\n',
-        'a.bin': 'version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n',
-      },
+      { Dockerfile: DOCKERFILE, '.gitattributes': '*.bin filter=lfs\n', 'a.bin': POINTER },
       (sha) =>
-        `acme/lfs@${short(sha)} has files in Git LFS: a.bin. Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves`,
+        `a.bin in acme/lfs@${short(sha)} is missing in Git LFS: ${new URL(world.git.url).host} has no object ${oidIn(POINTER).slice(0, 12)} (Object does not exist). Upload it from a clone that has it: git lfs push --all origin`,
     ],
   ])('%s', async (_, repository, files, error) => {
     const sha = await commit(repository, files)

@@ -239,19 +239,6 @@ describe('the Dockerfile', () => {
 describe('contents that git objects alone cannot provide', () => {
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 9\n`
 
-  test('LFS pointers are refused by name, unless they are excluded', async () => {
-    const names = ['a.bin', 'b.bin', 'c/d.bin', 'e.bin', 'f.bin']
-    const files = {
-      ...DOCKERFILE,
-      '.gitattributes': '*.bin filter=lfs diff=lfs merge=lfs -text\n',
-      ...Object.fromEntries(names.map((name) => [name, pointer])),
-    }
-    const error = await refused(files)
-    expect(error.kind).toBe('build_failed')
-    expect(error.message).toMatch(/ has files in Git LFS: a\.bin, b\.bin, c\/d\.bin and 2 more$/)
-    expect(paths((await contextOf({ ...files, '.dockerignore': '**/*.bin\n' })).entries)).toContain('c/')
-  })
-
   test('a file that only looks like a pointer, or is only marked as one, is a normal file', async () => {
     const context = await contextOf({
       ...DOCKERFILE,

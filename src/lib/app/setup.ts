@@ -86,8 +86,14 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     ...(config.git.knownHosts ? { knownHosts: config.git.knownHosts } : {}),
     environment: config.git.environment,
   }
+  const lfs = {
+    dir: join(config.dataDir, 'lfs'),
+    cacheBytes: config.git.lfsCacheBytes ?? undefined,
+    hosts: config.git.lfsHosts,
+    proxies: config.proxies,
+  }
   const source = gitMirrors({
-    ...{ dir: join(config.dataDir, 'mirrors'), ...remote, warn: io.log },
+    ...{ dir: join(config.dataDir, 'mirrors'), ...remote, lfs, warn: io.log },
     submoduleHosts: (repository) => submoduleHostsFor(config.git, repository),
   })
   releaser.add('git mirrors', source, (it) => it.close())

@@ -22,10 +22,19 @@ class RefusedAddress extends Error {
   }
 }
 
-/** Connects to allowed addresses only, never to link-local ones. @param loopback whether loopback addresses are allowed */
-export function guardedConnector(loopback: boolean, timeout: number): buildConnector.connector {
+/**
+ * Connects to allowed addresses only, never to link-local ones.
+ * @param loopback whether loopback addresses are allowed
+ * @param ca trusted certificates instead of Node's, PEM
+ */
+export function guardedConnector(
+  loopback: boolean,
+  timeout: number,
+  ca?: string[],
+): buildConnector.connector {
   const isRefused = (address: string) => isIn(LINK_LOCAL, address) || (!loopback && isIn(LOOPBACK, address))
-  const connect = buildConnector({ timeout, lookup: lookupOf((address) => !isRefused(address)) })
+  const lookup = lookupOf((address) => !isRefused(address))
+  const connect = buildConnector({ timeout, lookup, ...(ca && { ca }) })
   return (options, callback) => {
     // An IP address is not looked up.
     const address = options.hostname.replace(/^\[|\]$/g, '')

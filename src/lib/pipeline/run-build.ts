@@ -92,7 +92,11 @@ function openContext(commit: Commit, { source }: BuildParts, io: BuildIo): Promi
 async function logged<T>(io: BuildIo, work: (log: (line: string) => void) => Promise<T>): Promise<T> {
   const lines: Promise<void>[] = []
   const say = linesTo(io.log)
-  const result = await work((line) => void lines.push(say(line)))
+  const result = await work((line) => {
+    const said = say(line)
+    said.catch(() => {}) // nothing waits for what is said later
+    lines.push(said)
+  })
   await Promise.all(lines)
   return result
 }

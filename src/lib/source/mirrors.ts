@@ -6,11 +6,13 @@ import { validSha } from '../core/validate.ts'
 import { KeyedMutex } from '../util/locks/keyed-mutex.ts'
 import { openContext } from './context/context.ts'
 import type { Submodule } from './context/context-tree.ts'
+import type { OpenLfs } from './context/lfs-files.ts'
 import { fetchError, isDamage, isReadDamage, readError } from './git/errors.ts'
 import { Git, GitFailure } from './git/git.ts'
 import { Mirror, type MirrorLimits, statOrNull } from './git/mirror.ts'
 import { lockMirror } from './git/mirror-lock.ts'
-import { type RemoteOptions, remoteOf } from './git/remote.ts'
+import { type Remote, type RemoteOptions, remoteOf } from './git/remote.ts'
+import { type GitLfsOptions, gitLfs } from './lfs/open.ts'
 import type { Commit, Context, ContextOptions, FetchOptions, FileChange, Source } from './source.ts'
 import { fetchSubmodule, type Mirrored, mirrorKey } from './submodules.ts'
 
@@ -29,11 +31,13 @@ export interface GitMirrorsOptions extends RemoteOptions {
   /** A fetch without any output for this long has failed. Default 2 minutes. */
   silenceMs?: number
   limits?: Partial<MirrorLimits>
+  /** The default folder is `.lfs` below the one of the mirrors. */
+  lfs?: Partial<GitLfsOptions>
 }
 
 /** A Source with background processes. */
 export interface GitMirrors extends Source {
-  /** Stops maintenance of the mirrors. */
+  /** Stops maintenance of the mirrors, and downloads. */
   close(): Promise<void>
 }
 
@@ -48,8 +52,10 @@ const TEMPORARY_KEPT_MS = 24 * 3600 * 1000
 export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const dir = resolve(options.dir)
   const tempDir = join(dir, '.tmp')
-  const git = new Git(options.environment ?? {}, dir)
+  const environment = options.environment ?? {}
+  const git = new Git(environment, dir)
   const remote = remoteOf(options, dir)
+  const lfs = gitLfs({ dir: join(dir, '.lfs'), ...options.lfs }, { git, environment, template: options.url })
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const silenceMs = options.silenceMs ?? 120_000
   const warn = options.warn ?? (() => {})
@@ -176,13 +182,18 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   ): Promise<Context> {
     const { repository, sha } = commit
     const onDamage = (gitDir: string) => new Mirror(git, gitDir).markDamaged()
+    const remotes = new Map<Commit, Remote>()
     const submodule = (one: Submodule) =>
-      fetchSubmodule(commit, one, { own: remote, dir, options }, (from, sha) =>
-        fetchFrom(from, sha, { signal, log, offline }),
-      )
+      fetchSubmodule(commit, one, { own: remote, dir, options }, async (from, sha) => {
+        const fetched = await fetchFrom(from, sha, { signal, log, offline })
+        remotes.set(fetched, from.remote)
+        return fetched
+      })
+    const openLfs: OpenLfs = (of) => lfs.open({ ...of, remote: remotes.get(of.commit) ?? remote })
+    const open = { git, commit, dockerfile, signal, tempDir, onDamage, submodule, openLfs, log }
     try {
       await prepareFolders()
-      return await openContext({ git, commit, dockerfile, signal, tempDir, onDamage, submodule, log })
+      return await openContext(open)
     } catch (error) {
       if (error instanceof ConveyorError) throw error
       if (signal?.aborted) throw cancelled(repository, sha, signal.reason)
@@ -234,7 +245,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   async function close(): Promise<void> {
     const running = [...maintenance.values()]
     for (const { abort } of running) abort.abort()
-    await Promise.all(running.map(({ ended }) => ended))
+    await Promise.all([...running.map(({ ended }) => ended), lfs.close()])
   }
 
   return { fetch, context, earlier, changes, close }

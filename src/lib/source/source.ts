@@ -28,7 +28,7 @@ export interface ContextEntry {
   mode: number
   /** Bytes of content; 0 for directories and symlinks. */
   size: number
-  /** Identifies the content: the blob id, or for converted content (eol, ident) a hash of the result. */
+  /** Identifies the content: the blob id, or for other content (eol, ident, Git LFS) a hash of the result. */
   contentId: string
   /** Target of a symlink; empty for others. */
   linkTarget: Uint8Array
@@ -44,7 +44,10 @@ export interface Context {
   entries: ContextEntry[]
   /** The Dockerfile and the ignore files, even if .dockerignore excludes them, in the same order. */
   dockerfileEntries: ContextEntry[]
-  /** The content of a file entry, in pieces. Calls may overlap. */
+  /**
+   * The content of a file entry, in pieces. Calls may overlap.
+   * @throws ConveyorError, for a file in Git LFS also `build_failed` if its object is missing, and `unauthorized`
+   */
   read(entry: ContextEntry, signal?: AbortSignal): AsyncIterable<Uint8Array>
   /** Stops its git processes. Idempotent. */
   close(): Promise<void>
@@ -77,9 +80,10 @@ export interface Source {
    */
   fetch(repository: string, sha: string, options?: FetchOptions): Promise<Commit>
   /**
-   * The build context of a commit. Fetches its submodules, unless they are excluded from it.
+   * The build context of a commit. Fetches its submodules, unless they are excluded from it. Files in Git LFS are
+   * downloaded when they are read.
    * @throws ConveyorError `build_failed` if there is no Dockerfile, or if the tree contains what cannot be built
-   * from git objects alone (Git LFS pointers), naming the path; as `fetch` for a submodule
+   * (such as extensions of Git LFS), naming the path; as `fetch` for a submodule
    */
   context(commit: Commit, options?: ContextOptions): Promise<Context>
   /** An earlier commit, or another one with the same tree; null if the mirror does not have it (any more). */

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { tempDir } from '../temp.ts'
+import { type LfsDouble, startLfsDouble } from './lfs.ts'
 import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './repository.ts'
 
 /** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
@@ -31,6 +32,8 @@ export interface GitServer extends AsyncDisposable {
   readonly url: string
   /** The same, in the form of `--git.url`. */
   readonly urlTemplate: string
+  /** Its Git LFS: objects are not pushed to it, but put there. */
+  readonly lfs: LfsDouble
   /** Every request since the start, oldest first. Clear it (`length = 0`) to count again. */
   readonly requests: GitRequest[]
   /** Creates an empty repository, served at `url/owner/name.git`. */
@@ -58,6 +61,7 @@ export async function startGitServer(
   options: { token?: string | ((password: string, repository: string) => boolean) } = {},
 ): Promise<GitServer> {
   const root = await tempDir('conveyor-git-')
+  const lfs = await startLfsDouble()
   const requests: GitRequest[] = []
   const failures: number[] = []
   const moved = new Map<string, string>()
@@ -85,6 +89,8 @@ export async function startGitServer(
     }
     const there = moved.get(name)
     if (there) return answer(response, 301, { Location: `${there}.git${rest}` })
+    if (rest.startsWith('/info/lfs/'))
+      return lfs.handle(name, rest.slice('/info/lfs'.length), request, response)
     if (!GIT_PATH.test(entry.url)) return answer(response, 404)
     await httpBackend(root.path, entry, request, response)
   }
@@ -101,6 +107,7 @@ export async function startGitServer(
   return {
     url,
     urlTemplate: `${url}/{repository}.git`,
+    lfs,
     requests,
     create: (repository) =>
       createGitRepository(join(root.path, `${repository}.git`), `${url}/${repository}.git`),
@@ -123,6 +130,7 @@ export async function startGitServer(
       server.close()
       await Promise.all(handled)
       await root[Symbol.asyncDispose]()
+      await lfs[Symbol.asyncDispose]()
     },
   }
 }

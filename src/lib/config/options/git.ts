@@ -1,5 +1,5 @@
 import { EVERY_BUILD, option } from '../option.ts'
-import { anyText, isHttpUrl, matching, scoped, value } from '../values.ts'
+import { anyText, isHttpUrl, listOf, matching, scoped, size, value } from '../values.ts'
 
 const urlTemplate = value(
   'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',
@@ -53,5 +53,25 @@ export const GIT = {
     defaultText: 'the host of --git.url',
     commands: EVERY_BUILD,
     inherited: true,
+  }),
+  lfsHosts: option({
+    flag: 'lfs.hosts',
+    env: 'LFS_HOSTS',
+    help: 'Git LFS servers that an .lfsconfig may name besides the git server; they get no credentials',
+    value: 'host[:port]',
+    type: listOf(
+      matching('a host, such as lfs.example.com:8443', /^([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(:\d{1,5})?$/i),
+    ),
+    commands: EVERY_BUILD,
+    inherited: true,
+  }),
+  lfsCacheBytes: option({
+    flag: 'lfs.cache',
+    env: 'LFS_CACHE',
+    help: 'Limit of the cache of Git LFS objects in the data directory; the least recently used ones are removed',
+    value: 'size',
+    type: size,
+    default: '10GB',
+    commands: EVERY_BUILD,
   }),
 }

@@ -1,26 +1,30 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { lstat, mkdir } from 'node:fs/promises'
+import { lstat, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import type { Git } from '../git/git.ts'
 import type { BlobReader } from './blob-reader.ts'
 import type { TreeFile } from './git-tree.ts'
 
-/** A file whose content in a checkout differs from its blob. */
-export interface Converted {
+/** The content of a file whose content in a checkout differs from its blob. */
+export interface CheckedOut {
+  size: number
+  /** `sha256:` and the hash of the content. */
+  contentId: string
+}
+
+/** A file that git converts. */
+export interface Converted extends CheckedOut {
   /** Path of the converted content. */
   spool: Buffer
-  size: number
-  /** `sha256:` and the hash of the converted content. */
-  contentId: string
 }
 
 /** How .gitattributes affect the files of a tree. */
 export interface Attributes {
   /** Files that `git checkout` converts. */
   convert: TreeFile[]
-  /** Files that are stored in Git LFS. */
+  /** Files that are stored in Git LFS, if they are pointers. */
   lfs: TreeFile[]
 }
 
@@ -107,8 +111,24 @@ export class CheckoutFilters {
       const [eol, ident, encoding = '', filter] = [2, 5, 8, 11].map((at) => fields[index * 12 + at])
       const encoded = !/^(unspecified|unset|set)$/.test(encoding)
       if (eol === 'crlf' || ident === 'set' || encoded) found.convert.push(file)
-      if (filter === 'lfs') found.lfs.push(file)
+      // What git passes to a filter is encoded already: no pointer any more.
+      if (filter === 'lfs' && !encoded) found.lfs.push(file)
     }
+  }
+
+  /** The files that match one of these lines of a .gitignore, at least one of which is given. */
+  async matching(files: readonly TreeFile[], patterns: string): Promise<Set<TreeFile>> {
+    // git fails if nothing matches.
+    const always = Buffer.from('.git-lfs-none\0')
+    const excludes = join(this.#folder, 'patterns')
+    await writeFile(excludes, `${patterns}/.git-lfs-none\n`)
+    const output = await this.#git.run(['check-ignore', '--no-index', '--stdin', '-z'], {
+      ...this.#options,
+      config: [['core.excludesFile', excludes]],
+      input: Buffer.concat([this.#paths(files), always]),
+    })
+    const matched = new Set(output.toString('latin1').split('\0'))
+    return new Set(files.filter((file) => matched.has(this.#inside(file).toString('latin1'))))
   }
 
   /** Writes files as a checkout would, into the folder. */

@@ -9,11 +9,12 @@ import { isReadDamage, readError } from '../git/errors.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 import type { Commit, Context, ContextEntry } from '../source.ts'
 import { BlobReader } from './blob-reader.ts'
-import { attributesMatter, CheckoutFilters, type Converted } from './checkout-filters.ts'
+import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } from './checkout-filters.ts'
 import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { listEntries } from './entries.ts'
 import type { TreeFile } from './git-tree.ts'
+import { LfsFiles, type OpenLfs } from './lfs-files.ts'
 import { type ResolvedPath, resolveInTree } from './tree-paths.ts'
 
 export interface OpenOptions {
@@ -28,7 +29,8 @@ export interface OpenOptions {
   onDamage(gitDir: string): Promise<void>
   /** Fetches a submodule. */
   submodule(submodule: Submodule): Promise<Commit>
-  /** Receives lines about submodules. */
+  openLfs: OpenLfs
+  /** Receives lines about submodules and Git LFS. */
   log: ((line: string) => void) | undefined
 }
 
@@ -40,7 +42,6 @@ const MAX_CONTENT = 64 * 1024 ** 3
 const LINKS_AT_ONCE = 1000
 /** Limit of Linux. */
 const MAX_LINK_TARGET = 4095
-const LFS_POINTER = /^version https:\/\/(git-lfs\.github\.com\/spec|hawser\.github\.com\/spec)\//
 
 /** Reads the tree of a commit as a build context. The caller closes it. */
 export async function openContext(options: OpenOptions): Promise<Context> {
@@ -49,13 +50,15 @@ export async function openContext(options: OpenOptions): Promise<Context> {
   const folder = join(tempDir, randomUUID())
   const onAbort = () => void reader.close(signal?.reason)
   signal?.addEventListener('abort', onAbort)
+  const lfs = new LfsFiles({ ...options, name: shortName(commit) }, reader)
   const close = async () => {
     signal?.removeEventListener('abort', onAbort)
+    lfs.close()
     await reader.close()
     await rm(folder, { recursive: true, force: true })
   }
   try {
-    return { ...(await new Opening(options, reader, folder).context()), close }
+    return { ...(await new Opening(options, reader, lfs, folder).context()), close }
   } catch (error) {
     await close()
     throw error
@@ -66,6 +69,7 @@ export async function openContext(options: OpenOptions): Promise<Context> {
 class Opening {
   readonly #options: OpenOptions
   readonly #reader: BlobReader
+  readonly #lfs: LfsFiles
   /** For files that are not as in git; may not exist. */
   readonly #folder: string
   readonly #name: string
@@ -73,9 +77,10 @@ class Opening {
   #files: readonly TreeFile[] = []
   #byPath: ReadonlyMap<string, TreeFile> = new Map()
 
-  constructor(options: OpenOptions, reader: BlobReader, folder: string) {
+  constructor(options: OpenOptions, reader: BlobReader, lfs: LfsFiles, folder: string) {
     this.#options = options
     this.#reader = reader
+    this.#lfs = lfs
     this.#folder = folder
     this.#name = shortName(options.commit)
     this.#pace = new Pace(options.signal)
@@ -107,7 +112,8 @@ class Opening {
     for (const one of needed.files) wanted.add(one)
     const all = [...wanted]
     await pace.rest()
-    const converted = await this.#applyAttributes(tree.parts, wanted, new Set(kept.files))
+    const converted = await this.#applyAttributes(tree.parts, wanted)
+    if (converted.size > 0) this.#rejectHuge(kept.files.map((one) => converted.get(one) ?? one))
     const targets = await this.#readLinks(all)
     return {
       dockerfile,
@@ -194,7 +200,7 @@ class Opening {
     })
   }
 
-  #rejectHuge(files: readonly TreeFile[]): void {
+  #rejectHuge(files: readonly { size: number }[]): void {
     const bytes = files.reduce((sum, { size }) => sum + size, 0)
     if (bytes <= MAX_CONTENT) return
     const gib = (size: number) => Math.ceil(size / 1024 ** 3)
@@ -208,11 +214,11 @@ class Opening {
   async #applyAttributes(
     parts: readonly ContextPart[],
     wanted: ReadonlySet<TreeFile>,
-    kept: ReadonlySet<TreeFile>,
-  ): Promise<ReadonlyMap<TreeFile, Converted>> {
+  ): Promise<ReadonlyMap<TreeFile, CheckedOut | Converted>> {
     const { git, signal } = this.#options
-    const all = new Map<TreeFile, Converted>()
-    for (const [index, { commit, prefix, files }] of parts.entries()) {
+    const all = new Map<TreeFile, CheckedOut | Converted>()
+    for (const [index, part] of parts.entries()) {
+      const { commit, prefix, files } = part
       if (!(await attributesMatter(files, this.#reader, signal))) continue
       const folder = join(this.#folder, String(index))
       const filters = new CheckoutFilters(git, commit.gitDir, folder, prefix, signal)
@@ -220,21 +226,14 @@ class Opening {
         commit.tree,
         files.filter((file) => wanted.has(file)),
       )
-      await this.#rejectLfs(lfs.filter((file) => kept.has(file)))
-      if (convert.length === 0) continue
-      for (const [file, converted] of await filters.convert(convert)) all.set(file, converted)
+      const objects = await this.#lfs.find(lfs, part, filters)
+      for (const [file, object] of objects) all.set(file, object)
+      // git converts a pointer, if at all, before its object replaces it.
+      const others = convert.filter((file) => !objects.has(file))
+      if (others.length === 0) continue
+      for (const [file, converted] of await filters.convert(others)) all.set(file, converted)
     }
     return all
-  }
-
-  async #rejectLfs(files: readonly TreeFile[]): Promise<void> {
-    const small = files.filter(({ size }) => size < 1024)
-    const heads = await Promise.all(small.map(({ oid, size }) => this.#reader.readSmall(oid, size)))
-    const pointers = small.filter((_, i) => LFS_POINTER.test(heads[i]?.toString('latin1') ?? ''))
-    if (pointers.length === 0) return
-    throw new ConveyorError('build_failed', `${this.#name} has files in Git LFS: ${listPaths(pointers)}`, {
-      hint: 'Git LFS is not supported: exclude them in .dockerignore, or commit the files themselves',
-    })
   }
 
   /** Symlinks with the same target are read only once. */
@@ -262,15 +261,25 @@ class Opening {
     return this.#reader.readSmall(link.oid, link.size, this.#options.signal)
   }
 
-  #readFunction(converted: ReadonlyMap<TreeFile, Converted>, parts: readonly ContextPart[]): Context['read'] {
-    const spools = new Map([...converted.values()].map(({ contentId, spool }) => [contentId, spool]))
+  #readFunction(
+    converted: ReadonlyMap<TreeFile, CheckedOut | Converted>,
+    parts: readonly ContextPart[],
+  ): Context['read'] {
+    const spools = new Map(
+      [...converted.values()].map((one) => [one.contentId, 'spool' in one ? one.spool : null]),
+    )
     const reader = this.#reader
+    const lfs = this.#lfs
     const { commit, onDamage } = this.#options
     return async function* read(entry: ContextEntry, signal?: AbortSignal) {
       if (entry.kind !== 'file') throw new TypeError(`${entry.path} is a ${entry.kind} and has no content`)
       const spool = spools.get(entry.contentId)
       if (spool) {
         yield* createReadStream(spool, { signal })
+        return
+      }
+      if (spool === null) {
+        yield* lfs.read(entry, signal)
         return
       }
       try {
@@ -292,13 +301,4 @@ function validDockerfile(path: string): string {
   throw new ConveyorError('invalid', `Dockerfile path ${JSON.stringify(path)} is outside of the repository`, {
     hint: 'Use a path relative to the root of the repository, such as docker/app.Dockerfile',
   })
-}
-
-/** The first few paths, for an error message. */
-function listPaths(files: readonly TreeFile[]): string {
-  const more = files.length > 3 ? ` and ${files.length - 3} more` : ''
-  return `${files
-    .slice(0, 3)
-    .map(({ path }) => path)
-    .join(', ')}${more}`
 }

@@ -1,6 +1,6 @@
 import type { Pace } from '../../util/pace.ts'
 import type { ContextEntry } from '../source.ts'
-import type { Converted } from './checkout-filters.ts'
+import type { CheckedOut } from './checkout-filters.ts'
 import type { Dockerignore, IgnoreVerdict } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
 
@@ -9,7 +9,7 @@ export interface Selection {
   files: TreeFile[]
   /** The entries, in order, given conversions and targets of symlinks. */
   entries(
-    converted: ReadonlyMap<TreeFile, Converted>,
+    converted: ReadonlyMap<TreeFile, CheckedOut>,
     linkTargets: ReadonlyMap<TreeFile, Uint8Array>,
   ): Promise<ContextEntry[]>
 }
@@ -101,7 +101,7 @@ function directoryEntry({ path, rawPath }: Pick<Directory, 'path' | 'rawPath'>):
   return { path, rawPath, kind: 'directory', mode: 0o755, size: 0, contentId: '', linkTarget: NOTHING }
 }
 
-function fileEntry(file: TreeFile, converted?: Converted, linkTarget: Uint8Array = NOTHING): ContextEntry {
+function fileEntry(file: TreeFile, converted?: CheckedOut, linkTarget: Uint8Array = NOTHING): ContextEntry {
   const { path, rawPath, oid } = file
   // Nothing is in it.
   if (file.kind === 'submodule') return directoryEntry(file)

@@ -17,6 +17,8 @@ export class GitFailure extends Error {
 }
 
 export interface GitOptions {
+  /** Runs another program in git's environment. */
+  program?: string
   /** Bare repository. */
   gitDir?: string
   cwd?: string
@@ -106,8 +108,8 @@ export class Git {
   /** Starts git; the caller reads `stdout`, ends `stdin`, and awaits `ended`. */
   start(args: readonly string[], options: GitOptions = {}): GitProcess {
     options.signal?.throwIfAborted()
-    const child = this.spawn('git', args, options)
-    const command = args[0] ?? ''
+    const child = this.spawn(options.program ?? 'git', args, options)
+    const command = options.program ?? args[0] ?? ''
     const stderr = keepStderr(child.stderr, options)
     const { promise: ended, resolve, reject } = Promise.withResolvers<void>()
     ended.catch(() => {}) // Readers that stop early do not await it.

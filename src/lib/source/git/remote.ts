@@ -47,6 +47,8 @@ export interface GitConnection {
   redirected: Pick<GitConnection, 'config' | 'env'> | null
   /** Texts to redact. */
   secrets: string[]
+  /** The login as a header for the server of the URL; null without one, or for another protocol than http. */
+  authorization: string | null
 }
 
 /** git's errors for credentials that a server refuses, or requires. */
@@ -133,7 +135,10 @@ function base(template: string, host: string, connection: Partial<GitConnection>
     host,
     url: (repository) => template.replaceAll(PLACEHOLDER, repository),
     token: async () => undefined,
-    connection: () => ({ config: [], env: {}, redirected: null, secrets: [], ...connection }),
+    connection: () => ({
+      ...{ config: [], env: {}, redirected: null, secrets: [], authorization: null },
+      ...connection,
+    }),
     perRepository: false,
     authenticated: false,
   }
@@ -160,9 +165,10 @@ function httpRemote(template: string, token: RemoteToken | undefined): Remote {
     token: async (...about) => (typeof token === 'function' ? token(...about) : token),
     connection(given) {
       const login = loginOf(given, username, password)
-      if (!login) return { config, env, redirected: null, secrets: [] }
+      if (!login) return { config, env, redirected: null, secrets: [], authorization: null }
       const basic = Buffer.from(`${login.username}:${login.password}`).toString('base64')
-      const header: [string, string] = [`http.${origin}/.extraHeader`, `Authorization: Basic ${basic}`]
+      const authorization = `Basic ${basic}`
+      const header: [string, string] = [`http.${origin}/.extraHeader`, `Authorization: ${authorization}`]
       return {
         config: [...config, header, ['http.followRedirects', 'false']],
         env,
@@ -171,6 +177,7 @@ function httpRemote(template: string, token: RemoteToken | undefined): Remote {
           env: { ...env, CONVEYOR_GIT_USERNAME: login.username, CONVEYOR_GIT_PASSWORD: login.password },
         },
         secrets: [login.password, password, basic].filter((secret) => secret !== ''),
+        authorization,
       }
     },
     perRepository: typeof token === 'function',

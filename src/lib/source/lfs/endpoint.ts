@@ -1,0 +1,22 @@
+/** `user@host:path`, with which git means ssh. */
+const SCP = /^(?:[\w.-]+@)?([\w.-]+):(?!\/\/)\/?(.+)$/
+
+/**
+ * The address of a repository's LFS server, as git-lfs derives it from that of the repository; null for a folder.
+ * https://github.com/git-lfs/git-lfs/blob/main/docs/api/server-discovery.md
+ */
+export function endpointOf(remote: string): URL | null {
+  const url = URL.parse(remote.includes('://') ? remote : remote.replace(SCP, 'ssh://$1/$2'))
+  if (!url || !['http:', 'https:', 'ssh:'].includes(url.protocol)) return null
+  // The port of ssh is not that of https.
+  const origin = url.protocol === 'ssh:' ? `https://${url.hostname}` : url.origin
+  const path = url.pathname.replace(/\/+$/, '')
+  return new URL(`${origin}${path}${path.endsWith('.git') ? '' : '.git'}/info/lfs`)
+}
+
+/** A resource below an LFS server's address. */
+export function below(endpoint: URL, path: string): URL {
+  const url = new URL(endpoint)
+  url.pathname = `${endpoint.pathname.replace(/\/+$/, '')}/${path}`
+  return url
+}

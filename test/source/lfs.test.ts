@@ -1,0 +1,457 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { readdir, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import type { ConveyorError } from '../../src/lib/core/errors.ts'
+import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
+import type { Context } from '../../src/lib/source/source.ts'
+import { describeTree, materialise } from '../support/context/on-disk.ts'
+import { oidIn, pointerTo } from '../support/git/lfs.ts'
+import { type FileContent, type Files, gitEnv } from '../support/git/repository.ts'
+import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { basicEnv, start } from '../support/processes.ts'
+import { type TempDir, tempDir } from '../support/temp.ts'
+
+const TOKEN = 'ghp_of-the-git-server-alone'
+const LOGIN = `Basic ${Buffer.from(`x-access-token:${TOKEN}`).toString('base64')}`
+const DOCKERFILE = { Dockerfile: 'FROM scratch\nCOPY . /\n' }
+const TRACKED = { ...DOCKERFILE, '.gitattributes': '*.bin filter=lfs diff=lfs merge=lfs -text\n' }
+
+let server: GitServer
+let temp: TempDir
+let source: GitMirrors
+let count = 0
+
+beforeAll(async () => {
+  server = await startGitServer({ token: TOKEN })
+  temp = await tempDir('conveyor-lfs-')
+  source = mirrors('mirrors')
+})
+beforeEach(() => {
+  server.lfs.batches.length = 0
+  server.lfs.downloads.length = 0
+})
+afterAll(async () => {
+  await source.close()
+  await server[Symbol.asyncDispose]()
+  await temp[Symbol.asyncDispose]()
+})
+
+function mirrors(
+  dir: string,
+  lfs: { cacheBytes?: number; hosts?: string[] } = {},
+  token = TOKEN,
+): GitMirrors {
+  const options = { dir: join(temp.path, dir), url: server.urlTemplate, environment: basicEnv() }
+  return gitMirrors({ ...options, token, lfs: { backoffMs: [1, 1, 1], ...lfs } })
+}
+
+/** A new repository's name. */
+const repository = () => `acme/app${++count}`
+
+async function contextOf(
+  name: string,
+  files: Files,
+  from = source,
+  log?: (line: string) => void,
+): Promise<Context> {
+  const sha = await (await server.create(name)).commit(files)
+  const context = await from.context(await from.fetch(name, sha), { log })
+  onTestFinished(() => context.close())
+  return context
+}
+
+async function contentOf(context: Context, path: string): Promise<Buffer> {
+  const entry = context.entries.find((one) => one.path === path)
+  if (!entry) throw new Error(`no ${path} in the context`)
+  const chunks: Uint8Array[] = []
+  for await (const chunk of context.read(entry)) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+const failure = (promise: Promise<unknown>) =>
+  promise.then(
+    () => {
+      throw new Error('it did not fail')
+    },
+    (error: ConveyorError) => error,
+  )
+
+describe('the context is what git-lfs checks out', () => {
+  const LARGE = randomBytes(1_500_000)
+
+  /** By path, for a repository with these objects. */
+  const commits: [
+    string,
+    (put: (content: string | Uint8Array) => string) => [string | Buffer, FileContent][],
+  ][] = [
+    [
+      'every kind of pointer, and what only looks like one',
+      (put) => [
+        ['Dockerfile', 'FROM scratch\nCOPY . /\n'],
+        [
+          '.gitattributes',
+          [
+            '*.bin filter=lfs diff=lfs merge=lfs -text',
+            '*.txt filter=lfs text eol=crlf',
+            '*.id filter=lfs ident',
+            '*.utf16 filter=lfs text working-tree-encoding=UTF-16LE',
+            '[attr]large filter=lfs',
+            '*.psd large',
+            '*.other filter=other',
+            '',
+          ].join('\n'),
+        ],
+        ['small.bin', put('small\n')],
+        ['large.bin', put(LARGE)],
+        ['again.bin', put('small\n')],
+        ['run.bin', { content: put('#!/bin/sh\n'), mode: 0o755 }],
+        ['empty.bin', ''],
+        ['plain.bin', 'was committed before it was tracked\n'],
+        ['long.bin', `${put('small\n')}${'x'.repeat(1500)}`],
+        ['spaces.bin', `\n  ${put('small\n')}\n\n`],
+        ['crlf.bin', put('small\n').replaceAll('\n', '\r\n')],
+        ['old.bin', put('small\n').replace('git-lfs.github.com', 'hawser.github.com')],
+        ['unknown.bin', put('small\n').replace('/v1', '/v9')],
+        ['reordered.bin', put('small\n').split('\n').toReversed().join('\n')],
+        ['extra.bin', `${put('small\n')}more x\n`],
+        ['short.bin', put('small\n').replace(/oid .*\n/, 'oid sha256:0123\n')],
+        ['a.txt', put('one\ntwo\n')],
+        ['plain.txt', 'one\ntwo\n'],
+        ['b.id', put('$Id$\n')],
+        ['c.utf16', put('text')],
+        ['d.psd', put('layers')],
+        ['e.other', put('small\n')],
+        ['untracked', put('small\n')],
+        ['link.bin', { symlink: 'small.bin' }],
+        ['sub/.gitattributes', '*.bin -filter\n*.dat filter=lfs\n'],
+        ['sub/a.bin', put('small\n')],
+        ['sub/a b\n"c".dat', put('odd name')],
+        [Buffer.from('sub/\xff.dat', 'latin1'), put('not UTF-8')],
+      ],
+    ],
+    [
+      'files that .lfsconfig leaves out',
+      (put) => [
+        ['Dockerfile', 'FROM scratch\n'],
+        ['.gitattributes', '* filter=lfs\n.* !filter\nDockerfile !filter\n'],
+        ['.lfsconfig', '[lfs]\n\tfetchinclude = assets, *.c\n\tfetchexclude = *.psd ,assets/raw/**,/top\n'],
+        ['assets/a', put('a')],
+        ['assets/a.psd', put('p')],
+        ['assets/raw/b', put('b')],
+        ['assets/deep/raw/b', put('b')],
+        ['other/a', put('a')],
+        ['other/x.c', put('c')],
+        ['top', put('top')],
+      ],
+    ],
+  ]
+
+  test.each(commits)('%s', async (_, filesOf) => {
+    const name = repository()
+    const git = await server.create(name)
+    const files = filesOf((content) => server.lfs.put(name, content))
+    const sha = await git.commit(new Map<string | Buffer, FileContent>(files))
+    const context = await source.context(await source.fetch(name, sha))
+    onTestFinished(() => context.close())
+    const [ours, gits] = [join(temp.path, `${count}-ours`), join(temp.path, `${count}-gits`)]
+    await materialise(context, ours)
+    const asked = server.lfs.batches.flatMap(({ body }) => body.objects.map(({ oid }) => oid)).toSorted()
+
+    server.lfs.batches.length = 0
+    await clone(git.url, gits)
+    expect(await describeTree(ours)).toEqual(await describeTree(gits))
+    // git-lfs asked for the same objects.
+    expect(
+      [...new Set(server.lfs.batches.flatMap(({ body }) => body.objects.map(({ oid }) => oid)))].toSorted(),
+    ).toEqual(asked)
+  })
+
+  /** A clone with git-lfs, without its `.git`. */
+  async function clone(url: string, folder: string): Promise<void> {
+    const filter = ['smudge=git-lfs smudge -- %f', 'required=true']
+    const config = [...filter.map((one) => `filter.lfs.${one}`), `http.extraHeader=Authorization: ${LOGIN}`]
+    const args = config.flatMap((one) => ['-c', one])
+    const command = 'umask 022; git "$@" && rm -r "$0/.git"'
+    const git = await start('sh', ['-c', command, folder, 'clone', '-q', ...args, url, folder], {
+      env: gitEnv(),
+    })
+    expect(await git.exited, git.stderr()).toMatchObject({ code: 0 })
+  }
+})
+
+/** A commit with objects in files a.bin, b.bin and so on. */
+async function tracked(name: string, contents: (string | Uint8Array)[], from = source, more: Files = {}) {
+  const pointers = contents.map((content) => server.lfs.put(name, content))
+  const files = pointers.map((pointer, i): [string, FileContent] => [
+    `${String.fromCharCode(97 + i)}.bin`,
+    pointer,
+  ])
+  const log: string[] = []
+  const context = await contextOf(
+    name,
+    new Map([...Object.entries(TRACKED), ...files, ...Object.entries(more)]),
+    from,
+    (line) => log.push(line),
+  )
+  return { context, pointers, log }
+}
+
+describe('downloads', () => {
+  test('only what is read is downloaded, in few requests and a few at a time, and once', async () => {
+    const name = repository()
+    const contents = Array.from({ length: 230 }, (_, i) => `${name} ${i}`)
+    const files = contents.map((content, i): [string, string] => [`${i}.bin`, server.lfs.put(name, content)])
+    const log: string[] = []
+    const context = await contextOf(name, new Map([...Object.entries(TRACKED), ...files]), source, (line) =>
+      log.push(line),
+    )
+    expect(server.lfs.batches).toHaveLength(0)
+    const read = await Promise.all(files.slice(0, 220).map(([path]) => contentOf(context, path)))
+    expect(read.map(String)).toEqual(contents.slice(0, 220))
+    expect(server.lfs.batches.map(({ body }) => body.objects.length)).toEqual([100, 100, 30])
+    expect(server.lfs.downloads).toHaveLength(220)
+    expect(server.lfs.atOnce).toBeLessThanOrEqual(8)
+    expect(log.filter((line) => line.includes('LFS'))).toEqual([
+      `downloading what is needed of 230 objects in Git LFS, 0.0 MB, from ${new URL(server.url).host}`,
+    ])
+
+    const again = await contextOf(repository(), DOCKERFILE)
+    await again.close()
+    const other = mirrors('mirrors')
+    onTestFinished(() => other.close())
+    const sha = await (await server.create(name)).resolve('main')
+    const reopened = await other.context(await other.fetch(name, sha))
+    onTestFinished(() => reopened.close())
+    expect(String(await contentOf(reopened, '7.bin'))).toBe(contents[7])
+    expect(server.lfs.downloads).toHaveLength(220)
+  })
+
+  test('the token goes to the LFS server of the repository alone', async () => {
+    const { context, pointers } = await tracked(repository(), ['first', 'second'])
+    const elsewhere: (string | undefined)[] = []
+    const other = createServer((request, response) => {
+      elsewhere.push(request.headers.authorization, request.headers['x-ticket'] as string | undefined)
+      response.end('second')
+    })
+    await once(other.listen(0, '127.0.0.1'), 'listening')
+    onTestFinished(() => void other.close())
+    server.lfs.redirect(pointers[1] as string, `http://127.0.0.1:${(other.address() as AddressInfo).port}/`)
+    expect(String(await contentOf(context, 'a.bin'))).toBe('first')
+    expect(String(await contentOf(context, 'b.bin'))).toBe('second')
+    expect(server.lfs.batches.map(({ authorization }) => authorization)).toEqual([LOGIN])
+    expect(server.lfs.downloads.map(({ authorization }) => authorization)).toEqual([null, null])
+    expect(elsewhere).toEqual([undefined, undefined])
+  })
+
+  test('failures that pass are waited for, with a new address for each attempt', async () => {
+    const { context } = await tracked(repository(), ['content'])
+    server.lfs.failNext('batches', 503)
+    server.lfs.failNext('objects', 500, 403)
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+    expect(server.lfs.batches).toHaveLength(4)
+    expect(server.lfs.downloads).toHaveLength(3)
+  })
+
+  test.each([
+    [
+      'another hash',
+      'CONTENT',
+      /a\.bin in acme\/app\d+@[0-9a-f]{7} from Git LFS: 127\.0\.0\.1:\d+ sent bytes whose SHA-256 is not /,
+    ],
+    ['too few bytes', 'conte', /sent 5 of its 7 bytes$/],
+    ['too many bytes', 'contents', /sent more than its 7 bytes$/],
+  ])('an object with %s is refused, and not kept', async (_, wrong, message) => {
+    const { context, pointers } = await tracked(repository(), ['content'])
+    server.lfs.corrupt(pointers[0] as string, wrong)
+    const error = await failure(contentOf(context, 'a.bin'))
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: false })
+    expect(error.message).toMatch(message)
+    expect(server.lfs.downloads).toHaveLength(4)
+    server.lfs.corrupt(pointers[0] as string, 'content')
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+  })
+
+  test('a missing object is named', async () => {
+    const pointer = pointerTo('never uploaded')
+    const context = await contextOf(repository(), { ...TRACKED, 'assets/x.bin': pointer })
+    const error = await failure(contentOf(context, 'assets/x.bin'))
+    expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+    expect(error.message).toMatch(/^assets\/x\.bin in acme\/app\d+@[0-9a-f]{7} is missing in Git LFS: 127/)
+    expect(error.message).toContain(`has no object ${oidIn(pointer).slice(0, 12)} (Object does not exist)`)
+    expect(error.hint).toContain('git lfs push --all')
+  })
+
+  test('an object of another repository cannot be had by its id', async () => {
+    const { context, pointers } = await tracked(repository(), ['private'])
+    expect(String(await contentOf(context, 'a.bin'))).toBe('private')
+    const other = await contextOf(repository(), { ...TRACKED, 'a.bin': pointers[0] as string })
+    expect(await failure(contentOf(other, 'a.bin'))).toMatchObject({ kind: 'build_failed' })
+  })
+
+  test.each([
+    [401, 'unauthorized', /refused the credentials \(HTTP 401 status 401 of the test\)$/],
+    [403, 'unauthorized', /refused the credentials/],
+    [404, 'not_found', /does not exist/],
+    [413, 'unavailable', /HTTP 413/],
+  ])('an answer of %i is reported', async (status, kind, message) => {
+    const { context } = await tracked(repository(), ['content'])
+    server.lfs.failNext('batches', status)
+    const error = await failure(contentOf(context, 'a.bin'))
+    expect(error).toMatchObject({ kind, retryable: false })
+    expect(error.message).toMatch(message)
+    expect(error.message).not.toContain(TOKEN)
+  })
+
+  test('closing the context ends its downloads', async () => {
+    const { context } = await tracked(repository(), ['content'])
+    const held = server.hold()
+    const reading = failure(contentOf(context, 'a.bin'))
+    await held.arrived
+    await context.close()
+    expect(String(await reading)).toContain('the context was closed')
+    held.release()
+  })
+
+  test('an empty object is not downloaded', async () => {
+    const context = await contextOf(repository(), { ...TRACKED, 'a.bin': pointerTo('') })
+    expect(await contentOf(context, 'a.bin')).toHaveLength(0)
+    expect(server.lfs.batches).toHaveLength(0)
+  })
+
+  test('a pointer of an extension is refused by name', async () => {
+    const pointer = pointerTo('x').replace('oid', `ext-0-zip sha256:${'0'.repeat(64)}\noid`)
+    const error = await failure(contextOf(repository(), { ...TRACKED, 'a.bin': pointer }))
+    expect(error).toMatchObject({ kind: 'build_failed' })
+    expect(error.message).toMatch(
+      /^a\.bin in acme\/app\d+@[0-9a-f]{7} was stored by ext-0-zip, an extension of Git LFS$/,
+    )
+  })
+})
+
+test('files of a submodule come from its own LFS server', async () => {
+  const [outer, inner] = [repository(), repository()]
+  const lib = await server.create(inner)
+  const sha = await lib.commit({ ...TRACKED, 'x.bin': server.lfs.put(inner, 'of the submodule') })
+  const { context } = await tracked(outer, ['of the repository'], source, {
+    '.gitmodules': `[submodule "lib"]\n\tpath = vendor/lib\n\turl = ../${inner.split('/')[1]}\n`,
+    'vendor/lib': { submodule: sha },
+  })
+  expect(String(await contentOf(context, 'a.bin'))).toBe('of the repository')
+  expect(String(await contentOf(context, 'vendor/lib/x.bin'))).toBe('of the submodule')
+  expect(server.lfs.batches).toMatchObject([
+    { repository: outer, authorization: LOGIN },
+    { repository: inner, authorization: LOGIN },
+  ])
+})
+
+describe('.lfsconfig', () => {
+  const lfsconfig = (url: string) => ({ '.lfsconfig': `[lfs]\n\turl = ${url}\n` })
+
+  test('names a server only if that is allowed, which gets no credentials', async () => {
+    const other = await startGitServer()
+    onTestFinished(() => other[Symbol.asyncDispose]())
+    const { host } = new URL(other.url)
+    const name = repository()
+    const pointer = other.lfs.put(name, 'elsewhere')
+    const files = { ...TRACKED, ...lfsconfig(`${other.url}/${name}.git/info/lfs`), 'a.bin': pointer }
+    const error = await failure(contextOf(name, files))
+    expect(error).toMatchObject({ kind: 'build_failed' })
+    expect(error.message).toMatch(
+      new RegExp(`^\\.lfsconfig in ${name}@\\w{7} names ${host}, which is not allowed$`),
+    )
+
+    const allowing = mirrors('allowing', { hosts: [host] })
+    onTestFinished(() => allowing.close())
+    const context = await contextOf(`${name}-2`, files, allowing)
+    expect(String(await contentOf(context, 'a.bin'))).toBe('elsewhere')
+    expect(other.lfs.batches).toMatchObject([{ authorization: null }])
+    expect(server.lfs.batches).toHaveLength(0)
+  })
+
+  test('does not get at another repository with the token', async () => {
+    const secret = repository()
+    const pointer = server.lfs.put(secret, 'secret')
+    const url = `${server.url}/${secret}.git/info/lfs`
+    const context = await contextOf(repository(), { ...TRACKED, ...lfsconfig(url), 'a.bin': pointer })
+    const error = await failure(contentOf(context, 'a.bin'))
+    expect(error).toMatchObject({ kind: 'unauthorized' })
+    expect(error.message).toContain('refused a request without credentials')
+    expect(server.lfs.batches).toHaveLength(0)
+  })
+
+  test.each(['ssh://git@127.0.0.1/x', 'https://user:password@127.0.0.1/x', 'file:///etc', 'x'])(
+    '%s is refused',
+    async (url) => {
+      const error = await failure(
+        contextOf(repository(), { ...TRACKED, ...lfsconfig(url), 'a.bin': pointerTo('a') }),
+      )
+      expect(error).toMatchObject({ kind: 'build_failed' })
+      expect(error.message).toContain('.lfsconfig')
+      expect(error.message).not.toContain('password')
+    },
+  )
+
+  test('is refused if git cannot read it', async () => {
+    const files = { ...TRACKED, '.lfsconfig': '[lfs', 'a.bin': pointerTo('a') }
+    await expect(contextOf(repository(), files)).rejects.toMatchObject({
+      kind: 'build_failed',
+      message: expect.stringContaining('.lfsconfig'),
+    })
+  })
+})
+
+describe('the cache', () => {
+  /** The objects in a cache, by their ids. */
+  async function cached(dir: string): Promise<string[]> {
+    const found = await readdir(join(temp.path, dir, '.lfs'), { recursive: true, withFileTypes: true })
+    return found
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => name)
+      .toSorted()
+  }
+
+  test('keeps what was used last, within its limit', async () => {
+    const limited = mirrors('limited', { cacheBytes: 2500 })
+    const name = repository()
+    const { context, pointers } = await tracked(
+      name,
+      ['a', 'b', 'c'].map((letter) => letter.repeat(1000)),
+      limited,
+    )
+    await contentOf(context, 'a.bin')
+    await contentOf(context, 'b.bin')
+    await utimes(
+      join(temp.path, 'limited', '.lfs', ...(await pathOf('limited', pointers[0] as string))),
+      1,
+      1,
+    )
+    await contentOf(context, 'c.bin')
+    await limited.close()
+    expect(await cached('limited')).toEqual(pointers.slice(1).map(oidIn).toSorted())
+  })
+
+  /** Path of an object below the cache. */
+  async function pathOf(dir: string, pointer: string): Promise<string[]> {
+    const found = await readdir(join(temp.path, dir, '.lfs'), { recursive: true })
+    return (found.find((path) => path.endsWith(oidIn(pointer))) ?? '').split('/')
+  }
+
+  test('a damaged object is not used, and downloaded again', async () => {
+    const damaged = mirrors('damaged')
+    onTestFinished(() => damaged.close())
+    const { context, pointers } = await tracked(repository(), ['content'], damaged)
+    await contentOf(context, 'a.bin')
+    const file = join(temp.path, 'damaged', '.lfs', ...(await pathOf('damaged', pointers[0] as string)))
+    await writeFile(file, 'CONTENT')
+    const error = await failure(contentOf(context, 'a.bin'))
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect(error.message).toMatch(/^the cached copy of a\.bin in /)
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+    await writeFile(file, 'cut')
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+  })
+})
