@@ -263,7 +263,9 @@ export class TestApps {
       kind: 200,
       body: this.installations
         .filter((one) => one.app === app && !one.isRemoved)
-        .map((one) => described(one, installationExample())),
+        .map((one) => described(one, installationExample()))
+        // The description wants every account of this list to be a user and an enterprise at once.
+        .map(({ account, ...one }) => ({ ...one, account: { ...account, ...ENTERPRISE } })),
     }))
     const get = asApp((app, { params }) => {
       const found = ofId(app, params)
@@ -292,6 +294,8 @@ export class TestApps {
     ]
   }
 }
+
+const ENTERPRISE = { name: 'Acme', slug: 'acme', created_at: null, updated_at: null }
 
 function tokenIn({ headers }: Pick<RecordedRequest, 'headers'>): string | undefined {
   return /^(?:token|bearer) (.+)$/i.exec(headers.authorization ?? '')?.[1]
