@@ -1,6 +1,8 @@
 import type { Config } from '../config/config.ts'
 import { type AppTokens, appTokens } from '../forge/github/app.ts'
 import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'
+import { type GitHubHooks, githubHooks } from '../forge/github/hooks.ts'
+import { githubApi } from '../forge/github/requests.ts'
 import { type GitHubTokens, personalTokens } from '../forge/github/tokens.ts'
 import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import type { RemoteToken } from '../source/git/remote.ts'
@@ -39,4 +41,10 @@ export function openForge(
 function requestsOf({ github: { apiUrl }, proxies }: Config, log: (line: string) => void) {
   const fetch = proxyingFetch(proxies)
   return { baseUrl: apiUrl, log, ...(fetch && { fetch }) }
+}
+
+/** Webhooks, with the token. */
+export function openHooks(config: Config, log: (line: string) => void): GitHubHooks {
+  const tokens = personalTokens(config.github.token ?? undefined)
+  return githubHooks(githubApi({ ...requestsOf(config, log), tokens }))
 }

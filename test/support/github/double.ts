@@ -2,6 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { TestApps } from './apps.ts'
 import { CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
+import { HooksDouble } from './hooks.ts'
 import { type Limits, RateLimits } from './limits.ts'
 import {
   type Answer,
@@ -55,6 +56,7 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly statuses: RecordedStatus[]
   /** Check runs of any repository, which only tokens of installations (`ghs_`) may write. */
   readonly checks: CheckRunsDouble
+  readonly hooks: HooksDouble
   /** GitHub Apps; without any, `token` is the only one that is accepted. */
   readonly apps: TestApps
   readonly requests: RecordedRequest[]
@@ -109,6 +111,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   let readFile: FileReader = async () => null
   let compareCommits: Comparer = async () => null
   const watchers = new Watchers()
+  const hooks = new HooksDouble()
   const checks = new CheckRunsDouble(watchers.changed)
 
   // GitHub ignores the case of names.
@@ -200,6 +203,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     [schema.operation('GET', '/repos/{owner}/{repo}/git/ref/{ref}'), getRef],
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],
     ...checks.routes(schema),
+    ...hooks.routes(schema),
   ]
 
   const answerTo = async (request: RecordedRequest): Promise<Answer> => {
@@ -272,6 +276,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${basePath}`,
     statuses,
     checks,
+    hooks,
     apps,
     requests,
     violations,
@@ -321,6 +326,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     },
     sendPush,
     async [Symbol.asyncDispose]() {
+      await hooks.idle()
       const closed = new Promise((resolve) => server.close(resolve))
       server.closeAllConnections()
       await closed

@@ -41,6 +41,10 @@ export function respond(response: ServerResponse, { kind, headers, body }: Answe
     response.socket?.resetAndDestroy()
     return
   }
+  if (kind === 204) {
+    response.writeHead(kind, headers).end()
+    return
+  }
   const html = typeof body === 'string'
   const standard = {
     'content-type': html ? 'text/html; charset=utf-8' : 'application/json; charset=utf-8',
