@@ -118,14 +118,18 @@ describe('the commit cannot be fetched', () => {
 
 describe('the commit cannot be built', () => {
   const short = (sha: string) => sha.slice(0, 7)
+
+  test('as its repository has no Dockerfile any more', async () => {
+    const repository = 'acme/plain'
+    const git = await world.git.create(repository)
+    const first = await git.commit({ Dockerfile: 'FROM scratch\nCOPY . /\n' })
+    expect((await pushToEnd(world, server, { repository, sha: first })).build.state).toBe('succeeded')
+    const sha = await git.commit({ Dockerfile: null, 'README.md': 'Nothing to build\n' })
+    const error = `no Dockerfile in the root of acme/plain@${short(sha)}. Add a file named Dockerfile to the root of the repository and push it`
+    await expectFailure(repository, sha, error, 'build_failed')
+  })
+
   test.each<[string, string, Record<string, unknown>, (sha: string) => string]>([
-    [
-      'no Dockerfile',
-      'acme/plain',
-      {},
-      (sha) =>
-        `no Dockerfile in the root of acme/plain@${short(sha)}. Add a file named Dockerfile to the root of the repository and push it`,
-    ],
     [
       'a RUN that fails',
       'acme/run',

@@ -84,6 +84,15 @@ const ForkJson = named(
   },
 )
 
+const SupersededByJson = named(
+  'SupersededBy',
+  {
+    id: Type.String({ description: 'The build', examples: [ID] }),
+    sha: Type.String({ description: 'Its commit', examples: [SHA] }),
+  },
+  { description: 'The build of a newer push of its branch that it was cancelled for; absent for none' },
+)
+
 const image = nullable(
   Type.String({ description: '`registry/repo@sha256:…` once the build succeeded', examples: [IMAGE] }),
 )
@@ -120,6 +129,7 @@ export const BuildJson = named(
     error,
     error_kind: nullable(ErrorKindJson),
     cancel: Type.Optional(CancelJson),
+    superseded_by: Type.Optional(SupersededByJson),
     image,
     withheld: Type.Optional(
       Type.Array(WithheldJson, {

@@ -6,7 +6,10 @@ const time = (description: string) => Type.String({ format: 'date-time', descrip
 /** A pending build, and what it waits for. */
 export const QueuedBuildJson = named('QueuedBuild', {
   build: BuildJson,
-  position: Type.Integer({ minimum: 1, description: 'Among all pending builds, oldest first' }),
+  position: Type.Integer({
+    minimum: 1,
+    description: 'Among all pending builds, in the order in which they start',
+  }),
   waiting_seconds: Type.Number({ minimum: 0, description: 'Since it was accepted' }),
   waits_for: Type.Enum(['worker', 'slot', 'retry', 'alone', 'start'], {
     type: 'string',
@@ -24,7 +27,8 @@ export const QueueJson = named('Queue', {
   workers: Type.Integer({ minimum: 0 }),
   slots: Type.Integer({ minimum: 0, description: 'How many builds the workers can run at a time' }),
   builds: Type.Array(QueuedBuildJson, {
-    description: 'Pending builds that the caller may see, oldest first',
+    description:
+      'Pending builds that the caller may see, in the order in which they start: first what somebody asked for through the API or the CLI, then one build of each repository in turn',
   }),
   next: nullable(Type.String({ description: '`cursor` of the next page; null after the last one' })),
 })

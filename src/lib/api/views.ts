@@ -24,6 +24,7 @@ export function buildJson(build: Build, image: string | null, baseUrl: string): 
     error: build.error,
     error_kind: build.errorKind,
     ...(build.cancel && { cancel: build.cancel }),
+    ...(build.supersededBy && { superseded_by: build.supersededBy }),
     image,
     ...(build.withheld && { withheld: build.withheld }),
     url: `${baseUrl}/builds/${build.id}`,

@@ -157,17 +157,19 @@ export class Attempt {
     if (countedAttempt(build) > this.#attempts) throw cutOff(build)
     await linesTo(log)(...header(build, this.#attempts))
     let reported = false
-    // An image that is reused right away needs no pending status.
-    const onBegin = () => {
+    const report = () => {
       if (!reported) statuses.report(build)
       reported = true
     }
-    const late = setTimeout(onBegin, PENDING_AFTER_MS)
+    // Without an image or a Dockerfile, a repository has nothing to do with us: see Build.neutral.
+    const isOurs = (await parts.store.lastArtifact(build.repository, [])) !== null
+    // An image that is reused right away needs no pending status.
+    const late = isOurs ? setTimeout(report, PENDING_AFTER_MS) : undefined
     try {
       const io = {
         log,
         signal: this.#end.signal,
-        onBegin,
+        ...(isOurs ? { onBegin: report } : { onDockerfile: report }),
         observer: this.#observer,
         timeline: this.#timeline,
       }
@@ -175,7 +177,7 @@ export class Attempt {
     } catch (error) {
       // A build that another worker has taken over is reported by that one, and a cancelled one when it ends.
       const isGone = error instanceof ConveyorError && error.kind === 'cancelled'
-      if (!isGone && !this.#end.signal.aborted) onBegin()
+      if (isOurs && !isGone && !this.#end.signal.aborted) report()
       throw error
     } finally {
       clearTimeout(late)

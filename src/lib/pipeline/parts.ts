@@ -64,6 +64,8 @@ export interface BuildIo {
   signal: AbortSignal
   /** Called once it is clear that no earlier image is reused right away, so that the build will take a while. */
   onBegin?: () => void
+  /** Called once it is known that the commit has a Dockerfile. */
+  onDockerfile?: () => void
   /** Sees how the attempt goes. */
   observer?: AttemptObserver
   /** Records where the time goes. */

@@ -48,6 +48,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
 
   // Context.
   const context = await watch.measure('context', openContext(commit, parts, io))
+  io.onDockerfile?.()
   try {
     const { length } = context.entries
     watch.note('context', `${length} ${length === 1 ? 'entry' : 'entries'}`)

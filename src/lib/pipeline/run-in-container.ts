@@ -13,7 +13,8 @@ import { restoreTags } from './tags/restore.ts'
 import { wantedTags } from './tags/wanted.ts'
 
 /** What a build in a container runs with. */
-type ContainerParts = PublishParts & Pick<BuildParts, 'cacheNamespace' | 'dry'> & { container: Runner }
+type ContainerParts = PublishParts &
+  Pick<BuildParts, 'cacheNamespace' | 'dry' | 'readFromForge'> & { container: Runner }
 
 /** What the image was built from is unknown: the builder image clones and builds on its own. */
 const UNKNOWN = { recipe: null, bases: null, tree: null }
@@ -47,6 +48,7 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
     }
   }
   io.onBegin?.()
+  if (io.onDockerfile && (await hasDockerfile(build, parts, io))) io.onDockerfile()
 
   try {
     // Build.
@@ -59,6 +61,8 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
     if (digest === null) throw notPushed(`${imageName}:${build.sha}`)
     const image: RegistryImage = { origin: 'builder-image', digest, ...UNKNOWN }
     return await publishAndStore(build, imageName, image, parts, step)
+  } catch (error) {
+    throw io.onDockerfile ? await withReason(error, build, parts, io) : error
   } finally {
     // Restore. The image may have pushed before it failed. And the image of an older push may have finished just before
     // this build's artifact was stored, so that only this build knows now where the tags belong.
@@ -84,6 +88,40 @@ function containerBuild({ id, repository, sha, refs, cache }: Build, parts: Cont
     cache,
     cacheNamespace: parts.cacheNamespace(repository),
   }
+}
+
+/** Whether the commit has a Dockerfile: only the builder image knows, but the forge can tell. True if it does not. */
+async function hasDockerfile(
+  { repository, sha }: Build,
+  { readFromForge }: ContainerParts,
+  { signal }: BuildIo,
+): Promise<boolean> {
+  if (!readFromForge) return true
+  for (const path of ['Dockerfile', 'dockerfile']) {
+    try {
+      await readFromForge(repository, sha, path, signal)
+      return true
+    } catch (error) {
+      if (!(error instanceof ConveyorError && error.kind === 'not_found')) return true
+    }
+  }
+  return false
+}
+
+/** Adds to the error of a build that there is no Dockerfile, if that is so. */
+async function withReason(
+  error: unknown,
+  build: Build,
+  parts: ContainerParts,
+  io: BuildIo,
+): Promise<unknown> {
+  const failed = error instanceof ConveyorError && error.kind === 'build_failed'
+  if (!failed || (await hasDockerfile(build, parts, io))) return error
+  return new ConveyorError(error.kind, `${error.message}; the commit has no Dockerfile`, {
+    ...(error.hint !== undefined && { hint: error.hint }),
+    code: 'no_dockerfile',
+    cause: error,
+  })
 }
 
 /** Digest of the image that this commit already has, if the registry still has it. */

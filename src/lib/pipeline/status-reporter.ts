@@ -129,7 +129,7 @@ export class StatusReporter {
     const status = commitStatus(build, this.#buildUrl(build))
     const error = await this.#try(status, build, ends, waitsMs)
     if (error === 'given up') return false
-    if (error === 'outdated') {
+    if (error === 'unwanted') {
       await this.#markReported(build)
       return true
     }
@@ -156,7 +156,7 @@ export class StatusReporter {
     build: Build,
     { abort, replaced }: Ends,
     waitsMs: readonly number[],
-  ): Promise<ConveyorError | 'given up' | 'outdated' | null> {
+  ): Promise<ConveyorError | 'given up' | 'unwanted' | null> {
     if (abort.aborted) return 'given up'
     const signal = AbortSignal.any([abort, replaced])
     let logged = false
@@ -164,8 +164,10 @@ export class StatusReporter {
       const set = async () => {
         const isOutdated = await this.#isOutdated(build)
         const checked = await this.#checks?.set(build, isOutdated, abort)
-        if (isOutdated) return 'outdated' as const
+        if (isOutdated) return 'unwanted' as const
         if (checked === 'set' && !this.#alsoStatuses) return null
+        // Statuses have no neutral state.
+        if (build.neutral) return 'unwanted' as const
         await this.#forge.setStatus(status, abort)
         if (checked === 'denied') await this.#checks?.refused(build)
         return null

@@ -49,7 +49,8 @@ export function checkRunOf(checked: CheckedBuild): CheckRun {
   }
 }
 
-function conclusionOf({ state, errorKind }: Build): CheckRun['conclusion'] {
+function conclusionOf({ state, errorKind, neutral }: Build): CheckRun['conclusion'] {
+  if (neutral) return 'neutral'
   switch (state) {
     case 'pending':
     case 'building':

@@ -40,7 +40,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
 <p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}${forkOf(site, build)}</p>
-${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${notificationsHtml(site, view.notifications, view.mayBuild)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
+${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${supersededOf(site, build)}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${notificationsHtml(site, view.notifications, view.mayBuild)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }
 
@@ -95,6 +95,13 @@ function shortTag(tag: string): string {
   const at = tag.lastIndexOf(':')
   const name = tag.slice(at + 1)
   return at > 0 && !name.includes('/') ? name : tag
+}
+
+function supersededOf(site: Site, { supersededBy, state }: Build): Html | null {
+  if (!supersededBy) return null
+  const newer = html`<a href="${site.path}/builds/${supersededBy.id}">${supersededBy.sha.slice(0, 7)}</a>`
+  const verb = isEnded(state) ? 'Superseded by' : 'Being cancelled for'
+  return html`<p>${verb} the build of a newer push of its branch, ${newer}.</p>`
 }
 
 function withheldOf({ withheld = [] }: Build): Html | null {
