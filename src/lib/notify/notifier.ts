@@ -21,7 +21,11 @@ export interface NotifierOptions {
   log: Log
   /** Waits between the tries, in seconds; one try more than there are waits. */
   delays?: readonly number[]
+  /** Longest time for a try, in milliseconds; 10 s by default. */
+  timeoutMs?: number
 }
+
+const TIMEOUT_MS = 10_000
 
 /** Five tries in 71 minutes: receivers may be deployed meanwhile. */
 const RETRY_DELAYS_S = [10, 60, 600, 3600]
@@ -118,7 +122,7 @@ export class Notifier {
   }
 
   async #post(notification: Notification, ended: EndedBuild): Promise<Posted> {
-    const { targets, baseUrl, dispatcher } = this.#options
+    const { targets, baseUrl, dispatcher, timeoutMs = TIMEOUT_MS } = this.#options
     const target = targets(ended.build.repository).find(({ key }) => key === notification.target)
     if (!target) return gone('--notify.url (NOTIFY_URL) no longer has this URL')
     const sentAt = new Date()
@@ -128,7 +132,7 @@ export class Notifier {
       'x-conveyor-delivery': notification.id,
       ...(target.secret !== null && signatureHeaders(target.secret, body, sentAt)),
     }
-    return post(target.url, body, headers, dispatcher)
+    return post(target.url, body, { headers, dispatcher, timeoutMs })
   }
 
   #result({ triesLeft }: Notification, posted: Posted): TryResult {

@@ -16,21 +16,25 @@ export interface Posted {
   isFinal?: true
 }
 
-/** For the whole exchange. */
-const TIMEOUT_MS = 10_000
 /** What is read of an answer, and what is kept of it, in bytes. */
 const READ = 4096
 const KEPT = 1024
+
+interface PostOptions {
+  headers: Record<string, string>
+  dispatcher: Dispatcher
+  /** For the whole exchange, in milliseconds. */
+  timeoutMs: number
+}
 
 /** Sends a body as JSON, once, and follows no redirects. Never rejects. */
 export async function post(
   url: URL,
   body: string,
-  headers: Record<string, string>,
-  dispatcher: Dispatcher,
+  { headers, dispatcher, timeoutMs }: PostOptions,
 ): Promise<Posted> {
   const began = performance.now()
-  const timeout = AbortSignal.timeout(TIMEOUT_MS)
+  const timeout = AbortSignal.timeout(timeoutMs)
   const tookMs = () => Math.round(performance.now() - began)
   try {
     const received = await request(url, {
@@ -53,7 +57,7 @@ export async function post(
     }
   } catch (error) {
     const { code = '', message } = causeOf(error)
-    const text = timeout.aborted ? `no answer within ${TIMEOUT_MS / 1000} s` : message || code
+    const text = timeout.aborted ? `no answer within ${timeoutMs / 1000} s` : message || code
     return {
       ...{ status: null, answer: null, tookMs: tookMs() },
       error: cut(withoutSecrets(text, url)),

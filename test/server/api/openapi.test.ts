@@ -116,3 +116,21 @@ describe('/openapi.json', () => {
     ])
   })
 })
+
+describe('the webhooks of /openapi.json', () => {
+  test('say what is sent, by the schemas of builds and images', () => {
+    const { webhooks } = document as unknown as {
+      webhooks: Record<string, { post: OpenApiOperation }>
+    }
+    const bodies = Object.entries(webhooks).map(([name, { post }]) => [
+      name,
+      post.requestBody?.content['application/json']?.schema,
+    ])
+    expect(bodies).toEqual([
+      ['buildEnded', { $ref: '#/components/schemas/BuildEnded' }],
+      ['imagePushed', { $ref: '#/components/schemas/ImagePushed' }],
+    ])
+    const { BuildEnded } = document.components.schemas as { BuildEnded: { properties: { build: object } } }
+    expect(BuildEnded.properties.build).toEqual({ $ref: '#/components/schemas/Build' })
+  })
+})

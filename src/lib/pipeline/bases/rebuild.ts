@@ -51,7 +51,13 @@ export async function rebuildMovedBases(
     const page = await store.repositories(listing)
     for (const { name } of page.repositories) {
       signal.throwIfAborted()
-      if (wanted.isAllowed(name)) await rebuild(name, lookups, parts)
+      if (!wanted.isAllowed(name)) continue
+      await rebuild(name, lookups, parts).catch((error: unknown) => {
+        signal.throwIfAborted()
+        // As for a name that no image can have: the other repositories are not concerned.
+        if (!(error instanceof ConveyorError) || error.retryable) throw error
+        parts.log(`base images of ${name}: ${error.advice}`, { level: 'warn' })
+      })
     }
     cursor = page.next ?? undefined
   } while (cursor !== undefined)
