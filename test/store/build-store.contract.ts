@@ -16,6 +16,7 @@ import { outbound } from './contract/outbound/notifications.ts'
 import { pushes } from './contract/pushes.ts'
 import { queueing } from './contract/queueing.ts'
 import { recipes } from './contract/recipes.ts'
+import { sessions } from './contract/secrets/sessions.ts'
 import { secrets } from './contract/secrets.ts'
 import { type OpenedStore, type OpenOptions, Subject } from './contract/subject.ts'
 import { syncs } from './contract/syncs.ts'
@@ -49,5 +50,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     superseding(subject)
     outbound(subject)
     accessTokens(subject)
+    sessions(subject)
   })
 }

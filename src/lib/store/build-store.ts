@@ -2,6 +2,7 @@ import type { AccessTokens } from '../core/access-token.ts'
 import type { Artifact, BaseImage, Build, BuildRequest, CommitInfo, Recipe, Ref } from '../core/build.ts'
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
+import type { Sessions } from '../core/session.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { Timeline, TimelineSummary } from '../core/timeline.ts'
 import type {
@@ -137,6 +138,8 @@ export interface BuildStore {
   waiting(listing: RepositoryListing): Promise<WaitingPage>
   /** Tokens for the API. */
   readonly tokens: AccessTokens
+  /** Who is signed in. */
+  readonly sessions: Sessions
 
   /** 32 random bytes by name, created on first use; the same in all processes, forever. */
   secret(name: string): Promise<Uint8Array>

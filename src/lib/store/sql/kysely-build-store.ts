@@ -30,6 +30,7 @@ import {
 import { ended, inFlight, notReported, type Schema } from './schema.ts'
 import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
+import { kyselySessions } from './secrets/sessions.ts'
 import { kyselySyncRecords } from './sync-records.ts'
 import { ownTag } from './tag-owners.ts'
 import { kyselyTimelines } from './timelines.ts'
@@ -73,6 +74,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     leases: kyselyLeases(dialect),
     waiting: (page) => waitingBuilds(db, page),
     tokens: kyselyAccessTokens(db, dialect),
+    sessions: kyselySessions(db, dialect),
     secret: (name) => kyselySecret(dialect, name),
 
     accept(request, key) {

@@ -4,6 +4,7 @@ import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
 import { addNotifications, addTurns } from './outbound/migrations.ts'
 import { addPulls } from './pulls/migration.ts'
+import { addSessions } from './secrets/sessions.ts'
 import { addTurnsOfBuilds } from './waiting/migration.ts'
 
 /**
@@ -32,6 +33,7 @@ export const migrations: Record<string, Migration> = {
   '019_pulls': { up: addPulls },
   '020_notifications': { up: addNotifications },
   '021_turns': { up: addTurns },
+  '022_sessions': { up: addSessions },
   '023_check_runs': { up: addCheckRuns },
 }
 

@@ -26,6 +26,8 @@ export interface Schema {
   /** `timeline` and `summary` (TimelineSummary) in JSON; an earlier version stored no summaries. */
   timelines: { build_id: string; attempt: number; timeline: string; summary: string | null }
   access_tokens: AccessTokensTable
+  /** Who is signed in, by the SHA-256 of the key in their browser, in hex. */
+  sessions: { hash: string; person_id: number; login: string; sealed: string; expires_at: string }
   /** Every repository that was built, and the sequence number of its last build. */
   built_repositories: { repository_key: string; last_sequence: number }
   /** Every ref that was built, and the sequence number of its last build. */
