@@ -73,6 +73,7 @@ missing_tools() {
   if $for_tests; then
     have_postgres || echo postgresql
     have ssh-keygen || echo openssh-client
+    have git-lfs || echo git-lfs
     have tini || echo tini
     have chromium || echo chromium fonts-dejavu-core
     have cmark-gfm || echo cmark-gfm

@@ -18,6 +18,7 @@ export function settingsFor(build: Settings['build'], repository: string): Build
     contexts: merged(build.contexts),
     attest: build.attest,
     reproducible: build.reproducible,
+    gitArgs: either(build.gitArgs).at(-1) === 'true',
     ssh: either(build.ssh).at(-1) ?? null,
   }
 }

@@ -19,6 +19,8 @@ export interface BuildSettings {
    * Clamps the times of files in layers to the commit's, so that the same build produces the same layers everywhere.
    */
   reproducible: boolean
+  /** Gives the standard build arguments about the commit, such as GIT_SHA, where the Dockerfile declares them. */
+  gitArgs: boolean
   /** Socket of the SSH agent for `RUN --mount=type=ssh`; null for none. Like secrets, not part of the recipe. */
   ssh: string | null
 }
@@ -34,6 +36,7 @@ export const NO_SETTINGS: BuildSettings = {
   contexts: {},
   attest: [],
   reproducible: false,
+  gitArgs: false,
   ssh: null,
 }
 

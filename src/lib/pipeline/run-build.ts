@@ -11,6 +11,7 @@ import type { BuildIo, BuildParts, StepIo } from './parts.ts'
 import { publishAndStore } from './publish.ts'
 import { noForksInContainers } from './pulls/forks.ts'
 import { findByRecipe, findByTree, withCachedHeads } from './reuse/find-image.ts'
+import { withGitArgs } from './reuse/git-args.ts'
 import { recipeOf } from './reuse/recipe.ts'
 import { runInContainer } from './run-in-container.ts'
 
@@ -34,11 +35,12 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   // Fetches layers during the steps up to the build.
   await using cache = new CacheImport(build, imageName, parts, io)
 
-  // Look up: an image of the same tree needs no fetch.
+  // Look up: an image of the same tree needs no fetch, unless the commit itself may be part of the image.
   const lookup = { ...parts, registry: withCachedHeads(parts.registry) }
-  const sameTree = mayReuse
-    ? await watch.measure('look up', findByTree(build, imageName, settings, lookup, io))
-    : null
+  const sameTree =
+    mayReuse && !settings.gitArgs
+      ? await watch.measure('look up', findByTree(build, imageName, settings, lookup, io))
+      : null
   const reusedByTree = sameTree && (await publishReused(build, imageName, sameTree, parts, step))
   if (reusedByTree) return reusedByTree
   io.onBegin?.()
@@ -52,7 +54,8 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   try {
     const { length } = context.entries
     watch.note('context', `${length} ${length === 1 ? 'entry' : 'entries'}`)
-    const recipe = await recipeOf(context, settings)
+    const own = await withGitArgs(build, commit, context, parts, io.signal)
+    const recipe = await recipeOf(context, own.settings(build.repository))
     const prepared = { build, imageName, commit, context, recipe }
 
     // Reuse, unless an image of the same tree turned out to be incomplete,
@@ -62,12 +65,12 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     if (reused) return reused
 
     // or build.
-    const { image, steps } = await buildImage(prepared, cache.sources, parts, step)
+    const { image, steps } = await buildImage(prepared, cache.sources, own, step)
 
     // Publish, and store.
     const reference = await publishAndStore(build, imageName, image, parts, step)
     if (image.origin === 'built' && steps.cached < steps.total && !build.fork) {
-      builder.saveCache(imageName, () => cacheInput(prepared, parts))
+      builder.saveCache(imageName, () => cacheInput(prepared, own))
     }
     return reference
   } finally {

@@ -142,6 +142,16 @@ export const BUILD = {
     commands: EVERY_BUILD,
     inherited: true,
   }),
+  gitArgs: option({
+    flag: 'build.git-args',
+    env: 'BUILD_GIT_ARGS',
+    help: 'Set the build arguments GIT_SHA, GIT_BRANCH, GIT_TAG and SOURCE_DATE_EPOCH where the Dockerfile declares them; from there on, each commit misses the cache',
+    value: '[owner/name:]true|false',
+    type: scoped(oneOf('true', 'false')),
+    defaultText: 'false',
+    commands: EVERY_BUILD,
+    inherited: true,
+  }),
   ssh: option({
     flag: 'build.ssh',
     env: 'BUILD_SSH',

@@ -23,8 +23,15 @@ export function dockerfileKey({ dockerfile, dockerfileEntries }: Context): strin
   )
 }
 
-/** The settings' part of a recipe, which is known without the commit. */
-export function settingsKey({ buildArgs, network, reproducible, ssh: _, ...rest }: BuildSettings): string {
+/** The settings' part of a recipe. The arguments of withGitArgs count as what they are: build arguments. */
+export function settingsKey({
+  buildArgs,
+  network,
+  reproducible,
+  ssh: _,
+  gitArgs: __,
+  ...rest
+}: BuildSettings): string {
   const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))
   // Settings at their default are left out, so that a new setting does not invalidate the recipes of older images.
   const more = sorted(rest)
