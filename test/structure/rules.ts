@@ -4,6 +4,7 @@
 const INTERFACES = [
   'src/lib/store/build-store.ts',
   'src/lib/store/build-list.ts',
+  'src/lib/store/comparisons.ts',
   'src/lib/store/fleet.ts',
   'src/lib/store/notifications.ts',
   'src/lib/store/pulls.ts',

@@ -14,6 +14,14 @@ export interface Ref {
   name: string
 }
 
+/** The commit that a branch or git tag points to. */
+export interface Head {
+  ref: Ref
+  sha: string
+  /** What the ref itself holds: the id of the tag object for an annotated tag, otherwise `sha`. */
+  object: string
+}
+
 /**
  * What GitHub's payload says about a push; trusted only if it is signed. It orders pushes, in whatever order they
  * arrive: see push-order.ts.
@@ -87,6 +95,11 @@ export interface BuildRequest {
    * already. Not those that somebody asked for through the API or the CLI.
    */
   supersede?: 'queued' | 'running'
+  /**
+   * No webhook announced `sha`, but it is the head of `ref`. Its webhook may still come: it gets the same build. `since`
+   * is a sequence number that was reserved before the heads were looked up.
+   */
+  found?: { since: number }
   /** Where the request came from. A webhook's `delivery` is GitHub's unique id; a redelivery repeats it. */
   source: { kind: 'webhook'; delivery: string } | { kind: 'api' } | { kind: 'cli' } | { kind: 'server' }
   /** Why the server asks for it by itself: a clause for the log, the API and the page, at most 500 characters. */

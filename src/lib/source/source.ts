@@ -1,4 +1,4 @@
-import type { CommitInfo, Ref } from '../core/build.ts'
+import type { CommitInfo, Head, Ref } from '../core/build.ts'
 
 /** A commit in the worker's mirror. */
 export interface Commit {
@@ -108,14 +108,6 @@ export interface History {
    * @throws ConveyorError as head
    */
   contains(repository: string, head: string, sha: string, signal?: AbortSignal): Promise<boolean>
-}
-
-/** The commit that a branch or git tag points to. */
-export interface Head {
-  ref: Ref
-  sha: string
-  /** What the ref itself holds: the id of the tag object for an annotated tag, otherwise `sha`. */
-  object: string
 }
 
 /** What a commit says that nobody has told us about. */

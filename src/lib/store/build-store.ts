@@ -15,6 +15,7 @@ import type {
   RepositoryListing,
   RepositoryPage,
 } from './build-list.ts'
+import type { Comparisons } from './comparisons.ts'
 import type { Leases, WaitingPage, Workers } from './fleet.ts'
 import type { Notifications, Turns } from './notifications.ts'
 import type { PullRequests } from './pulls.ts'
@@ -133,6 +134,8 @@ export interface BuildStore {
   readonly checkRuns: CheckRuns
 
   readonly leases: Leases
+
+  readonly comparisons: Comparisons
 
   /** What waits, in the order of `Build.turn`. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>

@@ -6,6 +6,7 @@ import { compare, compareByArrival, compareByChain } from '../../core/push-order
 import { isPushed } from '../../core/validate.ts'
 import type { IdempotencyKey } from '../build-list.ts'
 import type { Accepted } from '../build-store.ts'
+import { compareFromNowOn, foundBefore } from './comparing/found.ts'
 import type { StoreDialect } from './dialect.ts'
 import { unlessKnown } from './lists/commit.ts'
 import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
@@ -55,10 +56,20 @@ export async function accept(
   }
 
   const request = { ...original, repository: await spell(trx, original) }
+  if (source.kind === 'webhook') await compareFromNowOn(trx, request.repository, time)
+  const found = await foundBefore(trx, request)
+  if (found) {
+    const running = await join(trx, request, found.sequence)
+    await deliveredFor(found.buildId)
+    return {
+      ...(await stored(trx, found.buildId)),
+      outcome: running?.id === found.buildId ? 'joined' : 'redelivered',
+    }
+  }
   const sequence = await positionOf(trx, request, next)
   const running = await join(trx, request, sequence)
   const { id, place } = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
-  if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null })
+  if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null, time })
   if (request.ref?.kind === 'pull') await touchPull(trx, request.repository, request.ref.name)
   if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
@@ -221,7 +232,7 @@ async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next:
     if (request.withheld) return 0
     return Number((await newestOf(trx, request.repository, request.sha))?.push_order) || next
   }
-  if (request.source.kind === 'webhook') return next
+  if (request.source.kind === 'webhook' || request.found) return next
   const pushed = await trx
     .selectFrom('pushes')
     .select('sequence')
@@ -278,14 +289,14 @@ async function addRef(
 }
 
 /** Whether one push of a commit is newer than another. If that is in doubt, it only matters for `latest`. */
-async function isNewer(trx: Transaction<Schema>, sequence: number, known: number): Promise<boolean> {
+export async function isNewer(db: Queries, sequence: number, known: number): Promise<boolean> {
   if (sequence === known) return false
-  const pushes = await readPushes(trx, [sequence, known])
+  const pushes = await readPushes(db, [sequence, known])
   const [one, other] = [pushes.get(sequence), pushes.get(known)]
   if (!one || !other) return sequence > known
   const verdict = compare(one, other)
   if (verdict !== 'doubt') return verdict === 'newer'
-  const chained = compareByChain(one, other, await concurrentPushes(trx, one))
+  const chained = compareByChain(one, other, await concurrentPushes(db, one))
   return (chained === 'doubt' ? compareByArrival(one, other) : chained) === 'newer'
 }
 

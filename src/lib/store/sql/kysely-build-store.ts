@@ -2,6 +2,7 @@ import { type Kysely, sql, type Transaction } from 'kysely'
 import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
+import { kyselyComparisons } from './comparing/comparisons.ts'
 import { kyselyLeases } from './comparing/leases.ts'
 import type { StoreDialect } from './dialect.ts'
 import { kyselyCheckRuns } from './forge/check-runs.ts'
@@ -72,6 +73,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     turns: kyselyTurns(db, dialect),
     checkRuns: kyselyCheckRuns(db, dialect),
     leases: kyselyLeases(dialect),
+    comparisons: kyselyComparisons(db, dialect),
     waiting: (page) => waitingBuilds(db, page),
     tokens: kyselyAccessTokens(db, dialect),
     sessions: kyselySessions(db, dialect),

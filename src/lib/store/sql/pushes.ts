@@ -1,4 +1,4 @@
-import { sql, type Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../core/build.ts'
 import type { Push } from '../../core/push-order.ts'
 import { isPushed } from '../../core/validate.ts'
@@ -89,7 +89,7 @@ export async function samePush(
 export async function addPush(
   trx: Transaction<Schema>,
   request: BuildRequest,
-  place: { sequence: number; buildId: string; again: boolean },
+  place: { sequence: number; buildId: string; again: boolean; time: RawBuilder<string> },
 ): Promise<void> {
   const { repository, sha, push } = request
   const ref = request.ref ?? request.within ?? null
@@ -108,7 +108,7 @@ export async function addPush(
       unproven: request.unproven ? 1 : 0,
       again: place.again ? 1 : 0,
       build_id: place.buildId,
-      found_at: null,
+      found_at: request.found ? place.time : null,
     })
     .onConflict((conflict) => conflict.column('sequence').doNothing())
     .execute()

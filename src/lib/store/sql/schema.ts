@@ -101,8 +101,8 @@ interface PushesTable {
   /** 1 if there was an earlier push with the same contents. */
   again: number
   build_id: string
-  /** When it was found by comparing, in seconds since 1970; null, also once its webhook has come, otherwise. */
-  found_at: number | null
+  /** When it was found by comparing heads; null otherwise, and once its webhook has come. */
+  found_at: string | null
 }
 
 interface BuildsTable {

@@ -28,7 +28,7 @@ export async function addComparisons(db: Kysely<unknown>): Promise<void> {
     select repository_key from repositories
     union select repository_key from builds where source = 'webhook'`.execute(db)
 
-  await schema.alterTable('pushes').addColumn('found_at', 'bigint').execute()
+  await schema.alterTable('pushes').addColumn('found_at', 'text').execute()
   await schema.createIndex('pushes_in_order').on('pushes').columns(['repository_key', 'sequence']).execute()
   await schema.alterTable('ignored_deliveries').addColumn('sha', 'text').execute()
 }
