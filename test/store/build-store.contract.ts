@@ -4,6 +4,7 @@ import { accessTokens } from './contract/access-tokens.ts'
 import { attempts } from './contract/attempts/attempts.ts'
 import { cancels } from './contract/attempts/cancels.ts'
 import { suspects } from './contract/attempts/suspects.ts'
+import { comparing } from './contract/comparing/comparing.ts'
 import { fleet } from './contract/fleet.ts'
 import { checkRuns } from './contract/forge/check-runs.ts'
 import { keeping } from './contract/keeping.ts'
@@ -51,5 +52,6 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     outbound(subject)
     accessTokens(subject)
     sessions(subject)
+    comparing(subject)
   })
 }

@@ -14,6 +14,20 @@ const name = Type.String({ description: '`owner/name`', examples: ['acme/web'] }
 export const BuildListJson = named('BuildList', { builds: Type.Array(BuildJson), next })
 export type BuildListJson = Static<typeof BuildListJson>
 
+const compared = nullable(
+  named(
+    'Comparison',
+    {
+      at: Type.String({ format: 'date-time', description: 'When it ended' }),
+      error: nullable(Type.String({ description: 'Why it failed; null if it did not' })),
+    },
+    {
+      description:
+        'The last comparison of its branches and git tags with its builds, which finds pushes whose webhook was lost; null before the first one, and if no webhook has ever come',
+    },
+  ),
+)
+
 /** A page of repositories, the one built last first. */
 export const RepositoryListJson = named('RepositoryList', {
   repositories: Type.Array(
@@ -21,6 +35,7 @@ export const RepositoryListJson = named('RepositoryList', {
       name,
       url: Type.String({ format: 'uri', description: 'Of its branches' }),
       last: BuildJson,
+      compared,
     }),
   ),
   next,
@@ -30,6 +45,7 @@ export type RepositoryListJson = Static<typeof RepositoryListJson>
 /** What was built of a repository. */
 export const RepositoryJson = named('Repository', {
   name,
+  compared,
   branches: Type.Array(
     named('BuiltRef', {
       kind: RefKindJson,

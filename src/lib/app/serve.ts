@@ -4,6 +4,7 @@ import { adminSocketOf } from '../core/admin-socket.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { sendOverdue } from '../pipeline/accept.ts'
+import { Comparing } from '../pipeline/compare/comparing.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { openAdminSocket } from '../server/access/admin-socket.ts'
 import type { TrustedProxies } from '../server/access/options.ts'
@@ -95,6 +96,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     await recover(adapters, releaser, io.log)
     working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   }
+  compareHeads(config, adapters, statuses, io, releaser)
   releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
   if (config.github.checks !== 'off') {
     releaser.add('queued check runs', queuedReporter(statuses, io), (it) => it.stop())
@@ -116,6 +118,24 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
 function trustedProxies({ header, headerScope, proxies }: Config['access']): TrustedProxies | null {
   if (proxies === null) return null
   return { has: proxies, login: header === null ? null : { header, scope: headerScope } }
+}
+
+/** Builds pushes that no webhook announced, from now on. */
+function compareHeads(
+  { git, allow }: Config,
+  { parts, queue, logs, policy, remoteHeads, observer }: Adapters,
+  statuses: StatusReporter,
+  io: SetupIo,
+  releaser: Releaser,
+): void {
+  if (git.compareMs === 0) return
+  const comparing = new Comparing({
+    ...{ store: parts.store, queue, logs, policy, statuses, log: io.log },
+    ...(observer && { observer }),
+    ...{ remote: remoteHeads, history: parts.history },
+    ...{ isAllowed: repositoryFilter(allow), intervalS: git.compareMs / 1000 },
+  })
+  releaser.add('comparing of branches', comparing, (it) => it.stop())
 }
 
 /** Queues builds that were accepted while the queue was unavailable, or just before the process died. */

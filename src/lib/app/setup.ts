@@ -30,9 +30,10 @@ import type { CredentialStore } from '../registry/registry.ts'
 import { dockerRunner } from '../runner/docker.ts'
 import type { Runner } from '../runner/runner.ts'
 import { checkSwarm, swarmRunner } from '../runner/swarm/runner.ts'
+import { gitHeads } from '../source/git/heads.ts'
 import { gitHistory } from '../source/git/history.ts'
 import { gitMirrors } from '../source/mirrors.ts'
-import type { History } from '../source/source.ts'
+import type { History, RemoteHeads } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { sqliteBuildStore } from '../store/sqlite/sqlite.ts'
 import type { Releaser } from '../util/lifecycle.ts'
@@ -46,6 +47,7 @@ export interface Adapters {
   forge: Forge
   webhooks: WebhookParser
   parts: BuildParts
+  remoteHeads: RemoteHeads
   /** Which branches and git tags are built without anybody asking for it. */
   policy: BuildPolicy
   newRedactor: () => SecretRedactor
@@ -99,6 +101,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   releaser.add('git mirrors', source, (it) => it.close())
   const forge = openForge(config, tokens, io.log)
   const git = gitHistory({ dir: join(config.dataDir, 'history'), ...remote })
+  const remoteHeads = gitHeads({ dir: join(config.dataDir, 'history'), ...remote })
 
   if (config.builder.kind === 'swarm' && !queue.durable) await checkSwarm(docker)
   const proxies = () => dockerProxies(config.dockerConfigDir, config.dockerHost)
@@ -124,7 +127,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
     settings: (repository) => settingsFor(config.build, repository),
   }
   return {
-    ...{ queue, logs, forge, webhooks: githubWebhooks, parts },
+    ...{ queue, logs, forge, webhooks: githubWebhooks, parts, remoteHeads },
     policy: buildPolicy((repository) => refPatternsFor(config.build, repository), config.build.supersede),
     newRedactor,
     builderAnswers: () => builderAnswers(config, docker),

@@ -278,6 +278,14 @@ export function shortName(build: { repository: string; sha: string }): string {
   return `${build.repository}@${build.sha.slice(0, 7)}`
 }
 
+/** Anywhere in a commit's message, this disables the cache. */
+const NO_CACHE = '[docker nocache]'
+
+/** Whether the message of a commit allows its build to use caches. */
+export function mayUseCache(message: string): boolean {
+  return !message.includes(NO_CACHE)
+}
+
 /** Of each text in CommitInfo, in characters. */
 const LONGEST = 200
 

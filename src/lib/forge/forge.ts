@@ -154,6 +154,15 @@ export interface CheckRequest {
   delivery: string
 }
 
+/** What a payload is about; null is what it does not say. */
+export interface WebhookSubject {
+  repository: string | null
+  /** `refs/heads/main` */
+  ref: string | null
+  /** What the ref points to now; for an annotated tag, the id of the tag object. */
+  sha: string | null
+}
+
 /** Parses the webhooks of a forge, without side effects: bytes and headers go in, values come out. */
 export interface WebhookParser {
   /** Verifies the signature of a body that arrives in pieces. */
@@ -161,7 +170,7 @@ export interface WebhookParser {
   /** The payload of an event in a body. @throws ConveyorError `invalid` with the position of the error, without quoting the body */
   payload(event: string, contentType: string | undefined, body: Uint8Array): Promise<unknown>
   /** What a payload of any event is about, as far as it says so. */
-  about(payload: unknown): { repository: string | null; ref: string | null }
+  about(payload: unknown): WebhookSubject
   /** @throws ConveyorError `invalid` naming the field of the payload that is missing or invalid */
   parse(event: string, delivery: string, payload: unknown): Webhook
 }

@@ -6,7 +6,7 @@ import type { IdempotencyKey } from '../store/build-list.ts'
 import type { Accepted, BuildStore } from '../store/build-store.ts'
 import { type CancelParts, endCancelled } from './control/cancel.ts'
 
-interface Parts {
+export interface RequestParts {
   store: BuildStore
   queue: Queue
   /** The server's own log, one line at a time. */
@@ -30,7 +30,7 @@ const OVERDUE_SECONDS = 5
  */
 export async function requestBuild(
   request: BuildRequest,
-  parts: Parts,
+  parts: RequestParts,
   key?: IdempotencyKey,
 ): Promise<Accepted> {
   const accepted = await parts.store.accept(request, key)
@@ -47,7 +47,7 @@ export async function requestBuild(
   return accepted
 }
 
-async function endSuperseded(old: Build, by: Build, parts: Parts): Promise<void> {
+async function endSuperseded(old: Build, by: Build, parts: RequestParts): Promise<void> {
   const { logs, statuses, observer, log } = parts
   log(`build ${old.id} of ${shortName(old)} is superseded by build ${by.id} of ${shortName(by)}`, about(old))
   if (!isEnded(old.state) || !logs || !statuses) return
@@ -59,13 +59,13 @@ async function endSuperseded(old: Build, by: Build, parts: Parts): Promise<void>
  * @returns how many there were
  * @throws what the queue or the store throws
  */
-export async function sendOverdue(parts: Parts): Promise<number> {
+export async function sendOverdue(parts: RequestParts): Promise<number> {
   const builds = await parts.store.unqueued(OVERDUE_SECONDS)
   for (const build of builds) await send(build, parts)
   return builds.length
 }
 
-async function send(build: Build, { store, queue, log }: Parts): Promise<void> {
+async function send(build: Build, { store, queue, log }: RequestParts): Promise<void> {
   await queue.send({ buildId: build.id, repository: build.repository, turn: build.turn })
   if (!queue.durable) return
   // Not awaited: without the mark, the build is only sent a second time, which is harmless.

@@ -86,6 +86,9 @@ export interface IgnoredDelivery {
   at: string
 }
 
+/** With `sha`, what was pushed to `ref`: for an annotated tag, the id of the tag object. */
+export type NewIgnored = Omit<IgnoredDelivery, 'at'> & { sha?: string | null }
+
 interface IgnoredListing extends ListPage {
   /** `owner/name` in any case. */
   repository?: string
@@ -96,7 +99,7 @@ interface IgnoredListing extends ListPage {
 /** The deliveries of the last 30 days that built nothing, at most 10,000. */
 export interface IgnoredDeliveries {
   /** Adds a delivery, unless it is known. */
-  add(delivery: Omit<IgnoredDelivery, 'at'>): Promise<void>
+  add(delivery: NewIgnored): Promise<void>
   /** Newest first. @throws ConveyorError `invalid` for a cursor of another filter */
   list(listing: IgnoredListing): Promise<{ deliveries: IgnoredDelivery[]; next: string | null }>
 }

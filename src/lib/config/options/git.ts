@@ -1,5 +1,5 @@
 import { EVERY_BUILD, option } from '../option.ts'
-import { anyText, isHttpUrl, listOf, matching, scoped, size, value } from '../values.ts'
+import { anyText, duration, isHttpUrl, listOf, matching, scoped, size, value } from '../values.ts'
 
 const urlTemplate = value(
   'an https://, http://, ssh:// or file:// URL, or git@HOST:PATH, with {repository} in it and no password',
@@ -73,5 +73,13 @@ export const GIT = {
     type: size,
     default: '10GB',
     commands: EVERY_BUILD,
+  }),
+  compareMs: option({
+    flag: 'git.compare',
+    env: 'GIT_COMPARE',
+    help: 'How often branches and git tags are compared with the builds, to build pushes whose webhook was lost; 0s for never',
+    value: 'duration',
+    type: duration(0, '4m or 1h'),
+    default: '4m',
   }),
 }

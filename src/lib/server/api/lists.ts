@@ -94,8 +94,10 @@ export async function listsRoutes(app: FastifyInstance, { store, baseUrl }: Serv
     async (request): Promise<RepositoryListJson> => {
       const query = queryOf<typeof RepositoriesQuery>(request)
       const page = await store.repositories({ ...query, ...allowedTo(request) })
+      const compared = await store.comparisons.last(page.repositories.map(({ name }) => name))
       const repositories = page.repositories.map(({ name, last }) => ({
         ...{ name, url: `${baseUrl()}/repositories/${name}`, last: view(last) },
+        compared: compared.get(name.toLowerCase()) ?? null,
       }))
       return { repositories, next: nextUrl(request, page.next, baseUrl()) }
     },
@@ -111,9 +113,13 @@ export async function listsRoutes(app: FastifyInstance, { store, baseUrl }: Serv
         ? (await store.list({ repository: wanted }, { limit: 1 })).builds
         : []
       if (!last) throw new ConveyorError('not_found', `no builds of repository ${wanted} found`)
-      const branches = await store.branches(wanted, queryOf<typeof BranchesQuery>(request).limit)
+      const [branches, compared] = await Promise.all([
+        store.branches(wanted, queryOf<typeof BranchesQuery>(request).limit),
+        store.comparisons.last([wanted]),
+      ])
       return {
         name: last.build.repository,
+        compared: compared.get(wanted.toLowerCase()) ?? null,
         branches: branches.map(({ ref, last, image }) => ({
           ...{ kind: ref.kind, name: ref.name, last: view(last), image },
           pull: image === null ? null : `docker pull ${image}`,

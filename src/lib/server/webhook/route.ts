@@ -7,7 +7,7 @@ import { DeliveryAcceptedJson, DeliveryDoneJson, DeliveryIgnoredJson } from '../
 import { shortName } from '../../core/build.ts'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import { about } from '../../core/log.ts'
-import type { IgnoredDelivery } from '../../store/build-list.ts'
+import type { NewIgnored } from '../../store/build-list.ts'
 import { json, publicAnswers } from '../api/answers.ts'
 import type { ServerOptions } from '../options.ts'
 import { describeError, rejectionStatus, sendError, sendProblem } from '../problems.ts'
@@ -144,7 +144,7 @@ async function handleDelivery(
 }
 
 /** Records a delivery that builds nothing. GitHub gets its answer even if that fails. */
-async function record(delivery: Omit<IgnoredDelivery, 'at'>, { store, log }: ServerOptions): Promise<void> {
+async function record(delivery: NewIgnored, { store, log }: ServerOptions): Promise<void> {
   try {
     await store.ignored.add(delivery)
   } catch (error) {

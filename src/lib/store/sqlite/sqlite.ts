@@ -36,6 +36,8 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   const db = new Kysely<Schema>({ dialect: new NodeSqliteDialect(database, explain) })
   try {
     await migrate(db, { migrations, where: `database ${file}` })
+    // This process alone has the file: whoever held a lease is gone.
+    await db.deleteFrom('leases').execute()
     if (!inMemory)
       await writeFile(holderFile(file), `process ${process.pid} on ${hostname()}`, { mode: 0o600 })
   } catch (error) {

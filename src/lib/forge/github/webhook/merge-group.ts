@@ -1,7 +1,8 @@
+import { mayUseCache } from '../../../core/build.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../../core/validate.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { show, validDelivery } from './fields.ts'
-import { commitOf, mayUseCache } from './push.ts'
+import { commitOf } from './push.ts'
 
 /** A merge queue wants a commit to be checked, or does not need it any more. */
 export const mergeGroupEvent: WebhookEvent = {

@@ -1,14 +1,7 @@
-import { type CommitInfo, commitInfo, type PushFacts } from '../../../core/build.ts'
+import { type CommitInfo, commitInfo, mayUseCache, type PushFacts } from '../../../core/build.ts'
 import { parseRef, validRefName, validRepository, validSha } from '../../../core/validate.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { type Fields, show, validDelivery } from './fields.ts'
-
-/** Anywhere in the head commit's message, this disables the cache. */
-const NO_CACHE = '[docker nocache]'
-
-export function mayUseCache(message: string): boolean {
-  return !message.includes(NO_CACHE)
-}
 
 /** A push of a branch or a git tag: its head commit is built. */
 export const pushEvent: WebhookEvent = {

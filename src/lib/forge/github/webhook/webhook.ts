@@ -1,4 +1,4 @@
-import type { Webhook, WebhookParser } from '../../forge.ts'
+import type { Webhook, WebhookParser, WebhookSubject } from '../../forge.ts'
 import { bodyJson } from './body.ts'
 import { checkRunEvent, checkSuiteEvent } from './checks.ts'
 import { ignored, type WebhookEvent } from './event.ts'
@@ -34,7 +34,7 @@ const EVENTS: Record<string, WebhookEvent> = {
 }
 
 /** What `about` reads. */
-const ABOUT_FIELDS: FieldSelection = { ref: true, repository: { full_name: true } }
+const ABOUT_FIELDS: FieldSelection = { ref: true, after: true, repository: { full_name: true } }
 
 /** The payload of an event in a webhook's body. @throws ConveyorError `invalid`, see bodyJson */
 export function webhookBody(
@@ -45,13 +45,15 @@ export function webhookBody(
   return bodyJson(contentType, body, eventNamed(event)?.fields ?? ABOUT_FIELDS)
 }
 
-function about(payload: unknown): { repository: string | null; ref: string | null } {
+function about(payload: unknown): WebhookSubject {
   const fields = anyFieldsOf(payload)
   const number = fields.anyNumber('number') ?? fields.anyObject('issue').anyNumber('number')
   const ref = fields.anyText('ref') ?? fields.anyObject('merge_group').anyText('head_ref')
+  const after = fields.anyText('after') ?? fields.anyObject('merge_group').anyText('head_sha')
   return {
     repository: fields.anyObject('repository').anyText('full_name'),
     ref: ref ?? (number === null ? null : `refs/pull/${number}/head`),
+    sha: after !== null && /^[0-9a-f]{40,64}$/.test(after) ? after : null,
   }
 }
 

@@ -33,7 +33,7 @@ export function kyselyIgnored(
   }
 
   return {
-    add: ({ id, event, repository, ref, reason }) =>
+    add: ({ id, event, repository, ref, reason, sha = null }) =>
       write(async (trx) => {
         const known = await trx
           .selectFrom('ignored_deliveries')
@@ -55,7 +55,7 @@ export function kyselyIgnored(
             repository: repository === null ? null : short(repository),
             repository_key: repository === null ? null : keyOf(short(repository)),
             ref: ref === null ? null : short(ref),
-            ...{ reason: short(reason), created_at: time(), sha: null },
+            ...{ reason: short(reason), created_at: time(), sha },
           })
           // Another process has added it meanwhile.
           .onConflict((conflict) => conflict.column('id').doNothing())
