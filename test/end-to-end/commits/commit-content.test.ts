@@ -1,8 +1,8 @@
 import { randomBytes, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Files } from '../support/git/repository.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { pushToEnd, startWorld, type World } from '../support/world.ts'
+import type { Files } from '../../support/git/repository.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { pushToEnd, startWorld, type World } from '../../support/world.ts'
 
 /** What of a commit is not in its tree: objects in Git LFS, and which commit it is. */
 

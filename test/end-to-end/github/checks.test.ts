@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { checkEvent } from '../support/github/check-events.ts'
-import { sendWebhook } from '../support/github/push.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { buildLog, startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
+import { checkEvent } from '../../support/github/check-events.ts'
+import { sendWebhook } from '../../support/github/push.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { buildLog, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
 const FROM = 'FROM conveyor-test/busybox:1\n'
 

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { BuildJson } from '../../src/lib/api/build.ts'
-import type { QueueJson } from '../../src/lib/api/fleet.ts'
-import { type Gate, startGate } from '../support/gates.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { buildLog, pushToEnd, startWorld, WEBHOOK_SECRET, type World } from '../support/world.ts'
+import type { BuildJson } from '../../../src/lib/api/build.ts'
+import type { QueueJson } from '../../../src/lib/api/fleet.ts'
+import { type Gate, startGate } from '../../support/gates.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { buildLog, pushToEnd, startWorld, WEBHOOK_SECRET, type World } from '../../support/world.ts'
 
 /** Which pushes are built, in which order, and what newer pushes cancel: one worker, which a test can keep busy. */
 

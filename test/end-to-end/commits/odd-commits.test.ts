@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Files } from '../support/git/repository.ts'
-import type { ConveyorServer } from '../support/processes.ts'
-import { pushToEnd, startWorld, type World } from '../support/world.ts'
+import type { Files } from '../../support/git/repository.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { pushToEnd, startWorld, type World } from '../../support/world.ts'
 
 let world: World
 let server: ConveyorServer

@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ConveyorServer } from '../support/processes.ts'
-import { runConveyor } from '../support/processes.ts'
-import { buildLog, startWorld, type World } from '../support/world.ts'
+import type { ConveyorServer } from '../../support/processes.ts'
+import { runConveyor } from '../../support/processes.ts'
+import { buildLog, startWorld, type World } from '../../support/world.ts'
 
 /** The real server as a GitHub App: everything that it does at GitHub is done with tokens of one repository each. */
 
