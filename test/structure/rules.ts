@@ -110,7 +110,13 @@ export const ALLOWED: Record<string, string[]> = {
     ENGINE,
     ...SHARED,
   ],
-  'src/lib/app/setup-github.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ...SHARED],
+  'src/lib/app/setup-github.ts': [
+    'src/lib/app',
+    'src/lib/config',
+    'src/lib/server/setup/app-setup.ts',
+    ...ADAPTERS,
+    ...SHARED,
+  ],
   'src/lib/app/setup-builder.ts': ['src/lib/app', 'src/lib/config', ...ADAPTERS, ENGINE, ...SHARED],
   'src/lib/app': [
     'src/lib/server',

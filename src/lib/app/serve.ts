@@ -19,6 +19,7 @@ import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
 import { checkLogs, runWorkers } from './run-workers.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
+import { openAppSetup } from './setup-github.ts'
 import { withTelemetry } from './telemetry.ts'
 import { VERSION } from './version.ts'
 
@@ -67,6 +68,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     history: adapters.parts.history,
     names: adapters.parts.names,
     latest: adapters.parts.latest,
+    setup: openAppSetup(config, () => baseUrl, io.log),
     githubSecret: config.github.secret,
     webUrl: config.github.webUrl,
     badges: config.badges,

@@ -1,8 +1,10 @@
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 import { type Proxies, proxiesOf } from '../net/proxies.ts'
+import { withAppFile } from './app-file.ts'
 import type { Option } from './option.ts'
 import { OptionReader, type OptionValues } from './option-reader.ts'
+import { STORAGE } from './options/storage.ts'
 import { readSettings, type Settings } from './options.ts'
 import { passwordsOf } from './passwords.ts'
 import { applyRules, type DerivedSettings } from './rules.ts'
@@ -33,7 +35,9 @@ export type Config = Readonly<Omit<Settings, keyof DerivedSettings> & DerivedSet
  */
 export function parseConfig(values: OptionValues, inFiles: readonly Option[] = []): Config {
   const known = withSecretFiles(values, inFiles, process.env)
-  const reader = new OptionReader(known.values, process.env, known.problems)
+  const { dataDir } = new OptionReader(known.values, process.env).read({ dataDir: STORAGE.dataDir })
+  const kept = withAppFile(known.values, dataDir)
+  const reader = new OptionReader(kept.values, process.env, [...known.problems, ...kept.problems])
   const settings = readSettings(reader)
   const resolved = applyRules(settings, reader)
   const { problems, warnings } = reader

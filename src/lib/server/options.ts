@@ -11,6 +11,7 @@ import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { AccessOptions } from './access/options.ts'
 import type { Readiness, ServerMetrics } from './operations.ts'
+import type { AppSetup } from './setup/app-setup.ts'
 
 export interface ServerOptions extends AccessOptions {
   store: BuildStore
@@ -27,6 +28,8 @@ export interface ServerOptions extends AccessOptions {
   names: Pick<ImageNames, 'tag'>
   /** Which builds move `latest`. */
   latest: LatestPolicy
+  /** How an administrator makes a GitHub App; there is no page for it by default. */
+  setup?: AppSetup
   /** Shared secret of the webhooks. With null, unsigned pushes are verified with the forge: see unsigned-push.ts. */
   githubSecret: string | null
   /** Whether a repository may be built; all may by default. */

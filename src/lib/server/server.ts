@@ -23,6 +23,7 @@ import { type Site, siteOf } from './pages/layout.ts'
 import { pageConstraint } from './pages/negotiation.ts'
 import { pagesRoutes } from './pages/routes.ts'
 import { describeError, isServerError, sendError, sendProblem } from './problems.ts'
+import { setupRoutes } from './setup/routes.ts'
 import { rewriteWebhook, webhookRoute } from './webhook/route.ts'
 
 export type { ServerOptions } from './options.ts'
@@ -106,6 +107,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(timelinesRoutes, options)
   const indexes = new LineIndexes(logs)
   await app.register(pagesRoutes, { ...options, indexes })
+  await app.register(setupRoutes, options)
   await app.register(tokensRoutes, options)
   await app.register(controlRoutes, options)
   await app.register(notificationsRoutes, options)

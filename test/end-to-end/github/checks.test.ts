@@ -22,6 +22,11 @@ const ended = (sha: string, after?: string) =>
   )
 const of = (sha: string) => world.github.checks.runs.filter((run) => run.head_sha === sha)
 
+async function create(repository: string) {
+  world.github.setDefaultBranch(repository, 'main')
+  return world.git.create(repository)
+}
+
 /** What somebody does on GitHub. */
 async function press(facts: Parameters<typeof checkEvent>[0], delivery?: string) {
   const sent = { url: `${server.url}/`, secret: WEBHOOK_SECRET, ...(await checkEvent(facts)) }
@@ -34,7 +39,7 @@ async function press(facts: Parameters<typeof checkEvent>[0], delivery?: string)
 
 test('a push is a check run with the image; re-run, it is another build and run, and only one for a delivery', async () => {
   const repository = 'acme/web'
-  const git = await world.git.create(repository)
+  const git = await create(repository)
   const sha = await git.commit({ Dockerfile: `${FROM}COPY . /app\nRUN cat /app/a\n`, a: '1' })
   const id = await world.push(server, { repository, sha })
   const run = await ended(sha)
@@ -68,7 +73,7 @@ test('a push is a check run with the image; re-run, it is another build and run,
 
 test('a build that fails annotates the line of the Dockerfile', async () => {
   const repository = 'acme/broken'
-  const git = await world.git.create(repository)
+  const git = await create(repository)
   const sha = await git.commit({ Dockerfile: `${FROM}WORKDIR /x\nRUN echo no && \\\n    false\n` })
   await world.push(server, { repository, sha })
   const run = await ended(sha)
@@ -96,7 +101,7 @@ test('a build that fails annotates the line of the Dockerfile', async () => {
 
 test('a build is cancelled by its button, and one that waited for it was queued', async () => {
   const repository = 'acme/slow'
-  const git = await world.git.create(repository)
+  const git = await create(repository)
   const slow = await git.commit({ Dockerfile: `${FROM}RUN sleep 300\n` })
   const waiting = await git.commit({ Dockerfile: `${FROM}RUN echo waited\n` })
   const id = await world.push(server, { repository, sha: slow })
@@ -119,7 +124,7 @@ test('a build is cancelled by its button, and one that waited for it was queued'
 
 test('a check run outlives the server that made it, and stays the only one of its build', async () => {
   const repository = 'acme/crash'
-  const git = await world.git.create(repository)
+  const git = await create(repository)
   const sha = await git.commit({ Dockerfile: `${FROM}RUN sleep 6\n` })
   const id = await world.push(server, { repository, sha })
   await world.github.waitForCheckRun((run) => run.external_id === id && run.status === 'in_progress')
@@ -132,7 +137,7 @@ test('a check run outlives the server that made it, and stays the only one of it
 test('an App without the permission sets commit statuses instead', async () => {
   world.github.checks.denied.add('acme/denied')
   const repository = 'acme/denied'
-  const git = await world.git.create(repository)
+  const git = await create(repository)
   const sha = await git.commit({ Dockerfile: `${FROM}RUN true\n` })
   await world.push(server, { repository, sha })
   const status = await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')

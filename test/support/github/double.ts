@@ -4,6 +4,7 @@ import { TestApps } from './apps.ts'
 import { CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
 import { HooksDouble } from './hooks.ts'
 import { type Limits, RateLimits } from './limits.ts'
+import { ManifestsDouble } from './manifests.ts'
 import {
   type Answer,
   checkAnswer,
@@ -57,6 +58,7 @@ export interface GitHubDouble extends AsyncDisposable {
   /** Check runs of any repository, which only tokens of installations (`ghs_`) may write. */
   readonly checks: CheckRunsDouble
   readonly hooks: HooksDouble
+  readonly manifests: ManifestsDouble
   /** GitHub Apps; without any, `token` is the only one that is accepted. */
   readonly apps: TestApps
   readonly requests: RecordedRequest[]
@@ -107,6 +109,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   let lost = 0
   const hidden = new Set<string>()
   const apps = new TestApps(hidden, violations)
+  const manifests = new ManifestsDouble(apps, schema)
   const limits = new RateLimits(violations)
   let readFile: FileReader = async () => null
   let compareCommits: Comparer = async () => null
@@ -204,6 +207,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     [schema.operation('GET', '/repos/{owner}/{repo}'), getRepository],
     ...checks.routes(schema),
     ...hooks.routes(schema),
+    ...manifests.routes(),
   ]
 
   const answerTo = async (request: RecordedRequest): Promise<Answer> => {
@@ -277,6 +281,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     statuses,
     checks,
     hooks,
+    manifests,
     apps,
     requests,
     violations,

@@ -38,6 +38,8 @@ export interface GitHubSchema {
   operation(method: string, path: string): Operation
   /** Problems of a webhook payload. `schema` is its name in the description, such as `webhook-push`. */
   checkPayload(schema: string, payload: unknown): string[]
+  /** The fields that a schema describes. */
+  fieldsOf(schema: string): Set<string>
 }
 
 let loaded: Promise<GitHubSchema> | undefined
@@ -149,6 +151,7 @@ async function load(): Promise<GitHubSchema> {
   const payloadChecks = new Map<string, ValidateFunction>()
   return {
     operation,
+    fieldsOf: (schema) => new Set(Object.keys(at(`#/components/schemas/${schema}`).properties as Json)),
     checkPayload(schema, payload) {
       const validate = payloadChecks.get(schema) ?? compile({ $ref: `#/components/schemas/${schema}` })
       payloadChecks.set(schema, validate)

@@ -195,7 +195,7 @@ export function appTokens(options: AppOptions, now: () => number = () => perform
 }
 
 /** Octokit that signs its requests as the App. Loaded on use: only Apps need it. */
-async function openApi(options: AppOptions): Promise<GitHubApi> {
+export async function openApi(options: AppOptions): Promise<GitHubApi> {
   const { createAppAuth } = await import('@octokit/auth-app')
   const tokens: GitHubTokens = { ...personalTokens(undefined), kind: 'app' }
   const auth = { appId: options.id, privateKey: options.privateKey }

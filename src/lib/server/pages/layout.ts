@@ -18,6 +18,8 @@ export interface PageContent {
   styles?: readonly string[]
   /** Modules that the page loads, besides page.js: `log.js`. */
   scripts?: readonly string[]
+  /** An origin besides this one that a form of the page leads to. */
+  formTarget?: string
 }
 
 type SiteSection = 'builds' | 'repositories' | 'queue' | 'deliveries'
@@ -91,7 +93,9 @@ export function sendPage(reply: FastifyReply, site: Site, page: PageContent): Fa
   const text = layout(site, page)
   const etag = `"${createHash('sha1').update(text).digest('base64url')}"`
   reply.headers({
-    'content-security-policy': PAGE_CSP,
+    'content-security-policy': page.formTarget
+      ? PAGE_CSP.replace("form-action 'self'", `form-action 'self' ${page.formTarget}`)
+      : PAGE_CSP,
     // With no-referrer, browsers would send forms with the origin `null`, which is refused.
     'referrer-policy': 'same-origin',
     'cache-control': 'private, no-cache',
