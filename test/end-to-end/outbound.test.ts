@@ -145,7 +145,7 @@ test('a base image that moves leads to builds of the default branch and the newe
     const { builds } = await get<BuildListJson>(`/builds?repository=${repository}`)
     return builds.filter(({ reason }) => reason !== undefined)
   }
-  const nextHour = () => restart((database) => database.exec(`delete from turns where name = 'base images'`))
+  const nextHour = () => restart((database) => database.exec(`delete from leases where name = 'base images'`))
   await nextHour()
 
   await putImage(host, 'outbound/base')

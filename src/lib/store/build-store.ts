@@ -17,7 +17,7 @@ import type {
 } from './build-list.ts'
 import type { Comparisons } from './comparisons.ts'
 import type { Leases, WaitingPage, Workers } from './fleet.ts'
-import type { Notifications, Turns } from './notifications.ts'
+import type { Notifications } from './notifications.ts'
 import type { PullRequests } from './pulls.ts'
 
 /**
@@ -127,9 +127,6 @@ export interface BuildStore {
 
   /** Webhooks that are sent when builds end. A build's end and the wish to notify of it are one transaction. */
   readonly notifications: Notifications
-
-  /** What one of several servers does every so often. */
-  readonly turns: Turns
 
   readonly checkRuns: CheckRuns
 

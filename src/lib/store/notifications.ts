@@ -76,13 +76,3 @@ export interface Notifications {
   /** Sends a notification again at once, with `tries` tries. Null if it is pending, or if there is none. */
   redeliver(id: string, tries: number): Promise<Notification | null>
 }
-
-/** Work that only one process on the store does, and not again for some time, also after restarts. */
-export interface Turns {
-  /** Whether it is this caller's turn; then it is nobody's for so many seconds. */
-  take(name: string, seconds: number): Promise<boolean>
-  /** Makes it nobody's turn for so many seconds from now. */
-  pause(name: string, seconds: number): Promise<void>
-  /** Until when it is nobody's turn (ISO 8601); null if it may be taken. */
-  pausedUntil(name: string): Promise<string | null>
-}

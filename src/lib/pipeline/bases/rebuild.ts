@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { BaseImage, BuildRequest } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
@@ -43,7 +44,8 @@ export async function rebuildMovedBases(
   signal: AbortSignal,
 ): Promise<void> {
   const { store } = parts
-  if (!(await store.turns.take(TURN, HOUR_S))) return
+  // A holder that nobody is again: the lease is a pause for everybody.
+  if (!(await store.leases.take(TURN, randomUUID(), HOUR_S))) return
   const lookups = new Lookups(parts, signal)
   let cursor: string | undefined
   do {
@@ -71,7 +73,8 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
     if (reason !== null) moved.push({ head, reason })
   }
   if (moved.length === 0) return
-  if (!(await store.turns.take(`${TURN} of ${repository.toLowerCase()}`, DAY_S))) return
+  const turn = `${TURN} of ${repository.toLowerCase()}`
+  if (!(await store.leases.take(turn, randomUUID(), DAY_S))) return
   for (const { head, reason } of moved) {
     const { build, outcome } = await requestBuild(requestOf(head, reason), parts)
     const of = `${head.ref.kind} ${head.ref.name}`
@@ -101,8 +104,9 @@ class Lookups {
   readonly #parts: RebuildParts
   readonly #signal: AbortSignal
   readonly #digests = new Map<string, Promise<string | null>>()
-  /** Registries that are left alone for now. */
-  readonly #silent = new Set<string>()
+  /** Whether a registry is left alone for now. */
+  readonly #silent = new Map<string, Promise<boolean>>()
+  readonly #holder = randomUUID()
 
   constructor(parts: RebuildParts, signal: AbortSignal) {
     this.#parts = parts
@@ -135,20 +139,27 @@ class Lookups {
   async #lookUp(name: string): Promise<string | null> {
     const { registry, store, log } = this.#parts
     const image = splitReference(name)
-    const pause = `registry ${image.host}`
-    if (this.#silent.has(image.host) || (await store.turns.pausedUntil(pause)) !== null) return null
+    const pause = `${TURN} in ${image.host}`
+    const isSilent = this.#silent.get(image.host) ?? this.#isPaused(pause)
+    this.#silent.set(image.host, isSilent)
+    if (await isSilent) return null
     try {
       return await registry.head(image.name, image.identifier, this.#signal)
     } catch (error) {
       this.#signal.throwIfAborted()
       if (!(error instanceof ConveyorError)) throw error
       log(`looking up base image ${familiar(name)}: ${error.advice}`, { level: 'warn' })
-      if (error.retryable) this.#silent.add(image.host)
+      if (error.retryable) this.#silent.set(image.host, Promise.resolve(true))
       const { retryAfterMs = 0 } = error
-      if (retryAfterMs > 0)
-        await store.turns.pause(pause, Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_PAUSE_S))
+      const seconds = Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_PAUSE_S)
+      if (seconds > 0) await store.leases.take(pause, this.#holder, seconds)
       return null
     }
+  }
+
+  /** Whether a registry asked an earlier look-up for a break that is not over. */
+  async #isPaused(pause: string): Promise<boolean> {
+    return !(await this.#parts.store.leases.take(pause, this.#holder, 1))
   }
 }
 

@@ -14,7 +14,6 @@ import { placeRefs } from './lists/places.ts'
 import { listRefs, listRepositories } from './lists/repositories.ts'
 import { mayMove } from './move-tags.ts'
 import { kyselyNotifications, pruneNotifications } from './outbound/notifications.ts'
-import { kyselyTurns } from './outbound/turns.ts'
 import { kyselyPulls } from './pulls/pulls.ts'
 import { announced, spellingOf } from './pushes.ts'
 import {
@@ -70,7 +69,6 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     timelines: kyselyTimelines(db, dialect),
     workers: kyselyWorkers(db, dialect),
     notifications: kyselyNotifications(db, dialect),
-    turns: kyselyTurns(db, dialect),
     checkRuns: kyselyCheckRuns(db, dialect),
     leases: kyselyLeases(dialect),
     comparisons: kyselyComparisons(db, dialect),

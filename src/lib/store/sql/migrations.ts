@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely'
 import type { Migration } from 'kysely/migration'
 import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
-import { addNotifications, addTurns } from './outbound/migrations.ts'
+import { addNotifications, addReasons } from './outbound/migrations.ts'
 import { addPulls } from './pulls/migration.ts'
 import { addSessions } from './secrets/sessions.ts'
 import { addTurnsOfBuilds } from './waiting/migration.ts'
@@ -32,7 +32,7 @@ export const migrations: Record<string, Migration> = {
   '018_turns_of_builds': { up: addTurnsOfBuilds },
   '019_pulls': { up: addPulls },
   '020_notifications': { up: addNotifications },
-  '021_turns': { up: addTurns },
+  '021_reasons': { up: addReasons },
   '022_sessions': { up: addSessions },
   '023_check_runs': { up: addCheckRuns },
 }

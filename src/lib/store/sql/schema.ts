@@ -38,8 +38,6 @@ export interface Schema {
   /** The outbox: builds that have ended, and whose notifications have not been made yet. */
   ended_builds: { build_id: string; ended_at: string }
   notifications: NotificationsTable
-  /** What one process does every so often, and until when nobody does it again. */
-  turns: { name: string; until: string }
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
   pulls: PullsTable

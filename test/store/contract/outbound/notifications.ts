@@ -11,7 +11,7 @@ const DEPLOY: NewNotification = {
 const OK = { status: 200, answer: 'fine \0 \ud800', error: null, tookMs: 12 }
 const NO = { status: 500, answer: null, error: 'HTTP 500', tookMs: 3 }
 
-/** Webhooks that are sent when builds end, and what one of several servers does. */
+/** Webhooks that are sent when builds end, and why builds are requested. */
 export function outbound(subject: Subject): void {
   describe('notifications', () => {
     const ended = async (sha = 'a'.repeat(40)) => {
@@ -163,33 +163,6 @@ export function outbound(subject: Subject): void {
       await subject.accepted(push('main', { sha: 'd'.repeat(40) }))
       expect(await subject.store.notifications.ofBuild(id)).toEqual([])
       expect(await subject.store.get(unsent)).not.toBeNull()
-    })
-  })
-
-  describe('a turn', () => {
-    it('is one caller’s, and then nobody’s until its time is over, also after a restart', async () => {
-      const taken = await Promise.all([1, 2, 3, 4].map(() => subject.store.turns.take('scan', 60)))
-      expect(taken.filter(Boolean)).toHaveLength(1)
-      expect(await subject.store.turns.take('other', 60)).toBe(true)
-      expect(await subject.store.turns.pausedUntil('scan')).toBe('2030-01-02T03:05:05.678Z')
-      subject.clock += 59_000
-      await subject.reopen()
-      expect(await subject.store.turns.take('scan', 60)).toBe(false)
-      subject.clock += 1000
-      expect(await subject.store.turns.pausedUntil('scan')).toBeNull()
-      expect(await subject.store.turns.take('scan', 60)).toBe(true)
-    })
-
-    it('can be put off', async () => {
-      const { turns } = subject.store
-      expect(await turns.pausedUntil('x')).toBeNull()
-      await turns.pause('x', 60)
-      expect(await turns.take('x', 1)).toBe(false)
-      await turns.pause('x', 120)
-      subject.clock += 60_000
-      expect(await turns.take('x', 1)).toBe(false)
-      subject.clock += 60_000
-      expect(await turns.take('x', 1)).toBe(true)
     })
   })
 

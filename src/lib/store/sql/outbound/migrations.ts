@@ -43,12 +43,7 @@ export async function addNotifications(db: Kysely<unknown>): Promise<void> {
   await schema.createIndex('notifications_by_age').on('notifications').column('created_at').execute()
 }
 
-/** What one of several servers does by itself, and why it asks for a build. */
-export async function addTurns(db: Kysely<unknown>): Promise<void> {
-  await db.schema
-    .createTable('turns')
-    .addColumn('name', 'text', (column) => column.primaryKey())
-    .addColumn('until', 'text', (column) => column.notNull())
-    .execute()
+/** Why the server itself asks for a build. */
+export async function addReasons(db: Kysely<unknown>): Promise<void> {
   await db.schema.alterTable('builds').addColumn('reason', 'text').execute()
 }

@@ -35,7 +35,7 @@ export async function pruneNotifications(
 ): Promise<void> {
   await trx.deleteFrom('ended_builds').where('ended_at', '<', time(-UNSENT_KEPT_S)).execute()
   await trx.deleteFrom('notifications').where('created_at', '<', time(-KEPT_S)).execute()
-  await trx.deleteFrom('turns').where('until', '<', time(-KEPT_S)).execute()
+  await trx.deleteFrom('leases').where('held_until', '<', time(-KEPT_S)).execute()
 }
 
 /** BuildStore.notifications. */
