@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { submoduleUrl } from '../../src/lib/source/git/submodule-url.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
-import type { Context } from '../../src/lib/source/source.ts'
+import type { Context, ContextOptions } from '../../src/lib/source/source.ts'
 import { describeTree, materialise } from '../support/context/on-disk.ts'
 import { type Files, type GitRepository, gitEnv } from '../support/git/repository.ts'
 import { type GitServer, startGitServer } from '../support/git/server.ts'
@@ -58,11 +58,7 @@ async function repositoryWith(
   return { name: name ?? `acme/r${count}`, sha: await repository.commit(files), repository }
 }
 
-async function contextOf(
-  repository: string,
-  sha: string,
-  options: { dockerfile?: string; log?: (line: string) => void; offline?: boolean } = {},
-): Promise<Context> {
+async function contextOf(repository: string, sha: string, options: ContextOptions = {}): Promise<Context> {
   const context = await source.context(await source.fetch(repository, sha), options)
   onTestFinished(() => context.close())
   return context
@@ -224,6 +220,27 @@ describe('.dockerignore', () => {
       'shared/Dockerfile',
     )
   })
+})
+
+test('a fork gets what is public, but no private submodule, though the mirror has it', async () => {
+  const secret = await repositoryWith({ secret: 'secret' })
+  const foreign = await repositoryWith({ 'foreign.txt': 'foreign\n' }, other)
+  const commitWith = async (repository: GitRepository, sha: string, name: string) =>
+    await repositoryWith(
+      { ...DOCKERFILE, lib: { submodule: sha }, '.gitmodules': gitmodules({ lib: repository.url }) },
+      server,
+      name,
+    )
+  allowed['acme/fork'] = [new URL(other.url).host]
+  const closed = await commitWith(secret.repository, secret.sha, 'acme/closed')
+  expect(paths(await contextOf(closed.name, closed.sha))).toContain('lib/secret')
+  const error = await contextOf(closed.name, closed.sha, { anonymous: true }).catch((thrown) => thrown)
+  expect(error).toMatchObject({ kind: 'unauthorized' })
+  expect(error.message).toMatch(
+    /^the submodule lib of acme\/closed@\w{7}: 127.0.0.1:\d+ requires credentials for acme\/r\d+$/,
+  )
+  const open = await commitWith(foreign.repository, foreign.sha, 'acme/fork')
+  expect(paths(await contextOf(open.name, open.sha, { anonymous: true }))).toContain('lib/foreign.txt')
 })
 
 describe('what is refused, by path', () => {

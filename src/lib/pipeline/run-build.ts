@@ -49,7 +49,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
   const commit = await watch.measure('fetch', fetchCommit(build, parts, io))
 
   // Context.
-  const context = await watch.measure('context', openContext(commit, parts, io))
+  const context = await watch.measure('context', openContext(build, commit, parts, io))
   io.onDockerfile?.()
   try {
     const { length } = context.entries
@@ -88,8 +88,9 @@ async function fetchCommit(build: Build, parts: BuildParts, io: BuildIo): Promis
   return commit
 }
 
-function openContext(commit: Commit, { source }: BuildParts, io: BuildIo): Promise<Context> {
-  return logged(io, (log) => source.context(commit, { signal: io.signal, log }))
+function openContext(build: Build, commit: Commit, { source }: BuildParts, io: BuildIo): Promise<Context> {
+  const anonymous = build.fork !== undefined
+  return logged(io, (log) => source.context(commit, { signal: io.signal, log, anonymous }))
 }
 
 /** Work that reports lines for the log. */

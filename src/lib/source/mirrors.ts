@@ -178,13 +178,13 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
 
   async function context(
     commit: Commit,
-    { dockerfile = 'Dockerfile', signal, log, offline }: ContextOptions = {},
+    { dockerfile = 'Dockerfile', signal, log, offline, anonymous = false }: ContextOptions = {},
   ): Promise<Context> {
     const { repository, sha } = commit
     const onDamage = (gitDir: string) => new Mirror(git, gitDir).markDamaged()
     const remotes = new Map<Commit, Remote>()
     const submodule = (one: Submodule) =>
-      fetchSubmodule(commit, one, { own: remote, dir, options }, async (from, sha) => {
+      fetchSubmodule(commit, one, { own: remote, dir, options, anonymous }, async (from, sha) => {
         const fetched = await fetchFrom(from, sha, { signal, log, offline })
         remotes.set(fetched, from.remote)
         return fetched

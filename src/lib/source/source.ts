@@ -64,6 +64,8 @@ export interface FetchOptions {
 export interface ContextOptions extends FetchOptions {
   /** Its path. Default `Dockerfile`. */
   dockerfile?: string
+  /** Submodules are fetched as the public can: without credentials, and not from the mirrors of what needs them. */
+  anonymous?: boolean | undefined
 }
 
 export interface FileChange {

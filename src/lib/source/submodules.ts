@@ -22,6 +22,8 @@ interface SubmoduleOptions extends RemoteOptions {
 
 /** Folder of the mirrors of submodules that are on other servers; no owner has such a name. */
 const ELSEWHERE = '.elsewhere'
+/** The same for those of forks. */
+const PUBLIC = '.public'
 
 /** Repository names are case-insensitive on GitHub, so a repository has one mirror in any spelling. */
 export function mirrorKey(repository: string): string {
@@ -38,7 +40,12 @@ export function mirrorKey(repository: string): string {
 export async function fetchSubmodule(
   root: Commit,
   { path, url, sha, parent }: Submodule,
-  { own, dir, options }: { own: Remote; dir: string; options: SubmoduleOptions },
+  {
+    own,
+    dir,
+    options,
+    anonymous,
+  }: { own: Remote; dir: string; options: SubmoduleOptions; anonymous: boolean },
   fetch: (from: Mirrored, sha: string) => Promise<Commit>,
 ): Promise<Commit> {
   const about = `the submodule ${path} of ${shortName(root)}`
@@ -57,7 +64,10 @@ export async function fetchSubmodule(
     })
   }
   try {
-    return await fetch(mirrored(origin, own, dir, options), sha)
+    return await fetch(
+      anonymous ? mirroredPublic(origin, dir, options.url) : mirrored(origin, own, dir, options),
+      sha,
+    )
   } catch (error) {
     if (!(error instanceof ConveyorError) || error.kind === 'cancelled') throw error
     const { kind, hint, retryable, retryAfterMs } = error
@@ -81,6 +91,26 @@ function mirrored(
   if (repository !== null) return { key: mirrorKey(repository), repository, remote }
   const id = createHash('sha256').update(`${host}/${path}`).digest('hex').slice(0, 40)
   return { key: `${ELSEWHERE}/${id}`, repository: `${host}/${path}`, remote }
+}
+
+/**
+ * The same without credentials, and with a mirror of its own, as the others may have what is private.
+ * @throws ConveyorError `unauthorized` if there is no such way
+ */
+function mirroredPublic(
+  { host, path, repository, url }: SubmoduleOrigin,
+  dir: string,
+  template: string,
+): Mirrored {
+  const name = repository ?? `${host}/${path}`
+  const remote = remoteAt({ url: url ?? template }, dir)
+  if (remote.authenticated) {
+    throw new ConveyorError('unauthorized', `fetching ${name} from ${host} needs credentials`, {
+      hint: 'The submodules of forks are fetched without any: use a public https:// URL in .gitmodules',
+    })
+  }
+  const id = createHash('sha256').update(`${host}/${path}`).digest('hex').slice(0, 40)
+  return { key: `${PUBLIC}/${id}`, repository: name, remote }
 }
 
 /** Without a login, which it may contain. */
