@@ -97,6 +97,7 @@ export async function setUp(config: Config, io: SetupIo, releaser: Releaser): Pr
   const source = gitMirrors({
     ...{ dir: join(config.dataDir, 'mirrors'), ...remote, lfs, warn: io.log },
     submoduleHosts: (repository) => submoduleHostsFor(config.git, repository),
+    gitFolder: (repository) => settingsFor(config.build, repository).git,
   })
   releaser.add('git mirrors', source, (it) => it.close())
   const forge = openForge(config, tokens, io.log)

@@ -19,6 +19,7 @@ export function settingsFor(build: Settings['build'], repository: string): Build
     attest: build.attest,
     reproducible: build.reproducible,
     gitArgs: either(build.gitArgs).at(-1) === 'true',
+    git: hasGitFolder(build, repository),
     ssh: either(build.ssh).at(-1) ?? null,
   }
 }
@@ -31,13 +32,17 @@ export function refPatternsFor(
   return { branches: eitherOf(branches, repository), tags: eitherOf(tags, repository) }
 }
 
+/** Whether the contexts of a repository have a `.git` folder. */
+function hasGitFolder({ git }: Pick<Settings['build'], 'git'>, repository: string): boolean {
+  return eitherOf(git, repository).at(-1) === 'true'
+}
+
 /** From where submodules of a repository may be fetched; empty: from the server that it is on itself. */
 export function submoduleHostsFor(
   { submodules }: Pick<Settings['git'], 'submodules'>,
   repository: string,
 ): string[] {
-  const own = valuesOf(submodules, repository.toLowerCase())
-  return own.length > 0 ? own : valuesOf(submodules, null)
+  return eitherOf(submodules, repository)
 }
 
 /** The group that a repository shares its cache mounts with; null if it does not share them. */

@@ -21,6 +21,8 @@ export interface BuildSettings {
   reproducible: boolean
   /** Gives the standard build arguments about the commit, such as GIT_SHA, where the Dockerfile declares them. */
   gitArgs: boolean
+  /** Whether the context has a `.git` folder: then an image is of its commit, not only of its files. */
+  git: boolean
   /** Socket of the SSH agent for `RUN --mount=type=ssh`; null for none. Like secrets, not part of the recipe. */
   ssh: string | null
 }
@@ -37,6 +39,7 @@ export const NO_SETTINGS: BuildSettings = {
   attest: [],
   reproducible: false,
   gitArgs: false,
+  git: false,
   ssh: null,
 }
 

@@ -7,11 +7,12 @@ import { KeyedMutex } from '../util/locks/keyed-mutex.ts'
 import { openContext } from './context/context.ts'
 import type { Submodule } from './context/context-tree.ts'
 import type { OpenLfs } from './context/lfs-files.ts'
+import { type CommitHistory, commitHistory } from './git/commit-history.ts'
 import { fetchError, isDamage, isReadDamage, readError } from './git/errors.ts'
 import { Git, GitFailure } from './git/git.ts'
 import { Mirror, type MirrorLimits, statOrNull } from './git/mirror.ts'
 import { lockMirror } from './git/mirror-lock.ts'
-import { type Remote, type RemoteOptions, remoteOf } from './git/remote.ts'
+import { type RemoteOptions, remoteOf } from './git/remote.ts'
 import { type GitLfsOptions, gitLfs } from './lfs/open.ts'
 import type { Commit, Context, ContextOptions, FetchOptions, FileChange, Source } from './source.ts'
 import { fetchSubmodule, type Mirrored, mirrorKey } from './submodules.ts'
@@ -24,6 +25,8 @@ export interface GitMirrorsOptions extends RemoteOptions {
    * None: from the host of `url`.
    */
   submoduleHosts?: (repository: string) => readonly string[]
+  /** Whether the contexts of a repository have a `.git` folder. None do by default. */
+  gitFolder?: (repository: string) => boolean
   /** Environment for PATH, proxy and certificate settings; nothing else of it is passed to git. */
   environment?: Record<string, string | undefined>
   /** Receives warnings about problems that affect no build: failed maintenance of a mirror. */
@@ -44,6 +47,8 @@ export interface GitMirrors extends Source {
 const DEFAULT_LIMITS: MirrorLimits = { keepCommits: 200, maxPacks: 25, pruneEveryMs: 24 * 3600 * 1000 }
 /** Incomplete mirrors and other temporary files of a killed process are removed after this time. */
 const TEMPORARY_KEPT_MS = 24 * 3600 * 1000
+/** Folder of the histories for `.git` folders. */
+const HISTORIES = '.histories'
 
 /**
  * Commits from a git server, through a bare mirror per repository at `dir/owner/name.git`.
@@ -62,6 +67,8 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   const mutex = new KeyedMutex()
   /** Maintenance by repository, waiting or running: a fetch aborts it instead of waiting. */
   const maintenance = new Map<string, { abort: AbortController; ended: Promise<void> }>()
+  /** Where commits were fetched from, other than the server of all repositories. */
+  const origins = new WeakMap<Commit, Mirrored>()
   let swept = false
 
   const mirrorOf = (key: string) => new Mirror(git, join(dir, `${key}.git`))
@@ -181,16 +188,17 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     { dockerfile = 'Dockerfile', signal, log, offline, anonymous = false }: ContextOptions = {},
   ): Promise<Context> {
     const { repository, sha } = commit
+    const hasGit = options.gitFolder?.(repository) ?? false
     const onDamage = (gitDir: string) => new Mirror(git, gitDir).markDamaged()
-    const remotes = new Map<Commit, Remote>()
     const submodule = (one: Submodule) =>
       fetchSubmodule(commit, one, { own: remote, dir, options, anonymous }, async (from, sha) => {
-        const fetched = await fetchFrom(from, sha, { signal, log, offline })
-        remotes.set(fetched, from.remote)
-        return fetched
+        const found = await fetchFrom(from, sha, { signal, log, offline })
+        origins.set(found, from)
+        return found
       })
-    const openLfs: OpenLfs = (of) => lfs.open({ ...of, remote: remotes.get(of.commit) ?? remote })
-    const open = { git, commit, dockerfile, signal, tempDir, onDamage, submodule, openLfs, log }
+    const openLfs: OpenLfs = (of) => lfs.open({ ...of, remote: origins.get(of.commit)?.remote ?? remote })
+    const history = hasGit ? (one: Commit) => historyOf(one, { signal, log, offline }) : null
+    const open = { git, commit, dockerfile, signal, tempDir, onDamage, submodule, history, openLfs, log }
     try {
       await prepareFolders()
       return await openContext(open)
@@ -201,6 +209,13 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
       if (isReadDamage(error)) await onDamage(commit.gitDir)
       throw readError(error, repository)
     }
+  }
+
+  function historyOf(commit: Commit, how: FetchOptions): Promise<CommitHistory> {
+    const { repository } = commit
+    const from = origins.get(commit) ?? { key: mirrorKey(repository), repository, remote }
+    const path = join(dir, HISTORIES, from.key)
+    return commitHistory(commit.sha, { ...how, ...from, git, path, dir, silenceMs })
   }
 
   async function earlier(

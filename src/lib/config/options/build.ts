@@ -152,6 +152,16 @@ export const BUILD = {
     commands: EVERY_BUILD,
     inherited: true,
   }),
+  git: option({
+    flag: 'build.git',
+    env: 'BUILD_GIT',
+    help: 'Give builds a .git folder, for git describe, setuptools-scm and the like; then each commit is built, even without changes',
+    value: '[owner/name:]true|false',
+    type: scoped(oneOf('true', 'false')),
+    defaultText: 'false',
+    commands: EVERY_BUILD,
+    inherited: true,
+  }),
   ssh: option({
     flag: 'build.ssh',
     env: 'BUILD_SSH',

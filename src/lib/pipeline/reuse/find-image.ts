@@ -43,6 +43,8 @@ export async function findByTree(
   io: BuildIo,
 ): Promise<RegistryImage | null> {
   const { repository, sha } = build
+  // With a .git folder, the image depends on the commit and its tags, too.
+  if (settings.git) return null
   const tree = build.tree ?? (await parts.store.newestArtifact(repository, sha))?.tree
   if (!tree) return null
   for (const artifact of await parts.store.artifactsByTree(repository, tree, CANDIDATES)) {

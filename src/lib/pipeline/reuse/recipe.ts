@@ -30,6 +30,7 @@ export function settingsKey({
   reproducible,
   ssh: _,
   gitArgs: __,
+  git: ___,
   ...rest
 }: BuildSettings): string {
   const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))

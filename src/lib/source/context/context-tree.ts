@@ -67,6 +67,11 @@ export class ContextTree {
     return [this.root, ...this.#parts.values()]
   }
 
+  /** Whether the files of a submodule are among those of the tree. */
+  isExpanded(file: TreeFile): boolean {
+    return this.#parts.has(file)
+  }
+
   get hasSubmodules(): boolean {
     return this.root.files.some(({ kind }) => kind === 'submodule')
   }

@@ -5,6 +5,7 @@ import { join, posix } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { Pace } from '../../util/pace.ts'
+import type { CommitHistory } from '../git/commit-history.ts'
 import { isReadDamage, readError } from '../git/errors.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 import type { Commit, Context, ContextEntry } from '../source.ts'
@@ -13,8 +14,10 @@ import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } fr
 import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { listEntries } from './entries.ts'
+import { type GitFolders, gitFolders, mergeFiles } from './git-folder.ts'
 import type { TreeFile } from './git-tree.ts'
 import { LfsFiles, type OpenLfs } from './lfs-files.ts'
+import { looseBlob } from './loose-object.ts'
 import { type ResolvedPath, resolveInTree } from './tree-paths.ts'
 
 export interface OpenOptions {
@@ -27,6 +30,8 @@ export interface OpenOptions {
   tempDir: string
   /** Called when git cannot read an object that must be in the mirror. */
   onDamage(gitDir: string): Promise<void>
+  /** Fetches the history of a commit, for `.git` folders; null: there are none. */
+  history: ((commit: Commit) => Promise<CommitHistory>) | null
   /** Fetches a submodule. */
   submodule(submodule: Submodule): Promise<Commit>
   openLfs: OpenLfs
@@ -100,26 +105,32 @@ class Opening {
     if (tree.hasSubmodules) await this.#expand(tree, (path) => !ignore?.excludesAll(path))
 
     const files = this.#files
+    const listed = await listEntries(files, ignore, pace)
     const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
-    const kept = await listEntries(files, ignore, pace)
     const dockerfileFiles: TreeFile[] = []
     await pace.forEach(files, (one) => {
       if (forDockerfile.has(one)) dockerfileFiles.push(one)
     })
     const needed = await listEntries(dockerfileFiles, undefined, pace)
-    this.#rejectHuge(kept.files)
-    const wanted = new Set(kept.files)
+    this.#rejectHuge(listed.files)
+    const wanted = new Set(listed.files)
     for (const one of needed.files) wanted.add(one)
     const all = [...wanted]
     await pace.rest()
     const converted = await this.#applyAttributes(tree.parts, wanted)
-    if (converted.size > 0) this.#rejectHuge(kept.files.map((one) => converted.get(one) ?? one))
+    if (converted.size > 0) this.#rejectHuge(listed.files.map((one) => converted.get(one) ?? one))
     const targets = await this.#readLinks(all)
+    const { history } = this.#options
+    const options = { ...this.#options, folder: this.#folder, pace, ignore, converted }
+    const folders = history && (await gitFolders(tree, listed.files, { ...options, history }))
+    const kept = folders
+      ? await listEntries(await mergeFiles(files, folders.files, pace), ignore, pace)
+      : listed
     return {
       dockerfile,
       entries: await kept.entries(converted, targets),
       dockerfileEntries: await needed.entries(converted, targets),
-      read: this.#readFunction(converted, tree.parts),
+      read: this.#readFunction(converted, tree.parts, folders),
     }
   }
 
@@ -264,10 +275,10 @@ class Opening {
   #readFunction(
     converted: ReadonlyMap<TreeFile, CheckedOut | Converted>,
     parts: readonly ContextPart[],
+    folders: GitFolders | null,
   ): Context['read'] {
-    const spools = new Map(
-      [...converted.values()].map((one) => [one.contentId, 'spool' in one ? one.spool : null]),
-    )
+    const spools = new Map<string, Buffer | string | null>(folders?.spools)
+    for (const one of converted.values()) spools.set(one.contentId, 'spool' in one ? one.spool : null)
     const reader = this.#reader
     const lfs = this.#lfs
     const { commit, onDamage } = this.#options
@@ -282,11 +293,15 @@ class Opening {
         yield* lfs.read(entry, signal)
         return
       }
+      const blob = folders?.blobs.get(entry.contentId)
       try {
-        yield* reader.read(entry.contentId, entry.size, signal)
+        if (blob) yield* looseBlob(blob.size, reader.read(blob.oid, blob.size, signal))
+        else yield* reader.read(entry.contentId, entry.size, signal)
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error
-        const whose = parts.find(({ files }) => files.some(({ oid }) => oid === entry.contentId))
+        const whose = parts.find(({ files }) =>
+          files.some(({ oid }) => oid === (blob?.oid ?? entry.contentId)),
+        )
         const { gitDir, repository } = whose?.commit ?? commit
         if (isReadDamage(error)) await onDamage(gitDir)
         throw readError(error, repository)

@@ -104,7 +104,7 @@ function directoryEntry({ path, rawPath }: Pick<Directory, 'path' | 'rawPath'>):
 function fileEntry(file: TreeFile, converted?: CheckedOut, linkTarget: Uint8Array = NOTHING): ContextEntry {
   const { path, rawPath, oid } = file
   // Nothing is in it.
-  if (file.kind === 'submodule') return directoryEntry(file)
+  if (file.kind === 'submodule' || file.kind === 'directory') return directoryEntry(file)
   if (file.kind === 'symlink') {
     return { path, rawPath, kind: 'symlink', mode: 0o777, size: 0, contentId: oid, linkTarget }
   }

@@ -6,7 +6,8 @@ import type { Git } from '../git/git.ts'
 export interface TreeFile {
   path: string
   rawPath: Buffer
-  kind: 'file' | 'executable' | 'symlink' | 'submodule'
+  /** An empty directory is only in what is added to a tree. */
+  kind: 'file' | 'executable' | 'symlink' | 'submodule' | 'directory'
   oid: string
   /** Bytes of the blob; 0 for a submodule. */
   size: number
