@@ -14,6 +14,7 @@ import { surroundings } from './contract/lists/surroundings.ts'
 import { movingTags } from './contract/moving-tags.ts'
 import { ordering } from './contract/ordering.ts'
 import { outbound } from './contract/outbound/notifications.ts'
+import { pulls } from './contract/pulls.ts'
 import { pushes } from './contract/pushes.ts'
 import { queueing } from './contract/queueing.ts'
 import { recipes } from './contract/recipes.ts'
@@ -36,6 +37,7 @@ export function buildStoreContract(name: string, open: (options: OpenOptions) =>
     suspects(subject)
     movingTags(subject)
     pushes(subject)
+    pulls(subject)
     keeping(subject)
     recipes(subject)
     queueing(subject)

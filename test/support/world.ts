@@ -68,6 +68,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const git = resources.use(await startGitServer({ token }))
   github.serveFiles(git.fileOf)
   github.serveComparisons(git.compare)
+  github.pulls.messageOf = git.messageOf
   const registry = resources.use(await startRegistry(options.registry))
   const { dockerHost, network } = engine()
   const dataDir = await mkdtemp(`${data.path}/`)

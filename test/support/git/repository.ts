@@ -113,6 +113,13 @@ export async function fileOf(dir: string, sha: string, path: string): Promise<st
   return (await ask(dir, ['cat-file', 'blob', `${sha}:${path}`])) ?? null
 }
 
+/** The whole message of a commit; null if there is no such commit. */
+export async function messageOf(dir: string, sha: string): Promise<string | null> {
+  return (
+    (await ask(dir, ['show', '--no-patch', '--format=%B', '--end-of-options', `${sha}^{commit}`])) ?? null
+  )
+}
+
 /** How `head` relates to `base`, in GitHub's terms; null if one of them does not exist. */
 export async function compare(
   dir: string,

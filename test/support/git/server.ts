@@ -6,7 +6,15 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { tempDir } from '../temp.ts'
 import { type LfsDouble, startLfsDouble } from './lfs.ts'
-import { compare, createGitRepository, fileOf, type GitRepository, gitEnv, treeOf } from './repository.ts'
+import {
+  compare,
+  createGitRepository,
+  fileOf,
+  type GitRepository,
+  gitEnv,
+  messageOf,
+  treeOf,
+} from './repository.ts'
 
 /** `/owner/name.git/...`: no part can be `..`, so nothing leads out of the root folder. */
 const GIT_PATH = /^\/\w[\w-]*\/[\w.-]+\.git(\/\w[\w.-]*)+(\?|$)/
@@ -42,6 +50,8 @@ export interface GitServer extends AsyncDisposable {
   treeOf(repository: string, sha: string): Promise<string | undefined>
   /** Text of a file of a commit, as GitHub's API returns it; null if there is none. */
   fileOf(repository: string, sha: string, path: string): Promise<string | null>
+  /** The whole message of a commit, as GitHub's API returns it; null if there is no such commit. */
+  messageOf(repository: string, sha: string): Promise<string | null>
   /** How a commit relates to another one, as GitHub's API returns it; null if one of them does not exist. */
   compare(repository: string, base: string, head: string): ReturnType<typeof compare>
   /** Redirects requests for a repository to another URL plus `.git`. */
@@ -113,6 +123,7 @@ export async function startGitServer(
       createGitRepository(join(root.path, `${repository}.git`), `${url}/${repository}.git`),
     treeOf: (repository, sha) => treeOf(join(root.path, `${repository}.git`), sha),
     fileOf: (repository, ...file) => fileOf(join(root.path, `${repository}.git`), ...file),
+    messageOf: (repository, sha) => messageOf(join(root.path, `${repository}.git`), sha),
     compare: (repository, ...commits) => compare(join(root.path, `${repository}.git`), ...commits),
     move: (repository, to) => void moved.set(repository, to),
     failNext(n, status) {

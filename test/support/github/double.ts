@@ -19,6 +19,7 @@ import {
   receive,
   respond,
 } from './protocol.ts'
+import { PullsDouble } from './pulls.ts'
 import { sendPush } from './push.ts'
 import { githubSchema, type Operation } from './schema.ts'
 import type { Comparer, FileReader, Repository, Serve } from './serve.ts'
@@ -61,6 +62,8 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly manifests: ManifestsDouble
   /** GitHub Apps; without any, `token` is the only one that is accepted. */
   readonly apps: TestApps
+  /** Pull requests, and who may write. */
+  readonly pulls: PullsDouble
   readonly requests: RecordedRequest[]
   /** Problems of requests, or of the double's own responses: a test expects none. */
   readonly violations: string[]
@@ -116,6 +119,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const watchers = new Watchers()
   const hooks = new HooksDouble()
   const checks = new CheckRunsDouble(watchers.changed)
+  const pulls = new PullsDouble()
 
   // GitHub ignores the case of names.
   const repositoryOf = (name: string) => repositories.get(name.toLowerCase())
@@ -208,6 +212,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     ...checks.routes(schema),
     ...hooks.routes(schema),
     ...manifests.routes(),
+    ...pulls.routes(schema),
   ]
 
   const answerTo = async (request: RecordedRequest): Promise<Answer> => {
@@ -282,6 +287,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     checks,
     hooks,
     manifests,
+    pulls,
     apps,
     requests,
     violations,
