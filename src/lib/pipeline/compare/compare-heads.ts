@@ -4,7 +4,7 @@ import type { FoundCommit, History, RemoteHeads } from '../../source/source.ts'
 import type { Candidate, Comparison, WaitingHead } from '../../store/comparisons.ts'
 import { type RequestParts, requestBuild } from '../accept.ts'
 import type { BuildPolicy } from '../policy/build-policy.ts'
-import { changedHeads, keyOfRef, packHeads, type SeenHeads, unpackHeads } from './packed-heads.ts'
+import { changedHeads, keyOfRef, packHeads, seenHeads, unpackHeads } from './packed-heads.ts'
 
 /** Why a head that was found is built, for its log and the page. */
 export const FOUND = 'found by comparing branches: no webhook came'
@@ -46,7 +46,7 @@ export async function compareHeads(
   const { repository } = comparison
   const since = await store.reserveSequence()
   const heads = await remote.heads(repository, signal)
-  const seen: SeenHeads = new Map(heads.map(({ ref, sha }) => [keyOfRef(ref), sha]))
+  const seen = await seenHeads(heads)
   if (comparison.heads === null) {
     const first = { heads: await packHeads(seen), sequence: since, waiting: [] }
     await store.comparisons.compared(repository, first, intervalS)

@@ -17,19 +17,29 @@ export function keyOfRef({ kind, name }: Ref): string {
   return `${kind} ${name}`
 }
 
+/** The commits of heads by their refs. */
+export async function seenHeads(heads: Head[]): Promise<SeenHeads> {
+  const seen: SeenHeads = new Map()
+  for (const { ref, sha } of heads) {
+    seen.set(keyOfRef(ref), sha)
+    if (seen.size % IN_A_TURN === 0) await setImmediate()
+  }
+  return seen
+}
+
 /** Heads as a store keeps them: a hundred thousand take four megabytes. */
 export async function packHeads(heads: SeenHeads): Promise<Uint8Array> {
-  const pieces: string[] = []
+  const pieces: Buffer[] = []
   let lines: string[] = []
   for (const [key, sha] of heads) {
     lines.push(`${sha} ${key}\n`)
     if (lines.length < IN_A_TURN) continue
-    pieces.push(lines.join(''))
+    pieces.push(Buffer.from(lines.join('')))
     lines = []
     await setImmediate()
   }
-  pieces.push(lines.join(''))
-  return deflated(Buffer.from(pieces.join('')))
+  pieces.push(Buffer.from(lines.join('')))
+  return deflated(Buffer.concat(pieces))
 }
 
 /** What packHeads packed. @throws Error if it did not */
