@@ -299,6 +299,18 @@ describe('Postgres queue', () => {
       expect((await take(cold)).buildId).toBe('a1')
     })
 
+    it('take a job of a later round first only as long as the one whose turn it is may be reserved', async () => {
+      const queue = await open({ affinitySeconds: 1 })
+      const send = (buildId: string, repository: string, round: number) =>
+        queue.send({ buildId, repository, turn: { lane: 1, round } })
+      await send('b0', B, 0)
+      for (const round of [1, 2]) await send(`a${round}`, A, round)
+      expect((await take(queue, [A])).buildId).toBe('a1')
+      await sleep(1100)
+      expect((await take(queue, [A])).buildId).toBe('b0')
+      expect((await take(queue, [A])).buildId).toBe('a2')
+    })
+
     it('never starve a job: a much older one comes first', async () => {
       const queue = await open({ headStartSeconds: 0.5 })
       await queue.send({ buildId: 'old', repository: A })

@@ -50,6 +50,60 @@ export function queueContract(
       expect(traits.ordered ? received : received.toSorted()).toEqual(sent)
     })
 
+    if (traits.ordered) {
+      const drained = async (queue: Queue, jobs: number): Promise<string[]> => {
+        const received: string[] = []
+        for (let i = 0; i < jobs; i++) {
+          const job = await take(queue)
+          received.push(job.buildId)
+          await job.acknowledge()
+        }
+        return received
+      }
+      const sendTo = (queue: Queue, buildId: string, lane: 0 | 1, round: number) =>
+        queue.send({ buildId, repository: `acme/${buildId.slice(0, 1)}`, turn: { lane, round } })
+
+      it('delivers by lane, then round, then oldest first', async () => {
+        const queue = await queueWith('long')
+        for (const round of [0, 1, 2]) await sendTo(queue, `a${round}`, 1, round)
+        for (const round of [0, 1]) await sendTo(queue, `b${round}`, 1, round)
+        await sendTo(queue, 'c', 0, 7)
+        expect(await drained(queue, 6)).toEqual(['c', 'a0', 'b0', 'a1', 'b1', 'a2'])
+      })
+
+      it('moves a job that is sent again to a better lane, and never to a worse one', async () => {
+        const queue = await queueWith('long')
+        await sendTo(queue, 'a', 1, 0)
+        await sendTo(queue, 'b', 1, 1)
+        await sendTo(queue, 'c', 0, 1)
+        await sendTo(queue, 'b', 0, 0)
+        await sendTo(queue, 'c', 1, 0)
+        expect(await drained(queue, 3)).toEqual(['b', 'c', 'a'])
+      })
+
+      it('keeps the turn of a job that is released', async () => {
+        const queue = await queueWith('long')
+        await sendTo(queue, 'a', 1, 0)
+        const job = await take(queue)
+        await sendTo(queue, 'b', 1, 1)
+        await sendTo(queue, 'a', 0, 0)
+        await job.release(0)
+        await sendTo(queue, 'c', 1, 0)
+        expect(await drained(queue, 3)).toEqual(['a', 'c', 'b'])
+      })
+
+      it('makes the job of one repository wait for one of those of another, not for all of them', async () => {
+        const behind = async (turns: boolean) => {
+          const queue = await queueWith('long')
+          for (let i = 0; i < 50; i++) await sendTo(queue, `a${i}`, 1, turns ? i : 0)
+          await sendTo(queue, 'b', 1, 0)
+          return (await drained(queue, 51)).indexOf('b')
+        }
+        expect(await behind(true)).toBe(1)
+        expect(await behind(false)).toBe(50)
+      })
+    }
+
     it('wakes a receiver that was waiting before the job', async () => {
       const queue = await queueWith('long')
       const waiting = take(queue)

@@ -9,7 +9,7 @@ import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import { projectRoot, start } from '../support/processes.ts'
 import { buildStoreContract } from './build-store.contract.ts'
 import { EARLIER, expectGoesOn, LEFT } from './contract/earlier.ts'
-import { type OpenedStore, type OpenOptions, push, succeeded } from './contract/subject.ts'
+import { type OpenedStore, type OpenOptions, push, request, succeeded } from './contract/subject.ts'
 
 let postgres: TestPostgres
 beforeAll(async () => {
@@ -422,7 +422,8 @@ describe('Postgres build store', () => {
   describe('during an outage of the server', () => {
     it('fails as unavailable, and works again afterwards', async () => {
       const store = await one()
-      const { build } = await store.accept(push('main'))
+      await store.accept(push('main'))
+      const { build } = await store.accept(request())
       const cut: string[] = []
       for (const signal of ['SIGINT', 'SIGQUIT'] as const) {
         // Connections that are waiting break too: one holds a lock, one has an open transaction.
@@ -447,7 +448,7 @@ describe('Postgres build store', () => {
         }
         await postgres.start()
         expect(await store.get(build.id)).toEqual(build)
-        expect((await store.accept(push('main'))).outcome).toBe('joined')
+        expect((await store.accept(request())).outcome).toBe('joined')
         expect(await store.moveTags('image', [{ tag: signal, sequence: 1 }], async () => {})).toEqual([
           signal,
         ])

@@ -139,7 +139,7 @@ async function join(
   if (lane < build.lane) {
     // Now somebody waits for it. The queue gets it again, to learn its new turn.
     const isWaiting = build.state === 'pending'
-    const turn = isWaiting && { round: await nextRound(trx, request.repository, lane), queued: 0 }
+    const turn = isWaiting && { round: nextRound(request.repository, lane), queued: 0 }
     await trx
       .updateTable('builds')
       .set({ lane, ...turn })
@@ -178,7 +178,7 @@ async function create(
       // Set when its refs are added.
       push_order: request.ref ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
-      ...{ lane, round: await nextRound(trx, request.repository, lane) },
+      ...{ lane, round: nextRound(request.repository, lane) },
       state: 'pending',
       attempt: 0,
       queued: 0,

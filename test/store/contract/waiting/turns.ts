@@ -10,7 +10,7 @@ export function turnsOfBuilds(subject: Subject): void {
     return push(`branch-${number}`, { repository, sha: number.toString(16).padStart(40, '0'), ...change })
   }
   const many = async (repository: string, count: number) => {
-    for (let i = 0; i < count; i++) await subject.store.accept(pushTo(repository))
+    await Promise.all(Array.from({ length: count }, () => subject.store.accept(pushTo(repository))))
   }
   /** The repositories of all builds that wait, in order. */
   async function order(limit = 500): Promise<string[]> {

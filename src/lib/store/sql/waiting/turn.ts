@@ -1,7 +1,6 @@
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { BuildRequest, Turn } from '../../../core/build.ts'
 import { keyOf } from '../rows.ts'
-import { inFlight, type Queries, waiting } from '../schema.ts'
 
 /** SQL: the order in which waiting builds start. */
 export const inTurn = sql`builds.lane, builds.round, builds.sequence`
@@ -11,23 +10,22 @@ export function laneOf({ source }: Pick<BuildRequest, 'source'>): Turn['lane'] {
 }
 
 /**
- * The round of the next build of a repository in a lane: the one that is being served, or the one after the repository's
- * last build that waits. This is start-time fair queuing, with builds of equal cost. Builds that are tried again keep their
- * round, which has passed.
+ * SQL: the round of the next build of a repository in a lane. That is the round which is being served, or the one after
+ * the repository's last build that waits: start-time fair queuing, with builds of equal cost. Builds that are tried again
+ * keep their round, which has passed.
  */
-export async function nextRound(db: Queries, repository: string, lane: Turn['lane']): Promise<number> {
-  const inLane = db.selectFrom('builds').where('lane', '=', lane)
-  const served = inLane.select('round').where(waiting).where('attempt', '=', 0).orderBy('round').limit(1)
-  const last = inLane.select(({ fn }) => fn.max('round').as('round')).where(inFlight)
-  const own = inLane
-    .select(({ fn }) => fn.max('round').as('round'))
-    .where(waiting)
-    .where('repository_key', '=', keyOf(repository))
-  const found = await db
-    .selectNoFrom([
-      sql<number>`coalesce((${served}), (${last}), 0)`.as('served'),
-      sql<number>`coalesce((${own}) + 1, 0)`.as('own'),
-    ])
-    .executeTakeFirstOrThrow()
-  return Math.max(Number(found.served), Number(found.own))
+export function nextRound(repository: string, lane: Turn['lane']): RawBuilder<number> {
+  return sql<number>`(
+    select max(rounds.round) from (
+      select coalesce(
+        (select served.round from builds as served
+          where served.lane = ${lane} and served.state = 'pending' and served.attempt = 0
+          order by served.round limit 1),
+        (select max(other.round) from builds as other
+          where other.lane = ${lane} and other.state in ('pending', 'building')),
+        0) as round
+      union all
+      select coalesce((select max(own.round) + 1 from builds as own
+        where own.lane = ${lane} and own.state = 'pending' and own.repository_key = ${keyOf(repository)}), 0)
+    ) as rounds)`
 }
