@@ -1,17 +1,26 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { readdir, utimes, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
+import { createServer as createSecureServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
+import { dockerfileText } from '../../src/lib/dockerfile/read.ts'
+import { NO_PROXIES } from '../../src/lib/net/proxies.ts'
+import type { RemoteToken } from '../../src/lib/source/git/remote.ts'
+import { endpointOf } from '../../src/lib/source/lfs/endpoint.ts'
+import { certificates, lfsHttp } from '../../src/lib/source/lfs/http.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import type { Context } from '../../src/lib/source/source.ts'
 import { describeTree, materialise } from '../support/context/on-disk.ts'
 import { oidIn, pointerTo } from '../support/git/lfs.ts'
 import { type FileContent, type Files, gitEnv } from '../support/git/repository.ts'
 import { type GitServer, startGitServer } from '../support/git/server.ts'
+import { startSshServer } from '../support/git/ssh-server.ts'
+import { makeCertificates } from '../support/network/certificates.ts'
 import { basicEnv, start } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
 
@@ -43,7 +52,7 @@ afterAll(async () => {
 function mirrors(
   dir: string,
   lfs: { cacheBytes?: number; hosts?: string[] } = {},
-  token = TOKEN,
+  token: RemoteToken = TOKEN,
 ): GitMirrors {
   const options = { dir: join(temp.path, dir), url: server.urlTemplate, environment: basicEnv() }
   return gitMirrors({ ...options, token, lfs: { backoffMs: [1, 1, 1], ...lfs } })
@@ -346,6 +355,158 @@ test('files of a submodule come from its own LFS server', async () => {
     { repository: outer, authorization: LOGIN },
     { repository: inner, authorization: LOGIN },
   ])
+})
+
+test('a Dockerfile may be in Git LFS, and a .dockerignore not', async () => {
+  const name = repository()
+  const attributes = '* filter=lfs\n.gitattributes !filter\n'
+  const files = { '.gitattributes': attributes, Dockerfile: server.lfs.put(name, 'FROM x\n') }
+  const context = await contextOf(name, files)
+  expect(await dockerfileText(context, new AbortController().signal)).toBe('FROM x\n')
+  const error = await failure(contextOf(repository(), { ...files, '.dockerignore': pointerTo('a\n') }))
+  expect(error.message).toMatch(/^\.dockerignore in acme\/app\d+@\w{7} is stored in Git LFS$/)
+})
+
+test('a token that expired is replaced', async () => {
+  const asked: (string | undefined)[] = []
+  const token = async (_repository: string, _signal?: AbortSignal, refused?: string) => {
+    asked.push(refused)
+    return refused === 'expired' ? TOKEN : 'expired'
+  }
+  const renewing = mirrors('renewing', {}, token)
+  onTestFinished(() => renewing.close())
+  const { context } = await tracked(repository(), ['content'], renewing)
+  asked.length = 0
+  expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+  expect(asked).toEqual([undefined, 'expired'])
+})
+
+test('the certificates of git are trusted', async () => {
+  const dir = await tempDir()
+  onTestFinished(() => dir[Symbol.asyncDispose]())
+  const files = (await makeCertificates(dir.path)).server
+  const [key, cert] = [await readFile(files.key), await readFile(files.cert)]
+  const secure = createSecureServer({ key, cert }, (_, response) => void response.end('content'))
+  await once(secure.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => void secure.close())
+  const url = new URL(`https://127.0.0.1:${(secure.address() as AddressInfo).port}/`)
+  const get = async (ca: string[] | undefined) => {
+    const http = lfsHttp({ proxies: NO_PROXIES, ca, mayBeLocal: () => true })
+    onTestFinished(() => http.close())
+    const { signal } = new AbortController()
+    return text((await http.send({ method: 'GET', url, headers: {}, own: {}, signal })).body)
+  }
+  expect(await get(certificates(files.ca))).toBe('content')
+  await expect(get(certificates(undefined))).rejects.toMatchObject({
+    transient: false,
+    hint: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+  })
+})
+
+describe('where the objects are', () => {
+  test.each([
+    ['https://github.com/acme/app.git', 'https://github.com/acme/app.git/info/lfs'],
+    ['https://git.example.com:8443/scm/acme/app', 'https://git.example.com:8443/scm/acme/app.git/info/lfs'],
+    ['http://127.0.0.1:3000/acme/app.git/', 'http://127.0.0.1:3000/acme/app.git/info/lfs'],
+    ['git@github.com:acme/app.git', 'https://github.com/acme/app.git/info/lfs'],
+    ['ssh://git@git.example.com:2222/acme/app', 'https://git.example.com/acme/app.git/info/lfs'],
+  ])('for %s, as git-lfs says', async (remote, expected) => {
+    expect(endpointOf(remote)?.href).toBe(expected)
+    await using dir = await tempDir()
+    const script = 'git init -q && git remote add origin "$1" && git lfs env'
+    const env = await start('sh', ['-c', script, '-', remote], { env: gitEnv(), cwd: dir.path })
+    await env.exited
+    expect(/^Endpoint=(\S+)/m.exec(env.stdout())?.[1]).toBe(expected)
+  })
+
+  test('under the new name of a repository that was renamed', async () => {
+    const [old, name] = [repository(), repository()]
+    const sha = await (await server.create(name)).commit({
+      ...TRACKED,
+      'a.bin': server.lfs.put(name, 'renamed'),
+    })
+    server.move(old, `${server.url}/${name}`)
+    const context = await source.context(await source.fetch(old, sha))
+    onTestFinished(() => context.close())
+    expect(String(await contentOf(context, 'a.bin'))).toBe('renamed')
+    expect(server.lfs.batches).toMatchObject([{ repository: name, authorization: LOGIN }])
+  })
+
+  test('in the repository itself, where git-lfs has put them, if it is in a folder', async () => {
+    await using dir = await tempDir()
+    const work = join(dir.path, 'work')
+    const script = [
+      'set -e; git init -q --bare "$1/acme/app.git"; git init -q "$2"; cd "$2"; git config user.name x; git config user.email x@y',
+      'git lfs install --local >&2; git lfs track "*.bin" >&2; echo content >a.bin; echo "FROM scratch" >Dockerfile',
+      'git add . >&2; git commit -qm x; git remote add origin "file://$1/acme/app.git"; git push -q origin HEAD:main; git rev-parse HEAD',
+    ].join('; ')
+    const pushed = await start('sh', ['-c', script, '-', dir.path, work], {
+      env: { ...gitEnv(), HOME: dir.path },
+    })
+    expect(await pushed.exited, pushed.stderr()).toMatchObject({ code: 0 })
+    const files = gitMirrors({
+      ...{
+        dir: join(dir.path, 'mirrors'),
+        url: `file://${dir.path}/{repository}.git`,
+        environment: basicEnv(),
+      },
+    })
+    onTestFinished(() => files.close())
+    const context = await files.context(await files.fetch('acme/app', pushed.stdout().trim()))
+    onTestFinished(() => context.close())
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content\n')
+    await rm(join(dir.path, 'acme/app.git/lfs'), { recursive: true })
+    await rm(join(dir.path, 'mirrors/.lfs'), { recursive: true })
+    expect(await failure(contentOf(context, 'a.bin'))).toMatchObject({
+      kind: 'build_failed',
+      message: expect.stringMatching(/^a\.bin in .* is missing in Git LFS: the repository has no object/),
+    })
+  })
+
+  /** A commit with an object, fetched over SSH. */
+  async function overSsh(name: string, answer: (repository: string) => string | undefined) {
+    const git = await server.create(name)
+    const sha = await git.commit({ ...TRACKED, 'a.bin': server.lfs.put(name, 'over SSH') })
+    const ssh = await startSshServer(join(git.dir, '../..'), () => answer(name))
+    onTestFinished(() => ssh[Symbol.asyncDispose]())
+    await using dir = await tempDir()
+    const knownHosts = join(dir.path, 'known_hosts')
+    await writeFile(knownHosts, ssh.knownHosts)
+    const client = gitMirrors({
+      ...{ dir: join(temp.path, `ssh-${count}`), url: ssh.urlTemplate, environment: basicEnv() },
+      ...{ knownHosts, lfs: { backoffMs: [1] } },
+    })
+    onTestFinished(() => client.close())
+    const context = await client.context(await client.fetch(name, sha))
+    onTestFinished(() => context.close())
+    const content = await contentOf(context, 'a.bin').then(String, (error: ConveyorError) => error)
+    return { content, commands: ssh.commands }
+  }
+
+  test('where the git server says so over SSH, with credentials for it', async () => {
+    const name = repository()
+    const { content, commands } = await overSsh(name, () =>
+      JSON.stringify({
+        href: `${server.url}/${name}.git/info/lfs`,
+        header: { Authorization: LOGIN, Host: 'elsewhere' },
+        expires_in: 3600,
+      }),
+    )
+    expect(content).toBe('over SSH')
+    expect(commands).toEqual([`git-lfs-authenticate '${name}.git' download`])
+    expect(server.lfs.batches).toMatchObject([{ repository: name, authorization: LOGIN }])
+  })
+
+  test('at the derived address if the server of SSH does not know', async () => {
+    const { content, commands } = await overSsh(repository(), () => undefined)
+    expect(commands).toHaveLength(1)
+    expect(content).toMatchObject({
+      kind: 'unavailable',
+      message: expect.stringMatching(
+        /^the Git LFS server of acme\/app\d+@\w{7} at 127\.0\.0\.1 does not respond/,
+      ),
+    })
+  })
 })
 
 describe('.lfsconfig', () => {

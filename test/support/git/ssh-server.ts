@@ -17,17 +17,26 @@ export interface SshServer extends AsyncDisposable {
   readonly knownHosts: string
   /** How many clients reached authentication, which follows the check of the host key. */
   readonly logins: number
+  /** Other commands that were run. */
+  readonly commands: string[]
 }
 
 const run = promisify(execFile)
 
-/** @param root folder with `owner/name.git` */
-export async function startSshServer(root: string): Promise<SshServer> {
+/**
+ * @param root folder with `owner/name.git`
+ * @param answers to other commands; undefined: there is no such command
+ */
+export async function startSshServer(
+  root: string,
+  answers: (command: string) => string | undefined = () => undefined,
+): Promise<SshServer> {
   const dir = await tempDir('conveyor-ssh-')
   const keyFile = join(dir.path, 'host_key')
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', keyFile])
   const [type, key] = (await readFile(`${keyFile}.pub`, 'utf8')).split(' ')
   let logins = 0
+  const commands: string[] = []
   const server = new ssh2.Server({ hostKeys: [await readFile(keyFile)] }, (client) => {
     client.on('error', () => {}) // ssh closes the connection if it does not know the host key
     client.on('authentication', (context) => {
@@ -35,9 +44,17 @@ export async function startSshServer(root: string): Promise<SshServer> {
       context.accept()
     })
     client.on('session', (accept) => {
-      accept().on('exec', (acceptExec, reject, { command }) => {
+      accept().on('exec', (acceptExec, _reject, { command }) => {
         const name = /^git-upload-pack '\/?([\w-]+\/[\w-]+)\.git'$/.exec(command)?.[1]
-        if (!name) return reject()
+        if (!name) {
+          commands.push(command)
+          const answer = answers(command)
+          const other = acceptExec()
+          if (answer === undefined) other.stderr.write('command not found\n')
+          else other.write(answer)
+          other.exit(answer === undefined ? 127 : 0)
+          return other.end()
+        }
         const channel = acceptExec()
         const git = spawn('git', ['upload-pack', join(root, `${name}.git`)], { env: gitEnv() })
         channel.pipe(git.stdin)
@@ -54,6 +71,7 @@ export async function startSshServer(root: string): Promise<SshServer> {
   const { port } = server.address() as AddressInfo
   return {
     port,
+    commands,
     urlTemplate: `ssh://git@127.0.0.1:${port}/{repository}.git`,
     knownHosts: `[127.0.0.1]:${port} ${type} ${key}\n`,
     get logins() {

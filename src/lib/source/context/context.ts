@@ -8,6 +8,7 @@ import { Pace } from '../../util/pace.ts'
 import type { CommitHistory } from '../git/commit-history.ts'
 import { isReadDamage, readError } from '../git/errors.ts'
 import { type Git, GitFailure } from '../git/git.ts'
+import { parsePointer } from '../lfs/pointer.ts'
 import type { Commit, Context, ContextEntry } from '../source.ts'
 import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } from './checkout-filters.ts'
@@ -201,6 +202,12 @@ class Opening {
       throw new ConveyorError('build_failed', `${name} in ${this.#name} is larger than 1 MiB`)
     }
     const content = await this.#reader.readSmall(file.oid, file.size, this.#options.signal)
+    if (parsePointer(content)) {
+      // Which attributes apply to it is known only later; nobody means to store it there.
+      throw new ConveyorError('build_failed', `${name} in ${this.#name} is stored in Git LFS`, {
+        hint: `Take it out with git lfs untrack, and commit ${name} again`,
+      })
+    }
     return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`, this.#pace)
   }
 

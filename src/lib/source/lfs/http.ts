@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { getCACertificates } from 'node:tls'
 import { type Dispatcher, request } from 'undici'
 import { guardedConnector } from '../../net/addresses.ts'
 import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
@@ -62,7 +64,7 @@ export interface LfsHttp {
 
 export interface LfsHttpOptions {
   proxies: Proxies
-  /** Certificates to trust besides those of Node, PEM. */
+  /** Certificates to trust instead of Node's, PEM. */
   ca?: string[] | undefined
   /** Whether a server may be this machine. */
   mayBeLocal(url: URL): boolean
@@ -120,4 +122,9 @@ export function isAsSecure(to: URL, from: URL): boolean {
 function innermost(error: unknown): { code?: string | undefined; message: string } {
   if (error instanceof AggregateError && error.message === '') return innermost(error.errors[0])
   return error instanceof Error ? (error as NodeJS.ErrnoException) : { message: String(error) }
+}
+
+/** Those of a file, besides Node's: git-lfs, too, trusts both. Undefined without a file. */
+export function certificates(file: string | undefined): string[] | undefined {
+  return file ? [...getCACertificates(), readFileSync(file, 'utf8')] : undefined
 }

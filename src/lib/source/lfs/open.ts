@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs'
-import { getCACertificates } from 'node:tls'
 import { isLoopback } from '../../net/loopback.ts'
 import { NO_PROXIES, type Proxies } from '../../net/proxies.ts'
 import type { Git } from '../git/git.ts'
@@ -7,7 +5,7 @@ import type { Remote } from '../git/remote.ts'
 import type { Commit } from '../source.ts'
 import { LfsCache } from './cache.ts'
 import { endpointOf } from './endpoint.ts'
-import { lfsHttp } from './http.ts'
+import { certificates, lfsHttp } from './http.ts'
 import { Lfs, type LfsReader } from './lfs.ts'
 import { lfsOrigin } from './origin.ts'
 import type { LfsObject } from './pointer.ts'
@@ -80,9 +78,4 @@ export function gitLfs(
   }
 
   return { open, close: async () => opened?.close() }
-}
-
-/** Like git-lfs, trusts these besides the usual ones. */
-function certificates(file: string | undefined): string[] | undefined {
-  return file ? [...getCACertificates(), readFileSync(file, 'utf8')] : undefined
 }

@@ -1,9 +1,9 @@
 import { ConveyorError } from '../../core/errors.ts'
+import { percentDecoded } from '../../util/percent.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 import type { Remote } from '../git/remote.ts'
 import { headersOf, parsed, record, usableUntil } from './answers.ts'
 import type { LfsAccess, LfsEndpoint } from './batch.ts'
-import { isAsSecure } from './http.ts'
 
 const LIMIT_MS = 30_000
 
@@ -52,7 +52,8 @@ export function authenticateOverSsh({ git, remote, repository, derived }: SshAcc
     if (known && known.until > Date.now() && known.endpoint !== refused) return known.endpoint
     const answer = await ask(signal)
     const named = typeof answer.href === 'string' ? URL.parse(answer.href) : null
-    const url = named && isAsSecure(named, derived) ? named : derived
+    // Also without TLS, as git-lfs: the git server itself says so.
+    const url = named && /^https?:$/.test(named.protocol) ? named : derived
     known = { endpoint: { url, headers: headersOf(answer.header) }, until: usableUntil(answer) }
     return known.endpoint
   }
@@ -62,7 +63,7 @@ export function authenticateOverSsh({ git, remote, repository, derived }: SshAcc
 function partsOf(address: string): { login: string; port: string; path: string } {
   const url = URL.parse(address)
   if (url?.protocol === 'ssh:') {
-    const user = url.username === '' ? '' : `${decodeURIComponent(url.username)}@`
+    const user = url.username === '' ? '' : `${percentDecoded(url.username)}@`
     return { login: `${user}${url.hostname}`, port: url.port, path: url.pathname.replace(/^\/+/, '') }
   }
   const colon = address.indexOf(':')
