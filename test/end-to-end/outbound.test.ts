@@ -77,7 +77,7 @@ test('a build that ends is announced by a signed webhook, as described in /opena
   const page = await (
     await fetch(`${server.url}/builds/${build.id}`, { headers: { accept: 'text/html' } })
   ).text()
-  expect(page).toContain('1 webhook sent')
+  expect(page).toContain('<summary>Webhook: 1 delivered</summary>')
   const shown = [page, server.stderr(), server.stdout(), JSON.stringify(await webhooks(build.id))].join()
   expect(shown).not.toContain(PASSWORD)
   expect(shown).not.toContain(SECRET)
