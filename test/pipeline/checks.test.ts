@@ -361,6 +361,11 @@ describe('what a check run says', () => {
     }
   })
 
+  test('of a repository that never had a Dockerfile: nothing that fails', async () => {
+    const build = await end(await begun(), failed('there is no Dockerfile'))
+    expect((await checked({ ...build, neutral: true }, null)).conclusion).toBe('neutral')
+  })
+
   test.each([
     ['timeout', 'timed_out'],
     ['unavailable', 'failure'],

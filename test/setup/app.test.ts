@@ -5,7 +5,7 @@ import { parseConfig } from '../../src/lib/config/config.ts'
 import { SetupStates } from '../../src/lib/server/setup/state.ts'
 import { type GitHubDouble, startGitHubDouble } from '../support/github/double.ts'
 import { sendWebhook, webhookExamples } from '../support/github/push.ts'
-import { type ConveyorServer, startConveyor } from '../support/processes.ts'
+import { type ConveyorServer, runConveyor, startConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
 const LOGIN = 'ada:a-password'
@@ -143,6 +143,28 @@ describe('the page that makes a GitHub App', () => {
     expect((await callback(`code=0123456789abcdef&state=${again}`)).status).toBe(404)
     expect((await visit(`${server.url}/setup`)).page).toContain('Make the App on GitHub')
   })
+})
+
+test('the command sets up a webhook with the options of the server, or names the page', async () => {
+  const secret = { GITHUB_SECRET: 'the secret', GITHUB_TOKEN: 'ghp_a-token' }
+  const server = await start(secret)
+  const env = {
+    ...secret,
+    GITHUB_URL: github.url,
+    DATA_DIR: dataDir,
+    REGISTRY: 'registry.test',
+    BASE_URL: server.url,
+  }
+  const setup = (...args: string[]) => runConveyor(['setup', ...args], { env })
+  const created = await setup('acme/web')
+  expect(created).toMatchObject({ code: 0, stderr: '' })
+  expect(created.stdout).toMatch(
+    /^created {2}webhook of acme\/web to http:.*\/webhooks\/github\nok {7}ping: the server answered in \d\.\d\d s\n$/,
+  )
+  expect((await setup('acme/web')).stdout).toMatch(/^ok {7}webhook of acme\/web to .*\nok {7}ping/)
+  expect(await setup('--no-browser')).toMatchObject({ code: 0, stdout: `${server.url}/setup\n` })
+  github.failNext(1, 401)
+  expect(await setup('acme')).toMatchObject({ code: 2, stderr: expect.stringContaining('refused the token') })
 })
 
 test('a file of an App that is no longer readable stops the start, and says which file it is', async () => {

@@ -101,7 +101,7 @@ export interface Timelines {
  * Who makes the check run of a build: it has this id; or this caller makes it now (`mayExist`: an earlier one may have
  * before it died); or another caller is at it; or there is none, as the forge refused it: commit statuses stand for the build.
  */
-export type CheckRunState = { id: number } | { id: null; mayExist: boolean } | 'busy' | 'refused'
+type CheckRunState = { id: number } | { id: null; mayExist: boolean } | 'busy' | 'refused'
 
 /** The check run of each build, at most one of them. */
 export interface CheckRuns {

@@ -77,14 +77,17 @@ test('a build that fails annotates the line of the Dockerfile', async () => {
   const sha = await git.commit({ Dockerfile: `${FROM}WORKDIR /x\nRUN echo no && \\\n    false\n` })
   await world.push(server, { repository, sha })
   const run = await ended(sha)
-  expect(run).toMatchObject({ conclusion: 'failure', title: expect.stringContaining('did not complete') })
+  expect(run).toMatchObject({
+    conclusion: 'failure',
+    title: expect.stringContaining('failed with exit code 1'),
+  })
   expect(run.annotations).toMatchObject([
     {
       path: 'Dockerfile',
       start_line: 3,
       end_line: 4,
       annotation_level: 'failure',
-      message: expect.stringContaining('exit code: 1'),
+      message: expect.stringContaining('exit code 1'),
     },
   ])
   // The button of an ended build.

@@ -4,7 +4,7 @@ import type { GitHubSchema, Operation } from './schema.ts'
 
 /** Check runs as GitHub keeps them: https://docs.github.com/rest/checks/runs */
 
-export interface RecordedAnnotation {
+interface RecordedAnnotation {
   path: string
   start_line: number
   end_line: number
