@@ -99,6 +99,5 @@ function nextForServer(settings: string): string {
   return `
 Next:
   1. set -a; . ${isAbsolute(settings) ? '' : './'}${settings}; set +a; conveyor server      (or, in a checkout: docker compose up)
-  2. On GitHub, add a webhook to the repository or organization: the URL of this server, content type
-     application/json, the secret from ${settings}, just the push event.`
+  2. conveyor setup OWNER/NAME      (or ORG: adds the webhook on GitHub; without either, makes a GitHub App)`
 }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { appFile, createAppFile } from '../config/app-file.ts'
 import type { Config } from '../config/config.ts'
+import { appFile, createAppFile } from '../config/github/app-file.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { type AppTokens, appTokens, openApi } from '../forge/github/app.ts'
 import { type GitHub, type GitHubOptions, github } from '../forge/github/github.ts'

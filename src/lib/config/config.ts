@@ -1,7 +1,7 @@
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 import { type Proxies, proxiesOf } from '../net/proxies.ts'
-import { withAppFile } from './app-file.ts'
+import { withAppFile } from './github/app-file.ts'
 import type { Option } from './option.ts'
 import { OptionReader, type OptionValues } from './option-reader.ts'
 import { STORAGE } from './options/storage.ts'

@@ -124,12 +124,12 @@ function nothingFound(site: Site, more: boolean): Html {
 function firstBuild(site: Site): Html {
   return html`<div class="blank" data-live>
 <h1>${stateIcon('none')} No builds yet</h1>
-<p>Conveyor builds the image of every commit that is pushed. To make the first build:</p>
-<ol>
-<li>On GitHub, open your repository’s <b>Settings → Webhooks → Add webhook</b>.</li>
-<li>Payload URL: <code>${site.url}/webhooks/github</code>; content type: <code>application/json</code>; secret: <code>GITHUB_SECRET</code> of this server; events: just the push event.</li>
+<p>Conveyor builds the image of every commit that is pushed. To make the first build, connect GitHub in one of two ways, and push:</p>
+<ul>
+<li>With a token in <code>GITHUB_TOKEN</code>, <code>conveyor setup owner/name</code> adds the webhook; by hand: payload URL <code>${site.url}/webhooks/github</code>, content type <code>application/json</code>, secret <code>GITHUB_SECRET</code> of this server.</li>
+<li>Without a token, <a href="${site.path}/setup">make a GitHub App</a>.</li>
 <li>Push a commit to a repository with a <code>Dockerfile</code>. The build appears here.</li>
-</ol>
+</ul>
 <p>Or build a branch now, from a terminal:</p>
 <pre class="copy"><code tabindex="0">conveyor build owner/name:main</code></pre>
 <p class="muted">If nothing appears, see <a href="${site.path}/deliveries">which deliveries were ignored</a>, and why. <code>conveyor doctor</code> checks the server’s setup.</p>

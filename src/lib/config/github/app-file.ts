@@ -1,8 +1,8 @@
 import { closeSync, fchmodSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { ConveyorError } from '../core/errors.ts'
-import type { OptionValues } from './option-reader.ts'
-import { GITHUB } from './options/github.ts'
+import { ConveyorError } from '../../core/errors.ts'
+import type { OptionValues } from '../option-reader.ts'
+import { GITHUB } from '../options/github.ts'
 
 /** The GitHub App that was made on the server's page: a JSON object of variables and their values. */
 export function appFile(dataDir: string): string {
