@@ -2,7 +2,7 @@ import type { SourceFile } from './source-tree.ts'
 
 /** Folders of src, as grouped in the diagram, top first. */
 export const LAYERS: Record<string, string[]> = {
-  'The command line': ['commands', 'cli', 'client', 'doctor', 'bootstrap'],
+  'The command line': ['commands', 'cli', 'client', 'doctor', 'bootstrap', 'setup'],
   'The service': ['app', 'server', 'notify', 'telemetry', 'config', 'api'],
   'What happens to a build': ['pipeline'],
   'Adapters, each behind its interface': [

@@ -15,6 +15,7 @@ import type {
   RepositoryListing,
   RepositoryPage,
 } from './build-list.ts'
+import type { CheckRuns } from './check-runs.ts'
 import type { Comparisons } from './comparisons.ts'
 import type { Leases, WaitingPage, Workers } from './fleet.ts'
 import type { Notifications } from './notifications.ts'
@@ -95,25 +96,6 @@ export interface Timelines {
   get(buildId: string): Promise<Timeline | null>
   /** What lists show of the timelines of these builds, at most some hundred; those without one are absent. */
   summaries(buildIds: readonly string[]): Promise<Map<string, TimelineSummary>>
-}
-
-/**
- * Who makes the check run of a build: it has this id; or this caller makes it now (`mayExist`: an earlier one may have
- * before it died); or another caller is at it; or there is none, as the forge refused it: commit statuses stand for the build.
- */
-type CheckRunState = { id: number } | { id: null; mayExist: boolean } | 'busy' | 'refused'
-
-/** The check run of each build, at most one of them. */
-export interface CheckRuns {
-  /** For so many seconds, only this caller makes the check run of the build, if there is none yet; see `settle`. */
-  begin(buildId: string, seconds: number): Promise<CheckRunState>
-  /**
-   * What came of it: the id of the run; `none` was made; `unknown`, as the forge did not answer; or `refused`, after which
-   * this build has none.
-   */
-  settle(buildId: string, outcome: number | 'none' | 'unknown' | 'refused'): Promise<void>
-  /** Builds that were accepted at least `seconds` ago, are still pending, and of which `begin` was never asked; oldest first. */
-  missing(seconds: number, limit: number): Promise<Build[]>
 }
 
 /** Stores builds, their artifacts, webhook deliveries, and which push may move which Docker tag. */

@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 
 const ended = (sha: string, after?: string) =>
-  world.github.waitForCheckRun(
+  world.github.checks.waitFor(
     (run) => run.head_sha === sha && run.status === 'completed' && run.external_id !== after,
   )
 const of = (sha: string) => world.github.checks.runs.filter((run) => run.head_sha === sha)
@@ -66,7 +66,7 @@ test('a push is a check run with the image; re-run, it is another build and run,
   // All checks of the commit: those of its newest build.
   const all = await press({ repository, sha })
   expect(all).toMatchObject({ status: 202, outcome: 'created' })
-  await world.github.waitForCheckRun((one) => one.external_id === all.id && one.status === 'completed')
+  await world.github.checks.waitFor((one) => one.external_id === all.id && one.status === 'completed')
   const other = await press({ repository: 'acme/other', sha, buildId: id })
   expect(other).toEqual({ status: 200, ignored: 'no build of this commit belongs to it' })
 })
@@ -108,12 +108,12 @@ test('a build is cancelled by its button, and one that waited for it was queued'
   const slow = await git.commit({ Dockerfile: `${FROM}RUN sleep 300\n` })
   const waiting = await git.commit({ Dockerfile: `${FROM}RUN echo waited\n` })
   const id = await world.push(server, { repository, sha: slow })
-  const run = await world.github.waitForCheckRun(
+  const run = await world.github.checks.waitFor(
     (one) => one.external_id === id && one.status === 'in_progress',
   )
   expect(run.actions).toMatchObject([{ identifier: 'cancel' }])
   await world.push(server, { repository, sha: waiting, branch: 'other' })
-  await world.github.waitForCheckRun((one) => one.head_sha === waiting && one.status === 'queued')
+  await world.github.checks.waitFor((one) => one.head_sha === waiting && one.status === 'queued')
 
   expect(await press({ repository, sha: slow, buildId: id, button: 'cancel', sender: 'ada' })).toMatchObject({
     status: 200,
@@ -130,7 +130,7 @@ test('a check run outlives the server that made it, and stays the only one of it
   const git = await create(repository)
   const sha = await git.commit({ Dockerfile: `${FROM}RUN sleep 6\n` })
   const id = await world.push(server, { repository, sha })
-  await world.github.waitForCheckRun((run) => run.external_id === id && run.status === 'in_progress')
+  await world.github.checks.waitFor((run) => run.external_id === id && run.status === 'in_progress')
   await server.kill()
   server = await world.startServer()
   expect(await ended(sha)).toMatchObject({ external_id: id, conclusion: 'success' })

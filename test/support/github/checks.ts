@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { type Answer, invalid, problem } from './protocol.ts'
 import type { GitHubSchema, Operation } from './schema.ts'
+import type { Watchers } from './watchers.ts'
 
 /** Check runs as GitHub keeps them: https://docs.github.com/rest/checks/runs */
 
@@ -54,10 +55,20 @@ export class CheckRunsDouble {
   readonly runs: RecordedCheckRun[] = []
   /** Repositories whose installation lacks "Checks: write", in lower case. */
   readonly denied = new Set<string>()
-  readonly #onChange: () => void
+  readonly #watchers: Watchers
 
-  constructor(onChange: () => void) {
-    this.#onChange = onChange
+  constructor(watchers: Watchers) {
+    this.#watchers = watchers
+  }
+
+  /** The first run that fits, of those there are or that are made or changed later. */
+  waitFor(fits: (run: RecordedCheckRun) => boolean, timeoutMs = 60_000): Promise<RecordedCheckRun> {
+    const shown = () =>
+      this.runs.map((run) => {
+        const { repository, head_sha, history, title } = run
+        return `${repository} ${head_sha.slice(0, 7)} ${history.join(', ')}: ${title}`
+      })
+    return this.#watchers.waitFor('check run', () => this.runs.find(fits), shown, timeoutMs)
   }
 
   routes(schema: GitHubSchema): [Operation, ServeCheck][] {
@@ -87,7 +98,7 @@ export class CheckRunsDouble {
     const wrong = change(run, { status: 'queued', ...(body as object) })
     if (wrong) return invalid(wrong)
     this.runs.push(run)
-    this.#onChange()
+    this.#watchers.changed()
     return { kind: 201, body: { ...example(201), ...shown(run) } }
   }
 
@@ -97,7 +108,7 @@ export class CheckRunsDouble {
     if (denial || !run) return denial ?? problem(404, 'Not Found')
     const wrong = change(run, body as Json)
     if (wrong) return invalid(wrong)
-    this.#onChange()
+    this.#watchers.changed()
     return { kind: 200, body: { ...example(200), ...shown(run) } }
   }
 

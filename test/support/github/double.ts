@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { TestApps } from './apps.ts'
-import { CheckRunsDouble, type RecordedCheckRun } from './checks.ts'
+import { CheckRunsDouble } from './checks.ts'
 import { HooksDouble } from './hooks.ts'
 import { type Limits, RateLimits } from './limits.ts'
 import { ManifestsDouble } from './manifests.ts'
@@ -91,8 +91,6 @@ export interface GitHubDouble extends AsyncDisposable {
   failAlways(kind: FailureKind | null, details?: FailureDetails): void
   /** The first status that fits, of those already set or set later. */
   waitForStatus(fits: (status: RecordedStatus) => boolean, timeoutMs?: number): Promise<RecordedStatus>
-  /** The first check run that fits, of those there are or that are made or changed later. */
-  waitForCheckRun(fits: (run: RecordedCheckRun) => boolean, timeoutMs?: number): Promise<RecordedCheckRun>
   sendPush: typeof sendPush
 }
 
@@ -118,7 +116,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   let compareCommits: Comparer = async () => null
   const watchers = new Watchers()
   const hooks = new HooksDouble()
-  const checks = new CheckRunsDouble(watchers.changed)
+  const checks = new CheckRunsDouble(watchers)
   const pulls = new PullsDouble()
 
   // GitHub ignores the case of names.
@@ -327,13 +325,6 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       const shown = () =>
         statuses.map((s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`)
       return watchers.waitFor('status', () => statuses.find(fits), shown, timeoutMs)
-    },
-    waitForCheckRun(fits, timeoutMs = 60_000) {
-      const shown = () =>
-        checks.runs.map(
-          (r) => `${r.repository} ${r.head_sha.slice(0, 7)} ${r.history.join(', ')}: ${r.title}`,
-        )
-      return watchers.waitFor('check run', () => checks.runs.find(fits), shown, timeoutMs)
     },
     sendPush,
     async [Symbol.asyncDispose]() {

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely'
-import type { CheckRuns } from '../../build-store.ts'
+import type { CheckRuns } from '../../check-runs.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { isId, readBuilds } from '../rows.ts'
 import { inFlight, type Schema } from '../schema.ts'
