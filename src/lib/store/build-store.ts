@@ -31,10 +31,7 @@ export interface Accepted {
   /** Whether the queue already has the build; see BuildStore.markQueued. */
   queued: boolean
   outcome: 'created' | 'joined' | 'redelivered'
-  /**
-   * The builds that this request superseded, as they are now: cancelled, or building with their cancel requested. Absent
-   * for none.
-   */
+  /** The builds that it superseded, as they are now: cancelled, or building and to be. Absent for none. */
   superseded?: Build[]
 }
 
@@ -116,7 +113,7 @@ export interface BuildStore {
 
   readonly comparisons: Comparisons
 
-  /** What waits, in the order of `Build.turn`. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
+  /** What waits, in turn. `limit` is at least 1. @throws ConveyorError `invalid` for a cursor of another list */
   waiting(listing: RepositoryListing): Promise<WaitingPage>
   /** Tokens for the API. */
   readonly tokens: AccessTokens

@@ -41,6 +41,8 @@ export interface Workshop extends AsyncDisposable {
   built: string[]
   /** What a build does from now on; nothing by default. */
   build: (input: RunInput, io: RunIo) => Promise<void>
+  /** Reads a file from the forge, which knows nothing by default. */
+  file: NonNullable<BuildParts['readFromForge']>
   /** Parts of cancelBuild and retryBuild. */
   control: {
     store: BuildStore
@@ -93,6 +95,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
   const workshop: Workshop = {
     ...{ store, queue, logs, github: double, statuses, lines, tags, built: [] },
     build: async () => {},
+    file: async () => null,
     control: { store, queue, logs, statuses, log },
     async push(rest) {
       const { build } = await requestBuild(push('main', rest), { store, queue, log })
@@ -137,7 +140,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
   }
 
   function partsWith(own: BuildStore): BuildParts {
-    return containerParts({
+    const parts = containerParts({
       store: own,
       registry,
       names: { image: (repository) => `registry.test/${repository}`, tag: tagForRef },
@@ -148,6 +151,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
         },
       },
     })
+    return { ...parts, readFromForge: (...args) => workshop.file(...args) }
   }
   return workshop
 }
