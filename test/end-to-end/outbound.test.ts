@@ -66,7 +66,7 @@ test('a build that ends is announced by a signed webhook, as described in /opena
   expect(others).toEqual([])
   const { path, json } = hook as Received
   expect(path).toBe(`/hooks/${PASSWORD}`)
-  expect(isSigned(hook as Received, SECRET)).toBe(true)
+  expect(await isSigned(hook as Received, SECRET)).toBe(true)
   expect(json.build).toEqual(await get(`/builds/${build.id}`))
   expect(json.artifact).toEqual(await get(`/artifacts/outbound/web@${sha}`))
   expect((json.build as BuildJson).image?.split('@')[1]).toBe(await world.digest(repository, 'main'))
@@ -92,7 +92,7 @@ test('in Docker Hub’s format, each tag is announced by a name that can be pull
   await until(() => hooks().length === 3)
   const schemas = new DocumentSchemas(await get<OpenApi>('/openapi.json'))
   for (const hook of hooks()) {
-    expect(isSigned(hook, SECRET)).toBe(true)
+    expect(await isSigned(hook, SECRET)).toBe(true)
     expect(schemas.problems({ $ref: '#/components/schemas/ImagePushed' }, hook.json)).toBeNull()
     const { push_data, repository: named } = hook.json as {
       push_data: { tag: string }

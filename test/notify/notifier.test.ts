@@ -103,9 +103,9 @@ describe('a webhook', () => {
       ...{ 'content-type': 'application/json', 'x-conveyor-event': 'build_ended' },
       'x-conveyor-delivery': (await only(build)).id,
     })
-    expect(isSigned(hook, SECRET)).toBe(true)
-    expect(isSigned(hook, 'another')).toBe(false)
-    expect(isSigned({ ...hook, body: `${hook.body} ` }, SECRET)).toBe(false)
+    expect(await isSigned(hook, SECRET)).toBe(true)
+    expect(await isSigned(hook, 'another')).toBe(false)
+    expect(await isSigned({ ...hook, body: `${hook.body} ` }, SECRET)).toBe(false)
     expect(Math.abs(Number(hook.headers['x-conveyor-timestamp']) - Date.now() / 1000)).toBeLessThan(60)
     expect(hook.json).toMatchObject({
       ...{ event: 'build_ended', id: (await only(build)).id },

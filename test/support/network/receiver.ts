@@ -1,8 +1,11 @@
-import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { start } from '../processes.ts'
+import { tempDir } from '../temp.ts'
 
 /** A webhook as it arrived. */
 export interface Received {
@@ -51,8 +54,12 @@ export async function startReceiver(port = 0): Promise<Receiver> {
 }
 
 /** Whether the signature of a webhook is that of this secret, as OpenSSL computes it. */
-export function isSigned({ headers, body }: Received, secret: string): boolean {
-  const signed = `${headers['x-conveyor-timestamp']}.${body}`
-  const out = execFileSync('openssl', ['dgst', '-sha256', '-hmac', secret], { input: signed }).toString()
-  return headers['x-conveyor-signature-256'] === `sha256=${/([0-9a-f]{64})\s*$/.exec(out)?.[1]}`
+export async function isSigned({ headers, body }: Received, secret: string): Promise<boolean> {
+  await using dir = await tempDir()
+  const file = join(dir.path, 'signed')
+  await writeFile(file, `${headers['x-conveyor-timestamp']}.${body}`)
+  await using program = await start('openssl', ['dgst', '-sha256', '-hmac', secret, file])
+  const { code } = await program.exited
+  if (code !== 0) throw new Error(`openssl: ${program.stderr()}`)
+  return headers['x-conveyor-signature-256'] === `sha256=${/([0-9a-f]{64})\s*$/.exec(program.stdout())?.[1]}`
 }

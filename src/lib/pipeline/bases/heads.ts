@@ -3,7 +3,7 @@ import type { ImageNames } from '../../registry/registry.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 
 /** What people pull: the image that a branch or a git tag has now. */
-export interface Head {
+export interface PublishedHead {
   /** The build that published it. */
   build: Build
   ref: BuildRef
@@ -21,7 +21,7 @@ const MOST_REFS = 500
 export async function headsOf(
   repository: string,
   { store, names }: { store: BuildStore; names: ImageNames },
-): Promise<Head[]> {
+): Promise<PublishedHead[]> {
   const built = await store.branches(repository, MOST_REFS)
   const defaultBranch = built.map(({ last }) => last.build.defaultBranch).find((name) => name !== null)
   const tags = built.flatMap(({ ref, last }) => {
@@ -42,7 +42,7 @@ async function headOf(
   ref: Ref,
   store: BuildStore,
   names: ImageNames,
-): Promise<Head | null> {
+): Promise<PublishedHead | null> {
   const tag = `${names.image(repository)}:${names.tag(ref)}`
   // By the order of pushes; only if another ref has that tag, by the order of builds.
   const tagged = await store.artifactsTagged(repository, tag, 1)

@@ -7,7 +7,7 @@ import { splitReference } from '../../registry/image-name.ts'
 import type { ImageNames, Registry } from '../../registry/registry.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 import { requestBuild } from '../accept.ts'
-import { type Head, headsOf } from './heads.ts'
+import { headsOf, type PublishedHead } from './heads.ts'
 
 export interface RebuildParts {
   store: BuildStore
@@ -67,7 +67,7 @@ export async function rebuildMovedBases(
 
 async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts): Promise<void> {
   const { store, log } = parts
-  const moved: { head: Head; reason: string }[] = []
+  const moved: { head: PublishedHead; reason: string }[] = []
   for (const head of await headsOf(repository, parts)) {
     const reason = await lookups.whatMoved(head.bases)
     if (reason !== null) moved.push({ head, reason })
@@ -86,7 +86,7 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
   }
 }
 
-function requestOf({ build, ref, tree }: Head, reason: string): BuildRequest {
+function requestOf({ build, ref, tree }: PublishedHead, reason: string): BuildRequest {
   const { repository, sha, defaultBranch, commit } = build
   return {
     ...{ repository, sha, defaultBranch, reason },
