@@ -93,7 +93,7 @@ export const STORAGE = {
   dataDir: option({
     flag: 'data-dir',
     env: 'DATA_DIR',
-    help: 'Directory for git mirrors, builds, and logs',
+    help: 'Directory for git mirrors, Git LFS objects, builds, and logs',
     value: 'dir',
     type: directory,
     default: process.getuid?.() === 0 ? '/var/lib/conveyor' : join(homedir(), '.local', 'share', 'conveyor'),
