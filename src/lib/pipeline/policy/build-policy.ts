@@ -5,7 +5,7 @@ import { compileGlob } from '../../util/glob/glob.ts'
 import { skipInstruction } from './skip-instruction.ts'
 
 /** The head of a branch, a git tag, or a pull request that might be built. */
-export interface CandidateHead {
+interface CandidateHead {
   /** `owner/name` in any case. */
   repository: string
   ref: Ref
