@@ -27,6 +27,7 @@ command follows that build; if it has been built before, the image is printed im
   static override examples = [
     'IMAGE=$(<%= config.bin %> <%= command.id %> acme/web:827fecd2d36ebeaa2fd05aa8ef3eed1e56a8cd57)',
     '<%= config.bin %> <%= command.id %> acme/web:main --detach',
+    '<%= config.bin %> <%= command.id %> acme/web@827fecd --pull 7',
     '<%= config.bin %> <%= command.id %> acme/web:main --local --registry ghcr.io/acme',
   ]
   static override args = {
@@ -45,6 +46,12 @@ command follows that build; if it has been built before, the image is printed im
     }),
     json: Flags.boolean({ description: 'Output the build as JSON' }),
     ...PROGRESS_FLAGS,
+    pull: Flags.integer({
+      description:
+        'Number of the pull request that the commit is the head of; a fork is built without secrets',
+      min: 1,
+      exclusive: ['local'],
+    }),
     'no-cache': Flags.boolean({ description: 'Build without the cache' }),
     local: Flags.boolean({ description: 'Run the build in this process, without a server' }),
     ...configFlags(optionsOf('build'), 'LOCAL'),

@@ -35,6 +35,46 @@ beforeAll(async () => {
 })
 afterAll(() => stack.disposeAsync())
 
+describe('deleteTag', () => {
+  const answering = async (status: number) => {
+    const double = await httpDouble((_req, res) => void res.writeHead(status).end())
+    onTestFinished(() => double[Symbol.asyncDispose]())
+    return { double, name: `${double.host}/acme/app` }
+  }
+
+  test.each([202, 200, 204, 404])('has removed the tag if the registry answers %d', async (status) => {
+    const { double, name } = await answering(status)
+    expect(await clientWith().deleteTag(name, 'pr-7')).toBe(true)
+    expect(double.seen).toMatchObject([{ method: 'DELETE', url: '/v2/acme/app/manifests/pr-7' }])
+  })
+
+  test.each([400, 401, 403, 405, 501])('is refused with %d, which is no error', async (status) => {
+    const { name } = await answering(status)
+    expect(await clientWith().deleteTag(name, 'pr-7')).toBe(false)
+  })
+
+  test('never removes an image by its digest, with all its tags', async () => {
+    const { double, name } = await answering(202)
+    const error = await failure(clientWith().deleteTag(name, `sha256:${'0'.repeat(64)}`))
+    expect(error.kind).toBe('invalid')
+    expect(double.seen).toEqual([])
+  })
+
+  test('is tried again later if the registry is not available', async () => {
+    const { name } = await answering(503)
+    expect((await failure(clientWith().deleteTag(name, 'pr-7'))).kind).toBe('unavailable')
+  })
+
+  test('leaves the image and its other tags in a real registry, which removes none', async () => {
+    const client = clientWith()
+    const name = `${plain.host}/acme/app`
+    const image = manifestOf(OCI, blob)
+    for (const tag of ['kept', 'pr-7']) await client.putManifest(name, tag, image)
+    expect(await client.deleteTag(name, 'pr-7')).toBe(false)
+    expect(await client.head(name, 'kept')).toBe(image.digest)
+  })
+})
+
 describe('an open registry', () => {
   test.each([OCI, DOCKER, OCI_INDEX, DOCKER_LIST])(
     'keeps bytes, digest and type of %s',

@@ -63,6 +63,24 @@ export const RepositoryJson = named('Repository', {
     }),
     { description: 'Its branches, git tags and pull requests, the one built last first' },
   ),
+  pulls: Type.Array(
+    named('PullRequest', {
+      number: Type.Integer({ minimum: 1, examples: [7] }),
+      title: Type.String({ examples: ['Greet people'] }),
+      author: Type.String({ description: 'GitHub account', examples: ['ada'] }),
+      sha: Type.String({ description: 'The commit at its head' }),
+      branch: Type.String({ description: 'The branch of this commit', examples: ['topic'] }),
+      repository: nullable(
+        Type.String({
+          description: 'Where that branch is; null if the fork is gone',
+          examples: ['mallory/web'],
+        }),
+      ),
+      fork: Type.Boolean({ description: 'Whether its commits are built only by an approval' }),
+      updated_at: Type.String({ format: 'date-time' }),
+    }),
+    { description: 'Open pull requests that webhooks have told of, the one that changed last first' },
+  ),
 })
 export type RepositoryJson = Static<typeof RepositoryJson>
 

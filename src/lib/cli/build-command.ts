@@ -1,5 +1,5 @@
 import { buildJson } from '../api/views.ts'
-import { type BuildTarget, parseTarget, requestOnly } from '../client/client.ts'
+import { type BuildTarget, parsePullTarget, parseTarget, requestOnly } from '../client/client.ts'
 import { serverLogin } from '../config/client/login.ts'
 import type { Config } from '../config/config.ts'
 import type { Proxies } from '../net/proxies.ts'
@@ -11,6 +11,8 @@ import type { Output, ProgressView } from './progress/view.ts'
 export interface BuildCommandOptions {
   /** See parseTarget. */
   target: string
+  /** The number of the pull request whose head `target` names; see parsePullTarget. */
+  pull?: number | undefined
   url: string
   auth?: string | undefined
   cache: boolean
@@ -31,7 +33,9 @@ export interface BuildCommandOptions {
  * @throws ConveyorError if the build cannot be requested or followed; a failed build is a result
  */
 export async function buildCommand(options: BuildCommandOptions, stderr: Output): Promise<CommandResult> {
-  const request = { ...parseTarget(options.target), cache: options.cache }
+  const { pull } = options
+  const wanted = pull === undefined ? parseTarget(options.target) : parsePullTarget(options.target, pull)
+  const request = { ...wanted, cache: options.cache }
   const stop = untilStopped()
   const auth = options.local ? null : await serverLogin(options)
   const { proxies, trace } = options

@@ -9,7 +9,9 @@ import { Connection, Dropped, readEvents } from './connection.ts'
 import { asBuild, asEnd, asLogEvent } from './received.ts'
 
 /** What to build: a commit, or the head of a branch at the time the server accepts the request. */
-export type BuildTarget = { repository: string; sha: string } | { repository: string; branch: string }
+export type BuildTarget =
+  | { repository: string; sha: string; pull?: number }
+  | { repository: string; branch: string }
 
 export interface ClientOptions {
   /** Base URL of the server; credentials in it are used if `auth` is absent. */
@@ -58,6 +60,20 @@ export function parseTarget(text: string): BuildTarget {
   const isSha = /^([0-9a-f]{40}|[0-9a-f]{64})$/i.test(rest)
   if (isSha || separator === '@') return { repository, sha: validSha(rest) }
   return { repository, branch: validRefName(rest) }
+}
+
+/**
+ * Parses `org/repo:sha` or `org/repo@sha` for a pull request: at least seven digits of the commit that somebody has
+ * looked at. @throws ConveyorError `invalid`
+ */
+export function parsePullTarget(text: string, pull: number): BuildTarget {
+  const [, name, sha] = /^([^:@]*)[:@]([0-9a-f]{7,64})$/i.exec(text) ?? []
+  if (name && sha) return { repository: validRepository(name), sha: sha.toLowerCase(), pull }
+  throw new ConveyorError(
+    'invalid',
+    `${JSON.stringify(text.slice(0, 200))} does not name a commit of pull request #${pull}`,
+    { hint: 'Use OWNER/NAME@SHA, with at least seven digits of the head that you have looked at' },
+  )
 }
 
 /**

@@ -215,9 +215,13 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       if (isDigest(tag)) throw new ConveyorError('invalid', `${tag} is a digest, not a tag`)
       try {
         const answer = await call(target, { method: 'DELETE', headers: {}, signal })
-        const said = registryResponse(answer)
-        if (isTransient(said))
-          throw responseError(said, { image: `${target}`, action: 'tag' }, `removing ${target}`)
+        const { status } = answer
+        if (status === 429 || (status >= 500 && status !== 501))
+          throw responseError(
+            registryResponse(answer),
+            { image: `${target}`, action: 'tag' },
+            `removing ${target}`,
+          )
         // Some registries accept only digests, which would remove all tags of the image, and answer in many ways.
         return (
           answer.status === 202 || answer.status === 200 || answer.status === 204 || answer.status === 404

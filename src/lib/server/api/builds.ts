@@ -20,14 +20,14 @@ import { approvedRequest, refuseUnapproved } from '../../pipeline/pulls/approve.
 import { type ResolvedRequest, resolveRequest } from '../../pipeline/resolve-request.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted } from '../../store/build-store.ts'
-import { preferredFormat } from '../accept.ts'
+import { preferredFormat, prefersHtml } from '../accept.ts'
 import { mayUse } from '../access/identity.ts'
 import { type BuildEvent, imageOf } from '../logs/follow.ts'
 import { findArtifact, findBuild } from '../lookup.ts'
 import type { ServerOptions } from '../options.ts'
 import { sendProblem } from '../problems.ts'
 import { answers, events, json, LOCATION, oneOf, text } from './answers.ts'
-import { type BuildBody, parseBuildBody } from './build-body.ts'
+import { type BuildBody, formAsJson, parseBuildBody } from './build-body.ts'
 import { CommitPath, IdPath } from './parameters.ts'
 
 const TAGS = ['builds']
@@ -69,6 +69,7 @@ const REQUEST_BUILD = {
         headers: LOCATION,
       },
       201: { ...json('A new build', BuildJson), headers: LOCATION },
+      303: { description: 'To a form of a page: to the page of the build', headers: LOCATION },
     },
     404,
     409,
@@ -130,7 +131,9 @@ export async function buildsRoutes(
     '/builds',
     { bodyLimit: 64 * 1024, config: { scope: 'build' }, schema: REQUEST_BUILD },
     async (request, reply) => {
-      const body = parseBuildBody(typeof request.body === 'string' ? request.body : '')
+      const text = typeof request.body === 'string' ? request.body : ''
+      const fromPage = prefersHtml(request.headers.accept)
+      const body = parseBuildBody(fromPage ? formAsJson(text) : text)
       if (!mayUse(request.identity, body.repository)) {
         const hint = 'Check its name, and which repositories the token is for'
         return sendProblem(reply, 404, 'not_found', `repository ${body.repository} not found`, hint)
@@ -150,6 +153,8 @@ export async function buildsRoutes(
         options.log(`api: build ${build.id} does not move tag ${tag}: ${reason}`, fields)
       }
 
+      // On the host that the browser uses: a page's policy forbids that a form leads to another one.
+      if (fromPage) return reply.header('location', `${app.site().path}/builds/${build.id}`).code(303).send()
       const base = options.baseUrl()
       reply.header('location', `${base}/builds/${build.id}`)
       const format = preferredFormat(request.headers.accept, ['text', 'json', 'events'])

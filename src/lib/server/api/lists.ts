@@ -5,6 +5,7 @@ import { BuildListJson, DeliveryListJson, RepositoryJson, RepositoryListJson } f
 import { type Static, Type } from '../../api/type.ts'
 import { buildJson } from '../../api/views.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { isFromFork } from '../../core/pulls/pull-request.ts'
 import { validRepository } from '../../core/validate.ts'
 import type { ListedBuild } from '../../store/build-list.ts'
 import { mayUse } from '../access/identity.ts'
@@ -12,6 +13,9 @@ import type { ServerOptions } from '../options.ts'
 import { answers, json } from './answers.ts'
 import { PAGE } from './parameters.ts'
 import { ofField } from './values.ts'
+
+/** Open pull requests of a repository: more than anybody reads. */
+const MOST_PULLS = 100
 
 const repository = Type.Optional(
   Type.String({ description: '`owner/name`, in any case', examples: ['acme/web'] }),
@@ -123,6 +127,10 @@ export async function listsRoutes(app: FastifyInstance, { store, baseUrl }: Serv
         branches: branches.map(({ ref, last, image }) => ({
           ...{ kind: ref.kind, name: ref.name, last: view(last), image },
           pull: image === null ? null : `docker pull ${image}`,
+        })),
+        pulls: (await store.pulls.open(wanted, MOST_PULLS)).map((pull) => ({
+          ...{ number: pull.number, title: pull.title, author: pull.author, ...pull.head },
+          ...{ fork: isFromFork(pull), updated_at: pull.updatedAt },
         })),
       }
     },

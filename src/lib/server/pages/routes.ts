@@ -19,6 +19,8 @@ import { PAGE } from './negotiation.ts'
 
 /** Branches and tags on the page of a repository. */
 const MOST_REFS = 50
+/** Open pull requests on the page of a repository. */
+const MOST_PULLS = 50
 /** Builds of each state on the page of the queue: more than anybody reads. */
 const MOST_QUEUED = 100
 
@@ -74,6 +76,7 @@ export async function pagesRoutes(
       throw new ConveyorError('not_found', `no build of ${asked} has been requested`)
     }
     const summaries = await store.timelines.summaries(builds.map(({ build }) => build.id))
+    const pulls = await store.pulls.open(repository, MOST_PULLS)
     const charted = builds.map(({ build }) => ({ build, summary: summaries.get(build.id) ?? null }))
     return sendPage(
       reply,
@@ -82,6 +85,8 @@ export async function pagesRoutes(
         name: repository,
         refs,
         builds: charted,
+        pulls,
+        mayBuild: request.identity.scopes.includes('build'),
         hasPublicBadges: options.badges === 'public',
       }),
     )

@@ -1,5 +1,6 @@
+import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
 import type { BuiltRef, RepositoryPage } from '../../../store/build-list.ts'
-import { copyable, listPath, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'
+import { copyable, listPath, pullLink, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'
 import { type Html, html } from '../html.ts'
 import { stateLabel } from '../icons.ts'
 import type { PageContent, Site } from '../layout.ts'
@@ -41,6 +42,10 @@ export interface RepositoryView {
   refs: readonly BuiltRef[]
   /** The last builds, newest first. */
   builds: readonly ChartedBuild[]
+  /** The open ones, the one that changed last first. */
+  pulls: readonly PullRequest[]
+  /** Whether the reader may approve the commits of forks. */
+  mayBuild: boolean
   /** Whether badges show something without a login. */
   hasPublicBadges: boolean
 }
@@ -48,7 +53,7 @@ export interface RepositoryView {
 /** One repository: its branches and tags with their images, how long its builds took, and its badge. */
 export function repositoryPage(
   site: Site,
-  { name, refs, builds, hasPublicBadges }: RepositoryView,
+  { name, refs, builds, pulls, mayBuild, hasPublicBadges }: RepositoryView,
 ): PageContent {
   const badge = `${site.path}/badge/${name}.svg`
   const markdown = `[![image](${site.url}/badge/${name}.svg)](${site.url}/repositories/${name})`
@@ -60,7 +65,7 @@ export function repositoryPage(
 <section data-live aria-labelledby="refs"><h2 id="refs">Branches and tags</h2>
 <ol class="list">
 ${refs.map((ref) => refRow(site, name, ref))}</ol></section>
-<section data-live aria-labelledby="times"><h2 id="times">Build times</h2>
+${pullsSection(site, pulls, mayBuild)}<section data-live aria-labelledby="times"><h2 id="times">Build times</h2>
 ${timesChart(builds)}</section>
 <section aria-labelledby="badge"><h2 id="badge">Badge</h2>
 <p><img src="${badge}" alt="The badge of this repository" height="20"></p>
@@ -71,6 +76,28 @@ ${copyable(markdown, 'the Markdown of the badge')}
         : html`Badges are private on this server: without a login, all of them say “unknown”. The option <code>--badges public</code> changes that.`
     }</p></section>`,
   }
+}
+
+function pullsSection(site: Site, pulls: readonly PullRequest[], mayBuild: boolean): Html | null {
+  if (pulls.length === 0) return null
+  return html`<section aria-labelledby="pulls"><h2 id="pulls">Open pull requests</h2>
+<ol class="list">
+${pulls.map((pull) => pullRow(site, pull, mayBuild))}</ol></section>
+`
+}
+
+/** Commits of forks are built only if somebody asks for exactly the commit that they see. */
+function pullRow(site: Site, pull: PullRequest, mayBuild: boolean): Html {
+  const { repository, number, head } = pull
+  const short = head.sha.slice(0, 7)
+  const form =
+    mayBuild &&
+    html`<form method="post" action="${site.path}/builds" class="actions"><input type="hidden" name="repository" value="${repository}"><input type="hidden" name="pull" value="${number}"><input type="hidden" name="sha" value="${head.sha}"><button title="Without secrets, tagged pr-${number}">Build ${short}</button></form>`
+  return html`<li class="row" id="pull-request-${number}">
+<div class="what"><p class="title">${pullLink(site, repository, number)} <bdi>${pull.title}</bdi></p>
+<p class="meta"><span>by <bdi>${pull.author}</bdi></span>${shaLink(site, { repository, sha: head.sha })}${isFromFork(pull) && html`<span>from ${head.repository ?? 'a fork that is gone'}: built only by an approval</span>`}</p></div>
+${isFromFork(pull) && form}${timeOf(pull.updatedAt)}</li>
+`
 }
 
 function refRow(site: Site, repository: string, { ref, last: { build }, image }: BuiltRef): Html {
