@@ -71,7 +71,9 @@ export class Notifier {
     const { store, targets } = this.#options
     const build = await store.get(buildId)
     const wanted = build ? targets(build.repository) : []
-    const artifact = wanted.length > 0 ? await store.artifactOf(buildId) : null
+    // Docker Hub's format cannot say that an image is a fork's: what deploys it must not hear of it.
+    const pushes = wanted.length > 0 && !build?.fork
+    const artifact = pushes ? await store.artifactOf(buildId) : null
     await store.notifications.make(buildId, notificationsFor(artifact, wanted), this.#delays.length + 1)
   }
 

@@ -18,7 +18,7 @@ export const checkRunEvent: WebhookEvent = {
   parse(payload, delivery) {
     const action = payload.text('action')
     if (action !== 'rerequested' && action !== 'requested_action')
-      return ignored(nothing('check run', action))
+      return ignored(nothing('check run', action), { quiet: true })
     const run = payload.object('check_run')
     const buildId = run.anyText('external_id')
     if (buildId === null) return ignored('the check run belongs to no build')
@@ -44,7 +44,7 @@ export const checkSuiteEvent: WebhookEvent = {
   },
   parse(payload, delivery) {
     const action = payload.text('action')
-    if (action !== 'rerequested') return ignored(nothing('check suite', action))
+    if (action !== 'rerequested') return ignored(nothing('check suite', action), { quiet: true })
     const about = aboutOf(payload, payload.object('check_suite'), delivery)
     return { kind: 'check', request: { ...about, buildId: null, action: 'rerun' } }
   },
