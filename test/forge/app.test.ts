@@ -4,7 +4,7 @@ import type { ConveyorError } from '../../src/lib/core/errors.ts'
 import type { CommitStatus } from '../../src/lib/forge/forge.ts'
 import { type AppOptions, appTokens } from '../../src/lib/forge/github/app.ts'
 import { github } from '../../src/lib/forge/github/github.ts'
-import type { TestApp } from '../support/github/apps.ts'
+import type { TestApp } from '../support/github/apps/apps.ts'
 import { type GitHubDouble, startGitHubDouble } from '../support/github/double.ts'
 
 const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'

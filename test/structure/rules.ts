@@ -16,6 +16,7 @@ const INTERFACES = [
   'src/lib/builder/builder.ts',
   'src/lib/runner/runner.ts',
   'src/lib/forge/forge.ts',
+  'src/lib/forge/sign-in.ts',
 ]
 
 /** Code that adapters share. */

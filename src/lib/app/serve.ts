@@ -19,7 +19,7 @@ import { readiness, readinessChecks } from './readiness.ts'
 import { recover } from './recover.ts'
 import { checkLogs, runWorkers } from './run-workers.ts'
 import { type Adapters, type SetupIo, setUp, statusReporter } from './setup.ts'
-import { openAppSetup } from './setup-github.ts'
+import { openAppSetup, openSignIn } from './setup-github.ts'
 import { withTelemetry } from './telemetry.ts'
 import { VERSION } from './version.ts'
 
@@ -73,6 +73,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     webUrl: config.github.webUrl,
     badges: config.badges,
     auth: config.auth,
+    signIn: openSignIn(config, io.log),
     allowedHosts: config.allowedHosts,
     proxies: trustedProxies(config.access),
     isAllowed: repositoryFilter(config.allow),
@@ -182,7 +183,8 @@ function accessNotices({ auth, allow, github }: Config): string[] {
       'warning: --auth (BASIC_AUTH) is none: anyone who can reach this server can start builds and read all logs',
     )
   }
-  if (auth === null) {
+  if (auth === null && github.login) lines.push('people sign in with GitHub; programs need tokens')
+  if (auth === null && !github.login) {
     lines.push(
       '--auth (BASIC_AUTH) is not set: only requests from this machine are accepted, except to webhooks, /healthz and /readyz',
     )

@@ -14,7 +14,9 @@ import {
   validCode,
 } from '../forge/github/manifest.ts'
 import { githubApi } from '../forge/github/requests.ts'
+import { githubSignIn } from '../forge/github/sign-in.ts'
 import { type GitHubTokens, personalTokens } from '../forge/github/tokens.ts'
+import type { SignIn } from '../forge/sign-in.ts'
 import { proxyingFetch } from '../net/proxy-dispatcher.ts'
 import type { AppSetup } from '../server/setup/app-setup.ts'
 import type { RemoteToken } from '../source/git/remote.ts'
@@ -48,6 +50,13 @@ export function openForge(
   options: Retries = {},
 ): GitHub {
   return github({ ...requestsOf(config, log), context: config.github.context, tokens, ...options })
+}
+
+/** How people sign in; null if they cannot. */
+export function openSignIn(config: Config, log: (line: string) => void): SignIn | null {
+  const { login, webUrl } = config.github
+  if (login === null || webUrl === null) return null
+  return githubSignIn({ ...login, webUrl, ...requestsOf(config, log) })
 }
 
 function requestsOf({ github: { apiUrl }, proxies }: Config, log: (line: string) => void) {

@@ -7,6 +7,7 @@ import { ACCESS } from './options/access.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { GITHUB } from './options/github.ts'
 import { NOTIFY } from './options/outbound.ts'
+import { SERVER } from './options/server.ts'
 import { type DatabaseConfig, type LoggerConfig, STORAGE } from './options/storage.ts'
 import { INHERITED_OPTIONS, type Settings } from './options.ts'
 
@@ -88,7 +89,7 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     github: {
       ...settings.github,
       ...{ apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
-      ...{ app, login: loginOf(settings, reader) },
+      ...{ app, login: loginOf(settings, webOf(urls.apiUrl), reader) },
       checks: settings.github.checks ?? (app === null ? 'off' : 'on'),
     },
     git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
@@ -115,11 +116,31 @@ function appOf({ github }: Settings, reader: OptionReader): AppConfig | null {
   return { id: appId, privateKey, installationId: installationId === null ? null : Number(installationId) }
 }
 
-function loginOf({ github: { clientId, clientSecret } }: Settings, reader: OptionReader): LoginConfig | null {
-  if (clientId !== null && clientSecret !== null) return { clientId, clientSecret }
-  if (clientId !== null) reader.reject(GITHUB.clientSecret, 'is required with --github.client_id')
-  if (clientSecret !== null) reader.reject(GITHUB.clientId, 'is required with --github.client_secret')
-  return null
+function loginOf(
+  { github: { clientId, clientSecret }, auth, url }: Settings,
+  webUrl: string | null,
+  reader: OptionReader,
+): LoginConfig | null {
+  if (clientId !== null && !reader.isGiven(GITHUB.clientSecret)) {
+    reader.reject(GITHUB.clientSecret, 'is required with --github.client_id')
+  }
+  if (clientId === null && reader.isGiven(GITHUB.clientSecret)) {
+    reader.reject(GITHUB.clientId, 'is required with --github.client_secret')
+  }
+  if (clientId === null || clientSecret === null) return null
+  if (auth === 'none') {
+    reader.reject(GITHUB.clientId, 'cannot be combined with --auth none, which lets in everyone')
+  }
+  if (webUrl === null) {
+    reader.reject(
+      GITHUB.clientId,
+      'requires --github.url to be https://HOST/api/v3 of a GitHub Enterprise server, if it is given',
+    )
+  }
+  if (url?.startsWith('http:') && !isLoopback(hostOf(url))) {
+    reader.reject(SERVER.url, 'must begin with https:// where people sign in with GitHub')
+  }
+  return { clientId, clientSecret }
 }
 
 function hostOf(url: string): string {

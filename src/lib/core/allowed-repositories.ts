@@ -11,11 +11,15 @@ export function isRepositoryPattern(text: string): boolean {
  */
 export function repositoryFilter(patterns: readonly string[]): (repository: string) => boolean {
   if (patterns.length === 0) return () => true
-  const wanted = patterns.map((pattern) => {
+  // Thousands of names, for somebody with access to as many repositories.
+  const names = new Set(patterns.filter((one) => !one.includes('*')).map((one) => one.toLowerCase()))
+  const globs = patterns.filter((one) => one.includes('*'))
+  const wanted = globs.map((pattern) => {
     const [owner = '', name = ''] = pattern.toLowerCase().split('/')
     return { owner: piecesOf(owner), name: piecesOf(name) }
   })
   return (repository) => {
+    if (names.has(repository.toLowerCase())) return true
     const [owner = '', name = ''] = repository.toLowerCase().split('/')
     for (const pattern of wanted) if (fits(pattern.owner, owner) && fits(pattern.name, name)) return true
     return false

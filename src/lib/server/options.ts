@@ -9,11 +9,11 @@ import type { Queue } from '../queue/queue.ts'
 import type { ImageNames } from '../registry/registry.ts'
 import type { History } from '../source/source.ts'
 import type { BuildStore } from '../store/build-store.ts'
-import type { AccessOptions } from './access/options.ts'
+import type { AccessOptions, SignInOptions } from './access/options.ts'
 import type { Readiness, ServerMetrics } from './operations.ts'
 import type { AppSetup } from './setup/app-setup.ts'
 
-export interface ServerOptions extends AccessOptions {
+export interface ServerOptions extends AccessOptions, SignInOptions {
   store: BuildStore
   queue: Queue
   logs: LogStore

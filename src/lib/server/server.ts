@@ -11,6 +11,7 @@ import { queueRoutes } from './api/queue.ts'
 import { timelinesRoutes } from './api/timelines.ts'
 import { tokensRoutes } from './api/tokens.ts'
 import { SCHEMAS } from './api/values.ts'
+import { loginRoutes } from './login/routes.ts'
 import { Polls } from './logs/follow.ts'
 import { LineIndexes } from './logs/line-index.ts'
 import { linesRoute } from './logs/lines-route.ts'
@@ -78,7 +79,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     reply.headers(SECURITY_HEADERS)
   })
   observeRequests(app, options.metrics)
-  await guard(app, options)
+  const people = await guard(app, options)
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
       log(`${request.method} ${request.routeOptions.url ?? ''}: ${describeError(error)}`, {
@@ -109,6 +110,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(pagesRoutes, { ...options, indexes })
   await app.register(setupRoutes, options)
   await app.register(tokensRoutes, options)
+  if (people && options.signIn)
+    await app.register(loginRoutes, { ...options, people, signIn: options.signIn })
   await app.register(controlRoutes, options)
   await app.register(notificationsRoutes, options)
   await app.register(logsRoute, { ...options, streams, parts })

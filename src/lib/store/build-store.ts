@@ -117,7 +117,6 @@ export interface BuildStore {
   waiting(listing: RepositoryListing): Promise<WaitingPage>
   /** Tokens for the API. */
   readonly tokens: AccessTokens
-  /** Who is signed in. */
   readonly sessions: Sessions
 
   /** 32 random bytes by name, created on first use; the same in all processes, forever. */

@@ -1,10 +1,11 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { TestApps } from './apps.ts'
+import { isOfApp, TestApps } from './apps/apps.ts'
+import { ManifestsDouble } from './apps/manifests.ts'
+import { TestUsers } from './apps/users.ts'
 import { CheckRunsDouble } from './checks.ts'
 import { HooksDouble } from './hooks.ts'
-import { type Limits, RateLimits } from './limits.ts'
-import { ManifestsDouble } from './manifests.ts'
+import { type Limits, RATE, RateLimits } from './limits.ts'
 import {
   type Answer,
   checkAnswer,
@@ -64,6 +65,8 @@ export interface GitHubDouble extends AsyncDisposable {
   readonly apps: TestApps
   /** Pull requests, and who may write. */
   readonly pulls: PullsDouble
+  /** People who can sign in to Apps. */
+  readonly users: TestUsers
   readonly requests: RecordedRequest[]
   /** Problems of requests, or of the double's own responses: a test expects none. */
   readonly violations: string[]
@@ -96,8 +99,6 @@ export interface GitHubDouble extends AsyncDisposable {
 
 /** Maximum number of statuses per sha and context: https://docs.github.com/rest/commits/statuses */
 const STATUS_LIMIT = 1000
-/** Rate limit headers of the responses about the token. */
-const RATE = { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '4987' }
 export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Promise<GitHubDouble> {
   const { token, basePath = '' } = options
   const schema = await githubSchema()
@@ -111,6 +112,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   const hidden = new Set<string>()
   const apps = new TestApps(hidden, violations)
   const manifests = new ManifestsDouble(apps, schema)
+  const users = new TestUsers(apps, violations)
   const limits = new RateLimits(violations)
   let readFile: FileReader = async () => null
   let compareCommits: Comparer = async () => null
@@ -176,12 +178,6 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
   const getRoot: Serve = (_about, _body, example) => ({ kind: 200, headers: RATE, body: example(200) })
 
-  const getUser: Serve = (_about, _body, example) => ({
-    kind: 200,
-    headers: { ...RATE, 'x-oauth-scopes': options.scopes ?? 'repo, workflow' },
-    body: example(200),
-  })
-
   const getContent: Serve = async ({ repository, params: { path = '' }, query }, _, example) => {
     const text = await readFile(repository, query.get('ref') ?? '', path)
     if (text === null) return problem(404, 'Not Found')
@@ -199,9 +195,9 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
   const contents = schema.operation('GET', '/repos/{owner}/{repo}/contents/{path}')
   const routes: [Operation, Serve][] = [
+    ...users.routes(schema, options.scopes),
     ...apps.routes(schema, (name) => repositoryOf(name)?.name ?? null),
     [schema.operation('GET', '/'), getRoot],
-    [schema.operation('GET', '/user'), getUser],
     [contents, getContent],
     [schema.operation('GET', '/repos/{owner}/{repo}/compare/{basehead}'), compare],
     [schema.operation('POST', '/repos/{owner}/{repo}/statuses/{sha}'), setStatus],
@@ -230,6 +226,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
 
     /** Everybody may read what is public. */
     const deniedToken = (request: RecordedRequest, repository: string) => {
+      if (users.ofToken(request)) return null
       const denied = denial(request, token)
       if (denied) return denied
       const isHidden = request.headers.authorization === undefined && hidden.has(repository.toLowerCase())
@@ -261,6 +258,10 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
   }
 
   const server = createServer((incoming, response) => {
+    if (incoming.url?.startsWith('/login/oauth/')) {
+      users.serve(incoming, response).catch((error: Error) => void response.destroy(error))
+      return
+    }
     receive(incoming, basePath).then(
       async (request) => {
         requests.push(request)
@@ -287,6 +288,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     manifests,
     pulls,
     apps,
+    users,
     requests,
     violations,
     setHead(name, branch, sha) {
@@ -334,9 +336,4 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
       await closed
     },
   }
-}
-
-/** Whether a request is that of an App or of one of its installations. */
-function isOfApp({ headers: { authorization = '' } }: RecordedRequest, token: string | undefined): boolean {
-  return /^(token ghs_|bearer ey)/i.test(authorization) && authorization !== `token ${token}`
 }

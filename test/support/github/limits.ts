@@ -8,6 +8,9 @@ export interface Limits {
   secondary?: { writes: number; retryAfter: number }
 }
 
+/** Rate limit headers of the responses about the token. */
+export const RATE = { 'x-ratelimit-limit': '5000', 'x-ratelimit-remaining': '4987' }
+
 interface Use {
   requests: number
   /** When there were writes, in milliseconds since 1970. */

@@ -89,6 +89,9 @@ export class AnswerCheck {
     const method = (request.method ?? '').toLowerCase()
     // The client was gone before it could be told.
     if (request.socket.destroyed && !request.complete && body === '') return []
+    // A browser may be sent elsewhere from any path: to sign in, and back.
+    const isBrowser = /\btext\/html\b/.test(request.headers.accept ?? '')
+    if (isBrowser && status === 303) return body === '' ? [] : ['a body']
     const hook = method === 'post' && request.headers['x-github-event'] !== undefined
     const path = hook ? '/webhooks/github' : this.#path(url)
     const template = this.#template(path)

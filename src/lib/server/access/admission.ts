@@ -1,9 +1,10 @@
 import type { IncomingMessage } from 'node:http'
 import { type BasicAuth, isSameLogin } from '../../api/basic-auth.ts'
 import { type AccessTokens, isTokenText, scopesUpTo, tokenHash } from '../../core/access-token.ts'
-import { credentialsOf } from './credentials.ts'
+import { type Credentials, credentialsOf } from './credentials.ts'
 import { type Identity, identityWith } from './identity.ts'
 import type { AccessOptions } from './options.ts'
+import type { People } from './people.ts'
 import { type Host, isSameOrigin, parseHost, remoteSign, unknownHost } from './requests.ts'
 
 /** Why a request is refused, and which option allows it. */
@@ -29,6 +30,8 @@ export interface FailedLogins {
 
 export interface AdmissionOptions extends AccessOptions {
   tokens: AccessTokens
+  /** Null: nobody can sign in. */
+  people: People | null
   /** The server's own log, one line at a time. */
   log: (line: string) => void
 }
@@ -62,14 +65,18 @@ export class Admission {
     const { auth } = options
     const host = parseHost(request.headers.host)
     const credentials = credentialsOf(request, options)
-    if (auth !== null || credentials.kind !== 'none') {
+    const person = await this.#personOf(request, credentials)
+    if (auth !== null || credentials.kind !== 'none' || person !== null) {
       const message = unknownHost(host, options)
       if (message !== null) return { status: 403, message, hint: SET_HOSTS }
     } else {
       const refusal = await this.#refuseRemote(request, host)
       if (refusal !== null) return refusal
     }
-    if (!isSameOrigin(request, host, options)) return { status: 403, message: CROSS_SITE, hint: SET_HOSTS }
+    if (!isSameOrigin(request, host, options, person !== null)) {
+      return { status: 403, message: CROSS_SITE, hint: SET_HOSTS }
+    }
+    if (person !== null) return person
     switch (credentials.kind) {
       case 'token':
         return this.#holderOf(credentials.text, failed)
@@ -82,17 +89,34 @@ export class Admission {
         if (auth === 'none') return ANYONE
         return {
           status: 401,
-          message: 'A user name and password, or a token, are required',
+          message: options.people
+            ? 'Sign in first, or send a token'
+            : 'A user name and password, or a token, are required',
           ...this.#ignored(request),
         }
     }
   }
 
-  /** Whether the token that let a request in is still valid, for responses that go on for long. @throws what the store throws */
-  async stillAdmits(request: IncomingMessage): Promise<boolean> {
+  /**
+   * Whether a request would still be admitted, for responses that go on for long.
+   * @param before as whom it was
+   * @throws what the store throws
+   */
+  async stillAdmits(request: IncomingMessage, before: Identity): Promise<boolean> {
+    const { people, tokens } = this.#options
+    if (before.roles) {
+      const now = (await people?.identityOf(request))?.roles
+      return now !== undefined && [...before.roles.keys()].every((name) => now.has(name))
+    }
     const credentials = credentialsOf(request, this.#options)
     if (credentials.kind !== 'token') return true
-    return (await this.#options.tokens.find(tokenHash(credentials.text)))?.state === 'active'
+    return (await tokens.find(tokenHash(credentials.text)))?.state === 'active'
+  }
+
+  /** Tokens, and the users of a trusted proxy, come before sessions: nobody sends them by accident. */
+  async #personOf(request: IncomingMessage, { kind }: Credentials): Promise<Identity | null> {
+    if (kind === 'token' || kind === 'user') return null
+    return (await this.#options.people?.identityOf(request)) ?? null
   }
 
   async #logIn(
@@ -143,8 +167,9 @@ export class Admission {
     const message = `Without a login, the server only accepts requests from this machine, and ${remote}`
     const { hint = SET_AUTH } = this.#ignored(request)
     // Only a 401 makes browsers ask for a token.
-    if (host !== null && unknownHost(host, this.#options) === null && (await this.#anyTokens())) {
-      return { status: 401, message: `A token is required. ${message}`, hint }
+    if (host !== null && unknownHost(host, this.#options) === null) {
+      if (this.#options.people) return { status: 401, message: 'Sign in first, or send a token' }
+      if (await this.#anyTokens()) return { status: 401, message: `A token is required. ${message}`, hint }
     }
     return { status: 403, message, hint }
   }

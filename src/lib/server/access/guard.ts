@@ -2,10 +2,14 @@ import { createHash } from 'node:crypto'
 import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SCOPES } from '../../core/access-token.ts'
+import type { Sessions } from '../../core/session.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
+import { prefersHtml } from '../accept.ts'
 import { sendProblem } from '../problems.ts'
 import { Admission, type AdmissionOptions, type FailedLogins, type Refusal } from './admission.ts'
-import { type GuardedRoute, type Identity, NOBODY } from './identity.ts'
+import { type GuardedRoute, type Identity, NOBODY, narrowedTo } from './identity.ts'
+import type { SignInOptions } from './options.ts'
+import { People } from './people.ts'
 
 const MOST_FAILED_LOGINS = 10
 const FAILED_LOGINS_WINDOW_MS = 60_000
@@ -18,12 +22,16 @@ const CHALLENGES = ['Basic realm="conveyor", charset="UTF-8"', 'Bearer realm="co
 /**
  * Lets only those use a route of `app` who have its scope, and tells the route who asks: `request.identity`. For routes
  * that are added later.
+ * @returns the people who can sign in; null if nobody can
  */
 export async function guard(
   app: FastifyInstance,
-  options: Omit<AdmissionOptions, 'tokens'> & { store: { tokens: AdmissionOptions['tokens'] } },
-): Promise<void> {
-  const admission = new Admission({ ...options, tokens: options.store.tokens })
+  options: Omit<AdmissionOptions, 'tokens' | 'people'> &
+    SignInOptions & { store: { tokens: AdmissionOptions['tokens']; sessions: Sessions } },
+): Promise<People | null> {
+  const { signIn, store, baseUrl, log } = options
+  const people = signIn ? new People({ signIn, sessions: store.sessions, baseUrl, log }) : null
+  const admission = new Admission({ ...options, tokens: store.tokens, people })
   await app.register(rateLimit, {
     global: false,
     max: MOST_FAILED_LOGINS,
@@ -46,7 +54,9 @@ export async function guard(
     },
   })
 
-  app.decorate('stillAdmits', (request: FastifyRequest) => admission.stillAdmits(request.raw))
+  app.decorate('stillAdmits', (request: FastifyRequest) =>
+    admission.stillAdmits(request.raw, request.identity),
+  )
 
   const guarded: GuardedRoute[] = []
   app.decorate('guarded', guarded)
@@ -61,11 +71,23 @@ export async function guard(
     const isPublic = request.routeOptions.config.public
     if (isPublic === true) return
     const admitted = await admission.admit(request.raw, failedLogins(request))
-    if ('status' in admitted) return isPublic ? undefined : sendRefusal(reply, admitted)
+    if ('status' in admitted) return isPublic ? undefined : refuse(reply, admitted)
     const refusal = request.is404 || isPublic ? null : lacking(request, admitted)
     if (refusal !== null) return sendRefusal(reply, refusal)
-    request.identity = admitted
+    request.identity = narrowedTo(request.routeOptions.config.scope ?? 'read', admitted)
   })
+
+  /** Where people sign in, a browser is sent there, and never asks for a password itself. */
+  function refuse(reply: FastifyReply, refusal: Refusal): FastifyReply {
+    const { method, url, headers, routeOptions } = reply.request
+    if (refusal.status !== 401 || !people || routeOptions.config.challenge) return sendRefusal(reply, refusal)
+    if (method === 'GET' && prefersHtml(headers.accept)) {
+      const to = url === '/' ? '' : `?to=${encodeURIComponent(url)}`
+      return reply.redirect(`${reply.server.site().path}/login${to}`, 303)
+    }
+    return sendRefusal(reply, refusal, headers['sec-fetch-site'] === undefined)
+  }
+  return people
 }
 
 /** What failed last, by address. */
@@ -100,8 +122,12 @@ function lacking({ routeOptions }: FastifyRequest, { name, scopes, repositories 
   }
 }
 
-function sendRefusal(reply: FastifyReply, { status, message, hint, retryAfter }: Refusal): FastifyReply {
-  if (status === 401) reply.header('www-authenticate', CHALLENGES)
+function sendRefusal(
+  reply: FastifyReply,
+  { status, message, hint, retryAfter }: Refusal,
+  challenges = true,
+): FastifyReply {
+  if (status === 401 && challenges) reply.header('www-authenticate', CHALLENGES)
   if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
   return sendProblem(reply, status, PROBLEMS[status], message, hint)
 }

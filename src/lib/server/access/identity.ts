@@ -12,11 +12,13 @@ declare module 'fastify' {
     scope?: Scope
     /** What the route shows is not limited to repositories, so it is not for callers who are. */
     allRepositories?: boolean
+    /** A browser is asked for the login of --auth, even where people can sign in with GitHub. */
+    challenge?: boolean
   }
   interface FastifyInstance {
     /** All routes that `guard` guards, for tests. */
     guarded: readonly GuardedRoute[]
-    /** Whether the token of an admitted request has neither been revoked nor expired meanwhile. */
+    /** Whether whoever sent a request would still be admitted: tokens expire, and people lose access to repositories. */
     stillAdmits(request: FastifyRequest): Promise<boolean>
   }
   interface FastifyRequest {
@@ -39,6 +41,8 @@ export interface Identity {
   scopes: readonly Scope[]
   /** Globs of the repositories that they may see and build, such as `acme/*`; null for all. */
   repositories: readonly string[] | null
+  /** What they may do on each repository, by name in lower case, where that differs: only of people who signed in. */
+  roles?: ReadonlyMap<string, Scope>
 }
 
 export const NOBODY: Identity = { name: 'nobody', scopes: [], repositories: [] }
@@ -48,11 +52,27 @@ export function identityWith(name: string, scope: Scope): Identity {
   return { name, scopes: scopesUpTo(scope), repositories: null }
 }
 
+/** What somebody may use of a route: of people who signed in, only the repositories on which they have its scope. */
+export function narrowedTo(scope: Scope, identity: Identity): Identity {
+  if (!identity.roles || scope === 'read') return identity
+  const roles = new Map([...identity.roles].filter(([, role]) => scopesUpTo(role).includes(scope)))
+  return { ...identity, roles, repositories: [...roles.keys()] }
+}
+
 /**
- * Whether somebody may see a repository, and do there what their scope allows. What they may not see has to look as if
- * it did not exist: answer with 404.
+ * Whether somebody may see a repository, and do there what the route's scope allows, or what another one does. What they
+ * may not see has to look as if it did not exist: answer with 404.
  */
-export function mayUse({ repositories }: Identity, repository: string): boolean {
+export function mayUse(
+  { scopes, repositories, roles }: Identity,
+  repository: string,
+  scope?: Scope,
+): boolean {
+  if (roles) {
+    const role = roles.get(repository.toLowerCase())
+    return role !== undefined && (scope === undefined || scopesUpTo(role).includes(scope))
+  }
+  if (scope !== undefined && !scopes.includes(scope)) return false
   // The filter takes an empty list for all of them.
   return repositories === null || (repositories.length > 0 && repositoryFilter(repositories)(repository))
 }

@@ -1,5 +1,6 @@
 import type { BasicAuth } from '../../api/basic-auth.ts'
 import type { Scope } from '../../core/access-token.ts'
+import type { SignIn } from '../../forge/sign-in.ts'
 
 export interface AccessOptions {
   /**
@@ -13,6 +14,11 @@ export interface AccessOptions {
   allowedHosts?: readonly string[]
   /** Reverse proxies that are trusted; none by default. */
   proxies?: TrustedProxies | null
+}
+
+/** How people sign in at the forge; they cannot by default. */
+export interface SignInOptions {
+  signIn?: SignIn | null
 }
 
 /** Proxies that say truly for whom they forward a request. */

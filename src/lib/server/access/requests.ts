@@ -64,22 +64,27 @@ function isKnownHost(name: string, { baseUrl, allowedHosts = [] }: AccessOptions
   })
 }
 
-/** Whether a request does not come from a web page, or comes from one of this server. */
+/**
+ * Whether a request does not come from a web page, or comes from one of this server.
+ * @param hasSession whether a cookie says who sends it. Browsers add cookies by themselves, and an Origin to whatever
+ * changes something, so that it must have one.
+ */
 export function isSameOrigin(
   { method, headers }: IncomingMessage,
   host: Host | null,
   options: AccessOptions,
+  hasSession = false,
 ): boolean {
   const site = headers['sec-fetch-site']
   const reads = method === 'GET' || method === 'HEAD'
   // Links to logs may be on other sites, such as GitHub.
   if (!reads && (site === 'cross-site' || site === 'same-site')) return false
   const { origin } = headers
-  if (origin === undefined) return true
+  if (origin === undefined) return reads || !hasSession
   const page = URL.parse(origin)
   if (page === null) return false
   // A proxy may have replaced the Host header.
-  if (options.auth !== null && page.origin === new URL(options.baseUrl()).origin) return true
+  if ((options.auth !== null || hasSession) && page.origin === new URL(options.baseUrl()).origin) return true
   // With the page's scheme, because TLS may end at a proxy: it decides which port is the default.
   return (
     host !== null && page.host !== '' && URL.parse(`${page.protocol}//${host.header}`)?.host === page.host

@@ -11,6 +11,7 @@ import { type Static, Type } from '../../api/type.ts'
 import { type Build, isEnded } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { preferredFormat } from '../accept.ts'
+import { mayUse } from '../access/identity.ts'
 import { answers, events, json, oneOf } from '../api/answers.ts'
 import { CommitPath, IdPath } from '../api/parameters.ts'
 import { parseValue } from '../api/values.ts'
@@ -121,7 +122,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
   const getLines = async (request: FastifyRequest, reply: FastifyReply) => {
     const build = await findBuild(parts.store, request)
     const index = indexes.of(build.id)
-    const head = (now: Build) => options.head(now, request.identity.scopes.includes('build'))
+    const head = (now: Build) => options.head(now, mayUse(request.identity, build.repository, 'build'))
     if (preferredFormat(request.headers.accept, ['json', 'events']) === 'events') {
       // A browser that reconnects repeats the original URL, and sends its position in this header.
       const last = request.headers['last-event-id']

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
+import type { Identity } from '../access/identity.ts'
 import type { ServerOptions } from '../options.ts'
 import { assetPath, faviconPath } from './assets.ts'
 import { html, type Renderable } from './html.ts'
@@ -33,15 +34,17 @@ export interface Site {
   version: string | null
   /** Where people see repositories and commits: `https://github.com`; null if nowhere. */
   forge: string | null
+  /** Whether people can sign in. */
+  hasSignIn: boolean
 }
 
 /** The site of a server. @param baseUrl without a trailing slash */
 export function siteOf(
   baseUrl: string,
-  { version, webUrl }: Pick<ServerOptions, 'version' | 'webUrl'>,
+  { version, webUrl, signIn }: Pick<ServerOptions, 'version' | 'webUrl' | 'signIn'>,
 ): Site {
   const path = (URL.parse(baseUrl)?.pathname ?? '').replace(/\/+$/, '')
-  return { url: baseUrl, path, version: version ?? null, forge: webUrl ?? null }
+  return { url: baseUrl, path, version: version ?? null, forge: webUrl ?? null, hasSignIn: Boolean(signIn) }
 }
 
 const NAVIGATION: readonly (readonly [SiteSection | 'docs', string])[] = [
@@ -57,7 +60,7 @@ const PAGE_CSP =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 /** The whole document. */
-function layout(site: Site, page: PageContent): string {
+function layout(site: Site, page: PageContent, reader: Identity | null): string {
   const { title, state = 'none', section, main, styles = [], scripts = [] } = page
   const asset = (name: string) => site.path + assetPath(name)
   return html`<!doctype html>
@@ -76,7 +79,7 @@ ${SPRITE}
 <a class="brand" href="${site.path}/">${stateIcon('none')}Conveyor</a>
 <nav aria-label="Main">
 ${NAVIGATION.map(([id, label]) => html`<a href="${site.path}/${id}"${id === section && html` aria-current="page"`}>${label}</a>\n`)}</nav>
-</header>
+${account(site, reader)}</header>
 <main id="main" tabindex="-1">
 ${main}
 </main>
@@ -86,11 +89,24 @@ ${main}
 `.toString()
 }
 
+/** Who is signed in, or where to do that. */
+function account(site: Site, reader: Identity | null): Renderable {
+  if (!site.hasSignIn) return null
+  // Not where the page is for nobody in particular, such as that of the sign-in.
+  if (reader === null || reader.scopes.length === 0) return null
+  if (!reader.roles) return html`<a class="account" href="${site.path}/login">Sign in</a>\n`
+  return html`<form class="account" method="post" action="${site.path}/logout">
+<span>${reader.name}</span>
+<button type="submit">Sign out</button>
+</form>
+`
+}
+
 /**
  * Responds with a page. Browsers and page.js revalidate it: while it is the same, the response is 304 without a body.
  */
 export function sendPage(reply: FastifyReply, site: Site, page: PageContent): FastifyReply {
-  const text = layout(site, page)
+  const text = layout(site, page, reply.request.identity ?? null)
   const etag = `"${createHash('sha1').update(text).digest('base64url')}"`
   reply.headers({
     'content-security-policy': page.formTarget

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../../core/build.ts'
+import { mayUse } from '../../access/identity.ts'
 import type { LineIndex, LineIndexes } from '../../logs/line-index.ts'
 import { inTurns, readRows, rowRenderer } from '../../logs/read-rows.ts'
 import { findBuild } from '../../lookup.ts'
@@ -26,7 +27,7 @@ export type BuildPageParts = Pick<ServerOptions, 'store' | 'logs'> & { indexes: 
 export async function buildPageRoutes(app: FastifyInstance, parts: BuildPageParts): Promise<void> {
   const show = async (request: FastifyRequest, reply: FastifyReply) => {
     const build = await findBuild(parts.store, request)
-    const mayBuild = request.identity.scopes.includes('build')
+    const mayBuild = mayUse(request.identity, build.repository, 'build')
     return sendPage(reply, app.site(), await buildPage(app.site(), build, mayBuild, parts))
   }
   app.get('/builds/:key', PAGE, show)

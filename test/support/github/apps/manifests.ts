@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
+import { problem } from '../protocol.ts'
+import { webhookExamples } from '../push.ts'
+import type { GitHubSchema, Operation } from '../schema.ts'
+import type { Serve } from '../serve.ts'
 import type { TestApp, TestApps } from './apps.ts'
-import { problem } from './protocol.ts'
-import { webhookExamples } from './push.ts'
-import type { GitHubSchema, Operation } from './schema.ts'
-import type { Serve } from './serve.ts'
 
 /** An App that was made from a manifest. */
 export interface ManifestApp extends TestApp {

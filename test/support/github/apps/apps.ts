@@ -1,8 +1,8 @@
-import { createPublicKey, createVerify, generateKeyPair, type KeyObject, randomBytes } from 'node:crypto'
-import { promisify } from 'node:util'
-import { type Answer, problem, type RecordedRequest } from './protocol.ts'
-import type { GitHubSchema, Operation } from './schema.ts'
-import type { Serve } from './serve.ts'
+import { createPublicKey, createVerify, type KeyObject, randomBytes } from 'node:crypto'
+import { type Answer, problem, type RecordedRequest } from '../protocol.ts'
+import type { GitHubSchema, Operation } from '../schema.ts'
+import type { Serve } from '../serve.ts'
+import { keyOf } from './keys.ts'
 
 /**
  * GitHub Apps, as GitHub plays them: JWTs and installation tokens are really checked.
@@ -50,20 +50,6 @@ export interface IssuedToken {
 /** GitHub's tokens of 2026 are this long, and contain dots. */
 const TOKEN_LENGTH = 520
 const HOUR_MS = 3_600_000
-const generate = promisify(generateKeyPair)
-
-/** Keys take long to make, so that all doubles of a process share them. */
-const keys: Promise<string>[] = []
-
-function keyOf(number: number): Promise<string> {
-  const pem = { type: 'pkcs1', format: 'pem' } as const
-  keys[number] ??= generate('rsa', {
-    modulusLength: 2048,
-    privateKeyEncoding: pem,
-    publicKeyEncoding: pem,
-  }).then(({ privateKey }) => privateKey)
-  return keys[number]
-}
 
 /** What operations need, by the permissions that GitHub documents for them; all others need only `metadata: read`. */
 const NEEDS: [method: RegExp, path: RegExp, permission: string][] = [
@@ -303,6 +289,14 @@ function tokenIn({ headers }: Pick<RecordedRequest, 'headers'>): string | undefi
 
 function isAnswer(value: object): value is Answer {
   return 'kind' in value
+}
+
+/** Whether a request is that of an App or of one of its installations. */
+export function isOfApp(
+  { headers: { authorization = '' } }: RecordedRequest,
+  token: string | undefined,
+): boolean {
+  return /^(token ghs_|bearer ey)/i.test(authorization) && authorization !== `token ${token}`
 }
 
 const EXPIRED =
