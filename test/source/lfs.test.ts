@@ -533,6 +533,17 @@ describe('.lfsconfig', () => {
     expect(server.lfs.batches).toHaveLength(0)
   })
 
+  test.each(['.git/info/lfs', '/info/lfs/'])(
+    'may name the server of the repository itself, by %s',
+    async (path) => {
+      const name = repository()
+      const url = `${server.url}/${name.replace('acme', 'Acme')}${path}`
+      const { context } = await tracked(name, ['content'], source, lfsconfig(url))
+      expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+      expect(server.lfs.batches).toMatchObject([{ repository: name, authorization: LOGIN }])
+    },
+  )
+
   test('does not get at another repository with the token', async () => {
     const secret = repository()
     const pointer = server.lfs.put(secret, 'secret')

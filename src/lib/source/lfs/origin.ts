@@ -31,7 +31,7 @@ export function lfsOrigin(options: LfsOriginOptions): LfsOrigin {
   const own = endpointOf(address)
   if (configured !== null) {
     const url = allowedUrl(options, configured, own)
-    if (url.href !== own?.href) {
+    if (own === null || placeOf(url) !== placeOf(own)) {
       const endpoint = { url, headers: {} }
       return { host: url.host, access: async () => endpoint }
     }
@@ -52,6 +52,12 @@ function withToken(remote: Remote, repository: string, url: URL) {
     if (token !== undefined) tokens.set(endpoint, token)
     return endpoint
   }
+}
+
+/** Addresses of one LFS server, as people write them, are the same. */
+function placeOf({ origin, pathname }: URL): string {
+  const path = pathname.toLowerCase().replace(/\/+$/, '')
+  return origin + path.replace(/(\.git)?\/info\/lfs$/, '')
 }
 
 function allowedUrl({ name, hosts }: LfsOriginOptions, text: string, own: URL | null): URL {
