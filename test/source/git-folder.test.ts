@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -216,6 +217,20 @@ test('files that .dockerignore excludes do not make the tree dirty', async () =>
   expect(await git(folder, 'status', '--porcelain')).toBe('')
   await rm(join(folder, 'b'))
   expect(await git(folder, 'describe', '--tags', '--dirty')).toBe('v1-dirty')
+})
+
+test('files in Git LFS do not make the tree dirty where there is no git-lfs', async () => {
+  const repository = await server.create('acme/lfs')
+  const content = randomBytes(2000)
+  const sha = await repository.commit({
+    Dockerfile: 'FROM scratch\n',
+    '.gitattributes': '*.bin filter=lfs diff=lfs merge=lfs -text\n',
+    'a.bin': server.lfs.put('acme/lfs', content),
+  })
+  const folder = await written(await contextOf(await newSource(), 'acme/lfs', sha))
+  expect((await readFile(join(folder, 'a.bin'))).equals(content)).toBe(true)
+  expect(await git(folder, 'describe', '--always', '--dirty')).toBe(sha.slice(0, 7))
+  expect(await git(folder, 'status', '--porcelain')).toBe('')
 })
 
 test('.dockerignore may exclude .git, which the log then says', async () => {

@@ -222,6 +222,35 @@ describe('.dockerignore', () => {
   })
 })
 
+test('each submodule is fetched with the token of its own repository, in any form of its URL', async () => {
+  const host = new URL(server.url).hostname
+  const lib = await repositoryWith({ lib: 'lib' })
+  const again = await repositoryWith({ again: 'again' })
+  const { name, sha } = await repositoryWith({
+    ...DOCKERFILE,
+    lib: { submodule: lib.sha },
+    again: { submodule: again.sha },
+    '.gitmodules': gitmodules({
+      lib: `git@${host}:${lib.name}.git`,
+      again: `ssh://git@${host}/${again.name}`,
+    }),
+  })
+  const asked: string[] = []
+  const apps = gitMirrors({
+    ...{ dir: join(temp.path, 'apps'), url: server.urlTemplate, environment: basicEnv() },
+    token: async (repository) => {
+      asked.push(repository)
+      return TOKEN
+    },
+    submoduleHosts: () => [host],
+  })
+  onTestFinished(() => apps.close())
+  const context = await apps.context(await apps.fetch(name, sha))
+  onTestFinished(() => context.close())
+  expect(paths(context)).toEqual(['.gitmodules', 'Dockerfile', 'again/', 'again/again', 'lib/', 'lib/lib'])
+  expect([...new Set(asked)].sort()).toEqual([again.name, lib.name, name].sort())
+})
+
 test('a fork gets what is public, but no private submodule, though the mirror has it', async () => {
   const secret = await repositoryWith({ secret: 'secret' })
   const foreign = await repositoryWith({ 'foreign.txt': 'foreign\n' }, other)

@@ -115,7 +115,7 @@ async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFol
     for (const one of await treesOf(history.gitDir, tree)) trees.add(one)
   }
   await pack(base)
-  await pack([...new Set([...recent, ...history.tagObjects, ...trees])].sort())
+  await pack([...new Set([...recent, ...history.tagObjects, ...[...trees].sort()])])
   await writeIndex()
   await writeFile(join(files, 'HEAD'), `${commit.sha}\n`)
   await writeFile(join(files, 'config'), configOf(commit))

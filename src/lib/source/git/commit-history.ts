@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import { dirname, join } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { Pace } from '../../util/pace.ts'
 import type { FetchOptions } from '../source.ts'
 import { isDamage } from './errors.ts'
 import { type Git, GitFailure, type GitOptions } from './git.ts'
@@ -71,7 +72,7 @@ export async function commitHistory(sha: string, options: Options): Promise<Comm
       await update(local, sha, lock.fd, options)
     }
     const commits = await commitsOf(local, sha)
-    const tags = within(await readFile(join(local.gitDir, TAGS), 'utf8'), commits)
+    const tags = await within(await readFile(join(local.gitDir, TAGS), 'utf8'), commits, signal)
     return {
       gitDir: local.gitDir,
       tags: tags.map(({ ref, oid }) => ({ ref, oid })),
@@ -124,22 +125,25 @@ async function update(local: Local, sha: string, holdFd: number, options: Option
   if (!(await statOrNull(join(gitDir, COMMITS, sha)))) {
     log?.(`fetching the history of ${shortName({ repository, sha })} from ${remote.host}`)
     // Without `refs/tags/*`: a tag may be of a tree, which would be missing.
-    await ask(`fetch the history of ${sha.slice(0, 7)}`, FETCH(url), { input: refspecsTo(COMMITS, [sha]) })
+    await ask(`fetch the history of ${sha.slice(0, 7)}`, FETCH(url), {
+      input: refspecsTo(COMMITS, [{ oid: sha }]),
+    })
   }
-  const trees = await filterMissing(local, TREES, await parentTrees(local, sha))
+  const parents = (await parentTrees(local, sha)).map((oid) => ({ oid }))
+  const trees = await filterMissing(local, TREES, parents)
   if (trees.length > 0) {
     // The server would assume that we have the trees of our commits.
     const how = { input: refspecsTo(TREES, trees), config: [['fetch.negotiationAlgorithm', 'noop']] as const }
     await ask('fetch the folders', FETCH(url, 'blob:none'), how)
   }
   const listed = await ask('list the tags', ['ls-remote', '--tags', '--', url])
-  const annotated = within(listed.toString('utf8'), await commitsOf(local, sha)).filter(isAnnotated)
-  const missing = await filterMissing(
-    local,
-    TAG_OBJECTS,
-    annotated.map(({ oid }) => oid),
-  )
-  if (missing.length > 0) await ask('fetch the tags', FETCH(url), { input: refspecsTo(TAG_OBJECTS, missing) })
+  // Nearly always there is no new tag, so that it need not be known which commits there are.
+  const annotated = tagsIn(listed.toString('utf8')).filter(isAnnotated)
+  const news = await filterMissing(local, TAG_OBJECTS, annotated)
+  if (news.length > 0) {
+    const wanted = await reachable(news, await commitsOf(local, sha), signal)
+    if (wanted.length > 0) await ask('fetch the tags', FETCH(url), { input: refspecsTo(TAG_OBJECTS, wanted) })
+  }
   const temporary = join(gitDir, randomUUID())
   await writeFile(temporary, listed)
   await rename(temporary, join(gitDir, TAGS))
@@ -151,12 +155,16 @@ const FETCH = (url: string, filter = 'tree:0') => [
   ...['--progress', '--stdin', '--end-of-options', url],
 ]
 
-const refspecsTo = (folder: string, oids: string[]) =>
-  oids.map((oid) => `+${oid}:${folder}/${oid}\n`).join('')
+const refspecsTo = (folder: string, objects: { oid: string }[]) =>
+  objects.map(({ oid }) => `+${oid}:${folder}/${oid}\n`).join('')
 
-async function filterMissing({ gitDir }: Local, folder: string, oids: string[]): Promise<string[]> {
+async function filterMissing<T extends { oid: string }>(
+  { gitDir }: Local,
+  folder: string,
+  objects: T[],
+): Promise<T[]> {
   const there = new Set(await readdir(join(gitDir, folder)).catch(() => []))
-  return oids.filter((oid) => !there.has(oid))
+  return objects.filter(({ oid }) => !there.has(oid))
 }
 
 async function parentTrees(local: Local, sha: string): Promise<string[]> {
@@ -191,13 +199,36 @@ async function commitsOf(local: Local, sha: string): Promise<[base: string[], re
   const line = await list('--first-parent', sha)
   const after = Math.floor((line.length - 1) / STEP) * STEP
   const boundary = after === 0 ? undefined : line[line.length - after]
-  if (boundary === undefined) return [[], (await list(sha)).sort()]
-  return [(await list(boundary)).sort(), (await list(sha, `^${boundary}`)).sort()]
+  if (boundary === undefined) return [[], await list(sha)]
+  return [await list(boundary), await list(sha, `^${boundary}`)]
 }
 
 /** The tags in the output of ls-remote whose commits are among these. */
-function within(listed: string, commits: readonly [string[], string[]]): FoundTag[] {
-  const known = new Set(commits.flat())
+async function within(
+  listed: string,
+  commits: CommitHistory['commits'],
+  signal: AbortSignal | undefined,
+): Promise<FoundTag[]> {
+  return (await reachable(tagsIn(listed), commits, signal)).sort((a, b) => compare(a.ref, b.ref))
+}
+
+async function reachable(
+  tags: FoundTag[],
+  commits: CommitHistory['commits'],
+  signal: AbortSignal | undefined,
+): Promise<FoundTag[]> {
+  const tagged = new Set(tags.map(({ commit }) => commit))
+  const found = new Set<string>()
+  const pace = new Pace(signal)
+  for (const part of commits) {
+    await pace.forEach(part, (oid) => {
+      if (tagged.has(oid)) found.add(oid)
+    })
+  }
+  return tags.filter(({ commit }) => found.has(commit))
+}
+
+function tagsIn(listed: string): FoundTag[] {
   const tags = new Map<string, FoundTag>()
   for (const line of listed.split('\n')) {
     const [oid = '', name = ''] = line.split('\t')
@@ -206,7 +237,7 @@ function within(listed: string, commits: readonly [string[], string[]]): FoundTa
     if (ref !== name) tags.set(ref, { ref, oid: tags.get(ref)?.oid ?? oid, commit: oid })
     else if (name !== '') tags.set(ref, { ref, oid, commit: oid })
   }
-  return [...tags.values()].filter(({ commit }) => known.has(commit)).sort((a, b) => compare(a.ref, b.ref))
+  return [...tags.values()]
 }
 
 /** By bytes, as git sorts refs. */
