@@ -81,6 +81,17 @@ describe('a build is one check run', () => {
     expect(await store.unreported()).toEqual([])
   })
 
+  test('which is neutral, without a status, if the repository never had a Dockerfile', async () => {
+    const without = { ...failed('no Dockerfile in the root'), noDockerfile: true }
+    for (const mode of ['on', 'both'] as const) {
+      const sha = (mode === 'on' ? 'c' : 'd').repeat(40)
+      await report(reporter(mode), await end(await begun(push('main', { sha })), without))
+      expect(double.checks.runs.at(-1)).toMatchObject({ conclusion: 'neutral', history: ['completed'] })
+    }
+    expect(double.statuses).toEqual([])
+    expect(await store.unreported()).toEqual([])
+  })
+
   test('when several processes report it at the same time', async () => {
     const build = await begun()
     const all = Array.from({ length: 5 }, () => reporter())
