@@ -62,7 +62,9 @@ export interface World extends AsyncDisposable {
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   await using resources = new AsyncDisposableStack()
   const data = resources.use(await tempDir('conveyor-data-'))
-  const github = resources.use(await startGitHubDouble({ token: GITHUB_TOKEN }))
+  const github = resources.use(
+    await startGitHubDouble({ token: GITHUB_TOKEN, basePath: options.app ? '/api/v3' : '' }),
+  )
   const app = options.app ? await github.apps.create() : null
   const token = app ? (...about: [string, string]) => github.apps.mayRead(...about) : GITHUB_TOKEN
   const git = resources.use(await startGitServer({ token }))

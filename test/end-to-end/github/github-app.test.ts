@@ -67,6 +67,53 @@ test('private repositories are fetched and reported with tokens of their own, wh
   }
 })
 
+test('somebody signs in, sees the builds that GitHub lets them see, and leaves no token behind', async () => {
+  const { app, github } = world
+  if (!app) throw new Error('the world is no App')
+  github.apps.install(app, 'globex')
+  const mine = await repositoryOf('globex/mine')
+  const hidden = await repositoryOf('globex/hidden')
+  const login = { GITHUB_CLIENT_ID: app.clientId, GITHUB_CLIENT_SECRET: app.clientSecret }
+  await using other = await world.startServer({
+    env: { ...login, DATA_DIR: join(world.dataDir, 'other'), BASIC_AUTH: 'ops:secret' },
+  })
+  const url = other.url.replace('127.0.0.1', 'localhost')
+  const [id] = await Promise.all([
+    world.push(other, { repository: 'globex/mine', sha: mine }),
+    world.push(other, { repository: 'globex/hidden', sha: hidden }),
+  ])
+  github.users.callbacks.add(`${url}/login/callback`)
+  github.users.inBrowser = github.users.create('octavia', { 'globex/mine': 'write' })
+
+  const cookies = new Map<string, string>()
+  let at: string | null = `${url}/login/github?to=${encodeURIComponent(`/builds/${id}`)}`
+  let answer: Response | undefined
+  while (at !== null) {
+    const cookie = [...cookies].map((pair) => pair.join('=')).join('; ')
+    answer = await fetch(at, { headers: { accept: 'text/html', cookie }, redirect: 'manual' })
+    for (const set of answer.headers.getSetCookie()) {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(set) ?? []
+      cookies.set(name, value)
+    }
+    const location: string | null = answer.headers.get('location')
+    at = location === null ? null : new URL(location, at).href
+  }
+  expect(answer?.status).toBe(200)
+  expect(await answer?.text()).toContain('<span>@octavia</span>')
+  const headers = { accept: 'application/json', cookie: `conveyor=${cookies.get('conveyor')}` }
+  const seen = (await (await fetch(`${url}/builds`, { headers })).json()) as {
+    builds: { repository: string }[]
+  }
+  expect(seen.builds.map(({ repository }) => repository)).toEqual(['globex/mine'])
+
+  const [token = ''] = github.users.tokens.keys()
+  const files = await Promise.all((await filesIn(world.dataDir)).map((file) => readFile(file, 'latin1')))
+  for (const secret of [token, app.clientSecret, cookies.get('conveyor') ?? '']) {
+    expect(secret).not.toBe('')
+    for (const text of [other.stdout(), other.stderr(), ...files]) expect(text).not.toContain(secret)
+  }
+})
+
 test('a repository without the App fails its build with what to do', async () => {
   const sha = await repositoryOf('elsewhere/app')
   const id = await world.push(server, { repository: 'elsewhere/app', sha })
@@ -91,7 +138,7 @@ test('conveyor doctor says as which App, and which permissions are missing', asy
   }
   expect(await doctor()).toMatchObject({
     level: 'ok',
-    found: `${world.github.url} as the App Conveyor, installed on acme`,
+    found: `${world.github.url} as the App Conveyor, installed on acme, globex`,
   })
   const narrow = await world.github.apps.create({
     name: 'Narrow',

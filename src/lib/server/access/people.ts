@@ -8,7 +8,7 @@ import {
   sealed,
   sessionHash,
   unsealed,
-} from '../../core/session.ts'
+} from '../../core/people/session.ts'
 import type { SignedIn, SignIn } from '../../forge/sign-in.ts'
 import { cookieHeader, readCookie } from './cookies.ts'
 import type { Identity } from './identity.ts'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Subject } from './subject.ts'
+import type { Subject } from '../subject.ts'
 
 /** Secrets that all processes share and nobody else may know. */
 export function secrets(subject: Subject): void {

@@ -8,7 +8,7 @@ export interface Person {
 }
 
 /** What a server knows of somebody who is signed in. */
-export interface Session {
+export interface SignInSession {
   person: Person
   /** The person's token at the forge, which only the key in their browser opens: see sealed. */
   sealed: string
@@ -17,9 +17,9 @@ export interface Session {
 /** The sessions that a store has, by the hashes of their keys. */
 export interface Sessions {
   /** Also removes those that are over. */
-  start(hash: string, session: Session, lifeSeconds: number): Promise<void>
+  start(hash: string, session: SignInSession, lifeSeconds: number): Promise<void>
   /** The session with this hash, unless it is over by the clock of the store. */
-  find(hash: string): Promise<Session | null>
+  find(hash: string): Promise<SignInSession | null>
   end(hash: string): Promise<void>
 }
 
