@@ -15,7 +15,7 @@ import type { TreeFile } from './git-tree.ts'
 import { looseSize } from './loose-object.ts'
 
 /** Content ids of blobs in git's loose format: this, and the id of the blob. */
-export const LOOSE = 'loose:'
+const LOOSE = 'loose:'
 
 /** What a context has in its `.git` folders. */
 export interface GitFolders {

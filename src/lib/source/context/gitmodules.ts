@@ -2,7 +2,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 
 /** What `.gitmodules` says about a submodule. */
-export interface GitmodulesEntry {
+interface GitmodulesEntry {
   /** As written: it may be relative to that of the parent. Null if there is none that git accepts. */
   url: string | null
   /** False: it is not checked out (`update = none`). */

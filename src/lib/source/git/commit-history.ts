@@ -14,7 +14,7 @@ import { remoteQuery } from './query.ts'
 import type { Remote } from './remote.ts'
 
 /** A tag whose commit is in the history. */
-export interface HistoryTag {
+interface HistoryTag {
   /** `refs/tags/v1` */
   ref: string
   /** Of the tag object, or of the commit for a lightweight tag. */
