@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import type { PullRequest } from '../../../src/lib/core/pulls/pull-request.ts'
-import { OTHER_SHA, push, request, SHA, type Subject, succeeded } from './subject.ts'
+import type { PullRequest } from '../../../../src/lib/core/pulls/pull-request.ts'
+import { OTHER_SHA, push, request, SHA, type Subject, succeeded } from '../subject.ts'
 
 const PULL: PullRequest = {
   repository: 'Acme/App',
