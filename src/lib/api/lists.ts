@@ -16,7 +16,7 @@ export type BuildListJson = Static<typeof BuildListJson>
 
 const compared = nullable(
   named(
-    'Comparison',
+    'HeadComparison',
     {
       at: Type.String({ format: 'date-time', description: 'When it ended' }),
       error: nullable(Type.String({ description: 'Why it failed; null if it did not' })),

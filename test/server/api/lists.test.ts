@@ -124,6 +124,7 @@ describe('lists', () => {
         name: 'Acme/A',
         url: `${server.url}/repositories/Acme/A`,
         last: expect.objectContaining({ id: last.id }),
+        compared: null,
       },
     ])
     const second = await get<RepositoryListJson>(json.next ?? '')
@@ -150,6 +151,25 @@ describe('lists', () => {
       },
     ])
     expect(await get('/repositories/acme/none')).toMatchObject({ status: 404, json: { id: 'not_found' } })
+  })
+
+  it('GET /repositories has the last comparison with the git server, and why it failed; pages show it', async () => {
+    await add('main', 'Acme/A')
+    const { comparisons } = server.store
+    const page = async () => {
+      return (await fetch(`${server.url}/repositories/acme/a`, { headers: { accept: 'text/html' } })).text()
+    }
+    expect(await page()).not.toContain('without a webhook')
+    await comparisons.failed('acme/a', 'the <git> server is down', 60)
+    const failed = { at: expect.stringMatching(/^20.*Z$/), error: 'the <git> server is down' }
+    const { json } = await get<RepositoryListJson>('/repositories')
+    expect(json.repositories[0]?.compared).toEqual(failed)
+    expect((await get<RepositoryJson>('/repositories/acme/a')).json.compared).toEqual(failed)
+    expect(await page()).toContain(
+      'Pushes without a webhook are not found: <bdi>the &lt;git&gt; server is down</bdi>',
+    )
+    await comparisons.compared('acme/a', { heads: new Uint8Array(), sequence: 9, waiting: [] }, 60)
+    expect(await page()).toContain('Compared with the git server for pushes without a webhook')
   })
 
   it('GET /builds works while 10,000 builds are added, and neither misses nor repeats one', async () => {
@@ -210,6 +230,11 @@ describe('deliveries that build nothing', () => {
     ])
     expect((await deliveries('?repository=other/APP')).map(({ id }) => id)).toEqual(['other'])
     expect((await deliveries('?limit=1')).map(({ id }) => id)).toEqual(['ping'])
+    // Comparing branches does not find what was ignored.
+    const heads = ['main', 'dev'].map((name) => {
+      return { ref: { kind: 'branch', name } as const, sha: sha('a'), object: sha('a'), before: null }
+    })
+    expect(await server.store.comparisons.unknown('other/app', heads, 0)).toEqual([heads[1]])
   })
 
   it('are not recorded for strangers', async () => {

@@ -75,8 +75,11 @@ export async function pagesRoutes(
     if (repository === undefined) {
       throw new ConveyorError('not_found', `no build of ${asked} has been requested`)
     }
-    const summaries = await store.timelines.summaries(builds.map(({ build }) => build.id))
-    const pulls = await store.pulls.open(repository, MOST_PULLS)
+    const [summaries, compared, pulls] = await Promise.all([
+      store.timelines.summaries(builds.map(({ build }) => build.id)),
+      store.comparisons.last([repository]),
+      store.pulls.open(repository, MOST_PULLS),
+    ])
     const charted = builds.map(({ build }) => ({ build, summary: summaries.get(build.id) ?? null }))
     return sendPage(
       reply,
@@ -85,6 +88,7 @@ export async function pagesRoutes(
         name: repository,
         refs,
         builds: charted,
+        compared: compared.get(repository.toLowerCase()) ?? null,
         pulls,
         mayBuild: request.identity.scopes.includes('build'),
         hasPublicBadges: options.badges === 'public',

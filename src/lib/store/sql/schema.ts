@@ -311,6 +311,7 @@ export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
 export const waiting = sql<boolean>`builds.state = 'pending'`
 export const notCancelled = sql<boolean>`builds.cancel_by is null`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
+export const isSigned = sql<boolean>`pushes.signed = 1`
 export const notReported = sql<boolean>`builds.reported = 0`
 
 /** A text that every database accepts: Postgres cannot store null characters. */

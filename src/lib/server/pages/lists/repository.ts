@@ -1,5 +1,6 @@
 import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
 import type { BuiltRef, RepositoryPage } from '../../../store/build-list.ts'
+import type { LastComparison } from '../../../store/comparisons.ts'
 import { copyable, listPath, pullLink, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'
 import { type Html, html } from '../html.ts'
 import { stateLabel } from '../icons.ts'
@@ -42,6 +43,8 @@ export interface RepositoryView {
   refs: readonly BuiltRef[]
   /** The last builds, newest first. */
   builds: readonly ChartedBuild[]
+  /** Null if its heads have never been compared with its builds. */
+  compared: LastComparison | null
   /** The open ones, the one that changed last first. */
   pulls: readonly PullRequest[]
   /** Whether the reader may approve the commits of forks. */
@@ -53,7 +56,7 @@ export interface RepositoryView {
 /** One repository: its branches and tags with their images, how long its builds took, and its badge. */
 export function repositoryPage(
   site: Site,
-  { name, refs, builds, pulls, mayBuild, hasPublicBadges }: RepositoryView,
+  { name, refs, builds, compared, pulls, mayBuild, hasPublicBadges }: RepositoryView,
 ): PageContent {
   const badge = `${site.path}/badge/${name}.svg`
   const markdown = `[![image](${site.url}/badge/${name}.svg)](${site.url}/repositories/${name})`
@@ -64,7 +67,8 @@ export function repositoryPage(
     main: html`<div class="head"><h1>${name}</h1><p class="small">${site.forge !== null && html`<a href="${site.forge}/${name}">Source</a> · `}<a href="${listPath(site, 'builds', { repository: name })}">All builds</a></p></div>
 <section data-live aria-labelledby="refs"><h2 id="refs">Branches and tags</h2>
 <ol class="list">
-${refs.map((ref) => refRow(site, name, ref))}</ol></section>
+${refs.map((ref) => refRow(site, name, ref))}</ol>
+${compared && comparedLine(compared)}</section>
 ${pullsSection(site, pulls, mayBuild)}<section data-live aria-labelledby="times"><h2 id="times">Build times</h2>
 ${timesChart(builds)}</section>
 <section aria-labelledby="badge"><h2 id="badge">Badge</h2>
@@ -76,6 +80,14 @@ ${copyable(markdown, 'the Markdown of the badge')}
         : html`Badges are private on this server: without a login, all of them say “unknown”. The option <code>--badges public</code> changes that.`
     }</p></section>`,
   }
+}
+
+/** Whether pushes without a webhook are found. */
+function comparedLine({ at, error }: LastComparison): Html {
+  if (error === null) {
+    return html`<p class="muted small">Compared with the git server for pushes without a webhook: ${timeOf(at)}</p>`
+  }
+  return html`<p class="small">Pushes without a webhook are not found: <bdi>${error}</bdi> (${timeOf(at)})</p>`
 }
 
 function pullsSection(site: Site, pulls: readonly PullRequest[], mayBuild: boolean): Html | null {

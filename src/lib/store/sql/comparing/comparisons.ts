@@ -3,7 +3,7 @@ import type { Ref } from '../../../core/build.ts'
 import type { Comparison, Comparisons, WaitingHead } from '../../comparisons.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { keyOf } from '../rows.ts'
-import { type Queries, type Schema, storable } from '../schema.ts'
+import { isSigned, type Queries, type Schema, storable } from '../schema.ts'
 import { unknownHeads } from './unknown.ts'
 
 const ACTIVE_S = 30 * 24 * 60 * 60
@@ -107,7 +107,7 @@ async function pushedSince(db: Queries, repository: string, sequence: number): P
     .distinct()
     .where('repository_key', '=', keyOf(repository))
     .where('sequence', '>', sequence)
-    .where('signed', '=', 1)
+    .where(isSigned)
     .limit(MOST_PUSHED)
     .execute()
   return rows.flatMap(({ kind, name }) => (kind === null || name === null ? [] : [{ kind, name }]))

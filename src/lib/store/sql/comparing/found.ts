@@ -1,7 +1,7 @@
-import type { RawBuilder, Transaction } from 'kysely'
+import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../../core/build.ts'
 import { keyOf } from '../rows.ts'
-import type { Queries, Schema } from '../schema.ts'
+import type { Schema } from '../schema.ts'
 
 /** Compares the heads of a repository with its builds from now on: webhooks of its pushes are expected. */
 export async function compareFromNowOn(
@@ -28,21 +28,13 @@ export async function foundBefore(
   { repository, ref, sha, source, push, found }: BuildRequest,
 ): Promise<{ buildId: string; sequence: number } | null> {
   if (!ref || (source.kind !== 'webhook' && !found)) return null
-  const newest = await pushesOf(trx, repository, ref)
-    .select(['sequence', 'build_id'])
-    .where('sha', '=', sha)
-    .$if(found !== undefined, (query) => query.where('sequence', '>', found?.since ?? 0))
-    .$if(found === undefined, (query) => query.where('found_at', 'is not', null))
-    .orderBy('sequence', 'desc')
-    .executeTakeFirst()
-  if (!newest) return null
-  const known = { buildId: newest.build_id, sequence: Number(newest.sequence) }
-  if (found) return known
+  const same = await sameHead(trx, { repository, ref, sha }, found)
+  if (!same || found) return same
 
   // The ref may have been elsewhere since, and have come back: then this is another push.
   const others = await pushesOf(trx, repository, ref)
     .select('pushed_at')
-    .where('sequence', '>', known.sequence)
+    .where('sequence', '>', same.sequence)
     .where('sha', '!=', sha)
     .execute()
   const pushedAt = push?.pushedAt ?? Number.POSITIVE_INFINITY
@@ -53,14 +45,39 @@ export async function foundBefore(
       found_at: null,
       ...(push && { before: push.before, after: push.after, pushed_at: push.pushedAt, signed: 1 }),
     })
-    .where('sequence', '=', known.sequence)
+    .where('sequence', '=', same.sequence)
     .execute()
-  return known
+  return same
 }
 
-/** The pushes of a ref. */
-export function pushesOf(db: Queries, repository: string, { kind, name }: Ref) {
-  return db
+/** The last push that made a commit the head of a ref: one that was found, or one that came after a sequence number. */
+async function sameHead(
+  trx: Transaction<Schema>,
+  { repository, ref, sha }: { repository: string; ref: Ref; sha: string },
+  found: BuildRequest['found'],
+): Promise<{ buildId: string; sequence: number } | null> {
+  // Each by an index of its own: a ref may have had many thousands of pushes.
+  const rows = found
+    ? await trx
+        .selectFrom('pushes')
+        .select(['sequence', 'build_id', 'kind', 'name', 'sha'])
+        .where('repository_key', '=', keyOf(repository))
+        .where('sha', '=', sha)
+        .execute()
+    : await pushesOf(trx, repository, ref)
+        .select(['sequence', 'build_id', 'kind', 'name', 'sha'])
+        .where(sql<boolean>`found_at is not null`)
+        .execute()
+  const [last] = rows
+    .map((row) => ({ ...row, sequence: Number(row.sequence) }))
+    .filter((row) => row.sha === sha && row.kind === ref.kind && row.name === ref.name)
+    .filter(({ sequence }) => !found || sequence > found.since)
+    .sort((one, other) => other.sequence - one.sequence)
+  return last ? { buildId: last.build_id, sequence: last.sequence } : null
+}
+
+function pushesOf(trx: Transaction<Schema>, repository: string, { kind, name }: Ref) {
+  return trx
     .selectFrom('pushes')
     .where('repository_key', '=', keyOf(repository))
     .where('kind', '=', kind)

@@ -29,6 +29,17 @@ export async function addComparisons(db: Kysely<unknown>): Promise<void> {
     union select repository_key from builds where source = 'webhook'`.execute(db)
 
   await schema.alterTable('pushes').addColumn('found_at', 'text').execute()
-  await schema.createIndex('pushes_in_order').on('pushes').columns(['repository_key', 'sequence']).execute()
+  await schema
+    .createIndex('pushes_signed')
+    .on('pushes')
+    .columns(['repository_key', 'sequence'])
+    .where(sql<boolean>`signed = 1`)
+    .execute()
+  await schema
+    .createIndex('pushes_found')
+    .on('pushes')
+    .columns(['repository_key', 'kind', 'name'])
+    .where(sql<boolean>`found_at is not null`)
+    .execute()
   await schema.alterTable('ignored_deliveries').addColumn('sha', 'text').execute()
 }

@@ -2,8 +2,10 @@ import type { Ref } from '../../../core/build.ts'
 import type { Candidate } from '../../comparisons.ts'
 import { isNewer } from '../accept.ts'
 import { keyOf } from '../rows.ts'
-import type { Queries, Schema } from '../schema.ts'
+import { isSigned, type Queries, type Schema } from '../schema.ts'
 
+/** Events whose payload says what a ref points to now. */
+const EVENTS = ['push', 'merge_group']
 /** Candidates that are looked up in one query. */
 const AT_ONCE = 200
 /** How much the clocks of GitHub and of the database may differ, in milliseconds. */
@@ -81,11 +83,12 @@ async function readRelevant(
     .select(['sequence', 'kind', 'name', 'sha', 'signed', 'pushed_at', 'found_at'])
     .where('repository_key', '=', keyOf(repository))
     .where('name', 'in', names)
-  const rows = await pushes
-    .where('sha', 'in', commits)
-    .union(pushes.where('sequence', '>', sequence).where('signed', '=', 1))
-    .execute()
-  const sorted = rows
+  const [ofCommits, later] = await Promise.all([
+    pushes.where('sha', 'in', commits).execute(),
+    pushes.where('sequence', '>', sequence).where(isSigned).execute(),
+  ])
+  const all = new Map([...ofCommits, ...later].map((row) => [Number(row.sequence), row]))
+  const sorted = [...all.values()]
     .map((row) => ({ ...row, sequence: Number(row.sequence) }))
     .sort((one, other) => one.sequence - other.sequence)
   return Map.groupBy(sorted, ({ kind, name }) =>
@@ -101,6 +104,7 @@ async function readIgnored(db: Queries, repository: string, candidates: Candidat
     .select(['ref', 'sha'])
     .where('repository_key', '=', keyOf(repository))
     .where('sha', 'in', ids)
+    .where('event', 'in', EVENTS)
     .execute()
   return new Set(rows.map(({ ref, sha }) => `${ref} ${sha}`))
 }
