@@ -33,7 +33,7 @@ const REDELIVER = {
   tags: ['builds'],
   summary: 'Send a webhook again',
   description: 'With the same id and what is known of the build now, to the URL that is configured now.',
-  params: Type.Object({ id: Type.String({ description: 'Id of the webhook' }) }),
+  params: Type.Object({ key: Type.String({ description: 'Id of the webhook' }) }),
   response: answers(
     {
       202: json('It is sent within seconds', NotificationJson),
@@ -45,7 +45,7 @@ const REDELIVER = {
   ),
 }
 
-/** GET /builds/{id | owner/repo@sha}/notifications, POST /notifications/{id}/redeliver. */
+/** GET /builds/{id | owner/repo@sha}/notifications, POST /notifications/{key}/redeliver. */
 export async function notificationsRoutes(app: FastifyInstance, options: ServerOptions): Promise<void> {
   const { store, log } = options
   app.removeAllContentTypeParsers()
@@ -61,10 +61,10 @@ export async function notificationsRoutes(app: FastifyInstance, options: ServerO
   app.get('/builds/:owner/:name/notifications', { ...read, schema: LIST_OF_COMMIT }, list)
 
   app.post(
-    '/notifications/:id/redeliver',
+    '/notifications/:key/redeliver',
     { bodyLimit: 4096, config: { scope: 'build' }, schema: REDELIVER },
     async (request, reply: FastifyReply) => {
-      const { id } = request.params as { id: string }
+      const { key: id } = request.params as { key: string }
       const found = await store.notifications.get(id)
       const build = found && (await store.get(found.buildId))
       if (!found || !build || !mayUse(request.identity, build.repository)) {
