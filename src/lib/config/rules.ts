@@ -17,7 +17,7 @@ type BuilderConfig = { kind: 'engine' } | ({ kind: 'buildkit' } & Settings['buil
 export type ImageBuilderConfig = { kind: 'image' | 'swarm' } & Settings['builderImage']
 
 /** A GitHub App, in place of a token. */
-export interface AppConfig {
+interface AppConfig {
   id: string
   /** PEM, PKCS #8. */
   privateKey: string
@@ -26,7 +26,7 @@ export interface AppConfig {
 }
 
 /** How people sign in with GitHub. */
-export interface LoginConfig {
+interface LoginConfig {
   clientId: string
   clientSecret: string
 }

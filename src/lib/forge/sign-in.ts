@@ -2,7 +2,7 @@ import type { Scope } from '../core/access-token.ts'
 import type { Person } from '../core/people/session.ts'
 
 /** What a browser brings back from the forge, and what it was sent there with. */
-export interface SignInAnswer {
+interface SignInAnswer {
   code: string
   /** The secret of PKCE whose hash the forge was given. */
   verifier: string

@@ -8,7 +8,7 @@ export interface Person {
 }
 
 /** What a server knows of somebody who is signed in. */
-export interface SignInSession {
+interface SignInSession {
   person: Person
   /** The person's token at the forge, which only the key in their browser opens: see sealed. */
   sealed: string

@@ -27,7 +27,7 @@ export const APP_PERMISSIONS = {
 } as const satisfies Permissions
 
 /** Where an App is installed, and on what terms. */
-export interface Installation {
+interface Installation {
   id: number
   /** User or organization. */
   account: string

@@ -33,7 +33,7 @@ export interface Need {
 }
 
 /** Describes a call, and its errors. */
-export interface Call {
+interface Call {
   /** Completes "cannot ...". */
   action: string
   need: Need
