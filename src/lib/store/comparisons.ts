@@ -9,7 +9,7 @@ export interface WaitingHead {
 }
 
 /** What was seen of a repository when its heads were last compared with its builds. */
-export interface Comparison {
+export interface HeadComparison {
   /** As its newest build spells it. */
   repository: string
   /** All heads then, without those that wait, as packHeads packs them; null before the first comparison. */
@@ -44,7 +44,7 @@ export interface Comparisons {
   restart(): Promise<void>
 
   /** Repositories whose comparison is due, the longest due first. */
-  due(limit: number): Promise<Comparison[]>
+  due(limit: number): Promise<HeadComparison[]>
 
   /** Refs of which a signed push to another commit was accepted after a sequence number. */
   pushedSince(repository: string, sequence: number): Promise<Ref[]>
@@ -58,7 +58,7 @@ export interface Comparisons {
   /** Records a comparison; the next one is due after so many seconds. */
   compared(
     repository: string,
-    seen: Pick<Comparison, 'sequence' | 'waiting'> & { heads: Uint8Array },
+    seen: Pick<HeadComparison, 'sequence' | 'waiting'> & { heads: Uint8Array },
     nextInS: number,
   ): Promise<void>
 

@@ -6,7 +6,7 @@ import { buildPolicy } from '../../../src/lib/pipeline/policy/build-policy.ts'
 import { memoryQueue } from '../../../src/lib/queue/memory.ts'
 import type { FoundCommit } from '../../../src/lib/source/source.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
-import type { Comparison } from '../../../src/lib/store/comparisons.ts'
+import type { HeadComparison } from '../../../src/lib/store/comparisons.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { longestTurn } from '../../support/longest-turn.ts'
 
@@ -41,7 +41,7 @@ function commitOf(id: string): FoundCommit {
   return { tree: id, committedAt, info: { title: message, author: 'Ada', login: null }, message }
 }
 
-const comparison = async (): Promise<Comparison> => {
+const comparison = async (): Promise<HeadComparison> => {
   await store.comparisons.restart()
   const [due] = await store.comparisons.due(1)
   if (!due) throw new Error('no comparison is due')

@@ -1,7 +1,7 @@
 import { type BuildRequest, type Head, mayUseCache } from '../../core/build.ts'
 import { about } from '../../core/log.ts'
 import type { FoundCommit, History, RemoteHeads } from '../../source/source.ts'
-import type { Candidate, Comparison, WaitingHead } from '../../store/comparisons.ts'
+import type { Candidate, HeadComparison, WaitingHead } from '../../store/comparisons.ts'
 import { type RequestParts, requestBuild } from '../accept.ts'
 import type { BuildPolicy } from '../policy/build-policy.ts'
 import { changedHeads, keyOfRef, packHeads, seenHeads, unpackHeads } from './packed-heads.ts'
@@ -38,7 +38,7 @@ interface CompareOptions {
  * @throws ConveyorError if the git server or the store does not answer: what was seen remains
  */
 export async function compareHeads(
-  comparison: Comparison,
+  comparison: HeadComparison,
   parts: CompareParts,
   { waitS, intervalS, signal }: CompareOptions,
 ): Promise<void> {
@@ -76,7 +76,7 @@ export async function compareHeads(
 
 /** Heads that no build knows, and that would be built, as far as their names say. */
 async function unknownHeads(
-  { repository, heads: packed, sequence }: Comparison,
+  { repository, heads: packed, sequence }: HeadComparison,
   heads: Head[],
   { store, policy }: CompareParts,
 ): Promise<Candidate[]> {

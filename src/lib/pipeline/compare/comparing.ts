@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { toConveyorError } from '../../core/errors.ts'
-import type { Comparison } from '../../store/comparisons.ts'
+import type { HeadComparison } from '../../store/comparisons.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
 import { Periodic } from '../../util/periodic.ts'
 import { type CompareParts, compareHeads, WEBHOOK_WAIT_S } from './compare-heads.ts'
@@ -92,7 +92,7 @@ export class Comparing {
     }
   }
 
-  async #compare(comparison: Comparison): Promise<void> {
+  async #compare(comparison: HeadComparison): Promise<void> {
     const { store, isAllowed, intervalS } = this.#parts
     const { repository, isActive } = comparison
     const { signal } = this.#end

@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely'
 import type { Ref } from '../../../core/build.ts'
-import type { Comparison, Comparisons, WaitingHead } from '../../comparisons.ts'
+import type { Comparisons, HeadComparison, WaitingHead } from '../../comparisons.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { keyOf } from '../rows.ts'
 import { isSigned, type Queries, type Schema, storable } from '../schema.ts'
@@ -50,7 +50,7 @@ export function kyselyComparisons(
         .limit(limit)
         .execute()
       return rows.map(
-        ({ repository, heads, sequence, waiting, active }): Comparison => ({
+        ({ repository, heads, sequence, waiting, active }): HeadComparison => ({
           ...{ repository, heads, sequence: Number(sequence) },
           ...{ waiting: JSON.parse(waiting) as WaitingHead[], isActive: Number(active) === 1 },
         }),
