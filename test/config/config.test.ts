@@ -213,6 +213,8 @@ describe('parseConfig', () => {
       },
       attest: ['provenance'],
       reproducible: false,
+      git: false,
+      gitArgs: false,
       ssh: '/run/agent.sock',
     })
     expect(settingsFor(build, 'acme/other')).toEqual({
@@ -225,6 +227,8 @@ describe('parseConfig', () => {
       contexts: all,
       attest: ['provenance'],
       reproducible: false,
+      git: false,
+      gitArgs: false,
       ssh: null,
     })
     expect(settingsFor(parseConfig({}).build, 'acme/app')).toEqual(NO_SETTINGS)

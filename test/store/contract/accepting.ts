@@ -18,6 +18,7 @@ export function accepting(subject: Subject): void {
         source: 'webhook',
         commit: null,
         pushOrder: build.sequence,
+        turn: { lane: 1, round: 0 },
         state: 'pending',
         attempt: 0,
         error: null,
@@ -105,10 +106,10 @@ export function accepting(subject: Subject): void {
       expect(build.refs.map((ref) => ref.name)).toEqual(['main', 'dev'])
     })
 
-    it('joins without a ref, and changes nothing', async () => {
+    it('joins without a ref, and changes nothing but its turn: somebody waits for it', async () => {
       const first = await subject.accepted(push('main'))
       expect(await subject.store.accept(request())).toEqual({
-        build: first,
+        build: { ...first, turn: { lane: 0, round: 0 } },
         queued: false,
         outcome: 'joined',
       })
@@ -133,7 +134,8 @@ export function accepting(subject: Subject): void {
       const sequence = await subject.store.reserveSequence()
       const pushed = await subject.accepted(push('main'))
       const late = await subject.accepted(request({ ref: { kind: 'branch', name: 'main' }, sequence }))
-      expect(late).toEqual(pushed)
+      expect(late.refs).toEqual(pushed.refs)
+      expect(late.pushOrder).toBe(pushed.pushOrder)
     })
 
     it('builds a commit again after its build has ended', async () => {
