@@ -142,3 +142,18 @@ test('long payloads say the same as short ones', async () => {
     expect(parseWebhook(event, DELIVERY, read)).toEqual(parseWebhook(event, DELIVERY, payload))
   }
 })
+
+test('a comment of any form is read in no time', async () => {
+  const blanks = ' '.repeat(60_000)
+  for (const body of [
+    `/build${blanks}x y`,
+    `/build x${blanks}y`,
+    `${blanks}/build${blanks}\ty`,
+    `/build ${'x'.repeat(60_000)} y`,
+  ]) {
+    const { event, payload } = await commentEvent({ repository: 'octo/app', number: 7, login: 'ada', body })
+    const before = performance.now()
+    expect(parseWebhook(event, DELIVERY, payload)).toMatchObject({ kind: 'ignored' })
+    expect(performance.now() - before).toBeLessThan(1000)
+  }
+})

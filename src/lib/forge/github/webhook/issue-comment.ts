@@ -3,8 +3,11 @@ import { validRepository } from '../../../core/validate.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { validDelivery } from './fields.ts'
 
-/** A line `/build SHA`, with at least the seven digits that GitHub shows. */
-const COMMAND = /^[ \t]*\/build(?:[ \t]+([^\s]*))?[ \t]*\r?$/m
+/**
+ * A line `/build SHA`, with at least the seven digits that GitHub shows. Anybody may write comments: no two parts of the
+ * pattern match the same characters, so that it takes no longer for a line of spaces.
+ */
+const COMMAND = /^[ \t]*\/build(?:[ \t]+(\S+))?[ \t]*\r?$/m
 const SHORT_SHA = /^[0-9a-f]{7,64}$/i
 
 /** A comment on a pull request that says `/build SHA`. */
