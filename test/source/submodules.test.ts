@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
-import { submoduleUrl } from '../../src/lib/source/git/submodule-url.ts'
+import { originOf, submoduleUrl } from '../../src/lib/source/git/submodule-url.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import type { Context, ContextOptions } from '../../src/lib/source/source.ts'
 import { describeTree, materialise } from '../support/context/on-disk.ts'
@@ -300,6 +300,21 @@ describe('what is refused, by path', () => {
     expect(error.message).not.toContain('pass word')
   })
 
+  test.each([
+    ['\\\\@', 'a backslash'],
+    ['?@', 'a question mark'],
+    ['#@', 'a hash'],
+  ])('a URL in which git reads another host than we do: %s', async (between) => {
+    const foreign = await repositoryWith({ 'foreign.txt': 'foreign\n' }, other)
+    const url = `"${server.url}${between}${new URL(other.url).host}/${foreign.name}.git"`
+    const error = await refused({
+      lib: { submodule: foreign.sha },
+      '.gitmodules': gitmodules({ lib: url }),
+    })
+    expect(error).toMatchObject({ kind: 'build_failed', retryable: false })
+    expect(error.message).toMatch(about)
+  })
+
   test('a URL of 3000 characters', async () => {
     const error = await refused({
       ...lib,
@@ -360,6 +375,22 @@ describe('what is refused, by path', () => {
       /^the commit has submodules nested more than 16 deep, which exceeds the limit: n\/n/,
     )
   })
+})
+
+test.each([
+  // git decodes this to the host `evil.example`.
+  ['ssh://evil.example%2Fx@github.com/a/b/c', 'https://github.com/{repository}.git', null],
+  ['ssh://github.com?@evil.example/a/b', 'https://github.com/{repository}.git', null],
+  // The token would be readable on the network.
+  ['http://github.com/a/b/c', 'https://github.com/{repository}.git', false],
+  ['https://github.com/a/b/c', 'https://github.com/{repository}.git', true],
+  ['http://git.example/a/b/c', 'http://git.example/{repository}.git', true],
+  // Another program of the same machine.
+  ['https://git.example:8443/a/b', 'git@git.example:{repository}.git', false],
+  ['https://git.example/a/b', 'git@git.example:{repository}.git', true],
+  ['ssh://git@git.example:2222/a/b.git', 'https://git.example:8443/{repository}.git', true],
+])('the credentials for %s, if --git.url is %s', (url, template, ours) => {
+  expect(originOf(url, template)?.ours ?? null).toBe(ours)
 })
 
 test('relative URLs are resolved as git submodule does', async () => {

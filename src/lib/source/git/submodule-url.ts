@@ -16,6 +16,10 @@ export interface SubmoduleOrigin {
 
 interface ParsedUrl {
   scheme: 'http' | 'ssh' | 'file'
+  /** Whether others can read what is sent. */
+  plain: boolean
+  /** As git gets it: so that it cannot read another host in it. */
+  url: string
   host: string
   hostname: string
   path: string
@@ -61,13 +65,13 @@ export function originOf(url: string, template: string): SubmoduleOrigin | null 
   const ours =
     found.scheme === own.scheme
       ? found.host === own.host
-      : own.scheme !== 'file' && found.hostname === own.hostname
+      : own.scheme !== 'file' && (found.scheme === 'ssh' ? found.hostname : found.host) === own.hostname
   const repository = ours ? repositoryOf(path, trimmed(own.path), found.scheme === own.scheme) : null
   // Users who fetch over SSH may have a submodule over HTTPS that their key is not for.
   const asOurs = repository !== null && !(found.scheme === 'http' && own.scheme === 'ssh')
   // Without a user, ssh would log in as the one that Conveyor runs as.
   if (!asOurs && found.scheme === 'ssh' && !/^ssh:|@/.test(url)) return null
-  return { host, path, repository, url: asOurs ? null : url, ours }
+  return { host, path, repository, url: asOurs ? null : found.url, ours: ours && (own.plain || !found.plain) }
 }
 
 /** @param allowed hosts, or the beginnings of paths on them: `github.com`, `gitlab.com/acme`; `none` allows nothing */
@@ -83,22 +87,32 @@ export function ownHosts(template: string): string[] {
   return own ? [own.host, own.hostname] : []
 }
 
+/** Other programs than this one end a host at one of these, or begin it there: none of them is in a URL of git. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: no URL contains them
+const AMBIGUOUS = /[\x00-\x20\x7f\\?#]/
+/** git decodes the percent signs of these before it looks for the host. */
+const SSH_URL = /^ssh:\/\/(?:[\w.-]+@)?(\w[\w.-]*)(?::\d*)?(\/.*)$/i
+
 function parse(url: string): ParsedUrl | null {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: no URL contains them
-  if (url.length > LONGEST_URL || /[\x00-\x20\x7f]/.test(url)) return null
+  if (url.length > LONGEST_URL || AMBIGUOUS.test(url)) return null
   const [, scp, scpPath] = /^(?:[\w.-]+@)?(\w[\w.-]*):(?!\/\/)(.+)$/.exec(url) ?? []
-  if (scp !== undefined && scpPath !== undefined) return parsed('ssh', scp, scp, scpPath)
+  if (scp !== undefined && scpPath !== undefined) return overSsh(url, scp, scpPath)
+  const [, ssh, sshPath] = SSH_URL.exec(url) ?? []
+  if (ssh !== undefined && sshPath !== undefined) return overSsh(url, ssh, sshPath)
   // A placeholder stays readable: it is part of the path.
-  const { protocol, host, hostname, pathname } = URL.parse(url.replaceAll(PLACEHOLDER, '0wner/n4me')) ?? {}
-  if (host === undefined || hostname === undefined || pathname === undefined) return null
+  const { protocol, host, hostname, pathname, href } =
+    URL.parse(url.replaceAll(PLACEHOLDER, '0wner/n4me')) ?? {}
+  if (host === undefined || hostname === undefined || pathname === undefined || href === undefined)
+    return null
   const path = pathname.replaceAll('0wner/n4me', PLACEHOLDER)
-  if (protocol === 'ssh:') return /^\w/.test(hostname) ? parsed('ssh', hostname, hostname, path) : null
-  if (protocol === 'http:' || protocol === 'https:') return parsed('http', host, hostname, path)
-  return protocol === 'file:' ? parsed('file', host, hostname, path) : null
+  const place = { host: canonical(host), hostname: canonical(hostname), path, url: href }
+  if (protocol === 'http:') return { ...place, scheme: 'http', plain: true }
+  if (protocol === 'https:') return { ...place, scheme: 'http', plain: false }
+  return protocol === 'file:' ? { ...place, scheme: 'file', plain: false } : null
 }
 
-function parsed(scheme: ParsedUrl['scheme'], host: string, hostname: string, path: string): ParsedUrl {
-  return { scheme, host: canonical(host), hostname: canonical(hostname), path }
+function overSsh(url: string, host: string, path: string): ParsedUrl {
+  return { scheme: 'ssh', plain: false, url, host: canonical(host), hostname: canonical(host), path }
 }
 
 /** github.com has a second name, for SSH on the port of HTTPS, and one that only redirects. */
