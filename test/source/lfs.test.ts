@@ -567,6 +567,22 @@ describe('.lfsconfig', () => {
     },
   )
 
+  test('does not include files of the worker', async () => {
+    const name = repository()
+    const file = join(temp.path, 'config')
+    await writeFile(file, '[lfs]\n\turl = https://elsewhere.example/\n')
+    const config = { '.lfsconfig': `[include]\n\tpath = ${file}\n` }
+    const { context } = await tracked(name, ['content'], source, config)
+    expect(String(await contentOf(context, 'a.bin'))).toBe('content')
+  })
+
+  test('a path of many slashes is read in no time', () => {
+    const slashes = '/'.repeat(60_000)
+    const before = performance.now()
+    expect(endpointOf(`https://git.example${slashes}x`)?.pathname).toBe(`${slashes}x.git/info/lfs`)
+    expect(performance.now() - before).toBeLessThan(1000)
+  })
+
   test('is refused if git cannot read it', async () => {
     const files = { ...TRACKED, '.lfsconfig': '[lfs', 'a.bin': pointerTo('a') }
     await expect(contextOf(repository(), files)).rejects.toMatchObject({

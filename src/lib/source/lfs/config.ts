@@ -19,7 +19,8 @@ export const MAX_LFSCONFIG = 64 * 1024
  * @throws GitFailure if it is malformed
  */
 export async function readLfsConfig(git: Git, oid: string, options: GitOptions): Promise<LfsConfig> {
-  const output = await git.run(['config', '--blob', oid, '--null', '--list'], options)
+  // Without the files of this machine that it may name.
+  const output = await git.run(['config', '--blob', oid, '--no-includes', '--null', '--list'], options)
   const last = new Map(
     output
       .toString('utf8')

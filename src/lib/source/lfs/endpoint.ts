@@ -10,13 +10,20 @@ export function endpointOf(remote: string): URL | null {
   if (!url || !['http:', 'https:', 'ssh:'].includes(url.protocol)) return null
   // The port of ssh is not that of https.
   const origin = url.protocol === 'ssh:' ? `https://${url.hostname}` : url.origin
-  const path = url.pathname.replace(/\/+$/, '')
+  const path = withoutSlashes(url.pathname)
   return new URL(`${origin}${path}${path.endsWith('.git') ? '' : '.git'}/info/lfs`)
 }
 
 /** A resource below an LFS server's address. */
 export function below(endpoint: URL, path: string): URL {
   const url = new URL(endpoint)
-  url.pathname = `${endpoint.pathname.replace(/\/+$/, '')}/${path}`
+  url.pathname = `${withoutSlashes(endpoint.pathname)}/${path}`
   return url
+}
+
+/** A path without the slashes at its end. A pattern would take a second for a path of many slashes. */
+export function withoutSlashes(path: string): string {
+  let end = path.length
+  while (path[end - 1] === '/') end--
+  return path.slice(0, end)
 }

@@ -3,7 +3,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { Git } from '../git/git.ts'
 import type { Remote } from '../git/remote.ts'
 import type { LfsEndpoint } from './batch.ts'
-import { endpointOf } from './endpoint.ts'
+import { endpointOf, withoutSlashes } from './endpoint.ts'
 import { isAsSecure } from './http.ts'
 import type { LfsOrigin } from './lfs.ts'
 import { authenticateOverSsh } from './ssh.ts'
@@ -56,7 +56,7 @@ function withToken(remote: Remote, repository: string, url: URL) {
 
 /** Addresses of one LFS server, as people write them, are the same. */
 function placeOf({ origin, pathname }: URL): string {
-  const path = pathname.toLowerCase().replace(/\/+$/, '')
+  const path = withoutSlashes(pathname.toLowerCase())
   return origin + path.replace(/(\.git)?\/info\/lfs$/, '')
 }
 
