@@ -188,6 +188,17 @@ describe('an approval', () => {
     expect((await send(approved)).ignored).toContain('is closed')
   })
 
+  it('has to be the whole id if the pull request had another head that begins alike', async () => {
+    const other = `${'a'.repeat(7)}${'b'.repeat(33)}`
+    await send(await pullEvent('opened', { ...FORK, sha: other }))
+    server.github.pulls.set(FORK)
+    expect((await send(await comment('/build aaaaaaa'))).ignored).toMatch(
+      new RegExp(`^aaaaaaa is short for several commits .* the head is ${sha('a')}`, 's'),
+    )
+    expect(await server.store.unfinished()).toEqual([])
+    expect((await send(await comment(`/build ${sha('a')}`))).status).toBe(202)
+  })
+
   it('is asked for again if GitHub does not answer', async () => {
     server.github.failNext(1, 502)
     expect((await send(await comment('/build aaaaaaa'))).status).toBe(503)
@@ -216,6 +227,22 @@ describe('POST /builds with a pull request', () => {
       fork?: object
     }
     expect(pushed.fork).toBeUndefined()
+  })
+
+  it.each([
+    ['closed', async () => send(await pullEvent('closed', { ...FORK, updatedAt: 1_800_000_005 }))],
+    [
+      'at another commit',
+      async () => send(await pullEvent('synchronize', { ...FORK, sha: sha('b'), updatedAt: 1_800_000_005 })),
+    ],
+  ])('builds no commit of a fork whose pull request is %s', async (_, change) => {
+    await send(await pullEvent('opened', FORK))
+    await change()
+    const answer = await order({ repository: 'acme/app', sha: sha('a') })
+    expect([answer.status, await answer.text()]).toEqual([
+      409,
+      expect.stringContaining('Push it to a branch of the repository'),
+    ])
   })
 
   it('builds the commit of the repository as its own, for the pull request', async () => {

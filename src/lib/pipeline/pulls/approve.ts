@@ -2,7 +2,9 @@ import type { BuildRequest } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
 import { isFromFork } from '../../core/pulls/pull-request.ts'
 import type { Forge } from '../../forge/forge.ts'
+import type { History } from '../../source/source.ts'
 import type { BuildStore } from '../../store/build-store.ts'
+import { containingRef } from '../tags/containing-ref.ts'
 import { pullRef } from './pulls.ts'
 
 interface ApproveParts {
@@ -43,6 +45,14 @@ export async function approvedRequest(
       { hint: `Look at what has changed, then ask for ${now}` },
     )
   }
+  // Whoever writes the commits can make any number that begin alike: have one looked at, and then push another.
+  const alike = await store.pulls.headsLike(pull.repository, number, sha.toLowerCase(), 2)
+  if (alike.length > 1) {
+    throw new ConflictError(
+      `${sha} is short for several commits that were the head of pull request #${number} of ${repository}`,
+      { hint: `Give the whole id of the one that you have looked at; the head is ${head.sha}` },
+    )
+  }
   const request = { repository: pull.repository, sha: head.sha, ref: pullRef(number), defaultBranch: null }
   if (!isFromFork(pull)) return request
   return { ...request, fork: { pull: number, repository: head.repository, approvedBy: by } }
@@ -50,18 +60,27 @@ export async function approvedRequest(
 
 /**
  * Refuses to build the commit of a fork as if it were the repository's own, with its secrets.
- * @throws ConflictError if the commit is the head of a fork's pull request, and nobody has pushed it to the repository
+ * @throws ConflictError if the commit is, or was, the head of a fork's pull request, and nobody has pushed it to the
+ * repository, or merged it
  */
 export async function refuseUnapproved(
   repository: string,
   sha: string,
-  store: Pick<BuildStore, 'pulls' | 'announced'>,
+  { store, history }: { store: Pick<BuildStore, 'pulls' | 'announced'>; history: History },
 ): Promise<void> {
-  const forked = (await store.pulls.withHead(repository, sha)).find(isFromFork)
+  const pulls = await store.pulls.ofForksWith(repository, sha)
+  const head = pulls.find((pull) => pull.open && pull.head.sha === sha)
+  const forked = head ?? pulls[0]
   if (!forked || (await store.announced(repository, sha, null))) return
+  const merged = await containingRef({ repository, sha }, null, history).catch(() => 'unknown')
+  if (typeof merged !== 'string') return
   throw new ConflictError(
     `${sha.slice(0, 7)} is a commit of ${forked.head.repository ?? 'a fork that is gone'}, for pull request #${forked.number} of ${repository}`,
-    { hint: `Build it as such, without secrets: with "pull": ${forked.number}, or --pull ${forked.number}` },
+    {
+      hint: head
+        ? `Build it as such, without secrets: with "pull": ${head.number}, or --pull ${head.number}`
+        : 'Push it to a branch of the repository after a review',
+    },
   )
 }
 

@@ -200,7 +200,7 @@ async function submit(
       ? await approvedRequest({ repository: named, pull, sha: given, by }, options)
       : await resolveRequest(wanted, options)
   const { repository, sha, withheld, fork } = placed
-  if (pull === null) await refuseUnapproved(repository, sha, options.store)
+  if (pull === null) await refuseUnapproved(repository, sha, options)
   const newest = await options.store.newest(repository, sha, fork?.pull)
   if (cache && newest?.state === 'succeeded' && hasMovedTags(newest, placed)) {
     if (key) await options.store.keep(key, newest.id)

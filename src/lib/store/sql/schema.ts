@@ -41,6 +41,7 @@ export interface Schema {
   /** `info` is the rest of WorkerInfo in JSON. */
   workers: { id: string; info: string; started_at: string; seen_at: string }
   pulls: PullsTable
+  pull_heads: PullHeadsTable
   comparisons: ComparisonsTable
   /** Work that only one process does: it is `holder`'s until then. */
   leases: { name: string; holder: string; held_until: string }
@@ -195,6 +196,13 @@ interface PullsTable {
   /** 1 once the tag of a closed one is gone, or stays. */
   cleaned: number
   updated_at: string
+}
+
+/** The heads that pull requests have, or had. */
+interface PullHeadsTable {
+  repository_key: string
+  number: number
+  head_sha: string
 }
 
 /** What builds are searched for by text. */

@@ -28,6 +28,29 @@ export function pulls(subject: Subject): void {
       expect(await pulls.withHead('ACME/app', OTHER_SHA)).toEqual([later])
     })
 
+    it('remembers all heads of a pull request, whatever came first', async () => {
+      const { pulls } = subject.store
+      const alike = `${SHA.slice(0, 7)}${'0'.repeat(33)}`
+      const at = (sha: string, second: number, open = true): PullRequest => ({
+        ...PULL,
+        open,
+        head: { sha, branch: 'topic', repository: 'mallory/app' },
+        updatedAt: `2030-01-02T03:04:0${second}.000Z`,
+      })
+      await pulls.put(at(OTHER_SHA, 5))
+      await pulls.put(at(SHA, 4))
+      await pulls.put(at(alike, 6, false))
+      await pulls.put({ ...PULL, number: 8, head: { ...PULL.head, sha: OTHER_SHA } })
+      for (const sha of [SHA, OTHER_SHA, alike])
+        expect(await pulls.ofForksWith('ACME/app', sha)).toEqual([at(alike, 6, false)])
+      expect(await pulls.ofForksWith('acme/other', SHA)).toEqual([])
+      const like = (digits: string, limit = 5) => pulls.headsLike('acme/APP', 7, digits, limit)
+      expect(await like(SHA.slice(0, 7))).toEqual([SHA, alike].sort())
+      expect(await like(SHA.slice(0, 7), 1)).toHaveLength(1)
+      expect(await like(SHA)).toEqual([SHA])
+      expect(await like('%')).toEqual([])
+    })
+
     it('lists the open ones, the one that changed last first', async () => {
       const { pulls } = subject.store
       const at = (second: number) => `2030-01-02T03:04:0${second}.000Z`

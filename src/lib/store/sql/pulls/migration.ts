@@ -37,3 +37,20 @@ export async function addPulls({ schema }: Kysely<unknown>): Promise<void> {
     .where(sql<boolean>`open = 0 and cleaned = 0`)
     .execute()
 }
+
+/** The heads that pull requests have had. */
+export async function addPullHeads(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable('pull_heads')
+    .addColumn('repository_key', 'text', (column) => column.notNull())
+    .addColumn('number', 'bigint', (column) => column.notNull())
+    .addColumn('head_sha', 'text', (column) => column.notNull())
+    .addPrimaryKeyConstraint('pull_heads_key', ['repository_key', 'number', 'head_sha'])
+    .execute()
+  await sql`insert into pull_heads select repository_key, number, head_sha from pulls`.execute(db)
+  await db.schema
+    .createIndex('pull_heads_by_sha')
+    .on('pull_heads')
+    .columns(['repository_key', 'head_sha'])
+    .execute()
+}

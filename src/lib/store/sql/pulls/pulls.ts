@@ -20,6 +20,15 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
     put: (pull) =>
       write(async (trx) => {
         const row = rowOf(pull)
+        await trx
+          .insertInto('pull_heads')
+          .values({
+            repository_key: keyOf(pull.repository),
+            number: pull.number,
+            head_sha: pull.head.sha,
+          })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute()
         const stored = await trx
           .insertInto('pulls')
           .values({ ...row, repository_key: keyOf(pull.repository), number: pull.number })
@@ -56,6 +65,36 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
         .orderBy('number')
         .execute()
       return rows.map(pullOf)
+    },
+
+    async ofForksWith(repository, sha) {
+      const rows = await db
+        .selectFrom('pull_heads')
+        .innerJoin('pulls', (join) =>
+          join
+            .onRef('pulls.repository_key', '=', 'pull_heads.repository_key')
+            .onRef('pulls.number', '=', 'pull_heads.number'),
+        )
+        .selectAll('pulls')
+        .where('pull_heads.repository_key', '=', storable(keyOf(repository)))
+        .where('pull_heads.head_sha', '=', sha)
+        .where('pulls.fork', '=', 1)
+        .orderBy('pulls.number')
+        .execute()
+      return rows.map(pullOf)
+    },
+
+    async headsLike(repository, number, digits, limit) {
+      const rows = await db
+        .selectFrom('pull_heads')
+        .select('head_sha')
+        .where('repository_key', '=', storable(keyOf(repository)))
+        .where('number', '=', number)
+        .where(sql<boolean>`substr(head_sha, 1, ${digits.length}) = ${digits}`)
+        .orderBy('head_sha')
+        .limit(limit)
+        .execute()
+      return rows.map(({ head_sha }) => head_sha)
     },
 
     async uncleaned(limit) {
