@@ -106,6 +106,7 @@ describe('a fetch', () => {
       tree: await repository.git('rev-parse', `${sha}^{tree}`),
       committedAt: '2024-05-06T07:08:09.000Z',
       info: { title: 'Commit 1', author: 'Ada Example', login: null },
+      message: 'Commit 1',
       gitDir: join(dir, 'acme/app.git'),
     })
     expect(log).toEqual([
@@ -118,7 +119,10 @@ describe('a fetch', () => {
     expect(await fetch('Acme/app', sha)).toEqual(commit)
     // Another process with the same folder, and a different spelling of the name.
     const other = gitMirrors({ dir, url: server.urlTemplate, environment: basicEnv() })
-    expect(await other.fetch('ACME/APP', sha)).toEqual({ ...commit, repository: 'ACME/APP' })
+    expect(await other.fetch('ACME/APP', sha)).toEqual({
+      ...commit,
+      ...{ repository: 'ACME/APP', url: `${server.url}/ACME/APP.git` },
+    })
     expect(server.requests).toEqual([])
     expect(log).toEqual([`Acme/app@${sha.slice(0, 7)} is already in the mirror`])
     expect(await readdir(dir)).toEqual(expect.arrayContaining(['acme']))

@@ -68,9 +68,7 @@ export function parseBuildBody(text: string): BuildBody {
 
 /** The body that a form of a page stands for. */
 export function formAsJson(text: string): string {
-  return text.trimStart().startsWith('{')
-    ? text
-    : JSON.stringify(Object.fromEntries(new URLSearchParams(text)))
+  return JSON.stringify(Object.fromEntries(new URLSearchParams(text)))
 }
 
 function parseObject(text: string): object {

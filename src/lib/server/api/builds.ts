@@ -132,7 +132,7 @@ export async function buildsRoutes(
     { bodyLimit: 64 * 1024, config: { scope: 'build' }, schema: REQUEST_BUILD },
     async (request, reply) => {
       const text = typeof request.body === 'string' ? request.body : ''
-      const fromPage = prefersHtml(request.headers.accept)
+      const fromPage = isForm(request)
       const body = parseBuildBody(fromPage ? formAsJson(text) : text)
       if (!mayUse(request.identity, body.repository)) {
         const hint = 'Check its name, and which repositories the token is for'
@@ -209,6 +209,12 @@ async function submit(
   const source = { kind: 'api' } as const
   const asked = { ...placed, cache, ...(trace && { trace }), defaultBranch: null, source }
   return requestBuild(asked, options, key)
+}
+
+/** Whether a page's form sent it. curl gives everything that type, but does not ask for HTML. */
+function isForm({ headers }: FastifyRequest): boolean {
+  const [type = ''] = (headers['content-type'] ?? '').split(';')
+  return type.trim().toLowerCase() === 'application/x-www-form-urlencoded' && prefersHtml(headers.accept)
 }
 
 /** The key of a request that may be repeated; each sender has their own keys. */

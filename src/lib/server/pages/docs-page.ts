@@ -1,5 +1,5 @@
 import type { OpenApi, OpenApiOperation } from '../api/openapi.ts'
-import { type Html, html } from './html.ts'
+import { type Html, html, raw } from './html.ts'
 import type { PageContent } from './layout.ts'
 
 interface SchemaDoc {
@@ -74,7 +74,7 @@ ${
   html`<table><caption>Parameters</caption><thead><tr><th scope="col">Name</th><th scope="col">In</th><th scope="col">Value</th><th scope="col">Meaning</th></tr></thead><tbody>
 ${parameters.map((one) => {
   const schema = one.schema as SchemaDoc
-  return html`<tr><td><code>${one.name}</code></td><td>${one.in}</td><td>${typeText(schema)}${schema.default !== undefined && ` = ${JSON.stringify(schema.default)}`}</td><td>${coded(one.description ?? '')}</td></tr>\n`
+  return html`<tr><td><code>${breakable(one.name)}</code></td><td>${one.in}</td><td>${typeText(schema)}${schema.default !== undefined && ` = ${JSON.stringify(schema.default)}`}</td><td>${coded(one.description ?? '')}</td></tr>\n`
 })}</tbody></table>`
 }
 ${body && html`<p>Body: ${typeText(body)}</p>`}
@@ -150,7 +150,7 @@ ${
     ? html`<table><thead><tr><th scope="col">Key</th><th scope="col">Value</th><th scope="col">Meaning</th></tr></thead><tbody>
 ${Object.entries(properties).map(
   ([key, one]) =>
-    html`<tr><td><code>${key}</code>${!required.includes(key) && ' (optional)'}</td><td>${typeText(one)}</td><td>${coded(descriptionOf(one))}</td></tr>\n`,
+    html`<tr><td><code>${breakable(key)}</code>${!required.includes(key) && ' (optional)'}</td><td>${typeText(one)}</td><td>${coded(descriptionOf(one))}</td></tr>\n`,
 )}</tbody></table>`
     : html`<p>${typeText({ ...schema, title: '' })}</p>`
 }
@@ -165,7 +165,7 @@ function descriptionOf(schema: SchemaDoc): string {
 /** `string or null`, with links to schemas. */
 function typeText(schema: SchemaDoc): Html {
   const name = schema.$ref?.split('/').at(-1)
-  if (name !== undefined) return html`<a href="#schema-${name}">${name}</a>`
+  if (name !== undefined) return html`<a href="#schema-${name}">${breakable(name)}</a>`
   if (schema.anyOf) return html`${schema.anyOf.map((one, i) => html`${i > 0 && ' or '}${typeText(one)}`)}`
   if (schema.enum)
     return html`${schema.enum.map((one, i) => html`${i > 0 && ', '}<code>${String(one)}</code>`)}`
@@ -178,6 +178,11 @@ function typeText(schema: SchemaDoc): Html {
 
 function paragraphs(text: string): Html {
   return html`${text.split('\n\n').map((part) => html`<p>${coded(part)}</p>\n`)}`
+}
+
+/** A name that a phone may break between its words. */
+function breakable(name: string): Html {
+  return html`${name.split(/(?<=_)|(?=[A-Z])/).map((part, i) => html`${i > 0 && raw('<wbr>')}${part}`)}`
 }
 
 /** Text with `code` in it. */
