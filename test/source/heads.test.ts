@@ -76,6 +76,17 @@ describe('the heads of a repository', () => {
     expect(await readdir(`${dir.path}/heads/.tmp`)).toEqual([])
   })
 
+  test('come with what their commits say, whatever git tags point to besides', async () => {
+    const sha = await git.commit({ only: 'here' }, { branch: 'beside' })
+    const objects = await Promise.all(
+      [`${sha}^{tree}`, `${sha}:only`].map((one) => git.git('rev-parse', one)),
+    )
+    for (const [index, object] of objects.entries())
+      await git.git('update-ref', `refs/tags/odd${index}`, object)
+    expect([...(await open().commits(REPOSITORY, [sha, ...objects])).keys()]).toEqual([sha])
+    expect(await open().commits(REPOSITORY, objects)).toEqual(new Map())
+  })
+
   test('cannot be listed: each error says of what, and why', async () => {
     const error = (promise: Promise<unknown>) =>
       promise.then(

@@ -7,7 +7,7 @@ import { parseRef, validRepository, validSha } from '../../core/validate.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
 import type { FoundCommit, RemoteHeads } from '../source.ts'
 import { parseCommit } from './commit-object.ts'
-import { Git, type GitProcess } from './git.ts'
+import { Git, GitFailure, type GitProcess } from './git.ts'
 import { type GitHistoryOptions, OFFLINE } from './history.ts'
 import { remoteQuery } from './query.ts'
 import { remoteOf } from './remote.ts'
@@ -47,7 +47,7 @@ export function gitHeads(options: GitHistoryOptions): RemoteHeads {
 
     async commits(repository, shas, signal) {
       const url = remote.url(validRepository(repository))
-      const wanted = [...new Set(shas.map(validSha))]
+      let wanted = [...new Set(shas.map(validSha))]
       if (wanted.length === 0) return new Map()
       const gitDir = join(dir, '.tmp', randomUUID())
       await mkdir(dirname(gitDir), { recursive: true, mode: 0o700 })
@@ -55,16 +55,35 @@ export function gitHeads(options: GitHistoryOptions): RemoteHeads {
         const format = wanted[0]?.length === 64 ? 'sha256' : 'sha1'
         await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, gitDir])
         const flags = ['--depth=1', '--filter=tree:0', '--no-tags', '--no-write-fetch-head']
-        const args = ['fetch', ...flags, '--no-auto-maintenance', '--end-of-options', url, ...wanted]
-        await query({ repository, action: 'fetch commits', signal, limitMs: limits.commits }, (connection) =>
-          git.run(args, { ...connection, gitDir }),
-        )
-        return await readCommits(git, gitDir, wanted, signal)
+        const args = ['fetch', ...flags, '--no-auto-maintenance', '--end-of-options', url]
+        const about = { repository, action: 'fetch commits', signal, limitMs: limits.commits }
+        while (wanted.length > 0) {
+          const all = wanted
+          try {
+            await query(about, (connection) => git.run([...args, ...all], { ...connection, gitDir }))
+            return await readCommits(git, gitDir, all, signal)
+          } catch (error) {
+            // It must not keep the others from being found.
+            const leftOut = leftOutOf(error)
+            wanted = all.filter((sha) => sha !== leftOut)
+            if (wanted.length === all.length) throw error
+          }
+        }
+        return new Map()
       } finally {
         await rm(gitDir, { recursive: true, force: true })
       }
     },
   }
+}
+
+/** What git says of an object that the server has left out: of a tag that points to a tree, as the Linux kernel has one. */
+const LEFT_OUT = /^fatal: bad revision '([0-9a-f]{40,64})'$/m
+
+/** The object that is no commit, and for which a fetch of several has failed; undefined if it failed for another reason. */
+function leftOutOf(error: unknown): string | undefined {
+  const failure = error instanceof ConveyorError ? error.cause : error
+  return failure instanceof GitFailure ? LEFT_OUT.exec(failure.stderr)?.[1] : undefined
 }
 
 /** The lines of `git ls-remote`, as they arrive. */
