@@ -331,6 +331,8 @@ describe('what is refused, by path', () => {
       /^\.gitmodules has an invalid value for submodule\.lib\.update/,
     ],
     ['https://x/y\n[', /^\.gitmodules is malformed$/],
+    // git repeats the name for each line.
+    [`x\n[submodule "${'x'.repeat(1000)}"]\n${'url\n'.repeat(20_000)}`, /^\.gitmodules is malformed$/],
   ])('what git refuses in .gitmodules: %j', async (url, message) => {
     expect((await refused({ ...lib, '.gitmodules': gitmodules({ lib: url }) })).message).toMatch(message)
   })

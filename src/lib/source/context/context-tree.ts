@@ -166,7 +166,7 @@ export class ContextTree {
       throw new ConveyorError('build_failed', `${path} is a ${file.kind}, not a file`)
     }
     if (file.size > MAX_GITMODULES) throw new ConveyorError('build_failed', `${path} is larger than 1 MiB`)
-    return readGitmodules(this.#options.git, commit.gitDir, file.oid, path, this.#options.signal)
+    return readGitmodules(this.#options.git, commit.gitDir, file.oid, path, this.#options)
   }
 
   async #read(part: ContextPart): Promise<void> {

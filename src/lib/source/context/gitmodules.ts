@@ -1,4 +1,5 @@
 import { ConveyorError } from '../../core/errors.ts'
+import type { Pace } from '../../util/pace.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 
 /** What `.gitmodules` says about a submodule. */
@@ -14,6 +15,8 @@ export type Gitmodules = ReadonlyMap<string, GitmodulesEntry>
 
 /** Larger ones are refused: each submodule takes about a hundred bytes. */
 export const MAX_GITMODULES = 1024 * 1024
+/** Of what git lists: it repeats the name of a section for each of its lines. In bytes. */
+const LONGEST_LIST = 8 * 1024 * 1024
 const UPDATES = ['checkout', 'rebase', 'merge', 'none']
 
 /**
@@ -27,9 +30,9 @@ export async function readGitmodules(
   gitDir: string,
   oid: string,
   name: string,
-  signal: AbortSignal | undefined,
+  { pace, signal }: { pace: Pace; signal: AbortSignal | undefined },
 ): Promise<Gitmodules> {
-  const options = { gitDir, signal }
+  const options = { gitDir, signal, mostBytes: LONGEST_LIST }
   const args = ['config', '--blob', oid, '--no-includes', '--null', '--list']
   const output = await git.run(args, options).catch(async (error) => {
     if (!(error instanceof GitFailure)) throw error
@@ -41,18 +44,18 @@ export async function readGitmodules(
   })
   const byPath = new Map<string, string>()
   const values = new Map<string, string>()
-  for (const line of output.toString('latin1').split('\0')) {
+  await pace.forEach(output.toString('latin1').split('\0'), (line) => {
     // KEY, newline, VALUE; the section and the variable are in lower case.
     const newline = line.indexOf('\n')
     const [, module, variable] =
       /^submodule\.(.*)\.([^.]+)$/s.exec(newline < 0 ? line : line.slice(0, newline)) ?? []
-    if (module === undefined || variable === undefined || !isSafeName(module)) continue
-    if (!/^(path|url|update)$/.test(variable)) continue
+    if (module === undefined || variable === undefined || !isSafeName(module)) return
+    if (!/^(path|url|update)$/.test(variable)) return
     const value = line.slice(newline + 1)
     if (newline < 0)
       throw new ConveyorError('build_failed', `${name} has no value for submodule.${module}.${variable}`)
     // git takes neither for an option of a command.
-    if (value.startsWith('-')) continue
+    if (value.startsWith('-')) return
     if (variable === 'update' && !UPDATES.includes(value)) {
       throw new ConveyorError(
         'build_failed',
@@ -64,17 +67,14 @@ export async function readGitmodules(
     }
     values.set(`${module}.${variable}`, value)
     if (variable === 'path') byPath.set(value, module)
-  }
-  const entries = [...byPath].filter(([path, module]) => values.get(`${module}.path`) === path)
-  return new Map(
-    entries.map(([path, module]) => [
-      path,
-      {
-        url: utf8(values.get(`${module}.url`)),
-        wanted: values.get(`${module}.update`) !== 'none',
-      },
-    ]),
-  )
+  })
+  const modules = new Map<string, GitmodulesEntry>()
+  await pace.forEach(byPath, ([path, module]) => {
+    if (values.get(`${module}.path`) !== path) return
+    const url = utf8(values.get(`${module}.url`))
+    modules.set(path, { url, wanted: values.get(`${module}.update`) !== 'none' })
+  })
+  return modules
 }
 
 /** git ignores others: they could name a folder outside of `.git/modules`. */

@@ -31,6 +31,8 @@ export interface GitOptions {
   silenceMs?: number
   /** Open file that the command and its children inherit, so that a lock on it outlives this process. */
   holdFd?: number
+  /** For `run`: a command that writes more to stdout is stopped, and has failed. Default 64 MiB. */
+  mostBytes?: number
   /** Texts to redact in stderr. */
   secrets?: readonly string[]
   /** Receives every line of stderr, including progress. */
@@ -96,7 +98,7 @@ export class Git {
     git.stdout.on('data', (chunk: Buffer) => {
       chunks.push(chunk)
       size += chunk.length
-      if (size > STDOUT_LIMIT) git.stop()
+      if (size > (options.mostBytes ?? STDOUT_LIMIT)) git.stop()
     })
     // git may exit without reading all of its input; `ended` has the reason.
     git.stdin.on('error', () => {})

@@ -12,6 +12,8 @@ export interface LfsConfig {
 
 /** Larger ones are not read. In bytes. */
 export const MAX_LFSCONFIG = 64 * 1024
+/** Of what git lists: it repeats the name of a section for each of its lines. In bytes. */
+const LONGEST_LIST = 4 * 1024 * 1024
 
 /**
  * Reads an `.lfsconfig`, by git's own parser.
@@ -20,7 +22,8 @@ export const MAX_LFSCONFIG = 64 * 1024
  */
 export async function readLfsConfig(git: Git, oid: string, options: GitOptions): Promise<LfsConfig> {
   // Without the files of this machine that it may name.
-  const output = await git.run(['config', '--blob', oid, '--no-includes', '--null', '--list'], options)
+  const args = ['config', '--blob', oid, '--no-includes', '--null', '--list']
+  const output = await git.run(args, { ...options, mostBytes: LONGEST_LIST })
   const last = new Map(
     output
       .toString('utf8')
