@@ -438,7 +438,7 @@ describe('where the objects are', () => {
     const script = [
       'set -e; git init -q --bare "$1/acme/app.git"; git init -q "$2"; cd "$2"; git config user.name x; git config user.email x@y',
       'git lfs install --local >&2; git lfs track "*.bin" >&2; echo content >a.bin; echo "FROM scratch" >Dockerfile',
-      'git add . >&2; git commit -qm x; git remote add origin "file://$1/acme/app.git"; git push -q origin HEAD:main; git rev-parse HEAD',
+      'git add . >&2; git commit -qm x; git remote add origin "file://$1/acme/app.git"; git push -q origin HEAD:main >&2; git rev-parse HEAD',
     ].join('; ')
     const pushed = await start('sh', ['-c', script, '-', dir.path, work], {
       env: { ...gitEnv(), HOME: dir.path },
