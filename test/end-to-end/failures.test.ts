@@ -171,7 +171,7 @@ describe('the commit cannot be built', () => {
         '.gitmodules': '[submodule "lib"]\n\tpath = lib\n\turl = https://git.example.com/acme/lib.git\n',
       },
       (sha) =>
-        `the submodule lib of acme/sub@${short(sha)} is at git.example.com/acme/lib, which is not allowed. Allow the host with --git.submodules (GIT_SUBMODULES), or exclude the path in .dockerignore`,
+        `the submodule lib of acme/sub@${short(sha)} is at git.example.com/acme/lib, which is not allowed. Allow it with --git.submodules git.example.com/acme/lib, its owner, or its host, or exclude the path in .dockerignore`,
     ],
     [
       'an object that is missing in Git LFS',

@@ -37,7 +37,7 @@ function hasGitFolder({ git }: Pick<Settings['build'], 'git'>, repository: strin
   return eitherOf(git, repository).at(-1) === 'true'
 }
 
-/** From where submodules of a repository may be fetched; empty: from the server that it is on itself. */
+/** From where submodules of a repository may be fetched, besides the server that it is on itself. */
 export function submoduleHostsFor(
   { submodules }: Pick<Settings['git'], 'submodules'>,
   repository: string,

@@ -15,14 +15,14 @@ import { lockMirror } from './git/mirror-lock.ts'
 import { type RemoteOptions, remoteOf } from './git/remote.ts'
 import { type GitLfsOptions, gitLfs } from './lfs/open.ts'
 import type { Commit, Context, ContextOptions, FetchOptions, FileChange, Source } from './source.ts'
-import { fetchSubmodule, type Mirrored, mirrorKey } from './submodules.ts'
+import { fetchSubmodule, lfsReader, type Mirrored, mirrorKey } from './submodules.ts'
 
 export interface GitMirrorsOptions extends RemoteOptions {
   /** Folder for the mirrors; created when needed. */
   dir: string
   /**
-   * From where submodules of a repository may be fetched: hosts, or beginnings of paths on them (`gitlab.com/acme`).
-   * None: from the host of `url`.
+   * From where submodules of a repository may be fetched, besides the host of `url`: hosts, and with credentials owners
+   * or repositories on them (`gitlab.com/acme`). With `none`, only from there.
    */
   submoduleHosts?: (repository: string) => readonly string[]
   /** Whether the contexts of a repository have a `.git` folder. None do by default. */
@@ -196,7 +196,10 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
         origins.set(found, from)
         return found
       })
-    const openLfs: OpenLfs = (of) => lfs.open({ ...of, remote: origins.get(of.commit)?.remote ?? remote })
+    const openLfs: OpenLfs = (of) => {
+      const from = origins.get(of.commit)
+      return lfsReader(lfs.open({ ...of, remote: from?.remote ?? remote }), from)
+    }
     const history = hasGit ? (one: Commit) => historyOf(one, { signal, log, offline }) : null
     const open = { git, commit, dockerfile, signal, tempDir, onDamage, submodule, history, openLfs, log }
     try {

@@ -4,7 +4,8 @@ import { ConveyorError } from '../core/errors.ts'
 import { validRepository } from '../core/validate.ts'
 import type { Submodule } from './context/context-tree.ts'
 import { type Remote, type RemoteOptions, remoteAt } from './git/remote.ts'
-import { isAllowed, originOf, ownHosts, type SubmoduleOrigin, submoduleUrl } from './git/submodule-url.ts'
+import { accessTo, originOf, type SubmoduleOrigin, submoduleUrl } from './git/submodule-url.ts'
+import type { LfsReader } from './lfs/lfs.ts'
 import type { Commit } from './source.ts'
 
 /** A repository and its mirror. */
@@ -14,6 +15,8 @@ export interface Mirrored {
   /** Its name for people, and for `remote.url`. */
   repository: string
   remote: Remote
+  /** It is fetched without credentials; what to do if they are needed. */
+  publicHint?: string
 }
 
 interface SubmoduleOptions extends RemoteOptions {
@@ -22,7 +25,7 @@ interface SubmoduleOptions extends RemoteOptions {
 
 /** Folder of the mirrors of submodules that are on other servers; no owner has such a name. */
 const ELSEWHERE = '.elsewhere'
-/** The same for those of forks. */
+/** The same for those that are fetched without credentials. */
 const PUBLIC = '.public'
 
 /** Repository names are case-insensitive on GitHub, so a repository has one mirror in any spelling. */
@@ -57,24 +60,55 @@ export async function fetchSubmodule(
     })
   }
   const allowed = options.submoduleHosts?.(root.repository) ?? []
-  if (!isAllowed(origin, allowed.length > 0 ? allowed : ownHosts(options.url))) {
-    const where = `${origin.host}/${origin.path}`
+  const access = accessTo(origin, { repository: root.repository, template: options.url, allowed })
+  const where = `${origin.host}/${origin.repository ?? origin.path}`
+  if (access === 'none') {
     throw new ConveyorError('build_failed', `${about} is at ${where}, which is not allowed`, {
-      hint: 'Allow the host with --git.submodules (GIT_SUBMODULES), or exclude the path in .dockerignore',
+      hint: `Allow it with ${OPTION} ${where}, its owner, or its host, or exclude the path in .dockerignore`,
     })
   }
+  const hint = anonymous
+    ? 'The submodules of forks are fetched without credentials: use a public https:// URL in .gitmodules'
+    : `The credentials are only for submodules of the same owner. If ${root.repository} may read it: ${OPTION} ${root.repository}:${where}`
+  const from =
+    access === 'credentials' && !anonymous
+      ? mirrored(origin, own, dir, options)
+      : mirroredPublic(origin, dir, hint)
   try {
-    return await fetch(
-      anonymous ? mirroredPublic(origin, dir, options.url) : mirrored(origin, own, dir, options),
-      sha,
-    )
+    return await fetch(from, sha)
   } catch (error) {
-    if (!(error instanceof ConveyorError) || error.kind === 'cancelled') throw error
-    const { kind, hint, retryable, retryAfterMs } = error
-    throw new ConveyorError(kind, `${about}: ${error.message}`, {
+    const hinted = withHint(error, from)
+    if (!(hinted instanceof ConveyorError) || hinted.kind === 'cancelled') throw error
+    const { kind, hint, retryable, retryAfterMs } = hinted
+    throw new ConveyorError(kind, `${about}: ${hinted.message}`, {
       ...(hint && { hint }),
       ...{ retryable, retryAfterMs, cause: error },
     })
+  }
+}
+
+const OPTION = '--git.submodules'
+
+/** The error, with what to do about it where there were no credentials. */
+function withHint(error: unknown, { publicHint }: Pick<Mirrored, 'publicHint'>): unknown {
+  if (publicHint === undefined || !(error instanceof ConveyorError) || error.kind !== 'unauthorized')
+    return error
+  const { kind, message, retryable } = error
+  return new ConveyorError(kind, message, { hint: publicHint, retryable, cause: error })
+}
+
+/** What reads objects of Git LFS: its errors say what to do about it where there were no credentials. */
+export function lfsReader(reader: LfsReader, from: Mirrored | undefined): LfsReader {
+  if (from?.publicHint === undefined) return reader
+  return {
+    async *read(...about) {
+      try {
+        yield* reader.read(...about)
+      } catch (error) {
+        throw withHint(error, from)
+      }
+    },
+    close: () => reader.close(),
   }
 }
 
@@ -95,22 +129,21 @@ function mirrored(
 
 /**
  * The same without credentials, and with a mirror of its own, as the others may have what is private.
+ * @param hint for an error about missing credentials
  * @throws ConveyorError `unauthorized` if there is no such way
  */
 function mirroredPublic(
-  { host, path, repository, url }: SubmoduleOrigin,
+  { host, path, repository, publicUrl }: SubmoduleOrigin,
   dir: string,
-  template: string,
+  hint: string,
 ): Mirrored {
   const name = repository ?? `${host}/${path}`
-  const remote = remoteAt({ url: url ?? template }, dir)
-  if (remote.authenticated) {
-    throw new ConveyorError('unauthorized', `fetching ${name} from ${host} needs credentials`, {
-      hint: 'The submodules of forks are fetched without any: use a public https:// URL in .gitmodules',
-    })
+  if (publicUrl === null) {
+    throw new ConveyorError('unauthorized', `fetching ${name} from ${host} needs credentials`, { hint })
   }
+  const remote = remoteAt({ url: publicUrl }, dir)
   const id = createHash('sha256').update(`${host}/${path}`).digest('hex').slice(0, 40)
-  return { key: `${PUBLIC}/${id}`, repository: name, remote }
+  return { key: `${PUBLIC}/${id}`, repository: name, remote, publicHint: hint }
 }
 
 /** Without a login, which it may contain. */

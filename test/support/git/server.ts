@@ -65,7 +65,7 @@ export interface GitServer extends AsyncDisposable {
 /**
  * Starts the server with no repositories.
  * @param options `token`: require Basic auth with this password and any user name, as GitHub does; or with one that
- * may read the repository
+ * may read the repository, empty without a login
  */
 export async function startGitServer(
   options: { token?: string | ((password: string, repository: string) => boolean) } = {},
@@ -108,7 +108,7 @@ export async function startGitServer(
   function isAccepted(password: string | undefined, repository: string): boolean {
     const { token } = options
     if (typeof token !== 'function') return token === undefined || password === token
-    return password !== undefined && token(password, repository)
+    return token(password ?? '', repository)
   }
 
   await once(server.listen(0, '127.0.0.1'), 'listening')

@@ -47,10 +47,9 @@ export const GIT = {
   submodules: option({
     flag: 'git.submodules',
     env: 'GIT_SUBMODULES',
-    help: 'Where submodules may be fetched from: hosts, or an owner or repository on one, such as github.com/acme; or none',
-    value: '[owner/name:]host',
+    help: 'Where else submodules may be fetched from: hosts without credentials, and with them an owner or repository, such as github.com/acme. By default, those of the same owner with credentials, others on the host of --git.url without; none is without this default',
+    value: '[owner/name:]host[/owner[/name]]',
     type: scoped(matching('HOST[:PORT][/PATH], or none', /^[a-z0-9][\w.-]*(:\d{1,5})?(\/[\w.-]+)*$/i)),
-    defaultText: 'the host of --git.url',
     commands: EVERY_BUILD,
     inherited: true,
   }),

@@ -1,8 +1,9 @@
 import { validRepository } from '../../core/validate.ts'
+import { percentDecoded } from '../../util/percent.ts'
 
 /** Where a submodule is fetched from. */
 export interface SubmoduleOrigin {
-  /** `github.com`, or with a port that is not the default `git.example.com:8443`; empty for `file://`. */
+  /** `github.com`, or with a port that is not the default `git.example.com:8443`; `localhost` for `file://`. */
   host: string
   /** Path on the host: `acme/lib`. */
   path: string
@@ -10,6 +11,8 @@ export interface SubmoduleOrigin {
   repository: string | null
   /** The URL to fetch it from; null: that of all repositories. */
   url: string | null
+  /** The URL to fetch it from without credentials; null: there is none. */
+  publicUrl: string | null
   /** Whether it is on the server of `--git.url`, whose credentials then are for it, too. */
   ours: boolean
 }
@@ -60,7 +63,10 @@ export function originOf(url: string, template: string): SubmoduleOrigin | null 
   const own = parse(template)
   if (!found || !own || (found.scheme === 'file' && own.scheme !== 'file')) return null
   const { host } = found
-  const path = trimmed(found.path)
+  // git and servers decode it, too.
+  const path = trimmed(percentDecoded(found.path))
+  // Where such a path leads is up to the server, so that its beginning says nothing.
+  if (/(^|\/)(\.{0,2}|~[^/]*)(\/|$)/.test(path)) return null
   // Over SSH, the same server has another port.
   const ours =
     found.scheme === own.scheme
@@ -71,20 +77,45 @@ export function originOf(url: string, template: string): SubmoduleOrigin | null 
   const asOurs = repository !== null && !(found.scheme === 'http' && own.scheme === 'ssh')
   // Without a user, ssh would log in as the one that Conveyor runs as.
   if (!asOurs && found.scheme === 'ssh' && !/^ssh:|@/.test(url)) return null
-  return { host, path, repository, url: asOurs ? null : found.url, ours: ours && (own.plain || !found.plain) }
+  const publicUrl = publicOf(asOurs ? template.replaceAll(PLACEHOLDER, repository) : found.url, found)
+  const mayHaveToken = ours && (own.plain || !found.plain)
+  return { host, path, repository, url: asOurs ? null : found.url, publicUrl, ours: mayHaveToken }
 }
 
-/** @param allowed hosts, or the beginnings of paths on them: `github.com`, `gitlab.com/acme`; `none` allows nothing */
-export function isAllowed({ host, path }: SubmoduleOrigin, allowed: readonly string[]): boolean {
-  const place = `${host}/${path}/`.toLowerCase()
-  const hosts = allowed.filter((one) => one !== 'none')
-  return hosts.some((one) => place.startsWith(`${one.toLowerCase().replace(/\/+$/, '')}/`))
+/** The same without a login. Who has only SSH needs a key for what is public, so HTTPS is used in its place. */
+function publicOf(url: string, { hostname, path }: ParsedUrl): string | null {
+  const scheme = parse(url)?.scheme
+  if (scheme === 'ssh') return `https://${hostname}/${trimmed(path)}.git`
+  return scheme === 'http' ? url.replace(/\/\/[^/@]*@/, '//') : null
 }
 
-/** The hosts that are allowed if none are configured: that of `--git.url`. */
-export function ownHosts(template: string): string[] {
+/**
+ * What builds of a repository may fetch from a place: nothing, what everybody can read, or what Conveyor's credentials
+ * can read. One repository never reads what belongs to another: the credentials are for submodules of its own owner,
+ * and for those that an owner or a name in `allowed` stands for.
+ * @param repository that is built
+ * @param allowed hosts, owners, or repositories: `gitlab.com`, `github.com/acme`, `github.com/acme/lib`; in addition to
+ * the host of the template, unless there is a `none`
+ */
+export function accessTo(
+  origin: SubmoduleOrigin,
+  { repository, template, allowed }: { repository: string; template: string; allowed: readonly string[] },
+): 'none' | 'public' | 'credentials' {
+  const owner = (name: string) => name.slice(0, name.indexOf('/')).toLowerCase()
+  const { host, path } = origin
   const own = parse(template)
-  return own ? [own.host, own.hostname] : []
+  const isOwn = origin.ours || origin.repository !== null
+  const hosts = isOwn && own ? [host, own.host, own.hostname] : [host]
+  const places = hosts.flatMap((one) => [path, origin.repository ?? path].map((rest) => `${one}/${rest}/`))
+  const matching = allowed.filter((one) =>
+    places.some((place) => place.toLowerCase().startsWith(`${one.toLowerCase()}/`)),
+  )
+  if (matching.some((one) => one.includes('/'))) return 'credentials'
+  const byDefault = isOwn && !allowed.includes('none')
+  if (!byDefault && matching.length === 0) return 'none'
+  return origin.repository !== null && owner(origin.repository) === owner(repository)
+    ? 'credentials'
+    : 'public'
 }
 
 /** Other programs than this one end a host at one of these, or begin it there: none of them is in a URL of git. */
@@ -108,7 +139,14 @@ function parse(url: string): ParsedUrl | null {
   const place = { host: canonical(host), hostname: canonical(hostname), path, url: href }
   if (protocol === 'http:') return { ...place, scheme: 'http', plain: true }
   if (protocol === 'https:') return { ...place, scheme: 'http', plain: false }
-  return protocol === 'file:' ? { ...place, scheme: 'file', plain: false } : null
+  if (protocol !== 'file:') return null
+  return {
+    ...place,
+    host: host || 'localhost',
+    hostname: hostname || 'localhost',
+    scheme: 'file',
+    plain: false,
+  }
 }
 
 function overSsh(url: string, host: string, path: string): ParsedUrl {

@@ -74,7 +74,9 @@ export function gitLfs(
       http: lfsHttp({ proxies, ca: certificates(environment.GIT_SSL_CAINFO), mayBeLocal }),
       backoffMs,
     })
-    return opened.open({ name, remote: remote.url(repository), origin, objects, log })
+    // What credentials were needed for is not for those who come without.
+    const cached = `${remote.authenticated ? '' : 'public '}${remote.url(repository)}`
+    return opened.open({ name, remote: cached, origin, objects, log })
   }
 
   return { open, close: async () => opened?.close() }
