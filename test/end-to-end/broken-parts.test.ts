@@ -199,7 +199,8 @@ describe('GitHub', () => {
   test('gets a pending status even for a build that fails at once', async () => {
     const repository = 'acme/nothing-to-build'
     const git = await world.git.create(repository)
-    const sha = await git.commit({ repository })
+    // Found before anything is built. A repository without a Dockerfile would get no status at all.
+    const sha = await git.commit({ Dockerfile: 'FROM scratch\n', '.dockerignore': '#'.repeat(2 ** 20 + 1) })
     await using server = await start('0s')
     await pushToEnd(world, server, { repository, sha })
     const states = world.github.statuses.filter((one) => one.sha === sha).map(({ state }) => state)
