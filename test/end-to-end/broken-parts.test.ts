@@ -199,9 +199,11 @@ describe('GitHub', () => {
   test('gets a pending status even for a build that fails at once', async () => {
     const repository = 'acme/nothing-to-build'
     const git = await world.git.create(repository)
-    // Found before anything is built. A repository without a Dockerfile would get no status at all.
-    const sha = await git.commit({ Dockerfile: 'FROM scratch\n', '.dockerignore': '#'.repeat(2 ** 20 + 1) })
+    const built = await git.commit({ Dockerfile: 'FROM scratch\nCOPY Dockerfile /\n' })
+    const sha = await git.commit({ Dockerfile: null })
     await using server = await start('0s')
+    // One that never had a Dockerfile would get no status at all.
+    await pushToEnd(world, server, { repository, sha: built })
     await pushToEnd(world, server, { repository, sha })
     const states = world.github.statuses.filter((one) => one.sha === sha).map(({ state }) => state)
     expect(states).toEqual(['pending', 'failure'])
