@@ -233,6 +233,23 @@ test('files in Git LFS do not make the tree dirty where there is no git-lfs', as
   expect(await git(folder, 'status', '--porcelain')).toBe('')
 })
 
+test('a submodule without files has a .git folder as others do', async () => {
+  const lib = await server.create('acme/nothing')
+  const repository = await server.create('acme/with-nothing')
+  const sha = await repository.commit({
+    Dockerfile: 'FROM scratch\n',
+    'vendor/lib': { submodule: await lib.commit({}) },
+    '.gitmodules': '[submodule "lib"]\n\tpath = vendor/lib\n\turl = ../nothing.git\n',
+  })
+  const context = await contextOf(await newSource(), 'acme/with-nothing', sha)
+  const paths = context.entries.map(({ path }) => path)
+  expect(paths.filter((path, index) => paths.indexOf(path) !== index)).toEqual([])
+  const folder = await written(context)
+  expect(await readdir(join(folder, 'vendor/lib'))).toEqual(['.git'])
+  expect(await git(folder, 'status', '--porcelain')).toBe('')
+  expect(await git(join(folder, 'vendor/lib'), 'log', '--format=%s')).toBe('Commit 1')
+})
+
 test('.dockerignore may exclude .git, which the log then says', async () => {
   const repository = await server.create('acme/excluding')
   const sha = await repository.commit({ Dockerfile: 'FROM scratch\n', '.dockerignore': '.git\n' })

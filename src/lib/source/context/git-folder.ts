@@ -207,7 +207,13 @@ export async function mergeFiles(
     keyed.push({ key: file.rawPath.toString('latin1').replaceAll('/', '\0'), file }),
   )
   const result = await pace.sorted(keyed, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
-  return result.map(({ file }) => file)
+  const merged: TreeFile[] = []
+  await pace.forEach(result.entries(), ([index, { key, file }]) => {
+    // A submodule without files is an empty folder, but not with `.git` in it.
+    const isEmpty = !result[index + 1]?.key.startsWith(`${key}\0`)
+    if (file.kind !== 'submodule' || isEmpty) merged.push(file)
+  })
+  return merged
 }
 
 /** What a clone has, and that missing objects are at the origin. */
