@@ -47,6 +47,7 @@ command follows that build; if it has been built before, the image is printed im
     json: Flags.boolean({ description: 'Output the build as JSON' }),
     ...PROGRESS_FLAGS,
     pull: Flags.integer({
+      helpValue: '<number>',
       description:
         'Number of the pull request that the commit is the head of; a fork is built without secrets',
       min: 1,

@@ -292,6 +292,10 @@ describe('POST /builds with a pull request', () => {
     expect(await server.store.get(id)).toMatchObject({ sha: sha('a'), fork: { pull: 7, approvedBy: 'u' } })
     const shown = await (await fetch(`${server.url}/builds/${id}`, { headers: browser })).text()
     expect(shown).toContain('approved by <bdi>u</bdi>: without secrets')
+    expect(shown).not.toContain('by a push')
+    const after = await (await fetch(`${server.url}/repositories/acme/app`, { headers: browser })).text()
+    expect(after).not.toContain('<button title="Without secrets')
+    expect(after).toContain(`<a href="/builds/${id}"><bdi>Greet &lt;b&gt;people&lt;/b&gt;</bdi></a>`)
 
     const { pulls } = (await (
       await fetch(`${server.url}/repositories/acme/app`, {

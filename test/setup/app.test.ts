@@ -140,7 +140,10 @@ describe('the page that makes a GitHub App', () => {
     expect((await callback(`code=../../app&state=${state}`)).status).toBe(400)
     const again = formOf((await visit(`${server.url}/setup`)).page).action.searchParams.get('state')
     // GitHub knows no such code.
-    expect((await callback(`code=0123456789abcdef&state=${again}`)).status).toBe(404)
+    const unknown = await callback(`code=0123456789abcdef&state=${again}`)
+    expect(unknown.status).toBe(404)
+    expect(unknown.page).toContain('its code works once, and for an hour')
+    expect(unknown.page).not.toContain('GITHUB_TOKEN')
     expect((await visit(`${server.url}/setup`)).page).toContain('Make the App on GitHub')
   })
 })

@@ -76,6 +76,21 @@ export function refTitle({ kind, name }: Ref): string {
   return `${kind === 'tag' ? 'git tag' : 'branch'} ${name}`
 }
 
+/** A ref where there is little room: `main`, `v1`, `#7`; and `queue #7`, since the branches of merge queues are long. */
+export function refLabel(ref: Pick<Ref, 'kind' | 'name'>): string {
+  if (ref.kind === 'pull') return `#${ref.name}`
+  const [, pull] = isMergeQueue(ref) ? (/\/pr-(\d+)-[0-9a-f]+$/.exec(ref.name) ?? []) : []
+  return pull === undefined ? ref.name : `queue #${pull}`
+}
+
+/** All refs of a build as one label: `topic #7`, `main +2`. */
+export function refsLabel(refs: readonly Pick<Ref, 'kind' | 'name'>[]): string {
+  const [first, second] = refs
+  if (first === undefined) return ''
+  if (second?.kind === 'pull' && refs.length === 2) return `${refLabel(first)} ${refLabel(second)}`
+  return refs.length > 1 ? `${refLabel(first)} +${refs.length - 1}` : refLabel(first)
+}
+
 function show(value: unknown): string {
   const text = typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value))
   return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}...` : text)

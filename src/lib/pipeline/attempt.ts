@@ -2,6 +2,7 @@ import { type Build, cancelledBy, cancelReason, isEnded, shortName } from '../co
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
 import { linesTo } from '../core/one-line.ts'
+import { refTitle } from '../core/validate.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
 import type { SharedLock } from '../util/locks/shared-lock.ts'
@@ -306,7 +307,7 @@ function requestedDelay({ retryAfterMs = 0 }: ConveyorError): number {
 }
 
 function header(build: Build, attempts: number): string[] {
-  const refs = build.refs.map((ref) => `${ref.kind} ${ref.name}`).join(', ')
+  const refs = build.refs.map(refTitle).join(', ')
   const cache = build.cache ? '' : ', no cache'
   const what = `building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}`
   const why = build.reason === undefined ? [] : [`because: ${build.reason}`]

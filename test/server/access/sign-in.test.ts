@@ -105,6 +105,15 @@ describe('Sign in with GitHub', () => {
     expect(server.lines).toContain('login: @alice signed in')
   })
 
+  test('what is for the operator says so to who is signed in', async () => {
+    const { go } = await signedIn()
+    const answer = await go('/tokens')
+    expect(answer.status).toBe(403)
+    const page = await answer.text()
+    expect(page).toContain('Use the login of the operator, or a token.')
+    expect(page).toMatch(/<span>@alice<\/span>\s*<button type="submit">Sign out/)
+  })
+
   test('somebody sees what they can read on GitHub, and nothing else', async () => {
     const { go } = await signedIn()
     const json = { headers: { accept: 'application/json' } }

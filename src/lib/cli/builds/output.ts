@@ -1,4 +1,5 @@
 import type { BuildJson } from '../../api/build.ts'
+import { refsLabel } from '../../core/validate.ts'
 import { table } from '../table.ts'
 
 /** In characters. */
@@ -10,7 +11,7 @@ export function buildTable(builds: readonly BuildJson[], now: Date): string {
     build.id.slice(0, 8),
     build.state,
     build.repository,
-    build.branch ?? build.tag ?? '',
+    refsLabel(build.refs),
     build.sha.slice(0, 7),
     shortened(build.commit?.title ?? ''),
     buildTimes(build, now).took,

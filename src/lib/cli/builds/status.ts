@@ -2,6 +2,7 @@ import type { BuildJson } from '../../api/build.ts'
 import { getBuild } from '../../client/builds.ts'
 import type { Connection } from '../../client/connection.ts'
 import { oneLine } from '../../core/one-line.ts'
+import { refTitle } from '../../core/validate.ts'
 import { buildText } from './follow.ts'
 import { buildTimes } from './output.ts'
 
@@ -21,7 +22,7 @@ function describe(build: BuildJson, page: string, now: Date): string {
     ['error', build.error],
     ['image', build.image],
     ['repository', build.repository],
-    ['refs', build.refs.map(({ kind, name }) => `${kind} ${name}`).join(', ')],
+    ['refs', build.refs.map(refTitle).join(', ')],
     ['commit', `${build.sha} ${commit?.title ?? ''}`.trim()],
     ['author', commit && (commit.login ? `${commit.author} (${commit.login})` : commit.author)],
     ['requested', `${build.created_at}, ${ago} ago${build.source ? `, by ${build.source}` : ''}`],

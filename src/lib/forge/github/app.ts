@@ -2,7 +2,8 @@ import type { Octokit } from '@octokit/rest'
 import type { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import { untilAborted } from '../../util/abort.ts'
-import { type GitHubApi, type GitHubRequestOptions, githubApi, type Need, ownerAndName } from './requests.ts'
+import type { Need } from './errors.ts'
+import { type GitHubApi, type GitHubRequestOptions, githubApi, ownerAndName } from './requests.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
 
 export interface AppOptions extends GitHubRequestOptions {

@@ -2,6 +2,12 @@ import { ConveyorError, type ErrorKind } from '../../core/errors.ts'
 import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
 import type { GitHubTokens } from './tokens.ts'
 
+/** What a token needs for a call: the scope of a classic one, and the permission of others and of Apps. */
+export interface Need {
+  scope: string
+  permission: string
+}
+
 /** The wait that GitHub asks for after a rate limit whose end is not in the response. */
 const RATE_LIMIT_WAIT_MS = 60_000
 
@@ -11,8 +17,8 @@ export interface FailedCall {
   action: string
   /** Whose token is sent; null for a request about the token itself, or the App. */
   repository: string | null
-  /** What the token needs for it. */
-  need: { scope: string; permission: string }
+  /** What the token needs for it; null if that is not for the operator to set, as for a person's token. */
+  need: Need | null
   /** That was sent. */
   token: string | null
   kind: GitHubTokens['kind']
@@ -91,7 +97,8 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
   }
   if (status === 404) {
     const who = kind === 'app' ? 'App' : 'token'
-    const why = `GitHub answered ${said}, which may also mean that the ${who} has no access to the repository`
+    const also = `, which may also mean that the ${who} has no access to the repository`
+    const why = `GitHub answered ${said}${call.need === null ? '' : also}`
     return { error: failure(call, 'not_found', why, hiddenHint(call)) }
   }
   // 409: the repository has no commits. 422 without validation errors: the commit does not exist.
@@ -102,31 +109,33 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
 const INSTALL = 'Install the GitHub App on the repository'
 
 /** What is missing, for a hint. */
-function needed({ kind, need: { scope, permission } }: FailedCall): string {
+function needed(kind: FailedCall['kind'], { scope, permission }: Need): string {
   return kind === 'app'
     ? `the permission "${permission}"`
     : `the scope ${scope} (classic) or the permission "${permission}"`
 }
 
-function refusedHint(call: FailedCall): string {
+function refusedHint(call: FailedCall): string | undefined {
+  if (call.need === null) return undefined
   if (call.kind === 'app' && call.token === null && call.repository !== null) return INSTALL
   return call.kind === 'app'
     ? 'Check --github.app_id (GITHUB_APP_ID) and --github.private_key (GITHUB_PRIVATE_KEY)'
-    : `Set GITHUB_TOKEN to a valid token with ${needed(call)}`
+    : `Set GITHUB_TOKEN to a valid token with ${needed(call.kind, call.need)}`
 }
 
-function deniedHint(call: FailedCall): string {
-  const { kind, token } = call
+function deniedHint({ kind, token, need }: FailedCall): string | undefined {
+  if (need === null) return undefined
   if (kind === 'app' && token === null) return INSTALL
   return kind === 'app'
-    ? `Grant the GitHub App ${needed(call)}, and accept that where it is installed`
-    : `Grant the token in GITHUB_TOKEN ${needed(call)} for this repository`
+    ? `Grant the GitHub App ${needed(kind, need)}, and accept that where it is installed`
+    : `Grant the token in GITHUB_TOKEN ${needed(kind, need)} for this repository`
 }
 
-function hiddenHint(call: FailedCall): string {
-  return call.kind === 'app'
-    ? `Check the name of the repository, and that the GitHub App is installed on it with ${needed(call)}`
-    : `Check the name of the repository, and that the token in GITHUB_TOKEN has ${needed(call)}`
+function hiddenHint({ kind, need }: FailedCall): string | undefined {
+  if (need === null) return undefined
+  return kind === 'app'
+    ? `Check the name of the repository, and that the GitHub App is installed on it with ${needed(kind, need)}`
+    : `Check the name of the repository, and that the token in GITHUB_TOKEN has ${needed(kind, need)}`
 }
 
 function failure({ action, token }: FailedCall, kind: ErrorKind, why: string, hint?: string): ConveyorError {

@@ -4,15 +4,9 @@ import { validRefName, validRepository, validSha } from '../../core/validate.ts'
 import type { CommitStatus, Forge } from '../forge.ts'
 import { type Account, fetchAccount } from './account.ts'
 import { setCheckRun } from './checks.ts'
+import type { Need } from './errors.ts'
 import { pullRequests } from './pulls.ts'
-import {
-  type GitHubRequestOptions,
-  githubApi,
-  type Need,
-  notGitHub,
-  ownerAndName,
-  readable,
-} from './requests.ts'
+import { type GitHubRequestOptions, githubApi, notGitHub, ownerAndName, readable } from './requests.ts'
 import { shortLine } from './texts.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
 

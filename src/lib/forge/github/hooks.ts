@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConveyorError } from '../../core/errors.ts'
-import { type GitHubApi, type Need, notGitHub, ownerAndName } from './requests.ts'
+import type { Need } from './errors.ts'
+import { type GitHubApi, notGitHub, ownerAndName } from './requests.ts'
 
 /** Where a webhook is: a repository, or an organization and so all of its repositories. */
 export type HookPlace = { repository: string } | { organization: string }

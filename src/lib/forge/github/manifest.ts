@@ -64,10 +64,15 @@ export function manifestTarget(webUrl: string, organization: string | null, stat
  */
 export async function convertManifest({ octokit, once }: GitHubApi, code: string): Promise<MadeApp> {
   const action = 'get the GitHub App that was made'
-  const about = { action, need: { scope: '', permission: '' }, repository: null, write: true }
+  const about = { action, need: null, repository: null, write: true }
   const data = await once(about, async (request) => {
     const answer = await octokit.apps.createFromManifest({ code, request })
     return answer.data
+  }).catch((error: unknown) => {
+    if (!(error instanceof ConveyorError) || error.kind !== 'not_found') throw error
+    throw new ConveyorError('not_found', `cannot ${action}: its code works once, and for an hour`, {
+      hint: 'Begin again at /setup. If GitHub has made an App, delete it there: nobody has its private key',
+    })
   })
   const { id, name, html_url: url, client_id, client_secret, webhook_secret, pem } = data
   const texts = [name, url, client_id, client_secret, pem]
@@ -86,8 +91,8 @@ export async function convertManifest({ octokit, once }: GitHubApi, code: string
  * @throws ConveyorError
  */
 export async function setAppSecret({ octokit, call }: GitHubApi, secret: string): Promise<void> {
-  const need = { scope: '', permission: '' }
-  const about = { action: 'set the secret of the GitHub App’s webhook', need, repository: null, write: true }
+  const action = 'set the secret of the GitHub App’s webhook'
+  const about = { action, need: null, repository: null, write: true }
   await call(about, async (request) => {
     await octokit.apps.updateWebhookConfigForApp({ secret, content_type: 'json', request })
   })

@@ -3,7 +3,7 @@ import { Octokit } from '@octokit/rest'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import { retry } from '../../util/retry.ts'
-import { explainFailure, type Failure, seconds } from './errors.ts'
+import { explainFailure, type Failure, type Need, seconds } from './errors.ts'
 import { Pacing } from './pacing.ts'
 import type { GitHubTokens } from './tokens.ts'
 
@@ -26,17 +26,12 @@ export interface GitHubRequestOptions {
   log?: (line: string) => void
 }
 
-/** What a token needs for a call: the scope of a classic one, and the permission of others and of Apps. */
-export interface Need {
-  scope: string
-  permission: string
-}
-
 /** Describes a call, and its errors. */
 interface Call {
   /** Completes "cannot ...". */
   action: string
-  need: Need
+  /** Null: of the operator's settings, nothing. */
+  need: Need | null
   /** The repository whose token is sent; null for requests about the token itself, or the App. */
   repository: string | null
   /** Whether it changes something: GitHub limits these more. */

@@ -2,7 +2,7 @@ import type { Scope } from '../../core/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import type { SignIn } from '../sign-in.ts'
-import { type GitHubApi, type GitHubRequestOptions, githubApi, type Need, readable } from './requests.ts'
+import { type GitHubApi, type GitHubRequestOptions, githubApi, readable } from './requests.ts'
 import { personalTokens } from './tokens.ts'
 
 export interface GitHubSignInOptions extends GitHubRequestOptions {
@@ -17,8 +17,6 @@ const MOST_PAGES = 50
 const MOST_ANSWER_BYTES = 64 * 1024
 const EXCHANGE_MS = 10_000
 const LONGEST_TOKEN = 4096
-/** What a person's token needs is decided by the App. */
-const NONE: Need = { scope: 'none', permission: 'Metadata: read' }
 const ACTION = 'sign in with GitHub'
 
 /**
@@ -55,7 +53,7 @@ export function githubSignIn(options: GitHubSignInOptions): SignIn {
       }
       const { octokit, call } = apiOf(token)
       const action = 'look up who signs in'
-      const person = await call({ action, need: NONE, repository: null, signal }, async (request) => {
+      const person = await call({ action, need: null, repository: null, signal }, async (request) => {
         const { data } = await octokit.users.getAuthenticated({ request })
         return readable(action, () => ({ id: validId(data.id), login: validLogin(data.login) }))
       })
@@ -67,7 +65,7 @@ export function githubSignIn(options: GitHubSignInOptions): SignIn {
       const { octokit, call }: GitHubApi = apiOf(token)
       const about = {
         action: 'look up the repositories of a person',
-        need: NONE,
+        need: null,
         repository: null,
         signal,
       }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { BaseImage, BuildRequest } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
+import { refTitle } from '../../core/validate.ts'
 import type { Queue } from '../../queue/queue.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import type { ImageNames, Registry } from '../../registry/registry.ts'
@@ -77,8 +78,7 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
   if (!(await store.leases.take(turn, randomUUID(), DAY_S))) return
   for (const { head, reason } of moved) {
     const { build, outcome } = await requestBuild(requestOf(head, reason), parts)
-    const of = `${head.ref.kind} ${head.ref.name}`
-    log(`${reason}: build ${build.id} of ${repository} (${of}, ${outcome})`, {
+    log(`${reason}: build ${build.id} of ${repository} (${refTitle(head.ref)}, ${outcome})`, {
       build: build.id,
       repository,
       sha: build.sha,

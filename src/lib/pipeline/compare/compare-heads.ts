@@ -1,5 +1,6 @@
 import { type BuildRequest, type Head, mayUseCache } from '../../core/build.ts'
 import { about } from '../../core/log.ts'
+import { refTitle } from '../../core/validate.ts'
 import type { FoundCommit, History, RemoteHeads } from '../../source/source.ts'
 import type { Candidate, HeadComparison, WaitingHead } from '../../store/comparisons.ts'
 import { type RequestParts, requestBuild } from '../accept.ts'
@@ -131,7 +132,7 @@ async function buildHeads(
   })
   dated.sort((one, other) => Date.parse(one.commit.committedAt) - Date.parse(other.commit.committedAt))
   for (const { ref, sha, commit } of dated) {
-    const name = `${ref.kind} ${ref.name} of ${repository} at ${sha.slice(0, 7)}`
+    const name = `${refTitle(ref)} of ${repository} at ${sha.slice(0, 7)}`
     const excluded = policy.whyNot({ repository, ref, message: commit.message })
     if (excluded !== null) {
       log(`${name} has no build: ${excluded}`)

@@ -73,7 +73,11 @@ export async function guard(
     const admitted = await admission.admit(request.raw, failedLogins(request))
     if ('status' in admitted) return isPublic ? undefined : refuse(reply, admitted)
     const refusal = request.is404 || isPublic ? null : lacking(request, admitted)
-    if (refusal !== null) return sendRefusal(reply, refusal)
+    if (refusal !== null) {
+      // Its page says who is signed in.
+      request.identity = { ...admitted, repositories: [], ...(admitted.roles && { roles: new Map() }) }
+      return sendRefusal(reply, refusal)
+    }
     request.identity = narrowedTo(request.routeOptions.config.scope ?? 'read', admitted)
   })
 
@@ -107,18 +111,24 @@ class LastFailures {
 }
 
 /** Why somebody may not use a route, or null. */
-function lacking({ routeOptions }: FastifyRequest, { name, scopes, repositories }: Identity): Refusal | null {
+function lacking(
+  { routeOptions }: FastifyRequest,
+  { name, scopes, repositories, roles }: Identity,
+): Refusal | null {
   const { scope, allRepositories } = routeOptions.config
   if (scope === undefined) return { status: 403, message: 'Nobody may use this route: it has no scope' }
+  const ofPerson = roles && { hint: 'Use the login of the operator, or a token' }
   if (scopes.includes(scope)) {
     if (!allRepositories || repositories === null) return null
-    return { status: 403, message: `This is about all repositories, and ${name} is only for some` }
+    const some = roles ? 'has access to some' : 'is only for some'
+    return { status: 403, message: `This is about all repositories, and ${name} ${some}`, ...ofPerson }
   }
   const has = SCOPES.findLast((one) => scopes.includes(one)) ?? 'no'
   return {
     status: 403,
     message: `This needs the scope ${scope}, and ${name} has the scope ${has}`,
     hint: `Use a token with the scope ${scope}; on the server's machine, \`conveyor token create NAME --scope ${scope}\` prints one`,
+    ...ofPerson,
   }
 }
 

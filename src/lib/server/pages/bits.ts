@@ -1,4 +1,5 @@
 import { type Build, isEnded, type Ref } from '../../core/build.ts'
+import { refLabel } from '../../core/validate.ts'
 import { type Html, html } from './html.ts'
 import type { Site } from './layout.ts'
 
@@ -52,13 +53,15 @@ export function durationLabel(build: Build): Html | null {
   return html`<span class="took" data-since="${build.startedAt}"></span>`
 }
 
-/** The refs of a build: the first one, and how many there are besides. */
-export function refsLabel(site: Site, { repository, refs }: Pick<Build, 'repository' | 'refs'>): Html | null {
-  const [first] = refs
+/** The refs of a build in a row of a list, as `refsLabel` has them. */
+export function refsLinks(site: Site, { repository, refs }: Pick<Build, 'repository' | 'refs'>): Html | null {
+  const [first, second] = refs
   if (!first) return null
-  const more = refs.length - 1
   const link = refLink(site, repository, first)
-  return more > 0 ? html`<span>${link} +${more}</span>` : link
+  if (second?.kind === 'pull' && refs.length === 2) {
+    return html`<span>${link} ${refLink(site, repository, second)}</span>`
+  }
+  return refs.length > 1 ? html`<span>${link} +${refs.length - 1}</span>` : link
 }
 
 /** `#7`, linked to the pull request if the forge has pages. */
@@ -68,10 +71,13 @@ export function pullLink({ forge }: Site, repository: string, number: number | s
 }
 
 /** `main`, linked to its builds, `tag v1.2`, or `#7`. */
-export function refLink(site: Site, repository: string, { kind, name }: Pick<Ref, 'kind' | 'name'>): Html {
+export function refLink(site: Site, repository: string, ref: Pick<Ref, 'kind' | 'name'>): Html {
+  const { kind, name } = ref
+  const label = refLabel(ref)
   if (kind === 'pull') return pullLink(site, repository, name)
   if (kind === 'tag') return html`<span>tag <bdi>${name}</bdi></span>`
-  return html`<a href="${listPath(site, 'builds', { repository, branch: name })}"><bdi>${name}</bdi></a>`
+  const title = label !== name && html` title="${name}"`
+  return html`<a href="${listPath(site, 'builds', { repository, branch: name })}"${title}><bdi>${label}</bdi></a>`
 }
 
 /** The first seven digits of a commit, linked to the forge if it has pages. */

@@ -16,20 +16,20 @@ export function setupPage(site: Site, { organization, form, file, origin }: Setu
   const owner = organization === null ? 'your own account' : html`the organization <b>${organization}</b>`
   const main =
     form !== null
-      ? html`<p>GitHub makes an App that belongs to ${owner} and only this server uses. It reads code, pull requests and comments,
+      ? html`<p>GitHub makes an App that belongs to ${owner} and that only this server uses. It reads code, pull requests and comments,
 and writes check runs and commit statuses. You choose its repositories afterwards.</p>
+<form class="field" action="${site.path}/setup"><label>Organization (empty: your own account)<input name="organization" value="${organization}" maxlength="100" autocapitalize="none" spellcheck="false" placeholder="acme"></label>
+<button>Change the owner</button></form>
 <form action="${form.action}" method="post"><input type="hidden" name="manifest" value="${form.manifest}">
-<p><button>Make the App on GitHub</button></p></form>
-<form class="filters" action="${site.path}/setup"><label>Organization<input name="organization" value="${organization}" maxlength="100" autocapitalize="none" spellcheck="false" placeholder="none: your own account"></label>
-<div class="actions"><button>Change the owner</button></div></form>`
+<div class="actions"><button>Make the App on GitHub</button></div></form>`
       : file !== null
         ? html`<p>There is a GitHub App already, in <code>${file}</code> on the server’s machine. Remove the file to make another one.</p>`
-        : html`<p>The website of GitHub cannot be told from <code>--github.url</code>, so make the App there by hand.</p>`
+        : html`<p>Conveyor cannot tell from <code>--github.url</code> where GitHub’s website is, so make the App there by hand.</p>`
   return {
     title: 'GitHub App',
-    main: html`<div class="head"><h1>GitHub App</h1></div>
+    main: html`<div class="guide"><h1>GitHub App</h1>
 ${main}
-<p class="small muted">GitHub sends webhooks to <code>${site.url}/webhooks/github</code>, which it must be able to reach.</p>`,
+<p class="small muted">GitHub sends webhooks to <code>${site.url}/webhooks/github</code>, which it must be able to reach.</p></div>`,
     ...(form !== null && origin !== null && { formTarget: origin }),
   }
 }
@@ -38,11 +38,11 @@ ${main}
 export function setupDonePage({ name, installUrl, file, notes }: CompletedApp): PageContent {
   return {
     title: 'GitHub App',
-    main: html`<div class="head"><h1>GitHub made the App ${name}</h1></div>
+    main: html`<div class="guide"><h1>GitHub made the App ${name}</h1>
 <ol>
 <li><a href="${installUrl}">Install it</a> on the repositories to build.</li>
 ${notes.map((note) => html`<li>${note}</li>\n`)}<li>Restart <code>conveyor server</code>: it reads the App from <code>${file}</code>. Workers on other machines need this file in
 their data directory, too.</li>
-</ol>`,
+</ol></div>`,
   }
 }

@@ -58,6 +58,14 @@ export function surroundings(subject: Subject): void {
       expect(await subject.store.branches('acme/none', 10)).toEqual([])
     })
 
+    it('of merge queues are gone within minutes, and so not listed', async () => {
+      const queue = `gh-readonly-queue/main/pr-7-${shaOf(1)}`
+      await built('acme/a', queue)
+      await built('acme/a', 'main')
+      const refs = await subject.store.branches('acme/a', 10)
+      expect(refs.map(({ ref }) => ref.name)).toEqual(['main'])
+    })
+
     it('that share a last build are all there', async () => {
       const { id } = await built('acme/a', 'main')
       await subject.accepted(push('dev', { repository: 'acme/a', sha: shaOf(number) }))

@@ -39,7 +39,7 @@ export function buildHead(site: Site, view: BuildView): Html {
 <p class="small"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a></p>
 <h1><bdi>${titleOf(build)}</bdi></h1>
 </div>${actions(site, view)}</div>
-<p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}${forkOf(site, build)}</p>
+<p class="meta facts-line">${stateLabel(build.state)}${durationLabel(build)}${refsOf(site, build)}${shaLink(site, build)}${authorOf(site, build.commit)}<span>requested ${timeOf(build.createdAt)} ${build.source && !build.fork && SOURCES[build.source]}</span>${build.attempt > 1 && html`<span>attempt ${build.attempt}</span>`}${!build.cache && html`<span>without the cache</span>`}${forkOf(site, build)}</p>
 ${build.reason && html`<p class="small">Built because: ${build.reason}</p>\n`}${supersededOf(site, build)}${view.failure}${artifact && imageOf(artifact)}${withheldOf(build)}${timeline && timesHtml(site, build, timeline)}${notificationsHtml(site, view.notifications, view.mayBuild)}${view.previous && html`<p class="small"><a href="${site.path}/compare/${view.previous.id}...${build.id}">Compare with the previous build of this branch</a></p>`}
 </div>`
 }

@@ -1,7 +1,7 @@
 import type { BuildState } from '../../../core/build.ts'
 import type { TimelineSummary } from '../../../core/timeline.ts'
 import type { BuildFilter, BuildPage, ListedBuild } from '../../../store/build-list.ts'
-import { durationLabel, listPath, refsLabel, repositoryPath, shaLink, timeOf } from '../bits.ts'
+import { durationLabel, listPath, refsLinks, repositoryPath, shaLink, timeOf } from '../bits.ts'
 import { type Html, html, type Renderable } from '../html.ts'
 import { stateIcon, stateLabel } from '../icons.ts'
 import type { PageContent, Site } from '../layout.ts'
@@ -56,7 +56,7 @@ function buildRow(site: Site, { build, image }: ListedBuild, summary: TimelineSu
   const author = build.commit?.login ?? build.commit?.author
   return html`<li class="row" id="b${build.sequence}">${stateLabel(build.state)}
 <div class="what"><a class="title" href="${site.path}/builds/${build.id}"><bdi>${title}</bdi></a>
-<p class="meta"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a>${refsLabel(site, build)}${shaLink(site, build)}${Boolean(author) && html`<bdi>${author}</bdi>`}</p>
+<p class="meta"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a>${refsLinks(site, build)}${shaLink(site, build)}${Boolean(author) && html`<bdi>${author}</bdi>`}</p>
 ${build.error !== null && build.state === 'failed' && html`<p class="error"><bdi>${short(build.error)}</bdi></p>`}</div>
 <div class="facts">${imageLabel(build.state, image, summary)}${durationLabel(build)}</div>
 ${timeOf(build.createdAt)}</li>

@@ -2,7 +2,7 @@ import type { WorkersJson } from '../../../api/fleet.ts'
 import type { Build } from '../../../core/build.ts'
 import type { WaitingPage } from '../../../store/fleet.ts'
 import { waitsFor } from '../../api/queue.ts'
-import { durationLabel, refsLabel, repositoryPath, shaLink, timeOf } from '../bits.ts'
+import { durationLabel, refsLinks, repositoryPath, shaLink, timeOf } from '../bits.ts'
 import { type Html, html } from '../html.ts'
 import { stateLabel } from '../icons.ts'
 import type { PageContent, Site } from '../layout.ts'
@@ -69,7 +69,7 @@ ${workers.map((worker) => workerRow(site, worker, known))}</ol>`
 function row(site: Site, build: Build, remark: string | null): Html {
   return html`<li class="row" id="b${build.sequence}">${stateLabel(build.state)}
 <div class="what"><a class="title" href="${site.path}/builds/${build.id}"><bdi>${build.commit?.title || `Build of ${build.sha.slice(0, 7)}`}</bdi></a>
-<p class="meta"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a>${refsLabel(site, build)}${shaLink(site, build)}</p></div>
+<p class="meta"><a href="${repositoryPath(site, build.repository)}">${build.repository}</a>${refsLinks(site, build)}${shaLink(site, build)}</p></div>
 <div class="facts">${remark !== null && html`<span>${remark}</span>`}${durationLabel(build)}</div>
 ${timeOf(build.createdAt)}</li>
 `

@@ -1,3 +1,4 @@
+import type { Build } from '../../../core/build.ts'
 import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
 import type { BuiltRef, RepositoryPage } from '../../../store/build-list.ts'
 import type { LastComparison } from '../../../store/comparisons.ts'
@@ -69,7 +70,7 @@ export function repositoryPage(
 <ol class="list">
 ${refs.map((ref) => refRow(site, name, ref))}</ol>
 ${compared && comparedLine(compared)}</section>
-${pullsSection(site, pulls, mayBuild)}<section data-live aria-labelledby="times"><h2 id="times">Build times</h2>
+${pullsSection(site, { pulls, refs, mayBuild })}<section data-live aria-labelledby="times"><h2 id="times">Build times</h2>
 ${timesChart(builds)}</section>
 <section aria-labelledby="badge"><h2 id="badge">Badge</h2>
 <p><img src="${badge}" alt="The badge of this repository" height="20"></p>
@@ -90,25 +91,38 @@ function comparedLine({ at, error }: LastComparison): Html {
   return html`<p class="small">Pushes without a webhook are not found: <bdi>${error}</bdi> (${timeOf(at)})</p>`
 }
 
-function pullsSection(site: Site, pulls: readonly PullRequest[], mayBuild: boolean): Html | null {
+function pullsSection(
+  site: Site,
+  { pulls, refs, mayBuild }: Pick<RepositoryView, 'pulls' | 'refs' | 'mayBuild'>,
+): Html | null {
   if (pulls.length === 0) return null
   return html`<section aria-labelledby="pulls"><h2 id="pulls">Open pull requests</h2>
 <ol class="list">
-${pulls.map((pull) => pullRow(site, pull, mayBuild))}</ol></section>
+${pulls.map((pull) => {
+  const own = refs.find(({ ref }) => ref.kind === 'pull' && ref.name === `${pull.number}`)?.last.build
+  return pullRow(site, pull, { build: own?.sha === pull.head.sha ? own : null, mayBuild })
+})}</ol></section>
 `
 }
 
-/** Commits of forks are built only if somebody asks for exactly the commit that they see. */
-function pullRow(site: Site, pull: PullRequest, mayBuild: boolean): Html {
+/**
+ * Commits of forks are built only if somebody asks for exactly the commit that they see.
+ * @param build that of the head; null if there is none
+ */
+function pullRow(
+  site: Site,
+  pull: PullRequest,
+  { build, mayBuild }: { build: Build | null; mayBuild: boolean },
+): Html {
   const { repository, number, head } = pull
   const short = head.sha.slice(0, 7)
   const form =
     mayBuild &&
     html`<form method="post" action="${site.path}/builds" class="actions"><input type="hidden" name="repository" value="${repository}"><input type="hidden" name="pull" value="${number}"><input type="hidden" name="sha" value="${head.sha}"><button title="Without secrets, tagged pr-${number}">Build ${short}</button></form>`
-  return html`<li class="row" id="pull-request-${number}">
-<div class="what"><p class="title">${pullLink(site, repository, number)} <bdi>${pull.title}</bdi></p>
+  return html`<li class="row" id="pull-request-${number}">${build && stateLabel(build.state)}
+<div class="what"><p class="title">${pullLink(site, repository, number)} ${build ? html`<a href="${site.path}/builds/${build.id}"><bdi>${pull.title}</bdi></a>` : html`<bdi>${pull.title}</bdi>`}</p>
 <p class="meta"><span>by <bdi>${pull.author}</bdi></span>${shaLink(site, { repository, sha: head.sha })}${isFromFork(pull) && html`<span>from ${head.repository ?? 'a fork that is gone'}: built only by an approval</span>`}</p></div>
-${isFromFork(pull) && form}${timeOf(pull.updatedAt)}</li>
+${isFromFork(pull) && build === null && form}${timeOf(pull.updatedAt)}</li>
 `
 }
 

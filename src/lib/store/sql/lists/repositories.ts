@@ -56,7 +56,7 @@ export async function listRefs(db: Queries, repository: string, limit: number): 
       order by build_sequence desc limit 1
     ) as image
     from built_refs
-    where repository_key = ${key}
+    where repository_key = ${key} and not (kind = 'branch' and name like 'gh-readonly-queue/%')
     order by last_sequence desc, kind, name
     limit ${limit}`.execute(db)
   const listed = await readListed(db, [...new Set(rows.map(({ last }) => Number(last)))])
