@@ -338,6 +338,21 @@ describe('a user that a proxy has authenticated', () => {
   })
   afterEach(() => server[Symbol.asyncDispose]())
 
+  test('has idempotency keys of its own, apart from those of a token of the same name', async () => {
+    server = await startTestServer({ auth: LOGIN, ...trusted() })
+    const alice = { 'x-forwarded-user': 'alice' }
+    const token = bearer(await create('build', { name: 'alice' }))
+    const key = { 'idempotency-key': 'deploy' }
+    const post = async (headers: Record<string, string>, repository: string) => {
+      const { status } = await order({ ...headers, ...key }, repository)
+      return status
+    }
+    expect(await post(alice, 'acme/app')).toBe(201)
+    expect(await post(token, 'acme/web')).toBe(201)
+    expect(await post(alice, 'acme/app')).toBe(200)
+    expect(await post(alice, 'acme/web')).toBe(422)
+  })
+
   test.each([
     ['without a login', null],
     ['with a login', LOGIN],

@@ -153,8 +153,9 @@ export class Admission {
     tokens.used(token.id).catch((error: Error) => {
       log(`recording the use of the token ${token.name} failed: ${error.message}`)
     })
-    const { name, scope, repositories } = token
-    return { name, scopes: scopesUpTo(scope), repositories: repositories.length > 0 ? repositories : null }
+    const { id, name, scope } = token
+    const repositories = token.repositories.length > 0 ? token.repositories : null
+    return { name, token: id, scopes: scopesUpTo(scope), repositories }
   }
 
   /** Without a login, only this machine needs no credentials. */

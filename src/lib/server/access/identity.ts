@@ -39,6 +39,8 @@ export interface Identity {
   /** The user, or the name of the token; for logs and statuses such as "cancelled by". */
   name: string
   scopes: readonly Scope[]
+  /** Id of the token that was sent; absent for others, who may have the name of a token. */
+  token?: string
   /** Globs of the repositories that they may see and build, such as `acme/*`; null for all. */
   repositories: readonly string[] | null
   /** What they may do on each repository, by name in lower case, where that differs: only of people who signed in. */

@@ -231,7 +231,8 @@ function idempotencyKey(request: FastifyRequest, body: BuildBody): IdempotencyKe
     )
   }
   const digest = (...parts: unknown[]) => createHash('sha256').update(JSON.stringify(parts)).digest('hex')
-  return { key: digest(request.identity.name, given), body: digest(body) }
+  const { name, token = null } = request.identity
+  return { key: digest(name, token, given), body: digest(body) }
 }
 
 /** Whether a build moved the tags of this request: one for other refs only did not, nor `latest` without a push. */
