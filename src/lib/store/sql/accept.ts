@@ -13,7 +13,7 @@ import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { touchPull } from './pulls/pulls.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
-import { commitColumns, forkColumns, keyOf, readBuild } from './rows.ts'
+import { commitColumns, forkColumns, keyOf, readQueued } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
 import { supersede } from './waiting/supersede.ts'
 import { laneOf, nextRound } from './waiting/turn.ts'
@@ -71,7 +71,7 @@ export async function accept(
   const { id, place } = running ?? (await create(trx, request, { sequence: next, pushOrder: sequence, time }))
   if (sequence !== 0) await addPush(trx, request, { sequence, buildId: id, again: same !== null, time })
   if (request.ref?.kind === 'pull') await touchPull(trx, request.repository, request.ref.name)
-  if (request.ref) await addRef(trx, { id, place }, request.ref, sequence, next)
+  if (request.ref) await (running ? joinRef : addRef)(trx, { id, place }, request.ref, sequence, next)
   await deliveredFor(id)
   if (key) await keepKey(trx, key, id, timeIn)
   const newer = (one: number, other: number) => isNewer(trx, one, other)
@@ -175,8 +175,7 @@ async function create(
       reason: request.reason === undefined ? null : storable(request.reason),
       ...commitColumns(request.commit),
       ...forkColumns(request.fork),
-      // Set when its refs are added.
-      push_order: request.ref ? 0 : pushOrder,
+      push_order: request.ref && !isPushed(request.ref) ? 0 : pushOrder,
       withheld: request.withheld ? JSON.stringify(request.withheld) : null,
       ...{ lane, round: nextRound(request.repository, lane) },
       state: 'pending',
@@ -245,7 +244,7 @@ async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next:
   return Number(pushed?.sequence ?? next)
 }
 
-/** Adds a ref to a build, or moves it to a newer push. */
+/** Adds a ref that a build does not have. */
 async function addRef(
   trx: Transaction<Schema>,
   { id, place }: Placed,
@@ -253,6 +252,25 @@ async function addRef(
   sequence: number,
   position: number,
 ): Promise<void> {
+  await trx
+    .insertInto('build_refs')
+    .values({
+      ...{ build_id: id, kind: ref.kind, name: ref.name, sequence, position },
+      ...{ repository_key: place.repositoryKey, build_sequence: place.sequence },
+    })
+    .execute()
+  await placeRef(trx, place, ref)
+}
+
+/** Adds a ref to a build that may have others, or moves it to a newer push. */
+async function joinRef(
+  trx: Transaction<Schema>,
+  placed: Placed,
+  ref: Ref,
+  sequence: number,
+  position: number,
+): Promise<void> {
+  const { id } = placed
   const known = await trx
     .selectFrom('build_refs')
     .select('sequence')
@@ -261,15 +279,15 @@ async function addRef(
     .where('name', '=', ref.name)
     .executeTakeFirst()
   if (known && !(await isNewer(trx, sequence, Number(known.sequence)))) return
-  await trx
-    .insertInto('build_refs')
-    .values({
-      ...{ build_id: id, kind: ref.kind, name: ref.name, sequence, position },
-      ...{ repository_key: place.repositoryKey, build_sequence: place.sequence },
-    })
-    .onConflict((conflict) => conflict.columns(['build_id', 'kind', 'name']).doUpdateSet({ sequence }))
-    .execute()
-  if (!known) await placeRef(trx, place, ref)
+  if (known) {
+    await trx
+      .updateTable('build_refs')
+      .set({ sequence })
+      .where('build_id', '=', id)
+      .where('kind', '=', ref.kind)
+      .where('name', '=', ref.name)
+      .execute()
+  } else await addRef(trx, placed, ref, sequence, position)
   const refs = await trx
     .selectFrom('build_refs')
     .innerJoin('pushes', 'pushes.sequence', 'build_refs.sequence')
@@ -301,8 +319,7 @@ export async function isNewer(db: Queries, sequence: number, known: number): Pro
 }
 
 async function stored(trx: Transaction<Schema>, id: string): Promise<Pick<Accepted, 'build' | 'queued'>> {
-  const build = await readBuild(trx, id)
-  const row = await trx.selectFrom('builds').select('queued').where('id', '=', id).executeTakeFirst()
-  if (!build || !row) throw new Error(`build ${id} is gone`)
-  return { build, queued: row.queued === 1 }
+  const found = await readQueued(trx, id)
+  if (!found) throw new Error(`build ${id} is gone`)
+  return found
 }

@@ -5,7 +5,7 @@ import type { BuildResult, BuildStore, Finish } from '../build-store.ts'
 import type { StoreDialect } from './dialect.ts'
 import { recordEnd } from './outbound/notifications.ts'
 import { isId, readBuild, recipeKey } from './rows.ts'
-import { inFlight, notCancelled, type Schema, storable } from './schema.ts'
+import { building, inFlight, notCancelled, type Schema, storable, waiting } from './schema.ts'
 
 type Attempts = Pick<
   BuildStore,
@@ -78,7 +78,7 @@ export function kyselyAttempts(
         .selectFrom('builds')
         .select(['id', 'cancel_by'])
         .where('id', 'in', [...ids])
-        .where('state', '=', 'building')
+        .where(building)
         .where('cancel_by', 'is not', null)
         .execute()
       return rows.map(({ id, cancel_by }) => ({ id, by: cancel_by ?? '' }))
@@ -114,7 +114,7 @@ function change(
     .set(values)
     .where('id', '=', id)
     .where('attempt', '=', attempt)
-    .where('state', '=', 'building')
+    .where(building)
     .$if(unlessCancelled, (query) => query.where(notCancelled))
     .returning(['ref_repushed', 'cancel_by'])
     .executeTakeFirst()
@@ -156,7 +156,7 @@ export async function requestCancel(
     })
     .where('id', '=', id)
     .where(inFlight)
-    .where((eb) => eb.or([eb('state', '=', 'pending'), eb('publishing', '=', 0)]))
+    .where((eb) => eb.or([waiting, eb('publishing', '=', 0)]))
     .returning('id')
     .executeTakeFirst()
   const build = asked ? await readBuild(trx, id) : null
@@ -216,9 +216,7 @@ async function claim(
     .where('id', '=', id)
     .where(inFlight)
     .$if(heldUntil !== null, (query) =>
-      query.where((eb) =>
-        eb.or([eb('state', '=', 'pending'), eb('held_until', 'is', null), eb('held_until', '<=', time)]),
-      ),
+      query.where((eb) => eb.or([waiting, eb('held_until', 'is', null), eb('held_until', '<=', time)])),
     )
     .returning('suspect')
     .executeTakeFirst()
@@ -242,7 +240,7 @@ async function markCompany(trx: Transaction<Schema>, worker: string): Promise<vo
     .updateTable('builds')
     .set({ worker: null, suspect: worker })
     .where(inFlight)
-    .where('state', '=', 'building')
+    .where(building)
     .where('worker', '=', worker)
     .execute()
 }

@@ -27,7 +27,7 @@ import {
   readCommitsStartingWith,
   recipeKey,
 } from './rows.ts'
-import { ended, inFlight, notReported, type Schema } from './schema.ts'
+import { ended, inFlight, notReported, type Schema, waiting } from './schema.ts'
 import { kyselyAccessTokens } from './secrets/access-tokens.ts'
 import { kyselySecret } from './secrets/secrets.ts'
 import { kyselySessions } from './secrets/sessions.ts'
@@ -137,7 +137,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
       readBuilds(db, (query) =>
         query
           .where(inFlight)
-          .where('builds.state', '=', 'pending')
+          .where(waiting)
           .where('builds.queued', '=', 0)
           .where('builds.created_at', '<=', time(-seconds)),
       ),

@@ -30,6 +30,13 @@ export async function readBuild(db: Queries, id: string): Promise<Build | null> 
   return build ?? null
 }
 
+/** A build, and whether the queue has it. */
+export async function readQueued(db: Queries, id: string): Promise<{ build: Build; queued: boolean } | null> {
+  const rows = await buildRows(db, (query) => query.where('builds.id', '=', id)).execute()
+  const [build] = buildsOf(rows)
+  return build ? { build, queued: rows[0]?.queued === 1 } : null
+}
+
 /** Builds whose id begins with this, at most `limit`. */
 export async function readBuildsStartingWith(db: Queries, prefix: string, limit: number): Promise<Build[]> {
   const [first, last] = ['0', 'f'].map((digit) => completeId(prefix, digit))

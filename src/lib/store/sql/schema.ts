@@ -314,9 +314,14 @@ interface ContextSyncsTable {
 /** Anything that runs queries: the database, or a transaction. */
 export type Queries = Kysely<Schema> | Transaction<Schema>
 
-/** Spelled out rather than bound: a partial index only serves queries that repeat its condition. */
+/**
+ * Spelled out rather than bound: a partial index only serves queries that repeat its condition. And SQLite plans a query
+ * again each time that it runs if it binds a value for a column that must equal something in such a condition.
+ */
 export const inFlight = sql<boolean>`builds.state in ('pending', 'building')`
 export const waiting = sql<boolean>`builds.state = 'pending'`
+export const building = sql<boolean>`builds.state = 'building'`
+export const succeeded = sql<boolean>`builds.state = 'succeeded'`
 export const notCancelled = sql<boolean>`builds.cancel_by is null`
 export const ended = sql<boolean>`builds.state not in ('pending', 'building')`
 export const isSigned = sql<boolean>`pushes.signed = 1`

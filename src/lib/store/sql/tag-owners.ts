@@ -2,7 +2,7 @@ import { sql, type Transaction } from 'kysely'
 import type { Ref } from '../../core/build.ts'
 import type { TagMove } from '../build-store.ts'
 import type { TagDatabase } from './dialect.ts'
-import type { Queries, Schema } from './schema.ts'
+import { type Queries, type Schema, succeeded } from './schema.ts'
 
 /** How many refs are searched for the first that an older version published under a tag. */
 const CANDIDATES = 200
@@ -117,7 +117,7 @@ async function firstPublished(
     .innerJoin('builds', 'builds.id', 'build_refs.build_id')
     .select(['build_refs.kind', 'build_refs.name'])
     .where('builds.repository_key', '=', push.repository_key)
-    .where('builds.state', '=', 'succeeded')
+    .where(succeeded)
     .where((eb) =>
       eb.or([
         eb('build_refs.name', 'in', [tag, push.name ?? tag]),

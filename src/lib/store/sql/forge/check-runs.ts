@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely'
 import type { CheckRuns } from '../../check-runs.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { isId, readBuilds } from '../rows.ts'
-import { inFlight, type Schema } from '../schema.ts'
+import { inFlight, type Schema, waiting } from '../schema.ts'
 
 /** The check run of each build. */
 export function kyselyCheckRuns(
@@ -64,7 +64,7 @@ export function kyselyCheckRuns(
       readBuilds(db, (query) =>
         query
           .where(inFlight)
-          .where('builds.state', '=', 'pending')
+          .where(waiting)
           .where('builds.created_at', '<=', time(-seconds))
           .where((eb) =>
             eb.not(

@@ -5,7 +5,9 @@ import type { StoreDialect } from '../dialect.ts'
 import { keyOf } from '../rows.ts'
 import { inFlight, type Schema, storable } from '../schema.ts'
 
-/** Spelled out, for the partial index. */
+/** Spelled out, for the partial indexes. */
+const isOpen = sql<boolean>`pulls.open = 1`
+const isClosed = sql<boolean>`pulls.open = 0`
 const uncleaned = sql<boolean>`pulls.open = 0 and pulls.cleaned = 0`
 
 /** BuildStore.pulls. */
@@ -50,7 +52,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
 
     async open(repository, limit) {
       const rows = await ofRepository(repository)
-        .where('open', '=', 1)
+        .where(isOpen)
         .orderBy('updated_at', 'desc')
         .orderBy('number', 'desc')
         .limit(limit)
@@ -61,7 +63,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
     async withHead(repository, sha) {
       const rows = await ofRepository(repository)
         .where('head_sha', '=', sha)
-        .where('open', '=', 1)
+        .where(isOpen)
         .orderBy('number')
         .execute()
       return rows.map(pullOf)
@@ -130,7 +132,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
           .set({ cleaned: 1 })
           .where('repository_key', '=', keyOf(repository))
           .where('number', '=', number)
-          .where('open', '=', 0)
+          .where(isClosed)
           .where('updated_at', '=', updatedAt)
           .execute(),
       )

@@ -1,8 +1,8 @@
-import { type RawBuilder, sql, type Transaction } from 'kysely'
+import type { RawBuilder, Transaction } from 'kysely'
 import type { Build, BuildRequest } from '../../../core/build.ts'
 import { requestCancel } from '../attempts.ts'
-import { keyOf } from '../rows.ts'
-import { inFlight, notCancelled, type Schema } from '../schema.ts'
+import { keyOf, readBuild } from '../rows.ts'
+import { inFlight, notCancelled, type Schema, waiting } from '../schema.ts'
 
 /** A push, and the build that it got. */
 interface Successor {
@@ -28,40 +28,33 @@ export async function supersede(
   const candidates = await trx
     .selectFrom('builds')
     .innerJoin('build_refs', 'build_refs.build_id', 'builds.id')
-    .select(['builds.id', 'build_refs.sequence'])
+    .select(['builds.id', 'build_refs.sequence', 'builds.sequence as order'])
     .where(inFlight)
     .where(notCancelled)
     .where('builds.repository_key', '=', keyOf(request.repository))
-    .where('builds.id', '<>', id)
     .where('builds.lane', '=', 1)
-    .$if(which === 'queued', (query) => query.where(sql<boolean>`builds.state = 'pending'`))
-    .where((eb) =>
-      eb.or([eb('builds.default_branch', 'is', null), eb('builds.default_branch', '<>', ref.name)]),
-    )
+    .$if(which === 'queued', (query) => query.where(waiting))
     .where('build_refs.kind', '=', 'branch')
     .where('build_refs.name', '=', ref.name)
-    .where(({ not, exists, selectFrom }) =>
-      not(
-        exists(
-          selectFrom('build_refs as other')
-            .select('other.build_id')
-            .whereRef('other.build_id', '=', 'builds.id')
-            .where((eb) =>
-              eb.or([
-                eb('other.kind', '=', 'tag'),
-                eb.and([eb('other.kind', '=', 'branch'), eb('other.name', '<>', ref.name)]),
-              ]),
-            ),
-        ),
-      ),
-    )
-    .orderBy('builds.sequence')
     .execute()
   const superseded: Build[] = []
+  // Sorted here: in SQL, SQLite would rather read what waits of all repositories than sort.
+  candidates.sort((one, other) => Number(one.order) - Number(other.order))
   for (const candidate of candidates) {
+    if (candidate.id === id) continue
+    const older = await readBuild(trx, candidate.id)
+    if (!older || !isOnlyOf(ref.name, older)) continue
     if (!(await isNewer(sequence, Number(candidate.sequence)))) continue
-    const build = await requestCancel(trx, candidate.id, 'a newer push', time, { id, sha })
+    const build = await requestCancel(trx, older.id, 'a newer push', time, { id, sha })
     if (build) superseded.push(build)
   }
   return superseded
+}
+
+/** Whether nothing but a branch, and its pull requests, has a build. */
+function isOnlyOf(branch: string, { refs, defaultBranch }: Build): boolean {
+  return (
+    branch !== defaultBranch &&
+    refs.every(({ kind, name }) => kind === 'pull' || (kind === 'branch' && name === branch))
+  )
 }
