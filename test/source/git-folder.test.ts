@@ -187,16 +187,69 @@ test('only what is new is another file: the next commit shares the rest', async 
   const known = new Set(first.entries.map(({ path, contentId }) => `${path} ${contentId}`))
   const news = next.entries.filter(({ path, contentId }) => !known.has(`${path} ${contentId}`))
   const ids = /[0-9a-f]{38,}/
-  expect(news.map(({ path }) => path.replace(ids, 'ID').replace(/objects\/\w\w\b/, 'objects/XX'))).toEqual([
+  expect(news.map(({ path }) => path.replace(ids, 'ID')).sort()).toEqual([
     '.git/HEAD',
     '.git/index',
-    '.git/objects/XX',
-    '.git/objects/XX/ID',
+    // Commits and folders, and the pack with the new file.
     '.git/objects/pack/pack-ID.idx',
+    '.git/objects/pack/pack-ID.idx',
+    '.git/objects/pack/pack-ID.pack',
     '.git/objects/pack/pack-ID.pack',
     '.git/objects/pack/pack-ID.promisor',
     'dir/new',
   ])
+})
+
+test('files are in packs as git writes them, of which a commit changes those with its changes', async () => {
+  const repository = await server.create('acme/packs')
+  const sizes = [
+    0,
+    1,
+    15,
+    16,
+    2047,
+    2048,
+    65_534,
+    65_535,
+    65_536,
+    131_070,
+    256 * 1024,
+    256 * 1024 + 1,
+    800_000,
+  ]
+  const files = Object.fromEntries(sizes.map((size) => [`of-${size}`, randomBytes(size)]))
+  for (let i = 0; i < 100; i++) files[`many/${i}`] = randomBytes(60_000)
+  const sha = await repository.commit({ Dockerfile: 'FROM scratch\n', ...files })
+  const next = await repository.commit({ 'many/7': 'changed' })
+  const source = await newSource()
+  const [first, second] = [
+    await contextOf(source, 'acme/packs', sha),
+    await contextOf(source, 'acme/packs', next),
+  ]
+  // Read by many at once, as BuildKit does.
+  const folder = await written(first)
+  expect(await git(folder, 'fsck', '--full', '--no-dangling')).toBe('')
+  expect(await git(folder, 'status', '--porcelain')).toBe('')
+  for (const [path, content] of Object.entries(files)) {
+    const { stdout } = await promisify(execFile)('git', ['-C', folder, 'cat-file', 'blob', `HEAD:${path}`], {
+      ...{ env: gitEnv(), encoding: 'buffer', maxBuffer: 1e7 },
+    })
+    expect([path, (stdout as unknown as Buffer).equals(content)]).toEqual([path, true])
+  }
+  const indexes = (await readdir(join(folder, '.git/objects/pack'))).filter((name) => name.endsWith('.idx'))
+  expect(indexes).toHaveLength(9)
+  // The same index as git makes of the pack itself.
+  for (const name of indexes) {
+    const path = join(folder, '.git/objects/pack', name)
+    const again = join(temp.path, name)
+    await git(folder, 'index-pack', '--no-rev-index', '-o', again, path.replace(/idx$/, 'pack'))
+    expect([name, (await readFile(again)).equals(await readFile(path))]).toEqual([name, true])
+  }
+  const loose = first.entries.filter(({ path }) => /objects\/\w\w\//.test(path))
+  expect(loose).toHaveLength(2)
+  const packs = ({ entries }: Context) => entries.flatMap(({ path }) => (/pack$/.test(path) ? [path] : []))
+  const kept = packs(second).filter((path) => packs(first).includes(path))
+  expect([packs(second).length - kept.length <= 3, kept.length >= 6]).toEqual([true, true])
 })
 
 test('files that .dockerignore excludes do not make the tree dirty', async () => {
@@ -295,7 +348,7 @@ test('more than a thousand commits are in two packs, of which the first stays', 
   expect(await repository.git('rev-parse', 'main^{tree}')).toBe(tree)
   const source = await newSource()
   const packs = ({ entries }: Context) =>
-    entries.flatMap(({ path }) => (path.endsWith('.pack') ? [path] : []))
+    entries.flatMap(({ path }) => (path.endsWith('.promisor') ? [path] : []))
   const first = await contextOf(source, 'acme/long', await repository.resolve('main'))
   const second = await contextOf(source, 'acme/long', await repository.commit({ a: 'a' }))
   expect(packs(first)).toHaveLength(2)
@@ -303,4 +356,10 @@ test('more than a thousand commits are in two packs, of which the first stays', 
   const folder = await written(second)
   expect(await git(folder, 'describe', '--tags')).toMatch(/^root-1201-g\w{7}$/)
   expect(await git(folder, 'rev-list', '--count', 'HEAD')).toBe('1202')
+  expect(await git(folder, 'fsck', '--full', '--no-dangling')).toBe('')
+  // Where the first pack is made for this commit, its bytes are the same.
+  const ids = ({ entries }: Context) => entries.map(({ path, contentId, size }) => [path, contentId, size])
+  const elsewhere = await contextOf(await newSource(), 'acme/long', await repository.resolve('main'))
+  expect(ids(elsewhere)).toEqual(ids(second))
+  expect(await describeTree(await written(elsewhere))).toEqual(await describeTree(folder))
 })

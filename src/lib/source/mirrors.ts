@@ -218,7 +218,7 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
     const { repository } = commit
     const from = origins.get(commit) ?? { key: mirrorKey(repository), repository, remote }
     const path = join(dir, HISTORIES, from.key)
-    return commitHistory(commit.sha, { ...how, ...from, git, path, dir, silenceMs })
+    return commitHistory(commit.sha, { ...how, ...from, git, path, mirrorDir: commit.gitDir, dir, silenceMs })
   }
 
   async function earlier(

@@ -82,9 +82,11 @@ export class BlobReader {
       ending.throwIfAborted()
       throw error
     } finally {
-      git?.stop()
-      if (git) this.#running.delete(git)
       this.#large.release()
+      const stopped = git
+      stopped?.stop()
+      // Until it has exited, `close` waits for it.
+      stopped?.ended.catch(() => {}).finally(() => this.#running.delete(stopped))
     }
   }
 

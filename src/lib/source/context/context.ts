@@ -10,6 +10,7 @@ import { isReadDamage, readError } from '../git/errors.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 import { parsePointer } from '../lfs/pointer.ts'
 import type { Commit, Context, ContextEntry } from '../source.ts'
+import { PackWriter } from './blob-packs.ts'
 import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } from './checkout-filters.ts'
 import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
@@ -124,9 +125,7 @@ class Opening {
     const { history } = this.#options
     const options = { ...this.#options, folder: this.#folder, pace, ignore, converted }
     const folders = history && (await gitFolders(tree, listed.files, { ...options, history }))
-    const kept = folders
-      ? await listEntries(await mergeFiles(files, folders.files, pace), ignore, pace)
-      : listed
+    const kept = folders ? await listEntries(mergeFiles(files, folders.files), ignore, pace) : listed
     return {
       dockerfile,
       entries: await kept.entries(converted, targets),
@@ -284,11 +283,13 @@ class Opening {
     parts: readonly ContextPart[],
     folders: GitFolders | null,
   ): Context['read'] {
-    const spools = new Map<string, Buffer | string | null>(folders?.spools)
+    const spools = new Map<string, Buffer | string | null>()
     for (const one of converted.values()) spools.set(one.contentId, 'spool' in one ? one.spool : null)
     const reader = this.#reader
     const lfs = this.#lfs
     const { commit, onDamage } = this.#options
+    const whole = (blob: TreeFile) => reader.readSmall(blob.oid, blob.size)
+    const packs = new PackWriter(join(this.#folder, 'packs'), whole, new Pace())
     return async function* read(entry: ContextEntry, signal?: AbortSignal) {
       if (entry.kind !== 'file') throw new TypeError(`${entry.path} is a ${entry.kind} and has no content`)
       const spool = spools.get(entry.contentId)
@@ -300,14 +301,17 @@ class Opening {
         yield* lfs.read(entry, signal)
         return
       }
-      const blob = folders?.blobs.get(entry.contentId)
+      const own = folders?.contents.get(entry.contentId)
       try {
-        if (blob) yield* looseBlob(blob.size, reader.read(blob.oid, blob.size, signal))
-        else yield* reader.read(entry.contentId, entry.size, signal)
+        if (!own) yield* reader.read(entry.contentId, entry.size, signal)
+        else if ('spool' in own) yield* createReadStream(own.spool, { signal })
+        else if ('blob' in own) {
+          yield* looseBlob(own.blob.size, reader.read(own.blob.oid, own.blob.size, signal))
+        } else yield* createReadStream(`${await packs.pathOf(own.pack)}.${own.extension}`, { signal })
       } catch (error) {
         if (!(error instanceof GitFailure)) throw error
-        const whose = parts.find(({ files }) =>
-          files.some(({ oid }) => oid === (blob?.oid ?? entry.contentId)),
+        const whose = parts.find(({ commit: { gitDir }, files }) =>
+          own && 'gitDir' in own ? gitDir === own.gitDir : files.some(({ oid }) => oid === entry.contentId),
         )
         const { gitDir, repository } = whose?.commit ?? commit
         if (isReadDamage(error)) await onDamage(gitDir)

@@ -1,31 +1,34 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { copyFile, link, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { mapConcurrently } from '../../util/map-concurrently.ts'
 import type { Pace } from '../../util/pace.ts'
 import type { CommitHistory } from '../git/commit-history.ts'
+import { alternateOf, readLines, writePack } from '../git/commit-packs.ts'
 import type { Git } from '../git/git.ts'
-import { OFFLINE } from '../git/history.ts'
 import type { Commit } from '../source.ts'
+import { type BlobPack, packBlobs } from './blob-packs.ts'
 import type { CheckedOut, Converted } from './checkout-filters.ts'
 import type { ContextPart, ContextTree } from './context-tree.ts'
 import type { Dockerignore } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
 import { looseSize } from './loose-object.ts'
 
-/** Content ids of blobs in git's loose format: this, and the id of the blob. */
-const LOOSE = 'loose:'
-
 /** What a context has in its `.git` folders. */
 export interface GitFolders {
-  /** The files, unsorted; their oids are content ids. */
+  /** The files, sorted; their oids are content ids. */
   files: TreeFile[]
-  /** Where the content is, by content id; for LOOSE ones, it is made of the blob. */
-  spools: Map<string, string>
-  /** The blobs of LOOSE ones by content id. */
-  blobs: Map<string, TreeFile>
+  /** Where the content is, by content id. */
+  contents: Map<string, GitContent>
 }
+
+/** A file; a blob in git's loose format; or blobs in a pack, or its index. */
+type GitContent =
+  | { spool: string }
+  | { gitDir: string; blob: TreeFile }
+  | { gitDir: string; pack: BlobPack; extension: 'pack' | 'idx' }
 
 interface Options {
   git: Git
@@ -43,15 +46,9 @@ interface PartOptions extends Options {
   isLfs: (file: TreeFile) => boolean
 }
 
-/** The same bytes from every version of git and zlib: nothing is compressed, or compared with anything else. */
-const PACKING = [
-  ...['pack-objects', '-q', '--threads=1', '--window=0', '--depth=0', '--compression=0'],
-  ...['--no-reuse-delta', '--no-reuse-object', '--index-version=2'],
-]
-const PACK_CONFIG: [string, string][] = [
-  ['pack.writeReverseIndex', 'false'],
-  ['pack.packSizeLimit', '0'],
-]
+/** Folders of submodules that are made concurrently. */
+const AT_ONCE = 4
+const END = Buffer.alloc(1)
 const INDEX_CONFIG: [string, string][] = [
   ['index.version', '2'],
   ['index.threads', '1'],
@@ -75,23 +72,25 @@ export async function gitFolders(
   },
 ): Promise<GitFolders> {
   const { ignore, converted, log } = options
-  const all: GitFolders = { files: [], spools: new Map(), blobs: new Map() }
+  const all: GitFolders = { files: [], contents: new Map() }
   const there = new Set(listed)
   const isThere = (file: TreeFile) => there.has(file) || tree.isExpanded(file)
   const isLfs = (file: TreeFile) => {
     const found = converted.get(file)
     return found !== undefined && !('spool' in found)
   }
-  for (const [index, part] of tree.parts.entries()) {
+  await mapConcurrently([...tree.parts.entries()], AT_ONCE, async ([index, part]) => {
     const path = `${part.prefix.toString('utf8')}.git`
     if (ignore?.excludesAll(path)) {
       log?.(`${path} is excluded by .dockerignore`)
-      continue
+      return
     }
     const folder = join(options.folder, `git${index}`)
     await addGitFolder(part, { ...options, folder, isThere, isLfs }, all)
-  }
-  return all
+  })
+  const keyed = all.files.map((file) => ({ key: keyOf(file), file }))
+  const sorted = await options.pace.sorted(keyed, (one, two) => compare(one.key, two.key))
+  return { ...all, files: sorted.map(({ file }) => file) }
 }
 
 /**
@@ -101,44 +100,38 @@ export async function gitFolders(
  * so each is a repository wherever it is copied to.
  */
 async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFolders): Promise<void> {
-  const { git, folder, signal } = options
+  const { git, folder, pace, signal } = options
   const { commit } = part
-  const history = await options.history(commit)
   const files = join(folder, 'git')
   const workTree = join(folder, 'empty')
   const packs = join(files, 'objects/pack')
   await mkdir(packs, { recursive: true })
   await mkdir(workTree, { recursive: true })
-  const [base, recent] = history.commits
-  const trees = new Set(await treesOf(commit.gitDir, commit.tree))
-  for (const tree of history.parentTrees) {
-    for (const one of await treesOf(history.gitDir, tree)) trees.add(one)
-  }
-  await pack(base)
-  await pack([...new Set([...recent, ...history.tagObjects, ...[...trees].sort()])])
-  await writeIndex()
+  const made = await Promise.allSettled([addObjects(), writeIndex()])
+  for (const one of made) if (one.status === 'rejected') throw one.reason
   await writeFile(join(files, 'HEAD'), `${commit.sha}\n`)
   await writeFile(join(files, 'config'), configOf(commit))
-  const refs = history.tags.map(({ ref, oid }) => `${oid} ${ref}\n`).join('')
-  if (refs !== '') await writeFile(join(files, 'packed-refs'), `# pack-refs with: sorted \n${refs}`)
   await collect()
+  await addBlobs()
 
-  /** A tree and those in it. */
-  async function treesOf(gitDir: string, tree: string): Promise<string[]> {
-    const args = ['ls-tree', '-r', '-d', '--format=%(objecttype) %(objectname)', '--full-tree', tree]
-    const lines = (await git.run(args, { gitDir, env: OFFLINE, signal })).toString('latin1').split('\n')
-    return [tree, ...lines.filter((line) => line.startsWith('tree ')).map((line) => line.slice(5))]
-  }
-
-  async function pack(oids: string[]): Promise<void> {
-    if (oids.length === 0) return
-    await git.run([...PACKING, join(packs, 'pack')], {
-      gitDir: history.gitDir,
-      config: PACK_CONFIG,
-      env: { ...OFFLINE, GIT_ALTERNATE_OBJECT_DIRECTORIES: JSON.stringify(join(commit.gitDir, 'objects')) },
-      input: `${oids.join('\n')}\n`,
-      signal,
-    })
+  async function addObjects(): Promise<void> {
+    const history = await options.history(commit)
+    const { gitDir, base, recent, tagObjects, tags } = history
+    const local = { git, gitDir, signal }
+    const roots = [commit.tree, ...history.parentTrees]
+    const list = ['rev-list', '--objects', '--no-object-names', '--filter=blob:none', ...roots]
+    const trees = await readLines(local, list, alternateOf(commit.gitDir))
+    const oids = new Set(recent)
+    for (const oid of tagObjects) oids.add(oid)
+    for (const oid of await pace.sorted(trees, compare)) oids.add(oid)
+    await writePack(local, [...oids], packs, commit.gitDir)
+    if (base) {
+      for (const extension of ['pack', 'idx']) {
+        await linked(`${base.path}.${extension}`, join(packs, `${basename(base.path)}.${extension}`))
+      }
+    }
+    const refs = tags.map(({ ref, oid }) => `${oid} ${ref}\n`).join('')
+    if (refs !== '') await writeFile(join(files, 'packed-refs'), `# pack-refs with: sorted \n${refs}`)
   }
 
   /** An index without times: git compares the files themselves once. Files that are not there are not expected either. */
@@ -147,9 +140,10 @@ async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFol
     const how = { gitDir: commit.gitDir, cwd: workTree, env, config: INDEX_CONFIG, signal }
     await git.run(['read-tree', commit.tree], how)
     const mark = async (flag: string, marked: (file: TreeFile) => boolean) => {
-      const paths = part.files.flatMap((file) =>
-        marked(file) ? [file.rawPath.subarray(part.prefix.length), Buffer.alloc(1)] : [],
-      )
+      const paths: Buffer[] = []
+      await pace.forEach(part.files, (file) => {
+        if (marked(file)) paths.push(file.rawPath.subarray(part.prefix.length), END)
+      })
       if (paths.length === 0) return
       await git.run(['update-index', flag, '-z', '--stdin'], { ...how, input: Buffer.concat(paths) })
     }
@@ -161,33 +155,46 @@ async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFol
     const found = await readdir(files, { recursive: true, withFileTypes: true })
     for (const one of found.filter((entry) => entry.isFile())) {
       const spool = join(one.parentPath, one.name)
-      const { size } = await stat(spool)
-      const hash = createHash('sha256')
-      await pipeline(createReadStream(spool), hash)
-      // Objects of git are there under another id, so these cannot be taken for one.
-      const oid = `sha256:${hash.digest('hex')}`
-      // git marks packs as part of a partial clone.
       const path = spool.slice(files.length + 1)
-      all.files.push(entry(path, { oid, size }))
-      all.spools.set(oid, spool)
-      if (!path.endsWith('.pack')) continue
+      const { size } = await stat(spool)
+      // Objects of git are there under another id, so these cannot be taken for one. A pack's name is a hash of it.
+      const isPack = /\.(pack|idx)$/.test(one.name)
+      const oid = isPack ? `git:${one.name}` : `sha256:${await hashOf(spool)}`
+      add(path, { oid, size }, { spool })
+      if (!one.name.endsWith('.pack')) continue
+      // git marks packs as part of a partial clone.
       const marker = path.replace(/pack$/, 'promisor')
       await writeFile(join(files, marker), '')
       const nothing = `sha256:${createHash('sha256').digest('hex')}`
-      all.files.push(entry(marker, { oid: nothing, size: 0 }))
-      all.spools.set(nothing, join(files, marker))
+      add(marker, { oid: nothing, size: 0 }, { spool: join(files, marker) })
     }
     all.files.push({ ...entry('refs', { oid: '', size: 0 }), kind: 'directory' })
+  }
+
+  async function addBlobs(): Promise<void> {
     const blobs = new Map<string, TreeFile>()
-    await options.pace.forEach(part.files, (file) => {
+    await pace.forEach(part.files, (file) => {
       if (file.kind !== 'submodule') blobs.set(file.oid, file)
     })
-    await options.pace.forEach(blobs.values(), (file) => {
-      const oid = `${LOOSE}${file.oid}`
-      const path = `objects/${file.oid.slice(0, 2)}/${file.oid.slice(2)}`
-      all.files.push(entry(path, { oid, size: looseSize(file.size) }))
-      all.blobs.set(oid, file)
-    })
+    const { packs, large } = await packBlobs(blobs.values(), pace)
+    const { gitDir } = commit
+    for (const blob of large) {
+      const path = `objects/${blob.oid.slice(0, 2)}/${blob.oid.slice(2)}`
+      add(path, { oid: `loose:${blob.oid}`, size: looseSize(blob.size) }, { gitDir, blob })
+    }
+    for (const pack of packs) {
+      const sizes = { pack: pack.packSize, idx: pack.indexSize }
+      for (const extension of ['pack', 'idx'] as const) {
+        const name = `${pack.name}.${extension}`
+        const file = { oid: `blobs:${name}`, size: sizes[extension] }
+        add(`objects/pack/${name}`, file, { gitDir, pack, extension })
+      }
+    }
+  }
+
+  function add(path: string, file: { oid: string; size: number }, content: GitContent): void {
+    all.files.push(entry(path, file))
+    all.contents.set(file.oid, content)
   }
 
   function entry(path: string, { oid, size }: { oid: string; size: number }): TreeFile {
@@ -196,23 +203,44 @@ async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFol
   }
 }
 
-/** Adds files to sorted ones, in the order of readTree. */
-export async function mergeFiles(
-  sorted: readonly TreeFile[],
-  more: readonly TreeFile[],
-  pace: Pace,
-): Promise<TreeFile[]> {
-  const keyed: { key: string; file: TreeFile }[] = []
-  await pace.forEach([...sorted, ...more], (file) =>
-    keyed.push({ key: file.rawPath.toString('latin1').replaceAll('/', '\0'), file }),
-  )
-  const result = await pace.sorted(keyed, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+async function hashOf(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  await pipeline(createReadStream(path), hash)
+  return hash.digest('hex')
+}
+
+/** The same file under another name, which stays when the first one is removed. */
+async function linked(from: string, to: string): Promise<void> {
+  // Not every file system has links.
+  await link(from, to).catch(() => copyFile(from, to))
+}
+
+/** Sorts as readTree does. */
+function keyOf({ rawPath }: TreeFile): string {
+  return rawPath.toString('latin1').replaceAll('/', '\0')
+}
+
+const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+
+/** Adds a few files to many, both sorted as by readTree. */
+export function mergeFiles(sorted: readonly TreeFile[], more: readonly TreeFile[]): TreeFile[] {
   const merged: TreeFile[] = []
-  await pace.forEach(result.entries(), ([index, { key, file }]) => {
+  let from = 0
+  for (const file of more) {
+    const key = keyOf(file)
+    let [low, high] = [from, sorted.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (keyOf(sorted[middle] as TreeFile) < key) low = middle + 1
+      else high = middle
+    }
+    for (; from < low; from++) merged.push(sorted[from] as TreeFile)
     // A submodule without files is an empty folder, but not with `.git` in it.
-    const isEmpty = !result[index + 1]?.key.startsWith(`${key}\0`)
-    if (file.kind !== 'submodule' || isEmpty) merged.push(file)
-  })
+    const last = merged.at(-1)
+    if (last?.kind === 'submodule' && key.startsWith(`${keyOf(last)}\0`)) merged.pop()
+    merged.push(file)
+  }
+  for (; from < sorted.length; from++) merged.push(sorted[from] as TreeFile)
   return merged
 }
 

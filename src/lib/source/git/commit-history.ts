@@ -3,12 +3,12 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import { dirname, join } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { Pace } from '../../util/pace.ts'
 import type { FetchOptions } from '../source.ts'
+import { type CommitPack, type LocalGit, readLines, splitCommits } from './commit-packs.ts'
 import { isDamage } from './errors.ts'
 import { type Git, GitFailure, type GitOptions } from './git.ts'
 import { OFFLINE } from './history.ts'
-import { statOrNull } from './mirror.ts'
+import { Mirror, statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
 import { remoteQuery } from './query.ts'
 import type { Remote } from './remote.ts'
@@ -29,9 +29,11 @@ export interface CommitHistory {
   tags: HistoryTag[]
   /** Ids of the annotated tags' objects. */
   tagObjects: string[]
-  /** Ids of the commits, in two parts: the second grows with each commit, the first seldom changes. */
-  commits: [base: string[], recent: string[]]
-  /** Root trees of the commit's parents, which `git show` needs; with all trees below, but no files. */
+  /** A pack with most of the commits, which seldom changes; in place for an hour. Null if there are only a few. */
+  base: CommitPack | null
+  /** Ids of the other commits. */
+  recent: string[]
+  /** Root trees of the commit's parents, which `git show` needs; they, and all below, are here or in the mirror. */
   parentTrees: string[]
 }
 
@@ -41,6 +43,8 @@ interface Options extends Pick<FetchOptions, 'signal' | 'log' | 'offline'> {
   repository: string
   /** Path of the repository without `.git`. */
   path: string
+  /** The mirror that has the commit's files. */
+  mirrorDir: string
   /** Folder for temporary files, and for files of ssh. */
   dir: string
   silenceMs: number
@@ -48,8 +52,6 @@ interface Options extends Pick<FetchOptions, 'signal' | 'log' | 'offline'> {
 
 /** A history is fetched in one piece, however long it is; a stalled transfer ends earlier. */
 const LIMIT_MS = 30 * 60_000
-/** Commits of the main line between two states of the first part. */
-const STEP = 1000
 const COMMITS = 'refs/conveyor/commits'
 const TREES = 'refs/conveyor/trees'
 const TAG_OBJECTS = 'refs/conveyor/tags'
@@ -64,22 +66,12 @@ const MOST_PACKS = 50
  */
 export async function commitHistory(sha: string, options: Options): Promise<CommitHistory> {
   const { path, git, signal, offline, repository } = options
-  const local: Local = { git, gitDir: `${path}.git`, signal }
+  const local: LocalGit = { git, gitDir: `${path}.git`, signal }
   try {
-    if (!offline) {
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-      await using lock = await lockMirror(git, `${path}.lock`, signal)
-      await update(local, sha, lock.fd, options)
-    }
-    const commits = await commitsOf(local, sha)
-    const tags = await within(await readFile(join(local.gitDir, TAGS), 'utf8'), commits, signal)
-    return {
-      gitDir: local.gitDir,
-      tags: tags.map(({ ref, oid }) => ({ ref, oid })),
-      tagObjects: await tagObjects(local, tags.filter(isAnnotated)),
-      commits,
-      parentTrees: await parentTrees(local, sha),
-    }
+    if (offline) return await readHistory(local, sha, null, options)
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    await using lock = await lockMirror(git, `${path}.lock`, signal)
+    return await readHistory(local, sha, lock.fd, options)
   } catch (error) {
     signal?.throwIfAborted()
     const name = shortName({ repository, sha })
@@ -94,26 +86,67 @@ export async function commitHistory(sha: string, options: Options): Promise<Comm
   }
 }
 
-interface Local {
-  git: Git
-  gitDir: string
-  signal: AbortSignal | undefined
-}
-
 interface FoundTag extends HistoryTag {
   commit: string
 }
 
-async function update(local: Local, sha: string, holdFd: number, options: Options): Promise<void> {
+/** @param holdFd the lock of the folder; null: nothing is fetched */
+async function readHistory(
+  local: LocalGit,
+  sha: string,
+  holdFd: number | null,
+  options: Options,
+): Promise<CommitHistory> {
+  const { gitDir } = local
+  const server = holdFd === null ? null : serverOf(local, holdFd, options)
+  if (server) await ready(gitDir, sha, options)
+  // Neither needs the other.
+  const [, listed] = await both(
+    server?.fetchCommits(sha),
+    server ? server.listTags() : readFile(join(gitDir, TAGS), 'utf8'),
+  )
+  const parentTrees = await parentTreesOf(local, sha, options)
+  const missing = await filterMissing(
+    local,
+    TREES,
+    parentTrees.filter(({ isMirrored }) => !isMirrored),
+  )
+  const [, commits] = await both(
+    missing.length > 0 ? server?.fetchTrees(missing) : undefined,
+    splitCommits(local, sha),
+  )
+  const tags = await reachable(tagsIn(listed), commits)
+  const annotated = tags.filter(isAnnotated)
+  const news = await filterMissing(local, TAG_OBJECTS, annotated)
+  if (news.length > 0) await server?.fetchTags(news)
+  if (server) await server.finish(listed)
+  return {
+    ...{ gitDir, ...commits, tags: tags.map(({ ref, oid }) => ({ ref, oid })) },
+    ...{ tagObjects: await tagObjects(local, annotated), parentTrees: parentTrees.map(({ oid }) => oid) },
+  }
+}
+
+/** Both results, or the first error, but not before both have ended. */
+async function both<A, B>(first: A | Promise<A>, second: B | Promise<B>): Promise<[A, B]> {
+  const all = [first, second] as const
+  await Promise.allSettled(all)
+  return Promise.all(all)
+}
+
+/** Creates the repository, unless it is there. */
+async function ready(gitDir: string, sha: string, { git, dir }: Options): Promise<void> {
+  if (await statOrNull(gitDir)) return
+  const temporary = join(dir, '.tmp', randomUUID())
+  const format = sha.length === 64 ? 'sha256' : 'sha1'
+  await mkdir(dirname(temporary), { recursive: true, mode: 0o700 })
+  await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
+  await rename(temporary, gitDir)
+}
+
+/** What is asked of the git server. */
+function serverOf(local: LocalGit, holdFd: number, options: Options) {
   const { git, gitDir, signal } = local
   const { remote, repository, dir, silenceMs, log } = options
-  if (!(await statOrNull(gitDir))) {
-    const temporary = join(dir, '.tmp', randomUUID())
-    const format = sha.length === 64 ? 'sha256' : 'sha1'
-    await mkdir(dirname(temporary), { recursive: true, mode: 0o700 })
-    await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
-    await rename(temporary, gitDir)
-  }
   const url = remote.url(repository)
   const ask = async (action: string, args: string[], { input = '', config = [] }: GitOptions = {}) => {
     const about = { repository, action, signal, limitMs: LIMIT_MS }
@@ -122,32 +155,36 @@ async function update(local: Local, sha: string, holdFd: number, options: Option
       git.run(args, { ...connection, ...how, config: [...(connection.config ?? []), ...config] }),
     )
   }
-  if (!(await statOrNull(join(gitDir, COMMITS, sha)))) {
-    log?.(`fetching the history of ${shortName({ repository, sha })} from ${remote.host}`)
-    // Without `refs/tags/*`: a tag may be of a tree, which would be missing.
-    await ask(`fetch the history of ${sha.slice(0, 7)}`, FETCH(url), {
-      input: refspecsTo(COMMITS, [{ oid: sha }]),
-    })
+  return {
+    async fetchCommits(sha: string): Promise<void> {
+      if (await statOrNull(join(gitDir, COMMITS, sha))) return
+      log?.(`fetching the history of ${shortName({ repository, sha })} from ${remote.host}`)
+      // Without `refs/tags/*`: a tag may be of a tree, which would be missing.
+      const input = refspecsTo(COMMITS, [{ oid: sha }])
+      await ask(`fetch the history of ${sha.slice(0, 7)}`, FETCH(url), { input })
+    },
+    async listTags(): Promise<string> {
+      return (await ask('list the tags', ['ls-remote', '--tags', '--', url])).toString('utf8')
+    },
+    async fetchTrees(trees: { oid: string }[]): Promise<void> {
+      // The server would assume that we have the trees of our commits.
+      const how = {
+        input: refspecsTo(TREES, trees),
+        config: [['fetch.negotiationAlgorithm', 'noop']] as const,
+      }
+      await ask('fetch the folders', FETCH(url, 'blob:none'), how)
+    },
+    async fetchTags(tags: { oid: string }[]): Promise<void> {
+      await ask('fetch the tags', FETCH(url), { input: refspecsTo(TAG_OBJECTS, tags) })
+    },
+    /** Keeps the tags for builds without a network. */
+    async finish(listed: string): Promise<void> {
+      const temporary = join(gitDir, randomUUID())
+      await writeFile(temporary, listed)
+      await rename(temporary, join(gitDir, TAGS))
+      await tidy(local, holdFd)
+    },
   }
-  const parents = (await parentTrees(local, sha)).map((oid) => ({ oid }))
-  const trees = await filterMissing(local, TREES, parents)
-  if (trees.length > 0) {
-    // The server would assume that we have the trees of our commits.
-    const how = { input: refspecsTo(TREES, trees), config: [['fetch.negotiationAlgorithm', 'noop']] as const }
-    await ask('fetch the folders', FETCH(url, 'blob:none'), how)
-  }
-  const listed = await ask('list the tags', ['ls-remote', '--tags', '--', url])
-  // Nearly always there is no new tag, so that it need not be known which commits there are.
-  const annotated = tagsIn(listed.toString('utf8')).filter(isAnnotated)
-  const news = await filterMissing(local, TAG_OBJECTS, annotated)
-  if (news.length > 0) {
-    const wanted = await reachable(news, await commitsOf(local, sha), signal)
-    if (wanted.length > 0) await ask('fetch the tags', FETCH(url), { input: refspecsTo(TAG_OBJECTS, wanted) })
-  }
-  const temporary = join(gitDir, randomUUID())
-  await writeFile(temporary, listed)
-  await rename(temporary, join(gitDir, TAGS))
-  await tidy(local, holdFd)
 }
 
 const FETCH = (url: string, filter = 'tree:0') => [
@@ -159,7 +196,7 @@ const refspecsTo = (folder: string, objects: { oid: string }[]) =>
   objects.map(({ oid }) => `+${oid}:${folder}/${oid}\n`).join('')
 
 async function filterMissing<T extends { oid: string }>(
-  { gitDir }: Local,
+  { gitDir }: LocalGit,
   folder: string,
   objects: T[],
 ): Promise<T[]> {
@@ -167,15 +204,23 @@ async function filterMissing<T extends { oid: string }>(
   return objects.filter(({ oid }) => !there.has(oid))
 }
 
-async function parentTrees(local: Local, sha: string): Promise<string[]> {
-  const read = async (...args: string[]) =>
-    (await local.git.run(args, { ...local, env: OFFLINE })).toString('latin1').trim().split(/\s+/)
-  const [, ...parents] = await read('rev-list', '--max-count=1', '--parents', sha)
-  return parents.length === 0 ? [] : read('log', '--no-walk=unsorted', '--format=%T', ...parents)
+/** Where a parent was built, too, as most have been, its mirror has all of its trees. */
+async function parentTreesOf(
+  local: LocalGit,
+  sha: string,
+  { git, mirrorDir }: Options,
+): Promise<{ oid: string; isMirrored: boolean }[]> {
+  const parents = await readLines(local, ['rev-parse', `${sha}^@`])
+  const mirror = new Mirror(git, mirrorDir)
+  const found = await Promise.all(parents.map((parent) => mirror.find(parent).catch(() => null)))
+  const others = parents.filter((_, i) => !found[i])
+  const args = ['log', '--no-walk=unsorted', '--format=%T', ...others]
+  const trees = others.length === 0 ? [] : await readLines(local, args)
+  return found.map((facts) => ({ oid: facts?.tree ?? trees.shift() ?? '', isMirrored: facts !== null }))
 }
 
 /** Forgets the commits that were fetched first, and joins packs. */
-async function tidy({ git, gitDir, signal }: Local, holdFd: number): Promise<void> {
+async function tidy({ git, gitDir, signal }: LocalGit, holdFd: number): Promise<void> {
   const packs = (await readdir(join(gitDir, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
   if (packs.length <= MOST_PACKS) return
   const how = { gitDir, env: OFFLINE, holdFd, signal }
@@ -191,41 +236,17 @@ async function tidy({ git, gitDir, signal }: Local, holdFd: number): Promise<voi
   await git.run(['repack', '-a', '-d', '-q'], how)
 }
 
-async function commitsOf(local: Local, sha: string): Promise<[base: string[], recent: string[]]> {
-  const list = async (...args: string[]) => {
-    const output = await local.git.run(['rev-list', ...args], { ...local, env: OFFLINE })
-    return output.toString('latin1').split('\n').slice(0, -1)
-  }
-  const line = await list('--first-parent', sha)
-  const after = Math.floor((line.length - 1) / STEP) * STEP
-  const boundary = after === 0 ? undefined : line[line.length - after]
-  if (boundary === undefined) return [[], await list(sha)]
-  return [await list(boundary), await list(sha, `^${boundary}`)]
-}
-
-/** The tags in the output of ls-remote whose commits are among these. */
-async function within(
-  listed: string,
-  commits: CommitHistory['commits'],
-  signal: AbortSignal | undefined,
-): Promise<FoundTag[]> {
-  return (await reachable(tagsIn(listed), commits, signal)).sort((a, b) => compare(a.ref, b.ref))
-}
-
+/** The tags that lead to one of these commits, sorted by ref. */
 async function reachable(
   tags: FoundTag[],
-  commits: CommitHistory['commits'],
-  signal: AbortSignal | undefined,
+  { base, recent }: Pick<CommitHistory, 'base' | 'recent'>,
 ): Promise<FoundTag[]> {
-  const tagged = new Set(tags.map(({ commit }) => commit))
-  const found = new Set<string>()
-  const pace = new Pace(signal)
-  for (const part of commits) {
-    await pace.forEach(part, (oid) => {
-      if (tagged.has(oid)) found.add(oid)
-    })
-  }
-  return tags.filter(({ commit }) => found.has(commit))
+  const news = new Set(recent)
+  const others = tags.flatMap(({ commit }) => (news.has(commit) ? [] : [commit]))
+  const old = await base?.having(others)
+  return tags
+    .filter(({ commit }) => news.has(commit) || old?.has(commit))
+    .sort((a, b) => compare(a.ref, b.ref))
 }
 
 function tagsIn(listed: string): FoundTag[] {
@@ -250,7 +271,7 @@ function isAnnotated({ oid, commit }: FoundTag): boolean {
 }
 
 /** The objects of annotated tags, and those in between for tags of tags. */
-async function tagObjects(local: Local, annotated: FoundTag[]): Promise<string[]> {
+async function tagObjects(local: LocalGit, annotated: FoundTag[]): Promise<string[]> {
   const read = async (...args: string[]) =>
     (await local.git.run(args, { ...local, env: OFFLINE })).toString('latin1').split('\n')
   const wanted = new Set(annotated.map(({ oid }) => oid))
