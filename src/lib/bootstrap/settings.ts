@@ -85,10 +85,10 @@ export function settingsText(values: SettingValues): string {
   return `# Conveyor's settings, for \`conveyor server\` and \`conveyor worker\` (set -a; . ./.env; set +a), and for
 # \`docker compose up\`. To list all of them: conveyor server --help. Keep this file readable only for you.
 
-# The webhook secret: GitHub signs its webhooks with it. Enter it in the webhook's settings on GitHub.
+# The webhook secret: GitHub signs its webhooks with it. \`conveyor setup\` enters it on GitHub.
 GITHUB_SECRET=${values.githubSecret}
 
-# The token of a bot account, to set commit statuses and read private repositories.
+# The token of a bot account, to set commit statuses and read private repositories. Not needed with a GitHub App.
 #GITHUB_TOKEN=
 
 # To fetch over SSH instead of HTTPS. With Docker Compose, the key is /var/run/conveyor/.ssh/id_rsa.

@@ -20,10 +20,11 @@ function webhooks({ github: { secret } }: Config): Finding {
   )
 }
 
-function links({ url, port }: Config): Finding {
-  if (url !== null) return ok(`commit statuses link to ${url}`)
+function links({ url, port, github: { checks } }: Config): Finding {
+  const what = { off: 'commit statuses', on: 'check runs', both: 'commit statuses and check runs' }[checks]
+  if (url !== null) return ok(`${what} link to ${url}`)
   return warning(
-    `commit statuses link to http://localhost:${port || 'PORT'}`,
+    `${what} link to http://localhost:${port || 'PORT'}`,
     "Set the server's public URL: --url (BASE_URL)",
   )
 }
@@ -31,15 +32,16 @@ function links({ url, port }: Config): Finding {
 const SET_AUTH = 'Set BASIC_AUTH=user:pass'
 
 function api(config: Config): Finding {
-  const { auth, host } = config
+  const { auth, host, github } = config
+  const signIn = github.login === null ? '' : ', or a sign-in with GitHub'
   if (auth === 'none') {
     const found = 'API and logs are open to anyone who can reach the server'
     return isLoopback(host) ? ok(`open, on ${host} only`) : warning(found, `${SET_AUTH} instead of none`)
   }
-  if (auth !== null) return ok(`requires the login of ${auth.username}`)
+  if (auth !== null) return ok(`requires the login of ${auth.username}${signIn}`)
   const steps = localSteps(config)
-  if (steps === null) return ok('accepts requests only from this machine')
-  return warning(`accepts requests only from this machine, but that includes ${steps}`, SET_AUTH)
+  if (steps === null) return ok(`accepts requests only from this machine${signIn}`)
+  return warning(`accepts requests only from this machine${signIn}, but that includes ${steps}`, SET_AUTH)
 }
 
 /** Describes build steps that can reach the loopback interface of their machine; null if none can. */
