@@ -115,8 +115,10 @@ class Opening {
     })
     const needed = await listEntries(dockerfileFiles, undefined, pace)
     this.#rejectHuge(listed.files)
-    const wanted = new Set(listed.files)
+    const wanted = new Set<TreeFile>()
+    await pace.forEach(listed.files, (one) => wanted.add(one))
     for (const one of needed.files) wanted.add(one)
+    await pace.rest()
     const all = [...wanted]
     await pace.rest()
     const converted = await this.#applyAttributes(tree.parts, wanted)

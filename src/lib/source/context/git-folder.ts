@@ -73,7 +73,8 @@ export async function gitFolders(
 ): Promise<GitFolders> {
   const { ignore, converted, log } = options
   const all: GitFolders = { files: [], contents: new Map() }
-  const there = new Set(listed)
+  const there = new Set<TreeFile>()
+  await options.pace.forEach(listed, (file) => there.add(file))
   const isThere = (file: TreeFile) => there.has(file) || tree.isExpanded(file)
   const isLfs = (file: TreeFile) => {
     const found = converted.get(file)
