@@ -72,7 +72,7 @@ export function githubSignIn(options: GitHubSignInOptions): SignIn {
       const roles = new Map<string, Scope>()
       const installations = await call(about, async (request) => {
         const { data } = await octokit.apps.listInstallationsForAuthenticatedUser({ per_page: 100, request })
-        return data.installations.map(({ id }) => id)
+        return readable(about.action, () => data.installations.map(({ id }) => validId(id)))
       })
       let pages = 0
       for (const installation_id of installations) {
@@ -83,12 +83,15 @@ export function githubSignIn(options: GitHubSignInOptions): SignIn {
           }
           const repositories = await call(about, async (request) => {
             const asked = { installation_id, per_page: 100, page, request }
-            return (await octokit.apps.listInstallationReposForAuthenticatedUser(asked)).data.repositories
+            const { data } = await octokit.apps.listInstallationReposForAuthenticatedUser(asked)
+            return readable(about.action, () =>
+              data.repositories.map(({ full_name, permissions }) => ({
+                name: validRepository(full_name).toLowerCase(),
+                role: roleOf(permissions),
+              })),
+            )
           })
-          for (const { full_name, permissions } of repositories) {
-            const role = roleOf(permissions)
-            if (role !== null) roles.set(validRepository(full_name).toLowerCase(), role)
-          }
+          for (const { name, role } of repositories) if (role !== null) roles.set(name, role)
           if (repositories.length < 100) break
         }
       }
