@@ -583,6 +583,10 @@ describe('.lfsconfig', () => {
     expect(performance.now() - before).toBeLessThan(1000)
   })
 
+  test('of a server without a path is on that server', () => {
+    expect(endpointOf('https://git.example')?.host).toBe('git.example')
+  })
+
   test('is refused if git cannot read it', async () => {
     const files = { ...TRACKED, '.lfsconfig': '[lfs', 'a.bin': pointerTo('a') }
     await expect(contextOf(repository(), files)).rejects.toMatchObject({

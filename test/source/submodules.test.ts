@@ -383,6 +383,7 @@ test.each([
   // git decodes this to the host `evil.example`.
   ['ssh://evil.example%2Fx@github.com/a/b/c', 'https://github.com/{repository}.git', null],
   ['ssh://github.com?@evil.example/a/b', 'https://github.com/{repository}.git', null],
+  ['https://github.com/', 'https://github.com/{repository}.git', null],
   // The token would be readable on the network.
   ['http://github.com/a/b/c', 'https://github.com/{repository}.git', false],
   ['https://github.com/a/b/c', 'https://github.com/{repository}.git', true],

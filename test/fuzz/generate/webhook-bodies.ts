@@ -1,6 +1,6 @@
 import { type EventExamples, pushPayload, webhookExamples } from '../../support/github/push.ts'
 import type { Chance } from './chance.ts'
-import { mutated, mutatedBytes, ODD } from './mutate.ts'
+import { mutated, mutatedBytes, ODD, textOf } from './mutate.ts'
 
 /** The body and headers of a webhook, correctly signed. */
 export interface WebhookInput {
@@ -82,6 +82,9 @@ const TYPES = [
   undefined,
 ]
 const ENCODED = '%'
+/** Events besides pushes that lead to something. */
+const HANDLED = ['pull_request', 'merge_group', 'issue_comment', 'check_run', 'check_suite']
+const COMMENT = ['/build', ' ', '\t', '\n', SHA, '0123456', 'x', '> ', '`']
 
 /** Bodies of webhooks, based on GitHub's own examples. */
 export class WebhookBodies {
@@ -105,14 +108,24 @@ export class WebhookBodies {
   }
 
   draw(chance: Chance): WebhookInput {
-    const isPush = chance.percent(90)
-    const other = chance.one(this.#events)
+    const isPush = chance.percent(70)
+    const other = chance.one(
+      chance.percent(80) ? this.#events.filter(({ name }) => HANDLED.includes(name)) : this.#events,
+    )
     const contentType = chance.one(TYPES)
     const bytes = chance.percent(0.4)
       ? long(chance, contentType)
-      : this.#short(chance, isPush ? this.#push : chance.one(other.examples), contentType)
+      : this.#short(
+          chance,
+          isPush ? this.#push : withCommand(chance, chance.one(other.examples)),
+          contentType,
+        )
     return {
-      event: isPush ? 'push' : chance.one([other.name, 'ping', 'x'.repeat(200), '__proto__']),
+      event: isPush
+        ? 'push'
+        : chance.percent(80)
+          ? other.name
+          : chance.one(['ping', 'x'.repeat(200), '__proto__']),
       delivery: chance.percent(98)
         ? `fuzz-${chance.bytes(8).toString('hex')}`
         : chance.one(['x', '-', '"', 'x'.repeat(200)]),
@@ -140,6 +153,33 @@ export class WebhookBodies {
   }
 }
 
+/** A comment on a pull request that may be a command, also one of mostly the same character; other events as they are. */
+function withCommand(chance: Chance, example: Record<string, unknown>): Record<string, unknown> {
+  const {
+    issue,
+    comment,
+    check_run: run,
+  } = example as { issue?: object; comment?: object; check_run?: object }
+  if ((run || 'check_suite' in example) && chance.percent(70)) {
+    const action = chance.one(['rerequested', 'requested_action', 'completed'])
+    const asked = {
+      ...example,
+      action,
+      requested_action: { identifier: chance.one(['cancel', 'x'.repeat(200)]) },
+    }
+    return run
+      ? { ...asked, check_run: { ...run, external_id: chance.one(['', 'x', 'x'.repeat(200)]) } }
+      : asked
+  }
+  if (!issue || !comment || chance.percent(10)) return example
+  const blank = chance.percent(5) ? chance.one([' ', '\t', 'x', '\r', '\n']).repeat(60_000) : ' '
+  const body = chance.percent(50)
+    ? `/build${blank}${SHA}${chance.one(['', '\r\n', ' x', blank])}`
+    : textOf(chance, COMMENT, 60)
+  const pull = { ...issue, pull_request: { url: 'https://api.github.com/x' } }
+  return { ...example, action: 'created', issue: pull, comment: { ...comment, body } }
+}
+
 /** The fields that builds are made from, and some others. */
 const READ = [
   'ref',
@@ -156,10 +196,38 @@ const READ = [
   'repository.default_branch',
   'repository.pushed_at',
 ]
+/** The same of other events. */
+const READ_ELSEWHERE = [
+  ...['action', 'number', 'before', 'reason', 'pull_request', 'pull_request.title', 'pull_request.state'],
+  ...[
+    'pull_request.updated_at',
+    'pull_request.head',
+    'pull_request.head.sha',
+    'pull_request.head.repo',
+    'merge_group',
+  ],
+  ...[
+    'merge_group.head_sha',
+    'merge_group.head_ref',
+    'merge_group.head_commit',
+    'issue',
+    'issue.number',
+    'comment',
+  ],
+  ...[
+    'comment.body',
+    'comment.user',
+    'comment.user.login',
+    'check_run.external_id',
+    'check_run.head_sha',
+    'check_suite',
+  ],
+  ...['requested_action', 'sender.login', 'repository', 'repository.full_name', 'repository.fork'],
+]
 
 function changeSomewhere(chance: Chance, payload: Record<string, unknown>): void {
   const path = chance.percent(80)
-    ? chance.one(READ).split('.')
+    ? chance.one('ref' in payload ? READ : READ_ELSEWHERE).split('.')
     : chance.times(1, 2, () => chance.one(Object.keys(payload)))
   const last = path.pop() ?? ''
   const parent = path.reduce<unknown>(

@@ -1,20 +1,15 @@
 import { deepEqual } from 'node:assert/strict'
 import { JsonSyntaxError, parsePartialJson } from '../../../src/lib/forge/github/webhook/partial-json.ts'
 import { GitHubSignature } from '../../../src/lib/forge/github/webhook/signature.ts'
-import { parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook/webhook.ts'
+import { githubWebhooks, parseWebhook, webhookBody } from '../../../src/lib/forge/github/webhook/webhook.ts'
 import { WebhookBodies } from '../generate/webhook-bodies.ts'
 import { excerpt, type Kind, mayRefuse } from '../kind.ts'
 
 /** Bodies of webhooks. */
 export const webhookKind: Kind = {
   share: 8,
-  least: 200,
-  parsers: [
-    'forge/github/webhook/webhook.ts',
-    'forge/github/webhook/partial-json.ts',
-    'forge/github/webhook/signature.ts',
-    'core/validate.ts',
-  ],
+  least: 500,
+  parsers: ['forge/github/webhook', 'core/validate.ts'],
   async open() {
     const bodies = await WebhookBodies.of('acme/app')
     return {
@@ -27,9 +22,11 @@ export const webhookKind: Kind = {
             const hash = new GitHubSignature(chance.one(['', 'secret']))
             hash.update(body)
             if (hash.matches(signature)) throw new Error('accepted a forged signature')
-            await mayRefuse(async () =>
-              parseWebhook(event, delivery, await webhookBody(event, contentType, body)),
-            )
+            await mayRefuse(async () => {
+              const payload = await webhookBody(event, contentType, body)
+              githubWebhooks.about(payload)
+              parseWebhook(event, delivery, payload)
+            })
             if (body.length < 1 << 16) await comparePicked(body.toString())
           },
         }

@@ -44,8 +44,8 @@ export interface LfsServerOptions {
 /** GitHub's limit of objects in a request. */
 export const BATCH_SIZE = 100
 const TYPE = 'application/vnd.git-lfs+json'
-/** In bytes: 100 objects with an address and headers of 8 KiB each are a fifth of it. */
-const MAX_ANSWER = 4 << 20
+/** In bytes: 100 objects with an address and headers of 8 KiB each fit. To parse a longer one could block for long. */
+const MAX_ANSWER = 1 << 20
 /** If a server requests a longer wait, the queue retries the whole build later. */
 const MAX_WAIT_MS = 15_000
 

@@ -11,7 +11,10 @@ export function endpointOf(remote: string): URL | null {
   // The port of ssh is not that of https.
   const origin = url.protocol === 'ssh:' ? `https://${url.hostname}` : url.origin
   const path = withoutSlashes(url.pathname)
-  return new URL(`${origin}${path}${path.endsWith('.git') ? '' : '.git'}/info/lfs`)
+  // Not in one text: without a path, the rest would belong to the host.
+  const endpoint = new URL(origin)
+  endpoint.pathname = `${path}${path.endsWith('.git') ? '' : '.git'}/info/lfs`
+  return endpoint
 }
 
 /** A resource below an LFS server's address. */
