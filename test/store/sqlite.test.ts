@@ -7,6 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { Kysely } from 'kysely'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { migrate } from '../../src/lib/db/migrate.ts'
+import { LONGEST_LEASE_S } from '../../src/lib/store/fleet.ts'
 import { NodeSqliteDialect } from '../../src/lib/store/sqlite/dialect.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { buildStoreContract } from './build-store.contract.ts'
@@ -134,6 +135,15 @@ describe('SQLite build store', () => {
       child.kill('SIGKILL')
       await exited
     }
+  })
+
+  it('ends the leases of the process that had it before', async () => {
+    const before = await sqliteBuildStore({ file })
+    expect(await before.leases.take('compare', 'one', LONGEST_LEASE_S)).toBe(true)
+    await before.close()
+    const store = await sqliteBuildStore({ file })
+    expect(await store.leases.take('compare', 'two', 1)).toBe(true)
+    await store.close()
   })
 
   it('cannot be opened twice in a process, and the first keeps its lock', async () => {

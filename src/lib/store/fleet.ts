@@ -45,7 +45,13 @@ export interface WaitingPage {
   next: string | null
 }
 
-/** Work that only one process of all on this store does, by name. */
+/** How long a process holds a lease at the most without extending it, in seconds. */
+export const LONGEST_LEASE_S = 60
+
+/**
+ * Work that only one process of all on this store does, by name. What is taken for longer than LONGEST_LEASE_S is a pause
+ * for all: it outlives its process.
+ */
 export interface Leases {
   /** Takes a lease for so many seconds, or extends it. False while another holder has it. */
   take(name: string, holder: string, seconds: number): Promise<boolean>

@@ -109,6 +109,14 @@ export function fleet(subject: Subject): void {
       expect(await leases.take('compare', 'two', 60)).toBe(false)
     })
 
+    it('for hours is a pause, also for the next process', async () => {
+      expect(await subject.store.leases.take('base images', 'one', 3600)).toBe(true)
+      await subject.reopen()
+      const { leases } = subject.store
+      expect(await leases.take('base images', 'two', 3600)).toBe(false)
+      expect(await leases.take('compare', 'two', 60)).toBe(true)
+    })
+
     it('is taken by one of many that ask at the same time', async () => {
       const { leases } = subject.store
       const holders = Array.from({ length: 20 }, (_, number) => `server-${number}`)

@@ -7,7 +7,8 @@ import { Periodic } from '../../util/periodic.ts'
 import { type CompareParts, compareHeads, WEBHOOK_WAIT_S } from './compare-heads.ts'
 
 const LEASE = 'comparing heads'
-const LEASE_S = 20
+const LEASE_S = 30
+/** How often the lease is asked for; it is extended once half of it is over. */
 const RENEW_MS = 5000
 /** How often due comparisons are looked for. */
 const LOOK_MS = 1000
@@ -72,6 +73,7 @@ export class Comparing {
   async #renew(): Promise<void> {
     const { leases, comparisons } = this.#parts.store
     const asked = performance.now()
+    if (this.#heldUntil - asked > (LEASE_S * 1000) / 2) return
     if (!(await leases.take(LEASE, this.#holder, LEASE_S))) {
       this.#heldUntil = 0
       return

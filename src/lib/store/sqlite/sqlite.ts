@@ -7,6 +7,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { migrate } from '../../db/migrate.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import type { BuildStore } from '../build-store.ts'
+import { LONGEST_LEASE_S } from '../fleet.ts'
 import { groupCommit, type Work } from '../sql/group-commit.ts'
 import { kyselyBuildStore } from '../sql/kysely-build-store.ts'
 import { migrations } from '../sql/migrations.ts'
@@ -30,6 +31,7 @@ const BUSY_TIMEOUT_MS = 500
  */
 export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): Promise<BuildStore> {
   const inMemory = file === ':memory:'
+  const time = clockTime(now)
   if (!inMemory) await createPrivately(file)
   const explain = (thrown: unknown) => explainSqlite(thrown, file)
   const database = await openExclusively(file)
@@ -37,7 +39,7 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
   try {
     await migrate(db, { migrations, where: `database ${file}` })
     // This process alone has the file: whoever held a lease is gone.
-    await db.deleteFrom('leases').execute()
+    await db.deleteFrom('leases').where('held_until', '<=', time(LONGEST_LEASE_S)).execute()
     if (!inMemory)
       await writeFile(holderFile(file), `process ${process.pid} on ${hostname()}`, { mode: 0o600 })
   } catch (error) {
@@ -61,7 +63,7 @@ export async function sqliteBuildStore({ file, now }: SqliteBuildStoreOptions): 
     write: open,
     writeInOrder: open,
     lockImage: (imageName, work) => images.run(imageName, work),
-    time: clockTime(now),
+    time,
     close: () => (closing ??= close()),
   })
 }
