@@ -203,8 +203,22 @@ export function comparing(subject: Subject): void {
       const { store } = subject
       const { build } = await store.accept(found(SHA, await store.reserveSequence()))
       await subject.ended(build.id)
-      await subject.accepted(pushed(SHA, OTHER_SHA, 200))
-      expect(await store.accept(pushed(OTHER_SHA, SHA, 300))).toMatchObject({ outcome: 'created' })
+      const seconds = Math.floor(Math.max(subject.clock, Date.now()) / 1000)
+      await subject.accepted(pushed(SHA, OTHER_SHA, seconds + 200))
+      expect(await store.accept(pushed(OTHER_SHA, SHA, seconds + 300))).toMatchObject({ outcome: 'created' })
+    })
+
+    it('gives its build to its webhook also after late ones of earlier pushes', async () => {
+      const { store } = subject
+      const { build } = await store.accept(found(SHA, await store.reserveSequence()))
+      await subject.ended(build.id)
+      const seconds = Math.floor(subject.clock / 1000)
+      await subject.accepted(pushed(NONE, OTHER_SHA, seconds - 600))
+      await subject.accepted(pushed(OTHER_SHA, THIRD_SHA, seconds - 500))
+      expect(await store.accept(pushed(THIRD_SHA, SHA, seconds - 400))).toMatchObject({
+        outcome: 'redelivered',
+        build: { id: build.id },
+      })
     })
 
     it('gives its build to a webhook without a signature', async () => {

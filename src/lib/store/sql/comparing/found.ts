@@ -3,6 +3,9 @@ import type { BuildRequest, Ref } from '../../../core/build.ts'
 import { keyOf } from '../rows.ts'
 import type { Schema } from '../schema.ts'
 
+/** How much the clocks of GitHub and of the database may differ, in milliseconds. */
+export const SKEW_MS = 60_000
+
 /** Compares the heads of a repository with its builds from now on: webhooks of its pushes are expected. */
 export async function compareFromNowOn(
   trx: Transaction<Schema>,
@@ -38,7 +41,10 @@ export async function foundBefore(
     .where('sha', '!=', sha)
     .execute()
   const pushedAt = push?.pushedAt ?? Number.POSITIVE_INFINITY
-  if (others.some(({ pushed_at }) => pushed_at === null || Number(pushed_at) < pushedAt)) return null
+  // Not by a push from before it was found here, whose webhook was late, too.
+  const foundAt = same.foundAt === null ? 0 : (Date.parse(same.foundAt) - SKEW_MS) / 1000
+  const isSince = (at: number) => at >= foundAt && at < pushedAt
+  if (others.some(({ pushed_at }) => pushed_at === null || isSince(Number(pushed_at)))) return null
   await trx
     .updateTable('pushes')
     .set({
@@ -55,17 +61,17 @@ async function sameHead(
   trx: Transaction<Schema>,
   { repository, ref, sha }: { repository: string; ref: Ref; sha: string },
   found: BuildRequest['found'],
-): Promise<{ buildId: string; sequence: number } | null> {
+): Promise<{ buildId: string; sequence: number; foundAt: string | null } | null> {
   // Each by an index of its own: a ref may have had many thousands of pushes.
   const rows = found
     ? await trx
         .selectFrom('pushes')
-        .select(['sequence', 'build_id', 'kind', 'name', 'sha'])
+        .select(['sequence', 'build_id', 'kind', 'name', 'sha', 'found_at'])
         .where('repository_key', '=', keyOf(repository))
         .where('sha', '=', sha)
         .execute()
     : await pushesOf(trx, repository, ref)
-        .select(['sequence', 'build_id', 'kind', 'name', 'sha'])
+        .select(['sequence', 'build_id', 'kind', 'name', 'sha', 'found_at'])
         .where(sql<boolean>`found_at is not null`)
         .execute()
   const [last] = rows
@@ -73,7 +79,7 @@ async function sameHead(
     .filter((row) => row.sha === sha && row.kind === ref.kind && row.name === ref.name)
     .filter(({ sequence }) => !found || sequence > found.since)
     .sort((one, other) => other.sequence - one.sequence)
-  return last ? { buildId: last.build_id, sequence: last.sequence } : null
+  return last ? { buildId: last.build_id, sequence: last.sequence, foundAt: last.found_at } : null
 }
 
 function pushesOf(trx: Transaction<Schema>, repository: string, { kind, name }: Ref) {

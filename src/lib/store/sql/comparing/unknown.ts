@@ -3,13 +3,12 @@ import type { Candidate } from '../../comparisons.ts'
 import { isNewer } from '../accept.ts'
 import { keyOf } from '../rows.ts'
 import { isSigned, type Queries, type Schema } from '../schema.ts'
+import { SKEW_MS } from './found.ts'
 
 /** Events whose payload says what a ref points to now. */
 const EVENTS = ['push', 'merge_group']
 /** Candidates that are looked up in one query. */
 const AT_ONCE = 200
-/** How much the clocks of GitHub and of the database may differ, in milliseconds. */
-const SKEW_MS = 60_000
 
 type PushRow = Pick<Schema['pushes'], 'kind' | 'name' | 'sha' | 'signed' | 'pushed_at' | 'found_at'> & {
   sequence: number
