@@ -25,7 +25,8 @@ interface Wanted {
   isAllowed: (repository: string) => boolean
 }
 
-const TURN = 'base images'
+/** Names the pauses between look-ups, and between the builds of a repository. */
+const PAUSE = 'base images'
 const HOUR_S = 3600
 const DAY_S = 24 * HOUR_S
 /** A registry that asks for a longer wait is asked again after this, in seconds. */
@@ -46,7 +47,7 @@ export async function rebuildMovedBases(
 ): Promise<void> {
   const { store } = parts
   // A holder that nobody is again: the lease is a pause for everybody.
-  if (!(await store.leases.take(TURN, randomUUID(), HOUR_S))) return
+  if (!(await store.leases.take(PAUSE, randomUUID(), HOUR_S))) return
   const lookups = new Lookups(parts, signal)
   let cursor: string | undefined
   do {
@@ -74,8 +75,8 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
     if (reason !== null) moved.push({ head, reason })
   }
   if (moved.length === 0) return
-  const turn = `${TURN} of ${repository.toLowerCase()}`
-  if (!(await store.leases.take(turn, randomUUID(), DAY_S))) return
+  const daily = `${PAUSE} of ${repository.toLowerCase()}`
+  if (!(await store.leases.take(daily, randomUUID(), DAY_S))) return
   for (const { head, reason } of moved) {
     const { build, outcome } = await requestBuild(requestOf(head, reason), parts)
     log(`${reason}: build ${build.id} of ${repository} (${refTitle(head.ref)}, ${outcome})`, {
@@ -139,7 +140,7 @@ class Lookups {
   async #lookUp(name: string): Promise<string | null> {
     const { registry, store, log } = this.#parts
     const image = splitReference(name)
-    const pause = `${TURN} in ${image.host}`
+    const pause = `${PAUSE} in ${image.host}`
     const isSilent = this.#silent.get(image.host) ?? this.#isPaused(pause)
     this.#silent.set(image.host, isSilent)
     if (await isSilent) return null

@@ -3,7 +3,7 @@ import type { Migration } from 'kysely/migration'
 import { addComparisons } from './comparing/migration.ts'
 import { addLists } from './lists/migration.ts'
 import { addNotifications, addReasons } from './outbound/migrations.ts'
-import { addPullHeads, addPulls } from './pulls/migration.ts'
+import { addPulls } from './pulls/migration.ts'
 import { addSessions } from './secrets/sessions.ts'
 import { addTurnsOfBuilds } from './waiting/migration.ts'
 
@@ -35,7 +35,6 @@ export const migrations: Record<string, Migration> = {
   '021_reasons': { up: addReasons },
   '022_sessions': { up: addSessions },
   '023_check_runs': { up: addCheckRuns },
-  '024_pull_heads': { up: addPullHeads },
 }
 
 /** Where the time of each build went. */

@@ -31,24 +31,27 @@ export async function addPulls({ schema }: Kysely<unknown>): Promise<void> {
     .execute()
   await schema.createIndex('pulls_by_head').on('pulls').columns(['repository_key', 'head_sha']).execute()
   await schema
+    .createIndex('pulls_open')
+    .on('pulls')
+    .columns(['repository_key', 'updated_at', 'number'])
+    .where(sql<boolean>`open = 1`)
+    .execute()
+  await schema
     .createIndex('pulls_to_clean')
     .on('pulls')
     .column('updated_at')
     .where(sql<boolean>`open = 0 and cleaned = 0`)
     .execute()
-}
 
-/** The heads that pull requests have had. */
-export async function addPullHeads(db: Kysely<unknown>): Promise<void> {
-  await db.schema
+  // The heads that they have had.
+  await schema
     .createTable('pull_heads')
     .addColumn('repository_key', 'text', (column) => column.notNull())
     .addColumn('number', 'bigint', (column) => column.notNull())
     .addColumn('head_sha', 'text', (column) => column.notNull())
     .addPrimaryKeyConstraint('pull_heads_key', ['repository_key', 'number', 'head_sha'])
     .execute()
-  await sql`insert into pull_heads select repository_key, number, head_sha from pulls`.execute(db)
-  await db.schema
+  await schema
     .createIndex('pull_heads_by_sha')
     .on('pull_heads')
     .columns(['repository_key', 'head_sha'])

@@ -3,17 +3,17 @@ import { type Kysely, sql } from 'kysely'
 /** The order in which builds start, which of them newer pushes replaced, and which are of no interest to the forge. */
 export async function addTurnsOfBuilds(db: Kysely<unknown>): Promise<void> {
   const { schema } = db
-  const integers = { lane: 1, round: 0, neutral: 0 }
-  for (const [name, initial] of Object.entries(integers)) {
-    await schema
-      .alterTable('builds')
-      .addColumn(name, name === 'round' ? 'bigint' : 'integer', (column) =>
-        column.notNull().defaultTo(initial),
-      )
-      .execute()
-  }
-  for (const name of ['superseded_by', 'superseded_sha'])
-    await schema.alterTable('builds').addColumn(name, 'text').execute()
+  const builds = () => schema.alterTable('builds')
+  await builds()
+    .addColumn('lane', 'integer', (column) => column.notNull().defaultTo(1))
+    .execute()
+  await builds()
+    .addColumn('round', 'bigint', (column) => column.notNull().defaultTo(0))
+    .execute()
+  await builds()
+    .addColumn('neutral', 'integer', (column) => column.notNull().defaultTo(0))
+    .execute()
+  for (const column of ['superseded_by', 'superseded_sha']) await builds().addColumn(column, 'text').execute()
   // Who joined a build was not recorded: no push may supersede those that wait now.
   await sql`update builds set lane = 0 where state in ('pending', 'building')`.execute(db)
   const waiting = sql<boolean>`state = 'pending'`

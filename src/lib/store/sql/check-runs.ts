@@ -1,8 +1,8 @@
 import type { Kysely } from 'kysely'
-import type { CheckRuns } from '../../check-runs.ts'
-import type { StoreDialect } from '../dialect.ts'
-import { isId, readBuilds } from '../rows.ts'
-import { inFlight, type Schema, waiting } from '../schema.ts'
+import type { CheckRuns } from '../check-runs.ts'
+import type { StoreDialect } from './dialect.ts'
+import { isId, readBuilds } from './rows.ts'
+import { inFlight, type Schema, waiting } from './schema.ts'
 
 /** The check run of each build. */
 export function kyselyCheckRuns(

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
-import { Comparing } from '../../../src/lib/pipeline/compare/comparing.ts'
+import { Comparing } from '../../../src/lib/pipeline/missed/comparing.ts'
 import { buildPolicy } from '../../../src/lib/pipeline/policy/build-policy.ts'
 import { memoryQueue } from '../../../src/lib/queue/memory.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'

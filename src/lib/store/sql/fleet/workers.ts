@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely'
-import type { WorkerInfo, Workers } from '../fleet.ts'
-import type { StoreDialect } from './dialect.ts'
-import { type Schema, storable } from './schema.ts'
+import type { WorkerInfo, Workers } from '../../fleet.ts'
+import type { StoreDialect } from '../dialect.ts'
+import { type Schema, storable } from '../schema.ts'
 
 const FORGOTTEN_AFTER_S = 60
 
