@@ -271,7 +271,7 @@ describe('commands whose results are used together with files of the context', (
 
   test.each([
     ['COPY on it', ran('copy', '[2/3] COPY . /src', 'deps', 'ctx')],
-    ['COPY --link beside it', ran('merge', '[2/3] COPY --link . /src', 'deps', 'link')],
+    ['COPY --link beside it', ran('merge', '[2/3] LINK COPY --link . /src', 'deps', 'link')],
     ['COPY --from of it on files', ran('copy', '[2/3] COPY --from=deps /d /d', 'deps', 'link')],
   ])('%s', (_, copy) => {
     const link = ran('link', '[2/3] COPY --link . /src', 'ctx')
@@ -282,6 +282,13 @@ describe('commands whose results are used together with files of the context', (
     expect(look(deps, link, copy, make('RUN make'), after)).toEqual([[deps.name], true])
     // No step compares times any more.
     expect(look(deps, link, copy)).toEqual([[], false])
+  })
+
+  test('COPY --from of it on files that COPY --link has put there', () => {
+    const link = ran('link', '[2/4] COPY --link . /src', 'ctx')
+    const merge = ran('merge', '[2/4] LINK COPY --link . /src', 'base', 'link')
+    const copy = ran('copy', '[3/4] COPY --from=deps /d /d', 'merge', 'deps')
+    expect(look(deps, link, merge, copy, ran('make', `[4/4] ${MOUNT}`, 'copy'))).toEqual([[deps.name], true])
   })
 
   test('a mount of the context', () => {

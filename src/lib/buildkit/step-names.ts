@@ -56,7 +56,10 @@ export function hasCacheMount(name: string): boolean {
 /** The step that transfers the context. */
 export const LOAD_CONTEXT = '[internal] load build context'
 
-/** Whether a step creates files, with the current time as their modification time. */
+/**
+ * Whether a step creates files, with the current time as their modification time. `LINK COPY --link` puts what such a COPY
+ * has copied on top of what is there.
+ */
 export function isCommand(name: string): boolean {
-  return isWork(name) && !/^\[[^\]]*\] (?:COPY|ADD|WORKDIR) /.test(name)
+  return isWork(name) && !/^\[[^\]]*\] (?:LINK )?(?:COPY|ADD|WORKDIR) /.test(name)
 }
