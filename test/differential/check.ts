@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { histories } from './generate/histories.ts'
-import type { History } from './generate/model.ts'
+import { type History, keyOf } from './generate/model.ts'
 import { type Run, runHistory } from './run.ts'
 import type { Surroundings } from './surroundings.ts'
 
@@ -14,6 +14,8 @@ export interface CheckOptions {
   /** Selects the history, together with the index. */
   seed: number
   index: number
+  /** How many of a hundred histories have submodules, and how many Git LFS. */
+  clones?: number | undefined
   /** How long to shrink a history, in milliseconds; 0 to skip it. */
   shrinkMs: number
 }
@@ -27,7 +29,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
   let until = Number.POSITIVE_INFINITY
   const agree = async (history: History): Promise<boolean> => {
     if (first?.difference && performance.now() > until) return true
-    const key = JSON.stringify(history.commits.map(({ tree, ...rest }) => [rest, ...tree]))
+    const key = keyOf(history.commits)
     if (tried.has(key)) return true
     tried.add(key)
     const run = await runHistory(history, surroundings)
@@ -38,7 +40,7 @@ export async function checkHistory(surroundings: Surroundings, options: CheckOpt
     last = { run, history }
     return false
   }
-  const arbitrary = histories({ isNew: surroundings.builder !== 'engine' })
+  const arbitrary = histories({ isNew: surroundings.builder !== 'engine', clones: options.clones })
   const details = await fc.check(fc.asyncProperty(arbitrary, agree), {
     seed: seedOf(seed, index),
     numRuns: 1,

@@ -11,6 +11,7 @@ where the last run with the same seed stopped. Exits with status 1 if images dif
   --builder NAME   ${BUILDERS.join(', ')}; can be repeated (default: all, one after another)
   --seed N         seed of the generated histories (default 1)
   --from N         index of the first history (default: where the last run stopped)
+  --clones N       how many of a hundred histories have submodules, and how many Git LFS (default 20)
   --keep-going     continue after the first difference
   --shrink N       seconds to spend on shrinking a repository that differs (default 120)
   --timeout N      seconds that a Conveyor build may take (default 60)
@@ -25,6 +26,7 @@ const { values } = parseArgs({
     builder: { type: 'string', multiple: true, default: [...BUILDERS] },
     seed: { type: 'string', default: '1' },
     from: { type: 'string' },
+    clones: { type: 'string', default: '20' },
     'keep-going': { type: 'boolean', default: false },
     shrink: { type: 'string', default: '120' },
     timeout: { type: 'string', default: '60' },
@@ -60,6 +62,7 @@ function explorationOf(builder: string): Exploration {
     seed: whole('seed'),
     cases: whole('cases'),
     from: values.from === undefined ? null : whole('from'),
+    clones: whole('clones'),
     keepGoing: values['keep-going'],
     shrinkMs: whole('shrink') * 1000,
     timeoutMs: whole('timeout') * 1000,
@@ -69,7 +72,7 @@ function explorationOf(builder: string): Exploration {
   }
 }
 
-function whole(name: 'seed' | 'cases' | 'from' | 'shrink' | 'timeout'): number {
+function whole(name: 'seed' | 'cases' | 'from' | 'clones' | 'shrink' | 'timeout'): number {
   const number = Number(values[name])
   if (!Number.isSafeInteger(number) || number < 0)
     throw new Error(`--${name} ${values[name]}: expected a whole number`)

@@ -14,6 +14,7 @@ export interface Exploration {
   cases: number
   /** Index of the first history; null: where the last run with this seed stopped. */
   from: number | null
+  clones: number
   /** Whether to continue after the first difference. */
   keepGoing: boolean
   shrinkMs: number
@@ -39,7 +40,7 @@ interface Progress {
 /** Runs the histories of a seed; resolves to the number of those that differ. */
 export async function explore(exploration: Exploration): Promise<number> {
   const { builder, seed, say, stop } = exploration
-  const file = join(projectRoot, `.conveyor/differential/${builder}-${seed}.json`)
+  const file = join(projectRoot, `.conveyor/differential/${builder}-${seed}-${exploration.clones}.json`)
   const progress = exploration.from === null ? await read(file) : nothing(exploration.from)
   await using surroundings = await surround(builder, exploration)
   const begun = performance.now()
@@ -95,7 +96,7 @@ async function findMutant(
   await using surroundings = await surround(builder, { ...exploration, src })
   let cases = 0
   for (let index = exploration.from ?? 0; cases < exploration.cases && !stop.aborted; index++) {
-    const options = { seed, index, shrinkMs: 0 }
+    const options = { seed, index, shrinkMs: 0, clones: exploration.clones }
     const checked = await checkHistory(surroundings, options)
     cases += checked.cases
     if (checked.difference === null) continue

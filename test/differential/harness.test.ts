@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import fc from 'fast-check'
@@ -18,6 +18,7 @@ import { script } from './script.ts'
 
 const run = promisify(execFile)
 const WORDS = { base: 'differential-base:once', run: 'once' }
+const LOG = ['log', '--reverse', '--format=%T', 'main']
 
 function item(path: string, more: Partial<TarItem> = {}): TarItem {
   return { path, type: 'file', mode: 0o644, uid: 0, gid: 0, link: '', content: Buffer.from(path), ...more }
@@ -172,7 +173,8 @@ test.each(['gnu', 'pax', 'ustar'])('reads the output of tar (%s)', async (format
 })
 
 describe('generated histories', () => {
-  const some = (seed: number, numRuns = 20) => fc.sample(histories({ isNew: true }), { seed, numRuns })
+  const some = (seed: number, numRuns = 20) =>
+    fc.sample(histories({ isNew: true, clones: 50 }), { seed, numRuns })
   const text = (history: History) => JSON.stringify(history.commits.map(({ tree }) => [...tree]))
 
   test('the same seed generates the same', () => {
@@ -200,7 +202,7 @@ describe('generated histories', () => {
     const bin = join(folder.path, 'bin')
     await mkdir(bin)
     await writeFile(join(bin, 'docker'), '#!/bin/sh\nexit 0\n', { mode: 0o755 })
-    for (const [index, history] of some(6, 12).entries()) {
+    for (const [index, history] of some(6, 8).entries()) {
       const env = {
         ...gitEnv(),
         PATH: `${bin}:${process.env.PATH}`,
@@ -208,11 +210,16 @@ describe('generated histories', () => {
       }
       await mkdir(env.TMPDIR)
       const file = join(folder.path, 'case.sh')
+      const work = join(folder.path, 'case')
       // Both fill in the placeholders in the same way.
-      await writeFile(file, script(history).replace('run=$(date +%s%N)', `run=${WORDS.run}`))
+      const text = script(history)
+        .replace('run=$(date +%s%N)', `run=${WORDS.run}`)
+        .replace('folder=$(mktemp -d)', `folder=${work}; mkdir "$folder"`)
+      await writeFile(file, text)
       await run('bash', [file], { env, cwd: folder.path })
-      const made = await run('sh', ['-c', 'git -C "$TMPDIR"/*/repository log --reverse --format=%T'], { env })
-      const repository = await createRepository(join(folder.path, `bare${index}`), WORDS)
+      const made = await run('git', ['-C', join(work, 'differential/repository.git'), ...LOG], { env })
+      await rm(work, { recursive: true })
+      const repository = await createRepository(join(work, 'differential/repository.git'), WORDS)
       const trees: string[] = []
       for (const { tree } of history.commits) {
         const sha = await repository.commit(tree)
@@ -221,6 +228,7 @@ describe('generated histories', () => {
         )
       }
       expect(made.stdout.trim().split('\n')).toEqual(trees)
+      await rm(work, { recursive: true })
     }
   })
 })
@@ -237,8 +245,10 @@ test.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))(
 )
 
 test('placeholders are filled in everywhere', () => {
-  expect(filled('FROM @BASE@\nENV RUN=@RUN@ id=@RUN@', WORDS)).toBe(
+  const words = { ...WORDS, name: 'app', folder: '/repositories' }
+  expect(filled('FROM @BASE@\nENV RUN=@RUN@ id=@RUN@', words)).toBe(
     'FROM differential-base:once\nENV RUN=once id=once',
   )
+  expect(filled('../@NAME@-lib @FOLDER@', words)).toBe('../app-lib /repositories')
   expect(toBuffer('\xff')).toEqual(Buffer.from([255]))
 })

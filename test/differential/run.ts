@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Commit, History } from './generate/model.ts'
+import { type Commit, type History, MODULES } from './generate/model.ts'
 import { comparableProbes, difference } from './image/compare.ts'
 import { UNABLE } from './reference.ts'
 import { checkOut, createRepository } from './repository.ts'
@@ -38,7 +38,8 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
       const sha = await repository.commit(commit.tree)
       const folder = join(scratch, sha)
       folders.push(folder)
-      await checkOut(dir, sha, folder)
+      // Conveyor may build it: it looks only for what the build needs.
+      if (!(await checkOut(dir, folder))) break
       const [ours, theirs] = await Promise.all([subject.build(name, sha), reference.build(folder)])
       if (theirs === UNABLE) {
         if (ours.failure?.kind !== 'timeout') break
@@ -70,6 +71,8 @@ export async function runHistory({ commits }: History, surroundings: Surrounding
     }
     return { cases, failed, outdated, difference: null }
   } finally {
-    for (const folder of [...folders, dir]) await rm(folder, { recursive: true, force: true })
+    const modules = MODULES.map((module) => dir.replace(/\.git$/, `-${module}.git`))
+    const made = [dir, ...modules].flatMap((one) => [one, one.replace(/\.git$/, '')])
+    for (const folder of [...folders, ...made]) await rm(folder, { recursive: true, force: true })
   }
 }

@@ -83,7 +83,7 @@ function pattern(draw: Draw, tree: Tree): Bytes {
 }
 
 /** As in gitattributes(5): quoted in C style if it contains blanks or special characters. */
-function quoted(name: Bytes): Bytes {
+export function quoted(name: Bytes): Bytes {
   if (/^[\w./-]+$/.test(name)) return name
   return `"${name.replace(/[\\"]/g, '\\$&').replace(/[^\x20-\x7e]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`
 }

@@ -12,6 +12,10 @@ export interface Topics {
   failures: boolean
   /** There is a .dockerignore. */
   ignores: boolean
+  /** There are submodules. */
+  submodules: boolean
+  /** There are files in Git LFS. */
+  lfs: boolean
 }
 
 /** A Dockerfile for these files, with the placeholders for base image and run. */
@@ -138,7 +142,7 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
   return draw.weighted<() => Bytes>([
     // Only an exact reading of a list of patterns finds these.
     [tricky.length > 0 ? 60 : 0, () => exactly(draw, draw.one(tricky))],
-    [topics.ignores ? 40 : 16, () => '.'],
+    [topics.submodules || topics.lfs ? 60 : topics.ignores ? 40 : 16, () => '.'],
     [18, () => safe(some)],
     [2, () => some],
     [topics.ignores ? 20 : 8, () => '*'],

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { attributes, ignores } from './attributes.ts'
+import { addClones, type Clones, changeClones } from './clones.ts'
 import { ARCHIVES, archive, content, file, files, link } from './contents.ts'
 import { dockerfile, type Topics } from './dockerfiles.ts'
 import { Draw } from './draw.ts'
@@ -9,6 +10,7 @@ import {
   type Commit,
   directories,
   type Entry,
+  expanded,
   type History,
   hasRoom,
   RUN,
@@ -18,8 +20,14 @@ import { namePool, path, type Taste } from './names.ts'
 import { reductions } from './reductions.ts'
 import { SOURCES } from './timed-steps.ts'
 
+export interface HistoryOptions {
+  isNew: boolean
+  /** How many of a hundred have submodules, and how many Git LFS. */
+  clones?: number | undefined
+}
+
 /** Any history, for builders with or without support for COPY --chmod. */
-export function histories(options: { isNew: boolean }): fc.Arbitrary<History> {
+export function histories(options: HistoryOptions): fc.Arbitrary<History> {
   return new HistoryArbitrary(options)
 }
 
@@ -27,9 +35,9 @@ export function histories(options: { isNew: boolean }): fc.Arbitrary<History> {
  * Generates with fast-check's random source, and shrinks the result: whole commits, files and instructions go first.
  */
 class HistoryArbitrary extends fc.Arbitrary<History> {
-  readonly #options: { isNew: boolean }
+  readonly #options: HistoryOptions
 
-  constructor(options: { isNew: boolean }) {
+  constructor(options: HistoryOptions) {
     super()
     this.#options = options
   }
@@ -49,10 +57,7 @@ class HistoryArbitrary extends fc.Arbitrary<History> {
 }
 
 /** The theme of a repository, which is the same for all its commits. */
-interface Theme extends Topics {
-  pool: Bytes[]
-  links: boolean
-  attributes: boolean
+interface Theme extends Topics, Clones {
   archives: boolean
 }
 
@@ -65,7 +70,7 @@ const LENGTHS: readonly (readonly [number, number])[] = [
   [2, 6],
 ]
 
-function history(draw: Draw, { isNew }: { isNew: boolean }): History {
+function history(draw: Draw, { isNew, clones = 20 }: HistoryOptions): History {
   const times = draw.chance(35)
   const taste = times
     ? 'plain'
@@ -83,6 +88,8 @@ function history(draw: Draw, { isNew }: { isNew: boolean }): History {
     attributes: draw.chance(35),
     ignores: draw.chance(times ? 12 : 30),
     archives: draw.chance(8),
+    submodules: draw.chance(clones),
+    lfs: draw.chance(clones),
   }
   const commits: Commit[] = [{ tree: first(draw, theme), base: 1 }]
   const base = () => (times && draw.chance(15) ? draw.one<BaseVersion>([1, 2]) : undefined)
@@ -103,9 +110,11 @@ function first(draw: Draw, theme: Theme): Tree {
   if (theme.times) addSources(draw, tree)
   if (theme.archives) place(tree, draw.one(ARCHIVES), archive(draw))
   if (theme.attributes) addAttributes(draw, tree)
+  addClones(draw, tree, theme)
+  const all = expanded(tree)
   if (theme.ignores)
-    place(tree, draw.chance(85) ? '.dockerignore' : 'Dockerfile.dockerignore', ignores(draw, tree))
-  const text: Entry = { kind: 'file', content: dockerfile(draw, tree, theme), executable: false }
+    place(tree, draw.chance(85) ? '.dockerignore' : 'Dockerfile.dockerignore', ignores(draw, all))
+  const text: Entry = { kind: 'file', content: dockerfile(draw, all, theme), executable: false }
   const name = draw.weighted([
     [18, 'Dockerfile'],
     [1, 'dockerfile'],
@@ -161,7 +170,7 @@ const ADD: Step = (draw, tree, theme) => {
   const at =
     theme.times && draw.chance(50) ? `${SOURCES}/${draw.one(['a', 'b', 'c', 'd'])}` : path(draw, theme.pool)
   if (hasRoom(tree, at))
-    tree.set(at, theme.links && draw.chance(25) ? link(draw, tree, theme.pool) : file(draw))
+    tree.set(at, theme.links && draw.chance(25) ? link(draw, expanded(tree), theme.pool) : file(draw))
 }
 const REMOVE: Step = (draw, tree) => void tree.delete(someFile(draw, tree))
 const RENAME: Step = (draw, tree, theme) => {
@@ -185,7 +194,7 @@ const SWAP: Step = (draw, tree, theme) => {
   for (const one of there) tree.delete(one)
   const kind = draw.one(['file', 'link', 'directory'])
   if (kind === 'directory') tree.set(`${at}/${draw.one(theme.pool)}`, file(draw))
-  else tree.set(at, kind === 'link' ? link(draw, tree, theme.pool) : file(draw))
+  else tree.set(at, kind === 'link' ? link(draw, expanded(tree), theme.pool) : file(draw))
 }
 const REVERT: Step = (draw, tree, _theme, earlier) => {
   const back = draw.one(earlier)
@@ -206,14 +215,17 @@ const DOCKERFILE: Step = (draw, tree, theme) => {
   const change = draw.one(['comment', 'comment', 'env', 'replace'])
   if (change === 'comment') lines.splice(2, 0, `# ${draw.whole(1, 9)}`)
   else if (change === 'env') lines.splice(2, 0, `ENV N=${draw.whole(1, 9)}`)
-  const text = change === 'replace' ? dockerfile(draw, tree, theme) : lines.join('\n')
+  const text = change === 'replace' ? dockerfile(draw, expanded(tree), theme) : lines.join('\n')
   tree.set(at, { ...entry, content: text })
 }
 const ATTRIBUTES: Step = (draw, tree, theme) => {
   if (theme.attributes) addAttributes(draw, tree)
 }
 const IGNORES: Step = (draw, tree, theme) => {
-  if (theme.ignores) place(tree, '.dockerignore', ignores(draw, tree))
+  if (theme.ignores) place(tree, '.dockerignore', ignores(draw, expanded(tree)))
+}
+const CLONES: Step = (draw, tree, theme) => {
+  if (theme.submodules || theme.lfs) changeClones(draw, tree, theme)
 }
 const NOTHING: Step = () => {}
 
@@ -229,6 +241,7 @@ const STEPS: [number, Step][] = [
   [2, DOCKERFILE],
   [1, ATTRIBUTES],
   [1, IGNORES],
+  [6, CLONES],
   [1, NOTHING],
 ]
 

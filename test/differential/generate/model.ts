@@ -1,7 +1,11 @@
 /** Bytes as text, one character (latin1) per byte: names and contents of a repository, which need not be UTF-8. */
 export type Bytes = string
 
-export type Entry = { kind: 'file'; content: Bytes; executable: boolean } | { kind: 'link'; target: Bytes }
+export type Entry =
+  | { kind: 'file'; content: Bytes; executable: boolean }
+  | { kind: 'link'; target: Bytes }
+  /** A commit of another repository: one of MODULES, next to this one. */
+  | { kind: 'submodule'; module: string; tree: Tree }
 
 /** The contents of a commit, by path. No path goes through another one that is a file or a symlink. */
 export type Tree = ReadonlyMap<Bytes, Entry>
@@ -26,6 +30,22 @@ export const BASE = '@BASE@'
 /** Stands for a word that is unique to each run, so that no layer or cache mount of another run is used. */
 export const RUN = '@RUN@'
 
+/** Stands for the name of the repository, after which those of its submodules are named. */
+export const NAME = '@NAME@'
+/** Stands for the folder of the repositories, as the path of a URL. */
+export const FOLDER = '@FOLDER@'
+
+/** Repositories of submodules, by the end of their name. */
+export const MODULES = ['lib', 'Lib', 'util'] as const
+
+/** Objects in Git LFS that every repository has. */
+export const LFS_OBJECTS: readonly Bytes[] = [
+  'object\n',
+  'one\r\ntwo\n$Id$\n',
+  '\xff\0\x01',
+  'large '.repeat(2_000),
+]
+
 /** Text as its UTF-8 bytes. */
 export function utf8(text: string): Bytes {
   return Buffer.from(text).toString('latin1')
@@ -48,7 +68,22 @@ function escaped(char: string): string {
 
 /** Whether two trees have the same entry at a path. */
 export function same(one: Entry | undefined, other: Entry | undefined): boolean {
-  return JSON.stringify(one) === JSON.stringify(other)
+  return keyOf(one) === keyOf(other)
+}
+
+/** A text that identifies an entry, or anything else with trees in it. */
+export function keyOf(value: unknown): string {
+  return JSON.stringify(value, (_, one) => (one instanceof Map ? [...one] : one)) ?? ''
+}
+
+/** A tree with the files of its submodules in their place, as in a clone. */
+export function expanded(tree: Tree): Tree {
+  const all = new Map<Bytes, Entry>()
+  for (const [path, entry] of tree) {
+    if (entry.kind !== 'submodule') all.set(path, entry)
+    else for (const [inside, one] of expanded(entry.tree)) all.set(`${path}/${inside}`, one)
+  }
+  return all
 }
 
 /** Whether a tree has room for a path: nothing is at it, above it or below it. */

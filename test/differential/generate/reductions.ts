@@ -1,4 +1,4 @@
-import type { Bytes, Commit, Entry, History } from './model.ts'
+import { type Bytes, type Commit, type Entry, type History, keyOf, type Tree } from './model.ts'
 
 /** Histories that are a little smaller, the boldest reductions first. */
 export function* reductions({ commits }: History): Generator<History> {
@@ -8,6 +8,7 @@ export function* reductions({ commits }: History): Generator<History> {
   if (commits.some(({ base }) => base !== 1))
     yield { commits: commits.map((commit) => ({ ...commit, base: 1 })) }
   yield* withoutPaths(commits)
+  yield* withoutPathsOfSubmodules(commits)
   yield* withoutLines(commits)
   yield* withPlainContents(commits)
 }
@@ -36,6 +37,34 @@ function* withoutPaths(commits: readonly Commit[]): Generator<History> {
   for (const path of paths) yield without([path])
 }
 
+/** Without one path of a submodule, or of one in it. */
+function* withoutPathsOfSubmodules(commits: readonly Commit[]): Generator<History> {
+  const paths = new Set(
+    commits.flatMap(({ tree }) => [...tree].flatMap(([at, entry]) => insideOf(at, entry))),
+  )
+  for (const path of paths) {
+    yield { commits: commits.map((commit) => ({ ...commit, tree: withoutInside(commit.tree, path) })) }
+  }
+}
+
+function insideOf(at: Bytes, entry: Entry): Bytes[] {
+  if (entry.kind !== 'submodule') return []
+  return [...entry.tree].flatMap(([path, one]) => [
+    `${at}/${path}`,
+    ...insideOf(path, one).map((inside) => `${at}/${inside}`),
+  ])
+}
+
+function withoutInside(tree: Tree, path: Bytes): Tree {
+  return new Map(
+    [...tree].flatMap(([at, entry]): [Bytes, Entry][] => {
+      if (at === path) return []
+      if (entry.kind !== 'submodule' || !path.startsWith(`${at}/`)) return [[at, entry]]
+      return [[at, { ...entry, tree: withoutInside(entry.tree, path.slice(at.length + 1)) }]]
+    }),
+  )
+}
+
 /** Lines of a Dockerfile without which a run would share layers with another run, or an image of the same name. */
 const KEPT = /^$|@RUN@| AS first$/
 
@@ -44,7 +73,7 @@ function* withoutLines(commits: readonly Commit[]): Generator<History> {
   const lines = new Map<string, [Bytes, string]>()
   for (const { tree } of commits) {
     for (const [path, entry] of tree) {
-      if (entry.kind !== 'file' || !/dockerfile|ignore$|attributes$|\.df$/i.test(path)) continue
+      if (entry.kind !== 'file' || !/dockerfile|ignore$|attributes$|modules$|\.df$/i.test(path)) continue
       for (const line of entry.content.split('\n'))
         if (!KEPT.test(line)) lines.set(`${path}\n${line}`, [path, line])
     }
@@ -69,7 +98,7 @@ function* withPlainContents(commits: readonly Commit[]): Generator<History> {
     commits.flatMap(({ tree }) => [...tree].filter(([, one]) => one.kind === 'file').map(([path]) => path)),
   )
   for (const at of paths) {
-    if (/dockerfile|ignore$|attributes$|\.df$/i.test(at)) continue
+    if (/dockerfile|ignore$|attributes$|modules$|\.df$/i.test(at)) continue
     const plain = (content: Bytes) => (content.length > 20 ? content.slice(0, 8) : content)
     const smaller = mapped(commits, (path, entry) =>
       path === at && entry.kind === 'file'
@@ -77,8 +106,8 @@ function* withPlainContents(commits: readonly Commit[]): Generator<History> {
         : entry,
     )
     if (
-      JSON.stringify(smaller.commits.map(({ tree }) => tree.get(at))) !==
-      JSON.stringify(commits.map(({ tree }) => tree.get(at)))
+      keyOf(smaller.commits.map(({ tree }) => tree.get(at))) !==
+      keyOf(commits.map(({ tree }) => tree.get(at)))
     )
       yield smaller
   }

@@ -1,4 +1,4 @@
-import { type Bytes, type Commit, same, shown, type Tree } from '../generate/model.ts'
+import { type Bytes, type Commit, keyOf, same, shown, type Tree } from '../generate/model.ts'
 import type { ReferenceOutcome, UNABLE } from '../reference.ts'
 import type { SubjectOutcome } from '../subject.ts'
 import type { Image, ImageEntry } from './image.ts'
@@ -101,7 +101,7 @@ function withoutNothing(value: unknown): unknown {
  */
 export function comparableProbes({ tree, base, pruned }: Commit, since: readonly Commit[]): Set<Bytes> {
   const all = [...tree.keys()]
-  const dockerfile = (one: Tree) => JSON.stringify([...one].filter(([path]) => DOCKERFILES.test(path)).sort())
+  const dockerfile = (one: Tree) => keyOf([...one].filter(([path]) => DOCKERFILES.test(path)).sort())
   const isNew = pruned || since.every((one) => one.base !== base || dockerfile(one.tree) !== dockerfile(tree))
   const differs = (path: Bytes) => since.every((one) => !same(one.tree.get(path), tree.get(path)))
   return new Set(isNew ? all : all.filter(differs))
