@@ -1,3 +1,5 @@
+import { keepNewest } from '../util/keep-newest.ts'
+
 /** How many pieces are cached. */
 const PIECES_KEPT = 16
 
@@ -20,10 +22,8 @@ export class SharedPieces {
     const known = this.#recent.get(key)
     if (known) return known
     const piece = fetch()
-    this.#recent.set(key, piece)
+    keepNewest(this.#recent, key, piece, PIECES_KEPT)
     piece.catch(() => this.#recent.delete(key))
-    const [oldest] = this.#recent.keys()
-    if (this.#recent.size > PIECES_KEPT && oldest !== undefined) this.#recent.delete(oldest)
     return piece
   }
 }

@@ -47,7 +47,7 @@ export const GIT = {
   submodules: option({
     flag: 'git.submodules',
     env: 'GIT_SUBMODULES',
-    help: 'Where else submodules may be fetched from: hosts without credentials, and with them an owner or repository, such as github.com/acme. By default, those of the same owner with credentials, others on the host of --git.url without; none is without this default',
+    help: 'More places to fetch submodules from: a host (without credentials), or an owner or repository on one (with them), such as github.com/acme. Besides, there are those of the same owner (with credentials) and all others on the host of --git.url (without); none turns these off',
     value: '[owner/name:]host[/owner[/name]]',
     type: scoped(matching('HOST[:PORT][/PATH], or none', /^[a-z0-9][\w.-]*(:\d{1,5})?(\/[\w.-]+)*$/i)),
     commands: EVERY_BUILD,

@@ -91,8 +91,8 @@ export const GITHUB = {
   checks: option({
     flag: 'checks',
     env: 'CHECKS',
-    help: 'Where results are shown on commits: as check runs (on), as commit statuses (off), or as both; check runs need a GitHub App',
-    value: 'mode',
+    help: 'Show the results of builds as check runs (on), which need a GitHub App, as commit statuses (off), or as both',
+    value: 'on|off|both',
     type: oneOf('on', 'off', 'both'),
     defaultText: 'on with a GitHub App, otherwise off',
   }),

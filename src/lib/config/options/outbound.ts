@@ -32,7 +32,7 @@ export const NOTIFY = {
     flag: 'notify.format',
     env: 'NOTIFY_FORMAT',
     help: "What --notify.url gets: conveyor (every build that has ended), or dockerhub (each tag of a new image, as Docker Hub's webhooks)",
-    value: '[owner/name:]format',
+    value: '[owner/name:]conveyor|dockerhub',
     type: scoped(oneOf('conveyor', 'dockerhub')),
     defaultText: 'conveyor',
     commands: SERVER_ONLY,

@@ -2,6 +2,7 @@ import type { Octokit } from '@octokit/rest'
 import type { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
 import { untilAborted } from '../../util/abort.ts'
+import { keepNewest } from '../../util/keep-newest.ts'
 import type { Need } from './errors.ts'
 import { type GitHubApi, type GitHubRequestOptions, githubApi, ownerAndName } from './requests.ts'
 import { type GitHubTokens, personalTokens } from './tokens.ts'
@@ -151,10 +152,7 @@ export function appTokens(options: AppOptions, now: () => number = () => perform
   }
 
   function keep(key: string, entry: Entry): void {
-    entries.delete(key)
-    entries.set(key, entry)
-    const [oldest] = entries.keys()
-    if (entries.size > MOST_TOKENS && oldest !== undefined) entries.delete(oldest)
+    keepNewest(entries, key, entry, MOST_TOKENS)
   }
 
   return {

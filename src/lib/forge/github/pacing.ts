@@ -1,3 +1,5 @@
+import { keepNewest } from '../../util/keep-newest.ts'
+
 /** GitHub asks for a second between writes: https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api */
 const WRITE_EVERY_MS = 1000
 /** For how long after a secondary limit. */
@@ -33,10 +35,12 @@ export class Pacing {
     const before = this.#limits.get(account)
     const blockedUntil = Math.max(before?.blockedUntil ?? 0, now + waitMs)
     const carefulUntil = isSecondary ? blockedUntil + CAREFUL_MS : (before?.carefulUntil ?? 0)
-    this.#limits.delete(account)
-    this.#limits.set(account, { blockedUntil, carefulUntil, nextWrite: before?.nextWrite ?? 0 })
-    const [oldest] = this.#limits.keys()
-    if (this.#limits.size > MOST_ACCOUNTS && oldest !== undefined) this.#limits.delete(oldest)
+    keepNewest(
+      this.#limits,
+      account,
+      { blockedUntil, carefulUntil, nextWrite: before?.nextWrite ?? 0 },
+      MOST_ACCOUNTS,
+    )
   }
 
   /** How long no request may be sent, in milliseconds. */

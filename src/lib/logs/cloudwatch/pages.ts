@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { keepNewest } from '../../util/keep-newest.ts'
 import type { Page } from './streams.ts'
 
 /** A page, and when it was requested (`performance.now()`). */
@@ -67,10 +68,7 @@ export class SharedPages {
       return { ...(await this.#fetch(buildId, token)), requestedAt: entry.requestedAt }
     })
     entry.page.catch(() => this.#recent.get(name) === entry && this.#recent.delete(name))
-    this.#recent.delete(name)
-    this.#recent.set(name, entry)
-    const [oldest] = this.#recent.keys()
-    if (this.#recent.size > PAGES_KEPT && oldest !== undefined) this.#recent.delete(oldest)
+    keepNewest(this.#recent, name, entry, PAGES_KEPT)
     return entry.page
   }
 

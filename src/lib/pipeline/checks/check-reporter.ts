@@ -4,6 +4,7 @@ import { toConveyorError } from '../../core/errors.ts'
 import { about, type Log } from '../../core/log.ts'
 import type { Forge } from '../../forge/forge.ts'
 import type { BuildStore } from '../../store/build-store.ts'
+import { keepNewest } from '../../util/keep-newest.ts'
 import { checkRunOf } from './check-run.ts'
 
 /** Somebody who makes a check run and has not said what came of it after so many seconds has died. */
@@ -153,10 +154,7 @@ export class CheckReporter {
       const line = `${build.repository}: GitHub accepts no check runs from this token or App (403 or 404): commit statuses are set instead`
       this.#options.log(line, { ...about(build), level: 'warn' })
     }
-    this.#refused.delete(key)
-    this.#refused.set(key, performance.now())
-    const [oldest] = this.#refused.keys()
-    if (this.#refused.size > MOST_REFUSED && oldest !== undefined) this.#refused.delete(oldest)
+    keepNewest(this.#refused, key, performance.now(), MOST_REFUSED)
   }
 }
 

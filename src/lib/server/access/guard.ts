@@ -3,6 +3,7 @@ import rateLimit from '@fastify/rate-limit'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SCOPES } from '../../core/access-token.ts'
 import type { Sessions } from '../../core/people/session.ts'
+import { keepNewest } from '../../util/keep-newest.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import { prefersHtml } from '../accept.ts'
 import { sendProblem } from '../problems.ts'
@@ -102,10 +103,7 @@ class LastFailures {
   has(address: string, authorization: string): boolean {
     const digest = createHash('sha256').update(authorization).digest('base64')
     const isSame = this.#digests.get(address) === digest
-    this.#digests.delete(address)
-    this.#digests.set(address, digest)
-    const [oldest] = this.#digests.keys()
-    if (this.#digests.size > MOST_ADDRESSES && oldest !== undefined) this.#digests.delete(oldest)
+    keepNewest(this.#digests, address, digest, MOST_ADDRESSES)
     return isSame
   }
 }

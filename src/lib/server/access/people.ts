@@ -10,6 +10,7 @@ import {
   unsealed,
 } from '../../core/people/session.ts'
 import type { SignedIn, SignIn } from '../../forge/sign-in.ts'
+import { keepNewest } from '../../util/keep-newest.ts'
 import { cookieHeader, readCookie } from './cookies.ts'
 import type { Identity } from './identity.ts'
 
@@ -142,9 +143,6 @@ export class People {
   }
 
   #keep(hash: string, roles: Roles): void {
-    this.#known.delete(hash)
-    this.#known.set(hash, { roles, at: this.#now() })
-    const [oldest] = this.#known.keys()
-    if (this.#known.size > MOST_PEOPLE && oldest !== undefined) this.#known.delete(oldest)
+    keepNewest(this.#known, hash, { roles, at: this.#now() }, MOST_PEOPLE)
   }
 }

@@ -1,6 +1,7 @@
 import { type LogStep, PlainLog } from '../../core/build-log/plain-log.ts'
 import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
+import { keepNewest } from '../../util/keep-newest.ts'
 
 /** Every so many rows, an offset is kept; twice as many whenever there are too many offsets. */
 const STRIDE = 64
@@ -119,10 +120,7 @@ export class LineIndexes {
   /** The index of a build's log, as far as it has been read. */
   of(buildId: string): LineIndex {
     const index = this.#known.get(buildId) ?? new LineIndex(this.#logs, buildId)
-    this.#known.delete(buildId)
-    this.#known.set(buildId, index)
-    const [oldest] = this.#known.keys()
-    if (this.#known.size > KEPT && oldest !== undefined) this.#known.delete(oldest)
+    keepNewest(this.#known, buildId, index, KEPT)
     return index
   }
 }
