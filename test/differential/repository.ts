@@ -125,6 +125,8 @@ export const CLONE_CONFIG = [
   // As `git lfs install` has it.
   'filter.lfs.smudge=git-lfs smudge -- %f',
   'filter.lfs.required=true',
+  // An aid for editors, which no build gets.
+  'lfs.setlockablereadonly=false',
 ]
 
 /**

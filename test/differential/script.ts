@@ -30,7 +30,8 @@ folder=$(mktemp -d)
 name=repository
 work=$folder/differential
 mkdir "$work"
-export GIT_CONFIG_COUNT=3 GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always
+export GIT_CONFIG_COUNT=4 GIT_CONFIG_KEY_3=lfs.setlockablereadonly GIT_CONFIG_VALUE_3=false
+export GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always
 export GIT_CONFIG_KEY_1=filter.lfs.smudge GIT_CONFIG_VALUE_1='git-lfs smudge -- %f'
 export GIT_CONFIG_KEY_2=filter.lfs.required GIT_CONFIG_VALUE_2=true
 export GIT_AUTHOR_NAME='Ada Example' GIT_AUTHOR_EMAIL=ada@example.com GIT_AUTHOR_DATE='1704067200 +0000'
