@@ -83,7 +83,7 @@ const TYPES = [
 ]
 const ENCODED = '%'
 /** Events besides pushes that lead to something. */
-const HANDLED = ['pull_request', 'merge_group', 'issue_comment', 'check_run', 'check_suite']
+const HANDLED = ['pull_request', 'merge_group', 'issue_comment', 'issue_comment', 'check_run', 'check_suite']
 const COMMENT = ['/build', ' ', '\t', '\n', SHA, '0123456', 'x', '> ', '`']
 
 /** Bodies of webhooks, based on GitHub's own examples. */
@@ -109,9 +109,8 @@ export class WebhookBodies {
 
   draw(chance: Chance): WebhookInput {
     const isPush = chance.percent(70)
-    const other = chance.one(
-      chance.percent(80) ? this.#events.filter(({ name }) => HANDLED.includes(name)) : this.#events,
-    )
+    const handled = chance.percent(80) ? chance.one(HANDLED) : null
+    const other = this.#events.find(({ name }) => name === handled) ?? chance.one(this.#events)
     const contentType = chance.one(TYPES)
     const bytes = chance.percent(0.4)
       ? long(chance, contentType)
@@ -239,7 +238,7 @@ function changeSomewhere(chance: Chance, payload: Record<string, unknown>): void
   if (chance.percent(15)) delete fields[last]
   else if (last === 'ref' && chance.percent(70))
     fields[last] = `refs/${chance.one(['heads', 'tags', 'x'])}/${refName(chance)}`
-  else fields[last] = chance.one(VALUES)
+  else fields[last] = structuredClone(chance.one(VALUES))
 }
 
 /** Names of branches and tags, valid or not. */

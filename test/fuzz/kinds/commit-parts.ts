@@ -273,7 +273,7 @@ function drawBatch(chance: Chance): string {
   if (chance.percent(50)) answer.objects = [one]
   for (let left = chance.size(4); left > 0; left--) {
     const place = chance.one([answer, one, other, other.error, download]) as Record<string, unknown>
-    place[chance.one([...Object.keys(place), 'x'])] = chance.one(VALUES)
+    place[chance.one([...Object.keys(place), 'x'])] = structuredClone(chance.one(VALUES))
   }
   const json = JSON.stringify(answer)
   if (chance.percent(4)) return `{"objects":[${'{},'.repeat(chance.one([300_000, 1 << 20]))}{}]}`

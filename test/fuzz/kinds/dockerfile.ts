@@ -1,4 +1,5 @@
 import { copiedBeforeRun } from '../../../src/lib/dockerfile/copied-before-run.ts'
+import { declaredArgs } from '../../../src/lib/dockerfile/declared-args.ts'
 import { externalImages, readImages } from '../../../src/lib/dockerfile/external-images.ts'
 import {
   contextUse,
@@ -202,6 +203,7 @@ export const dockerfileKind: Kind = {
         const { images } = await inOwnTurn(() => externalImages(dockerfile, settings))
         for (const name of images) splitReference(name)
         await inOwnTurn(() => copiedBeforeRun(dockerfile))
+        await inOwnTurn(() => declaredArgs(dockerfile, ['GIT_SHA', 'VERSION']))
         await inOwnTurn(() => dockerfile !== null && stageNames(dockerfile))
         await explainSteps(dockerfile)
       },

@@ -143,5 +143,5 @@ function changeSomewhere(chance: Chance, value: Record<string, unknown>): void {
   if (typeof inside === 'object' && inside !== null && Object.keys(inside).length > 0 && chance.percent(70))
     changeSomewhere(chance, inside as Record<string, unknown>)
   else if (chance.percent(15)) delete value[name]
-  else value[name] = chance.one(VALUES)
+  else value[name] = structuredClone(chance.one(VALUES))
 }

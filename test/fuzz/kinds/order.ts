@@ -1,4 +1,11 @@
-import { parseRef, validRefName, validRepository } from '../../../src/lib/core/validate.ts'
+import {
+  fullRef,
+  parseRef,
+  refsLabel,
+  refTitle,
+  validRefName,
+  validRepository,
+} from '../../../src/lib/core/validate.ts'
 import {
   canonicalHost,
   isImageReference,
@@ -6,7 +13,7 @@ import {
   parseReference,
 } from '../../../src/lib/registry/image-name.ts'
 import { imageName, parseRegistryFlag, tagForRef } from '../../../src/lib/registry/naming.ts'
-import { parseBuildBody } from '../../../src/lib/server/api/build-body.ts'
+import { formAsJson, parseBuildBody } from '../../../src/lib/server/api/build-body.ts'
 import type { Chance } from '../generate/chance.ts'
 import { mutated, ODD } from '../generate/mutate.ts'
 import { refName } from '../generate/webhook-bodies.ts'
@@ -21,6 +28,7 @@ const KEYS = [
   'Branch',
   'cache',
   'NoCache',
+  'pull',
   'x',
   '__proto__',
 ]
@@ -52,6 +60,7 @@ export const orderKind: Kind = {
       shown: () => excerpt(JSON.stringify([body, registry, repository, ref, image])),
       async run() {
         await mayRefuse(() => parseBuildBody(body))
+        await mayRefuse(() => parseBuildBody(formAsJson(body)))
         await mayRefuse(() => imageName(registry, validRepository(repository)))
         await mayRefuse(() => parseRegistryFlag(registry))
         await mayRefuse(() => checkTags(ref))
@@ -84,6 +93,10 @@ function checkReference(image: string): void {
 function checkTags(ref: string): void {
   for (const parsed of [parseRef(ref), { kind: 'tag' as const, name: validRefName(ref) }]) {
     if (!parsed) continue
+    const pull = { kind: 'pull' as const, name: '7' }
+    for (const refs of [[], [parsed], [parsed, pull], [pull, parsed, parsed]]) refsLabel(refs)
+    for (const one of [parsed, pull])
+      if (!fullRef(one).endsWith(one.kind === 'pull' ? '/head' : one.name)) throw new Error(refTitle(one))
     const tags = ([0, 1, 2] as const).map((spare) => tagForRef(parsed, spare))
     const wrong = tags.find((tag) => !/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(tag))
     if (wrong !== undefined || new Set(tags).size < 2) throw new Error(`${ref} gives the tags ${tags}`)
@@ -106,6 +119,7 @@ function drawValue(chance: Chance, key: string): unknown {
   if (chance.percent(10))
     return chance.one([null, '', 0, Infinity, true, [], {}, ['x'], '\ud800', 'x'.repeat(5000)])
   if (key === 'repository') return drawRepository(chance)
+  if (key === 'pull') return chance.one([7, '7', 0, -1, 1.5, '7 ', 1e21, '9'.repeat(400)])
   if (key === 'sha')
     return chance.one([
       'a'.repeat(40),

@@ -93,7 +93,7 @@ export const registryKind: Kind = {
       draw(chance) {
         // The maximum number of requests: a challenge, a token, redirects, a retry.
         const answers = Array.from({ length: 8 }, () => drawAnswer(chance, host))
-        const [what, digest, login] = [chance.whole(0, 3), chance.percent(30), chance.one(LOGINS)]
+        const [what, digest, login] = [chance.whole(0, 4), chance.percent(30), chance.one(LOGINS)]
         const backoffMs = chance.one([[], [], [], [1], [1, 1]])
         const cuts = answers.map((answer) => pieces(chance, answer))
         return {
@@ -113,6 +113,7 @@ export const registryKind: Kind = {
                 if (what === 0) await client.manifest(image, reference)
                 else if (what === 1) await client.head(image, reference)
                 else if (what === 2) await client.ping(host)
+                else if (what === 3) await client.deleteTag(image, reference)
                 else
                   await client.putManifest(image, 'main', {
                     digest: DIGEST,

@@ -34,6 +34,7 @@ const NAMES = [
   'Dockerfile.dockerignore',
   '.gitattributes',
   '.gitmodules',
+  '.lfsconfig',
   'x.ts',
   '.git',
   '.GIT',
@@ -53,6 +54,7 @@ const ATTRIBUTES = [
   '* ident\n',
   'a working-tree-encoding=UTF-16\n',
   '*.ts filter=lfs\n',
+  '* filter=lfs\n',
   '* ',
   '*.ts ',
   'a ',
@@ -86,7 +88,17 @@ const LINKS = [
   'a/'.repeat(500),
   '../'.repeat(1300),
 ]
-const LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n'
+const LFS = `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 5\n`
+const BAD_LFS = 'version https://git-lfs.github.com/spec/v1\noid sha256:x\nsize 5\n'
+const LFSCONFIGS = [
+  ...[
+    '[lfs]\nfetchinclude = a,*.ts\n',
+    '[lfs]\nfetchexclude = src,!x\n',
+    '[lfs]\nurl = http://127.0.0.1:1/x\n',
+    '[',
+  ],
+  ...['[lfs]\nurl = https://elsewhere.example/\n', ''],
+]
 const PATTERNS = ['*\n', '!src\n', 'a\n', '**/*.ts\n', '!**/a\n', '# x\n', '[\n', '!\n', 'b/\n']
 
 /** Git trees that git itself would never write, opened as build contexts. */
@@ -107,6 +119,7 @@ export const treeKind: Kind = {
       dir: path,
       url: 'http://127.0.0.1:1/{repository}.git',
       environment: basicEnv(),
+      lfs: { backoffMs: [] },
     })
     resources.defer(() => source.close())
     const objects = new ForgedObjects(`${path}/forged.git`)
@@ -166,7 +179,8 @@ export async function drawTree(
   const most = chance.percent(0.5) ? 3000 : 8
   const names = chance.times(0, most, (at) => (most > 100 ? `${chance.one(NAMES)}${at}` : chance.one(NAMES)))
   if (depth === 0 && chance.percent(90)) names.push('Dockerfile')
-  if (depth === 0 && chance.percent(50)) names.push('.gitattributes', '.dockerignore')
+  if (depth === 0 && chance.percent(50))
+    names.push('.gitattributes', '.dockerignore', '.lfsconfig', 'big.bin')
   const lines: Line[] = []
   for (const name of chance.percent(85)
     ? new Set(names.filter((one) => !/^\.{0,2}$|\/|^\.git$/i.test(one)))
@@ -185,7 +199,7 @@ async function drawLine(
   shown: string[],
   { name, depth }: { name: string; depth: number },
 ): Promise<Line> {
-  const own = /dockerfile|^\.(docker|git)/i.test(name) && chance.percent(85)
+  const own = /dockerfile|^\.(docker|git|lfs)/i.test(name) && chance.percent(85)
   const mode = own ? '100644' : chance.percent(97) ? chance.one(MODES.slice(0, 10)) : chance.one(MODES)
   const isTree = /^0?4/.test(mode) && depth < 3
   const content = drawContent(chance, name, mode)
@@ -205,8 +219,11 @@ async function drawLine(
 
 function drawContent(chance: Chance, name: string, mode: string): Buffer {
   if (mode === '120000') return Buffer.from(chance.one(LINKS))
+  if (name === '.gitattributes' && chance.percent(30)) return Buffer.from('* filter=lfs\n')
   if (name === '.gitattributes')
     return Buffer.from(chance.times(0, 8, () => chance.one(ATTRIBUTES)).join(chance.one(['', ' '])))
+  if (name === '.lfsconfig') return Buffer.from(chance.one(LFSCONFIGS))
+  if (name.endsWith('ignore') && chance.percent(3)) return Buffer.from(LFS)
   if (name.endsWith('ignore')) return Buffer.from(chance.times(0, 4, () => chance.one(PATTERNS)).join(''))
   if (/^dockerfile$/i.test(name))
     return Buffer.from(
@@ -217,5 +234,6 @@ function drawContent(chance: Chance, name: string, mode: string): Buffer {
           : 'FROM scratch\n',
     )
   if (chance.percent(0.3)) return Buffer.alloc(600 * 1024, 'x')
-  return Buffer.from(chance.one(['', 'a', 'a\nb\n', 'a\r\nb', LFS, '$Id$\n', 'é', '\ufeffx']))
+  if (chance.percent(30)) return Buffer.from(LFS)
+  return Buffer.from(chance.one(['', 'a', 'a\nb\n', 'a\r\nb', LFS, LFS, BAD_LFS, '$Id$\n', 'é', '\ufeffx']))
 }

@@ -8,7 +8,7 @@ import { excerpt, type Kind, mayRefuse } from '../kind.ts'
 /** Bodies of webhooks. */
 export const webhookKind: Kind = {
   share: 8,
-  least: 500,
+  least: 2000,
   parsers: ['forge/github/webhook', 'core/validate.ts'],
   async open() {
     const bodies = await WebhookBodies.of('acme/app')
