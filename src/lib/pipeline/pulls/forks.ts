@@ -42,10 +42,12 @@ export function cacheKeyOf({ repository, fork }: Pick<Build, 'repository' | 'for
   return fork ? `${key}#pull-${fork.pull}` : key
 }
 
-const STOCK_FRONTEND = /^(docker\.io\/)?docker\/dockerfile(-upstream)?([:@]|$)/
+/** By its moving tags, or 1.4 or newer; what a digest or an old tag stands for is unknown. */
+const STOCK_FRONTEND =
+  /^(docker\.io\/)?docker\/dockerfile(:(latest|labs|1|1-labs|1\.([4-9]|[1-9]\d)(\.\d{1,3})?(-labs)?))?$/
 
 /**
- * A frontend of its own could leave out what keeps its steps apart from others in the cache.
+ * A frontend of its own, or an old one, could leave out what keeps its steps apart from others in the cache.
  * @param dockerfile null if it could not be read
  * @throws ConveyorError `invalid`
  */
@@ -57,7 +59,7 @@ export function checkFrontend(build: Build, dockerfile: string | null): void {
   throw new ConveyorError(
     'invalid',
     `cannot build ${shortName(build)} of a fork: its Dockerfile selects the frontend ${other.slice(0, 200)}`,
-    { hint: 'Only docker/dockerfile is possible for forks: change its first line, # syntax=' },
+    { hint: 'Forks may use docker/dockerfile:1, or 1.4 and newer: change the first line, # syntax=' },
   )
 }
 
