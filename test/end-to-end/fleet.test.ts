@@ -12,10 +12,10 @@ import { buildLog, startWorld, type World } from '../support/world.ts'
 /** A server and two workers whose processes are killed again and again, and whose queue is unavailable for a while. */
 
 const REPOSITORIES = 6
-const PUSHES = 6
+const PUSHES = 5
 const KILL_EVERY_MS = 4000
 /** A maximum, so that the test ends even on a machine where workers barely start within that time. */
-const KILLS = 20
+const KILLS = 12
 const AWAY_MS = 20_000
 /** The number of lines that every build's RUN step prints. */
 const LINES = 20
@@ -142,7 +142,7 @@ async function numberOf(repository: string, digest: string): Promise<number> {
   return Number(label)
 }
 
-describe.concurrent('36 builds of 6 repositories on two workers that are killed every few seconds', () => {
+describe.concurrent('30 builds of 6 repositories on two workers that are killed every few seconds', () => {
   test('with the queue in SQS and logs in S3, which are down for 20 s', { timeout: 600_000 }, async ({
     expect,
   }) => {

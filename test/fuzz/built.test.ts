@@ -8,7 +8,7 @@ import { drawTree } from './kinds/tree.ts'
 import { MOST_MS } from './run.ts'
 import { waited } from './server-child.ts'
 
-const TREES = 15
+const TREES = 8
 const BETWEEN_MS = 20
 
 let world: World
