@@ -116,7 +116,7 @@ async function measure(world: World, url: string, push: Push, image: string): Pr
     if (hasSummary(text)) summary ??= seconds()
   })
   const final = await world.github.waitForStatus(
-    (status) => status.state !== 'pending' && status.target_url?.endsWith(`/logs/${id}`) === true,
+    (status) => status.state !== 'pending' && status.target_url?.endsWith(`/${id}`) === true,
     600_000,
   )
   let ended = seconds()
