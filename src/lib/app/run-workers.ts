@@ -6,7 +6,7 @@ import { about } from '../core/log.ts'
 import { WarmRepositories, warmUp } from '../pipeline/cache/warm.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
-import { atMost, Releaser, type Shutdown, within } from '../util/lifecycle.ts'
+import { atMost, Releaser, returnSpareHeap, type Shutdown, within } from '../util/lifecycle.ts'
 import { serveOperations } from './listen.ts'
 import { reportPresence } from './presence.ts'
 import { readiness, readinessChecks } from './readiness.ts'
@@ -37,6 +37,7 @@ export async function runWorker(config: Config, io: SetupIo, shutdown: Shutdown)
   await serveOperations(config, { version: VERSION, ready, metrics }, io, releaser)
   const statuses = statusReporter(adapters, config, () => baseUrl, io.log)
   if (!config.url) io.log(`warning: --url (BASE_URL) is not set: commit statuses link to ${baseUrl}`)
+  releaser.add('spare heap', returnSpareHeap(), (callOff) => callOff())
   const working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   if (config.logger.kind === 'stdout')
     io.log('--logger (LOGGER) is stdout://: build logs go to standard output, and servers cannot show them')

@@ -9,7 +9,7 @@ import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { openAdminSocket } from '../server/access/admin-socket.ts'
 import type { TrustedProxies } from '../server/access/options.ts'
 import { createServer } from '../server/server.ts'
-import { aborted, atMost, Releaser, type Shutdown } from '../util/lifecycle.ts'
+import { aborted, atMost, Releaser, returnSpareHeap, type Shutdown } from '../util/lifecycle.ts'
 import { Periodic } from '../util/periodic.ts'
 import { listen, serveOperations, shownHost } from './listen.ts'
 import { startRebuilding } from './outbound/base-images.ts'
@@ -107,6 +107,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   startNotifying(config, { store, baseUrl: () => baseUrl, log: io.log }, releaser)
   startRebuilding(config, adapters, io.log, releaser)
 
+  releaser.add('spare heap', returnSpareHeap(), (callOff) => callOff())
   io.log(`conveyor ${VERSION} listening on http://${shownHost(config.host)}:${port}`)
   await serveOperations(config, operations, io, releaser)
   if (queue.durable) io.log(`builds are queued on ${config.queue.kind}:// for \`conveyor worker\``)

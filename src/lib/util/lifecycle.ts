@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 
 /**
  * A signal that is aborted by the first SIGINT or SIGTERM. The second one ends the process at once, without waiting for
@@ -85,4 +87,23 @@ export async function atMost(ms: number, work: Promise<void>): Promise<void> {
   const timer = new AbortController()
   await Promise.race([work, sleep(ms, undefined, { signal: timer.signal, ref: false })])
   timer.abort()
+}
+
+/** Long after a start, and before somebody looks at the memory of an idle process. */
+const AFTER_MS = 10_000
+
+/**
+ * Gives back, once, the memory that only the start needed, about 30 MB: V8 keeps it until an idle process allocates as
+ * much again, which takes hours. Takes about 70 ms.
+ * @returns a function that calls it off
+ */
+export function returnSpareHeap(): () => void {
+  const timer = setTimeout(() => {
+    // Node offers this only with a flag, which can be set later, too.
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as (options: object) => void
+    collect({ type: 'major', flavor: 'last-resort' })
+  }, AFTER_MS)
+  timer.unref()
+  return () => clearTimeout(timer)
 }
