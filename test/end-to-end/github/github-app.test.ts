@@ -56,7 +56,7 @@ test('private repositories are fetched and reported with tokens of their own, wh
     ...(await Promise.all(ids.map((id) => buildLog(server, id)))),
   ]
   for (const id of ids) shown.push(await (await fetch(`${server.url}/builds/${id}`)).text())
-  for (const file of await filesIn(world.dataDir)) shown.push(await readFile(file, 'latin1'))
+  shown.push(...(await textsIn(world.dataDir)))
   for (const { token } of tokens) {
     expect(token).toHaveLength(520)
     const basic = Buffer.from(`x-access-token:${token}`).toString('base64')
@@ -107,7 +107,8 @@ test('somebody signs in, sees the builds that GitHub lets them see, and leaves n
   expect(seen.builds.map(({ repository }) => repository)).toEqual(['globex/mine'])
 
   const [token = ''] = github.users.tokens.keys()
-  const files = await Promise.all((await filesIn(world.dataDir)).map((file) => readFile(file, 'latin1')))
+  const files = await textsIn(world.dataDir)
+  expect(files.length).toBeGreaterThan(10)
   for (const secret of [token, app.clientSecret, cookies.get('conveyor') ?? '']) {
     expect(secret).not.toBe('')
     for (const text of [other.stdout(), other.stderr(), ...files]) expect(text).not.toContain(secret)
@@ -154,7 +155,23 @@ test('conveyor doctor says as which App, and which permissions are missing', asy
   })
 })
 
-async function filesIn(dir: string): Promise<string[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true })
-  return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+/** What all files below a folder contain. Git's locks come and go meanwhile. */
+async function textsIn(dir: string): Promise<string[]> {
+  const entries = (await unlessGone(readdir(dir, { withFileTypes: true }))) ?? []
+  const texts = await Promise.all(
+    entries.map(async (entry) => {
+      const path = join(dir, entry.name)
+      if (entry.isDirectory()) return textsIn(path)
+      const text = entry.isFile() ? await unlessGone(readFile(path, 'latin1')) : null
+      return text === null ? [] : [text]
+    }),
+  )
+  return texts.flat()
+}
+
+function unlessGone<T>(reading: Promise<T>): Promise<T | null> {
+  return reading.catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
 }
