@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { FetchOptions } from '../source.ts'
+import { ensureBare } from './bare.ts'
 import { type CommitPack, type LocalGit, readLines, splitCommits } from './commit-packs.ts'
 import { isDamage } from './errors.ts'
 import { type Git, GitFailure, type GitOptions } from './git.ts'
@@ -99,7 +100,7 @@ async function readHistory(
 ): Promise<CommitHistory> {
   const { gitDir } = local
   const server = holdFd === null ? null : serverOf(local, holdFd, options)
-  if (server) await ready(gitDir, sha, options)
+  if (server) await ensureBare(options.git, gitDir, sha, options.dir)
   // Neither needs the other.
   const [, listed] = await both(
     server?.fetchCommits(sha),
@@ -131,16 +132,6 @@ async function both<A, B>(first: A | Promise<A>, second: B | Promise<B>): Promis
   const all = [first, second] as const
   await Promise.allSettled(all)
   return Promise.all(all)
-}
-
-/** Creates the repository, unless it is there. */
-async function ready(gitDir: string, sha: string, { git, dir }: Options): Promise<void> {
-  if (await statOrNull(gitDir)) return
-  const temporary = join(dir, '.tmp', randomUUID())
-  const format = sha.length === 64 ? 'sha256' : 'sha1'
-  await mkdir(dirname(temporary), { recursive: true, mode: 0o700 })
-  await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
-  await rename(temporary, gitDir)
 }
 
 /** What is asked of the git server. */

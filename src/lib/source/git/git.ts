@@ -107,6 +107,12 @@ export class Git {
     return Buffer.concat(chunks)
   }
 
+  /** Creates an empty bare repository for commits like this one, whose ids are of SHA-1 or SHA-256. */
+  async initBare(gitDir: string, sha: string): Promise<void> {
+    const format = sha.length === 64 ? 'sha256' : 'sha1'
+    await this.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, gitDir])
+  }
+
   /** Starts git; the caller reads `stdout`, ends `stdin`, and awaits `ended`. */
   start(args: readonly string[], options: GitOptions = {}): GitProcess {
     options.signal?.throwIfAborted()

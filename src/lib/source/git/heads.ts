@@ -52,8 +52,7 @@ export function gitHeads(options: GitHistoryOptions): RemoteHeads {
       const gitDir = join(dir, '.tmp', randomUUID())
       await mkdir(dirname(gitDir), { recursive: true, mode: 0o700 })
       try {
-        const format = wanted[0]?.length === 64 ? 'sha256' : 'sha1'
-        await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, gitDir])
+        await git.initBare(gitDir, wanted[0] ?? '')
         const flags = ['--depth=1', '--filter=tree:0', '--no-tags', '--no-write-fetch-head']
         const args = ['fetch', ...flags, '--no-auto-maintenance', '--end-of-options', url]
         const about = { repository, action: 'fetch commits', signal, limitMs: limits.commits }

@@ -1,14 +1,13 @@
-import { randomUUID } from 'node:crypto'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { fullRef, validRepository, validSha } from '../../core/validate.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import type { History } from '../source.ts'
+import { ensureBare } from './bare.ts'
 import { gitMessage } from './errors.ts'
 import { Git, GitFailure, type GitOptions } from './git.ts'
-import { statOrNull } from './mirror.ts'
 import { lockMirror } from './mirror-lock.ts'
 import { remoteQuery } from './query.ts'
 import { type RemoteOptions, remoteOf } from './remote.ts'
@@ -71,7 +70,7 @@ export function gitHistory(options: GitHistoryOptions): History {
       async () => {
         await mkdir(dirname(gitDir), { recursive: true, mode: 0o700 })
         await using lock = await lockMirror(git, join(dir, `${key}.lock`), signal)
-        await prepare(gitDir, sha)
+        await ensureBare(git, gitDir, sha, dir)
         const from = `refs/conveyor/${descendant}`
         if (!(await has(gitDir, descendant, signal))) {
           const args = [
@@ -111,16 +110,6 @@ export function gitHistory(options: GitHistoryOptions): History {
         cause: error,
       })
     }
-  }
-
-  /** Creates the repository under a temporary name and renames it, so that it is never incomplete. */
-  async function prepare(gitDir: string, sha: string): Promise<void> {
-    if (await statOrNull(gitDir)) return
-    const temporary = join(dir, '.tmp', randomUUID())
-    const format = sha.length === 64 ? 'sha256' : 'sha1'
-    await mkdir(dirname(temporary), { recursive: true, mode: 0o700 })
-    await git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
-    await rename(temporary, gitDir)
   }
 
   /** Whether a commit is in the local repository, and with it all of its history. */

@@ -80,8 +80,7 @@ export class Mirror {
   /** Created under a temporary name and renamed, so that a mirror is never incomplete. */
   async #create(sha: string, tempDir: string): Promise<void> {
     const temporary = join(tempDir, randomUUID())
-    const format = sha.length === 64 ? 'sha256' : 'sha1'
-    await this.#git.run(['init', '--quiet', '--bare', '--template=', `--object-format=${format}`, temporary])
+    await this.#git.initBare(temporary, sha)
     await mkdir(join(temporary, REFS), { recursive: true })
     await mkdir(dirname(this.gitDir), { recursive: true })
     await rename(temporary, this.gitDir)
