@@ -2,6 +2,7 @@ import { type Artifact, shortName } from '../../core/build.ts'
 import { DISCARD } from '../../core/build-log/sink.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { splitReference } from '../../registry/image-name.ts'
+import { addNewest } from '../../util/keep-newest.ts'
 import { buildInput } from '../build-input.ts'
 import type { BuildParts } from '../parts.ts'
 
@@ -14,11 +15,7 @@ export class WarmRepositories {
   readonly #names = new Set<string>()
 
   add(repository: string): void {
-    const name = repository.toLowerCase()
-    this.#names.delete(name)
-    this.#names.add(name)
-    const [oldest] = this.#names
-    if (this.#names.size > WARM_AT_MOST && oldest !== undefined) this.#names.delete(oldest)
+    addNewest(this.#names, repository.toLowerCase(), WARM_AT_MOST)
   }
 
   /** In lower case. */

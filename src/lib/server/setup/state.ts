@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ConveyorError } from '../../core/errors.ts'
+import { addNewest } from '../../util/keep-newest.ts'
 
 const LIFE_MS = 3_600_000
 /** Nobody makes so many Apps in an hour. */
@@ -35,9 +36,7 @@ export class SetupStates {
         hint: 'Begin again at /setup',
       })
     }
-    this.#used.add(text)
-    const [oldest] = this.#used
-    if (this.#used.size > MOST_USED && oldest !== undefined) this.#used.delete(oldest)
+    addNewest(this.#used, text, MOST_USED)
   }
 
   #sign(text: string, user: string): string {
