@@ -3,6 +3,7 @@ import type { Agent as HttpsAgent } from 'node:https'
 import type { Problem } from '../api/problem.ts'
 import { authorizationHeader, type ServerLogin } from '../api/server-login.ts'
 import { ConveyorError, type ErrorKind } from '../core/errors.ts'
+import { firstBytes } from '../net/bodies.ts'
 import { isUntrusted, TRUST_HINT } from '../net/certificates.ts'
 import { NO_PROXIES, type Proxies, proxyFor } from '../net/proxies.ts'
 import { proxyHeaders, tunnelAgent } from '../net/proxy-agent.ts'
@@ -255,15 +256,4 @@ function parseProblem(text: string): Problem | null {
   } catch {
     return null // a proxy's page, say
   }
-}
-
-async function firstBytes(body: AsyncIterable<Uint8Array>, limit: number): Promise<string> {
-  const pieces: Uint8Array[] = []
-  let size = 0
-  for await (const piece of body) {
-    pieces.push(piece)
-    size += piece.length
-    if (size >= limit) break
-  }
-  return Buffer.concat(pieces).toString('utf8')
 }

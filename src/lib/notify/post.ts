@@ -1,5 +1,7 @@
 import { type Dispatcher, request } from 'undici'
 import { oneLine } from '../core/one-line.ts'
+import { firstBytes } from '../net/bodies.ts'
+import { firstCause } from '../net/first-cause.ts'
 
 /** An answer, or why there is none. */
 export interface Posted {
@@ -45,7 +47,7 @@ export async function post(
       signal: timeout,
     })
     const status = received.statusCode
-    const text = await beginning(received.body)
+    const text = await firstBytes(received.body, READ)
     const after = Number(received.headers['retry-after'])
     return {
       status,
@@ -56,7 +58,7 @@ export async function post(
       ...(status === 410 && { isFinal: true as const }),
     }
   } catch (error) {
-    const { code = '', message } = causeOf(error)
+    const { code = '', message } = firstCause(error)
     const text = timeout.aborted ? `no answer within ${timeoutMs / 1000} s` : message || code
     return {
       ...{ status: null, answer: null, tookMs: tookMs() },
@@ -70,18 +72,6 @@ function problemWith(status: number): string | null {
   if (status >= 200 && status <= 299) return null
   const redirect = status >= 300 && status <= 399 ? ': redirects are not followed' : ''
   return `HTTP ${status}${redirect}`
-}
-
-/** The connection is closed if there is more. */
-async function beginning(body: AsyncIterable<Buffer> & { destroy(): unknown }): Promise<string> {
-  const pieces: Buffer[] = []
-  let size = 0
-  for await (const piece of body) {
-    pieces.push(piece)
-    size += piece.length
-    if (size >= READ) break
-  }
-  return Buffer.concat(pieces).subarray(0, READ).toString('utf8')
 }
 
 function cut(text: string): string {
@@ -102,11 +92,4 @@ function withoutSecrets(text: string, url: URL): string {
     .filter((one) => one.length >= SHORTEST_SECRET)
     .sort((a, b) => b.length - a.length)
   return secrets.reduce((rest, secret) => rest.replaceAll(secret, '[redacted]'), text)
-}
-
-function causeOf(error: unknown): { code?: string; message: string } {
-  if (error instanceof AggregateError && error.message === '' && error.errors.length > 0) {
-    return error.errors[0] as Error
-  }
-  return error instanceof Error ? error : { message: String(error) }
 }

@@ -1,6 +1,8 @@
 import { type Dispatcher, request } from 'undici'
 import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
+import { wholeBody } from '../net/bodies.ts'
+import { firstCause } from '../net/first-cause.ts'
 import { retry } from '../util/retry.ts'
 import { isTransient, type RegistryResponse } from './response.ts'
 
@@ -190,16 +192,9 @@ function redirectTarget(req: HttpRequest, from: URL, status: number, location?: 
 }
 
 async function readAll(body: AsyncIterable<Buffer>, req: HttpRequest): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let size = 0
-  for await (const piece of body) {
-    size += piece.length
-    if (size > MAX_BODY) {
-      throw new ConveyorError('invalid', `${req.peer} sent more than 4 MiB while ${req.purpose}`)
-    }
-    pieces.push(piece)
-  }
-  return Buffer.concat(pieces)
+  const whole = await wholeBody(body, MAX_BODY)
+  if (whole !== null) return whole
+  throw new ConveyorError('invalid', `${req.peer} sent more than 4 MiB while ${req.purpose}`)
 }
 
 /** Converts seconds or a date to milliseconds from now. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after */
@@ -241,15 +236,6 @@ function explain(error: unknown): Failure {
     return { reason: 'no such host', transient: false, cause: error, hint: 'Check the name of the registry' }
   }
   return { reason, transient: TRANSIENT.has(code), cause: error }
-}
-
-function firstCause(error: unknown): { code?: string; message: string } {
-  if (error instanceof AggregateError && error.message === '' && error.errors.length > 0) {
-    return error.errors[0] as Error
-  }
-  return error instanceof Error
-    ? (error as NodeJS.ErrnoException as Error & { code?: string })
-    : { message: String(error) }
 }
 
 function noResponse(req: HttpRequest, { reason, hint, cause }: Failure): ConveyorError {

@@ -1,5 +1,6 @@
 import { ConveyorError } from '../../core/errors.ts'
 import { oneLine } from '../../core/one-line.ts'
+import { wholeBody } from '../../net/bodies.ts'
 import { retry } from '../../util/retry.ts'
 import { headersOf, parsed, record, usableUntil } from './answers.ts'
 import { below } from './endpoint.ts'
@@ -197,25 +198,18 @@ function downloadOf(one: Record<string, unknown>, endpoint: LfsEndpoint): LfsDow
     return { code: 502, message: 'the server named no address that can be used' }
   }
   const headers = headersOf(download.header)
-  // Without credentials of its own, an object on the same server is got with those of the server.
+  // Without credentials of its own, an object on the same server is downloaded with those of the server.
   const same = href.origin === endpoint.url.origin && one.authenticated !== true
   if (same && !('authorization' in headers)) Object.assign(headers, endpoint.headers)
   return { href, headers, until: usableUntil(download) }
 }
 
 async function textOf({ body }: LfsResponse): Promise<string> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      size += chunk.length
-      if (size > MAX_ANSWER) throw new Error(`it sent more than ${MAX_ANSWER >> 20} MiB`)
-      chunks.push(chunk)
-    }
-  } catch (error) {
+  const whole = await wholeBody(body, MAX_ANSWER).catch((error: unknown) => {
     throw new NoLfsResponse(error)
-  }
-  return Buffer.concat(chunks).toString('utf8')
+  })
+  if (whole === null) throw new NoLfsResponse(new Error(`it sent more than ${MAX_ANSWER >> 20} MiB`))
+  return whole.toString('utf8')
 }
 
 function retryAfterMs(answer: LfsResponse): number {

@@ -3,6 +3,7 @@ import { getCACertificates } from 'node:tls'
 import { type Dispatcher, request } from 'undici'
 import { guardedConnector } from '../../net/addresses.ts'
 import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
+import { firstCause } from '../../net/first-cause.ts'
 import type { Proxies } from '../../net/proxies.ts'
 import { connections } from '../../net/proxy-dispatcher.ts'
 
@@ -41,7 +42,7 @@ export class NoLfsResponse extends Error {
   readonly hint: string | undefined
 
   constructor(cause: unknown) {
-    const { code = '', message } = innermost(cause)
+    const { code = '', message } = firstCause(cause)
     super(message || code || 'unknown error', { cause })
     const untrusted = isUntrusted(cause)
     this.transient = !untrusted && code !== 'ENOTFOUND' && code !== 'ERR_REFUSED_ADDRESS'
@@ -117,11 +118,6 @@ function redirectTarget(from: URL, status: number, location: string | undefined)
 /** Whether an address has TLS, or neither has. */
 export function isAsSecure(to: URL, from: URL): boolean {
   return to.protocol === 'https:' || (to.protocol === 'http:' && from.protocol === 'http:')
-}
-
-function innermost(error: unknown): { code?: string | undefined; message: string } {
-  if (error instanceof AggregateError && error.message === '') return innermost(error.errors[0])
-  return error instanceof Error ? (error as NodeJS.ErrnoException) : { message: String(error) }
 }
 
 /** Those of a file, besides Node's: git-lfs, too, trusts both. Undefined without a file. */
