@@ -1,8 +1,10 @@
 import type { Scope } from '../../core/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
+import { wholeBody } from '../../net/bodies.ts'
 import type { SignIn } from '../sign-in.ts'
 import { type GitHubApi, type GitHubRequestOptions, githubApi, readable } from './requests.ts'
+import { validLogin } from './texts.ts'
 import { personalTokens } from './tokens.ts'
 
 export interface GitHubSignInOptions extends GitHubRequestOptions {
@@ -130,15 +132,9 @@ async function post(
     await answer.body?.cancel()
     throw failed(`GitHub answered ${answer.status}`)
   }
-  const pieces: Uint8Array[] = []
-  let size = 0
   try {
-    for await (const piece of answer.body ?? []) {
-      size += piece.length
-      if (size > MOST_ANSWER_BYTES) break
-      pieces.push(piece)
-    }
-    const parsed: unknown = JSON.parse(Buffer.concat(pieces).toString())
+    const whole = answer.body && (await wholeBody(answer.body, MOST_ANSWER_BYTES))
+    const parsed: unknown = JSON.parse(String(whole))
     if (typeof parsed === 'object' && parsed !== null) return { ...parsed }
   } catch {
     // The same as any other answer that is not GitHub's.
@@ -149,10 +145,4 @@ async function post(
 function validId(id: unknown): number {
   if (Number.isSafeInteger(id)) return id as number
   throw new Error('not an id')
-}
-
-/** The names of users, of Enterprise Managed Users (with an underscore), and of bots. */
-function validLogin(login: unknown): string {
-  if (typeof login === 'string' && /^[A-Za-z0-9][\w-]{0,99}(\[bot\])?$/.test(login)) return login
-  throw new Error('not a login')
 }

@@ -1,20 +1,14 @@
 import { type BuildRequest, isEnded, type PushFacts } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
-import type { Log } from '../../core/log.ts'
 import { isFromFork, type PullRequest } from '../../core/pulls/pull-request.ts'
 import type { Forge } from '../../forge/forge.ts'
-import type { Queue } from '../../queue/queue.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
-import { requestBuild } from '../accept.ts'
+import { type RequestParts, requestBuild } from '../accept.ts'
 import type { BuildPolicy } from '../policy/build-policy.ts'
 
-interface PullParts {
-  store: BuildStore
-  queue: Queue
+interface PullParts extends RequestParts {
   forge: Pick<Forge, 'message'>
   policy?: BuildPolicy
-  /** The server's own log, one line at a time. */
-  log: Log
 }
 
 /** For the message of a commit, in milliseconds: GitHub waits for the answer to its webhook for 10 s. */

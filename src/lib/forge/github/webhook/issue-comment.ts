@@ -1,5 +1,5 @@
-import { ConveyorError } from '../../../core/errors.ts'
 import { validRepository } from '../../../core/validate.ts'
+import { validLogin } from '../texts.ts'
 import { ignored, type WebhookEvent } from './event.ts'
 import { validDelivery } from './fields.ts'
 
@@ -41,10 +41,4 @@ export const issueCommentEvent: WebhookEvent = {
       delivery: validDelivery(delivery),
     }
   },
-}
-
-/** An account, which may be an App's: `dependabot[bot]`. */
-function validLogin(value: string): string {
-  if (/^[A-Za-z0-9][\w-]{0,99}(\[bot\])?$/.test(value)) return value
-  throw new ConveyorError('invalid', `${JSON.stringify(value.slice(0, 100))} is not an account`)
 }
