@@ -156,14 +156,17 @@ export class Attempt {
     const log = this.#redactor.wrap(await logs.open(build.id))
     this.#log = log
     if (countedAttempt(build) > this.#attempts) throw cutOff(build)
-    await linesTo(log)(...header(build, this.#attempts))
+    const [last] = await Promise.all([
+      parts.store.lastArtifact(build.repository, []),
+      linesTo(log)(...header(build, this.#attempts)),
+    ])
     let reported = false
     const report = () => {
       if (!reported) statuses.report(build)
       reported = true
     }
     // Without an image or a Dockerfile, a repository has nothing to do with us: see Build.neutral.
-    const isOurs = (await parts.store.lastArtifact(build.repository, [])) !== null
+    const isOurs = last !== null
     // An image that is reused right away needs no pending status.
     const late = isOurs ? setTimeout(report, PENDING_AFTER_MS) : undefined
     try {
