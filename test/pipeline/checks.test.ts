@@ -13,6 +13,8 @@ import { type GitHubDouble, startGitHubDouble } from '../support/github/double.t
 import { tempDir } from '../support/temp.ts'
 
 const TOKEN = 'ghs_of-an-installation'
+/** What a summary is made of, as HTML. */
+const ELEMENTS = ['a', 'code', 'p', 'pre', 'table', 'tbody', 'td', 'th', 'thead', 'tr']
 
 let resources: AsyncDisposableStack
 let double: GitHubDouble
@@ -286,18 +288,7 @@ describe('what a check run says', () => {
     expect(text).toContain('0 of 1 step was cached.')
     expect(text).toContain('not cached: #5 COPY . .: 1 file changed: src/a.ts')
     expect(text).toMatch(/build\s+2\.35 s\s+0 of 1 step cached/)
-    expect([...elements].sort()).toEqual([
-      'a',
-      'code',
-      'p',
-      'pre',
-      'table',
-      'tbody',
-      'td',
-      'th',
-      'thead',
-      'tr',
-    ])
+    expect([...elements].sort()).toEqual(ELEMENTS)
   })
 
   test('of a failure: the error, the lines of the Dockerfile, and annotations there and at warnings', async () => {
@@ -350,18 +341,7 @@ describe('what a check run says', () => {
       const { summary } = await checked(build, { ...TIMELINE, missed, excerpt, phases: [note] })
       const html = rendered(summary)
       const { text, elements } = readHtml(html)
-      expect([...elements].sort()).toEqual([
-        'a',
-        'code',
-        'p',
-        'pre',
-        'table',
-        'tbody',
-        'td',
-        'th',
-        'thead',
-        'tr',
-      ])
+      expect([...elements].sort()).toEqual(ELEMENTS)
       expect([...html.matchAll(/href="([^"]*)"/g)].map(([, url]) => url)).toEqual([
         'https://conveyor.example.com/1',
       ])

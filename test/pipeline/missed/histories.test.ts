@@ -12,11 +12,11 @@ import { tieBreaker } from '../../../src/lib/pipeline/tags/tie-breaker.ts'
 import { wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
 import { memoryQueue } from '../../../src/lib/queue/memory.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
-import type { Registry } from '../../../src/lib/registry/registry.ts'
 import type { History } from '../../../src/lib/source/source.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { pushPayload } from '../../support/github/push.ts'
+import { tagMap } from '../../support/registry/tag-map.ts'
 import { tempDir } from '../../support/temp.ts'
 
 /**
@@ -203,12 +203,7 @@ class World {
       return true
     }
     const names = { image: () => 'registry.test/acme/app', tag: tagForRef }
-    const registry: Registry = {
-      head: async () => null,
-      manifest: async (_, digest) => ({ digest, mediaType: '', bytes: new Uint8Array() }),
-      putManifest: async (_, tag, { digest }) => void this.tags.set(tag, digest),
-      deleteTag: async (_, tag) => this.tags.delete(tag),
-    }
+    const registry = tagMap(this.tags)
     for (let refs = claimed; ; refs = (await this.#store.get(next.id)) ?? refs) {
       const parts = { history: this.#history, say: async (line: string) => expect(line).toBe('') }
       const settle = tieBreaker(REPOSITORY, parts, new AbortController().signal)

@@ -6,11 +6,11 @@ import { moveTags } from '../../../src/lib/pipeline/tags/move.ts'
 import { tieBreaker } from '../../../src/lib/pipeline/tags/tie-breaker.ts'
 import { wantedTags } from '../../../src/lib/pipeline/tags/wanted.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
-import type { Registry } from '../../../src/lib/registry/registry.ts'
 import { gitHistory } from '../../../src/lib/source/git/history.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { createGitRepository, type GitRepository } from '../../support/git/repository.ts'
 import { pushPayload } from '../../support/github/push.ts'
+import { tagMap } from '../../support/registry/tag-map.ts'
 import { tempDir } from '../../support/temp.ts'
 
 /**
@@ -145,12 +145,7 @@ class World {
     const claimed = await this.#store.claim(build.id)
     if (!claimed) return
     const names = { image: () => 'registry.test/acme/app', tag: tagForRef }
-    const registry: Registry = {
-      head: async () => null,
-      manifest: async (_, digest) => ({ digest, mediaType: '', bytes: new Uint8Array() }),
-      putManifest: async (_, tag, { digest }) => void this.tags.set(tag, digest),
-      deleteTag: async (_, tag) => this.tags.delete(tag),
-    }
+    const registry = tagMap(this.tags)
     const wanted = wantedTags(claimed, 'always', names)
     const parts = { history: this.#history, say: async (line: string) => expect(line).toBe('') }
     const settle = tieBreaker(REPOSITORY, parts, new AbortController().signal)
