@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
-import { toConveyorError } from '../core/errors.ts'
+import { logFirst } from '../core/log.ts'
 import type { Workers } from '../store/fleet.ts'
 import type { Releaser } from '../util/lifecycle.ts'
 import { Periodic } from '../util/periodic.ts'
@@ -28,9 +28,7 @@ export function reportPresence(
     startedAt: new Date().toISOString(),
   }
   const report = () => workers.seen({ ...worker, builds: running(), warm: warm() })
-  const reporter = new Periodic(REPORT_MS, report, (error, isNews) => {
-    if (isNews) log(`reporting this worker: ${toConveyorError(error, 'failed').advice}`)
-  })
+  const reporter = new Periodic(REPORT_MS, report, logFirst(log, 'reporting this worker'))
   void reporter.run()
   releaser.add('worker report', reporter, async (it) => {
     await it.stop()

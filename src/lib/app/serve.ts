@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
 import { adminSocketOf } from '../core/admin-socket.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
-import { toConveyorError } from '../core/errors.ts'
+import { logFirst } from '../core/log.ts'
 import { sendOverdue } from '../pipeline/accept.ts'
 import { Comparing } from '../pipeline/missed/comparing.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
@@ -148,10 +148,7 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
     const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
     if (sent > 0) io.log(`queued ${sent} overdue ${sent === 1 ? 'build' : 'builds'}`)
   }
-  const feeder = new Periodic(FEED_MS, send, (error, isNews) => {
-    // Logged once: this runs every few seconds.
-    if (isNews) io.log(`queueing overdue builds: ${toConveyorError(error, 'failed').advice}`)
-  })
+  const feeder = new Periodic(FEED_MS, send, logFirst(io.log, 'queueing overdue builds'))
   releaser.add('queue feeder', feeder, (it) => it.stop())
   await feeder.run()
 }
@@ -166,14 +163,8 @@ function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
 
 /** Builds that wait get their check runs from whichever server comes first. */
 function queuedReporter(statuses: StatusReporter, io: SetupIo): Periodic {
-  return new Periodic(
-    QUEUED_MS,
-    () => statuses.reportQueued(),
-    (error, isNews) => {
-      const { advice } = toConveyorError(error, 'failed')
-      if (isNews) io.log(`check runs of builds that wait: ${advice}`)
-    },
-  )
+  const failed = logFirst(io.log, 'check runs of builds that wait')
+  return new Periodic(QUEUED_MS, () => statuses.reportQueued(), failed)
 }
 
 /** What operators should know about who can use this server. */

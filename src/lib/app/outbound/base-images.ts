@@ -1,7 +1,6 @@
 import type { Config } from '../../config/config.ts'
 import { repositoryFilter } from '../../core/allowed-repositories.ts'
-import { toConveyorError } from '../../core/errors.ts'
-import type { Log } from '../../core/log.ts'
+import { type Log, logFirst } from '../../core/log.ts'
 import { rebuildMovedBases } from '../../pipeline/bases/rebuild.ts'
 import type { Releaser } from '../../util/lifecycle.ts'
 import { Periodic } from '../../util/periodic.ts'
@@ -24,10 +23,8 @@ export function startRebuilding(
   const end = new AbortController()
   const work = () =>
     rebuildMovedBases({ store, registry, names, queue, log }, { patterns: bases, isAllowed }, end.signal)
-  const looking = new Periodic(LOOK_MS, work, (error, isNews) => {
-    if (isNews && !end.signal.aborted)
-      log(`looking up base images: ${toConveyorError(error, 'failed').advice}`, { level: 'warn' })
-  })
+  const failed = logFirst(log, 'looking up base images', { level: 'warn' })
+  const looking = new Periodic(LOOK_MS, work, (error, isNews) => failed(error, isNews && !end.signal.aborted))
   void looking.run()
   releaser.add('base images', looking, (it) => {
     end.abort()

@@ -1,7 +1,6 @@
 import { notifySettingsFor } from '../../config/build-settings.ts'
 import type { Config } from '../../config/config.ts'
-import { toConveyorError } from '../../core/errors.ts'
-import type { Log } from '../../core/log.ts'
+import { type Log, logFirst } from '../../core/log.ts'
 import { notifyConnections } from '../../notify/connections.ts'
 import { Notifier } from '../../notify/notifier.ts'
 import { notifyTarget } from '../../notify/target.ts'
@@ -32,13 +31,8 @@ export function startNotifying(
     log,
   })
   const every = notify.urls.length > 0 ? LOOK_MS : CLEAR_MS
-  const looking = new Periodic(
-    every,
-    () => notifier.run(),
-    (error, isNews) => {
-      if (isNews) log(`sending webhooks: ${toConveyorError(error, 'failed').advice}`, { level: 'warn' })
-    },
-  )
+  const failed = logFirst(log, 'sending webhooks', { level: 'warn' })
+  const looking = new Periodic(every, () => notifier.run(), failed)
   releaser.add('webhooks', notifier, async (it) => {
     await looking.stop()
     await it.close()

@@ -1,6 +1,5 @@
 import type { Config } from '../../config/config.ts'
-import { toConveyorError } from '../../core/errors.ts'
-import type { Log } from '../../core/log.ts'
+import { type Log, logFirst } from '../../core/log.ts'
 import type { BuildParts } from '../../pipeline/parts.ts'
 import { cleanTags } from '../../pipeline/pulls/clean-tags.ts'
 import { Periodic } from '../../util/periodic.ts'
@@ -18,9 +17,6 @@ export function pullTags(
   return new Periodic(
     EVERY_MS,
     () => cleanTags({ store, registry, names, log }),
-    (error, isNews) => {
-      // Logged once: this runs every minute.
-      if (isNews) log(`removing tags of pull requests: ${toConveyorError(error, 'failed').advice}`)
-    },
+    logFirst(log, 'removing tags of pull requests'),
   )
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { notAllowed } from '../../core/allowed-repositories.ts'
 import { toConveyorError } from '../../core/errors.ts'
+import { logFirst } from '../../core/log.ts'
 import type { HeadComparison } from '../../store/comparisons.ts'
 import { mapConcurrently } from '../../util/map-concurrently.ts'
 import { Periodic } from '../../util/periodic.ts'
@@ -47,11 +48,8 @@ export class Comparing {
 
   constructor(parts: ComparingParts) {
     this.#parts = parts
-    const report = (error: unknown, isNews: boolean) => {
-      if (isNews && !this.#end.signal.aborted) {
-        parts.log(`comparing branches: ${toConveyorError(error, 'failed').advice}`, { level: 'warn' })
-      }
-    }
+    const failed = logFirst(parts.log, 'comparing branches', { level: 'warn' })
+    const report = (error: unknown, isNews: boolean) => failed(error, isNews && !this.#end.signal.aborted)
     this.#renewal = new Periodic(RENEW_MS, () => this.#renew(), report)
     this.#work = new Periodic(LOOK_MS, () => this.#compareDue(), report)
     void this.#renewal.run().then(() => this.#work.run())
