@@ -41,8 +41,10 @@ export interface Running extends AsyncDisposable {
 }
 
 const running = new Set<Running>()
+/** Responses of the servers that this file started which /openapi.json does not describe. */
+const violations: string[] = []
 
-// A test file fails if it leaves a process running.
+// A test file fails if it leaves a process running, or if a server responded other than it says.
 if (process.env.VITEST_POOL_ID) {
   const { afterAll } = await import('vitest')
   afterAll(async () => {
@@ -52,6 +54,7 @@ if (process.env.VITEST_POOL_ID) {
       const names = leaked.map((one) => `${one.child.spawnargs.join(' ')} (pid ${one.pid})`)
       throw new Error(`still running at the end of the file: ${names.join('; ')}`)
     }
+    if (violations.length > 0) throw new Error(`not as described:\n${violations.join('\n')}`)
   })
 }
 
@@ -175,16 +178,30 @@ export async function runConveyor(
   return { ...exit, stdout: command.stdout(), stderr: command.stderr() }
 }
 
-/** Starts a `conveyor` command; the caller waits for its exit, or stops it. */
-export function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}): Promise<Running> {
+/** Starts a `conveyor` command; the caller waits for its exit, or stops it. What a server responds is checked. */
+export async function spawnConveyor(args: string[], { env, cwd }: ConveyorOptions = {}): Promise<Running> {
   // Through its shebang, as users start it, but with the Node that runs the tests.
   const base = basicEnv()
   const path = `${dirname(process.execPath)}:${base.PATH ?? ''}`
-  return start(`${projectRoot}bin/run.js`, args, {
+  const isServer = args[0] === 'server'
+  const command = await start(`${projectRoot}bin/run.js`, args, {
     // Plain lines, which tests match; see test/app/process-log.test.ts for the others.
-    env: { ...base, PATH: path, LOG_FORMAT: 'text', ...env },
+    env: {
+      ...base,
+      PATH: path,
+      LOG_FORMAT: 'text',
+      ...(isServer && { NODE_OPTIONS: `--import=${projectRoot}test/support/openapi/record-answers.ts` }),
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe', ...(isServer ? (['pipe'] as const) : [])],
     ...(cwd !== undefined && { cwd }),
   })
+  if (isServer) {
+    // Most tests start none, and need no JSON schemas.
+    const { checkAnswers } = await import('./openapi/started-servers.ts')
+    checkAnswers(command.child, violations)
+  }
+  return command
 }
 
 /** Whether a process with this id is running (a zombie is not). Linux only. */

@@ -1,9 +1,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { OpenApi } from '../../../src/lib/server/api/openapi.ts'
+import { type Answer, recordAnswer } from './answer.ts'
 import { DocumentSchemas } from './schemas.ts'
-
-/** Bodies beyond this are streams of logs; only their beginning is checked. */
-const LARGEST = 4 * 1024 * 1024
 
 interface Media {
   schema: object
@@ -11,15 +9,6 @@ interface Media {
 }
 interface Operation {
   responses: Record<string, { content?: Record<string, Media> }>
-}
-
-interface SeenAnswer {
-  status: number
-  /** Without parameters; empty if there is none. */
-  type: string
-  body: string
-  /** Whether the body is complete. */
-  whole: boolean
 }
 
 /**
@@ -43,57 +32,23 @@ export class AnswerCheck {
   /** Checks what the server responds from now on. Call before the server's own listener is called. */
   watch(server: Server): void {
     server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
-      // Before the server rewrites it.
-      const url = request.url ?? '/'
-      const pieces: Buffer[] = []
-      let size = 0
-      const keep = (chunk: unknown, encoding: unknown) => {
-        if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) return
-        const name = typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8'
-        const bytes = typeof chunk === 'string' ? Buffer.from(chunk, name) : Buffer.from(chunk)
-        if (size < LARGEST) pieces.push(bytes)
-        size += bytes.length
-      }
-      let type = ''
-      const { write, end, writeHead } = response
-      // Headers that are passed to it are in none of the fields of the response.
-      response.writeHead = ((...values: Parameters<typeof writeHead>) => {
-        const headers = values.find((value) => typeof value === 'object') ?? {}
-        type = String((headers as Record<string, unknown>)['content-type'] ?? '')
-        return writeHead.apply(response, values)
-      }) as typeof writeHead
-      response.write = ((...values: Parameters<typeof write>) => {
-        keep(values[0], values[1])
-        return write.apply(response, values)
-      }) as typeof write
-      response.end = ((...values: Parameters<typeof end>) => {
-        keep(values[0], values[1])
-        return end.apply(response, values)
-      }) as typeof end
-      response.once('close', () => {
-        if (!response.headersSent) return
-        const whole = response.writableFinished && size <= LARGEST
-        const body = Buffer.concat(pieces).toString('utf8')
-        type ||= String(response.getHeader('content-type') ?? '')
-        const answer = { status: response.statusCode, type: type.split(';')[0] ?? '', body, whole }
-        for (const problem of this.#check(request, url, answer)) {
-          this.#violations.push(
-            `${request.method} ${url.slice(0, 200)} -> ${response.statusCode}: ${problem}`,
-          )
-        }
-      })
+      recordAnswer(request, response, (answer) => this.check(answer))
     })
   }
 
-  #check(request: IncomingMessage, url: string, { status, type, body, whole }: SeenAnswer): string[] {
-    const method = (request.method ?? '').toLowerCase()
-    // The client was gone before it could be told.
-    if (request.socket.destroyed && !request.complete && body === '') return []
+  check(answer: Answer): void {
+    for (const problem of this.#problems(answer)) {
+      this.#violations.push(`${answer.method} ${answer.url.slice(0, 200)} -> ${answer.status}: ${problem}`)
+    }
+  }
+
+  #problems({ url, accept, isWebhook, cutOff, status, type, body, whole, ...answer }: Answer): string[] {
+    const method = answer.method.toLowerCase()
+    // It was gone before it could be told.
+    if (cutOff && body === '') return []
     // A browser may be sent elsewhere from any path: to sign in, and back.
-    const isBrowser = /\btext\/html\b/.test(request.headers.accept ?? '')
-    if (isBrowser && status === 303) return body === '' ? [] : ['a body']
-    const hook = method === 'post' && request.headers['x-github-event'] !== undefined
-    const path = hook ? '/webhooks/github' : this.#path(url)
+    if (/\btext\/html\b/.test(accept) && status === 303) return body === '' ? [] : ['a body']
+    const path = isWebhook ? '/webhooks/github' : this.#path(url)
     const template = this.#template(path)
     const item = template === null ? undefined : this.#document.paths[template]
     const operation = item?.[method === 'head' ? 'get' : method] as Operation | undefined
