@@ -14,6 +14,8 @@ interface Asset {
 interface Assets {
   files: Map<string, Asset>
   names: Map<string, string>
+  /** The modules that each module imports, by their names in the source. */
+  imports: Map<string, string[]>
 }
 
 const TYPES: Record<string, string> = {
@@ -36,13 +38,19 @@ function assets(): Assets {
 
   const files = new Map<string, Asset>()
   const names = new Map<string, string>()
+  const imports = new Map<string, string[]>()
   const add = (name: string): string => {
     const known = names.get(name)
     if (known !== undefined) return known
     const source = sources.get(name)
     if (source === undefined) throw new Error(`there is no asset ${name}`)
     // A module imports others by the names that they are served under. There are no cycles.
-    const text = compact(source, name).replace(/(?<=\bfrom '\.\/)[a-z-]+\.js(?=')/g, add)
+    const imported: string[] = []
+    const text = compact(source, name).replace(/(?<=\bfrom '\.\/)[a-z-]+\.js(?=')/g, (module) => {
+      imported.push(module)
+      return add(module)
+    })
+    imports.set(name, imported)
     const hash = createHash('sha256').update(text).digest('hex').slice(0, 10)
     const [stem = '', extension = ''] = name.split('.')
     const hashed = `${stem}.${hash}.${extension}`
@@ -51,7 +59,7 @@ function assets(): Assets {
     return hashed
   }
   for (const name of sources.keys()) add(name)
-  loaded = { files, names }
+  loaded = { files, names, imports }
   return loaded
 }
 
@@ -66,6 +74,14 @@ export function assetPath(name: string): string {
   const hashed = assets().names.get(name)
   if (hashed === undefined) throw new Error(`there is no asset ${name}`)
   return `/assets/${hashed}`
+}
+
+/** The modules that these import, and those that they import in turn, without themselves. */
+export function importedBy(modules: readonly string[]): string[] {
+  const all = new Set(modules)
+  // What is added is visited, too.
+  for (const name of all) for (const imported of assets().imports.get(name) ?? []) all.add(imported)
+  return [...all].slice(modules.length)
 }
 
 /** Path of the icon that a browser tab shows. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
 import type { Identity } from '../access/identity.ts'
 import type { ServerOptions } from '../options.ts'
-import { assetPath, faviconPath } from './assets.ts'
+import { assetPath, faviconPath, importedBy } from './assets.ts'
 import { html, type Renderable } from './html.ts'
 import { ICON_STATES, type IconState, SPRITE, stateIcon } from './icons.ts'
 
@@ -63,6 +63,7 @@ const PAGE_CSP =
 function layout(site: Site, page: PageContent, reader: Identity | null): string {
   const { title, state = 'none', section, main, styles = [], scripts = [] } = page
   const asset = (name: string) => site.path + assetPath(name)
+  const modules = ['page.js', ...scripts]
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -71,7 +72,7 @@ function layout(site: Site, page: PageContent, reader: Identity | null): string 
 <meta name="color-scheme" content="light dark">
 <title>${title} · Conveyor</title>
 <link rel="icon" type="image/svg+xml" href="${site.path}${faviconPath(state)}"${ICON_STATES.map((name) => html` data-${name}="${site.path}${faviconPath(name)}"`)}>
-${['style.css', ...styles].map((name) => html`<link rel="stylesheet" href="${asset(name)}">\n`)}${['page.js', ...scripts].map((name) => html`<script type="module" src="${asset(name)}"></script>\n`)}</head>
+${['style.css', ...styles].map((name) => html`<link rel="stylesheet" href="${asset(name)}">\n`)}${modules.map((name) => html`<script type="module" src="${asset(name)}"></script>\n`)}${importedBy(modules).map((name) => html`<link rel="modulepreload" href="${asset(name)}">\n`)}</head>
 <body>
 ${SPRITE}
 <a class="skip" href="#main">Skip to content</a>
