@@ -1,5 +1,9 @@
-import { readFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parseProxy, proxiesOf, proxyFor } from '../../src/lib/net/proxies.ts'
 import { tunnelAgent } from '../../src/lib/net/proxy-agent.ts'
@@ -23,7 +27,13 @@ let registry: TestRegistry
 let github: GitHubDouble
 beforeAll(async () => {
   scratch = await tempDir()
-  certificates = await makeCertificates(scratch.path, ['registry.test', 'github.test', 'ci.test', 'aws.test'])
+  certificates = await makeCertificates(scratch.path, [
+    'registry.test',
+    'github.test',
+    'ci.test',
+    'aws.test',
+    'sts.test',
+  ])
   registry = await startRegistry()
   github = await startGitHubDouble()
 })
@@ -144,6 +154,57 @@ test('the AWS SDK uses the proxy', async () => {
   agent.destroy()
   expect(new Set(proxy.asked)).toEqual(new Set(['CONNECT aws.test:443']))
 })
+
+test('the AWS SDK gets its credentials through the proxy, too', async () => {
+  await using aws = await startAws()
+  const { url } = await aws.queue()
+  const requested: string[] = []
+  const sts = createServer(async (request, response) => {
+    requested.push(await text(request))
+    response.setHeader('content-type', 'text/xml').end(ASSUMED)
+  }).listen(0, '127.0.0.1')
+  await once(sts, 'listening')
+  const stsHost = `127.0.0.1:${(sts.address() as AddressInfo).port}`
+  await using awsTls = await startTls(certificates.server, hostOf(url))
+  await using stsTls = await startTls(certificates.server, stsHost)
+  await using proxy = await startProxy({ 'aws.test': awsTls.host, 'sts.test': stsTls.host })
+  const token = join(scratch.path, 'web-identity')
+  await writeFile(token, 'the-token-of-the-pod')
+  // As Kubernetes does it for a service account with a role.
+  const { stdout, stderr } = await runConveyor(['doctor', '--json'], {
+    env: {
+      ...{ DATA_DIR: scratch.path, DOCKER_HOST: 'tcp://127.0.0.1:1', DOCKER_CONFIG: scratch.path },
+      ...{ REGISTRY: registry.host, HTTPS_PROXY: proxy.host, NODE_EXTRA_CA_CERTS: certificates.server.ca },
+      ...{ AWS_ENDPOINT_URL_SQS: 'https://aws.test', AWS_ENDPOINT_URL_STS: 'https://sts.test' },
+      ...{ AWS_ROLE_ARN: 'arn:aws:iam::123456789012:role/conveyor', AWS_WEB_IDENTITY_TOKEN_FILE: token },
+      ...{
+        AWS_REGION: 'us-east-1',
+        DATABASE_URL: 'postgres://x:x@127.0.0.1:1/x',
+        QUEUE: url.replace(/^http:\/\/[^/]+/, 'sqs://aws.test'),
+      },
+    },
+  })
+  sts.close()
+  const parts = JSON.parse(stdout) as { part: string; found: string; ok: boolean }[]
+  expect(parts.find(({ part }) => part === 'queue')).toMatchObject({ ok: true })
+  expect(requested[0]).toContain('Action=AssumeRoleWithWebIdentity')
+  expect(requested[0]).toContain('WebIdentityToken=the-token-of-the-pod')
+  expect(proxy.asked).toContain('CONNECT sts.test:443')
+  expect(proxy.asked).toContain('CONNECT aws.test:443')
+  expect(stdout + stderr).not.toContain('the-token-of-the-pod')
+})
+
+/** As in the AWS STS API Reference, AssumeRoleWithWebIdentity. */
+const ASSUMED = `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleWithWebIdentityResult>
+    <Credentials>
+      <SessionToken>the-session-token</SessionToken>
+      <SecretAccessKey>the-secret-access-key</SecretAccessKey>
+      <Expiration>2100-01-01T00:00:00Z</Expiration>
+      <AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId>
+    </Credentials>
+  </AssumeRoleWithWebIdentityResult>
+</AssumeRoleWithWebIdentityResponse>`
 
 describe('choice of proxy', () => {
   const env = { http_proxy: 'http://one:1', HTTP_PROXY: 'http://two:2', HTTPS_PROXY: 'three:3' }
