@@ -138,12 +138,12 @@ export class Notifier {
   }
 
   #result({ triesLeft }: Notification, posted: Posted): TryResult {
-    const { status, answer, error, tookMs, retryAfterS = 0, isFinal } = posted
+    const { status, answer, error, tookMs, retryAfterMs = 0, isFinal } = posted
     const delay = this.#delays.at(-triesLeft)
     const again = error !== null && !isFinal && triesLeft > 0 && delay !== undefined
     return {
       ...{ status, answer, error, tookMs },
-      ...(again && { retryInS: Math.max(delay, Math.min(retryAfterS, LONGEST_WAIT_S)) }),
+      ...(again && { retryInS: Math.max(delay, Math.min(Math.ceil(retryAfterMs / 1000), LONGEST_WAIT_S)) }),
     }
   }
 }

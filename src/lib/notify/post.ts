@@ -2,6 +2,7 @@ import { type Dispatcher, request } from 'undici'
 import { oneLine } from '../core/one-line.ts'
 import { firstBytes } from '../net/bodies.ts'
 import { firstCause } from '../net/first-cause.ts'
+import { retryAfterMs } from '../net/retry-after.ts'
 
 /** An answer, or why there is none. */
 export interface Posted {
@@ -12,8 +13,8 @@ export interface Posted {
   /** Null if the receiver has accepted it (2xx). */
   error: string | null
   tookMs: number
-  /** How long the receiver wants to be left alone, in seconds. */
-  retryAfterS?: number
+  /** How long the receiver wants to be left alone. */
+  retryAfterMs?: number
   /** Sending it again cannot help. */
   isFinal?: true
 }
@@ -48,13 +49,13 @@ export async function post(
     })
     const status = received.statusCode
     const text = await firstBytes(received.body, READ)
-    const after = Number(received.headers['retry-after'])
+    const askedMs = retryAfterMs([received.headers['retry-after']].flat()[0])
     return {
       status,
       answer: cut(withoutSecrets(text, url)),
       error: problemWith(status),
       tookMs: tookMs(),
-      ...(after > 0 && { retryAfterS: Math.ceil(after) }),
+      ...(askedMs !== undefined && { retryAfterMs: askedMs }),
       ...(status === 410 && { isFinal: true as const }),
     }
   } catch (error) {

@@ -3,6 +3,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { oneLine } from '../core/one-line.ts'
 import { wholeBody } from '../net/bodies.ts'
 import { firstCause } from '../net/first-cause.ts'
+import { retryAfterMs } from '../net/retry-after.ts'
 import { retry } from '../util/retry.ts'
 import { isTransient, type RegistryResponse } from './response.ts'
 
@@ -114,8 +115,8 @@ function isRetryable(error: unknown): boolean {
 
 /** The error in a response of a registry or token server. Responses are untrusted: messages are cut to one line. */
 export function registryResponse({ status, header, body }: HttpResponse): RegistryResponse {
-  const retryAfterMs = parseRetryAfter(header('retry-after'))
-  return { status, ...firstError(body), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) }
+  const askedMs = retryAfterMs(header('retry-after'))
+  return { status, ...firstError(body), ...(askedMs !== undefined && { retryAfterMs: askedMs }) }
 }
 
 function firstError(body: Buffer): { code: string; message: string } {
@@ -195,13 +196,6 @@ async function readAll(body: AsyncIterable<Buffer>, req: HttpRequest): Promise<B
   const whole = await wholeBody(body, MAX_BODY)
   if (whole !== null) return whole
   throw new ConveyorError('invalid', `${req.peer} sent more than 4 MiB while ${req.purpose}`)
-}
-
-/** Converts seconds or a date to milliseconds from now. https://www.rfc-editor.org/rfc/rfc9110#field.retry-after */
-function parseRetryAfter(value: string | undefined): number | undefined {
-  if (value === undefined) return undefined
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
-  return Number.isNaN(ms) ? undefined : Math.max(0, ms)
 }
 
 function explain(error: unknown): Failure {

@@ -1,5 +1,6 @@
 import { ConveyorError, type ErrorKind } from '../../core/errors.ts'
 import { isUntrusted, TRUST_HINT } from '../../net/certificates.ts'
+import { retryAfterMs } from '../../net/retry-after.ts'
 import type { GitHubTokens } from './tokens.ts'
 
 /** What a token needs for a call: the scope of a classic one, and the permission of others and of Apps. */
@@ -85,7 +86,7 @@ function explainResponse(response: ApiResponse, call: FailedCall): Failure {
   }
   if (status >= 500) {
     const error = failure(call, 'unavailable', `GitHub answered ${said}`, 'Try again later')
-    return { error, waitMs: secondsHeader(headers['retry-after']) ?? 0 }
+    return { error, waitMs: retryAfterMs(headers['retry-after']) ?? 0 }
   }
   if (status === 401) {
     const isMissing = token === null && (kind !== 'app' || call.repository !== null)
@@ -172,7 +173,7 @@ function messageOf({ status, data }: ApiResponse): string {
  */
 function rateLimitMs({ status, headers }: ApiResponse, said: string): number | undefined {
   if (status !== 403 && status !== 429) return undefined
-  const asked = secondsHeader(headers['retry-after'])
+  const asked = retryAfterMs(headers['retry-after'])
   if (asked !== undefined) return asked
   const reset = secondsHeader(headers['x-ratelimit-reset'])
   // One second more, because the reset is given in whole seconds.

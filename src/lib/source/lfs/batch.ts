@@ -1,6 +1,7 @@
 import { ConveyorError } from '../../core/errors.ts'
 import { oneLine } from '../../core/one-line.ts'
 import { wholeBody } from '../../net/bodies.ts'
+import { retryAfterMs } from '../../net/retry-after.ts'
 import { retry } from '../../util/retry.ts'
 import { headersOf, parsed, record, usableUntil } from './answers.ts'
 import { below } from './endpoint.ts'
@@ -100,7 +101,7 @@ export class LfsServer {
     }
     const delays = (failures: number, error: unknown) => {
       const delay = backoffMs[failures - 1]
-      const askedMs = error instanceof Transient ? retryAfterMs(error.answer) : 0
+      const askedMs = error instanceof Transient ? (askedMsOf(error.answer) ?? 0) : 0
       return delay === undefined || askedMs > MAX_WAIT_MS ? undefined : Math.max(askedMs, delay)
     }
     try {
@@ -166,7 +167,7 @@ export class LfsServer {
     const transient = status === 429 || status >= 500
     return new ConveyorError('unavailable', `${this.#what} could not say where its objects are (${said})`, {
       retryable: transient,
-      retryAfterMs: transient ? retryAfterMs(answer) || undefined : undefined,
+      retryAfterMs: transient ? askedMsOf(answer) : undefined,
     })
   }
 
@@ -212,10 +213,8 @@ async function textOf({ body }: LfsResponse): Promise<string> {
   return whole.toString('utf8')
 }
 
-function retryAfterMs(answer: LfsResponse): number {
-  const value = answer.header('retry-after') ?? ''
-  const ms = /^\d{1,9}$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
-  return Number.isNaN(ms) ? 0 : Math.max(0, ms)
+function askedMsOf({ header }: LfsResponse): number | undefined {
+  return retryAfterMs(header('retry-after'))
 }
 
 /** The message of an error, as servers send it. */
