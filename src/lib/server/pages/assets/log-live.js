@@ -11,44 +11,49 @@
 
 /** Browsers open six connections to a server over HTTP/1.1; these many tabs may keep one. The others ask. */
 const STREAMS = 4
-const SLOTS = 'conveyor.streams'
 const SLOT_MS = 6000
 const RENEW_MS = 2000
 const ASK_MS = 1000
 const SLOWEST_MS = 15_000
-const me = String(Math.random()).slice(2)
 
-/** @returns {Record<string, number>} when each tab last said that it has a stream */
-function readSlots() {
-  const now = Date.now()
-  try {
-    const all = Object.entries(JSON.parse(localStorage.getItem(SLOTS) ?? '{}'))
-    return Object.fromEntries(all.filter(([, at]) => now - Number(at) < SLOT_MS))
-  } catch {
-    return {}
-  }
-}
-
-/** @param {Record<string, number>} slots */
-function writeSlots(slots) {
-  try {
-    localStorage.setItem(SLOTS, JSON.stringify(slots))
-  } catch {
-    // Without storage, tabs do not know of each other.
-  }
-}
+/**
+ * Tabs tell each other which of them have a stream in the storage of the browser: since when, and when they last said so.
+ * Each has an entry of its own, so that none gets lost if several are written at the same time.
+ */
+const SLOT = 'conveyor.stream.'
+const mySlot = SLOT + Math.random().toString(36).slice(2)
+/** Since when this tab has a stream; 0 if it has none. */
+let mine = 0
 
 /** Whether this tab may have a stream; asks again in time to keep it. */
 function takeSlot() {
-  const slots = readSlots()
-  if (!(me in slots) && Object.keys(slots).length >= STREAMS) return false
-  writeSlots({ ...slots, [me]: Date.now() })
+  const now = Date.now()
+  try {
+    let earlier = 0
+    for (const [key, times] of Object.entries(localStorage)) {
+      if (!key.startsWith(SLOT) || key === mySlot) continue
+      const [since = 0, seen = 0] = times.split(' ').map(Number)
+      // Of a tab that crashed, or of a browser that was closed.
+      if (now - seen > SLOT_MS) localStorage.removeItem(key)
+      // If too many took one at the same time, all agree on who was first.
+      else if (!mine || since < mine || (since === mine && key < mySlot)) earlier++
+    }
+    if (earlier >= STREAMS) return false
+    mine ||= now
+    localStorage.setItem(mySlot, `${mine} ${now}`)
+  } catch {
+    // Without storage, tabs do not know of each other.
+  }
   return true
 }
 
 function giveSlotBack() {
-  const { [me]: mine, ...others } = readSlots()
-  if (mine !== undefined) writeSlots(others)
+  mine = 0
+  try {
+    localStorage.removeItem(mySlot)
+  } catch {
+    // As above.
+  }
 }
 
 /**
@@ -73,6 +78,11 @@ export function follow(url, first, listener) {
     source = null
     giveSlotBack()
   }
+  const keepSlot = () => {
+    if (takeSlot()) return
+    stop()
+    start()
+  }
   const end = () => {
     ended = true
     stop()
@@ -94,7 +104,7 @@ export function follow(url, first, listener) {
   const stream = () => {
     const opened = new EventSource(`${url}/lines?from=${next}`)
     source = opened
-    renewal = setInterval(takeSlot, RENEW_MS)
+    renewal = setInterval(keepSlot, RENEW_MS)
     const on = (/** @type {string} */ name, /** @type {(data: any) => void} */ act) => {
       opened.addEventListener(name, (event) => {
         if (source === opened) act(JSON.parse(event.data))
@@ -133,6 +143,10 @@ export function follow(url, first, listener) {
     if (takeSlot()) stream()
     else void ask()
   }
+  // Another tab took a stream, maybe before it knew of this one.
+  addEventListener('storage', ({ key }) => {
+    if (source && key?.startsWith(SLOT)) keepSlot()
+  })
   document.addEventListener('visibilitychange', () => {
     stop()
     start()
