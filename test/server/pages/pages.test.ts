@@ -160,6 +160,30 @@ describe('the list', () => {
     expect(opened.complaints).toEqual([])
   })
 
+  it('says how long ago builds were requested, and when exactly to who points there', async () => {
+    await using opened = await browser.open({ timezoneId: 'Asia/Tokyo' })
+    const { page } = opened
+    const time = page.locator('.row time').first()
+    await page.clock.install()
+    await page.goto(`${server.url}/builds`)
+    const at = new Date((await time.getAttribute('datetime')) ?? '')
+    for (const [seconds, text] of [
+      [59, 'just now'],
+      [60, '1 min ago'],
+      [59 * 60 + 59, '59 min ago'],
+      [3600, '1 h ago'],
+      [86_399, '23 h ago'],
+      [86_400, '1 day ago'],
+      [200_000, '2 days ago'],
+    ] as const) {
+      await page.clock.setFixedTime(at.getTime() + seconds * 1000)
+      await page.reload()
+      expect(await time.textContent()).toBe(text)
+    }
+    await time.hover()
+    expect(await time.getAttribute('title')).toBe(at.toLocaleString('en-GB', { timeZone: 'Asia/Tokyo' }))
+  })
+
   it('is not asked for while nobody sees it', async () => {
     await using opened = await browser.open()
     const { page } = opened

@@ -42,6 +42,7 @@ function setFollowing(on) {
 
 function showUnseen() {
   more.hidden = following || unseen === 0
+  if (more.hidden) return
   more.textContent = `↓ ${unseen.toLocaleString('en')} new ${unseen === 1 ? 'line' : 'lines'}`
 }
 
