@@ -117,7 +117,7 @@ test('a webhook outlives the server: it is sent again by the next one, and by re
   ])
   receiver.answer = (_, response) => void response.writeHead(204).end()
   await restart((database) =>
-    database.exec(`update notifications set due_at = '2000' where state = 'pending'`),
+    database.exec(`update notifications set due_at = '2000-01-01T00:00:00.000Z' where state = 'pending'`),
   )
   await until(async () => (await webhooks(build.id))[0]?.state === 'delivered')
   const [own] = await webhooks(build.id)

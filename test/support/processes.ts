@@ -54,7 +54,7 @@ if (process.env.VITEST_POOL_ID) {
       const names = leaked.map((one) => `${one.child.spawnargs.join(' ')} (pid ${one.pid})`)
       throw new Error(`still running at the end of the file: ${names.join('; ')}`)
     }
-    if (violations.length > 0) throw new Error(`not as described:\n${violations.join('\n')}`)
+    if (violations.length > 0) throw new Error(`not as described:\n${[...new Set(violations)].join('\n')}`)
   })
 }
 
