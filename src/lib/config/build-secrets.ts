@@ -2,6 +2,7 @@ import type { Dirent } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConveyorError } from '../core/errors.ts'
+import { repositoryKey } from '../core/repository-key.ts'
 
 /** The limit of BuildKit. */
 const MAX_BYTES = 500 * 1024
@@ -32,7 +33,7 @@ export async function readBuildSecrets(dir: string, repository: string): Promise
 /** The directory of a repository, if it exists. */
 async function foldersOf(dir: string, repository: string): Promise<string[]> {
   let found = [dir]
-  for (const part of repository.toLowerCase().split('/')) {
+  for (const part of repositoryKey(repository).split('/')) {
     const inside = await Promise.all(
       found.map(async (folder) => {
         // A file with the name of an owner is a secret for all repositories.

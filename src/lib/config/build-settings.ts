@@ -1,3 +1,4 @@
+import { repositoryKey } from '../core/repository-key.ts'
 import type { BuildSettings, RefPatterns } from '../core/settings.ts'
 import type { Settings } from './options.ts'
 import type { Scoped } from './values.ts'
@@ -5,7 +6,7 @@ import type { Scoped } from './values.ts'
 /** The build settings of one repository: its own take precedence over those of all repositories. */
 export function settingsFor(build: Settings['build'], repository: string): BuildSettings {
   const forAll = (all: Scoped[]) => valuesOf(all, null)
-  const forOne = (all: Scoped[]) => valuesOf(all, repository.toLowerCase())
+  const forOne = (all: Scoped[]) => valuesOf(all, repositoryKey(repository))
   const merged = (all: Scoped[]) => Object.fromEntries([...forAll(all), ...forOne(all)].map(pair))
   const either = (all: Scoped[]) => eitherOf(all, repository)
   return {
@@ -51,12 +52,12 @@ export function cacheGroupOf(
   repository: string,
 ): string | null {
   const last = (whose: string | null) => valuesOf(cacheGroups, whose).at(-1)
-  return last(repository.toLowerCase()) ?? last(null) ?? null
+  return last(repositoryKey(repository)) ?? last(null) ?? null
 }
 
 /** The repository's own values or, if it has none, those of all repositories. */
 function eitherOf(all: Scoped[], repository: string): string[] {
-  const own = valuesOf(all, repository.toLowerCase())
+  const own = valuesOf(all, repositoryKey(repository))
   return own.length > 0 ? own : valuesOf(all, null)
 }
 
@@ -70,7 +71,7 @@ export interface NotifySettings {
 
 /** A repository's own settings take precedence over those of all repositories. */
 export function notifySettingsFor(notify: Settings['notify'], repository: string): NotifySettings {
-  const own = (all: Scoped[]) => valuesOf(all, repository.toLowerCase())
+  const own = (all: Scoped[]) => valuesOf(all, repositoryKey(repository))
   const either = (all: Scoped[]) => (own(all).length > 0 ? own(all) : valuesOf(all, null))
   return {
     urls: [...new Set(either(notify.urls))],

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { isRepositoryPattern } from '../core/allowed-repositories.ts'
 import { ConveyorError } from '../core/errors.ts'
+import { repositoryKey } from '../core/repository-key.ts'
 import { parseRegistryFlag } from '../registry/naming.ts'
 import type { ValueType } from './option.ts'
 
@@ -68,7 +69,9 @@ export function scoped(type: ValueType<string>): ValueType<Scoped[], Scoped[]> {
   const one = value(`${type.accepts}, optionally prefixed with OWNER/NAME:`, (text, environment) => {
     const [, repository = null, rest = text] = SCOPED.exec(text) ?? []
     const parsed = type.parse(rest, environment)
-    return parsed === undefined ? undefined : { repository: repository?.toLowerCase() ?? null, value: parsed }
+    return parsed === undefined
+      ? undefined
+      : { repository: repository && repositoryKey(repository), value: parsed }
   })
   return listOf(one)
 }

@@ -1,3 +1,5 @@
+import { repositoryKey } from './repository-key.ts'
+
 /** `owner/name`, in which `*` matches any characters. */
 const PATTERN = /^[\w.*-]{1,100}\/[\w.*-]{1,100}$/
 
@@ -19,8 +21,8 @@ export function repositoryFilter(patterns: readonly string[]): (repository: stri
     return { owner: piecesOf(owner), name: piecesOf(name) }
   })
   return (repository) => {
-    if (names.has(repository.toLowerCase())) return true
-    const [owner = '', name = ''] = repository.toLowerCase().split('/')
+    if (names.has(repositoryKey(repository))) return true
+    const [owner = '', name = ''] = repositoryKey(repository).split('/')
     for (const pattern of wanted) if (fits(pattern.owner, owner) && fits(pattern.name, name)) return true
     return false
   }

@@ -1,5 +1,6 @@
 import type { BuildRequest, Ref, Withheld } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
+import { repositoryKey } from '../core/repository-key.ts'
 import type { LatestPolicy } from '../core/settings.ts'
 import { isMergeQueue } from '../core/validate.ts'
 import type { Forge } from '../forge/forge.ts'
@@ -128,7 +129,7 @@ async function canonicalName(repository: string, { store, forge, log }: ResolveP
   try {
     const name = await forge.fullName(repository)
     // The forge also finds a renamed repository under its old name.
-    return name.toLowerCase() === repository.toLowerCase() ? name : repository
+    return repositoryKey(name) === repositoryKey(repository) ? name : repository
   } catch (error) {
     const { message } = toConveyorError(error, 'it failed')
     log(`${repository} could not be looked up; using the spelling of the request: ${message}`)

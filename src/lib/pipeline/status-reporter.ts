@@ -1,6 +1,7 @@
 import { type Build, isEnded, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
+import { repositoryKey } from '../core/repository-key.ts'
 import type { CommitStatus, Forge } from '../forge/forge.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import { atMost } from '../util/lifecycle.ts'
@@ -105,7 +106,7 @@ export class StatusReporter {
    */
   async sweep(): Promise<void> {
     const left = (await this.#store.unreported()).filter(({ id }) => !this.#active.has(id))
-    const repositories = Map.groupBy(left, ({ repository }) => repository.toLowerCase())
+    const repositories = Map.groupBy(left, ({ repository }) => repositoryKey(repository))
     await Promise.all(
       [...repositories.values()].map(async (builds) => {
         for (const build of builds) if (!(await this.#begin(build, []))) return

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { shortName } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
+import { repositoryKey } from '../core/repository-key.ts'
 import { validRepository } from '../core/validate.ts'
 import type { Submodule } from './context/context-tree.ts'
 import { type Remote, type RemoteOptions, remoteAt } from './git/remote.ts'
@@ -30,7 +31,7 @@ const PUBLIC = '.public'
 
 /** Repository names are case-insensitive on GitHub, so a repository has one mirror in any spelling. */
 export function mirrorKey(repository: string): string {
-  return validRepository(repository).toLowerCase()
+  return repositoryKey(validRepository(repository))
 }
 
 /**

@@ -1,3 +1,4 @@
+import { repositoryKey } from '../repository-key.ts'
 /** A pull request, as its forge says. */
 export interface PullRequest {
   /** `owner/name` of the repository that it is for. */
@@ -16,7 +17,7 @@ export interface PullRequest {
 
 /** Whether its commits are in another repository, whose owner may not write to this one. */
 export function isFromFork({ repository, head }: PullRequest): boolean {
-  return head.repository?.toLowerCase() !== repository.toLowerCase()
+  return repositoryKey(head.repository ?? '') !== repositoryKey(repository)
 }
 
 /** Where a build of somebody else's commit comes from, and who allowed it. Such a build gets nothing that is secret. */

@@ -1,5 +1,6 @@
 import type { Octokit } from '@octokit/rest'
 import type { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import { untilAborted } from '../../util/abort.ts'
 import { keepNewest } from '../../util/keep-newest.ts'
@@ -159,7 +160,7 @@ export function appTokens(options: AppOptions, now: () => number = () => perform
     kind: 'app',
 
     async token(repository, signal) {
-      const key = validRepository(repository).toLowerCase()
+      const key = repositoryKey(validRepository(repository))
       const entry = entries.get(key)
       if (entry && now() < entry.renewAt) {
         keep(key, entry)
@@ -169,7 +170,7 @@ export function appTokens(options: AppOptions, now: () => number = () => perform
     },
 
     refused(repository, token) {
-      const key = repository.toLowerCase()
+      const key = repositoryKey(repository)
       if (entries.get(key)?.token === token) entries.delete(key)
     },
 

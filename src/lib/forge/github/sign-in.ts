@@ -1,5 +1,6 @@
 import type { Scope } from '../../core/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import { wholeBody } from '../../net/bodies.ts'
 import type { SignIn } from '../sign-in.ts'
@@ -88,7 +89,7 @@ export function githubSignIn(options: GitHubSignInOptions): SignIn {
             const { data } = await octokit.apps.listInstallationReposForAuthenticatedUser(asked)
             return readable(about.action, () =>
               data.repositories.map(({ full_name, permissions }) => ({
-                name: validRepository(full_name).toLowerCase(),
+                name: repositoryKey(validRepository(full_name)),
                 role: roleOf(permissions),
               })),
             )

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { BaseImage, BuildRequest } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { refTitle } from '../../core/validate.ts'
 import type { Queue } from '../../queue/queue.ts'
 import { splitReference } from '../../registry/image-name.ts'
@@ -75,7 +76,7 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
     if (reason !== null) moved.push({ head, reason })
   }
   if (moved.length === 0) return
-  const daily = `${PAUSE} of ${repository.toLowerCase()}`
+  const daily = `${PAUSE} of ${repositoryKey(repository)}`
   if (!(await store.leases.take(daily, randomUUID(), DAY_S))) return
   for (const { head, reason } of moved) {
     const { build, outcome } = await requestBuild(requestOf(head, reason), parts)

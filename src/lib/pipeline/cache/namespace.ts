@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import { repositoryKey } from '../../core/repository-key.ts'
 
 /**
  * The namespace of a repository's cache mounts (`RUN --mount=type=cache`), BUILDKIT_CACHE_MOUNT_NS of BuildKit's
@@ -8,6 +9,6 @@ import { createHmac } from 'node:crypto'
  * @param group repositories of one group share their mounts; null if the repository has its own
  */
 export function cacheNamespace(secret: Uint8Array, repository: string, group: string | null): string {
-  const whose = group === null ? `repository ${repository.toLowerCase()}` : `group ${group}`
+  const whose = group === null ? `repository ${repositoryKey(repository)}` : `group ${group}`
   return createHmac('sha256', secret).update(whose).digest('hex')
 }

@@ -1,6 +1,7 @@
 import { type Artifact, shortName } from '../../core/build.ts'
 import { DISCARD } from '../../core/build-log/sink.ts'
 import { toConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import { addNewest } from '../../util/keep-newest.ts'
 import { buildInput } from '../build-input.ts'
@@ -15,7 +16,7 @@ export class WarmRepositories {
   readonly #names = new Set<string>()
 
   add(repository: string): void {
-    addNewest(this.#names, repository.toLowerCase(), WARM_AT_MOST)
+    addNewest(this.#names, repositoryKey(repository), WARM_AT_MOST)
   }
 
   /** In lower case. */

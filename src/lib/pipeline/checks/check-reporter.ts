@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Build, isEnded } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { about, type Log } from '../../core/log.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import type { Forge } from '../../forge/forge.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 import { keepNewest } from '../../util/keep-newest.ts'
@@ -126,7 +127,7 @@ export class CheckReporter {
       if (known.id === null) outcome = 'unknown'
       const id = await forge.setCheckRun(run, known, signal)
       if (known.id === null) outcome = id ?? 'none'
-      if (id !== null) this.#refused.delete(keyOf(build))
+      if (id !== null) this.#refused.delete(repositoryKey(build.repository))
       return id
     } finally {
       if (known.id === null) await this.#settle(build, outcome)
@@ -144,20 +145,16 @@ export class CheckReporter {
   }
 
   #isRefused(build: Build): boolean {
-    const at = this.#refused.get(keyOf(build))
+    const at = this.#refused.get(repositoryKey(build.repository))
     return at !== undefined && performance.now() - at < REFUSED_MS
   }
 
   #remember(build: Build): void {
-    const key = keyOf(build)
+    const key = repositoryKey(build.repository)
     if (!this.#isRefused(build)) {
       const line = `${build.repository}: GitHub accepts no check runs from this token or App (403 or 404): commit statuses are set instead`
       this.#options.log(line, { ...about(build), level: 'warn' })
     }
     keepNewest(this.#refused, key, performance.now(), MOST_REFUSED)
   }
-}
-
-function keyOf({ repository }: Build): string {
-  return repository.toLowerCase()
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Build, shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { frontendsOf } from '../../dockerfile/instructions.ts'
 import type { BuildParts } from '../parts.ts'
 
@@ -38,7 +39,7 @@ export function partsFor(build: Pick<Build, 'fork'>, parts: BuildParts): BuildPa
 
 /** Identifies the files of a repository in BuildKit; those of a fork are apart. */
 export function cacheKeyOf({ repository, fork }: Pick<Build, 'repository' | 'fork'>): string {
-  const key = repository.toLowerCase()
+  const key = repositoryKey(repository)
   return fork ? `${key}#pull-${fork.pull}` : key
 }
 

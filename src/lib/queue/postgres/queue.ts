@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { type PostgresSource, usePostgres } from '../../db/postgres.ts'
 import { migratePostgres } from '../../db/postgres-tables.ts'
 import type { Job, Queue, QueueDepth } from '../queue.ts'
@@ -139,17 +140,14 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Queu
       if (closing) {
         throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
-      const key = repository.toLowerCase()
+      const key = repositoryKey(repository)
       const sent = await postgres.query(statements.SEND, [buildId, key, turn.lane, turn.round])
       if (sent.length > 0) await wake(key)
     },
 
     async receive(signal, { warm = [] } = {}) {
       if (closing || signal.aborted) return null
-      const received = receive(
-        signal,
-        warm.map((repository) => repository.toLowerCase()),
-      )
+      const received = receive(signal, warm.map(repositoryKey))
       receiving.add(received)
       try {
         return await received

@@ -1,6 +1,7 @@
 import type { Agent } from 'node:https'
 import type { SQSClientConfig } from '@aws-sdk/client-sqs'
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import type { Job, Queue } from '../queue.ts'
 import { LONGEST_WAIT, type Received, SqsApi, sqsClient } from './api.ts'
 import { SqsDeadLetters } from './dead-letters.ts'
@@ -110,7 +111,7 @@ export async function sqsQueue(options: SqsQueueOptions): Promise<Queue> {
       if (closing) {
         throw new ConveyorError('unavailable', `cannot queue build ${buildId}: Conveyor is shutting down`)
       }
-      const group = repository.toLowerCase()
+      const group = repositoryKey(repository)
       await queue.send({ body: encodeMessage({ buildId, repository }), group, once: buildId })
     },
 

@@ -1,5 +1,6 @@
 import { type Scope, scopesUpTo } from '../../core/access-token.ts'
 import { repositoryFilter } from '../../core/allowed-repositories.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -71,7 +72,7 @@ export function mayUse(
   scope?: Scope,
 ): boolean {
   if (roles) {
-    const role = roles.get(repository.toLowerCase())
+    const role = roles.get(repositoryKey(repository))
     return role !== undefined && (scope === undefined || scopesUpTo(role).includes(scope))
   }
   if (scope !== undefined && !scopes.includes(scope)) return false

@@ -6,6 +6,7 @@ import { type Static, Type } from '../../api/type.ts'
 import { buildJson } from '../../api/views.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { isFromFork } from '../../core/pulls/pull-request.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import type { ListedBuild } from '../../store/build-list.ts'
 import { mayUse } from '../access/identity.ts'
@@ -101,7 +102,7 @@ export async function listsRoutes(app: FastifyInstance, { store, baseUrl }: Serv
       const compared = await store.comparisons.last(page.repositories.map(({ name }) => name))
       const repositories = page.repositories.map(({ name, last }) => ({
         ...{ name, url: `${baseUrl()}/repositories/${name}`, last: view(last) },
-        compared: compared.get(name.toLowerCase()) ?? null,
+        compared: compared.get(repositoryKey(name)) ?? null,
       }))
       return { repositories, next: nextUrl(request, page.next, baseUrl()) }
     },
@@ -123,7 +124,7 @@ export async function listsRoutes(app: FastifyInstance, { store, baseUrl }: Serv
       ])
       return {
         name: last.build.repository,
-        compared: compared.get(wanted.toLowerCase()) ?? null,
+        compared: compared.get(repositoryKey(wanted)) ?? null,
         branches: branches.map(({ ref, last, image }) => ({
           ...{ kind: ref.kind, name: ref.name, last: view(last), image },
           pull: image === null ? null : `docker pull ${image}`,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { BuildState } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import { type Identity, mayUse } from '../access/identity.ts'
 import { readWorkers } from '../api/queue.ts'
@@ -88,7 +89,7 @@ export async function pagesRoutes(
         name: repository,
         refs,
         builds: charted,
-        compared: compared.get(repository.toLowerCase()) ?? null,
+        compared: compared.get(repositoryKey(repository)) ?? null,
         pulls,
         mayBuild: request.identity.scopes.includes('build'),
         hasPublicBadges: options.badges === 'public',

@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { fullRef, validRepository, validSha } from '../../core/validate.ts'
 import { KeyedMutex } from '../../util/locks/keyed-mutex.ts'
 import type { History } from '../source.ts'
@@ -63,7 +64,7 @@ export function gitHistory(options: GitHistoryOptions): History {
     signal?: AbortSignal,
   ): Promise<boolean> {
     if (validSha(descendant) === validSha(sha)) return true
-    const key = validRepository(repository).toLowerCase()
+    const key = repositoryKey(validRepository(repository))
     const gitDir = join(dir, `${key}.git`)
     return mutex.run(
       key,

@@ -3,6 +3,7 @@ import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { compare, compareByArrival, compareByChain } from '../../core/push-order.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { isPushed } from '../../core/validate.ts'
 import type { IdempotencyKey } from '../build-list.ts'
 import type { Accepted } from '../build-store.ts'
@@ -13,7 +14,7 @@ import { KEYS_KEPT_S, keepKey, keyedBuild } from './lists/idempotency.ts'
 import { type Place, placeBuild, placeRef, placeTitle } from './lists/places.ts'
 import { touchPull } from './pulls/pulls.ts'
 import { addPush, concurrentPushes, newestFirst, readPushes, samePush, spell } from './pushes.ts'
-import { commitColumns, forkColumns, keyOf, readQueued } from './rows.ts'
+import { commitColumns, forkColumns, readQueued } from './rows.ts'
 import { inFlight, notCancelled, type Queries, type Schema, storable } from './schema.ts'
 import { supersede } from './waiting/supersede.ts'
 import { laneOf, nextRound } from './waiting/turn.ts'
@@ -127,7 +128,7 @@ async function join(
       }),
       ...(request.withheld && { withheld: JSON.stringify(request.withheld) }),
     })
-    .where('repository_key', '=', keyOf(request.repository))
+    .where('repository_key', '=', repositoryKey(request.repository))
     .where('sha', '=', request.sha)
     .where('fork', '=', request.fork?.pull ?? 0)
     .where(inFlight)
@@ -146,7 +147,7 @@ async function join(
       .where('id', '=', build.id)
       .execute()
   }
-  const place = { repositoryKey: keyOf(request.repository), sequence: Number(build.sequence) }
+  const place = { repositoryKey: repositoryKey(request.repository), sequence: Number(build.sequence) }
   if (request.commit) await placeTitle(trx, place.sequence, request.commit)
   return { id: build.id, place }
 }
@@ -158,7 +159,7 @@ async function create(
 ): Promise<Placed> {
   const id = randomUUID()
   const lane = laneOf(request)
-  const place = { repositoryKey: keyOf(request.repository), sequence }
+  const place = { repositoryKey: repositoryKey(request.repository), sequence }
   await trx
     .insertInto('builds')
     .values({
@@ -209,7 +210,7 @@ export function newestOf(db: Queries, repository: string, sha: string, pull: num
   return db
     .selectFrom('builds')
     .select(['id', 'push_order'])
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sha', '=', sha)
     .$if(pull !== 'any', (query) => query.where('fork', '=', Number(pull)))
     .orderBy('sequence', 'desc')
@@ -235,7 +236,7 @@ async function positionOf(trx: Transaction<Schema>, request: BuildRequest, next:
   const pushed = await trx
     .selectFrom('pushes')
     .select('sequence')
-    .where('repository_key', '=', keyOf(request.repository))
+    .where('repository_key', '=', repositoryKey(request.repository))
     .where('sha', '=', request.sha)
     .where('kind', '=', ref.kind)
     .where('name', '=', ref.name)

@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
+import { repositoryKey } from '../../core/repository-key.ts'
 import type { BuildStore } from '../build-store.ts'
 import { accept, newestOf, nextSequence } from './accept.ts'
 import { kyselyAttempts } from './attempts.ts'
@@ -19,7 +20,6 @@ import { kyselyPulls } from './pulls/pulls.ts'
 import { announced, spellingOf } from './pushes.ts'
 import {
   isId,
-  keyOf,
   readArtifact,
   readArtifacts,
   readBuild,
@@ -123,7 +123,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
 
     announced: (repository, sha, ref) => announced(db, repository, sha, ref),
 
-    spelling: (repository) => spellingOf(db, keyOf(repository)),
+    spelling: (repository) => spellingOf(db, repositoryKey(repository)),
 
     unfinished: () => readBuilds(db, (query) => query.where(inFlight)),
 
@@ -155,7 +155,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
     newestArtifact: (repository, sha) =>
       readArtifact(db, (query) =>
         query
-          .where('builds.repository_key', '=', keyOf(repository))
+          .where('builds.repository_key', '=', repositoryKey(repository))
           .where('builds.sha', '=', sha)
           .where('builds.fork', '=', 0),
       ),
@@ -166,7 +166,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         (query) =>
           query
             .where('artifacts.recipe_key', '=', recipeKey(recipe))
-            .where('builds.repository_key', '=', keyOf(repository))
+            .where('builds.repository_key', '=', repositoryKey(repository))
             .where('builds.fork', '=', 0),
         limit,
       ),
@@ -177,14 +177,14 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         (query) =>
           query
             .where('artifacts.tree', '=', tree)
-            .where('builds.repository_key', '=', keyOf(repository))
+            .where('builds.repository_key', '=', repositoryKey(repository))
             .where('builds.fork', '=', 0),
         limit,
       ),
 
     lastArtifact: (repository, refs) =>
       readArtifact(db, (query) => {
-        const ofRepository = query.where('builds.repository_key', '=', keyOf(repository))
+        const ofRepository = query.where('builds.repository_key', '=', repositoryKey(repository))
         if (refs.length === 0) return ofRepository.where('builds.fork', '=', 0)
         return ofRepository.where((eb) =>
           eb.exists(
@@ -208,7 +208,7 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         db,
         (query) =>
           query
-            .where('builds.repository_key', '=', keyOf(repository))
+            .where('builds.repository_key', '=', repositoryKey(repository))
             .where(sql<boolean>`artifacts.tags like ${pattern} escape '\\'`)
             .orderBy(pushedAtOf, 'desc')
             .orderBy('builds.push_order', 'desc'),

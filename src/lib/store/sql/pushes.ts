@@ -1,8 +1,8 @@
 import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../core/build.ts'
 import type { Push } from '../../core/push-order.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import { isPushed } from '../../core/validate.ts'
-import { keyOf } from './rows.ts'
 import type { Queries, Schema } from './schema.ts'
 
 /** How many pushes of one ref within one second are considered: people do not push more. */
@@ -72,7 +72,7 @@ export async function samePush(
   const same = await db
     .selectFrom('pushes')
     .selectAll()
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('kind', '=', ref.kind)
     .where('name', '=', ref.name)
     .where('before', '=', push.before)
@@ -100,7 +100,7 @@ export async function addPush(
     .insertInto('pushes')
     .values({
       sequence: place.sequence,
-      repository_key: keyOf(repository),
+      repository_key: repositoryKey(repository),
       sha,
       kind: ref?.kind ?? null,
       name: ref?.name ?? null,
@@ -126,7 +126,7 @@ async function newestSecond(
   const { newest } = await trx
     .selectFrom('pushes')
     .select((select) => select.fn.max('pushed_at').as('newest'))
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sequence', '<', sequence)
     .executeTakeFirstOrThrow()
   return newest === null ? null : Number(newest)
@@ -142,7 +142,7 @@ export async function announced(
   const rows = await db
     .selectFrom('pushes')
     .select(['kind', 'name'])
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sha', '=', sha)
     .where('unproven', '=', 0)
     .where('kind', 'is not', null)
@@ -165,7 +165,7 @@ export async function spellingOf(db: Queries, key: string): Promise<string | nul
 
 /** The spelling of the repository for a request's build; that of a signed webhook is stored for later requests. */
 export async function spell(trx: Transaction<Schema>, { repository, push }: BuildRequest): Promise<string> {
-  const key = keyOf(repository)
+  const key = repositoryKey(repository)
   const known = await spellingOf(trx, key)
   if (!push) return known ?? repository
   if (known !== repository) {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
 import type { Artifact, BaseImage, Build, CommitInfo, Recipe, Withheld } from '../../core/build.ts'
 import type { ForkOrigin } from '../../core/pulls/pull-request.ts'
+import { repositoryKey } from '../../core/repository-key.ts'
 import type { ListedBuild } from '../build-list.ts'
 import { type Queries, type Schema, storable } from './schema.ts'
 
@@ -17,11 +18,6 @@ type Narrow<Tables extends keyof Schema> = (
 /** Ids are UUIDs. Anything else is not looked up, as some databases reject odd characters in a query. */
 export function isId(id: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)
-}
-
-/** A repository's name for comparisons. */
-export function keyOf(repository: string): string {
-  return repository.toLowerCase()
 }
 
 export async function readBuild(db: Queries, id: string): Promise<Build | null> {
@@ -64,7 +60,7 @@ export async function readCommitsStartingWith(
     .selectFrom('builds')
     .select('sha')
     .distinct()
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sha', '>=', prefix)
     // The character that follows f.
     .where('sha', '<', `${prefix}g`)

@@ -1,3 +1,5 @@
+import { repositoryKey } from '../../core/repository-key.ts'
+
 /** The value that stands for all further repositories. */
 const OTHER = 'other'
 
@@ -14,7 +16,7 @@ export class RepositoryLabel {
   }
 
   of(repository: string): string {
-    const name = repository.toLowerCase()
+    const name = repositoryKey(repository)
     if (this.#known.has(name)) return name
     if (this.#known.size >= this.#max) return OTHER
     this.#known.add(name)

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { notAllowed } from '../../../core/allowed-repositories.ts'
 import { type Build, shortName } from '../../../core/build.ts'
 import { ConflictError } from '../../../core/errors.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { CheckRequest } from '../../../forge/forge.ts'
 import { ACTIONS } from '../../../pipeline/checks/check-run.ts'
 import { cancelBuild } from '../../../pipeline/control/cancel.ts'
@@ -39,7 +40,7 @@ async function buildOf(
   store: ServerOptions['store'],
 ): Promise<Build | null> {
   const build = buildId === null ? await store.newest(repository, sha) : await store.get(buildId)
-  if (build?.sha !== sha || build.repository.toLowerCase() !== repository.toLowerCase()) return null
+  if (build?.sha !== sha || repositoryKey(build.repository) !== repositoryKey(repository)) return null
   return build
 }
 

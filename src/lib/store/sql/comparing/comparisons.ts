@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely'
 import type { Ref } from '../../../core/build.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { Comparisons, HeadComparison, WaitingHead } from '../../comparisons.ts'
 import type { StoreDialect } from '../dialect.ts'
-import { keyOf } from '../rows.ts'
 import { isSigned, type Queries, type Schema, storable } from '../schema.ts'
 import { unknownHeads } from './unknown.ts'
 
@@ -67,7 +67,7 @@ export function kyselyComparisons(
           .updateTable('comparisons')
           .set({ heads, sequence, waiting: storable(JSON.stringify(waiting)), error: null })
           .set({ compared_at: time(), next_at: time(nextInS) })
-          .where('repository_key', '=', keyOf(repository))
+          .where('repository_key', '=', repositoryKey(repository))
           // Another server may have compared it since.
           .where('sequence', '<=', sequence)
           .execute(),
@@ -79,7 +79,7 @@ export function kyselyComparisons(
         trx
           .updateTable('comparisons')
           .set({ error: storable(error), compared_at: time(), next_at: time(nextInS) })
-          .where('repository_key', '=', keyOf(repository))
+          .where('repository_key', '=', repositoryKey(repository))
           .execute(),
       )
     },
@@ -89,7 +89,7 @@ export function kyselyComparisons(
       const rows = await db
         .selectFrom('comparisons')
         .select(['repository_key', 'compared_at', 'error'])
-        .where('repository_key', 'in', repositories.map(keyOf))
+        .where('repository_key', 'in', repositories.map(repositoryKey))
         .execute()
       return new Map(
         rows.flatMap(({ repository_key, compared_at: at, error }) =>
@@ -105,7 +105,7 @@ async function pushedSince(db: Queries, repository: string, sequence: number): P
     .selectFrom('pushes')
     .select(['kind', 'name'])
     .distinct()
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sequence', '>', sequence)
     .where(isSigned)
     .limit(MOST_PUSHED)

@@ -1,6 +1,6 @@
 import { type RawBuilder, sql, type Transaction } from 'kysely'
 import type { BuildRequest, Ref } from '../../../core/build.ts'
-import { keyOf } from '../rows.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { Schema } from '../schema.ts'
 
 /** How much the clocks of GitHub and of the database may differ, in milliseconds. */
@@ -15,7 +15,7 @@ export async function compareFromNowOn(
   await trx
     .insertInto('comparisons')
     .values({
-      ...{ repository_key: keyOf(repository), heads: null, sequence: 0, waiting: '[]' },
+      ...{ repository_key: repositoryKey(repository), heads: null, sequence: 0, waiting: '[]' },
       ...{ next_at: time, compared_at: null, error: null },
     })
     .onConflict((conflict) => conflict.doNothing())
@@ -67,7 +67,7 @@ async function sameHead(
     ? await trx
         .selectFrom('pushes')
         .select(['sequence', 'build_id', 'kind', 'name', 'sha', 'found_at'])
-        .where('repository_key', '=', keyOf(repository))
+        .where('repository_key', '=', repositoryKey(repository))
         .where('sha', '=', sha)
         .execute()
     : await pushesOf(trx, repository, ref)
@@ -85,7 +85,7 @@ async function sameHead(
 function pushesOf(trx: Transaction<Schema>, repository: string, { kind, name }: Ref) {
   return trx
     .selectFrom('pushes')
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('kind', '=', kind)
     .where('name', '=', name)
 }

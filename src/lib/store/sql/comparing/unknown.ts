@@ -1,7 +1,7 @@
 import type { Ref } from '../../../core/build.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { Candidate } from '../../comparisons.ts'
 import { isNewer } from '../accept.ts'
-import { keyOf } from '../rows.ts'
 import { isSigned, type Queries, type Schema } from '../schema.ts'
 import { SKEW_MS } from './found.ts'
 
@@ -80,7 +80,7 @@ async function readRelevant(
   const pushes = db
     .selectFrom('pushes')
     .select(['sequence', 'kind', 'name', 'sha', 'signed', 'pushed_at', 'found_at'])
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('name', 'in', names)
   const [ofCommits, later] = await Promise.all([
     pushes.where('sha', 'in', commits).execute(),
@@ -101,7 +101,7 @@ async function readIgnored(db: Queries, repository: string, candidates: Candidat
   const rows = await db
     .selectFrom('ignored_deliveries')
     .select(['ref', 'sha'])
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('sha', 'in', ids)
     .where('event', 'in', EVENTS)
     .execute()

@@ -1,7 +1,8 @@
 import { repositoryFilter } from '../../../core/allowed-repositories.ts'
 import { ConveyorError } from '../../../core/errors.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { BuildFilter, BuildPage, ListedBuild, ListPage } from '../../build-list.ts'
-import { keyOf, readListed } from '../rows.ts'
+import { readListed } from '../rows.ts'
 import { type Queries, storable } from '../schema.ts'
 import { Cursors } from './cursor.ts'
 import { findBuilds, hasSha } from './windows.ts'
@@ -18,7 +19,7 @@ export async function listBuilds(
   { limit, cursor }: ListPage,
 ): Promise<BuildPage> {
   const { state, branch } = filter
-  const repository = filter.repository === undefined ? undefined : storable(keyOf(filter.repository))
+  const repository = filter.repository === undefined ? undefined : storable(repositoryKey(filter.repository))
   const since = filter.since === undefined ? undefined : timeOf(filter.since)
   const text = filter.text ? storable(filter.text).toLowerCase() : undefined
   const before = filter.before ?? Number.MAX_SAFE_INTEGER

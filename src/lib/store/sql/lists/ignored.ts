@@ -1,9 +1,9 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { repositoryFilter } from '../../../core/allowed-repositories.ts'
 import { oneLine } from '../../../core/one-line.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { IgnoredDeliveries } from '../../build-list.ts'
 import type { StoreDialect } from '../dialect.ts'
-import { keyOf } from '../rows.ts'
 import { type Schema, storable } from '../schema.ts'
 import { Cursors } from './cursor.ts'
 
@@ -53,7 +53,7 @@ export function kyselyIgnored(
           .values({
             ...{ number, id: storable(id), event: short(event) },
             repository: repository === null ? null : short(repository),
-            repository_key: repository === null ? null : keyOf(short(repository)),
+            repository_key: repository === null ? null : repositoryKey(short(repository)),
             ref: ref === null ? null : short(ref),
             ...{ reason: short(reason), created_at: time(), sha },
           })
@@ -64,7 +64,7 @@ export function kyselyIgnored(
       }),
 
     async list({ repository, allowed, limit, cursor }) {
-      const key = repository === undefined ? undefined : storable(keyOf(repository))
+      const key = repository === undefined ? undefined : storable(repositoryKey(repository))
       const cursors = new Cursors('ignored', key)
       const below = cursor === undefined ? Number.MAX_SAFE_INTEGER : cursors.read(cursor).sequence
       if (allowed?.length === 0) return { deliveries: [], next: null }

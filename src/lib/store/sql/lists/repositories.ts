@@ -1,8 +1,9 @@
 import { sql } from 'kysely'
 import { repositoryFilter } from '../../../core/allowed-repositories.ts'
 import type { Ref } from '../../../core/build.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { BuiltRef, RepositoryListing, RepositoryPage } from '../../build-list.ts'
-import { keyOf, readListed } from '../rows.ts'
+import { readListed } from '../rows.ts'
 import { type Queries, storable } from '../schema.ts'
 import { Cursors } from './cursor.ts'
 
@@ -43,7 +44,7 @@ function itsBuilds(table: 'build_refs' | 'earlier') {
 
 /** BuildStore.branches. */
 export async function listRefs(db: Queries, repository: string, limit: number): Promise<BuiltRef[]> {
-  const key = storable(keyOf(repository))
+  const key = storable(repositoryKey(repository))
   const { rows } = await sql<Ref & { last: number; image: string | null }>`
     select kind, name, last_sequence as last, (
       select image

@@ -1,8 +1,8 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
 import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import type { PullRequests } from '../../pulls.ts'
 import type { StoreDialect } from '../dialect.ts'
-import { keyOf } from '../rows.ts'
 import { inFlight, type Schema, storable } from '../schema.ts'
 
 /** Spelled out, for the partial indexes. */
@@ -16,7 +16,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
     db
       .selectFrom('pulls')
       .selectAll()
-      .where('repository_key', '=', storable(keyOf(repository)))
+      .where('repository_key', '=', storable(repositoryKey(repository)))
 
   return {
     put: (pull) =>
@@ -25,7 +25,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
         await trx
           .insertInto('pull_heads')
           .values({
-            repository_key: keyOf(pull.repository),
+            repository_key: repositoryKey(pull.repository),
             number: pull.number,
             head_sha: pull.head.sha,
           })
@@ -33,7 +33,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
           .execute()
         const stored = await trx
           .insertInto('pulls')
-          .values({ ...row, repository_key: keyOf(pull.repository), number: pull.number })
+          .values({ ...row, repository_key: repositoryKey(pull.repository), number: pull.number })
           .onConflict((conflict) =>
             conflict
               .columns(['repository_key', 'number'])
@@ -78,7 +78,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
             .onRef('pulls.number', '=', 'pull_heads.number'),
         )
         .selectAll('pulls')
-        .where('pull_heads.repository_key', '=', storable(keyOf(repository)))
+        .where('pull_heads.repository_key', '=', storable(repositoryKey(repository)))
         .where('pull_heads.head_sha', '=', sha)
         .where('pulls.fork', '=', 1)
         .orderBy('pulls.number')
@@ -90,7 +90,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
       const rows = await db
         .selectFrom('pull_heads')
         .select('head_sha')
-        .where('repository_key', '=', storable(keyOf(repository)))
+        .where('repository_key', '=', storable(repositoryKey(repository)))
         .where('number', '=', number)
         .where(sql<boolean>`substr(head_sha, 1, ${digits.length}) = ${digits}`)
         .orderBy('head_sha')
@@ -130,7 +130,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
         trx
           .updateTable('pulls')
           .set({ cleaned: 1 })
-          .where('repository_key', '=', keyOf(repository))
+          .where('repository_key', '=', repositoryKey(repository))
           .where('number', '=', number)
           .where(isClosed)
           .where('updated_at', '=', updatedAt)
@@ -145,7 +145,7 @@ export async function touchPull(trx: Transaction<Schema>, repository: string, nu
   await trx
     .updateTable('pulls')
     .set({ cleaned: 0 })
-    .where('repository_key', '=', keyOf(repository))
+    .where('repository_key', '=', repositoryKey(repository))
     .where('number', '=', Number(number))
     .execute()
 }

@@ -1,7 +1,8 @@
 import type { RawBuilder, Transaction } from 'kysely'
 import type { Build, BuildRequest } from '../../../core/build.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 import { requestCancel } from '../attempts.ts'
-import { keyOf, readBuild } from '../rows.ts'
+import { readBuild } from '../rows.ts'
 import { inFlight, notCancelled, type Schema, waiting } from '../schema.ts'
 
 /** A push, and the build that it got. */
@@ -31,7 +32,7 @@ export async function supersede(
     .select(['builds.id', 'build_refs.sequence', 'builds.sequence as order'])
     .where(inFlight)
     .where(notCancelled)
-    .where('builds.repository_key', '=', keyOf(request.repository))
+    .where('builds.repository_key', '=', repositoryKey(request.repository))
     .where('builds.lane', '=', 1)
     .$if(which === 'queued', (query) => query.where(waiting))
     .where('build_refs.kind', '=', 'branch')

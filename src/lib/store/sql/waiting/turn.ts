@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { BuildRequest, Turn } from '../../../core/build.ts'
-import { keyOf } from '../rows.ts'
+import { repositoryKey } from '../../../core/repository-key.ts'
 
 /** SQL: the order in which waiting builds start. */
 export const inTurn = sql`builds.lane, builds.round, builds.sequence`
@@ -26,6 +26,6 @@ export function nextRound(repository: string, lane: Turn['lane']): RawBuilder<nu
         0) as round
       union all
       select coalesce((select max(own.round) + 1 from builds as own
-        where own.lane = ${lane} and own.state = 'pending' and own.repository_key = ${keyOf(repository)}), 0)
+        where own.lane = ${lane} and own.state = 'pending' and own.repository_key = ${repositoryKey(repository)}), 0)
     ) as rounds)`
 }
