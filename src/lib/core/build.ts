@@ -1,6 +1,6 @@
 import type { ErrorKind } from './errors.ts'
 import { oneLine } from './one-line.ts'
-import type { ForkOrigin } from './pulls/pull-request.ts'
+import type { ForkOrigin } from './pull-request.ts'
 
 /**
  * The nouns of Conveyor. A BuildRequest becomes a Build, a Build that succeeds publishes an Artifact.

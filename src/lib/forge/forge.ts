@@ -1,5 +1,5 @@
 import type { BuildRequest, PushFacts, Ref } from '../core/build.ts'
-import type { PullRequest } from '../core/pulls/pull-request.ts'
+import type { PullRequest } from '../core/pull-request.ts'
 
 /** GitHub's four states of a commit status: `failure` is a failed build, `error` a failure of Conveyor or its environment. */
 type StatusState = 'pending' | 'success' | 'failure' | 'error'

@@ -1,4 +1,4 @@
-import type { PullRequest } from '../core/pulls/pull-request.ts'
+import type { PullRequest } from '../core/pull-request.ts'
 
 /** The pull requests of all repositories, as far as webhooks have told of them. */
 export interface PullRequests {

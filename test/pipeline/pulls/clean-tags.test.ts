@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
-import type { PullRequest } from '../../../src/lib/core/pulls/pull-request.ts'
+import type { PullRequest } from '../../../src/lib/core/pull-request.ts'
 import { cleanTags } from '../../../src/lib/pipeline/pulls/clean-tags.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'

@@ -1,7 +1,7 @@
 import { type Artifact, type Build, isEnded } from '../../core/build.ts'
 import { type Phase, type SourceExcerpt, summaryOf, type Timeline } from '../../core/timeline.ts'
 import type { CheckAction, CheckRun } from '../../forge/forge.ts'
-import { missedLine } from '../timeline/missed.ts'
+import { missedLine } from '../timeline/cache-misses.ts'
 import { annotationsOf } from './annotations.ts'
 import { block, code, table } from './markdown.ts'
 

@@ -1,7 +1,7 @@
 import { type Build, isEnded, type Ref, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
-import { isFromFork } from '../../core/pulls/pull-request.ts'
+import { isFromFork } from '../../core/pull-request.ts'
 import type { Queue } from '../../queue/queue.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'

@@ -1,6 +1,6 @@
 import type { BuildRequest } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
-import { isFromFork } from '../../core/pulls/pull-request.ts'
+import { isFromFork } from '../../core/pull-request.ts'
 import type { Forge } from '../../forge/forge.ts'
 import type { History } from '../../source/source.ts'
 import type { BuildStore } from '../../store/build-store.ts'

@@ -1,6 +1,6 @@
 import { ConveyorError, toConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
-import type { PullRequest } from '../../core/pulls/pull-request.ts'
+import type { PullRequest } from '../../core/pull-request.ts'
 import type { ImageNames, Registry } from '../../registry/registry.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 import { pullRef } from './pulls.ts'

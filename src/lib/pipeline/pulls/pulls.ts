@@ -1,6 +1,6 @@
 import { type BuildRequest, isEnded, type PushFacts } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
-import { isFromFork, type PullRequest } from '../../core/pulls/pull-request.ts'
+import { isFromFork, type PullRequest } from '../../core/pull-request.ts'
 import type { Forge } from '../../forge/forge.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
 import { type RequestParts, requestBuild } from '../accept.ts'

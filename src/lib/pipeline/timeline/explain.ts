@@ -7,9 +7,9 @@ import type { Commit, ContextEntry } from '../../source/source.ts'
 import type { BuildStore } from '../../store/build-store.ts'
 import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildIo, BuildParts, PreparedBuild } from '../parts.ts'
+import { type EarlierBuild, findMissed, missedLine } from './cache-misses.ts'
 import { changedFiles } from './changed-files.ts'
 import { madeFrom } from './made-from.ts'
-import { type EarlierBuild, findMissed, missedLine } from './missed.ts'
 import type { TimelineRecorder } from './recorder.ts'
 
 type Parts = Pick<BuildParts, 'store' | 'source' | 'settings'>

@@ -8,7 +8,7 @@ import {
   sealed,
   sessionHash,
   unsealed,
-} from '../../core/people/session.ts'
+} from '../../core/session.ts'
 import type { SignedIn, SignIn } from '../../forge/sign-in.ts'
 import { keepNewest } from '../../util/keep-newest.ts'
 import { cookieHeader, readCookie } from './cookies.ts'

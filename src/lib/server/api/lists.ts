@@ -5,7 +5,7 @@ import { BuildListJson, DeliveryListJson, RepositoryJson, RepositoryListJson } f
 import { type Static, Type } from '../../api/type.ts'
 import { buildJson } from '../../api/views.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { isFromFork } from '../../core/pulls/pull-request.ts'
+import { isFromFork } from '../../core/pull-request.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import type { ListedBuild } from '../../store/build-list.ts'

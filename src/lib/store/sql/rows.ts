@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { SelectQueryBuilder } from 'kysely'
 import type { Artifact, BaseImage, Build, CommitInfo, Recipe, Withheld } from '../../core/build.ts'
-import type { ForkOrigin } from '../../core/pulls/pull-request.ts'
+import type { ForkOrigin } from '../../core/pull-request.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import type { ListedBuild } from '../build-list.ts'
 import { type Queries, type Schema, storable } from './schema.ts'

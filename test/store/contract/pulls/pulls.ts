@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { PullRequest } from '../../../../src/lib/core/pulls/pull-request.ts'
+import type { PullRequest } from '../../../../src/lib/core/pull-request.ts'
 import { OTHER_SHA, push, request, SHA, type Subject, succeeded } from '../subject.ts'
 
 const PULL: PullRequest = {

@@ -1,5 +1,5 @@
 import { oneLine } from '../../../core/one-line.ts'
-import type { PullRequest } from '../../../core/pulls/pull-request.ts'
+import type { PullRequest } from '../../../core/pull-request.ts'
 import { validRefName, validRepository, validSha } from '../../../core/validate.ts'
 import type { Webhook } from '../../forge.ts'
 import { ignored, type WebhookEvent } from './event.ts'

@@ -1,5 +1,5 @@
 import type { Build } from '../../../core/build.ts'
-import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
+import { isFromFork, type PullRequest } from '../../../core/pull-request.ts'
 import type { BuiltRef, RepositoryPage } from '../../../store/build-list.ts'
 import type { LastComparison } from '../../../store/comparisons.ts'
 import { copyable, listPath, pullLink, refLink, repositoryPath, shaLink, timeOf } from '../bits.ts'

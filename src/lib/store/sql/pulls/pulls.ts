@@ -1,5 +1,5 @@
 import { type Kysely, sql, type Transaction } from 'kysely'
-import { isFromFork, type PullRequest } from '../../../core/pulls/pull-request.ts'
+import { isFromFork, type PullRequest } from '../../../core/pull-request.ts'
 import { repositoryKey } from '../../../core/repository-key.ts'
 import type { PullRequests } from '../../pulls.ts'
 import type { StoreDialect } from '../dialect.ts'

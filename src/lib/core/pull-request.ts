@@ -1,4 +1,4 @@
-import { repositoryKey } from '../repository-key.ts'
+import { repositoryKey } from './repository-key.ts'
 /** A pull request, as its forge says. */
 export interface PullRequest {
   /** `owner/name` of the repository that it is for. */
