@@ -51,7 +51,7 @@ export async function startEngine(): Promise<Engine> {
 }
 
 /** The machine's own engine; null if none responds. */
-async function findEngine(): Promise<Engine | null> {
+export async function findEngine(): Promise<Engine | null> {
   const dockerHost = process.env.DOCKER_HOST || DEFAULT_HOST
   if (!(await answers({ dockerHost }))) return null
   const networks = await docker({ dockerHost }).listNetworks()
