@@ -1,10 +1,10 @@
-import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { BuildJson } from '../../src/lib/api/build.ts'
+import { startAws } from '../support/aws/aws.ts'
 import { engine } from '../support/global-setup.ts'
 import { makeBuilderImage } from '../support/images/builder-images.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { type ConveyorServer, spawnConveyor } from '../support/processes.ts'
+import { type ConveyorServer, runningCount, spawnConveyor } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 import { buildLog, startWorld, type World } from '../support/world.ts'
 
@@ -36,15 +36,6 @@ async function sleeper(name?: string) {
   return { repository, sha, command }
 }
 
-/** How many processes on this machine, those in containers included, run exactly this command. */
-async function running(command: string): Promise<number> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
-  const lines = await Promise.all(
-    pids.map(async (pid) => (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')).split('\0')),
-  )
-  return lines.filter((line) => line.join(' ').trim() === command).length
-}
-
 async function build(server: ConveyorServer, id: string): Promise<BuildJson> {
   return (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
 }
@@ -71,17 +62,17 @@ async function expectCancelled(server: ConveyorServer, id: string, sha: string):
 async function cancelBoth(server: ConveyorServer): Promise<void> {
   const [first, second] = [await sleeper(), await sleeper()]
   const id = await world.push(server, first)
-  await expect.poll(() => running(first.command), { timeout: 55_000 }).toBe(1)
+  await expect.poll(() => runningCount(first.command), { timeout: 55_000 }).toBe(1)
   const waiting = await world.push(server, second)
   expect(await cancel(server, waiting)).toBe(200)
   await expectCancelled(server, waiting, second.sha)
 
   expect(await cancel(server, id)).toBe(202)
-  await expect.poll(() => running(first.command), { timeout: 15_000 }).toBe(0)
+  await expect.poll(() => runningCount(first.command), { timeout: 15_000 }).toBe(0)
   await expectCancelled(server, id, first.sha)
   expect(await world.digest(first.repository, 'main')).toBeNull()
   expect(await cancel(server, id)).toBe(409)
-  expect(await running(second.command)).toBe(0)
+  expect(await runningCount(second.command)).toBe(0)
 }
 
 async function expectFree(
@@ -112,10 +103,13 @@ describe('a cancelled build', () => {
     expect(containers).toEqual([])
   })
 
-  test('in a worker on another queue', async () => {
+  test.each(['Postgres', 'SQS'])('in a worker on another queue: %s', async (kind) => {
     await using postgres = await startPostgres()
+    await using aws = await startAws()
     await using folder = await tempDir('conveyor-worker-')
-    const env = { DATABASE_URL: await postgres.database(), QUEUE: 'postgres://' }
+    const sqs = { ...aws.env, QUEUE: 'sqs://', SQS_QUEUE_URL: (await aws.queue()).url }
+    const queue = kind === 'SQS' ? sqs : { QUEUE: 'postgres://' }
+    const env = { DATABASE_URL: await postgres.database(), ...queue }
     await using server = await world.startServer({ env })
     await using worker = await spawnConveyor(['worker', '--workers', '1'], {
       env: { ...world.env, ...env, DATA_DIR: folder.path },
@@ -129,12 +123,12 @@ describe('a cancelled build', () => {
     const { repository, sha, command } = await sleeper()
     const before = await world.startServer()
     const id = await world.push(before, { repository, sha })
-    await expect.poll(() => running(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
     expect(await cancel(before, id)).toBe(202)
     await before.kill('SIGKILL')
     await using after = await world.startServer()
     await expectCancelled(after, id, sha)
-    await expect.poll(() => running(command)).toBe(0)
+    await expect.poll(() => runningCount(command)).toBe(0)
     expect(await buildLog(after, id)).not.toContain('attempt 2')
   })
 
@@ -142,12 +136,12 @@ describe('a cancelled build', () => {
     await using server = await world.startServer({ flags: ['--workers', '2'] })
     const { repository, sha, command } = await sleeper()
     const id = await world.push(server, { repository, sha })
-    await expect.poll(() => running(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
     expect(await cancel(server, id)).toBe(202)
     const again = await world.push(server, { repository, sha, branch: 'again' })
     expect(again).not.toBe(id)
     await expect.poll(async () => (await build(server, id)).state).toBe('cancelled')
-    await expect.poll(() => running(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
     expect(await build(server, again)).toMatchObject({ state: 'building', branch: 'again' })
     await cancel(server, again)
     await expectCancelled(server, again, sha)

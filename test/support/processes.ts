@@ -1,7 +1,7 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -212,6 +212,15 @@ export async function isRunning(pid: number): Promise<boolean> {
   } catch {
     return false
   }
+}
+
+/** How many processes on this machine, those in containers included, run exactly this command. Linux only. */
+export async function runningCount(command: string): Promise<number> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  const lines = await Promise.all(
+    pids.map(async (pid) => (await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')).split('\0')),
+  )
+  return lines.filter((line) => line.join(' ').trim() === command).length
 }
 
 /**

@@ -19,7 +19,7 @@ import { conveyorImageArguments } from '../../support/images/conveyor-image.ts'
 import { PUSHING_SCRIPT } from '../../support/images/pushing-script.ts'
 import { memoryLog } from '../../support/memory-log.ts'
 import { forward } from '../../support/network/forward.ts'
-import { runConveyor, startConveyor } from '../../support/processes.ts'
+import { runConveyor, runningCount, startConveyor } from '../../support/processes.ts'
 import { startRegistry, type TestRegistry } from '../../support/registry/registry.ts'
 import { tempDir } from '../../support/temp.ts'
 
@@ -150,8 +150,19 @@ test('`conveyor build` on a server with --builder swarm', async () => {
   expect(built.code).toBe(0)
   const status = await github.waitForStatus((one) => one.sha === sha && one.state !== 'pending')
   expect(status.state).toBe('success')
-  const left = await swarm.manager.docker.listServices()
-  expect(left).toEqual([])
+  expect(await swarm.manager.docker.listServices()).toEqual([])
+
+  const command = `sleep ${5_000_000 + process.pid}`
+  const sleeping = await repo.commit({ Dockerfile: `FROM conveyor-test/busybox:1\nRUN ${command}\n` })
+  const asked = await runConveyor(['build', `${repository}:${sleeping}`, '--detach', '--url', server.url])
+  const id = /[0-9a-f-]{36}/.exec(asked.stdout + asked.stderr)?.[0]
+  await expect.poll(() => runningCount(command), { timeout: 60_000 }).toBe(1)
+  const cancelled = await runConveyor(['cancel', String(id), '--url', server.url])
+  expect(cancelled.code).toBe(0)
+  await expect.poll(() => runningCount(command)).toBe(0)
+  const last = await github.waitForStatus((one) => one.sha === sleeping && one.state === 'error')
+  expect(last.description).toMatch(/^Cancelled by \S+\.$/)
+  await expect.poll(() => swarm.manager.docker.listServices()).toEqual([])
 })
 
 test('a failed build reports the reason', async () => {
