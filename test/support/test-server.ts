@@ -32,6 +32,8 @@ export interface TestServer extends AsyncDisposable {
   github: GitHubDouble
   /** The server's own log. */
   lines: string[]
+  /** Sets what is called, and waited for, when the server begins to close. */
+  onClosing(act: () => Promise<void>): void
   /** What the server's routes are. */
   routes(): readonly GuardedRoute[]
   /** How many logs are being read right now. */
@@ -89,6 +91,7 @@ export async function startTestServer(
   let app: FastifyInstance | undefined
   let port = 0
   const violations: string[] = []
+  let closing = async () => {}
   const url = () => `http://127.0.0.1:${port}`
   const start = async () => {
     app = await createServer({
@@ -108,6 +111,7 @@ export async function startTestServer(
       version: '1.2.3',
       ...options,
     })
+    app.addHook('preClose', () => closing())
     await app.ready()
     const check = new AnswerCheck(app.openapi(), options.baseUrl?.() ?? 'http://localhost', violations)
     check.watch(app.server)
@@ -134,6 +138,9 @@ export async function startTestServer(
     logs,
     github: double,
     lines,
+    onClosing: (act) => {
+      closing = act
+    },
     routes: () => app?.guarded ?? [],
     openReaders: () => readers,
     async begin(sha, branch) {

@@ -1,5 +1,7 @@
 import { type FastifyInstance, fastify } from 'fastify'
 import { HealthJson, ReadinessJson } from '../api/health.ts'
+import { Problem } from '../api/problem.ts'
+import { Type } from '../api/type.ts'
 import { answers, json, publicAnswers, text } from './api/answers.ts'
 import { SCHEMAS } from './api/values.ts'
 
@@ -42,7 +44,7 @@ const READINESS = {
     'Whether store and queue work, and the engine if the server runs builds itself. The log of the server says why not.',
   response: publicAnswers({
     200: json('Builds can run', ReadinessJson),
-    503: json('Builds cannot run', ReadinessJson),
+    503: json('Builds cannot run, or the server is shutting down', Type.Union([ReadinessJson, Problem])),
   }),
 }
 

@@ -62,6 +62,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     // Longer than the idle timeout of load balancers, which must be the ones to close connections.
     keepAliveTimeout: 75_000,
     forceCloseConnections: true,
+    // Fastify's own is not as the API describes errors: see rejectWhileClosing.
+    return503OnClosing: false,
     // `request.ip` is the client's address, as far as trusted proxies report it.
     trustProxy: options.proxies?.has ?? false,
     // owner/repo@sha with its slash encoded is one parameter
@@ -79,6 +81,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
     reply.headers(SECURITY_HEADERS)
   })
   observeRequests(app, options.metrics)
+  rejectWhileClosing(app)
   const people = await guard(app, options)
   app.setErrorHandler((error, request, reply) => {
     if (isServerError(error))
@@ -136,6 +139,18 @@ function stripBasePath(url: string, baseUrl: string): string {
   const rest = url.slice(base.length)
   if (base === '' || !url.startsWith(base) || !/^([/?]|$)/.test(rest)) return url
   return rest.startsWith('/') ? rest : `/${rest}`
+}
+
+/** Requests on connections that are still open are not begun any more; another server, or the next one, may answer them. */
+function rejectWhileClosing(app: FastifyInstance): void {
+  let isClosing = false
+  app.addHook('preClose', async () => {
+    isClosing = true
+  })
+  app.addHook('onRequest', async (_request, reply) => {
+    if (!isClosing) return
+    return sendProblem(reply.header('connection', 'close'), 503, 'unavailable', 'the server is shutting down')
+  })
 }
 
 /** Records the methods of each path, to respond to others with 405 instead of 404. */

@@ -56,7 +56,7 @@ export class AnswerCheck {
     if (operation === undefined || (method === 'head' && status === 405)) {
       // Pages and the files that they load are for people. 404: there is no such path. 405: the path has other methods.
       if (type === 'text/html' || path.startsWith('/assets/')) return []
-      const refused = [400, 401, 403, 404, 405, 414, 429].includes(status)
+      const refused = [400, 401, 403, 404, 405, 414, 429, 503].includes(status)
       if (refused) return this.#validate({ $ref: '#/components/schemas/Problem' }, body, method)
       return [`${path} is not in the description`]
     }

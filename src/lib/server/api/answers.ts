@@ -55,7 +55,7 @@ export function publicAnswers(
   ...statuses: number[]
 ): Record<number, AnswerDoc> {
   const all: Record<number, AnswerDoc> = {}
-  for (const status of [414, 500, ...statuses]) all[status] = problem(REASONS[status] ?? 'Error')
+  for (const status of [414, 500, 503, ...statuses]) all[status] = problem(REASONS[status] ?? 'Error')
   return { ...all, ...documented }
 }
 
