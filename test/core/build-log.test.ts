@@ -89,6 +89,17 @@ describe('a row', () => {
   ])('%j', (text, expected) => {
     expect(parsed(text)).toEqual(expected)
   })
+
+  it('has the whole error of a step, however long its command is', () => {
+    const error = `process "/bin/sh -c ${'make && '.repeat(1000)}test" did not complete successfully: exit code: 100`
+    expect(parsed(`#9 ERROR: ${error}`)).toEqual({
+      kind: 'end',
+      step: 9,
+      state: 'failed',
+      seconds: null,
+      error,
+    })
+  })
 })
 
 describe('the steps of a log', () => {

@@ -8,7 +8,9 @@ const range = {
   from: row('The first line asked for'),
   next,
   total: Type.Integer({ minimum: 0, description: 'How many lines there are so far' }),
-  ended: Type.Boolean({ description: 'Whether the build has ended' }),
+  ended: Type.Boolean({
+    description: 'Whether there will be no more: the build has ended, and its whole log is there',
+  }),
 }
 
 /** A line of a log as data. */
@@ -54,7 +56,7 @@ export const RenderedLinesJson = named('RenderedLogLines', {
 export const RowsEventJson = named('RowsEvent', { next, ...rendered })
 export type RowsEventJson = Static<typeof RowsEventJson>
 
-/** Data of a `head` event, at every change of state. */
+/** Data of a `head` event, at every change of state, and at the end. */
 export const HeadEventJson = named('HeadEvent', {
   state: BuildStateJson,
   html: Type.String({ description: 'The head of the page' }),

@@ -1,8 +1,16 @@
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { Build } from '../../../src/lib/core/build.ts'
 import type { Timeline } from '../../../src/lib/core/timeline.ts'
 import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
+import {
+  acceptBuild,
+  beginBuild,
+  FAILED,
+  failedBuild,
+  openBuild,
+  output,
+  START,
+} from '../../support/pages/log-builds.ts'
 import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
 
 let browser: TestBrowser
@@ -16,62 +24,16 @@ beforeEach(async () => {
 })
 afterEach(() => server[Symbol.asyncDispose]())
 
-async function accept(title = 'Greet people'): Promise<Build> {
-  const { build } = await server.store.accept({
-    ...{ repository: 'acme/app', sha: 'a'.repeat(40), ref: { kind: 'branch', name: 'main' } },
-    ...{ defaultBranch: 'main', cache: true, source: { kind: 'webhook', delivery: '1' } },
-    commit: { title, author: 'Ada Lovelace', login: 'ada' },
-  })
-  return build
-}
-
-async function begin(title?: string): Promise<Build> {
-  const claimed = await server.store.claim((await accept(title)).id)
-  if (!claimed) throw new Error('the build cannot be claimed')
-  return claimed
-}
-
-const START = `building acme/app@${'a'.repeat(40)} (branch main)
-
-#1 [build 1/2] COPY . .
-#1 DONE 0.1s
-
-#2 [build 2/2] RUN make
-`
-const FAILED = `#2 1.500 boom: no such file
-#2 ERROR: process "/bin/sh -c make" did not complete successfully: exit code: 2
-
-error: [build 2/2] RUN make failed with exit code 2
-`
-const output = (from: number, to: number) =>
-  Array.from(
-    { length: to - from },
-    (_, i) => `#2 ${((from + i) / 1000).toFixed(3)} line of output ${from + i}\n`,
-  ).join('')
-
-async function failedBuild(log = START + output(0, 30) + FAILED): Promise<Build> {
-  const build = await begin()
-  await server.writeLog(build, log)
-  await server.fail(build, '[build 2/2] RUN make failed with exit code 2')
-  await server.endLog(build)
-  return build
-}
-
-async function ready(page: Page, build: Build, hash = ''): Promise<void> {
-  await page.goto(`${server.url}/builds/${build.id}${hash}`)
-  await page.locator('#log[data-ready]').waitFor()
-}
-
 const isAtEnd = (page: Page) =>
   page.evaluate('innerHeight + scrollY >= document.documentElement.scrollHeight - 4')
 
 describe('the page of a build', () => {
   it('shows why a build failed first, opens the failed step, and has no accessibility violations', async () => {
-    const build = await failedBuild()
+    const build = await failedBuild(server)
     for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
       await using opened = await browser.open(options)
       const { page, complaints } = opened
-      await ready(page, build)
+      await openBuild(page, server, build)
       expect(await page.locator('.failure h2').textContent()).toBe(
         '[build 2/2] RUN make failed with exit code 2',
       )
@@ -87,7 +49,7 @@ describe('the page of a build', () => {
   })
 
   it('shows the lines of the Dockerfile that failed, as docker build does', async () => {
-    const build = await begin()
+    const build = await beginBuild(server)
     await server.store.timelines.put(build.id, {
       ...{ attempt: 1, phases: [], steps: [], critical: [], missed: null, made: null },
       excerpt: {
@@ -106,7 +68,7 @@ describe('the page of a build', () => {
     for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
       await using opened = await browser.open(options)
       const { page, complaints } = opened
-      await ready(page, build)
+      await openBuild(page, server, build)
       const source = page.locator('.failure figure')
       expect(await source.locator('figcaption').textContent()).toBe('docker/<b>Dockerfile, line 10')
       expect(await source.locator('pre').textContent()).toBe(
@@ -123,10 +85,10 @@ describe('the page of a build', () => {
     const before = Array.from({ length: 1600 }, (_, i) => `#1 ${(i / 1000).toFixed(3)} copying ${i}\n`)
     before[700] = '#1 0.700 error: tried again\n'
     const log = `#1 [1/3] RUN fetch\n${before.join('')}#1 DONE 2.0s\n\n#2 [2/3] RUN lint\n#2 0.100 npm ERROR ignored\n#2 DONE 1.0s\n\n#3 [3/3] RUN make\n#3 1.000 boom\n#3 ERROR: exit code: 2\n`
-    const build = await failedBuild(log)
+    const build = await failedBuild(server, log)
     await using opened = await browser.open()
     const { page } = opened
-    await ready(page, build)
+    await openBuild(page, server, build)
     const open = () => page.locator('details.g[open] > summary .nm').allTextContents()
     expect(await open()).toEqual(['[3/3] RUN make'])
     const lines = log.split('\n')
@@ -145,7 +107,7 @@ describe('the page of a build', () => {
   })
 
   it('can be read without JavaScript', async () => {
-    const build = await failedBuild()
+    const build = await failedBuild(server)
     await using opened = await browser.open({ javaScriptEnabled: false })
     const { page } = opened
     await page.goto(`${server.url}/builds/acme/app@${build.sha}`)
@@ -162,7 +124,7 @@ describe('the page of a build', () => {
 
   it('runs nothing that a log, an error, or a commit contains', async () => {
     const attack = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
-    const build = await begin(attack)
+    const build = await beginBuild(server, attack)
     await server.writeLog(
       build,
       `${START}#2 0.1 x\n#2 0.100 ${attack}\n#2 0.200 \x1b]8;;javascript:alert(1)\x1b\\click\x1b]8;;\x1b\\ https://x.example/"onmouseover="a\n\n#3 ${attack}\n#3 ERROR: ${attack}\n`,
@@ -172,7 +134,7 @@ describe('the page of a build', () => {
     await server.endLog(build)
     await using opened = await browser.open()
     const { page, complaints } = opened
-    await ready(page, build)
+    await openBuild(page, server, build)
     await page.keyboard.press('g')
     expect(await page.title()).toContain('failed')
     expect(await page.locator('main img, #log script').count()).toBe(0)
@@ -184,11 +146,11 @@ describe('the page of a build', () => {
   })
 
   it('shows a step as cancelled that was running when its build ended', async () => {
-    const build = await begin()
+    const build = await beginBuild(server)
     await server.writeLog(build, START + output(0, 3))
     await using opened = await browser.open()
     const { page } = opened
-    await ready(page, build)
+    await openBuild(page, server, build)
     const step = page.locator('details[data-s="2"]')
     await expect.poll(() => step.getAttribute('data-state')).toBe('running')
     await server.fail(build, 'cancelled by ada')
@@ -199,10 +161,10 @@ describe('the page of a build', () => {
   })
 
   it('links to lines and ranges of them', async () => {
-    const build = await failedBuild()
+    const build = await failedBuild(server)
     await using opened = await browser.open()
     const { page } = opened
-    await ready(page, build, '#L10-L12')
+    await openBuild(page, server, build, '#L10-L12')
     const selected = () => page.locator('.l.sel').evaluateAll((rows) => rows.map((row) => row.id))
     expect(await selected()).toEqual(['L10', 'L11', 'L12'])
     await page.locator('#L20 > a').click()
@@ -213,10 +175,10 @@ describe('the page of a build', () => {
   })
 
   it('is used with the keyboard: search, errors, order, times', async () => {
-    const build = await failedBuild()
+    const build = await failedBuild(server)
     await using opened = await browser.open()
     const { page } = opened
-    await ready(page, build)
+    await openBuild(page, server, build)
     await page.keyboard.press('/')
     await page.keyboard.type('OUTPUT 1')
     const count = page.locator('#log-search output')
@@ -285,7 +247,7 @@ describe('the comparison of two builds', () => {
     for (const options of [{}, { colorScheme: 'dark' as const }, { viewport: { width: 390, height: 844 } }]) {
       await using opened = await browser.open(options)
       const { page, complaints, loaded } = opened
-      await ready(page, failing)
+      await openBuild(page, server, failing)
       loaded.clear()
       const link = page.getByRole('link', { name: 'Compare with the previous build of this branch' })
       await link.click()
@@ -314,7 +276,7 @@ describe('the comparison of two builds', () => {
 
 describe('the buttons of a build', () => {
   it('cancel it, and build its commit again', async () => {
-    const build = await accept()
+    const build = await acceptBuild(server)
     await using opened = await browser.open()
     const { page, complaints } = opened
     // Another host name than that of the base URL.
@@ -333,10 +295,10 @@ describe('the buttons of a build', () => {
 
 describe('a running build', () => {
   it('is followed from pending to its end, while the end of the page is on the screen', async () => {
-    const pending = await accept()
+    const pending = await acceptBuild(server)
     await using opened = await browser.open()
     const { page, complaints } = opened
-    await ready(page, pending)
+    await openBuild(page, server, pending)
     expect(await page.locator('.state').first().textContent()).toBe('pending')
     const build = await server.store.claim(pending.id)
     if (!build) throw new Error('the build cannot be claimed')
@@ -381,11 +343,11 @@ describe('a running build', () => {
   })
 
   it('goes on after the server restarts, without a missing or repeated line', async () => {
-    const build = await begin()
+    const build = await beginBuild(server)
     await server.writeLog(build, START)
     await using opened = await browser.open()
     const { page } = opened
-    await ready(page, build)
+    await openBuild(page, server, build)
     await server.writeLog(build, output(0, 5))
     await page.locator('#L11').waitFor()
     await server.stop()
@@ -400,16 +362,16 @@ describe('a running build', () => {
   })
 
   it('names each module that it needs, so that browsers load all of them at once', async () => {
-    const build = await failedBuild()
+    const build = await failedBuild(server)
     await using opened = await browser.open()
-    await ready(opened.page, build)
+    await openBuild(opened.page, server, build)
     const answer = await fetch(`${server.url}/builds/${build.id}`, { headers: { accept: 'text/html' } })
     const named = (await answer.text()).match(/\/assets\/[a-z-]+\.\w+\.js/g)
     expect(named?.sort()).toEqual([...opened.loaded.keys()].filter((path) => path.endsWith('.js')).sort())
   })
 
   it('can be looked at in eight tabs, although browsers open six connections', async () => {
-    const build = await begin()
+    const build = await beginBuild(server)
     await server.writeLog(build, START)
     await using opened = await browser.open()
     const pages = [opened.page]
@@ -431,7 +393,7 @@ describe('a running build', () => {
 
 describe('a log of 100 MB', () => {
   it('is scrolled and searched with little memory and few elements', { timeout: 600_000 }, async () => {
-    const build = await begin()
+    const build = await beginBuild(server)
     const line = (i: number) =>
       `#2 ${(i / 1000).toFixed(3)} compiling module number ${i} of the program with all of its parts and its warnings\n`
     let written = START.length
@@ -451,7 +413,7 @@ describe('a log of 100 MB', () => {
     await using opened = await browser.open()
     const { page, complaints } = opened
     const loading = performance.now()
-    await ready(page, build)
+    await openBuild(page, server, build)
     const loaded = performance.now() - loading
     expect(await page.locator('#log.virtual').count()).toBe(1)
 

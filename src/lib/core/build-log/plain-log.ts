@@ -56,7 +56,11 @@ export function parseRow(row: Uint8Array): LogRow {
     return { kind: 'output', step, seconds, text: row.subarray(time) }
   }
   const text = row.subarray(start)
-  return parseEnd(step, decode(text.subarray(0, MAX_TEXT))) ?? { kind: 'detail', step, text }
+  const end = parseEnd(step, decode(text.subarray(0, MAX_TEXT)))
+  // An error is shown whole.
+  return (
+    (text.length > MAX_TEXT && end ? parseEnd(step, decode(text)) : end) ?? { kind: 'detail', step, text }
+  )
 }
 
 function parseEnd(step: number, text: string): LogRow | null {

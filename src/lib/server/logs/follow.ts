@@ -10,8 +10,8 @@ import { describeError } from '../problems.ts'
 export type BuildEvent =
   | { kind: 'build'; build: Build; image: string | null }
   | { kind: 'log'; offset: number; bytes: Uint8Array }
-  /** A line from the server, not part of the log. */
-  | { kind: 'notice'; text: string }
+  /** A line from the server, not part of the log. `isEmpty`: there is none. */
+  | { kind: 'notice'; text: string; isEmpty?: true }
   /** Nothing happened for a while: something has to be written, or a proxy may close the connection. */
   | { kind: 'heartbeat' }
   | { kind: 'end'; build: Build; image: string | null }
@@ -38,6 +38,9 @@ const POLL_MS = 500
 
 /** How long the log of a finished build may go without output or an end: its writer has died. */
 const GRACE_MS = 3_000
+
+/** How long it is looked whether a log has ended, in milliseconds. */
+const END_MS = 100
 
 /** Looks builds up for all who follow them, so that the store is asked as often for a thousand as for a few. */
 export class Polls {
@@ -155,9 +158,24 @@ export async function* follow(
       yield { kind: 'log', offset, bytes }
       offset += bytes.length
     }
-    if (offset === 0) yield { kind: 'notice', text: 'This build has no stored log' }
+    if (offset === 0) yield { kind: 'notice', text: 'This build has no stored log', isEmpty: true }
   }
   if (!signal.aborted) yield { kind: 'end', build: current, image: await imageOf(parts.store, current) }
+}
+
+/**
+ * Whether a log has all its lines: its build has ended, and so has what writes it. The state is stored before the last
+ * lines are.
+ * @param size how much of it is known, in bytes
+ * @throws ConveyorError if it cannot be read
+ */
+export async function isLogComplete(logs: LogStore, build: Build, size: number): Promise<boolean> {
+  if (!isEnded(build.state)) return false
+  const age = Date.now() - Date.parse(build.completedAt ?? '')
+  if (!(age >= 0 && age < GRACE_MS)) return true
+  const signal = AbortSignal.timeout(END_MS)
+  for await (const _ of logs.read(build.id, { offset: size, signal })) return false
+  return !signal.aborted
 }
 
 /** The image that a build published, or null. */

@@ -16,7 +16,7 @@ import { answers, events, json, oneOf } from '../api/answers.ts'
 import { CommitPath, IdPath } from '../api/parameters.ts'
 import { parseValue } from '../api/values.ts'
 import { findBuild } from '../lookup.ts'
-import type { FollowParts } from './follow.ts'
+import { type FollowParts, isLogComplete } from './follow.ts'
 import type { LineIndex, LineIndexes } from './line-index.ts'
 import { liveRows } from './live-rows.ts'
 import { inTurns, lineJson, readRows, rowRenderer } from './read-rows.ts'
@@ -147,7 +147,8 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
     const range = { from, to: Math.min(to, from + MAX_ROWS - 1), ended, maxBytes: MAX_BYTES }
     const rows = await readRows(parts.logs, build.id, index, range)
     const total = index.rows + (ended && index.isCut ? 1 : 0)
-    const common = { from, next: from + rows.length, total, ended }
+    const isComplete = await isLogComplete(parts.logs, build, index.size)
+    const common = { from, next: from + rows.length, total, ended: isComplete }
     if (format !== 'html') return { ...common, lines: await inTurns(rows, (row) => lineJson(row, index)) }
     const html = (await inTurns(rows, rowRenderer(index))).join('')
     const shown = { html, steps: index.steps.map((step) => stepView(step, ended)) }

@@ -39,13 +39,16 @@ export async function* liveRows(
       case 'end': {
         if (event.kind === 'end') yield* sender.end()
         const now = `${event.build.state} ${event.build.attempt}`
-        if (now !== state) yield sseEvent('head', { state: event.build.state, html: await head(event.build) })
+        // At the end again: the log had not all of its lines when the state changed.
+        if (now !== state || event.kind === 'end')
+          yield sseEvent('head', { state: event.build.state, html: await head(event.build) })
         state = now
         if (event.kind === 'end') yield sseEvent('end', { state: event.build.state })
         break
       }
       case 'notice':
-        yield sseEvent('notice', { message: event.text })
+        // Pages say that themselves.
+        if (!event.isEmpty) yield sseEvent('notice', { message: event.text })
         break
       case 'heartbeat':
         yield ': nothing new\n\n'

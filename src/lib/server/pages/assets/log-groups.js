@@ -20,7 +20,11 @@ export class GroupedLog {
   constructor(root) {
     this.#root = root
     for (const group of /** @type {NodeListOf<HTMLDetailsElement>} */ (root.querySelectorAll('details.g'))) {
-      this.#steps.set(group.dataset.s ?? '', group)
+      const { s: key = '', state = '' } = group.dataset
+      this.#steps.set(key, group)
+      const rows = [...group.querySelectorAll('.l')].map((row) => Number(row.id.slice(1)))
+      const html = group.querySelector('summary')?.innerHTML ?? ''
+      this.#views.push({ key, state, first: rows[0] ?? 0, last: rows.at(-1) ?? 0, html })
     }
     for (const group of root.children) {
       const last = group.querySelector(':scope > .rows > .b:last-child')

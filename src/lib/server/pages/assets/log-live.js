@@ -48,6 +48,7 @@ function takeSlot() {
 }
 
 function giveSlotBack() {
+  if (!mine) return
   mine = 0
   try {
     localStorage.removeItem(mySlot)
@@ -65,40 +66,55 @@ export function follow(url, first, listener) {
   let next = first
   let ended = false
   let failures = 0
+  let hasTrouble = false
   let state = ''
   let timer = 0
   let renewal = 0
   /** @type {EventSource | null} */
   let source = null
+  let asking = new AbortController()
 
   const stop = () => {
     clearTimeout(timer)
     clearInterval(renewal)
     source?.close()
     source = null
+    asking.abort()
     giveSlotBack()
   }
-  const keepSlot = () => {
-    if (takeSlot()) return
+  const start = () => {
     stop()
-    start()
+    if (ended || document.hidden) return
+    if (takeSlot()) stream()
+    else void ask()
+  }
+  const keepSlot = () => {
+    if (!takeSlot()) start()
   }
   const end = () => {
     ended = true
     stop()
     listener.onEnd()
   }
+  const trouble = (/** @type {string} */ text) => {
+    hasTrouble = text !== ''
+    listener.onTrouble(text)
+  }
+  const works = () => {
+    if (failures > 0 && hasTrouble) trouble('')
+    failures = 0
+  }
   /** @param {{ html: string, steps: StepView[], next: number }} rows */
   const take = (rows) => {
-    if (failures > 0) listener.onTrouble('')
-    failures = 0
+    works()
+    if (hasTrouble && rows.html !== '') trouble('')
     next = Math.max(next, rows.next)
     listener.onRows(rows)
   }
   const again = () => {
     stop()
     failures++
-    if (failures > 1) listener.onTrouble('The connection is lost. Trying again…')
+    if (failures > 1) trouble('The connection is lost. Trying again…')
     timer = setTimeout(start, Math.min(SLOWEST_MS, 250 * 2 ** Math.min(failures, 8)))
   }
   const stream = () => {
@@ -112,9 +128,11 @@ export function follow(url, first, listener) {
     }
     on('rows', take)
     on('head', (head) => {
+      works()
       state = head.state
       listener.onHead(head)
     })
+    on('notice', ({ message }) => trouble(message))
     on('end', end)
     // Not left to the browser: it gives up for good if a proxy answers with an error.
     opened.onerror = () => {
@@ -122,35 +140,31 @@ export function follow(url, first, listener) {
     }
   }
   const ask = async () => {
+    asking = new AbortController()
+    const { signal } = asking
     try {
       const answer = await fetch(`${url}/lines?from=${next}&format=html`, {
         headers: { accept: 'application/json' },
+        signal,
       })
       if (!answer.ok) throw new Error(`${answer.status}`)
       const lines = await answer.json()
-      if (ended || document.hidden) return
+      if (signal.aborted) return
       take(lines)
-      if (lines.state !== state) listener.onHead({ state: lines.state, html: lines.head })
+      const isOver = lines.ended && lines.next > lines.total
+      if (lines.state !== state || isOver) listener.onHead({ state: lines.state, html: lines.head })
       state = lines.state
-      if (lines.ended && lines.next > lines.total) return end()
+      if (isOver) return end()
       timer = setTimeout(start, lines.next <= lines.total ? 0 : ASK_MS)
     } catch {
-      again()
+      if (!signal.aborted) again()
     }
   }
-  const start = () => {
-    if (ended || document.hidden) return
-    if (takeSlot()) stream()
-    else void ask()
-  }
-  // Another tab took a stream, maybe before it knew of this one.
-  addEventListener('storage', ({ key }) => {
-    if (source && key?.startsWith(SLOT)) keepSlot()
+  // A tab that is new there has a stream, too, maybe because it did not know of this one yet.
+  addEventListener('storage', ({ key, oldValue, newValue }) => {
+    if (source && key?.startsWith(SLOT) && oldValue === null && newValue !== null) keepSlot()
   })
-  document.addEventListener('visibilitychange', () => {
-    stop()
-    start()
-  })
+  document.addEventListener('visibilitychange', start)
   addEventListener('pagehide', stop)
   addEventListener('pageshow', (event) => {
     if (event.persisted) start()

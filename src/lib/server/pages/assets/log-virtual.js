@@ -3,12 +3,15 @@
 
 /** Rows that are loaded together. */
 const BLOCK = 100
-/** Blocks that are kept, in case somebody scrolls back. */
+/** Blocks that are kept, in case somebody scrolls back, and characters of their markup. */
 const KEPT = 60
+const KEPT_SIZE = 16_000_000
 /** Taller elements do not work in all browsers, in pixels. */
 const TALLEST = 12_000_000
 /** Steps that are listed. */
 const LISTED = 40
+
+/** Rows as markup. @typedef {{ html: string, rows: number, isLoading: boolean }} Block */
 
 /** A log of any length: only the rows on the screen are elements, and only those around it are loaded. */
 export class VirtualLog {
@@ -16,11 +19,11 @@ export class VirtualLog {
   /** @type {string} */ #url
   #rows = document.createElement('div')
   #list = document.createElement('details')
-  /** @type {Map<number, string | null>} Blocks as markup by number; null while one is loading. */ #blocks =
+  /** @type {Map<number, Block>} By number, from 0. */ #blocks = new Map()
+  /** @type {Map<number, { version: string, element: HTMLElement }>} Those on the screen. */ #drawn =
     new Map()
   /** @type {Map<string, StepView>} */ #steps = new Map()
   #rowHeight = 20
-  #shown = ''
   #due = false
   isFlat = true
   folds = false
@@ -40,6 +43,7 @@ export class VirtualLog {
     probe.textContent = 'M'
     this.#rows.append(probe)
     this.#rowHeight = probe.getBoundingClientRect().height || 20
+    probe.remove()
     addEventListener('scroll', () => this.#soon(), { passive: true })
     addEventListener('resize', () => this.#soon())
     this.grow(total, steps)
@@ -47,14 +51,11 @@ export class VirtualLog {
 
   /** @param {number} total @param {StepView[]} steps those that changed */
   grow(total, steps) {
-    const last = Math.floor(Math.max(0, this.total - 1) / BLOCK)
-    if (this.total % BLOCK !== 0) this.#blocks.delete(last)
     const more = Math.max(0, total - this.total)
     this.total = Math.max(this.total, total)
     this.#root.style.height = `${Math.min(TALLEST, this.total * this.#rowHeight)}px`
     for (const step of steps) this.#steps.set(step.key, step)
     if (steps.length > 0) this.#listSteps()
-    this.#shown = ''
     this.#soon()
     return more
   }
@@ -97,60 +98,97 @@ export class VirtualLog {
     const first = Math.floor(position / this.#rowHeight)
     const last = Math.min(this.total - 1, first + Math.ceil(innerHeight / this.#rowHeight))
     const from = Math.floor(Math.max(0, first - 10) / BLOCK)
-    const to = Math.floor(Math.max(0, last + 10) / BLOCK)
+    const to = Math.floor(Math.max(0, Math.min(this.total - 1, last + 10)) / BLOCK)
     this.#rows.style.transform = `translateY(${Math.round(top + from * BLOCK * this.#rowHeight - position)}px)`
-    const shown = []
-    for (let block = from; block <= to; block++) shown.push(`${block}${this.#blocks.get(block) ? '' : '?'}`)
-    if (shown.join() === this.#shown) return
-    this.#shown = shown.join()
-    const parts = []
-    for (let block = from; block <= to; block++) parts.push(this.#block(block))
-    this.#rows.replaceChildren(...parts)
-    this.#root.dispatchEvent(new Event('drawn'))
+    let hasNews = false
+    for (const [block, { element }] of this.#drawn) {
+      if (block >= from && block <= to) continue
+      element.remove()
+      this.#drawn.delete(block)
+    }
+    /** @type {HTMLElement | null} */
+    let after = null
+    for (let block = to; block >= from; block--) {
+      const { element, isNew } = this.#element(block)
+      if (isNew) this.#rows.insertBefore(element, after)
+      hasNews ||= isNew
+      after = element
+    }
+    if (hasNews) this.#root.dispatchEvent(new Event('drawn'))
   }
 
-  /** @param {number} block */
-  #block(block) {
+  /** What stays as it is stays the same element, so that text in it can be selected. @param {number} block */
+  #element(block) {
+    const known = this.#blocks.get(block)
+    const rows = Math.min(BLOCK, this.total - block * BLOCK)
+    // What is known of a block that has grown is shown until all of it is there.
+    if ((known?.rows ?? 0) < rows && !known?.isLoading) void this.#load(block)
+    const version = `${known?.rows ?? 0} of ${rows}`
+    const drawn = this.#drawn.get(block)
+    if (drawn?.version === version) return { element: drawn.element, isNew: false }
+    drawn?.element.remove()
     const element = document.createElement('div')
     element.className = 'b'
-    const known = this.#blocks.get(block)
-    if (known) element.innerHTML = known
-    else if (known === undefined) void this.#load(block)
-    const rows = Math.min(BLOCK, this.total - block * BLOCK)
+    element.innerHTML = known?.html ?? ''
     element.style.height = `${rows * this.#rowHeight}px`
-    return element
+    this.#drawn.set(block, { version, element })
+    return { element, isNew: true }
   }
 
   /** @param {number} block */
   async #load(block) {
-    this.#blocks.set(block, null)
+    /** @type {Block} */
+    let loading = { html: '', rows: 0, ...this.#blocks.get(block), isLoading: true }
+    this.#blocks.set(block, loading)
     try {
-      const from = block * BLOCK + 1
-      const answer = await fetch(`${this.#url}/lines?from=${from}&to=${from + BLOCK - 1}&format=html`, {
-        headers: { accept: 'application/json' },
-      })
-      if (!answer.ok) throw new Error(`${answer.status}`)
-      const { html } = await answer.json()
-      this.#blocks.set(block, html)
-      for (const old of this.#blocks.keys()) {
-        if (this.#blocks.size <= KEPT) break
-        if (old !== block) this.#blocks.delete(old)
+      const first = block * BLOCK + 1
+      let html = ''
+      let next = first
+      // One response may not have all rows, if they are long.
+      for (let isMore = true; isMore; ) {
+        const range = `from=${next}&to=${first + BLOCK - 1}`
+        const answer = await fetch(`${this.#url}/lines?${range}&format=html`, {
+          headers: { accept: 'application/json' },
+        })
+        if (!answer.ok) throw new Error(`${answer.status}`)
+        const lines = await answer.json()
+        isMore = lines.next > next && lines.next < first + BLOCK && lines.next <= lines.total
+        html += lines.html
+        next = lines.next
       }
+      this.#blocks.delete(block)
+      const hasNews = next - first > loading.rows
+      loading = { html, rows: next - first, isLoading: !hasNews }
+      this.#blocks.set(block, loading)
+      this.#forget()
     } catch {
-      setTimeout(() => {
-        this.#blocks.delete(block)
-        this.#shown = ''
-        this.#soon()
-      }, 1000)
+      // As if there were no news.
     }
+    const again = () => {
+      loading.isLoading = false
+      this.#soon()
+    }
+    if (loading.isLoading) setTimeout(again, 1000)
     this.#soon()
+  }
+
+  /** Keeps what was loaded last, and what is on the screen. */
+  #forget() {
+    let size = 0
+    for (const { html } of this.#blocks.values()) size += html.length
+    for (const [block, { html, isLoading }] of this.#blocks) {
+      if (this.#blocks.size <= KEPT && size <= KEPT_SIZE) break
+      if (isLoading || this.#drawn.has(block)) continue
+      this.#blocks.delete(block)
+      size -= html.length
+    }
   }
 
   /** @param {number} row @returns {Promise<HTMLElement | null>} once it is on the screen */
   async show(row) {
     const top = this.#root.getBoundingClientRect().top + scrollY
-    const at = (row - 1) * this.#rowHeight * this.#scale
-    scrollTo({ top: Math.max(0, top + at - innerHeight / 2), behavior: 'instant' })
+    const at = ((row - 1) * this.#rowHeight - innerHeight / 2) * this.#scale
+    scrollTo({ top: Math.max(0, top + at), behavior: 'instant' })
     this.#draw()
     for (let tries = 0; tries < 100; tries++) {
       const element = this.find(row)

@@ -261,7 +261,7 @@ section.addEventListener('click', (event) => {
 })
 
 readHash()
-if (isRunning && !selected) setFollowing(true)
+if (root.dataset.running === 'true' && !selected) setFollowing(true)
 else setFollowing(false)
 try {
   if (root.dataset.complete !== 'true') await load()
@@ -277,6 +277,8 @@ if (isRunning) {
     onTrouble: showTrouble,
     onEnd() {
       isRunning = false
+      errors = null
+      root.dataset.ended = 'true'
       more.hidden = true
       control('log-follow').hidden = true
     },

@@ -19,7 +19,10 @@ export interface LogStart {
   rows: readonly RenderedRow[]
   /** Whether there is no more. */
   isComplete: boolean
+  /** Whether the build has ended. */
   isEnded: boolean
+  /** Whether there may be more later. */
+  isFollowed: boolean
 }
 
 interface Group {
@@ -27,7 +30,7 @@ interface Group {
   rows: RenderedRow[]
 }
 
-export function logHtml({ url, rows, isComplete, isEnded }: LogStart, index: LineIndex): Html {
+export function logHtml({ url, rows, isComplete, isEnded, isFollowed }: LogStart, index: LineIndex): Html {
   const next = (rows.at(-1)?.row ?? 0) + 1
   return html`<section class="log" aria-labelledby="log-title">
 <div class="logbar"><h2 id="log-title">Log</h2>
@@ -37,7 +40,7 @@ ${TOOLS.map(({ id, key, label, title, on }) => html`<button type="button" id="${
 <a class="button" href="${url}?download=true&amp;follow=false">Download</a>
 </div></div>
 <p id="log-trouble" role="status" class="error" hidden></p>
-<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-ended="${String(isEnded)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group, isEnded))}</div>
+<div id="log" data-url="${url}" data-next="${next}" data-complete="${String(isComplete)}" data-running="${String(!isEnded)}" data-ended="${String(!isFollowed)}" role="log" aria-live="off" aria-label="Build log">${groupsOf(rows, index).map((group) => groupHtml(group, isEnded))}</div>
 ${!isComplete && html`<noscript><p class="small">This is the beginning of the log. <a href="${url}">All of it as text</a></p></noscript>`}
 <button type="button" id="log-more" hidden></button>
 ${HELP}</section>`

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../../core/build.ts'
 import { mayUse } from '../../access/identity.ts'
+import { isLogComplete } from '../../logs/follow.ts'
 import type { LineIndex, LineIndexes } from '../../logs/line-index.ts'
 import { inTurns, readRows, rowRenderer } from '../../logs/read-rows.ts'
 import { findBuild } from '../../lookup.ts'
@@ -78,6 +79,11 @@ async function buildPage(
   const rows = await inTurns(read, (row) => ({ ...row, html: render(row) }))
   const last = rows.at(-1)?.row ?? 0
   const isComplete = isIndexed && last >= index.rows + (ended && index.isCut ? 1 : 0)
+  const log = {
+    isComplete,
+    isEnded: ended,
+    isFollowed: !(await isLogComplete(parts.logs, build, index.size)),
+  }
   return {
     title: buildTitle(build),
     state: build.state,
@@ -85,6 +91,6 @@ async function buildPage(
     styles: ['log.css'],
     scripts: ['log.js'],
     main: html`<section id="build-head">${head}</section>
-${logHtml({ url: `${site.path}/logs/${build.id}`, rows, isComplete, isEnded: ended }, index)}`,
+${logHtml({ url: `${site.path}/logs/${build.id}`, rows, ...log }, index)}`,
   }
 }
