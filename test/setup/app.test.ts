@@ -170,6 +170,38 @@ test('the command sets up a webhook with the options of the server, or names the
   expect(await setup('acme')).toMatchObject({ code: 2, stderr: expect.stringContaining('refused the token') })
 })
 
+describe('the file of an App has people sign in', () => {
+  const made = { GITHUB_CLIENT_ID: 'Iv23liAbCdEf', GITHUB_CLIENT_SECRET: '0123456789abcdef' }
+  const read = (values: Record<string, string>) => {
+    const { github, warnings } = parseConfig({ 'data-dir': dataDir, registry: 'registry.test', ...values })
+    return { login: github.login, warnings }
+  }
+  beforeEach(() => writeFile(join(dataDir, 'github-app.json'), JSON.stringify(made)))
+
+  test('where that is possible', () => {
+    expect(read({ url: 'https://conveyor.example' })).toEqual({
+      login: { clientId: 'Iv23liAbCdEf', clientSecret: '0123456789abcdef' },
+      warnings: [],
+    })
+  })
+
+  test.each([
+    [
+      { url: 'http://conveyor.example' },
+      '--url (BASE_URL) must begin with https:// where people sign in with GitHub',
+    ],
+    [
+      { auth: 'none' },
+      '--github.client_id (GITHUB_CLIENT_ID) cannot be combined with --auth none, which lets in everyone',
+    ],
+  ])('and the server does without with %o, which only variables do not allow', (values, problem) => {
+    expect(read(values)).toEqual({ login: null, warnings: [`people cannot sign in with GitHub: ${problem}`] })
+    const given = { 'github.client_id': 'Iv23liAbCdEf', 'github.client_secret': '0123456789abcdef' }
+    expect(() => read({ ...values, ...given })).toThrow(problem)
+    expect(() => read({ ...values, 'github.client_id': 'Iv23liAbCdEf' })).toThrow(problem)
+  })
+})
+
 test('a file of an App that is no longer readable stops the start, and says which file it is', async () => {
   await writeFile(join(dataDir, 'github-app.json'), '{"GITHUB_APP_ID": ')
   expect(() => parseConfig({ 'data-dir': dataDir, registry: 'registry.test' })).toThrow(

@@ -39,7 +39,7 @@ export function parseConfig(values: OptionValues, inFiles: readonly Option[] = [
   const kept = withAppFile(known.values, dataDir)
   const reader = new OptionReader(kept.values, process.env, [...known.problems, ...kept.problems])
   const settings = readSettings(reader)
-  const resolved = applyRules(settings, reader)
+  const resolved = applyRules(settings, reader, kept.inFile)
   const { problems, warnings } = reader
   if (problems.length > 0) {
     throw new ConveyorError(

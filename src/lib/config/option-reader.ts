@@ -40,8 +40,8 @@ export class OptionReader {
   }
 
   /** Adds a problem with the value of an option. @param why begins with a verb */
-  reject({ flag, env }: Option, why: string): void {
-    this.problems.push(`--${flag} (${env}) ${why}`)
+  reject(option: Option, why: string): void {
+    this.problems.push(aboutOption(option, why))
   }
 
   #value<T>(option: Option<T>): T {
@@ -62,6 +62,11 @@ export class OptionReader {
   #text({ flag }: Option): string {
     return String(this.#values[flag] ?? '')
   }
+}
+
+/** A problem with the value of an option. @param why begins with a verb */
+export function aboutOption({ flag, env }: Option, why: string): string {
+  return `--${flag} (${env}) ${why}`
 }
 
 function isComplete<V extends object>(section: Section<V>, values: Partial<V>): values is V {

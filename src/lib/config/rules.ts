@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { isLoopback } from '../net/loopback.ts'
 import { ACCEPT_NEW } from '../source/git/ssh-hosts.ts'
 import { type GitHubUrls, githubUrls, webOf } from './github-urls.ts'
-import type { OptionReader } from './option-reader.ts'
+import { aboutOption, type OptionReader } from './option-reader.ts'
 import { ACCESS } from './options/access.ts'
 import { BUILDER_IMAGE, BUILDKIT } from './options/builder.ts'
 import { GITHUB } from './options/github.ts'
@@ -53,8 +53,15 @@ export interface DerivedSettings {
   inherited: Record<string, string>
 }
 
-/** Every rule over several options: conflicts become problems, and values that depend on others are derived. */
-export function applyRules(settings: Settings, reader: OptionReader): DerivedSettings {
+/**
+ * Every rule over several options: conflicts become problems, and values that depend on others are derived.
+ * @param inFile the flags of values that nobody gave: the file of the GitHub App has them
+ */
+export function applyRules(
+  settings: Settings,
+  reader: OptionReader,
+  inFile: ReadonlySet<string>,
+): DerivedSettings {
   const { dataDir, queue } = settings
   const urls = githubUrls(settings, reader)
   const db = settings.db ?? { kind: 'sqlite', file: join(dataDir, 'conveyor.db') }
@@ -89,7 +96,7 @@ export function applyRules(settings: Settings, reader: OptionReader): DerivedSet
     github: {
       ...settings.github,
       ...{ apiUrl: urls.apiUrl, webUrl: webOf(urls.apiUrl) },
-      ...{ app, login: loginOf(settings, webOf(urls.apiUrl), reader) },
+      ...{ app, login: loginOf(settings, webOf(urls.apiUrl), reader, inFile) },
       checks: settings.github.checks ?? (app === null ? 'off' : 'on'),
     },
     git: { ...settings.git, url: urls.gitUrl, environment: reader.environment },
@@ -120,6 +127,7 @@ function loginOf(
   { github: { clientId, clientSecret }, auth, url }: Settings,
   webUrl: string | null,
   reader: OptionReader,
+  inFile: ReadonlySet<string>,
 ): LoginConfig | null {
   if (clientId !== null && !reader.isGiven(GITHUB.clientSecret)) {
     reader.reject(GITHUB.clientSecret, 'is required with --github.client_id')
@@ -128,19 +136,24 @@ function loginOf(
     reader.reject(GITHUB.clientId, 'is required with --github.client_secret')
   }
   if (clientId === null || clientSecret === null) return null
+  const problems: string[] = []
   if (auth === 'none') {
-    reader.reject(GITHUB.clientId, 'cannot be combined with --auth none, which lets in everyone')
+    problems.push(aboutOption(GITHUB.clientId, 'cannot be combined with --auth none, which lets in everyone'))
   }
   if (webUrl === null) {
-    reader.reject(
-      GITHUB.clientId,
-      'requires --github.url to be https://HOST/api/v3 of a GitHub Enterprise server, if it is given',
-    )
+    const why =
+      'requires --github.url to be https://HOST/api/v3 of a GitHub Enterprise server, if it is given'
+    problems.push(aboutOption(GITHUB.clientId, why))
   }
   if (url?.startsWith('http:') && !isLoopback(hostOf(url))) {
-    reader.reject(SERVER.url, 'must begin with https:// where people sign in with GitHub')
+    problems.push(aboutOption(SERVER.url, 'must begin with https:// where people sign in with GitHub'))
   }
-  return { clientId, clientSecret }
+  if (problems.length === 0) return { clientId, clientSecret }
+  // Whoever made the App has not asked for this: the server does without.
+  if ([GITHUB.clientId, GITHUB.clientSecret].every(({ flag }) => inFile.has(flag))) {
+    reader.warnings.push(`people cannot sign in with GitHub: ${problems.join('; ')}`)
+  } else reader.problems.push(...problems)
+  return null
 }
 
 function hostOf(url: string): string {

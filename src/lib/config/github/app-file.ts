@@ -22,14 +22,15 @@ type Kept = Partial<Record<keyof typeof OPTIONS, string | null>>
 /**
  * Adds the App of the data directory to the values of options, unless they name a token or an App of their own. A value
  * that is given takes precedence over the file's.
- * @returns the values, and what is wrong with the file, a line each
+ * @returns the values, the flags of those that the file has, and what is wrong with the file, a line each
  */
 export function withAppFile(
   values: OptionValues,
   dataDir: string,
-): { values: OptionValues; problems: string[] } {
+): { values: OptionValues; inFile: ReadonlySet<string>; problems: string[] } {
+  const none = { values, inFile: new Set<string>(), problems: [] }
   const isGiven = ({ flag }: { flag: string }) => Boolean(values[flag])
-  if ([GITHUB.token, GITHUB.appId, GITHUB.privateKey].some(isGiven)) return { values, problems: [] }
+  if ([GITHUB.token, GITHUB.appId, GITHUB.privateKey].some(isGiven)) return none
   const file = appFile(dataDir)
   let kept: unknown
   try {
@@ -37,17 +38,20 @@ export function withAppFile(
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     // ENOTDIR: a parent of the data directory is a file, which is reported elsewhere.
-    if (code === 'ENOENT' || code === 'ENOTDIR') return { values, problems: [] }
+    if (code === 'ENOENT' || code === 'ENOTDIR') return none
     const why = code === undefined ? 'is not JSON' : `cannot be read (${code})`
     return {
-      values,
+      ...none,
       problems: [`the GitHub App in ${JSON.stringify(file)} ${why}: restore or remove the file`],
     }
   }
   const all = Object.values(OPTIONS).filter((option) => !isGiven(option))
-  const found = all.map(({ flag, env }) => [flag, (kept as Record<string, unknown> | null)?.[env]] as const)
+  const found = all
+    .map(({ flag, env }) => [flag, (kept as Record<string, unknown> | null)?.[env]] as const)
+    .filter(([, value]) => value !== undefined)
   return {
-    values: { ...values, ...Object.fromEntries(found.filter(([, value]) => value !== undefined)) },
+    values: { ...values, ...Object.fromEntries(found) },
+    inFile: new Set(found.map(([flag]) => flag)),
     problems: [],
   }
 }

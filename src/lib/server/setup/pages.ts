@@ -41,8 +41,10 @@ export function setupDonePage({ name, installUrl, file, notes }: CompletedApp): 
     main: html`<div class="guide"><h1>GitHub made the App ${name}</h1>
 <ol>
 <li><a href="${installUrl}">Install it</a> on the repositories to build.</li>
-${notes.map((note) => html`<li>${note}</li>\n`)}<li>Restart <code>conveyor server</code>: it reads the App from <code>${file}</code>. Workers on other machines need this file in
-their data directory, too.</li>
-</ol></div>`,
+${notes.map((note) => html`<li>${note}</li>\n`)}<li>Restart <code>conveyor server</code>: it reads the App from <code>${file}</code>. Servers and workers on other machines
+need this file in their data directory, too, or the variables in it.</li>
+</ol>
+<p>From then on, people can sign in with GitHub, if <code>BASE_URL</code> begins with <code>https://</code> and <code>BASIC_AUTH</code> is not <code>none</code>.
+To do without, remove <code>GITHUB_CLIENT_ID</code> and <code>GITHUB_CLIENT_SECRET</code> from the file before the restart.</p></div>`,
   }
 }
