@@ -1,5 +1,5 @@
 # Conveyor as an image: `docker build .` for servers and workers, `docker build --target builder .` for the builder
-# image (`--builder image`; `conveyor bootstrap` builds it).
+# image (`--builder image`; `conveyor bootstrap` builds it). Before Docker 23, set DOCKER_BUILDKIT=1.
 
 # Any image of Node 24 on Debian. git, ssh, and tini are installed if it lacks them.
 ARG NODE_IMAGE=node:24-slim

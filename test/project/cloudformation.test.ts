@@ -128,6 +128,11 @@ describe('cloudformation.json', () => {
       'sqs:ReceiveMessage ${DeadLetterQueue.Arn}',
       'sqs:SendMessage ${DeadLetterQueue.Arn}',
     ])
+    // Servers remove the tags of closed pull requests; their images stay.
+    const ecr = (role: string) =>
+      of(role).flatMap((one) => /^ecr:(Batch(?:Check|Delete)\w+|Put\w+) /.exec(one)?.[1] ?? [])
+    expect(ecr('ServerRole')).toEqual(['BatchCheckLayerAvailability', 'BatchDeleteImage'])
+    expect(ecr('WorkerRole')).toEqual(['BatchCheckLayerAvailability', 'PutImage'])
     const writes = /s3:(Put|Delete)|logs:Put.*LogGroup\.Arn/
     expect(of('ServerRole').filter((one) => writes.test(one) && !one.includes('SystemLogGroup'))).toEqual([])
     expect(of('WorkerRole').filter((one) => /WebhookSecret|ApiSecret/.test(one))).toEqual([])
@@ -245,6 +250,8 @@ describe('user data', () => {
         ? { kind: 's3', bucket: refs.LogBucket, prefix: 'builds' }
         : { kind: 'cloudwatch', group: refs.LogGroup },
     })
+    // Both query the registry, with the logins that conveyor-secrets places there.
+    expect(variables.DOCKER_CONFIG).toBe('/run/secrets')
     if (one.role === 'Worker') expect(config).toMatchObject({ workers: 2, drainMs: 600_000 })
     expect(secrets.map(([, name]) => name)).toEqual(
       one.role === 'Worker'
