@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isTokenText } from '../../src/lib/core/access-token.ts'
@@ -82,6 +82,9 @@ describe('conveyor token', () => {
         ready: /http:\/\/localhost:\d+/,
       })
     beforeAll(async () => {
+      await mkdir(data())
+      // As in Conveyor's image.
+      await chmod(data(), 0o775)
       server = await start(data())
     })
     afterAll(() => server.kill())

@@ -4,9 +4,9 @@ import { dirname, join } from 'node:path'
 /** What fits into sockaddr_un on Linux, without the final null, in bytes. Longer paths are cut off silently. */
 const MAX_SOCKET_PATH = 107
 
-/** The socket on which a server that has this SQLite database manages tokens. */
+/** The socket on which a server that has this SQLite database manages tokens, in a folder of its own. */
 export function adminSocketOf(databaseFile: string): string {
-  return join(dirname(databaseFile), 'admin.sock')
+  return join(dirname(databaseFile), 'admin', 'sock')
 }
 
 /** Why no socket can have this path, or null. */

@@ -1,8 +1,8 @@
 import { once } from 'node:events'
-import { chmod, readdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { isTokenText, newTokenText, tokenHash } from '../../../src/lib/core/access-token.ts'
@@ -18,7 +18,7 @@ let dir: TempDir
 let store: BuildStore
 let socket: AdminSocket | null = null
 let lines: string[]
-const path = () => join(dir.path, 'admin.sock')
+const path = () => join(dir.path, 'admin', 'sock')
 const open = async (at = path()) => {
   socket = await openAdminSocket({ path: at, store, log: (line) => lines.push(line) })
   return socket
@@ -73,7 +73,7 @@ describe('the admin socket', () => {
     expect((await ask('GET', '/builds', undefined, { accept: 'text/html' })).status).toBe(404)
     await socket?.close()
     socket = null
-    expect(await readdir(dir.path)).toEqual([])
+    expect(await readdir(dirname(path()))).toEqual([])
   })
 
   test.each([
@@ -98,6 +98,7 @@ describe('the admin socket', () => {
   })
 
   test('replaces what a killed server has left, and leaves alone what another one uses', async () => {
+    await mkdir(dirname(path()))
     const other = createServer().listen(path())
     await once(other, 'listening')
     expect(await open()).toBeNull()
@@ -117,21 +118,34 @@ describe('the admin socket', () => {
     ['a file', () => writeFile(path(), 'mine')],
     ['a link', () => symlink('/dev/null', path())],
   ])('does not replace %s', async (_what, make) => {
+    await mkdir(dirname(path()))
     await make()
     expect(await open()).toBeNull()
     expect(lines).toEqual([expect.stringContaining('is not a socket')])
   })
 
+  test('is in a folder of its own where others may write to the data directory', async () => {
+    await chmod(dir.path, 0o775)
+    expect(await open()).not.toBeNull()
+    expect((await stat(dirname(path()))).mode & 0o777).toBe(0o700)
+    expect((await ask('GET', '/tokens')).status).toBe(200)
+  })
+
   test('is not created where other users could replace it, nor where its path would be cut off', async () => {
-    await chmod(dir.path, 0o770)
+    await symlink(dir.path, dirname(path()))
     expect(await open()).toBeNull()
-    await chmod(dir.path, 0o700)
+    await rm(dirname(path()))
+    await mkdir(dirname(path()))
+    await chmod(dirname(path()), 0o770)
+    expect(await open()).toBeNull()
+    await chmod(dirname(path()), 0o700)
     expect(await open(join(dir.path, 'a'.repeat(108), 'admin.sock'))).toBeNull()
     expect(lines).toEqual([
-      expect.stringContaining(`chmod go-w ${dir.path}`),
+      expect.stringContaining(`${dirname(path())} is not a folder`),
+      expect.stringContaining(`chmod go-w ${dirname(path())}`),
       expect.stringMatching(/has \d+ bytes, and a Unix socket can have 107; choose a shorter --data-dir/),
     ])
-    expect(await readdir(dir.path)).toEqual([])
+    expect(await readdir(dirname(path()))).toEqual([])
   })
 })
 

@@ -1,4 +1,4 @@
-import { chmod, lstat, rm, stat } from 'node:fs/promises'
+import { chmod, lstat, mkdir, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { fastify } from 'fastify'
@@ -9,7 +9,7 @@ import { sendError, sendProblem } from '../problems.ts'
 import { identityWith } from './identity.ts'
 
 export interface AdminSocketOptions extends TokensRoutesOptions {
-  /** Where the socket is created; one that a killed server left there is replaced. */
+  /** Where the socket is created, in a folder that is this server's; one that a killed server left is replaced. */
   path: string
 }
 
@@ -24,7 +24,7 @@ export interface AdminSocket {
  */
 export async function openAdminSocket(options: AdminSocketOptions): Promise<AdminSocket | null> {
   const { path, log } = options
-  const problem = socketPathProblem(path) ?? (await folderProblem(dirname(path))) ?? (await removeStale(path))
+  const problem = socketPathProblem(path) ?? (await makePrivate(dirname(path))) ?? (await removeStale(path))
   const without = (why: string) => {
     log(`warning: \`conveyor token\` cannot reach this server without --url: ${why}`)
     return null
@@ -69,12 +69,22 @@ async function listenPrivately(server: ReturnType<typeof fastify>['server'], pat
   await chmod(path, 0o600)
 }
 
-/** Whoever can write to the folder could put a socket of their own there. */
-async function folderProblem(folder: string): Promise<string | null> {
-  const { mode, uid } = await stat(folder)
-  const own = process.getuid?.()
-  if (own !== undefined && uid !== own && uid !== 0) return `${folder} belongs to another user`
-  return (mode & 0o022) === 0 ? null : `${folder} can be written to by other users (chmod go-w ${folder})`
+/**
+ * Creates the folder, since others may be allowed to write to the one above, as in Conveyor's image. What is wrong with it,
+ * or null: whoever can write to it could put a socket of their own there.
+ */
+async function makePrivate(folder: string): Promise<string | null> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 })
+    const found = await lstat(folder)
+    if (!found.isDirectory()) return `${folder} is not a folder`
+    const { mode, uid } = found
+    const own = process.getuid?.()
+    if (own !== undefined && uid !== own && uid !== 0) return `${folder} belongs to another user`
+    return (mode & 0o022) === 0 ? null : `${folder} can be written to by other users (chmod go-w ${folder})`
+  } catch (error) {
+    return (error as Error).message
+  }
 }
 
 /** Removes the socket of a server that was killed. What is wrong with the path, or null. */
