@@ -69,7 +69,8 @@ function flagRow([name, flag]: [string, Flag]): string[] {
   const value = flag.type === 'option' ? ` ${flag.helpValue ?? `<${flag.options?.join('|')}>`}` : ''
   const spelled = flag.type === 'boolean' && flag.allowNo ? `--[no-]${name}` : `--${name}`
   const short = flag.char ? `-${flag.char}, ` : ''
-  const fallback = typeof flag.default === 'string' && flag.default ? ` [default: ${flag.default}]` : ''
+  const hasDefault = ['string', 'number'].includes(typeof flag.default) && flag.default !== ''
+  const fallback = hasDefault ? ` [default: ${flag.default}]` : ''
   const required = flag.required ? ' (required)' : ''
   return [
     code(`${short}${spelled}${value}`),

@@ -18,7 +18,7 @@ problems with options are reported together.
 /** docs/options.md */
 export function optionsPage(): string {
   const topics = TOPICS.map(({ title, options }) => `## ${title}\n\n${topicTable(options)}`)
-  return page(INTRO, ...topics, secrets())
+  return page(INTRO, ...topics, secrets(), others())
 }
 
 function topicTable(options: readonly Option[]): string {
@@ -32,7 +32,9 @@ function row({ flag, value, form, env, literal, defaultText = '', help }: Option
 }
 
 function secrets(): string {
-  const variables = [...SECRET_OPTIONS.map(({ env }) => env), 'CONVEYOR_AUTH'].map(fileVariable).map(code)
+  const variables = [...SECRET_OPTIONS.map(({ env }) => env), 'CONVEYOR_AUTH', 'CONVEYOR_TOKEN']
+    .map(fileVariable)
+    .map(code)
   const list = new Intl.ListFormat('en-US').format(variables)
   return `## Secrets in files
 
@@ -40,6 +42,47 @@ Flags are visible to every user of the machine, so set secrets as variables, or 
 provide them: \`GITHUB_TOKEN_FILE=/run/secrets/token\`. These variables name a file:
 ${list}.
 
-Trailing line breaks are not part of the secret. A variable and its \`_FILE\` variable cannot be combined: in a \`.env\`
-that \`conveyor bootstrap\` maintains, leave \`BASIC_AUTH=\` empty rather than removing it, or bootstrap adds a new login.`
+Trailing line breaks are not part of the secret. A variable and its \`_FILE\` variable cannot be combined, except for the login
+of a client such as \`conveyor list\`, where the variable takes precedence. In a \`.env\` that \`conveyor bootstrap\` maintains, leave
+\`BASIC_AUTH=\` empty rather than removing it, or bootstrap adds a new login.`
+}
+
+/** What the environment alone sets, in the order of who reads it: clients, then servers and workers. */
+const OTHER_VARIABLES: readonly [variables: string[], meaning: string][] = [
+  [['CONVEYOR_URL'], 'The server that commands such as `conveyor build` and `conveyor list` use'],
+  [['CONVEYOR_AUTH', 'CONVEYOR_TOKEN'], 'Their login or token; without either, `BASIC_AUTH`'],
+  [['CONVEYOR_PROGRESS'], 'How `conveyor build` and `conveyor logs` show a build ([cli.md](cli.md))'],
+  [['TRACEPARENT'], 'The trace that `conveyor build` continues ([traces](operations.md#traces))'],
+  [['NO_COLOR'], 'No colors'],
+  [['SSH_DIR'], "The key's directory, for `conveyor bootstrap`"],
+  [['DOCKER_HOST'], "The engine's socket or address; by default `/var/run/docker.sock`"],
+  [
+    ['DOCKER_CONFIG'],
+    "The directory of Docker's `config.json` with the registry logins; by default `~/.docker`",
+  ],
+  [['SSH_AUTH_SOCK'], 'The SSH agent that git uses'],
+  [
+    ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY'],
+    '[Proxies](deploy.md#proxies-and-private-certificate-authorities)',
+  ],
+  [
+    ['NODE_EXTRA_CA_CERTS', 'GIT_SSL_CAINFO'],
+    'Certificates of [private authorities](deploy.md#proxies-and-private-certificate-authorities)',
+  ],
+  [['NODE_COMPILE_CACHE'], "Node's compile cache; by default in `TMPDIR`"],
+  [['SQS_QUEUE_URL'], 'The queue of `--queue sqs://`'],
+  [
+    ['AWS_REGION', 'AWS_ACCESS_KEY_ID', 'AWS_…'],
+    'Region, credentials, and endpoint, as the AWS SDK reads them ([SQS](deploy.md#several-machines-with-sqs))',
+  ],
+  [['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_…'], 'Where [traces](operations.md#traces) go'],
+]
+
+function others(): string {
+  const rows = OTHER_VARIABLES.map(([variables, meaning]) => [variables.map(code).join(', '), meaning])
+  return `## Other variables
+
+These have no flag, or are for clients of a server:
+
+${table(['Variable', 'Description'], rows)}`
 }

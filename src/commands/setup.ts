@@ -9,7 +9,7 @@ export default class Setup extends ConveyorCommand {
   static override summary = 'Connect the server with GitHub: webhooks, or a GitHub App'
   static exitCodes: ExitCodes = {
     0: 'everything is set up',
-    1: 'GitHub does not get the right answer from the server',
+    1: 'GitHub does not get the right answer from the server, or another webhook leads to it',
     2: 'the request is invalid: arguments, settings, refused token',
     3: 'GitHub is unavailable; retrying may help',
   }

@@ -105,7 +105,7 @@ test('what cannot be repaired is said: a server with another secret, one that do
   const twice = await setUp('acme/web')
   expect(twice).toMatchObject({ ok: false })
   expect(twice.lines).toContain(
-    `broken: another webhook leads to this server, and builds twice as often: delete ${server.url}/old`,
+    `broken: another webhook leads to this server, so every delivery arrives twice: delete ${server.url}/old`,
   )
   await server.stop()
   const silent = await setUp('acme/other')

@@ -39,7 +39,7 @@ export async function setUpWebhook(
   for (const url of ensured.others) {
     report({
       state: 'broken',
-      text: `another webhook leads to this server, and builds twice as often: delete ${url}`,
+      text: `another webhook leads to this server, so every delivery arrives twice: delete ${url}`,
     })
   }
   let answer = await hooks.ping(place, ensured.id)
@@ -58,7 +58,7 @@ function wantedHook({ url, github }: Config): WantedHook {
   if (github.token === null) {
     throw new ConveyorError(
       'invalid',
-      '--github.token (GITHUB_TOKEN) is not set: it is what may change webhooks',
+      '--github.token (GITHUB_TOKEN) is not set, but changing webhooks requires a token',
       {
         hint: 'Set a token that may write webhooks, or leave out the target to set up a GitHub App, which needs none',
       },
@@ -74,7 +74,7 @@ function wantedHook({ url, github }: Config): WantedHook {
       'invalid',
       '--github.secret (GITHUB_SECRET) is not set: it is what webhooks are signed with',
       {
-        hint: "Set the server's, or make one for both: openssl rand -hex 32",
+        hint: 'Set it to the GITHUB_SECRET of the server, or generate one for both: openssl rand -hex 32',
       },
     )
   }
@@ -91,7 +91,7 @@ function pingResult(answer: HookAnswer | null, url: string): { ok: boolean; text
   if (answer === null) {
     return {
       ok: false,
-      text: 'ping: GitHub does not say what came of it; look at the webhook’s recent deliveries',
+      text: "ping: GitHub did not report the result in time; see the webhook's recent deliveries on GitHub",
     }
   }
   const { status, text, seconds } = answer

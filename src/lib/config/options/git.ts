@@ -1,4 +1,4 @@
-import { EVERY_BUILD, option } from '../option.ts'
+import { EVERY_BUILD, option, SERVER_ONLY } from '../option.ts'
 import { anyText, duration, isHttpUrl, listOf, matching, scoped, size, value } from '../values.ts'
 
 const urlTemplate = value(
@@ -80,5 +80,6 @@ export const GIT = {
     value: 'duration',
     type: duration(0, '4m or 1h'),
     default: '4m',
+    commands: SERVER_ONLY,
   }),
 }
