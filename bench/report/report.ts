@@ -81,6 +81,7 @@ ${markdown(['', ...others, 'best other'], ratios)}
 Where Conveyor's time went, in seconds (medians). \`webhook\` is the time to its response, \`first byte\` from there to the first
 byte of the log; then the phases as in the build's log, and \`in all\` as its summary has it. The engine's own figures, which have
 one decimal, are part of \`build\`. \`status sent\` is from that summary to the commit status.
+Negative: the status was there before the summary was read.
 
 ${splitTable(flows, rows, ours)}
 

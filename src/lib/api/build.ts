@@ -7,7 +7,8 @@ const IMAGE = `registry.example.com/acme/web@sha256:${'44be4f29'.repeat(8)}`
 export const BuildStateJson = Type.Enum(['pending', 'building', 'succeeded', 'failed', 'cancelled'], {
   type: 'string',
   title: 'BuildState',
-  description: 'A build is pending, then building, then one of the others. A retry makes it pending again.',
+  description:
+    'A build is pending, then building, then one of the others. After an attempt that is tried again, it is pending again.',
 })
 
 const ErrorKindJson = Type.Enum(

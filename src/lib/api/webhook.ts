@@ -23,6 +23,8 @@ export type DeliveryIgnoredJson = Static<typeof DeliveryIgnoredJson>
 export const DeliveryDoneJson = named('DeliveryDone', {
   done: Type.String({
     description: 'What',
-    examples: ['the builds of gh-readonly-queue/main/pr-7 are cancelled: 1'],
+    examples: [
+      'build 5b6f0c1e-8d0f-4f0b-9a50-0d5e3a9c1f37 is cancelled: gh-readonly-queue/main/pr-7 is gone (dequeued)',
+    ],
   }),
 })

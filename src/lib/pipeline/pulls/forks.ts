@@ -68,7 +68,7 @@ export function checkFrontend(build: Build, dockerfile: string | null): void {
 export function noForksInContainers(build: Build): ConveyorError {
   return new ConveyorError(
     'invalid',
-    `cannot build ${shortName(build)} of a fork with a builder image (--build)`,
+    `cannot build ${shortName(build)} of a fork with a builder image (--builder image or swarm)`,
     { hint: 'Push the commit to a branch of the repository after a review, or use the built-in builder' },
   )
 }
