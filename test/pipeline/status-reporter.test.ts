@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Build } from '../../src/lib/core/build.ts'
+import { ConveyorError } from '../../src/lib/core/errors.ts'
 import type { CommitStatus } from '../../src/lib/forge/forge.ts'
 import { github } from '../../src/lib/forge/github/github.ts'
 import { StatusReporter } from '../../src/lib/pipeline/status-reporter.ts'
@@ -42,22 +43,25 @@ function reporter(waitsMs: number[], setStatus?: (status: CommitStatus) => Promi
   return new StatusReporter({ forge, store, buildUrl, log, waitsMs })
 }
 
-/** A build that has started, and the same build after it failed. */
-async function builds(): Promise<{ begun: Build; ended: Build }> {
+/** A build that has started. */
+async function begin(): Promise<Build> {
   const { build } = await store.accept(push('main'))
   const begun = await store.claim(build.id)
   if (!begun) throw new Error('it cannot be claimed')
-  await store.finish(begun.id, 1, begun.refs.length, failed('no'))
-  const ended = await store.get(begun.id)
-  if (!ended) throw new Error('it is gone')
-  return { begun, ended }
+  return begun
+}
+
+/** The same build after it failed. */
+async function end({ id, attempt, refs }: Build): Promise<Build> {
+  expect(await store.finish(id, attempt, refs.length, failed('no'))).toBe('finished')
+  return (await store.get(id)) as Build
 }
 
 const states = () => double.statuses.map(({ state }) => state)
 const UNKNOWN = { body: { message: 'No commit found for SHA: a', documentation_url: '', status: '422' } }
 
 test('a commit that GitHub does not know yet is retried', async () => {
-  const { begun } = await builds()
+  const begun = await begin()
   double.failNext(1, 404)
   double.failNext(2, 422, UNKNOWN)
   const statuses = reporter([1, 1, 1, 1])
@@ -70,7 +74,7 @@ test('a commit that GitHub does not know yet is retried', async () => {
 })
 
 test('one that GitHub does not know for minutes is reported by a later sweep, even after a restart', async () => {
-  const { ended } = await builds()
+  const ended = await end(await begin())
   double.failAlways(422, UNKNOWN)
   const statuses = reporter([1, 1])
   statuses.report(ended)
@@ -85,7 +89,7 @@ test('one that GitHub does not know for minutes is reported by a later sweep, ev
 })
 
 test('a status that GitHub will never accept is not retried', async () => {
-  const { ended } = await builds()
+  const ended = await end(await begin())
   const errors = [{ resource: 'Status', code: 'custom', message: 'maximum number of statuses' }]
   double.failAlways(422, {
     body: { message: 'Validation Failed', documentation_url: '', status: '422', errors },
@@ -98,26 +102,62 @@ test('a status that GitHub will never accept is not retried', async () => {
 })
 
 test('the final status replaces a pending one that waits for a retry', async () => {
-  const { begun, ended } = await builds()
+  const begun = await begin()
   double.failNext(1, 404)
   const statuses = reporter([3_600_000])
   statuses.report(begun)
   await expect.poll(() => lines).toHaveLength(1)
-  statuses.report(ended)
+  statuses.report(await end(begun))
   await statuses.idle()
   expect(states()).toEqual(['failure'])
 })
 
 test('a pending status that is in flight arrives before the final one', async () => {
-  const { begun, ended } = await builds()
+  const begun = await begin()
   const arrived: string[] = []
+  const sent = Promise.withResolvers<void>()
   const statuses = reporter([], async ({ state }) => {
+    sent.resolve()
     await sleep(state === 'pending' ? 50 : 0)
     arrived.push(state)
   })
   statuses.report(begun)
-  await sleep(5)
-  statuses.report(ended)
+  await sent.promise
+  statuses.report(await end(begun))
   await statuses.idle()
   expect(arrived).toEqual(['pending', 'failure'])
+})
+
+test.each([
+  ['is not set once another process has reported the end', 'refused', ['failure']],
+  ['that arrives after the end is replaced by it again', 'accepted', ['failure', 'pending', 'failure']],
+])('a pending status %s', async (_, answer, expected) => {
+  const begun = await begin()
+  const arrived: string[] = []
+  let first = true
+  const set = async ({ state }: CommitStatus) => {
+    const isFirst = first
+    first = false
+    if (isFirst) {
+      other.report(await end(begun))
+      await other.idle()
+      if (answer === 'refused') throw new ConveyorError('not_found', 'no commit found')
+    }
+    arrived.push(state)
+  }
+  const [one, other] = [reporter([1, 1], set), reporter([], set)]
+  one.report(begun)
+  await one.idle()
+  expect(arrived).toEqual(expected)
+  expect(await store.unreported()).toEqual([])
+})
+
+test('a pending status is not set by an attempt that another process has followed', async () => {
+  const begun = await begin()
+  await store.release(begun.id, begun.attempt)
+  await store.claim(begun.id)
+  const statuses = reporter([1, 1])
+  statuses.report(begun)
+  await statuses.idle()
+  expect(double.requests).toEqual([])
 })

@@ -141,7 +141,29 @@ export class StatusReporter {
     this.#observer.commitStatus(build, result)
     if (result === 'failed') return false
     if (isEnded(build.state)) await this.#markReported(build)
+    else if (error === null && !ends.abort.aborted) await this.#repeatFinal(build)
     return true
+  }
+
+  /** The build as it is now, if the attempt that is reported is over, in whatever process. */
+  async #later({ id, attempt, state }: Build): Promise<Build | null> {
+    if (isEnded(state)) return null
+    const now = await this.#store.get(id)
+    return now && (isEnded(now.state) || now.attempt !== attempt) ? now : null
+  }
+
+  /** Reports the end once more if another process did so while this one waited for the forge, and so was overtaken. */
+  async #repeatFinal(build: Build): Promise<void> {
+    try {
+      const ended = await this.#later(build)
+      if (!ended || !isEnded(ended.state)) return
+      // Whoever reports it has not done so yet otherwise, or the sweep will.
+      const unreported = await this.#store.unreported()
+      if (!unreported.some(({ id }) => id === ended.id)) this.report(ended)
+    } catch (error) {
+      const line = `could not look whether ${shortName(build)} has ended: ${(error as Error).message}`
+      this.#log(line, { ...about(build), level: 'warn' })
+    }
   }
 
   /** Whether a commit that is built again has the status of a later build: two builds overlap if one is cancelled. */
@@ -163,6 +185,8 @@ export class StatusReporter {
     let logged = false
     try {
       const set = async () => {
+        // Another process may have reported its end since, which this would overwrite.
+        if (await this.#later(build)) return 'given up' as const
         const isOutdated = await this.#isOutdated(build)
         const checked = await this.#checks?.set(build, isOutdated, abort)
         if (isOutdated) return 'unwanted' as const
