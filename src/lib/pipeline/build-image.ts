@@ -33,7 +33,8 @@ export async function buildImage(
     ...{ signal, dockerfile },
   })
   const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
-    await linesTo(log)(`warning: images of older builds could not be removed: ${error.message}`)
+    const line = `warning: images of older builds could not be removed: ${error.message}`
+    await linesTo(log)(line).catch(() => {}) // the build has failed meanwhile, and its log is closed
   })
   const explain = explainLater(prepared, text, parts, io)
   const building = parts.builder.build(input, { log, signal, ...(timeline && { onSteps: timeline.follow }) })
