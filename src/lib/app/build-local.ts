@@ -70,6 +70,10 @@ export async function buildLocal(
     { ...placed, defaultBranch: null, cache, source: { kind: 'cli' } },
     { store, queue: adapters.queue, log: io.log },
   )
+  // Only this process has the records open, so that the one which began this build has been killed.
+  if (build.state === 'building') {
+    await adapters.queue.send({ buildId: build.id, repository: build.repository, turn: build.turn })
+  }
 
   const end = new AbortController()
   const statuses = new StatusReporter({ forge: noStatuses, store, buildUrl: () => '', log: io.log })
