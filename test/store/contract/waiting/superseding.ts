@@ -88,6 +88,14 @@ export function superseding(subject: Subject): void {
       expect(await supersededBy(newer(7, { ref: { kind: 'tag', name: 'feature' } }))).toEqual([])
     })
 
+    it('found by comparing, cancels only what came before the heads were looked up', async () => {
+      const before = await subject.accepted(newer(1))
+      const since = await subject.store.reserveSequence()
+      await subject.accepted(push('feature', { sha: sha(3) }))
+      const found = { source: { kind: 'server' }, found: { since } } as const
+      expect(await supersededBy(newer(2, found))).toEqual([before.id])
+    })
+
     it('cancels nothing if it is not to, is delivered again, or is the older one', async () => {
       await subject.accepted(push('feature', { sha: sha(1) }))
       expect(await supersededBy(push('feature', { sha: sha(2) }))).toEqual([])

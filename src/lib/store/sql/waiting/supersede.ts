@@ -24,7 +24,7 @@ export async function supersede(
   isNewer: (sequence: number, known: number) => Promise<boolean>,
   time: RawBuilder<string>,
 ): Promise<Build[]> {
-  const { ref, sha, supersede: which, defaultBranch } = request
+  const { ref, sha, supersede: which, defaultBranch, found } = request
   if (which === undefined || ref?.kind !== 'branch' || ref.name === defaultBranch) return []
   const candidates = await trx
     .selectFrom('builds')
@@ -43,6 +43,8 @@ export async function supersede(
   candidates.sort((one, other) => Number(one.order) - Number(other.order))
   for (const candidate of candidates) {
     if (candidate.id === id) continue
+    // It was pushed while the heads were being looked up, or later: the one that was found may be older.
+    if (found && Number(candidate.sequence) > found.since) continue
     const older = await readBuild(trx, candidate.id)
     if (!older || !isOnlyOf(ref.name, older)) continue
     if (!(await isNewer(sequence, Number(candidate.sequence)))) continue
