@@ -43,6 +43,17 @@ export async function publishAndStore(
   }
 }
 
+/** Goes on with a build whose earlier image could not be published for the reason `why`: it has to be built. */
+export async function buildAfterAll(
+  { id, attempt }: Build,
+  why: ConveyorError,
+  { store }: PublishParts,
+  { log }: StepIo,
+): Promise<void> {
+  await store.cancelPublish(id, attempt)
+  await linesTo(log)(`building after all: ${why.message}`)
+}
+
 export function takenOver(build: Build): ConveyorError {
   return new ConveyorError('cancelled', `another worker has taken over ${shortName(build)}`)
 }

@@ -8,7 +8,7 @@ import { cacheInput } from './build-input.ts'
 import { CacheImport } from './cache/import.ts'
 import type { RegistryImage } from './image.ts'
 import type { BuildIo, BuildParts, StepIo } from './parts.ts'
-import { publishAndStore } from './publish.ts'
+import { buildAfterAll, publishAndStore } from './publish.ts'
 import { noForksInContainers } from './pulls/forks.ts'
 import { findByRecipe, findByTree, withCachedHeads } from './reuse/find-image.ts'
 import { withGitArgs } from './reuse/git-args.ts'
@@ -119,7 +119,7 @@ async function publishReused(
   } catch (error) {
     // The registry listed the manifest, but layers were garbage-collected, or it refuses to serve it.
     if (!(error instanceof ConveyorError && ['not_found', 'unauthorized'].includes(error.kind))) throw error
-    await linesTo(step.log)(`building after all: ${error.message}`)
+    await buildAfterAll(build, error, parts, step)
     return null
   }
 }

@@ -7,7 +7,7 @@ import type { RunInput, Runner } from '../runner/runner.ts'
 import { Stopwatch } from '../util/stopwatch.ts'
 import type { RegistryImage } from './image.ts'
 import type { BuildIo, BuildParts } from './parts.ts'
-import { type PublishParts, publishAndStore } from './publish.ts'
+import { buildAfterAll, type PublishParts, publishAndStore } from './publish.ts'
 import { verifiedRefs } from './tags/containing-ref.ts'
 import { restoreTags } from './tags/restore.ts'
 import { wantedTags } from './tags/wanted.ts'
@@ -36,15 +36,14 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
   const known =
     dry || !build.cache ? null : await step.watch.measure('look up', builtBefore(build, imageName, parts, io))
   if (known) {
-    const say = linesTo(io.log)
-    await say(`nothing to build: ${build.sha.slice(0, 7)} was built before`)
+    await linesTo(io.log)(`nothing to build: ${build.sha.slice(0, 7)} was built before`)
     try {
       const image: RegistryImage = { origin: 'reused', digest: known, ...UNKNOWN }
       return await publishAndStore(build, imageName, image, parts, step)
     } catch (error) {
       // The registry listed the manifest, but layers were garbage-collected.
       if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
-      await say(`building after all: ${error.message}`)
+      await buildAfterAll(build, error, parts, step)
     }
   }
   io.onBegin?.()

@@ -254,6 +254,9 @@ export interface BuildStore {
    */
   beginPublish(id: string, attempt: number): Promise<Build | 'superseded' | 'cancel_requested'>
 
+  /** Takes `beginPublish` back for an attempt that has to build first: it can be cancelled again. */
+  cancelPublish(id: string, attempt: number): Promise<void>
+
   /** Ends a build, in one transaction with its artifact. Only the current attempt can. */
   finish(id: string, attempt: number, refsSeen: number, result: BuildResult): Promise<Finish>
 

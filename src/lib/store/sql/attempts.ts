@@ -17,6 +17,7 @@ type Attempts = Pick<
   | 'requestCancel'
   | 'cancelRequests'
   | 'beginPublish'
+  | 'cancelPublish'
   | 'finish'
   | 'survived'
 >
@@ -85,6 +86,10 @@ export function kyselyAttempts(
     },
 
     beginPublish: (id, attempt) => write((trx) => beginPublish(trx, id, attempt)),
+
+    async cancelPublish(id, attempt) {
+      await write((trx) => change(trx, { id, attempt }, { publishing: 0 }))
+    },
 
     finish: (id, attempt, refsSeen, result) =>
       write((trx) => finish(trx, { id, attempt, refsSeen, result, time: time() })),

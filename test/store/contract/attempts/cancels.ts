@@ -81,6 +81,17 @@ export function cancels(subject: Subject): void {
       expect(cancelled).toMatchObject({ state: 'cancelled', attempt: 1 })
     })
 
+    it('is possible again once the attempt builds instead, unless another one has the build', async () => {
+      const { id } = await subject.accepted(push('main'))
+      await subject.claimed(id)
+      await subject.store.beginPublish(id, 1)
+      await subject.store.cancelPublish(id, 2)
+      expect(await subject.store.requestCancel(id, 'ada')).toBeNull()
+      await subject.store.cancelPublish(id, 1)
+      expect(await subject.store.requestCancel(id, 'ada')).toMatchObject({ cancel: { by: 'ada' } })
+      expect(await subject.store.beginPublish(id, 1)).toBe('cancel_requested')
+    })
+
     it('is possible again in the attempt after one that moved tags', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.claimed(id)
