@@ -17,6 +17,9 @@ test('every setting is part of the recipe, and defaults change nothing', () => {
     { contexts: { base: 'docker-image://a' } },
     { contexts: { base: 'docker-image://b' } },
     { attest: ['sbom'] },
+    { reproducible: true },
+    { git: true },
+    { reproducible: true, git: true },
   ]
   const keys = variants.map((one) => settingsKey({ ...NO_SETTINGS, ...one }))
   expect(new Set(keys).size).toBe(variants.length)

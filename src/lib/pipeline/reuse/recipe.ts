@@ -30,7 +30,7 @@ export function settingsKey({
   reproducible,
   ssh: _,
   gitArgs: __,
-  git: ___,
+  git,
   ...rest
 }: BuildSettings): string {
   const sorted = (values: object) => Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1))
@@ -38,7 +38,7 @@ export function settingsKey({
   const more = sorted(rest)
     .map(([name, value]) => [name, value === null || Array.isArray(value) ? value : Object.entries(value)])
     .filter(([, value]) => value !== null && value.length > 0)
-  const last = reproducible ? ['reproducible'] : []
+  const last = [...(reproducible ? ['reproducible'] : []), ...(git ? ['git'] : [])]
   return hashOf([], [JSON.stringify([sorted(buildArgs), network, ...more, ...last])])
 }
 
