@@ -72,6 +72,19 @@ describe('a build that waits', () => {
     expect(answer).toMatchObject(cancelled)
     expect(shop.lines).toEqual(['ending the log of acme/app@aaaaaaa: the disk is full'])
   })
+
+  test('ends although its log cannot be written for a long time, which is tried on', async () => {
+    const { id } = await shop.push()
+    const outage = Promise.withResolvers<void>()
+    const open = async () => {
+      await outage.promise
+      return shop.logs.open(id)
+    }
+    const answer = await cancelBuild(id, 'ada', { ...shop.control, logs: { ...shop.logs, open } })
+    expect(answer).toMatchObject(cancelled)
+    outage.resolve()
+    expect(await shop.log(id)).toBe('cancelled by ada\n')
+  })
 })
 
 describe('a build that runs', () => {

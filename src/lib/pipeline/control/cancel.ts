@@ -4,6 +4,7 @@ import { about, type Log } from '../../core/log.ts'
 import { linesTo, oneLine } from '../../core/one-line.ts'
 import type { LogStore } from '../../logs/log-store.ts'
 import type { BuildStore } from '../../store/build-store.ts'
+import { atMost } from '../../util/lifecycle.ts'
 import type { BuildObserver } from '../observer.ts'
 import type { StatusReporter } from '../status-reporter.ts'
 
@@ -16,12 +17,13 @@ export interface CancelParts {
   log: Log
 }
 
+/** How long callers wait for the end of a log, in milliseconds: a storage that is down is tried again for longer. */
+const LOG_MS = 2000
 /** In characters. */
 const LONGEST_NAME = 100
 
 /**
- * Cancels a build for the person or program named `by`. A pending build has ended when this resolves, with its log and
- * status. For a building one the wish is stored: its worker stops the engine's work within about a second, and ends the
+ * Cancels a build for the person or program named `by`. A pending build has ended when this resolves. For a building one the wish is stored: its worker stops the engine's work within about a second, and ends the
  * build as cancelled; if that worker has died, the one that takes over the build does.
  * @returns the build, `cancelled`, or `building` with `cancel`: it will be
  * @throws ConflictError if it has ended, or is moving its tags; ConveyorError `not_found`
@@ -35,13 +37,17 @@ export async function cancelBuild(id: string, by: string, parts: CancelParts): P
   return build
 }
 
-/** Reports a build that was cancelled while it waited, and ends its log. Never rejects. */
-export async function endCancelled(
-  build: Build,
-  { statuses, observer, logs, log }: Omit<CancelParts, 'store'>,
-): Promise<void> {
-  statuses.report(build)
-  observer?.ended(build)
+/**
+ * Reports a build that was cancelled while it waited, and ends its log, which goes on in the background if it takes long.
+ * Never rejects.
+ */
+export async function endCancelled(build: Build, parts: Omit<CancelParts, 'store'>): Promise<void> {
+  parts.statuses.report(build)
+  parts.observer?.ended(build)
+  await atMost(LOG_MS, endLog(build, parts))
+}
+
+async function endLog(build: Build, { logs, log }: Pick<CancelParts, 'logs' | 'log'>): Promise<void> {
   try {
     const writer = await logs.open(build.id)
     await linesTo(writer)(cancelReason(build))
