@@ -84,6 +84,14 @@ test('are tried again if the registry did not answer, and others not until then'
   expect(removed).toEqual([`${IMAGE}:pr-1`, `${IMAGE}:pr-2`])
 })
 
+test('stay if the pull request has been reopened since the sweep began', async () => {
+  await closed(1)
+  const pull = await closed(2)
+  await sweep(() => store.pulls.put({ ...pull, open: true, updatedAt: '2030-01-02T00:00:00.000Z' }))
+  expect(removed).toEqual([`${IMAGE}:pr-1`])
+  expect(lines).toHaveLength(1)
+})
+
 test('of one that was never tagged need no request', async () => {
   const pull = await closed(1)
   await store.pulls.put({ ...pull, number: 3 })

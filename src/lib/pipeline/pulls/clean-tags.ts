@@ -39,12 +39,15 @@ export async function cleanTags(parts: CleanParts): Promise<void> {
 
 async function cleanTag(pull: PullRequest, { store, registry, names, log }: CleanParts): Promise<void> {
   const image = names.image(pull.repository)
+  let isOpen = false
   let isGone = false
   const remove = async (tag: string) => {
-    isGone = await registry.deleteTag(image, tag)
+    // It may have been reopened since it was listed.
+    isOpen = (await store.pulls.get(pull.repository, pull.number))?.open ?? false
+    if (!isOpen) isGone = await registry.deleteTag(image, tag)
   }
   const tag = await store.dropTag(image, pullRef(pull.number), remove)
-  if (tag === null) return
+  if (tag === null || isOpen) return
   if (isGone) log(`removed tag ${tag} of ${image}: ${nameOf(pull)} is closed`)
   else throw new ConveyorError('invalid', `the registry does not remove tags: ${image}:${tag} stays`)
 }
