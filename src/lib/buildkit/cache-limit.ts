@@ -14,13 +14,13 @@ export function cacheLimit(
   endpoint: Endpoint,
   maxBytes: number,
   log: (line: string) => void,
-): () => Promise<void> {
+): (signal?: AbortSignal) => Promise<void> {
   let next = 0
-  return async () => {
+  return async (signal) => {
     if (performance.now() < next) return
     next = performance.now() + PAUSE_MS
     try {
-      await prune(endpoint, maxBytes)
+      await prune(endpoint, maxBytes, signal)
     } catch (error) {
       log(`cannot prune the build cache of ${endpoint.name}: ${(error as Error).message}`)
     }
@@ -28,12 +28,12 @@ export function cacheLimit(
 }
 
 /** Prunes the cache to the limit. @returns the number of bytes freed */
-async function prune(endpoint: Endpoint, maxBytes: number): Promise<number> {
-  await using connection = new GrpcConnection(await endpoint.connect())
+async function prune(endpoint: Endpoint, maxBytes: number, signal?: AbortSignal): Promise<number> {
+  await using connection = new GrpcConnection(await endpoint.connect(signal))
   const limit = BigInt(maxBytes)
   const request = { filter: [], all: true, keepDuration: 0n, keepBytes: limit, maxUsedSpace: limit }
   let freed = 0n
-  for await (const { Size } of connection.stream(ControlService.prune, request)) freed += Size
+  for await (const { Size } of connection.stream(ControlService.prune, request, signal)) freed += Size
   return Number(freed)
 }
 

@@ -1,4 +1,8 @@
 import type { Duplex } from 'node:stream'
+import { ConveyorError } from '../core/errors.ts'
+
+/** A BuildKit that takes longer than this to tell about itself, in milliseconds, does not respond at all. */
+const RESPONSE_MS = 30_000
 
 /** Metadata that BuildKit gets when a session is opened. */
 export interface SessionMetadata {
@@ -20,6 +24,14 @@ export interface Endpoint {
   connect(signal?: AbortSignal): Promise<Duplex>
   /** A connection on which we are the gRPC server. @throws ConveyorError `unavailable` */
   attach(hello: SessionMetadata): Promise<Duplex>
+}
+
+/** The limit of a question that a BuildKit answers at once; its reason is a ConveyorError `unavailable`. */
+export function responseLimit({ name }: Pick<Endpoint, 'name'>): AbortSignal {
+  const limit = new AbortController()
+  const why = `${name} did not respond within ${RESPONSE_MS / 1000} s`
+  setTimeout(() => limit.abort(new ConveyorError('unavailable', why)), RESPONSE_MS).unref()
+  return limit.signal
 }
 
 /** Caches the result of a call; a failed call is repeated the next time. */

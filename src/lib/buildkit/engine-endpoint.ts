@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../core/errors.ts'
 import { NO_ENGINE } from '../docker/errors.ts'
+import { dial, late, RESPONSE_MS, request } from '../docker/request.ts'
 import { cachedOnSuccess, type Endpoint, sessionHeaders } from './endpoint.ts'
 
 /**
@@ -14,7 +15,7 @@ export function engineEndpoint(docker: Dockerode): Endpoint {
     // The worker id that BuildKit reports is the same in all old engines.
     id: cachedOnSuccess(async () => {
       try {
-        return (await docker.info()).ID as string
+        return (await request<{ ID: string }>(docker, 'GET', '/info')).ID
       } catch (error) {
         throw new ConveyorError(
           'unavailable',
@@ -37,25 +38,25 @@ async function hijack(
   headers: Record<string, string | string[]>,
   what: string,
 ): Promise<Duplex> {
-  const { promise, resolve, reject } = Promise.withResolvers<Duplex>()
-  docker.modem.dial(
-    {
+  // Not a signal with a limit: it would end the connection, too.
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(), RESPONSE_MS)
+  try {
+    return (await dial(docker, {
       path,
       method: 'POST',
       hijack: true,
       headers: { Upgrade: 'h2c', ...headers },
       statusCodes: { 101: true, 200: true },
-    },
-    (error, socket) => {
-      if (error) {
-        reject(
-          new ConveyorError('unavailable', `the Docker engine did not ${what}: ${error.message}`, {
-            cause: error,
-            hint: 'Check DOCKER_HOST, and that the engine is running (docker version) and is 20.10 or newer',
-          }),
-        )
-      } else resolve(socket as Duplex)
-    },
-  )
-  return promise
+      abortSignal: limit.signal,
+    })) as Duplex
+  } catch (thrown) {
+    const error = limit.signal.aborted ? late(RESPONSE_MS, thrown) : (thrown as Error)
+    throw new ConveyorError('unavailable', `the Docker engine did not ${what}: ${error.message}`, {
+      cause: error,
+      hint: 'Check DOCKER_HOST, and that the engine is running (docker version) and is 20.10 or newer',
+    })
+  } finally {
+    clearTimeout(timer)
+  }
 }

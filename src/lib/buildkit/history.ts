@@ -1,4 +1,4 @@
-import type { Endpoint } from './endpoint.ts'
+import { type Endpoint, responseLimit } from './endpoint.ts'
 import { ControlService } from './gen/control.ts'
 import { GrpcCode, GrpcConnection, GrpcError } from './grpc.ts'
 
@@ -16,10 +16,11 @@ export function subjectAttr(subject: string): Record<string, string> {
  * before v0.11 there is no history.
  */
 export async function hasBuilt(endpoint: Endpoint, subject: string): Promise<boolean> {
-  await using connection = new GrpcConnection(await endpoint.connect())
+  const limit = responseLimit(endpoint)
+  await using connection = new GrpcConnection(await endpoint.connect(limit))
   const request = { ActiveOnly: false, Ref: '', EarlyExit: true }
   try {
-    for await (const event of connection.stream(ControlService.listenBuildHistory, request)) {
+    for await (const event of connection.stream(ControlService.listenBuildHistory, request, limit)) {
       const { record } = event
       if (event.type === COMPLETE && !record?.error && record?.FrontendAttrs[SUBJECT] === subject) return true
     }

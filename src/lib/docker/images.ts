@@ -6,6 +6,10 @@ import { splitReference } from '../registry/image-name.ts'
 import type { CredentialStore } from '../registry/registry.ts'
 import { engineDown, statusOf } from './errors.ts'
 import { jsonLines } from './json-lines.ts'
+import { request } from './request.ts'
+
+/** How long the engine may take to remove an image, in milliseconds: it deletes the files of its layers. */
+const REMOVE_MS = 5 * 60_000
 
 /** Whether the engine has a tagged image with this name. */
 export async function hasImage(docker: Dockerode, imageName: string): Promise<boolean> {
@@ -15,11 +19,16 @@ export async function hasImage(docker: Dockerode, imageName: string): Promise<bo
 /** The id of the engine's image with this name; null if there is none. */
 export async function imageId(docker: Dockerode, name: string): Promise<string | null> {
   try {
-    return (await docker.getImage(name).inspect()).Id
+    return (await inspectImage(docker, name)).Id
   } catch (error) {
     if (statusOf(error) === 404) return null
     throw engineDown(error)
   }
+}
+
+/** The engine's image with this name. Rejects as `request` does. */
+export function inspectImage(docker: Dockerode, name: string): Promise<Dockerode.ImageInspectInfo> {
+  return request(docker, 'GET', `/images/${name}/json`)
 }
 
 /**
@@ -42,7 +51,8 @@ export async function tidyImages(
       (RepoDigests ?? []).filter((name) => splitReference(name).name === imageName),
     )
   for (const reference of [...references.slice(keep), ...prefetched]) {
-    if (!inUse(reference)) await docker.getImage(reference).remove().catch(ignoreGoneOrBusy)
+    if (inUse(reference)) continue
+    await request(docker, 'DELETE', `/images/${reference}`, { limitMs: REMOVE_MS }).catch(ignoreGoneOrBusy)
   }
 }
 
@@ -61,7 +71,8 @@ export async function pullByDigest(
 }
 
 function imagesNamed(docker: Dockerode, imageName: string): Promise<Dockerode.ImageInfo[]> {
-  return docker.listImages({ filters: { reference: [imageName] } }).catch(engineDown)
+  const query = { filters: { reference: [imageName] } }
+  return request<Dockerode.ImageInfo[]>(docker, 'GET', '/images/json', { query }).catch(engineDown)
 }
 
 /** Whether an image has a tag. Engines before 25 list an untagged image as `<none>:<none>`. */

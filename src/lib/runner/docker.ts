@@ -43,15 +43,24 @@ export function dockerRunner(options: DockerRunnerOptions): Runner {
   const dataContainer = options.dataContainer === undefined ? 'data' : options.dataContainer
 
   async function create(build: RunInput, io: RunIo): Promise<Dockerode.Container> {
+    const { signal } = io
     const spec = containerOptions(build, options, dataContainer)
+    const make = () =>
+      docker.createContainer({ ...spec, abortSignal: signal }).catch(async (error) => {
+        // The engine may make it all the same.
+        if (signal.aborted) await remove(docker.getContainer(containerName(build))).catch(() => {})
+        throw error
+      })
     try {
-      return await docker.createContainer(spec)
+      return await make()
     } catch (error) {
+      signal.throwIfAborted()
       if (!/no such image/i.test(String(error))) throw createError(error, image, dataContainer)
     }
     await linesTo(io.log)(`pulling the builder image ${image}`)
-    await pullImage(docker, credentials, image, io.signal)
-    return docker.createContainer(spec).catch((error) => {
+    await pullImage(docker, credentials, image, signal)
+    return make().catch((error) => {
+      signal.throwIfAborted()
       throw createError(error, image, dataContainer)
     })
   }
@@ -107,7 +116,10 @@ function containerOptions(
   }
 }
 
-/** Starts a container and follows it until it exits. Aborting stops it; its last output still reaches the log. */
+/**
+ * Starts a container and follows it until it exits. Aborting stops it; its last output still reaches the log, unless the
+ * engine does not respond.
+ */
 async function runToEnd(
   docker: Dockerode,
   container: Dockerode.Container,
@@ -115,25 +127,28 @@ async function runToEnd(
   io: RunIo,
 ): Promise<void> {
   const { signal } = io
+  const givenUp = new AbortController()
+  const abortSignal = givenUp.signal
   let stopping: Promise<void> | undefined
   const stop = () => {
-    stopping = container
-      .stop({ t: STOP_SECONDS, abortSignal: AbortSignal.timeout(STOP_SECONDS * 1000 + CLEAN_UP_MS) })
-      .catch(() => {}) // it has exited already, or the engine is gone; removing it reports anything else
+    const limit = AbortSignal.timeout(STOP_SECONDS * 1000 + CLEAN_UP_MS)
+    limit.addEventListener('abort', () => givenUp.abort(), { once: true })
+    stopping = container.stop({ t: STOP_SECONDS, abortSignal: limit }).catch(() => {}) // it has exited already, or the engine is gone; removing it reports anything else
   }
   signal.throwIfAborted()
   try {
     await container.start({ abortSignal: signal })
     signal.addEventListener('abort', stop, { once: true })
     if (signal.aborted) stop()
-    const copied = await copyLog(container, 0, io)
-    const { StatusCode } = (await container.wait()) as { StatusCode: number }
+    const copied = await copyLog(container, 0, io.log, abortSignal)
+    const { StatusCode } = (await container.wait({ abortSignal })) as { StatusCode: number }
     // Engines before 23 may end a followed log before the last lines of an exited container.
-    await copyLog(container, copied, io)
+    await copyLog(container, copied, io.log, abortSignal)
     signal.throwIfAborted()
     if (StatusCode === 0) return
-    const { State } = await container.inspect()
-    throw endError(StatusCode, { ...State, killed: await wasKilled(docker, container.id, State) }, image)
+    const { State } = await container.inspect({ abortSignal })
+    const killed = await wasKilled(docker, container.id, State, abortSignal)
+    throw endError(StatusCode, { ...State, killed }, image)
   } catch (error) {
     signal.throwIfAborted()
     throw runError(error, image)
@@ -147,8 +162,13 @@ async function runToEnd(
  * Copies a container's output until it exits, without the first `from` bytes.
  * @returns how many bytes it has written
  */
-async function copyLog(container: Dockerode.Container, from: number, { log }: RunIo): Promise<number> {
-  const stream = await container.logs({ follow: true, stdout: true, stderr: true })
+async function copyLog(
+  container: Dockerode.Container,
+  from: number,
+  log: RunIo['log'],
+  abortSignal: AbortSignal,
+): Promise<number> {
+  const stream = await container.logs({ follow: true, stdout: true, stderr: true, abortSignal })
   let position = 0
   for await (const bytes of demultiplex(stream as IncomingMessage)) {
     const before = position
@@ -166,13 +186,18 @@ async function wasKilled(
   docker: Dockerode,
   id: string,
   { StartedAt, FinishedAt }: { StartedAt: string; FinishedAt: string },
+  abortSignal: AbortSignal,
 ): Promise<boolean> {
   const filters = JSON.stringify({ container: [id], event: ['kill'] })
   // Both times are by the engine's clock and in the past, so that the response ends. For a container that exits at
   // once, the engine may record the end before the start, and it rejects a reversed range.
   const since = Math.floor(Math.min(Date.parse(StartedAt), Date.parse(FinishedAt)) / 1000)
   const range = { since: String(since), until: unixTime(FinishedAt) }
-  const events = await docker.getEvents({ ...range, filters } as unknown as Dockerode.GetEventsOptions)
+  const events = await docker.getEvents({
+    ...range,
+    filters,
+    abortSignal,
+  } as unknown as Dockerode.GetEventsOptions)
   let killed = false
   for await (const _ of jsonLines(events as IncomingMessage)) killed = true
   return killed

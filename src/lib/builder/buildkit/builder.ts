@@ -1,5 +1,5 @@
 import { cacheLimit } from '../../buildkit/cache-limit.ts'
-import { cachedOnSuccess, type Endpoint } from '../../buildkit/endpoint.ts'
+import { cachedOnSuccess, type Endpoint, responseLimit } from '../../buildkit/endpoint.ts'
 import type { SolveRequest } from '../../buildkit/gen/control.ts'
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { hasBuilt } from '../../buildkit/history.ts'
@@ -280,7 +280,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
 
 /** Whether BuildKit can rewrite file times in layers (v0.13 and later), which only a trial request can tell. */
 async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
-  const { signal } = new AbortController()
+  const signal = responseLimit(endpoint)
   try {
     await solve(endpoint, REWRITE_PROBE, { signal, onStatus: async () => {} })
     return false

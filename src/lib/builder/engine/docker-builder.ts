@@ -2,6 +2,7 @@ import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
 import { listWorkers } from '../../buildkit/workers.ts'
 import { engineDown } from '../../docker/errors.ts'
 import { imageId, tidyImages } from '../../docker/images.ts'
+import { request } from '../../docker/request.ts'
 import type { Builder } from '../builder.ts'
 import { type BuildkitBuilderOptions, buildkitBuilder } from '../buildkit/builder.ts'
 import { type EngineBuilderOptions, engineBuilder } from './builder.ts'
@@ -61,7 +62,7 @@ async function choose(options: DockerBuilderOptions): Promise<Choice> {
     stores = (await listWorkers(endpoint)).map(({ Labels }) => Labels[SNAPSHOTTER])
   } catch (error) {
     // For example, a proxy in front of the engine blocks the request.
-    await docker.ping().catch(engineDown)
+    await request(docker, 'GET', '/_ping').catch(engineDown)
     return classic(`cannot reach its BuildKit (${(error as Error).message})`)
   }
   const snapshotter = stores.find((store) => store !== undefined)

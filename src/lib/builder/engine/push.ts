@@ -3,6 +3,7 @@ import type Dockerode from 'dockerode'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
 import { isConnection, messageOf, NO_ENGINE } from '../../docker/errors.ts'
+import { inspectImage } from '../../docker/images.ts'
 import { jsonLines } from '../../docker/json-lines.ts'
 import { ANONYMOUS, engineAuthFor } from '../../registry/auth-config.ts'
 import { splitReference } from '../../registry/image-name.ts'
@@ -46,7 +47,7 @@ export async function pushFromEngine(
         message,
         reference,
         options.registry,
-        async ({ imageId }) => imageId === (await docker.getImage(reference).inspect()).Id,
+        async ({ imageId }) => imageId === (await inspectImage(docker, reference)).Id,
       )
       if (digest === null) throw thrown
       return digest
@@ -148,7 +149,7 @@ async function pushOnce(
 
 /** Engines with the containerd image store do not report the digest during a push. */
 async function pushedDigest(docker: Dockerode, reference: string): Promise<string | undefined> {
-  const { RepoDigests } = await docker.getImage(reference).inspect()
+  const { RepoDigests } = await inspectImage(docker, reference)
   const { name } = splitReference(reference)
   return RepoDigests.map(splitReference).find((one) => one.name === name)?.digest ?? undefined
 }

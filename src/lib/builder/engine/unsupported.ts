@@ -1,6 +1,7 @@
 import type Dockerode from 'dockerode'
 import { ConveyorError } from '../../core/errors.ts'
 import { engineDown } from '../../docker/errors.ts'
+import { request } from '../../docker/request.ts'
 import { isAtLeast } from '../../util/versions.ts'
 import type { BuildInput } from '../builder.ts'
 
@@ -23,7 +24,9 @@ export async function checkSupported(docker: Dockerode, input: BuildInput): Prom
     )
   }
   if (Object.keys(input.ulimits).length === 0) return
-  const { Version, ApiVersion } = await docker.version().catch(engineDown)
+  const { Version, ApiVersion } = await request<Dockerode.DockerVersion>(docker, 'GET', '/version').catch(
+    engineDown,
+  )
   if (isAtLeast(LIMITS_SINCE, ApiVersion)) return
   throw new ConveyorError('invalid', `Docker ${Version} does not support ulimits for RUN steps`, {
     hint: 'Use Docker 23 or newer, or --builder buildkit, or omit --build.ulimit',

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type Dockerode from 'dockerode'
+import { dial, request } from '../../docker/request.ts'
 
 /** The Swarm parts of the Docker API: https://docs.docker.com/reference/api/engine/ */
 
@@ -51,18 +52,10 @@ export interface Service {
   Spec: Dockerode.ServiceSpec
 }
 
-/** A manager that takes longer than this has lost its peers. */
-const RESPONSE_MS = 30_000
-
-type DialOptions = Parameters<Dockerode['modem']['dial']>[0]
-
-interface RequestParts {
-  query?: Record<string, unknown>
-  body?: unknown
-  auth?: Dockerode.AuthConfig | undefined
-}
-
-/** The API of a Swarm manager. Rejects with the engine's error, which has a `statusCode` if it responded. */
+/**
+ * The API of a Swarm manager. Rejects with the engine's error, which has a `statusCode` if it responded: one that does not
+ * has lost its peers.
+ */
 export class SwarmApi {
   readonly #docker: Dockerode
   constructor(docker: Dockerode) {
@@ -109,24 +102,13 @@ export class SwarmApi {
   /** A task's output, in frames. With `follow`, the stream ends only by the signal, as a Swarm does not report the end. */
   logs(taskId: string, follow: boolean, abortSignal: AbortSignal): Promise<IncomingMessage> {
     const options = { _query: { stdout: true, stderr: true, follow } }
-    return this.#dial({
+    return dial(this.#docker, {
       ...{ path: `/tasks/${taskId}/logs?`, method: 'GET', options, isStream: true, abortSignal },
     }) as Promise<IncomingMessage>
   }
 
-  #request<T>(method: string, path: string, { query = {}, body, auth }: RequestParts = {}): Promise<T> {
-    const options = { _query: query, _body: body }
-    const abortSignal = AbortSignal.timeout(RESPONSE_MS)
-    return this.#dial({ path: `${path}?`, method, options, authconfig: auth, abortSignal }) as Promise<T>
-  }
-
-  #dial(options: Record<string, unknown>): Promise<unknown> {
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-    this.#docker.modem.dial(
-      { ...options, statusCodes: { 200: true, 201: true } } as unknown as DialOptions,
-      (error, answer) => (error ? reject(error) : resolve(answer)),
-    )
-    return promise
+  #request<T>(method: string, path: string, parts?: Parameters<typeof request>[3]): Promise<T> {
+    return request<T>(this.#docker, method, path, parts)
   }
 }
 
