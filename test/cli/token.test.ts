@@ -1,7 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { isTokenText } from '../../src/lib/core/access-token.ts'
+import { isTokenText } from '../../src/lib/core/access/access-token.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { type ConveyorServer, runConveyor, startConveyor } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'

@@ -2,7 +2,7 @@ import { Args, Flags } from '@oclif/core'
 import { TOKEN_EXIT_CODES, withExitCodes } from '../../lib/cli/exit-codes.ts'
 import { printResult } from '../../lib/cli/standard-streams.ts'
 import { TokenCommand, tokenFlags } from '../../lib/cli/token/command.ts'
-import { SCOPES, type Scope } from '../../lib/core/access-token.ts'
+import { SCOPES, type Scope } from '../../lib/core/access/access-token.ts'
 
 export default class TokenCreate extends TokenCommand {
   static override summary = 'Create a token for the API, and print it'

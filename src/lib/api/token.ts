@@ -1,4 +1,4 @@
-import { type AccessToken, SCOPES } from '../core/access-token.ts'
+import { type AccessToken, SCOPES } from '../core/access/access-token.ts'
 import { named, nullable, type Static, Type } from './type.ts'
 
 const time = (description: string) =>

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Config } from '../config/config.ts'
-import { adminSocketOf } from '../core/admin-socket.ts'
+import { adminSocketOf } from '../core/access/admin-socket.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
 import { logFirst } from '../core/log.ts'
 import { sendOverdue } from '../pipeline/accept.ts'

@@ -1,5 +1,5 @@
-import type { Scope } from '../core/access-token.ts'
-import type { Person } from '../core/session.ts'
+import type { Scope } from '../core/access/access-token.ts'
+import type { Person } from '../core/access/session.ts'
 
 /** What a browser brings back from the forge, and what it was sent there with. */
 interface SignInAnswer {

@@ -1,8 +1,8 @@
-import type { AccessTokens } from '../core/access-token.ts'
+import type { AccessTokens } from '../core/access/access-token.ts'
+import type { Sessions } from '../core/access/session.ts'
 import type { Artifact, BaseImage, Build, BuildRequest, CommitInfo, Recipe, Ref } from '../core/build.ts'
 import type { ErrorKind } from '../core/errors.ts'
 import type { Push } from '../core/push-order.ts'
-import type { Sessions } from '../core/session.ts'
 import type { SyncRecords } from '../core/sync-records.ts'
 import type { Timeline, TimelineSummary } from '../core/timeline.ts'
 import type {

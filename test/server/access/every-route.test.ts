@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { newTokenText, type Scope, tokenHash } from '../../../src/lib/core/access-token.ts'
+import { newTokenText, type Scope, tokenHash } from '../../../src/lib/core/access/access-token.ts'
 import type { GuardedRoute } from '../../../src/lib/server/access/identity.ts'
 import { startTestServer, type TestServer } from '../../support/test-server.ts'
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Scope } from '../../../src/lib/core/access-token.ts'
-import { newSessionKey } from '../../../src/lib/core/session.ts'
+import type { Scope } from '../../../src/lib/core/access/access-token.ts'
+import { newSessionKey } from '../../../src/lib/core/access/session.ts'
 import { githubSignIn } from '../../../src/lib/forge/github/sign-in.ts'
 import { People } from '../../../src/lib/server/access/people.ts'
 import { localPath } from '../../../src/lib/server/login/routes.ts'

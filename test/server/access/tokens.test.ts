@@ -6,7 +6,7 @@ import {
   newTokenText,
   type Scope,
   tokenHash,
-} from '../../../src/lib/core/access-token.ts'
+} from '../../../src/lib/core/access/access-token.ts'
 import type { ServerOptions } from '../../../src/lib/server/server.ts'
 import { sendAny } from '../../support/network/any-request.ts'
 import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'

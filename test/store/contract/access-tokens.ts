@@ -4,7 +4,7 @@ import {
   type NewAccessToken,
   newTokenText,
   tokenHash,
-} from '../../../src/lib/core/access-token.ts'
+} from '../../../src/lib/core/access/access-token.ts'
 import { type Subject, UUID } from './subject.ts'
 
 const HOUR_MS = 3_600_000

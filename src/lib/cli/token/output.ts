@@ -1,5 +1,5 @@
 import type { TokenJson } from '../../api/token.ts'
-import type { Scope } from '../../core/access-token.ts'
+import type { Scope } from '../../core/access/access-token.ts'
 import { table } from '../table.ts'
 
 const RIGHTS: Record<Scope, string> = {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
 import type { ServerLogin } from '../../api/server-login.ts'
-import { isTokenText, looksLikeToken } from '../../core/access-token.ts'
+import { isTokenText, looksLikeToken } from '../../core/access/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { isLoopback } from '../../net/loopback.ts'
 import { parseCredentials } from '../values.ts'

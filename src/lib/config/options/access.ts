@@ -1,4 +1,4 @@
-import { SCOPES } from '../../core/access-token.ts'
+import { SCOPES } from '../../core/access/access-token.ts'
 import { inNetworks, isNetwork } from '../../net/networks.ts'
 import { option, SERVER_ONLY, type ValueType } from '../option.ts'
 import { listOf, oneOf, value } from '../values.ts'

@@ -1,4 +1,4 @@
-import type { Scope } from '../../core/access-token.ts'
+import type { Scope } from '../../core/access/access-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'

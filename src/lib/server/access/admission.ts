@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type BasicAuth, isSameLogin } from '../../api/basic-auth.ts'
-import { type AccessTokens, isTokenText, scopesUpTo, tokenHash } from '../../core/access-token.ts'
+import { type AccessTokens, isTokenText, scopesUpTo, tokenHash } from '../../core/access/access-token.ts'
 import { type Credentials, credentialsOf } from './credentials.ts'
 import { type Identity, identityWith } from './identity.ts'
 import type { AccessOptions } from './options.ts'

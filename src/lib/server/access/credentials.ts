@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type BasicAuth, parseBasicAuth } from '../../api/basic-auth.ts'
-import { looksLikeToken } from '../../core/access-token.ts'
+import { looksLikeToken } from '../../core/access/access-token.ts'
 import type { AccessOptions } from './options.ts'
 
 /** Who a request claims to be from. */

@@ -1,4 +1,4 @@
-import { type Scope, scopesUpTo } from '../../core/access-token.ts'
+import { type Scope, scopesUpTo } from '../../core/access/access-token.ts'
 import { repositoryFilter } from '../../core/allowed-repositories.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 

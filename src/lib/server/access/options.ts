@@ -1,5 +1,5 @@
 import type { BasicAuth } from '../../api/basic-auth.ts'
-import type { Scope } from '../../core/access-token.ts'
+import type { Scope } from '../../core/access/access-token.ts'
 import type { SignIn } from '../../forge/sign-in.ts'
 
 export interface AccessOptions {

@@ -1,6 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { SCOPES, type Scope, scopesUpTo } from '../../core/access-token.ts'
-import { ConveyorError } from '../../core/errors.ts'
+import { SCOPES, type Scope, scopesUpTo } from '../../core/access/access-token.ts'
 import {
   isSessionKey,
   newSessionKey,
@@ -8,7 +7,8 @@ import {
   sealed,
   sessionHash,
   unsealed,
-} from '../../core/session.ts'
+} from '../../core/access/session.ts'
+import { ConveyorError } from '../../core/errors.ts'
 import type { SignedIn, SignIn } from '../../forge/sign-in.ts'
 import { keepNewest } from '../../util/keep-newest.ts'
 import { cookieHeader, readCookie } from './cookies.ts'

@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { NewTokenJson, TokenJson, TokenOrderJson, TokensJson, tokenJson } from '../../api/token.ts'
 import { Type } from '../../api/type.ts'
-import { type AccessTokens, SCOPES, type TokenOrder } from '../../core/access-token.ts'
+import { type AccessTokens, SCOPES, type TokenOrder } from '../../core/access/access-token.ts'
+import { issueToken, revokeToken } from '../../core/access/issue-token.ts'
 import { ConveyorError } from '../../core/errors.ts'
-import { issueToken, revokeToken } from '../../core/issue-token.ts'
 import { answers, json } from './answers.ts'
 
 export interface TokensRoutesOptions {

@@ -1,6 +1,6 @@
 import type { Kysely, Transaction } from 'kysely'
 import { sql } from 'kysely'
-import type { Scope } from '../../core/access-token.ts'
+import type { Scope } from '../../core/access/access-token.ts'
 import type { BuildSource, BuildState, Ref } from '../../core/build.ts'
 import type { ErrorKind } from '../../core/errors.ts'
 import type { NotificationFormat, NotificationState } from '../notifications.ts'

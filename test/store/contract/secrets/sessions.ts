@@ -5,7 +5,7 @@ import {
   sealed,
   sessionHash,
   unsealed,
-} from '../../../../src/lib/core/session.ts'
+} from '../../../../src/lib/core/access/session.ts'
 import type { Subject } from '../subject.ts'
 
 /** Sessions of people who have signed in: the store has the hashes of their keys. */

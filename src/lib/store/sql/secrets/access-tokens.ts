@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, sql } from 'kysely'
-import type { AccessToken, AccessTokens, Scope, TokenState } from '../../../core/access-token.ts'
+import type { AccessToken, AccessTokens, Scope, TokenState } from '../../../core/access/access-token.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { isId } from '../rows.ts'
 import { type Queries, type Schema, storable } from '../schema.ts'

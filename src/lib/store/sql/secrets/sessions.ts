@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely'
-import type { Sessions } from '../../../core/session.ts'
+import type { Sessions } from '../../../core/access/session.ts'
 import type { StoreDialect } from '../dialect.ts'
 import type { Schema } from '../schema.ts'
 

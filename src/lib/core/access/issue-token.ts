@@ -1,3 +1,4 @@
+import { ConveyorError } from '../errors.ts'
 import {
   type AccessToken,
   type AccessTokens,
@@ -6,7 +7,6 @@ import {
   tokenHash,
   validNewToken,
 } from './access-token.ts'
-import { ConveyorError } from './errors.ts'
 
 /** A new token with its text, which can never be shown again. */
 export interface IssuedToken {

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { isRepositoryPattern } from './allowed-repositories.ts'
-import { ConveyorError } from './errors.ts'
+import { isRepositoryPattern } from '../allowed-repositories.ts'
+import { ConveyorError } from '../errors.ts'
 
 /** What a caller may do. Each scope includes those before it. */
 export const SCOPES = ['read', 'build', 'admin'] as const
