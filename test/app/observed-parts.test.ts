@@ -13,7 +13,7 @@ test('errors of the registry and of git are seen, whoever talks to them, and not
   }
   const answer =
     'unexpected status from PUT request to https://registry.example/v2/a/manifests/b: 503 Service Unavailable'
-  const { error: pushError } = await registryPushError(answer, 'registry.example/a:b', null, undefined)
+  const { error: pushError } = await registryPushError(answer, 'registry.example/a:b', null, {})
   const builderErrors = [pushError, new ConveyorError('build_failed', 'RUN failed'), new Error('a defect')]
   const parts = observedParts(
     {

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { parseChallenges } from '../../src/lib/registry/auth.ts'
 import {
@@ -229,6 +230,54 @@ describe('a registry with a token server', () => {
     expect(error.message).toMatch(/^token server .* rejected the credentials for registry/)
     expect(error.message).toContain('acme/app:main')
     expect(error.advice).not.toContain('wrong-password')
+  })
+})
+
+describe('a token server that never ends its answer', () => {
+  /** A registry whose token server goes on for as long as the client listens, until `finish` is called. */
+  async function endless() {
+    const waiting = new Set<ServerResponse>()
+    const double = await httpDouble((req, res) => {
+      if (req.headers.authorization) return void res.writeHead(404).end()
+      if (!req.url?.startsWith('/token')) {
+        const challenge = `Bearer realm="http://${req.headers.host}/token"`
+        return void res.writeHead(401, { 'www-authenticate': challenge }).end()
+      }
+      waiting.add(res)
+      const timer = setInterval(() => res.writableEnded || res.write(' '), 20)
+      res.on('close', () => clearInterval(timer))
+    })
+    onTestFinished(() => double[Symbol.asyncDispose]())
+    const asked = (path: string) => double.seen.filter(({ url }) => url.startsWith(path)).length
+    const finish = () => {
+      for (const res of waiting) res.end('{"token": "t"}')
+    }
+    return { name: `${double.host}/acme/app`, asked, finish }
+  }
+
+  test('is left when the build is canceled, and others go on waiting for the same token', async () => {
+    const { name, asked, finish } = await endless()
+    const client = clientWith()
+    const canceled = new AbortController()
+    const theirs = client.head(name, 'main', new AbortController().signal)
+    await vi.waitFor(() => expect(asked('/token')).toBe(1))
+    const mine = client.head(name, 'main', canceled.signal)
+    await vi.waitFor(() => expect(asked('/v2/')).toBe(2))
+    canceled.abort(new Error('canceled'))
+    await expect(mine).rejects.toThrow('canceled')
+    finish()
+    expect(await theirs).toBeNull()
+    expect(asked('/token')).toBe(1)
+  })
+
+  test('is given up after a while, and not asked again at once', async () => {
+    const { name, asked } = await endless()
+    const error = await failure(clientWith({}, { requestMs: 300 }).head(name, 'main'))
+    expect(error).toMatchObject({ kind: 'unavailable', retryable: true })
+    expect(error.message).toMatch(
+      /^token server \S+ does not respond \(its answer was not complete after 0.3 s\)/,
+    )
+    expect(asked('/token')).toBe(1)
   })
 })
 

@@ -6,7 +6,7 @@ import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
 import { linesFrom, linesOfStep } from '../dockerfile/step-lines.ts'
 import { innermost, parseRegistryMessage } from '../registry/messages.ts'
-import { baseImageError, type ManifestReader } from '../registry/push-errors.ts'
+import { baseImageError, type Lookup } from '../registry/push-errors.ts'
 import {
   commandError,
   type FailedStep,
@@ -28,12 +28,11 @@ export interface BuildFailure {
 }
 
 /** Where to look up more about a failed build. */
-export interface BuildFacts {
+export interface BuildFacts extends Lookup {
   /** Path of the Dockerfile. */
   file?: string
   /** Reads the Dockerfile; null if it is too large. Errors are less specific if that fails. */
   dockerfile?: () => Promise<string | null>
-  registry?: ManifestReader | undefined
 }
 
 /**
@@ -67,7 +66,7 @@ async function excerptFrom(
 
 async function classified(
   { thrown, ours, failed }: BuildFailure,
-  { dockerfile = async () => '', registry }: BuildFacts,
+  { dockerfile = async () => '', ...lookup }: BuildFacts,
 ): Promise<ConveyorError> {
   const cause = ours ?? thrown
   const text = messageOf(cause)
@@ -88,7 +87,7 @@ async function classified(
   // If pulling a layer fails, engines with the classic store report no failed vertex, and others the step on top.
   const isOnTop = !failed || isDockerfileStep(failed.name)
   if (image !== null || (isOnTop && isPull(text))) {
-    return baseImageError({ text, image, cause }, registry)
+    return baseImageError({ text, image, cause }, lookup)
   }
   // If the Dockerfile cannot be read, the build's own error still counts.
   const dockerfileOrEmpty = async () => (await dockerfile().catch(() => null)) ?? ''

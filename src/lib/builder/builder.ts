@@ -107,9 +107,10 @@ export interface Builder {
    * Exports the layers of every step of a published build to the registry, under `cacheTag`, for workers with an empty
    * cache. Runs in the background while nothing is being built; a newer export of the same image replaces a waiting
    * one. Failures are reported in the process's log only.
-   * @param input called when the export starts; its context is closed afterwards. Null: nothing to export after all
+   * @param input called when the export starts, with the signal that ends it; its context is closed afterwards. Null:
+   * nothing to export after all
    */
-  saveCache(imageName: string, input: () => Promise<BuildInput | null>): void
+  saveCache(imageName: string, input: (signal: AbortSignal) => Promise<BuildInput | null>): void
   /**
    * Removes the engine's images of older builds with this name, so that they do not fill the disk. Their layers stay in
    * the build cache, within the engine's own limits.

@@ -57,16 +57,19 @@ export async function buildInput(
  * The build whose layers the builder exports to the registry, for workers that have no cache of the repository: that of
  * the default branch, from which most builds can import. Null for other branches, unless the registry has no cache yet.
  */
-export async function cacheInput(prepared: PreparedBuild, parts: BuildParts): Promise<BuildInput | null> {
+export async function cacheInput(
+  prepared: PreparedBuild,
+  parts: BuildParts,
+  signal: AbortSignal,
+): Promise<BuildInput | null> {
   const { build, imageName, commit } = prepared
   const { builder, registry, source } = parts
   const main = build.defaultBranch
   if (main && !build.refs.some(({ kind, name }) => kind === 'branch' && name === main)) {
     const tag = await builder.cacheTag()
-    if (tag && (await registry.head(imageName, tag)) !== null) return null
+    if (tag && (await registry.head(imageName, tag, signal)) !== null) return null
   }
-  const { signal } = new AbortController()
-  const context = await source.context(commit)
+  const context = await source.context(commit, { signal })
   const input = await buildInput({ ...prepared, context }, parts, { cacheFrom: [], push: false, signal })
   // BuildKit keeps a separate copy of its files, so that the next build does not wait until they are released.
   return { ...input, cacheKey: `${input.cacheKey}#cache` }

@@ -70,7 +70,7 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     // Publish, and store.
     const reference = await publishAndStore(build, imageName, image, parts, step)
     if (image.origin === 'built' && steps.cached < steps.total && !build.fork) {
-      builder.saveCache(imageName, () => cacheInput(prepared, own))
+      builder.saveCache(imageName, (signal) => cacheInput(prepared, own, signal))
     }
     return reference
   } finally {

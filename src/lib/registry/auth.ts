@@ -1,4 +1,5 @@
 import { ConveyorError } from '../core/errors.ts'
+import { untilAborted } from '../util/abort.ts'
 import { basicAuth, isIdentityToken } from './auth-config.ts'
 import { type HttpRequest, type HttpResponse, registryResponse, type Send } from './http.ts'
 import type { CredentialStore, RegistryCredential } from './registry.ts'
@@ -37,9 +38,15 @@ export interface RegistryAuth {
    * Responds to the challenges of a 401. Null if that is impossible: no credential, or no supported scheme.
    * Concurrent requests share one renewal.
    * @param refused the grant that was rejected
+   * @param signal ends the wait for the token server, with its reason
    * @throws ConveyorError `unauthorized` if the token server rejects the credential
    */
-  answer(access: Access, challenges: Challenge[], refused: Grant | null): Promise<Grant | null>
+  answer(
+    access: Access,
+    challenges: Challenge[],
+    refused: Grant | null,
+    signal?: AbortSignal,
+  ): Promise<Grant | null>
   /** Drops a grant, so that the next request starts from the credential. */
   drop(access: Access): void
 }
@@ -82,13 +89,13 @@ export function registryAuth(credentials: CredentialStore, send: Send): Registry
 
   return {
     known,
-    async answer(access, challenges, refused) {
+    async answer(access, challenges, refused, signal) {
       const current = known(access)
       if (current && current !== refused) return current
       const key = keyOf(access)
       const renewal = renewals.get(key) ?? obtain(access, challenges).finally(() => renewals.delete(key))
       renewals.set(key, renewal)
-      const grant = await renewal
+      const grant = await untilAborted(renewal, signal)
       if (grant) keep(key, grant)
       return grant
     },

@@ -32,6 +32,8 @@ export interface RegistryClientOptions {
   proxies?: Proxies
   /** Delays before retries after transient failures, in milliseconds. */
   backoffMs?: readonly number[]
+  /** How long a request may take at most, in milliseconds. */
+  requestMs?: number
 }
 
 /** A Registry with open connections. Idle ones do not keep the process alive; `close` ends them at once. */
@@ -62,6 +64,8 @@ const METHODS = {
 
 /** Time limit for connecting. */
 const CONNECT_MS = 10_000
+/** Manifests and tokens are small. */
+const REQUEST_MS = 60_000
 
 const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
@@ -86,6 +90,7 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
   const send = sender({
     dispatcher: (local) => dispatcher ?? (local ? own : others).dispatcher,
     backoffMs: options.backoffMs ?? [200, 600, 1800],
+    requestMs: options.requestMs ?? REQUEST_MS,
   })
   const auth = registryAuth(options.credentials, send)
 
@@ -119,8 +124,8 @@ export function registryClient(options: RegistryClientOptions): RegistryClient {
       const answer = await send({ ...request, url, headers, peer: `registry ${host}`, purpose, local })
       if (answer.status !== 401) return { answer, grant }
       if (!renewed && answer.sameOrigin) {
-        request.signal?.throwIfAborted()
-        const next = await auth.answer(access, parseChallenges(answer.header('www-authenticate')), grant)
+        const challenges = parseChallenges(answer.header('www-authenticate'))
+        const next = await auth.answer(access, challenges, grant, request.signal)
         if (next) {
           grant = next
           continue

@@ -38,6 +38,8 @@ export interface SendOptions {
   dispatcher(local: boolean): Dispatcher
   /** Delays before the retries, in milliseconds. */
   backoffMs: readonly number[]
+  /** How long an attempt may take, in milliseconds; a server can send one byte at a time forever. */
+  requestMs: number
 }
 
 /** Bytes; distribution rejects manifests over 4 MiB. */
@@ -65,10 +67,10 @@ const TRANSIENT = new Set([
  * without ever sending our credentials to another host. Returns the last response, and throws ConveyorError
  * `unavailable` if there is none.
  */
-export function sender({ dispatcher, backoffMs }: SendOptions): Send {
+export function sender({ dispatcher, backoffMs, requestMs }: SendOptions): Send {
   return async (req) => {
     const attempt = async () => {
-      const answer = await tryOnce(req, dispatcher(req.local))
+      const answer = await tryOnce(req, dispatcher(req.local), requestMs)
       const said = registryResponse(answer)
       if (isTransient(said)) throw new TransientResponse(answer, said.retryAfterMs ?? 0)
       return answer
@@ -138,12 +140,21 @@ interface Failure {
 }
 
 /** @throws NoResponse */
-async function tryOnce(req: HttpRequest, dispatcher: Dispatcher): Promise<HttpResponse> {
+async function tryOnce(req: HttpRequest, dispatcher: Dispatcher, limitMs: number): Promise<HttpResponse> {
+  const limit = AbortSignal.timeout(limitMs)
+  const signal = req.signal ? AbortSignal.any([req.signal, limit]) : limit
   try {
-    return await exchange(req, dispatcher)
+    return await exchange({ ...req, signal }, dispatcher)
   } catch (error) {
     req.signal?.throwIfAborted()
     if (error instanceof ConveyorError) throw error
+    if (limit.aborted) {
+      // Another attempt would take as long again: a build is retried later.
+      throw new NoResponse({
+        reason: `its answer was not complete after ${limitMs / 1000} s`,
+        transient: false,
+      })
+    }
     throw new NoResponse(explain(error))
   }
 }

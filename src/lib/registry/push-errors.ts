@@ -15,6 +15,14 @@ import {
 /** Queries a registry where an engine's message is not enough. */
 export type ManifestReader = Pick<Registry, 'head' | 'manifest'>
 
+/** Where to look up what an engine's message leaves out. */
+export interface Lookup {
+  /** Nothing is looked up without one. */
+  registry?: ManifestReader | undefined
+  /** Ends a query, with its reason. */
+  signal?: AbortSignal | undefined
+}
+
 /** A failure to pull a base image. */
 export interface BaseFailure {
   text: string
@@ -29,7 +37,7 @@ export interface BaseFailure {
  */
 export async function baseImageError(
   { text, image, cause }: BaseFailure,
-  registry: ManifestReader | undefined,
+  lookup: Lookup,
 ): Promise<ConveyorError> {
   const message = parseRegistryMessage(text)
   const name = image ?? requestedImage(message)
@@ -40,7 +48,7 @@ export async function baseImageError(
   if (message && !isRateLimit(message.answer)) {
     return asResult(responseError(message.answer, operation, what, cause), name)
   }
-  const found = name === null ? undefined : await query(name, registry)
+  const found = name === null ? undefined : await query(name, lookup)
   if (message) return responseError(withRetryAfter(message.answer, found), operation, what, cause)
   if (found instanceof ConveyorError) return asResult(withCause(what, found, cause), name)
   if (found === null) return asResult(responseError(NOT_FOUND, operation, what, cause), name)
@@ -67,7 +75,7 @@ export async function registryPushError(
   text: string,
   reference: string,
   cause: unknown,
-  registry: ManifestReader | undefined,
+  lookup: Lookup,
 ): Promise<PushFailure> {
   const what = pushing(reference)
   const said = parseRegistryMessage(text)
@@ -79,7 +87,7 @@ export async function registryPushError(
     }
   }
   // Engines that push on their own also report a token server that is down as a missing login.
-  const found = await query(reference, registry)
+  const found = await query(reference, lookup)
   const isLimited = said !== null && isRateLimit(said.answer)
   if (found instanceof ConveyorError && !isLimited && (!said || found.retryable)) {
     return { error: withCause(what, found, cause), soon: false }
@@ -107,13 +115,14 @@ export async function registryPushError(
 export async function findPushedTag(
   said: RegistryMessage | null,
   reference: string,
-  registry: ManifestReader | undefined,
+  { registry, signal }: Lookup,
   isSame: (existing: { digest: string; imageId: string }) => Promise<boolean>,
   manifestIsGood = false,
 ): Promise<string | null> {
   if (said?.kind !== 'answer' || !registry || !mayBeImmutableTag(said.answer)) return null
   const { name, identifier } = splitReference(reference)
-  const existing = await registry.manifest(name, identifier).catch((error: unknown) => {
+  const existing = await registry.manifest(name, identifier, signal).catch((error: unknown) => {
+    signal?.throwIfAborted()
     // The tag does not exist or cannot be read, so the error of the push counts.
     if (error instanceof ConveyorError) return null
     throw error
@@ -179,13 +188,14 @@ const MISCONFIGURED = [
 /** The digest of a tag in the registry, null if there is none, or the registry's error; undefined without a registry. */
 async function query(
   reference: string,
-  registry: ManifestReader | undefined,
+  { registry, signal }: Lookup,
 ): Promise<string | null | undefined | ConveyorError> {
   if (!registry) return undefined
   try {
     const { name, identifier } = splitReference(reference)
-    return await registry.head(name, identifier)
+    return await registry.head(name, identifier, signal)
   } catch (error) {
+    signal?.throwIfAborted()
     if (error instanceof ConveyorError) return error
     throw error
   }

@@ -237,12 +237,12 @@ function textTrial(chance: Chance, recorded: string, step: { name: string; error
         { dockerfile: async () => file, registry },
       )
       if (!(error instanceof ConveyorError)) throw error
-      await registryPushError(text, 'ghcr.io/acme/app:1', thrown, registry)
+      await registryPushError(text, 'ghcr.io/acme/app:1', thrown, { registry })
       await mayRefuse(() =>
         findPushedTag(
           parseRegistryMessage(text),
           'ghcr.io/acme/app:1',
-          registry,
+          { registry },
           async () => isSame,
           !isSame,
         ),

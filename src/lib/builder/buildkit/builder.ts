@@ -98,7 +98,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
       return pushFailed
         ? error
         : buildError(failure, {
-            ...{ registry, file: input.context.dockerfile },
+            ...{ registry, signal: io.signal, file: input.context.dockerfile },
             dockerfile: () => dockerfileText(input.context, io.signal),
           })
     }
@@ -140,7 +140,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
     const digest = await findPushedTag(
       message,
       input.reference,
-      registry,
+      { registry, signal: io.signal },
       isSame,
       target.format === COMPATIBLE,
     )
@@ -256,7 +256,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
       if (!exportCache) return
       background.add(imageName, async (signal) => {
         try {
-          const input = await makeInput()
+          const input = await makeInput(signal)
           if (!input) return
           try {
             const ref = `${new ImageReference(imageName).withTag(CACHE_TAG)}`

@@ -63,7 +63,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
       buildError(
         { thrown: connectionLost(thrown, endpoint.name, failed), ours, failed },
         {
-          ...{ registry, file: input.context.dockerfile },
+          ...{ registry, signal, file: input.context.dockerfile },
           dockerfile: () => dockerfileText(input.context, signal),
         },
       )

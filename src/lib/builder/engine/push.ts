@@ -10,6 +10,7 @@ import { splitReference } from '../../registry/image-name.ts'
 import { parseRegistryMessage } from '../../registry/messages.ts'
 import {
   findPushedTag,
+  type Lookup,
   type ManifestReader,
   type PushFailure,
   pushing,
@@ -46,7 +47,7 @@ export async function pushFromEngine(
       const digest = await findPushedTag(
         message,
         reference,
-        options.registry,
+        { registry: options.registry, signal: io.signal },
         async ({ imageId }) => imageId === (await inspectImage(docker, reference)).Id,
       )
       if (digest === null) throw thrown
@@ -73,7 +74,7 @@ export async function withPushRetries<T>(
     } catch (thrown) {
       io.signal.throwIfAborted()
       if (thrown instanceof ConveyorError) throw thrown
-      failure = await pushError(thrown, reference, registry)
+      failure = await pushError(thrown, reference, { registry, signal: io.signal })
       throw failure.error
     }
   }
@@ -86,11 +87,7 @@ export async function withPushRetries<T>(
 }
 
 /** Classifies a failed push. */
-async function pushError(
-  thrown: unknown,
-  reference: string,
-  registry: ManifestReader | undefined,
-): Promise<PushFailure> {
+async function pushError(thrown: unknown, reference: string, lookup: Lookup): Promise<PushFailure> {
   const text = messageOf(thrown)
   const what = `${pushing(reference)}: ${text}`
   if (GONE.test(text)) {
@@ -106,7 +103,7 @@ async function pushError(
   if (isConnection(thrown)) {
     return { error: new ConveyorError('unavailable', what, { cause: thrown, hint: NO_ENGINE }), soon: true }
   }
-  const failure = await registryPushError(text, reference, thrown, registry)
+  const failure = await registryPushError(text, reference, thrown, lookup)
   return { ...failure, soon: failure.soon && !(thrown instanceof RetriedByEngine) }
 }
 
