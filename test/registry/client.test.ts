@@ -4,8 +4,9 @@ import type { ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Agent } from 'undici'
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { registryClient } from '../../src/lib/registry/client.ts'
+import { findPushedTag } from '../../src/lib/registry/push-errors.ts'
 import type { Manifest } from '../../src/lib/registry/registry.ts'
 import { freePort } from '../support/processes.ts'
 import { ANSWERS, answerWith } from '../support/registry/answers.ts'
@@ -328,6 +329,33 @@ describe('connection problems', () => {
       /more than 4 MiB/,
     )
   })
+})
+
+test('long JSON, which would block the event loop, is not parsed', async () => {
+  const long = `[${'[],'.repeat((4 << 20) / 3 - 1)}[]]`
+  await using double = await httpDouble((req, res) => {
+    const realm = `Bearer realm="http://${req.headers.host}/token"`
+    if (req.url?.startsWith('/token')) res.end(long)
+    else if (req.url?.endsWith('locked')) res.writeHead(401, { 'www-authenticate': realm }).end(long)
+    else res.writeHead(req.url?.endsWith('denied') ? 403 : 200).end(long)
+  })
+  const name = `${double.host}/acme/app`
+  const client = clientWith()
+  const parse = vi.spyOn(JSON, 'parse')
+  onTestFinished(() => parse.mockRestore())
+  expect(await client.manifest(name, 'main')).toMatchObject({ mediaType: 'application/octet-stream' })
+  expect((await failure(client.manifest(name, 'denied'))).message).toMatch(/\(HTTP 403\)$/)
+  expect((await failure(client.manifest(name, 'locked'))).message).toMatch(/ issued no token \(HTTP 200\) /)
+  const lookup = { registry: client, signal: undefined }
+  const said = {
+    kind: 'answer',
+    answer: { status: 400, code: '', message: '' },
+    method: null,
+    url: null,
+  } as const
+  expect(await findPushedTag(said, `${name}:main`, lookup, async ({ imageId }) => imageId !== '')).toBeNull()
+  const lengths = parse.mock.calls.map(([text]) => text.length)
+  expect(Math.max(...lengths)).toBeLessThan(1 << 20)
 })
 
 describe('TLS', () => {

@@ -2,6 +2,7 @@ import { ConveyorError } from '../core/errors.ts'
 import { untilAborted } from '../util/abort.ts'
 import { basicAuth, isIdentityToken } from './auth-config.ts'
 import { type HttpRequest, type HttpResponse, registryResponse, type Send } from './http.ts'
+import { jsonOf, LARGEST_ANSWER } from './json.ts'
 import type { CredentialStore, RegistryCredential } from './registry.ts'
 import { describe, isTransient, loginHint } from './response.ts'
 
@@ -181,12 +182,7 @@ function tokenUrl(realm: string, access: Access): URL {
 }
 
 function readToken({ body }: HttpResponse): { token: string | null; life: number } {
-  let json: { token?: unknown; access_token?: unknown; expires_in?: unknown } | null
-  try {
-    json = JSON.parse(body.toString())
-  } catch {
-    json = null
-  }
+  const json = jsonOf(body, LARGEST_ANSWER) as Record<string, unknown> | null | undefined
   const token = json?.token || json?.access_token
   const life = json?.expires_in
   return {

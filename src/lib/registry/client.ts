@@ -8,6 +8,7 @@ import { type Connections, connections } from '../net/proxy-dispatcher.ts'
 import { type Access, type Grant, parseChallenges, registryAuth } from './auth.ts'
 import { type HttpRequest, type HttpResponse, registryResponse, sender } from './http.ts'
 import { type ImageReference, isTagOrDigest, parseReference } from './image-name.ts'
+import { jsonOf, LARGEST_MANIFEST } from './json.ts'
 import type { CredentialStore, Manifest, Registry } from './registry.ts'
 import {
   immutableTagError,
@@ -313,13 +314,9 @@ function isDigest(reference: string): boolean {
 function mediaTypeOf(answer: HttpResponse): string {
   const said = answer.header('content-type')?.replace(/\s*;.*$/s, '')
   if (said !== undefined && MANIFEST_TYPES.includes(said)) return said
-  try {
-    const { mediaType } = JSON.parse(answer.body.toString()) as { mediaType?: unknown }
-    if (typeof mediaType === 'string' && MANIFEST_TYPES.includes(mediaType)) return mediaType
-  } catch {
-    // Not JSON: only the header is left.
-  }
-  return said ?? 'application/octet-stream'
+  const manifest = jsonOf(answer.body, LARGEST_MANIFEST) as { mediaType?: unknown } | null | undefined
+  const own = MANIFEST_TYPES.find((type) => type === manifest?.mediaType)
+  return own ?? said ?? 'application/octet-stream'
 }
 
 function refused(target: ImageReference, answer: HttpResponse, verb: 'reading' | 'tagging'): ConveyorError {

@@ -5,6 +5,7 @@ import { wholeBody } from '../net/bodies.ts'
 import { firstCause } from '../net/first-cause.ts'
 import { retryAfterMs } from '../net/retry-after.ts'
 import { retry } from '../util/retry.ts'
+import { jsonOf, LARGEST_ANSWER } from './json.ts'
 import { isTransient, type RegistryResponse } from './response.ts'
 
 export interface HttpRequest {
@@ -118,13 +119,14 @@ function isRetryable(error: unknown): boolean {
 /** The error in a response of a registry or token server. Responses are untrusted: messages are cut to one line. */
 export function registryResponse({ status, header, body }: HttpResponse): RegistryResponse {
   const askedMs = retryAfterMs(header('retry-after'))
-  return { status, ...firstError(body), ...(askedMs !== undefined && { retryAfterMs: askedMs }) }
+  const error = status >= 400 ? firstError(body) : { code: '', message: '' }
+  return { status, ...error, ...(askedMs !== undefined && { retryAfterMs: askedMs }) }
 }
 
 function firstError(body: Buffer): { code: string; message: string } {
   try {
-    const { errors } = JSON.parse(body.toString()) as { errors?: { code?: unknown; message?: unknown }[] }
-    const { code = '', message = '' } = errors?.[0] ?? {}
+    const said = jsonOf(body, LARGEST_ANSWER) as { errors?: { code?: unknown; message?: unknown }[] }
+    const { code = '', message = '' } = said.errors?.[0] ?? {}
     const line = (text: unknown) => oneLine(String(text)).slice(0, 200)
     return { code: line(code), message: line(message) }
   } catch {

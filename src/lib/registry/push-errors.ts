@@ -1,5 +1,6 @@
 import { ConveyorError } from '../core/errors.ts'
 import { canonicalHost, ImageReference, splitReference } from './image-name.ts'
+import { jsonOf, LARGEST_MANIFEST } from './json.ts'
 import { innermost, parseRegistryMessage, type RegistryMessage } from './messages.ts'
 import type { Manifest, Registry } from './registry.ts'
 import {
@@ -137,12 +138,9 @@ export async function findPushedTag(
 
 /** The digest of an image's config, which engines use as the image id; empty for an index or an invalid manifest. */
 function configDigest({ bytes }: Manifest): string {
-  try {
-    const { config } = JSON.parse(Buffer.from(bytes).toString()) as { config?: { digest?: unknown } }
-    return String(config?.digest ?? '')
-  } catch {
-    return ''
-  }
+  const manifest = jsonOf(bytes, LARGEST_MANIFEST) as { config?: { digest?: unknown } } | null | undefined
+  const digest = manifest?.config?.digest
+  return typeof digest === 'string' ? digest : ''
 }
 
 /** `pushing IMAGE failed`; shortens a sha tag to leave room for the reason in a commit status. */

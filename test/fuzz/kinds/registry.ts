@@ -227,9 +227,9 @@ function drawChallenge(chance: Chance, host: string): string {
 
 function drawBody(chance: Chance): Buffer {
   if (chance.percent(0.5)) {
-    const piece = chance.one(['[', '{"a":', 'x', ' ', '{"errors":[{"message":"', '\\n', '€', '1,'])
+    const piece = chance.one(['[', '[],', '{"a":', 'x', ' ', '{"errors":[{"message":"', '\\n', '€', '1,'])
     return Buffer.from(
-      chance.one(['', '{"errors":[{"message":"', '{"errors":[{"message":[', '{"token":"']) +
+      chance.one(['', '[', '{"errors":[{"message":"', '{"errors":[{"message":[', '{"token":"']) +
         piece.repeat(chance.one([1 << 16, 4 << 20]) / Buffer.byteLength(piece)),
     )
   }
