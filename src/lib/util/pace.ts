@@ -36,6 +36,15 @@ export class Pace {
     }
   }
 
+  /** The items that are to be kept, in order; yields in between. */
+  async filter<T>(items: Iterable<T>, keep: (item: T) => boolean): Promise<T[]> {
+    const kept: T[] = []
+    await this.forEach(items, (item) => {
+      if (keep(item)) kept.push(item)
+    })
+    return kept
+  }
+
   /** Sorts items, stably, and yields in between. */
   async sorted<T>(items: readonly T[], compare: (a: T, b: T) => number): Promise<T[]> {
     let runs: T[][] = []

@@ -3,6 +3,8 @@ import { createReadStream } from 'node:fs'
 import { lstat, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { batches } from '../../util/batches.ts'
+import { Pace } from '../../util/pace.ts'
 import type { Git } from '../git/git.ts'
 import type { BlobReader } from './blob-reader.ts'
 import type { TreeFile } from './git-tree.ts'
@@ -30,7 +32,9 @@ export interface Attributes {
 
 /** A .gitattributes without a match cannot change the content of a checkout on Linux. */
 const RELEVANT = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
-/** Number of files per `git check-attr`, whose output is held in memory. */
+/** Number of attributes files that are read concurrently. */
+const READ_AT_ONCE = 1000
+/** Number of files per git command, whose output is held in memory. */
 const AT_ONCE = 10_000
 /** Larger attribute files are not searched but considered relevant. */
 const MAX_SEARCHED = 256 * 1024
@@ -41,15 +45,20 @@ export async function attributesMatter(
   reader: BlobReader,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  const sources = files.filter((file) => isRegular(file) && /(^|\/)\.gitattributes$/.test(file.path))
-  const unique = new Map(sources.map((file) => [file.oid, file])).values()
-  const answers = await Promise.all(
-    Array.from(unique, async ({ oid, size }) => {
-      if (size > MAX_SEARCHED) return true
-      return RELEVANT.test((await reader.readSmall(oid, size, signal)).toString('latin1'))
-    }),
-  )
-  return answers.includes(true)
+  const isSource = (file: TreeFile) => isRegular(file) && /(^|\/)\.gitattributes$/.test(file.path)
+  const sources = await new Pace(signal).filter(files, isSource)
+  const unique = [...new Map(sources.map((file) => [file.oid, file])).values()]
+  if (unique.some(({ size }) => size > MAX_SEARCHED)) return true
+  // Each read listens to the signal, which takes the longer, the more do.
+  for (const some of batches(unique, READ_AT_ONCE)) {
+    const answers = await Promise.all(
+      some.map(async ({ oid, size }) =>
+        RELEVANT.test((await reader.readSmall(oid, size, signal)).toString('latin1')),
+      ),
+    )
+    if (answers.includes(true)) return true
+  }
+  return false
 }
 
 /**
@@ -87,9 +96,7 @@ export class CheckoutFilters {
     await this.#git.run(['read-tree', tree], this.#options)
     const regular = files.filter(isRegular)
     const found: Attributes = { convert: [], lfs: [] }
-    for (let start = 0; start < regular.length; start += AT_ONCE) {
-      await this.#check(regular.slice(start, start + AT_ONCE), found)
-    }
+    for (const some of batches(regular, AT_ONCE)) await this.#check(some, found)
     return found
   }
 
@@ -122,20 +129,28 @@ export class CheckoutFilters {
     const always = Buffer.from('.git-lfs-none\0')
     const excludes = join(this.#folder, 'patterns')
     await writeFile(excludes, `${patterns}/.git-lfs-none\n`)
-    const output = await this.#git.run(['check-ignore', '--no-index', '--stdin', '-z'], {
-      ...this.#options,
-      config: [['core.excludesFile', excludes]],
-      input: Buffer.concat([this.#paths(files), always]),
-    })
-    const matched = new Set(output.toString('latin1').split('\0'))
-    return new Set(files.filter((file) => matched.has(this.#inside(file).toString('latin1'))))
+    const matching = new Set<TreeFile>()
+    for (const some of batches(files, AT_ONCE)) {
+      const output = await this.#git.run(['check-ignore', '--no-index', '--stdin', '-z'], {
+        ...this.#options,
+        config: [['core.excludesFile', excludes]],
+        input: Buffer.concat([this.#paths(some), always]),
+      })
+      const matched = new Set(output.toString('latin1').split('\0'))
+      for (const file of some) {
+        if (matched.has(this.#inside(file).toString('latin1'))) matching.add(file)
+      }
+    }
+    return matching
   }
 
   /** Writes files as a checkout would, into the folder. */
   async convert(files: readonly TreeFile[]): Promise<Map<TreeFile, Converted>> {
     const target = join(this.#folder, 'converted')
     const args = ['checkout-index', '--stdin', '-z', '-q', `--prefix=${target}/`]
-    await this.#git.run(args, { ...this.#options, input: this.#paths(files) })
+    for (const some of batches(files, AT_ONCE)) {
+      await this.#git.run(args, { ...this.#options, input: this.#paths(some) })
+    }
     const converted = new Map<TreeFile, Converted>()
     for (const file of files) {
       const spool = Buffer.concat([Buffer.from(`${target}/`), this.#inside(file)])
