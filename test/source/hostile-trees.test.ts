@@ -185,3 +185,27 @@ test('a tree near the file limit is processed without blocking the event loop', 
   await FileTimes.of(context, null, 'basis')
   expect(turn.ms()).toBeLessThan(TURN_MS)
 })
+
+test('so is one of files in Git LFS, of which .lfsconfig selects some', async () => {
+  const commit = await commitOf(({ blob, tree }) => {
+    const pointer = blob(
+      `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 12345\n`,
+    )
+    const files = tree(Array.from({ length: 100 }, (_, i): Line => ['100644', pointer, `f${i}`]))
+    const inner = tree(Array.from({ length: 50 }, (_, i): Line => ['040000', files, `e${i}`]))
+    return tree([
+      ['100644', blob('* filter=lfs\n'), '.gitattributes'],
+      ['100644', blob('[lfs]\n\tfetchinclude = d*/e?/\n'), '.lfsconfig'],
+      ['100644', blob('FROM scratch\n'), 'Dockerfile'],
+      ...Array.from({ length: 6 }, (_, i): Line => ['040000', inner, `d${i}`]),
+    ])
+  })
+  const turn = longestTurn()
+  await using context = await source.context(commit).then((it) => ({
+    ...it,
+    [Symbol.asyncDispose]: () => it.close(),
+  }))
+  expect(turn.ms()).toBeLessThan(TURN_MS)
+  // Those in e0 to e9; the others stay pointers.
+  expect(context.entries.filter(({ size }) => size === 12345)).toHaveLength(6 * 10 * 100)
+})

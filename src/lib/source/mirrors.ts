@@ -7,6 +7,7 @@ import { KeyedMutex } from '../util/locks/keyed-mutex.ts'
 import { openContext } from './context/context.ts'
 import type { Submodule } from './context/context-tree.ts'
 import type { OpenLfs } from './context/lfs-files.ts'
+import { changedFiles } from './git/changed-files.ts'
 import { type CommitHistory, commitHistory } from './git/commit-history.ts'
 import { fetchError, isDamage, isReadDamage, readError } from './git/errors.ts'
 import { Git, GitFailure } from './git/git.ts'
@@ -235,18 +236,10 @@ export function gitMirrors(options: GitMirrorsOptions): GitMirrors {
   async function changes(
     commit: Commit,
     before: { sha: string; tree: string | null },
+    signal?: AbortSignal,
   ): Promise<FileChange[] | null> {
-    const { gitDir } = commit
     const tree = (await earlier(commit, before))?.tree
-    if (!tree) return null
-    const args = ['diff-tree', '-r', '-z', '--name-status', '--no-renames', tree, commit.tree]
-    const fields = (await git.run(args, { gitDir })).toString('utf8').split('\0')
-    const kinds = { A: 'added', D: 'removed' } as const
-    const found: FileChange[] = []
-    for (let at = 0; at + 1 < fields.length; at += 2) {
-      found.push({ kind: kinds[fields[at] as 'A' | 'D'] ?? 'changed', path: fields[at + 1] ?? '' })
-    }
-    return found
+    return tree ? changedFiles(git, commit.gitDir, [tree, commit.tree], signal) : null
   }
 
   /** The tree, if the mirror has it through another commit. */

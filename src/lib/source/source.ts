@@ -94,7 +94,11 @@ export interface Source {
    * Files that changed between an earlier commit (or one with the same tree) and this one; null if the earlier one is
    * not in the mirror (any more).
    */
-  changes(commit: Commit, earlier: { sha: string; tree: string | null }): Promise<FileChange[] | null>
+  changes(
+    commit: Commit,
+    earlier: { sha: string; tree: string | null },
+    signal?: AbortSignal,
+  ): Promise<FileChange[] | null>
 }
 
 /** Looks up refs and commits in the repository that is pushed to. */

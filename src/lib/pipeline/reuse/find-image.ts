@@ -4,6 +4,7 @@ import { linesTo } from '../../core/one-line.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import type { Registry } from '../../registry/registry.ts'
+import { Pace } from '../../util/pace.ts'
 import type { RegistryImage } from '../image.ts'
 import type { BuildIo, BuildParts, PreparedBuild } from '../parts.ts'
 import { changedBase } from './base-images.ts'
@@ -83,7 +84,7 @@ export async function findByRecipe(
     miss ??= found.why
     if (found.noAnswer) break
   }
-  await linesTo(io.log)(`building: ${miss ?? (await difference(prepared, parts))}`)
+  await linesTo(io.log)(`building: ${miss ?? (await difference(prepared, parts, io.signal))}`)
   return null
 }
 
@@ -141,6 +142,7 @@ async function check(
 async function difference(
   { build, commit, context, recipe }: PreparedBuild,
   { store, source }: Parts,
+  signal: AbortSignal,
 ): Promise<string> {
   const last =
     (await store.lastArtifact(build.repository, build.refs)) ??
@@ -151,13 +153,18 @@ async function difference(
   if (last.recipe.settings !== recipe.settings)
     return `the build settings (network, arguments, target and so on) changed ${since}`
 
-  const changes = await source.changes(commit, last)
+  const changes = await source.changes(commit, last, signal)
   if (!changes) return `files changed ${since}`
-  const inContext = new Set([...context.entries, ...context.dockerfileEntries].map(({ path }) => path))
-  const paths = changes
-    .filter(({ kind, path }) => kind === 'removed' || inContext.has(path))
+  const pace = new Pace(signal)
+  const inContext = new Set<string>()
+  for (const entries of [context.entries, context.dockerfileEntries]) {
+    await pace.forEach(entries, ({ path }) => inContext.add(path))
+  }
+  const files = await pace.filter(changes, ({ kind, path }) => kind === 'removed' || inContext.has(path))
+  const shown = files
+    .slice(0, 3)
     .map(({ path }) => path)
-  const shown = paths.slice(0, 3).join(', ')
-  const rest = paths.length > 3 ? ` and ${paths.length - 3} more` : ''
-  return paths.length > 0 ? `${shown}${rest} changed ${since}` : `files changed ${since}`
+    .join(', ')
+  const rest = files.length > 3 ? ` and ${files.length - 3} more` : ''
+  return files.length > 0 ? `${shown}${rest} changed ${since}` : `files changed ${since}`
 }

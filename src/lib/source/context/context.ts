@@ -4,6 +4,7 @@ import { rm } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
+import { batches } from '../../util/batches.ts'
 import { Pace } from '../../util/pace.ts'
 import type { CommitHistory } from '../git/commit-history.ts'
 import { isReadDamage, readError } from '../git/errors.ts'
@@ -109,12 +110,9 @@ class Opening {
     const files = this.#files
     const listed = await listEntries(files, ignore, pace)
     const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
-    const dockerfileFiles: TreeFile[] = []
-    await pace.forEach(files, (one) => {
-      if (forDockerfile.has(one)) dockerfileFiles.push(one)
-    })
+    const dockerfileFiles = await pace.filter(files, (one) => forDockerfile.has(one))
     const needed = await listEntries(dockerfileFiles, undefined, pace)
-    this.#rejectHuge(listed.files)
+    await this.#rejectHuge(listed.files)
     const wanted = new Set<TreeFile>()
     await pace.forEach(listed.files, (one) => wanted.add(one))
     for (const one of needed.files) wanted.add(one)
@@ -122,7 +120,7 @@ class Opening {
     const all = [...wanted]
     await pace.rest()
     const converted = await this.#applyAttributes(tree.parts, wanted)
-    if (converted.size > 0) this.#rejectHuge(listed.files.map((one) => converted.get(one) ?? one))
+    if (converted.size > 0) await this.#rejectHuge(listed.files, converted)
     const targets = await this.#readLinks(all)
     const { history } = this.#options
     const options = { ...this.#options, folder: this.#folder, pace, ignore, converted }
@@ -132,7 +130,7 @@ class Opening {
       dockerfile,
       entries: await kept.entries(converted, targets),
       dockerfileEntries: await needed.entries(converted, targets),
-      read: this.#readFunction(converted, tree.parts, folders),
+      read: await this.#readFunction(converted, tree.parts, folders),
     }
   }
 
@@ -219,8 +217,14 @@ class Opening {
     })
   }
 
-  #rejectHuge(files: readonly { size: number }[]): void {
-    const bytes = files.reduce((sum, { size }) => sum + size, 0)
+  async #rejectHuge(
+    files: readonly TreeFile[],
+    converted?: ReadonlyMap<TreeFile, { size: number }>,
+  ): Promise<void> {
+    let bytes = 0
+    await this.#pace.forEach(files, (file) => {
+      bytes += (converted?.get(file) ?? file).size
+    })
     if (bytes <= MAX_CONTENT) return
     const gib = (size: number) => Math.ceil(size / 1024 ** 3)
     throw new ConveyorError(
@@ -241,16 +245,14 @@ class Opening {
       if (!(await attributesMatter(files, this.#reader, signal))) continue
       const folder = join(this.#folder, String(index))
       const filters = new CheckoutFilters(git, commit.gitDir, folder, prefix, signal)
-      const { convert, lfs } = await filters.attributes(
-        commit.tree,
-        files.filter((file) => wanted.has(file)),
-      )
+      const ours = await this.#pace.filter(files, (file) => wanted.has(file))
+      const { convert, lfs } = await filters.attributes(commit.tree, ours)
       const objects = await this.#lfs.find(lfs, part, filters)
-      for (const [file, object] of objects) all.set(file, object)
+      await this.#pace.forEach(objects, ([file, object]) => all.set(file, object))
       // git converts a pointer, if at all, before its object replaces it.
-      const others = convert.filter((file) => !objects.has(file))
+      const others = await this.#pace.filter(convert, (file) => !objects.has(file))
       if (others.length === 0) continue
-      for (const [file, converted] of await filters.convert(others)) all.set(file, converted)
+      await this.#pace.forEach(await filters.convert(others), ([file, one]) => all.set(file, one))
     }
     return all
   }
@@ -258,16 +260,19 @@ class Opening {
   /** Symlinks with the same target are read only once. */
   async #readLinks(files: readonly TreeFile[]): Promise<ReadonlyMap<TreeFile, Buffer>> {
     const links = files.filter(({ kind }) => kind === 'symlink')
-    const unique = [...new Map(links.map((link) => [link.oid, link])).values()]
+    const unique = new Map<string, TreeFile>()
+    await this.#pace.forEach(links, (link) => unique.set(link.oid, link))
     const targets = new Map<string, Buffer>()
-    for (let at = 0; at < unique.length; at += LINKS_AT_ONCE) {
+    for (const some of batches([...unique.values()], LINKS_AT_ONCE)) {
       await Promise.all(
-        unique.slice(at, at + LINKS_AT_ONCE).map(async (link) => {
+        some.map(async (link) => {
           targets.set(link.oid, await this.#linkTarget(link))
         }),
       )
     }
-    return new Map(links.map((link) => [link, targets.get(link.oid) ?? Buffer.alloc(0)]))
+    const found = new Map<TreeFile, Buffer>()
+    await this.#pace.forEach(links, (link) => found.set(link, targets.get(link.oid) ?? Buffer.alloc(0)))
+    return found
   }
 
   async #linkTarget(link: TreeFile): Promise<Buffer> {
@@ -280,13 +285,15 @@ class Opening {
     return this.#reader.readSmall(link.oid, link.size, this.#options.signal)
   }
 
-  #readFunction(
+  async #readFunction(
     converted: ReadonlyMap<TreeFile, CheckedOut | Converted>,
     parts: readonly ContextPart[],
     folders: GitFolders | null,
-  ): Context['read'] {
+  ): Promise<Context['read']> {
     const spools = new Map<string, Buffer | string | null>()
-    for (const one of converted.values()) spools.set(one.contentId, 'spool' in one ? one.spool : null)
+    await this.#pace.forEach(converted.values(), (one) =>
+      spools.set(one.contentId, 'spool' in one ? one.spool : null),
+    )
     const reader = this.#reader
     const lfs = this.#lfs
     const { commit, onDamage } = this.#options

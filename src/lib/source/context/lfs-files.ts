@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { ConveyorError } from '../../core/errors.ts'
+import { batches } from '../../util/batches.ts'
+import { Pace } from '../../util/pace.ts'
 import { type Git, GitFailure } from '../git/git.ts'
 import { ignoreFile, type LfsConfig, MAX_LFSCONFIG, readLfsConfig } from '../lfs/config.ts'
 import type { LfsReader } from '../lfs/lfs.ts'
@@ -32,6 +34,7 @@ const NO_CONFIG: LfsConfig = { url: null, include: [], exclude: [] }
 export class LfsFiles {
   readonly #options: LfsFilesOptions
   readonly #reader: BlobReader
+  readonly #pace: Pace
   /** What reads them, by content id. */
   readonly #found = new Map<string, { object: LfsObject; lfs: LfsReader }>()
   readonly #opened: LfsReader[] = []
@@ -39,6 +42,7 @@ export class LfsFiles {
   constructor(options: LfsFilesOptions, reader: BlobReader) {
     this.#options = options
     this.#reader = reader
+    this.#pace = new Pace(options.signal)
   }
 
   /**
@@ -53,22 +57,22 @@ export class LfsFiles {
     const pointers = await this.#pointers(files)
     if (pointers.size === 0) return new Map()
     const config = await this.#config(part)
-    const wanted = await wantedBy(config, [...pointers.keys()], filters)
+    const wanted = await wantedBy(config, [...pointers.keys()], filters, this.#pace)
     const objects = new Map<string, LfsObject>()
     const found = new Map<TreeFile, CheckedOut>()
-    for (const file of wanted) {
+    await this.#pace.forEach(wanted, (file) => {
       const { extensions, ...object } = pointers.get(file) as LfsPointer
       if (extensions[0] !== undefined) throw this.#unsupported(file, extensions[0])
       const contentId = `sha256:${object.size === 0 ? EMPTY : object.oid}`
       objects.set(contentId, object)
       found.set(file, { size: object.size, contentId })
-    }
+    })
     if (objects.size === 0) return found
     const { name, openLfs, log } = this.#options
     const { commit } = part
     const lfs = openLfs({ name, commit, objects: [...objects.values()], configured: config.url, log })
     this.#opened.push(lfs)
-    for (const [contentId, object] of objects) this.#found.set(contentId, { object, lfs })
+    await this.#pace.forEach(objects, ([contentId, object]) => this.#found.set(contentId, { object, lfs }))
     return found
   }
 
@@ -86,9 +90,9 @@ export class LfsFiles {
   async #pointers(files: readonly TreeFile[]): Promise<Map<TreeFile, LfsPointer>> {
     const small = files.filter(({ size }) => size > 0 && size < POINTER_LIMIT)
     const found = new Map<TreeFile, LfsPointer>()
-    for (let at = 0; at < small.length; at += POINTERS_AT_ONCE) {
+    for (const some of batches(small, POINTERS_AT_ONCE)) {
       await Promise.all(
-        small.slice(at, at + POINTERS_AT_ONCE).map(async (file) => {
+        some.map(async (file) => {
           const pointer = parsePointer(
             await this.#reader.readSmall(file.oid, file.size, this.#options.signal),
           )
@@ -131,9 +135,10 @@ async function wantedBy(
   { include, exclude }: LfsConfig,
   files: TreeFile[],
   filters: CheckoutFilters,
+  pace: Pace,
 ): Promise<TreeFile[]> {
   const matching = (patterns: string[]) => filters.matching(files, ignoreFile(patterns))
   const included = include.length > 0 ? await matching(include) : null
   const excluded = exclude.length > 0 ? await matching(exclude) : null
-  return files.filter((file) => included?.has(file) !== false && !excluded?.has(file))
+  return pace.filter(files, (file) => included?.has(file) !== false && !excluded?.has(file))
 }
