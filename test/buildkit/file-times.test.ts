@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
+import { entriesKey, FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
 
 const context = (files: Record<string, string>) => memoryContext({ Dockerfile: '', ...files })
@@ -57,4 +57,26 @@ test('a record of another version, or a truncated one, is ignored', async () => 
       String(length),
     ).toBeGreaterThan(0)
   }
+})
+
+test('requests are answered while a great many files are identified', async () => {
+  const entries = Array.from({ length: 200_000 }, (_, i) => {
+    const path = `dir/file${i}`
+    const rawPath = Buffer.from(path)
+    return {
+      path,
+      rawPath,
+      kind: 'file',
+      mode: 0o644,
+      size: 1,
+      contentId: 'a',
+      linkTarget: Buffer.alloc(0),
+    } as const
+  })
+  let turns = 0
+  const timer = setInterval(() => turns++, 0)
+  const keys = [await entriesKey(entries), await entriesKey(entries.slice(1))]
+  clearInterval(timer)
+  expect(turns).toBeGreaterThan(2)
+  expect(new Set(keys).size).toBe(2)
 })

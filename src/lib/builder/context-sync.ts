@@ -40,7 +40,8 @@ export class ContextSync {
     const [known, paths] = await Promise.all([basis, copiedBeforeRun])
     if (known === null || paths.length === 0) return known
     const { entries } = this.#input.context
-    return `${known} ${entriesKey(await selectEntries(entries, { follow: paths, include: [] }))}`
+    const selected = await selectEntries(entries, { follow: paths, include: [] })
+    return `${known} ${await entriesKey(selected)}`
   }
 
   /** Prepares for another run of the build, with new times for all files. */

@@ -146,7 +146,7 @@ export const treeKind: Kind = {
               }
               const context = await source.context(commit, { dockerfile })
               try {
-                entriesKey(context.entries)
+                await entriesKey(context.entries)
                 const times = await FileTimes.of(context, null, 'x')
                 await FileTimes.of(context, times.encode(0), 'x')
                 const files = [...context.dockerfileEntries, ...context.entries].filter(

@@ -1,6 +1,7 @@
 import { hash, randomInt } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Context, ContextEntry } from '../../source/source.ts'
+import { Pace } from '../../util/pace.ts'
 
 /** Bytes of an entry's id: a hash of its state and path. */
 const ID_BYTES = 8
@@ -130,8 +131,10 @@ function idOf({ rawPath, kind, mode, contentId, linkTarget }: ContextEntry): str
 }
 
 /** Identifies a list of entries in their current state. */
-export function entriesKey(entries: readonly ContextEntry[]): string {
-  return hash('sha256', entries.map(idOf).join(' '))
+export async function entriesKey(entries: readonly ContextEntry[]): Promise<string> {
+  const ids: string[] = []
+  await new Pace().forEach(entries, (entry) => ids.push(idOf(entry)))
+  return hash('sha256', ids.join(' '))
 }
 
 /** One character per byte. */
