@@ -63,23 +63,19 @@ export function missingPath(
 /** The missing path; null if it is not named, undefined if nothing is missing. */
 function missingIn(text: string): string | null | undefined {
   // Also keeps the expressions from backtracking in long texts.
-  if (text.includes('\n') || !ENDS.some((end) => text.endsWith(end))) return undefined
-  for (const form of MISSING) {
-    const path = form.exec(text)?.[1]
-    if (path === undefined) continue
-    // For a directory, BuildKit reports the path on the builder's disk.
-    return path.startsWith('"') ? path.slice(1, -1) : (MOUNT.exec(path)?.[1] ?? null)
-  }
-  return undefined
+  if (text.includes('\n')) return undefined
+  if (text.endsWith(' not found')) return NAMED.exec(text)?.[1]
+  if (!text.endsWith(NO_FILE) || !WALKED.test(text)) return undefined
+  const at = text.startsWith(LSTAT) ? 0 : text.lastIndexOf(`: ${LSTAT}`) + 2
+  // For a directory, BuildKit reports the path on the builder's disk.
+  return MOUNT.exec(text.slice(at + LSTAT.length, -NO_FILE.length))?.[1] ?? null
 }
 
-const ENDS = [' not found', ': no such file or directory']
 const CHECKSUM = '(?:failed to calculate checksum of ref \\S+: )?'
-const MISSING = [
-  new RegExp(`^${CHECKSUM}("[^"]+"):? not found(?:: not found)?$`),
-  new RegExp(`^${CHECKSUM}failed to walk [^\\n]+: lstat ([^\\n]+): no such file or directory$`),
-  /^lstat ([^\n]+): no such file or directory$/,
-]
+const NAMED = new RegExp(`^${CHECKSUM}"([^"]+)":? not found(?:: not found)?$`)
+const LSTAT = 'lstat '
+const NO_FILE = ': no such file or directory'
+const WALKED = new RegExp(`^(?:${CHECKSUM}failed to walk [^\\n]+: )?lstat [^\\n]`)
 const MOUNT = /^\/(?:[^\n]+\/)?(?:buildkit-mount\d+|overlay2\/[0-9a-z]+\/merged)(\/[^\n]*)$/
 
 /** The stage or image that a step copies or mounts from; null for the build context. */
