@@ -142,7 +142,10 @@ class Body {
 
   async #moveToDisk(): Promise<void> {
     if (!this.#disk.reserve(this.#address, this.#size)) throw new SpoolFull()
-    const file = await unlinkedFile(this.#dir)
+    const file = await unlinkedFile(this.#dir).catch((error: unknown) => {
+      this.#disk.release(this.#address, this.#size)
+      throw error
+    })
     // The connection may have been closed meanwhile.
     if (this.#dropped) {
       this.#disk.release(this.#address, this.#size)
