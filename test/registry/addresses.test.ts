@@ -63,6 +63,13 @@ describe('the address of a connection', () => {
     '[::ffff:169.254.169.254]',
     '[64:ff9b::169.254.169.254]',
     '[fd00:ec2::254]',
+    '[fd20:ce::254]',
+    '168.63.129.16',
+    '100.100.100.200',
+    '[::ffff:100.100.100.200]',
+    '192.0.0.192',
+    '[fd00:c1::a9fe:a9fe]',
+    '[fd00:42::42]',
   ])('http://%s is never queried', async (host) => {
     for (const loopback of [true, false]) {
       expect(await failure(ask(loopback, `http://${host}/latest/meta-data/`))).toMatchObject({

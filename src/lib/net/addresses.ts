@@ -8,8 +8,13 @@ import { buildConnector } from 'undici'
  * connection, as a name may resolve differently from one moment to the next.
  */
 
-/** Cloud metadata services: 169.254.169.254, also through NAT64, fe80::…, and AWS's IPv6 address. */
-const LINK_LOCAL = blockList('169.254.0.0/16', '64:ff9b::a9fe:0/112', 'fe80::/10', 'fd00:ec2::254/128')
+/** Cloud metadata services are at 169.254.169.254, also through NAT64, at fe80::…, and at addresses of their own. */
+const LINK_LOCAL = blockList(
+  ...['169.254.0.0/16', '64:ff9b::a9fe:0/112', 'fe80::/10'],
+  ...['fd00:ec2::254/128', 'fd20:ce::254/128'], // AWS, Google
+  ...['168.63.129.16/32', '100.100.100.200/32'], // Azure, Alibaba
+  ...['192.0.0.192/32', 'fd00:c1::a9fe:a9fe/128', 'fd00:42::42/128'], // Oracle, Scaleway
+)
 /** This machine; the unspecified address connects to it too. */
 const LOOPBACK = blockList('127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128')
 
@@ -23,7 +28,7 @@ class RefusedAddress extends Error {
 }
 
 /**
- * Connects to allowed addresses only, never to link-local ones.
+ * Connects to allowed addresses only, never to link-local ones and other metadata services.
  * @param loopback whether loopback addresses are allowed
  * @param ca trusted certificates instead of Node's, PEM
  */
