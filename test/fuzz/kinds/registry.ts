@@ -84,7 +84,13 @@ const WORDS = [
 export const registryKind: Kind = {
   share: 2.5,
   least: 1500,
-  parsers: ['registry/client.ts', 'registry/http.ts', 'registry/auth.ts', 'registry/response.ts'],
+  parsers: [
+    'registry/client.ts',
+    'registry/http.ts',
+    'registry/auth.ts',
+    'registry/json.ts',
+    'registry/response.ts',
+  ],
   async open(): Promise<Subject> {
     const server = await startAnswering()
     const { host } = server
