@@ -6,7 +6,7 @@ import { isConnection, messageOf, NO_ENGINE } from '../docker/errors.ts'
 import { stageNames } from '../dockerfile/stages.ts'
 import { linesFrom, linesOfStep } from '../dockerfile/step-lines.ts'
 import { innermost, parseRegistryMessage } from '../registry/messages.ts'
-import { baseImageError, type Lookup } from '../registry/push-errors.ts'
+import { baseImageError, type RegistryLookup } from '../registry/push-errors.ts'
 import {
   commandError,
   type FailedStep,
@@ -28,7 +28,7 @@ export interface BuildFailure {
 }
 
 /** Where to look up more about a failed build. */
-export interface BuildFacts extends Lookup {
+export interface BuildFacts extends RegistryLookup {
   /** Path of the Dockerfile. */
   file?: string
   /** Reads the Dockerfile; null if it is too large. Errors are less specific if that fails. */

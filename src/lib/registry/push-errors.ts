@@ -17,7 +17,7 @@ import {
 export type ManifestReader = Pick<Registry, 'head' | 'manifest'>
 
 /** Where to look up what an engine's message leaves out. */
-export interface Lookup {
+export interface RegistryLookup {
   /** Nothing is looked up without one. */
   registry?: ManifestReader | undefined
   /** Ends a query, with its reason. */
@@ -38,7 +38,7 @@ export interface BaseFailure {
  */
 export async function baseImageError(
   { text, image, cause }: BaseFailure,
-  lookup: Lookup,
+  lookup: RegistryLookup,
 ): Promise<ConveyorError> {
   const message = parseRegistryMessage(text)
   const name = image ?? requestedImage(message)
@@ -76,7 +76,7 @@ export async function registryPushError(
   text: string,
   reference: string,
   cause: unknown,
-  lookup: Lookup,
+  lookup: RegistryLookup,
 ): Promise<PushFailure> {
   const what = pushing(reference)
   const said = parseRegistryMessage(text)
@@ -116,7 +116,7 @@ export async function registryPushError(
 export async function findPushedTag(
   said: RegistryMessage | null,
   reference: string,
-  { registry, signal }: Lookup,
+  { registry, signal }: RegistryLookup,
   isSame: (existing: { digest: string; imageId: string }) => Promise<boolean>,
   manifestIsGood = false,
 ): Promise<string | null> {
@@ -186,7 +186,7 @@ const MISCONFIGURED = [
 /** The digest of a tag in the registry, null if there is none, or the registry's error; undefined without a registry. */
 async function query(
   reference: string,
-  { registry, signal }: Lookup,
+  { registry, signal }: RegistryLookup,
 ): Promise<string | null | undefined | ConveyorError> {
   if (!registry) return undefined
   try {

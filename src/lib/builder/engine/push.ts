@@ -10,10 +10,10 @@ import { splitReference } from '../../registry/image-name.ts'
 import { parseRegistryMessage } from '../../registry/messages.ts'
 import {
   findPushedTag,
-  type Lookup,
   type ManifestReader,
   type PushFailure,
   pushing,
+  type RegistryLookup,
   registryPushError,
 } from '../../registry/push-errors.ts'
 import type { CredentialStore } from '../../registry/registry.ts'
@@ -87,7 +87,7 @@ export async function withPushRetries<T>(
 }
 
 /** Classifies a failed push. */
-async function pushError(thrown: unknown, reference: string, lookup: Lookup): Promise<PushFailure> {
+async function pushError(thrown: unknown, reference: string, lookup: RegistryLookup): Promise<PushFailure> {
   const text = messageOf(thrown)
   const what = `${pushing(reference)}: ${text}`
   if (GONE.test(text)) {

@@ -1,6 +1,6 @@
-import { Pace } from '../../util/pace.ts'
-import type { FileChange } from '../source.ts'
-import type { Git } from './git.ts'
+import { Pace } from '../util/pace.ts'
+import type { Git } from './git/git.ts'
+import type { FileChange } from './source.ts'
 
 const KINDS: ReadonlyMap<string, FileChange['kind']> = new Map([
   ['A', 'added'],
