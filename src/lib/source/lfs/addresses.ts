@@ -19,6 +19,8 @@ export class LfsAddresses {
   readonly #signal: AbortSignal
   readonly #known = new Map<string, LfsDownload>()
   readonly #wanted = new Map<string, LfsObject>()
+  /** Whose address somebody has, and who may still be downloading. */
+  readonly #given = new Set<string>()
   /** Those that were not looked up yet. */
   readonly #rest: IterableIterator<LfsObject>
   #batch: Promise<void> | undefined
@@ -44,6 +46,7 @@ export class LfsAddresses {
       const known = this.#known.get(object.oid)
       if (known && !('until' in known && known.until < Date.now())) {
         this.#known.delete(object.oid)
+        this.#given.add(object.oid)
         return known
       }
       this.#wanted.set(object.oid, object)
@@ -60,7 +63,8 @@ export class LfsAddresses {
     for (let seen = 0; seen < LOOK_AHEAD && this.#wanted.size < BATCH_SIZE; seen++) {
       const { value: next } = this.#rest.next()
       if (next === undefined) break
-      if (!this.#known.has(next.oid) && !(await this.#has(next))) this.#wanted.set(next.oid, next)
+      const isFound = this.#known.has(next.oid) || this.#given.has(next.oid)
+      if (!isFound && !(await this.#has(next))) this.#wanted.set(next.oid, next)
     }
     const objects = [...this.#wanted.values()].slice(0, BATCH_SIZE)
     for (const { oid } of objects) this.#wanted.delete(oid)
