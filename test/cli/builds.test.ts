@@ -40,7 +40,7 @@ describe('conveyor list', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     const rows = stdout
       .split('\n')
-      .map((line) => line.replace(/\d[\d.]*[smhd](?= ago| {2})/g, 'T').split(/ {2,}/))
+      .map((line) => line.replace(/(?<= )\d[\d.]*[smhd](?= ago| {2})/g, 'T').split(/ {2,}/))
     expect(rows).toEqual([
       ['ID', 'STATE', 'REPOSITORY', 'REF', 'COMMIT', 'TITLE', 'TOOK', 'REQUESTED'],
       [running.id.slice(0, 8), 'building', 'acme/app', 'main', 'ccccccc', 'T', 'T ago'],
