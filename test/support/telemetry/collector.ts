@@ -97,6 +97,11 @@ function whole(fields: Message, number: number): number {
   return Number(fields.get(number)?.[0] ?? 0)
 }
 
+/** Nanoseconds have more digits than a number: to the microsecond. */
+function milliseconds(fields: Message, number: number): number {
+  return Number(BigInt((fields.get(number)?.[0] as bigint | undefined) ?? 0n) / 1000n) / 1000
+}
+
 /** ExportTraceServiceRequest > ResourceSpans > ScopeSpans > Span. */
 function decode(body: Uint8Array): ReceivedSpan[] {
   return parts(message(body), 1).flatMap((resourceSpans) => {
@@ -109,8 +114,8 @@ function decode(body: Uint8Array): ReceivedSpan[] {
         parentSpanId: bytes(span, 4).toString('hex'),
         name: bytes(span, 5).toString(),
         kind: whole(span, 6),
-        startedAt: whole(span, 7) / 1e6,
-        endedAt: whole(span, 8) / 1e6,
+        startedAt: milliseconds(span, 7),
+        endedAt: milliseconds(span, 8),
         attributes: attributes(span, 9),
         status: whole(parts(span, 15)[0] ?? new Map(), 3),
         resource,
