@@ -255,16 +255,16 @@ describe('a token server that never ends its answer', () => {
     return { name: `${double.host}/acme/app`, asked, finish }
   }
 
-  test('is left when the build is canceled, and others go on waiting for the same token', async () => {
+  test('is left when the build is cancelled, and others go on waiting for the same token', async () => {
     const { name, asked, finish } = await endless()
     const client = clientWith()
-    const canceled = new AbortController()
+    const cancelled = new AbortController()
     const theirs = client.head(name, 'main', new AbortController().signal)
     await vi.waitFor(() => expect(asked('/token')).toBe(1))
-    const mine = client.head(name, 'main', canceled.signal)
+    const mine = client.head(name, 'main', cancelled.signal)
     await vi.waitFor(() => expect(asked('/v2/')).toBe(2))
-    canceled.abort(new Error('canceled'))
-    await expect(mine).rejects.toThrow('canceled')
+    cancelled.abort(new Error('cancelled'))
+    await expect(mine).rejects.toThrow('cancelled')
     finish()
     expect(await theirs).toBeNull()
     expect(asked('/token')).toBe(1)

@@ -9,7 +9,7 @@ import { registryClient } from '../../src/lib/registry/client.ts'
 import { findPushedTag } from '../../src/lib/registry/push-errors.ts'
 import type { Manifest } from '../../src/lib/registry/registry.ts'
 import { freePort } from '../support/processes.ts'
-import { ANSWERS, answerWith } from '../support/registry/answers.ts'
+import { ANSWERS, answerWith, BARE_REFUSAL } from '../support/registry/answers.ts'
 import {
   clientWith,
   DOCKER,
@@ -347,13 +347,9 @@ test('long JSON, which would block the event loop, is not parsed', async () => {
   expect((await failure(client.manifest(name, 'denied'))).message).toMatch(/\(HTTP 403\)$/)
   expect((await failure(client.manifest(name, 'locked'))).message).toMatch(/ issued no token \(HTTP 200\) /)
   const lookup = { registry: client, signal: undefined }
-  const said = {
-    kind: 'answer',
-    answer: { status: 400, code: '', message: '' },
-    method: null,
-    url: null,
-  } as const
-  expect(await findPushedTag(said, `${name}:main`, lookup, async ({ imageId }) => imageId !== '')).toBeNull()
+  expect(
+    await findPushedTag(BARE_REFUSAL, `${name}:main`, lookup, async ({ imageId }) => imageId !== ''),
+  ).toBeNull()
   const lengths = parse.mock.calls.map(([text]) => text.length)
   expect(Math.max(...lengths)).toBeLessThan(1 << 20)
 })

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { findPushedTag, type ManifestReader, registryPushError } from '../../src/lib/registry/push-errors.ts'
 import { untilAborted } from '../../src/lib/util/abort.ts'
+import { BARE_REFUSAL } from '../support/registry/answers.ts'
 
 /** A registry that never answers. */
 const silent: ManifestReader = {
@@ -8,16 +9,10 @@ const silent: ManifestReader = {
   manifest: (_name, _reference, signal) => untilAborted(new Promise(() => {}), signal),
 }
 
-test('a canceled build does not wait for what the registry says about its failed push', async () => {
-  const reason = new Error('canceled')
+test('a cancelled build does not wait for what the registry says about its failed push', async () => {
+  const reason = new Error('cancelled')
   const lookup = { registry: silent, signal: AbortSignal.abort(reason) }
   const reference = 'registry.example/a:b'
   await expect(registryPushError('anything else', reference, null, lookup)).rejects.toBe(reason)
-  const said = {
-    kind: 'answer',
-    answer: { status: 400, code: '', message: '' },
-    method: null,
-    url: null,
-  } as const
-  await expect(findPushedTag(said, reference, lookup, async () => true)).rejects.toBe(reason)
+  await expect(findPushedTag(BARE_REFUSAL, reference, lookup, async () => true)).rejects.toBe(reason)
 })

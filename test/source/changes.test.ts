@@ -39,7 +39,7 @@ test('what changed between two commits', async () => {
   expect(await source.changes(after, { sha: 'f'.repeat(40), tree: null })).toBeNull()
 })
 
-test('a canceled build does not wait for it', async () => {
-  const reason = new Error('canceled')
+test('a cancelled build does not wait for it', async () => {
+  const reason = new Error('cancelled')
   await expect(source.changes(after, before, AbortSignal.abort(reason))).rejects.toBe(reason)
 })

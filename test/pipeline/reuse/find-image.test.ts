@@ -36,9 +36,9 @@ test('the log names some of the files that changed', async () => {
   )
 })
 
-test('a great many changes are compared without blocking the event loop: the build can be canceled', async () => {
+test('a great many changes are compared without blocking the event loop: the build can be cancelled', async () => {
   const { find, end } = changed(400_000)
-  const reason = new Error('canceled')
+  const reason = new Error('cancelled')
   const found = find()
   turn(() => end.abort(reason))
   await expect(found).rejects.toBe(reason)

@@ -1,7 +1,7 @@
 import type { Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Timeline } from '../../../src/lib/core/timeline.ts'
-import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
+import { scrollsSideways, violations } from '../../support/pages/browser.ts'
 import {
   acceptBuild,
   beginBuild,
@@ -11,14 +11,11 @@ import {
   output,
   START,
 } from '../../support/pages/log-builds.ts'
+import { useBrowser } from '../../support/pages/use-browser.ts'
 import { startTestServer, type TestServer, until } from '../../support/test-server.ts'
 
-let browser: TestBrowser
+const browser = useBrowser()
 let server: TestServer
-beforeAll(async () => {
-  browser = await startBrowser()
-})
-afterAll(() => browser[Symbol.asyncDispose]())
 beforeEach(async () => {
   server = await startTestServer({ webUrl: 'https://forge.example' })
 })

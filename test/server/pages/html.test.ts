@@ -1,7 +1,7 @@
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type Html, html, raw } from '../../../src/lib/server/pages/html.ts'
-import { startBrowser, type TestBrowser } from '../../support/pages/browser.ts'
+import { useBrowser } from '../../support/pages/use-browser.ts'
 
 const text = (markup: Html) => markup.toString()
 
@@ -35,11 +35,7 @@ describe('html', () => {
 })
 
 describe('in a browser', () => {
-  let browser: TestBrowser
-  beforeAll(async () => {
-    browser = await startBrowser()
-  })
-  afterAll(() => browser[Symbol.asyncDispose]())
+  const browser = useBrowser()
 
   /** As a parser reads it: controls and halves of characters cannot be in a document. */
   const shown = (value: string) =>

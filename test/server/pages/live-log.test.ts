@@ -1,19 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Page, Route } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Build } from '../../../src/lib/core/build.ts'
-import { startBrowser, type TestBrowser } from '../../support/pages/browser.ts'
 import { beginBuild, FAILED, failedBuild, openBuild, output, START } from '../../support/pages/log-builds.ts'
+import { useBrowser } from '../../support/pages/use-browser.ts'
 import { startTestServer, type TestServer } from '../../support/test-server.ts'
 
 /** Logs on pages under unusual circumstances: tabs that come and go, storage that fails, lines that come late. */
 
-let browser: TestBrowser
+const browser = useBrowser()
 let server: TestServer
-beforeAll(async () => {
-  browser = await startBrowser()
-})
-afterAll(() => browser[Symbol.asyncDispose]())
 beforeEach(async () => {
   server = await startTestServer()
 })

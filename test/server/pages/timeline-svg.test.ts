@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Step, Timeline } from '../../../src/lib/core/timeline.ts'
 import { timelineSvg } from '../../../src/lib/server/pages/timeline-svg.ts'
 import { build } from '../../support/build.ts'
-import { startBrowser, type TestBrowser } from '../../support/pages/browser.ts'
+import { useBrowser } from '../../support/pages/use-browser.ts'
 
 const at = (ms: number) => new Date(Date.UTC(2026, 0, 1) + ms).toISOString()
 
@@ -53,11 +53,7 @@ interface Shape {
   elements: string[]
 }
 
-let browser: TestBrowser
-beforeAll(async () => {
-  browser = await startBrowser()
-})
-afterAll(() => browser[Symbol.asyncDispose]())
+const browser = useBrowser()
 
 /** Runs in the browser. */
 const READ = `(text) => {

@@ -167,3 +167,11 @@ export async function faultyRegistry(real: string) {
   })
   return { front, faults }
 }
+
+/** What an engine says of a push that a registry refused with 400 and nothing else. */
+export const BARE_REFUSAL = {
+  kind: 'answer',
+  answer: { status: 400, code: '', message: '' },
+  method: null,
+  url: null,
+} as const
