@@ -133,7 +133,8 @@ async function runToEnd(
   const stop = () => {
     const limit = AbortSignal.timeout(STOP_SECONDS * 1000 + CLEAN_UP_MS)
     limit.addEventListener('abort', () => givenUp.abort(), { once: true })
-    stopping = container.stop({ t: STOP_SECONDS, abortSignal: limit }).catch(() => {}) // it has exited already, or the engine is gone; removing it reports anything else
+    // It may have exited already, or the engine is gone; removing it reports anything else.
+    stopping = container.stop({ t: STOP_SECONDS, abortSignal: limit }).catch(() => {})
   }
   signal.throwIfAborted()
   try {

@@ -5,6 +5,7 @@ import { StatusResponse } from '../../buildkit/gen/status.ts'
 import type { SolveIo } from '../../buildkit/solve.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { jsonLines, unreadable } from '../../docker/json-lines.ts'
+import { dial } from '../../docker/request.ts'
 import type { BuildInput } from '../builder.ts'
 import { cacheMountArgs } from '../cache-mount-args.ts'
 
@@ -16,7 +17,7 @@ export async function buildOverHttp(
   { onStatus, signal }: SolveIo,
 ): Promise<string> {
   const buildId = randomUUID()
-  const response = await dial(docker, signal, '/build?', {
+  const response = await post(docker, signal, '/build?', {
     version: '2',
     session,
     buildid: buildId,
@@ -34,7 +35,7 @@ export async function buildOverHttp(
   // Closing the connection cancels most builds; the cancel call also works between two steps.
   const cancel = () => {
     response.destroy()
-    dial(docker, AbortSignal.timeout(5000), '/build/cancel?', { id: buildId }).then(
+    post(docker, AbortSignal.timeout(5000), '/build/cancel?', { id: buildId }).then(
       (answer) => answer.resume(),
       () => {}, // the build has ended, or the engine is gone: there is nothing left to cancel
     )
@@ -90,23 +91,15 @@ interface BuildMessage {
   aux?: unknown
 }
 
-function dial(
+function post(
   docker: Dockerode,
-  signal: AbortSignal,
+  abortSignal: AbortSignal,
   path: string,
   query: Record<string, unknown>,
 ): Promise<IncomingMessage> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-  docker.modem.dial(
-    {
-      path,
-      method: 'POST',
-      options: { _query: query, _body: {} },
-      isStream: true,
-      statusCodes: { 200: true },
-      abortSignal: signal,
-    },
-    (error, response) => (error ? reject(error) : resolve(response as IncomingMessage)),
-  )
-  return promise
+  const options = { _query: query, _body: {} }
+  const statusCodes = { 200: true }
+  return dial(docker, {
+    ...{ path, method: 'POST', options, isStream: true, statusCodes, abortSignal },
+  }) as Promise<IncomingMessage>
 }

@@ -23,8 +23,9 @@ const LOG_MS = 2000
 const LONGEST_NAME = 100
 
 /**
- * Cancels a build for the person or program named `by`. A pending build has ended when this resolves. For a building one the wish is stored: its worker stops the engine's work within about a second, and ends the
- * build as cancelled; if that worker has died, the one that takes over the build does.
+ * Cancels a build for the person or program named `by`. A pending build has ended when this resolves. For a building one
+ * the wish is stored: its worker stops the engine's work within about a second, and ends the build as cancelled; if that
+ * worker has died, the one that takes over the build does.
  * @returns the build, `cancelled`, or `building` with `cancel`: it will be
  * @throws ConflictError if it has ended, or is moving its tags; ConveyorError `not_found`
  */
