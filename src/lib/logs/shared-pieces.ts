@@ -1,4 +1,4 @@
-import { keepNewest } from '../util/keep-newest.ts'
+import { keepNewest } from '../util/collections/keep-newest.ts'
 
 /** How many pieces are cached. */
 const PIECES_KEPT = 16

@@ -1,8 +1,8 @@
 import { getEventListeners } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { mapConcurrently } from '../../../src/lib/util/collections/map-concurrently.ts'
 import { Semaphore } from '../../../src/lib/util/locks/semaphore.ts'
-import { mapConcurrently } from '../../../src/lib/util/map-concurrently.ts'
 
 describe('Semaphore', () => {
   it('runs as many tasks at once as its limit, in order of arrival', async () => {

@@ -1,4 +1,4 @@
-import { keepNewest } from '../../util/keep-newest.ts'
+import { keepNewest } from '../../util/collections/keep-newest.ts'
 
 /** GitHub asks for a second between writes: https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api */
 const WRITE_EVERY_MS = 1000

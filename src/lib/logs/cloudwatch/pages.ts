@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { keepNewest } from '../../util/keep-newest.ts'
+import { keepNewest } from '../../util/collections/keep-newest.ts'
 import type { Page } from './streams.ts'
 
 /** A page, and when it was requested (`performance.now()`). */

@@ -1,4 +1,4 @@
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import { MovedError } from './conditions.ts'
 import { type Layout, rangesOf } from './layout.ts'
 import type { LogObjects } from './objects.ts'

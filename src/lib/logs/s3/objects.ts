@@ -8,6 +8,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3'
 import { awsError } from '../../aws/errors.ts'
+import { batches } from '../../util/collections/batches.ts'
 import { MovedError, onlyInsteadOf, unlessMissing, unlessRefused } from './conditions.ts'
 import type { ByteRange, Listing, StoredText } from './layout.ts'
 import { TextUpload } from './text-upload.ts'
@@ -150,8 +151,8 @@ export class LogObjects {
       ...segments.map(({ offset }) => this.#segment(buildId, offset)),
       ...openings.map((offset) => `${this.#segment(buildId, offset)}-open`),
     ]
-    for (let i = 0; i < keys.length; i += REMOVED_AT_ONCE) {
-      const Objects = keys.slice(i, i + REMOVED_AT_ONCE).map((Key) => ({ Key }))
+    for (const some of batches(keys, REMOVED_AT_ONCE)) {
+      const Objects = some.map((Key) => ({ Key }))
       await this.#call(buildId, async () => {
         const remove = new DeleteObjectsCommand({ Bucket: this.#bucket, Delete: { Objects, Quiet: true } })
         const [failed] = (await this.#client.send(remove)).Errors ?? []

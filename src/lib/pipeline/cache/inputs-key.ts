@@ -1,7 +1,7 @@
 import type { BuildSettings } from '../../core/settings.ts'
 import { externalImages } from '../../dockerfile/external-images.ts'
 import type { Context } from '../../source/source.ts'
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildParts } from '../parts.ts'
 import { imageNamed, inRegistry, LOOKUPS } from '../reuse/base-images.ts'

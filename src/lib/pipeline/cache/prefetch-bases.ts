@@ -1,7 +1,7 @@
 import type { Build } from '../../core/build.ts'
 import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, readImages } from '../../dockerfile/external-images.ts'
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildParts } from '../parts.ts'
 import { LOOKUPS } from '../reuse/base-images.ts'

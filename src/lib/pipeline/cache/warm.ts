@@ -3,7 +3,7 @@ import { DISCARD } from '../../core/build-log/sink.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import { splitReference } from '../../registry/image-name.ts'
-import { addNewest } from '../../util/keep-newest.ts'
+import { addNewest } from '../../util/collections/keep-newest.ts'
 import { buildInput } from '../build-input.ts'
 import type { BuildParts } from '../parts.ts'
 

@@ -5,7 +5,7 @@ import { about, type Log } from '../../core/log.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import type { Forge } from '../../forge/forge.ts'
 import type { BuildStore } from '../../store/build-store.ts'
-import { keepNewest } from '../../util/keep-newest.ts'
+import { keepNewest } from '../../util/collections/keep-newest.ts'
 import { checkRunOf } from './check-run.ts'
 
 /** Somebody who makes a check run and has not said what came of it after so many seconds has died. */

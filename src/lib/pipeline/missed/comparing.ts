@@ -3,7 +3,7 @@ import { notAllowed } from '../../core/allowed-repositories.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { logFirst } from '../../core/log.ts'
 import type { HeadComparison } from '../../store/comparisons.ts'
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import { Periodic } from '../../util/periodic.ts'
 import { type CompareParts, compareHeads, WEBHOOK_WAIT_S } from './compare-heads.ts'
 

@@ -4,7 +4,7 @@ import type { BuildSettings } from '../../core/settings.ts'
 import { MOST_IMAGES, type Reading, readImages } from '../../dockerfile/external-images.ts'
 import { splitReference } from '../../registry/image-name.ts'
 import type { Registry } from '../../registry/registry.ts'
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import type { BuildParts } from '../parts.ts'
 
 type Parts = Pick<BuildParts, 'builder' | 'registry'>

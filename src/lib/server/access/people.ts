@@ -10,7 +10,7 @@ import {
 } from '../../core/access/session.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import type { SignedIn, SignIn } from '../../forge/sign-in.ts'
-import { keepNewest } from '../../util/keep-newest.ts'
+import { keepNewest } from '../../util/collections/keep-newest.ts'
 import { cookieHeader, readCookie } from './cookies.ts'
 import type { Identity } from './identity.ts'
 

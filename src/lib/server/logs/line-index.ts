@@ -1,7 +1,7 @@
 import { type LogStep, PlainLog } from '../../core/build-log/plain-log.ts'
 import { LogRows } from '../../core/build-log/rows.ts'
 import type { LogStore } from '../../logs/log-store.ts'
-import { keepNewest } from '../../util/keep-newest.ts'
+import { keepNewest } from '../../util/collections/keep-newest.ts'
 
 /** Every so many rows, an offset is kept; twice as many whenever there are too many offsets. */
 const STRIDE = 64

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ConveyorError } from '../../core/errors.ts'
-import { addNewest } from '../../util/keep-newest.ts'
+import { addNewest } from '../../util/collections/keep-newest.ts'
 
 const LIFE_MS = 3_600_000
 /** Nobody makes so many Apps in an hour. */

@@ -1,5 +1,5 @@
 import { ConveyorError } from '../../core/errors.ts'
-import { mapConcurrently } from '../../util/map-concurrently.ts'
+import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import type { Pace } from '../../util/pace.ts'
 import type { Git } from '../git/git.ts'
 import type { Commit } from '../source.ts'

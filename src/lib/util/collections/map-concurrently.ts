@@ -1,4 +1,4 @@
-import { Semaphore } from './locks/semaphore.ts'
+import { Semaphore } from '../locks/semaphore.ts'
 
 /** Maps items in their order, working on at most `limit` of them at a time. Rejects with the first error. */
 export function mapConcurrently<T, R>(items: T[], limit: number, map: (item: T) => Promise<R>): Promise<R[]> {

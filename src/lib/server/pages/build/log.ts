@@ -1,4 +1,5 @@
 import { type LogStep, stepKey } from '../../../core/build-log/plain-log.ts'
+import { batches } from '../../../util/collections/batches.ts'
 import type { LineIndex } from '../../logs/line-index.ts'
 import { type NumberedRow, stepOfRow } from '../../logs/read-rows.ts'
 import { stepView } from '../../logs/step-html.ts'
@@ -107,17 +108,10 @@ function groupsOf(rows: readonly RenderedRow[], index: LineIndex): Group[] {
 }
 
 function groupHtml({ step, rows }: Group, isEnded: boolean): Html {
-  const blocks: Html[] = []
-  for (let from = 0; from < rows.length; from += BLOCK) {
-    blocks.push(
-      html`<div class="b">${raw(
-        rows
-          .slice(from, from + BLOCK)
-          .map((row) => row.html)
-          .join(''),
-      )}</div>`,
-    )
-  }
+  const blocks = Array.from(
+    batches(rows, BLOCK),
+    (block) => html`<div class="b">${raw(block.map((row) => row.html).join(''))}</div>`,
+  )
   const body = html`<div class="rows">${blocks}</div>`
   if (step === null) return html`<div class="g own">${body}</div>`
   const view = stepView(step, isEnded)

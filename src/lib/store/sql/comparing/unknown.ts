@@ -1,5 +1,6 @@
 import type { Ref } from '../../../core/build.ts'
 import { repositoryKey } from '../../../core/repository-key.ts'
+import { batches } from '../../../util/collections/batches.ts'
 import type { Candidate } from '../../comparisons.ts'
 import { isNewer } from '../accept.ts'
 import { isSigned, type Queries, type Schema } from '../schema.ts'
@@ -22,8 +23,7 @@ export async function unknownHeads(
   sequence: number,
 ): Promise<Candidate[]> {
   const unknown: Candidate[] = []
-  for (let at = 0; at < candidates.length; at += AT_ONCE) {
-    const some = candidates.slice(at, at + AT_ONCE)
+  for (const some of batches(candidates, AT_ONCE)) {
     const [pushes, ignored] = await Promise.all([
       readRelevant(db, repository, some, sequence),
       readIgnored(db, repository, some),
