@@ -14,6 +14,9 @@ test('an App is shown as what people meet: check runs that link here, and the si
     const checks = settingChecks(config).filter(({ part }) => part !== 'webhooks')
     return Promise.all(checks.map(async ({ run }) => (await run(new AbortController().signal)).found))
   }
+  expect((await found({ url: 'http://conveyor.test:8080' }))[1]).toBe(
+    'accepts requests only from this machine',
+  )
   expect(await found({ auth: 'ops:secret' })).toEqual([
     'commit statuses link to https://conveyor.test',
     'requires the login of ops',
@@ -25,6 +28,6 @@ test('an App is shown as what people meet: check runs that link here, and the si
   ])
   expect(await found({ ...app, ...login, checks: 'both' })).toEqual([
     'commit statuses and check runs link to https://conveyor.test',
-    'accepts requests only from this machine, or a sign-in with GitHub',
+    'requires a token, or a sign-in with GitHub: no login is set, and https://conveyor.test leads through a proxy',
   ])
 })

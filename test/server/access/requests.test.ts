@@ -102,7 +102,30 @@ describe('without credentials', () => {
     proxy.closeAllConnections()
   })
 
-  test('HTTP/1.0, the default of nginx, counts as a proxy', async () => {
+  test.each([
+    'https://ci.example.com',
+    'https://127.0.0.1.example',
+    'http://ci.example.com',
+    'http://10.1.2.3:1',
+  ])('with the public URL %s, a proxy that leaves no trace may be in front: refused', async (url) => {
+    await start({ auth: null, baseUrl: () => url })
+    expect(await order({ host: `127.0.0.1:${port()}` })).toMatchObject({
+      status: 403,
+      body: expect.stringContaining(`may have come through a proxy: the server's URL, ${url}, is not where`),
+    })
+    await nothingBuilt()
+    expect((await ask('GET', '/healthz')).status).toBe(200)
+  })
+
+  test.each(['http://localhost:9', 'https://127.0.0.1', 'http://[::1]', 'http://ci.example.com:PORT/path'])(
+    'with the URL %s, nothing is in front: accepted',
+    async (url) => {
+      await start({ auth: null, baseUrl: () => url.replace('PORT', port()) })
+      expect((await order()).status).toBe(201)
+    },
+  )
+
+  test('HTTP/1.0, the default of nginx before 1.29.7, counts as a proxy', async () => {
     await start({ auth: null })
     expect(await raw(`GET / HTTP/1.0\r\nHost: localhost:${port()}\r\n\r\n`)).toMatch(
       /^HTTP\/1\.1 403 [\s\S]*it has the protocol version HTTP\/1\.0/,

@@ -163,7 +163,7 @@ export class Admission {
     const { proxies } = this.#options
     const peer = request.socket.remoteAddress ?? ''
     const proxy = proxies?.has(peer) ? `this one came through the proxy ${peer}` : null
-    const remote = remoteSign(request, host) ?? proxy
+    const remote = remoteSign(request, host, this.#options.baseUrl()) ?? proxy
     if (remote === null) return null
     const message = `Without a login, the server only accepts requests from this machine, and ${remote}`
     const { hint = SET_AUTH } = this.#ignored(request)

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
 import { isLoopback } from '../../net/loopback.ts'
+import { isServedHere } from '../../net/served-here.ts'
 import type { AccessOptions } from './options.ts'
 
 /**
@@ -11,20 +12,27 @@ import type { AccessOptions } from './options.ts'
  * only over HTTPS and to localhost.
  */
 
-/** What shows that a request did not originate on this machine, or null. */
+/**
+ * What shows that a request did not originate on this machine, or may not have, or null.
+ * @param baseUrl the server's public URL
+ */
 export function remoteSign(
   { headers, httpVersion, socket }: IncomingMessage,
   host: Host | null,
+  baseUrl: string,
 ): string | null {
   const peer = socket.remoteAddress
   if (peer === undefined || !isLoopback(peer)) return `this one is from ${peer ?? 'elsewhere'}`
   if (host === null) return 'this one has no valid Host header'
   if (!isLoopback(host.name)) return `this one is for the host ${host.name}`
   const sign = proxySign(headers, httpVersion)
-  return sign === null ? null : `this one came through a proxy: it has ${sign}`
+  if (sign !== null) return `this one came through a proxy: it has ${sign}`
+  return isServedHere(baseUrl, socket.localPort)
+    ? null
+    : `this one may have come through a proxy: the server's URL, ${baseUrl}, is not where it listens itself`
 }
 
-/** A proxy on this machine forwards requests from anywhere. By default, nginx sends HTTP/1.0 and adds no header. */
+/** A proxy on this machine forwards requests from anywhere. nginx before 1.29.7 sends HTTP/1.0 by default. */
 function proxySign(headers: IncomingHttpHeaders, httpVersion: string): string | null {
   const name = Object.keys(headers).find((key) => /^(forwarded|via|x-real-ip|x-forwarded(-.*)?)$/.test(key))
   if (name !== undefined) return `the header ${name.slice(0, 60)}`
