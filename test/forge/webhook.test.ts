@@ -403,6 +403,10 @@ describe('webhookBody', () => {
     ['x-payload=1&payload', 'the form has no field "payload"'],
     ['payload=%7B%7', 'the form field "payload" is not properly encoded'],
     ['payload=%FF', 'the form field "payload" is not properly encoded'],
+    ['payload=%4', 'the form field "payload" is not properly encoded'],
+    ['payload=%4/', 'the form field "payload" is not properly encoded'],
+    ['payload=%G0', 'the form field "payload" is not properly encoded'],
+    ['payload=%:0', 'the form field "payload" is not properly encoded'],
   ])('the form %j', async (body, message) => {
     const error = await failureOf(webhookBody('push', 'application/x-www-form-urlencoded', body))
     expect(error.message).toBe(message)
@@ -450,6 +454,9 @@ describe('webhookBody', () => {
     ['backslashes of a ref', () => `{"ref":"${'\\\\'.repeat(12 * MB)}"}`],
     ['empty strings', () => `[${'"",'.repeat(8 * MB)}1]`],
     ['an encoded form', () => `payload=${'%7B%22a%22:'.repeat(2 * MB)}`],
+    ['a form of spaces', () => `payload=${'+'.repeat(25 * MB)}`],
+    ['many names in a form', () => 'payload='.repeat(3 * MB)],
+    ['names in a form that are not fields', () => `payload=${'xpayload='.repeat(2 * MB)}`],
   ])('%s of a large body neither block the event loop nor use much memory', async (_, make) => {
     const body = Buffer.from(make())
     const type = body[0] === 0x70 ? 'application/x-www-form-urlencoded' : 'application/json'
