@@ -225,6 +225,9 @@ describe('choice of proxy', () => {
     // Where clouds serve a machine's metadata.
     ['http://169.254.169.254/latest', {}, null],
     ['http://[fe80::1]', {}, null],
+    ['http://168.63.129.16', {}, null],
+    ['http://[::ffff:100.100.100.200]', {}, null],
+    ['http://[fd00:ec2::23]', {}, null],
     ['http://a.test', { NO_PROXY: '*' }, null],
     ['http://a.test', { NO_PROXY: 'x.test, a.test' }, null],
     ['http://a.test', { no_proxy: 'b.test', NO_PROXY: 'a.test' }, 'one:1'],

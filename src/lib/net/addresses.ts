@@ -1,22 +1,13 @@
 import { type LookupAddress, lookup } from 'node:dns'
-import { BlockList, isIP, type LookupFunction } from 'node:net'
+import { isIP, type LookupFunction } from 'node:net'
 import { buildConnector } from 'undici'
+import { isLinkLocal, leadsHere } from './nearby.ts'
 
 /**
  * Which addresses may be connected to: registry names come from Dockerfiles, servers of Git LFS from repositories, token
  * servers and redirects from other servers, and none of them are trusted. The check applies to the address of each
  * connection, as a name may resolve differently from one moment to the next.
  */
-
-/** Cloud metadata services are at 169.254.169.254, also through NAT64, at fe80::…, and at addresses of their own. */
-const LINK_LOCAL = blockList(
-  ...['169.254.0.0/16', '64:ff9b::a9fe:0/112', 'fe80::/10'],
-  ...['fd00:ec2::254/128', 'fd20:ce::254/128'], // AWS, Google
-  ...['168.63.129.16/32', '100.100.100.200/32'], // Azure, Alibaba
-  ...['192.0.0.192/32', 'fd00:c1::a9fe:a9fe/128', 'fd00:42::42/128'], // Oracle, Scaleway
-)
-/** This machine; the unspecified address connects to it too. */
-const LOOPBACK = blockList('127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128')
 
 /** Connections to this address are blocked. */
 class RefusedAddress extends Error {
@@ -37,7 +28,7 @@ export function guardedConnector(
   timeout: number,
   ca?: string[],
 ): buildConnector.connector {
-  const isRefused = (address: string) => isIn(LINK_LOCAL, address) || (!loopback && isIn(LOOPBACK, address))
+  const isRefused = (address: string) => isLinkLocal(address) || (!loopback && leadsHere(address))
   const lookup = lookupOf((address) => !isRefused(address))
   const connect = buildConnector({ timeout, lookup, ...(ca && { ca }) })
   return (options, callback) => {
@@ -83,18 +74,4 @@ function lookupOf(isAllowed: (address: string) => boolean): LookupFunction {
       else callback(null, one.address, one.family)
     })
   }
-}
-
-function isIn(list: BlockList, address: string): boolean {
-  // Also matches IPv4-mapped IPv6 addresses (::ffff:127.0.0.1).
-  return isIP(address) === 6 ? list.check(address.replace(/%.*$/s, ''), 'ipv6') : list.check(address, 'ipv4')
-}
-
-function blockList(...networks: string[]): BlockList {
-  const list = new BlockList()
-  for (const network of networks) {
-    const [address = '', prefix] = network.split('/')
-    list.addSubnet(address, Number(prefix), isIP(address) === 6 ? 'ipv6' : 'ipv4')
-  }
-  return list
 }

@@ -1,5 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 import { encodedLogin, percentDecoded } from '../util/percent.ts'
+import { isLinkLocal, leadsHere } from './nearby.ts'
 
 /** The proxies from the environment, by the same rules as curl, Go and Docker. */
 export interface Proxies {
@@ -57,22 +58,14 @@ export function parseProxy(text: string): HttpProxy | null {
   }
 }
 
-/**
- * Never reached through a proxy: this machine, and the metadata services of clouds. A proxy must not give access to
- * addresses that are blocked for direct connections (addresses.ts); names are resolved by the proxy.
- */
-const NEVER_PROXIED = new BlockList()
-for (const network of ['127.0.0.0/8', '0.0.0.0/8', '169.254.0.0/16']) add(NEVER_PROXIED, network)
-for (const network of ['::1/128', '::/128', 'fe80::/10', '64:ff9b::a9fe:0/112', 'fd00:ec2::254/128'])
-  add(NEVER_PROXIED, network)
-
 /** The proxy for a URL; null for a direct connection. */
 export function proxyFor(url: URL, proxies: Proxies): HttpProxy | null {
   const proxy = url.protocol === 'https:' ? proxies.https : proxies.http
   if (proxy === null) return null
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
   if (host === 'localhost' || host.endsWith('.localhost')) return null
-  if (isIP(host) !== 0 && NEVER_PROXIED.check(host, kindOf(host))) return null
+  // Names are resolved by the proxy; what is refused without one must not be reached through it.
+  if (isIP(host) !== 0 && (isLinkLocal(host) || leadsHere(host))) return null
   const port = url.port || (url.protocol === 'https:' ? '443' : '80')
   const exempt = proxies.no
     .split(/[\s,]+/)
