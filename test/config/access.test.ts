@@ -35,6 +35,8 @@ describe('--auth.header and --auth.proxies', () => {
     [{ 'auth.header': 'a b', 'auth.proxies': '::1' }, 'expected the name of a header'],
     [{ 'auth.proxies': 'proxy.lan' }, 'expected IP addresses or networks'],
     [{ 'auth.proxies': '0.0.0.0/0' }, 'expected IP addresses or networks'],
+    [{ 'auth.proxies': '::ffff:0.0.0.0/96' }, 'expected IP addresses or networks'],
+    [{ auth: 'ops:cvy_secret' }, 'would be taken for a token'],
     [
       { 'auth.header': 'x', 'auth.proxies': '::1', 'auth.header-scope': 'all' },
       'expected read, build, or admin',

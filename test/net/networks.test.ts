@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
-import { inNetworks, isNetwork } from '../../src/lib/net/networks.ts'
+import { clientOf, inNetworks, isNetwork } from '../../src/lib/net/networks.ts'
 
 describe('inNetworks', () => {
   test.each([
@@ -22,6 +22,20 @@ describe('inNetworks', () => {
     expect(inNetworks([network])(address)).toBe(has)
     expect(inNetworks(['203.0.113.0/24', network])(address)).toBe(has)
   })
+
+  test.each([
+    ['192.0.2.7', '192.0.2.7'],
+    ['::ffff:192.0.2.7', '192.0.2.7'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:db8:1:2::9', '2001:db8:1:2::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:db8::', '2001:db8:0:0::/64'],
+    ['2001::5:6:7:8:9', '2001:0:0:5::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['64:ff9b::192.0.2.7', '64:ff9b:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['', ''],
+  ])('what a client at %s has is %s', (address, client) => expect(clientOf(address)).toBe(client))
 
   test('without networks, nothing is in them', () => {
     expect(inNetworks([])('127.0.0.1')).toBe(false)

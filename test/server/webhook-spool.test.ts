@@ -14,7 +14,7 @@ test('bodies that could not be written to the disk do not use up its quota', asy
   const dir = join(temp.path, 'spool')
   const spool = new BodySpool({ signature: null, dir })
   const server = createServer(async (request, response) => {
-    const status = await spool.receive(request, response).then(
+    const status = await spool.receive(request, response, '127.0.0.1').then(
       () => 200,
       (error: unknown) => (error instanceof SpoolFull ? 503 : 500),
     )

@@ -1,5 +1,10 @@
 import { BlockList, isIP } from 'node:net'
 
+/** Whether a network has all addresses of its family: `0.0.0.0/0`, `::ffff:0:0/96`. */
+export function isEverything(network: string): boolean {
+  return parseNetwork(network)?.prefix === 0
+}
+
 /** Whether a text is an IP address, or a network in CIDR notation, such as 10.0.0.0/8 or fd00::/8. */
 export function isNetwork(text: string): boolean {
   return parseNetwork(text) !== null
@@ -44,6 +49,22 @@ function parseNetwork(text: string): Network | null {
     return { address: mapped, prefix: prefix - 96, family: 'ipv4' }
   }
   return { address, prefix, family: version === 6 ? 'ipv6' : 'ipv4' }
+}
+
+/**
+ * What one client has of an address: all of IPv4, and of IPv6 the first 64 bits, as networks are not made smaller.
+ * @param address as a socket shows it
+ */
+export function clientOf(address: string): string {
+  const bare = unmapped(address)
+  if (isIP(bare) !== 6) return bare
+  const [before = '', after] = bare.split('::')
+  const groups = before === '' ? [] : before.split(':')
+  const rest = after ? after.split(':') : []
+  // What `::` stands for; a last group in dots counts for two.
+  const missing = after === undefined ? 0 : 8 - groups.length - rest.length - (after.includes('.') ? 1 : 0)
+  const all = [...groups, ...Array<string>(Math.max(0, missing)).fill('0'), ...rest]
+  return `${all.slice(0, 4).join(':').toLowerCase()}::/64`
 }
 
 /** `10.1.2.3` for `::ffff:10.1.2.3`, which is what a socket for both families shows; other addresses as they are. */

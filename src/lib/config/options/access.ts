@@ -1,5 +1,5 @@
 import { SCOPES } from '../../core/access/access-token.ts'
-import { inNetworks, isNetwork } from '../../net/networks.ts'
+import { inNetworks, isEverything, isNetwork } from '../../net/networks.ts'
 import { option, SERVER_ONLY, type ValueType } from '../option.ts'
 import { listOf, oneOf, value } from '../values.ts'
 
@@ -15,7 +15,7 @@ type InNetworks = (address: string) => boolean
 
 /** Not all addresses: then anybody could be any user. */
 const network = value('IP addresses or networks, such as 10.0.0.0/8 or fd00::/8', (text) =>
-  isNetwork(text) && !/\/0+$/.test(text) ? text : undefined,
+  isNetwork(text) && !isEverything(text) ? text : undefined,
 )
 
 /** Whether an address is in one of the networks; null without networks. */

@@ -1,3 +1,4 @@
+import { looksLikeToken } from '../../core/access/access-token.ts'
 import { option, SERVER_ONLY } from '../option.ts'
 import {
   anyText,
@@ -11,7 +12,14 @@ import {
   wholeNumber,
 } from '../values.ts'
 
-const credentials = value('user:pass, or none', (text) => (text === 'none' ? text : parseCredentials(text)))
+const credentials = value(
+  'user:pass, or none; a pass that begins with cvy_ would be taken for a token',
+  (text) => {
+    if (text === 'none') return text
+    const login = parseCredentials(text)
+    return login && looksLikeToken(login.password) ? undefined : login
+  },
+)
 
 /** A host name, `*.` and a domain, or `*`. */
 const hostPattern = matching('host names without port', /^(\*|(\*\.)?[\w-]+(\.[\w-]+)*)$/)

@@ -95,7 +95,7 @@ export async function webhookRoute(app: FastifyInstance, options: ServerOptions)
       }
     },
     handler: async (request: FastifyRequest, reply: FastifyReply) => {
-      const body = await spool.receive(request.raw, reply.raw)
+      const body = await spool.receive(request.raw, reply.raw, request.ip)
       if (options.githubSecret !== null && !body.isSignedBy(header(request, 'x-hub-signature-256'))) {
         const message = 'X-Hub-Signature-256 does not match the body'
         return sendProblem(reply, 401, 'unauthorized', message, FIX_SECRET)

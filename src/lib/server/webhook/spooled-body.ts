@@ -4,6 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { errorCodes } from 'fastify'
 import type { WebhookSignature } from '../../forge/forge.ts'
+import { clientOf } from '../../net/networks.ts'
 import { ByteQuota } from './byte-quota.ts'
 
 const MiB = 1024 * 1024
@@ -48,13 +49,14 @@ export class BodySpool {
 
   /**
    * Receives a body completely. Its memory or disk space is released when the response is closed.
+   * @param address of the client, as far as it is known: that of a proxy, unless the proxy is trusted
    * @throws SpoolFull, or Fastify's error for a body that is too large
    */
-  async receive(request: IncomingMessage, response: ServerResponse): Promise<SpooledBody> {
+  async receive(request: IncomingMessage, response: ServerResponse, address: string): Promise<SpooledBody> {
     if (Number(request.headers['content-length'] ?? 0) > LARGEST)
       throw new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE()
     const hash = this.#signature?.() ?? null
-    const body = new Body(request.socket.remoteAddress ?? '', this.#dir, this.#memory, this.#disk)
+    const body = new Body(clientOf(address), this.#dir, this.#memory, this.#disk)
     let closed = response.destroyed
     response.once('close', () => {
       closed = true
