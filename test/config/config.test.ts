@@ -294,6 +294,11 @@ describe('parseConfig', () => {
     expect(parseConfig({ 'retry.delays': 'none' }).retryDelays).toEqual([])
   })
 
+  test('the public URL is written as browsers write it, whatever its spelling', () => {
+    expect(parseConfig({ url: 'HTTPS://CI.example.com:443/x//' }).url).toBe('https://ci.example.com/x')
+    expect(parseConfig({ url: 'http://localhost:8080' }).url).toBe('http://localhost:8080')
+  })
+
   test.each([
     [{ port: '80000' }, '--port (PORT) is "80000": expected a port number from 0 to 65535'],
     [

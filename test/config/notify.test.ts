@@ -51,6 +51,17 @@ describe('--notify.url', () => {
     expect(parseConfig({ 'notify.url': url, 'notify.local': 'true' }).notify.urls).toHaveLength(1)
   })
 
+  test.each(['abc,def', 'abc,', ',abc', 'acme/web:one,acme/Web:two', 'acme/web:'])(
+    'a --notify.secret %s could sign with another part than is meant, and is rejected',
+    (secret) => {
+      const message = problem({ 'notify.secret': secret })
+      expect(message).toContain(
+        '--notify.secret (NOTIFY_SECRET) is not usable: expected some text without commas',
+      )
+      expect(message).not.toContain(secret)
+    },
+  )
+
   test('and --notify.secret are secrets, which no log shows', () => {
     const secrets = secretsOf(
       parseConfig({ 'notify.url': 'https://a.example/p4ssw0rd', 'notify.secret': 'hush' }),

@@ -62,6 +62,17 @@ export interface Scoped {
   value: string
 }
 
+/** A list like `scoped`, with at most one value for each repository, and one for the others. */
+export function scopedOnce(type: ValueType<string>): ValueType<Scoped[], Scoped[]> {
+  const list = scoped(type)
+  const parse: ValueType<Scoped[]>['parse'] = (text, environment) => {
+    const parsed = list.parse(text, environment)
+    const isOnce = new Set(parsed?.map(({ repository }) => repository)).size === parsed?.length
+    return isOnce ? parsed : undefined
+  }
+  return { ...list, accepts: `${list.accepts}, once for each`, parse }
+}
+
 const SCOPED = /^([\w.-]+\/[\w.-]+):(.*)$/s
 
 /** A list of values, any of them with `OWNER/NAME:` in front. */
@@ -100,7 +111,7 @@ export function isHttpUrl(text: string): boolean {
 
 /** Other paths are appended to it, so a query or fragment cannot be part of it. Without slashes at its end. */
 export const baseUrl = value('an http:// or https:// URL without login, query, or fragment', (text) =>
-  !/[?#]/.test(text) && isHttpUrl(text) ? text.replace(/\/+$/, '') : undefined,
+  !/[?#]/.test(text) && isHttpUrl(text) ? new URL(text).href.replace(/\/+$/, '') : undefined,
 )
 
 /** Splits `user:pass`; undefined when it does not have that form. */

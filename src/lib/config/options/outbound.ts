@@ -1,5 +1,15 @@
 import { option, SERVER_ONLY } from '../option.ts'
-import { anyText, isHttpUrl, listOf, oneOf, repositoryPattern, scoped, toggle, value } from '../values.ts'
+import {
+  isHttpUrl,
+  listOf,
+  matching,
+  oneOf,
+  repositoryPattern,
+  scoped,
+  scopedOnce,
+  toggle,
+  value,
+} from '../values.ts'
 
 const url = value('an http:// or https:// URL without login', (text) =>
   isHttpUrl(text) ? new URL(text).href : undefined,
@@ -23,7 +33,8 @@ export const NOTIFY = {
     env: 'NOTIFY_SECRET',
     help: 'Secret that signs what --notify.url gets (X-Conveyor-Signature-256)',
     value: '[owner/name:]secret',
-    type: scoped(anyText),
+    // A comma would end it, and the rest would sign.
+    type: scopedOnce(matching('some text without commas', /./s)),
     defaultText: 'no signature',
     secret: 'all',
     commands: SERVER_ONLY,
