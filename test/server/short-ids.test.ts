@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { type NewAccessToken, newTokenText, tokenHash } from '../../src/lib/core/access/access-token.ts'
 import type { Build } from '../../src/lib/core/build.ts'
 import { sha, startTestServer } from '../support/test-server.ts'
 
@@ -28,6 +29,31 @@ it('finds a build by the first digits of its id, and lists several that begin th
   expect(status).toBe(400)
   for (const { id } of [first, second]) expect(body.message).toContain(id)
   expect((await get(sha('9'))).status).toBe(404)
+})
+
+it('is not kept from it by builds that somebody may not see', async () => {
+  await using server = await startTestServer({ auth: { username: 'ops', password: 'correct-horse' } })
+  const build = await server.begin(sha('a'))
+  const hidden = Array.from({ length: 15 }, (_, at) => ({
+    ...build,
+    id: `h${at}`,
+    repository: 'acme/hidden',
+  }))
+  const startingWith = server.store.startingWith
+  server.store.startingWith = async (prefix, limit) =>
+    [...hidden, ...(await startingWith(prefix, limit))].slice(0, limit)
+  const token = newTokenText()
+  const asked = {
+    name: 'ci',
+    scope: 'read',
+    repositories: ['acme/app'],
+    createdBy: 'ops',
+  } satisfies Partial<NewAccessToken>
+  await server.store.tokens.create({ ...asked, expiresInSeconds: null }, tokenHash(token))
+  const answer = await fetch(`${server.url}/builds/${build.id.slice(0, 8)}`, {
+    headers: { accept: 'application/json', authorization: `Bearer ${token}` },
+  })
+  expect([answer.status, await answer.json()]).toEqual([200, expect.objectContaining({ id: build.id })])
 })
 
 it('finds a build by the first seven digits of its commit, unless several begin with them', async () => {

@@ -36,16 +36,19 @@ async function newestOf(store: BuildStore, repository: string, sha: string): Pro
 
 /** With fewer digits, an id would soon be another build's. */
 const SHORT_ID = /^[0-9a-f-]{4,35}$/
-/** How many builds with the same short id are looked at. */
+/** How many commits with the same short id are looked at, and how many builds are named. */
 const SIMILAR = 10
+/** How many builds with the same short id are looked at: of ten million, 150 begin with the same 4 digits. */
+const MOST_SIMILAR = 1000
 
 /** The build whose id begins with this. Null if there is none. @throws ConveyorError `invalid` if there are several */
 async function byShortId(store: BuildStore, id: string, { identity }: FastifyRequest): Promise<Build | null> {
   if (!SHORT_ID.test(id)) return null
-  const similar = await store.startingWith(id, SIMILAR)
+  const similar = await store.startingWith(id, MOST_SIMILAR)
   const [first, ...others] = similar.filter(({ repository }) => mayUse(identity, repository))
   if (!first || others.length === 0) return first ?? null
-  const names = [first, ...others].map((build) => `${build.id} (${shortName(build)})`).join(', ')
+  const named = [first, ...others].slice(0, SIMILAR)
+  const names = named.map((build) => `${build.id} (${shortName(build)})`).join(', ')
   throw new ConveyorError('invalid', `several builds have an ID that begins with ${id}: ${names}`, {
     hint: 'Use more digits of the ID',
   })

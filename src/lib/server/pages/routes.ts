@@ -91,7 +91,7 @@ export async function pagesRoutes(
         builds: charted,
         compared: compared.get(repositoryKey(repository)) ?? null,
         pulls,
-        mayBuild: request.identity.scopes.includes('build'),
+        mayBuild: mayUse(request.identity, repository, 'build'),
         hasPublicBadges: options.badges === 'public',
       }),
     )

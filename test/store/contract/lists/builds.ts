@@ -127,6 +127,10 @@ export function listing(subject: Subject): void {
     it('finds digits that are no sha in titles', async () => {
       const one = await added('main', { commit: titled('Revert 1234567') })
       expect(await listed({ text: '1234567' })).toEqual([one])
+      // What a reader may not see makes no difference to them.
+      const other = await added('main', { repository: 'other/b', sha: '1234567'.padEnd(40, '9') })
+      expect(await listed({ text: '1234567', allowed: ['acme/*'] })).toEqual([one])
+      expect(await listed({ text: '1234567' })).toEqual([other])
     })
 
     it('takes text only as text', async () => {

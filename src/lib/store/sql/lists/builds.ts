@@ -32,7 +32,9 @@ export async function listBuilds(
   const range = { below: Math.min(before, at?.sequence ?? before), floor }
   const bySha = at
     ? at.bySha
-    : text !== undefined && SHA_START.test(text) && (await hasSha(db, text, { ...range, floor: 0 }))
+    : text !== undefined &&
+      SHA_START.test(text) &&
+      (await hasSha(db, { repositories, sha: text }, { ...range, floor: 0 }))
   const wanted = {
     ...{ repositories, state, branch: branch === undefined ? undefined : storable(branch) },
     ...(bySha ? { sha: text } : { text }),

@@ -85,9 +85,13 @@ async function lookThrough(
   return { sequences, below: floor }
 }
 
-/** Whether there is a build whose sha begins with so many digits. */
-export async function hasSha(db: Queries, sha: string, range: Range): Promise<boolean> {
-  const { sequences } = await findBuilds(db, { repositories: null, sha }, range, 1)
+/** Whether one of these repositories has a build whose sha begins with so many digits. */
+export async function hasSha(
+  db: Queries,
+  wanted: Pick<Wanted, 'repositories'> & { sha: string },
+  range: Range,
+): Promise<boolean> {
+  const { sequences } = await findBuilds(db, wanted, range, 1)
   return sequences.length > 0
 }
 
