@@ -24,5 +24,19 @@ describe('readEvents', () => {
       for (;;) yield Buffer.alloc(1024 * 1024, 0x78)
     }
     await expect(readEvents(endless()).next()).rejects.toThrow(/is too long/)
+    const lines = async function* () {
+      for (;;) yield Buffer.from('data: x\n'.repeat(100_000))
+    }
+    await expect(readEvents(lines()).next()).rejects.toThrow(/is too long/)
+  })
+
+  it('reads a long line that comes in small pieces', async () => {
+    const pieces = async function* () {
+      yield Buffer.from('data: ')
+      for (let i = 0; i < 100_000; i++) yield Buffer.alloc(100, 0x78)
+      yield Buffer.from('\n\n')
+    }
+    const { value } = await readEvents(pieces()).next()
+    expect(value.data).toHaveLength(10_000_000)
   })
 })

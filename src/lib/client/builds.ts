@@ -17,6 +17,7 @@ export interface BuildQuery {
 
 /** The server answers with at most so many builds at once. */
 const PAGE = 100
+const MOST_PAGES = 10_000
 
 /** The builds that match, newest first, at most `limit`. @throws as call */
 export async function listBuilds(
@@ -25,13 +26,15 @@ export async function listBuilds(
 ): Promise<BuildJson[]> {
   const builds: BuildJson[] = []
   let cursor: string | null = ''
-  while (cursor !== null && builds.length < limit) {
+  for (let page = 1; cursor !== null && builds.length < limit; page++) {
+    // Pages of a filter that few builds fit may be empty: of a million builds, some hundred.
+    if (page > MOST_PAGES) throw new ConveyorError('unavailable', 'the server sends pages without end')
     const parameters = new URLSearchParams({ limit: String(Math.min(PAGE, limit - builds.length)) })
     for (const [name, value] of Object.entries(query)) if (value) parameters.set(name, value)
     if (cursor !== '') parameters.set('cursor', cursor)
-    const page = asBuildPage(await call(connection, 'GET', `builds?${parameters}`))
-    builds.push(...page.builds)
-    const next = page.next === null ? null : (URL.parse(page.next)?.searchParams.get('cursor') ?? null)
+    const found = asBuildPage(await call(connection, 'GET', `builds?${parameters}`))
+    builds.push(...found.builds)
+    const next = found.next === null ? null : (URL.parse(found.next)?.searchParams.get('cursor') ?? null)
     if (next === cursor) throw new ConveyorError('unavailable', 'the server sent the same page again')
     cursor = next
   }

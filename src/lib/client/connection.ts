@@ -200,20 +200,28 @@ const LONGEST_EVENT = 16 * 1024 * 1024
 /** Parses an event stream as it arrives. Skips comments, and a truncated event at the end. */
 export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerator<ServerSentEvent> {
   const decoder = new TextDecoder()
-  let rest = ''
+  /** The pieces of a line that has not ended: joined once, as there may be many. */
+  let begun: string[] = []
   let event = 'message'
   let data: string[] = []
+  let length = 0
   for await (const bytes of body) {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n')
-    rest = lines.pop() ?? ''
-    if (rest.length > LONGEST_EVENT)
-      throw new ConveyorError('unavailable', 'the server sent an event that is too long')
-    for (const line of lines.map((text) => text.replace(/\r$/, ''))) {
+    const lines = decoder.decode(bytes, { stream: true }).split('\n')
+    for (const [index, piece] of lines.entries()) {
+      begun.push(piece)
+      length += piece.length
+      if (length > LONGEST_EVENT)
+        throw new ConveyorError('unavailable', 'the server sent an event that is too long')
+      // The last piece has no line break yet.
+      if (index === lines.length - 1) continue
+      const line = begun.join('').replace(/\r$/, '')
+      begun = []
       const [, field, value = ''] = /^([^:]*):? ?(.*)$/s.exec(line) ?? []
       if (line === '') {
         if (data.length > 0) yield { event, data: data.join('\n') }
         event = 'message'
         data = []
+        length = 0
       } else if (field === 'event') event = value
       else if (field === 'data') data.push(value)
     }
