@@ -1,6 +1,7 @@
 import { createHmac, randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { repositoryFilter } from '../../src/lib/core/allowed-repositories.ts'
+import type { Build } from '../../src/lib/core/build.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { type PushFacts, pushPayload, sendPush, sendWebhook } from '../support/github/push.ts'
 import { sha, startTestServer, type TestServer } from '../support/test-server.ts'
@@ -235,6 +236,9 @@ describe('webhooks without a secret', () => {
     server.github.setHead('acme/app', 'main', sha('a'))
     const said = await hint(server, { message: 'x [docker nocache]' })
     expect(said.build).toMatchObject({ sha: sha('a'), cache: false })
+    await server.succeed((await server.store.claim(said.json.id)) as Build)
+    const again = await hint(server, { message: 'x [docker nocache]' })
+    expect(again.build, 'anyone can send it again and again').toMatchObject({ sha: sha('a'), cache: true })
     expect(server.github.violations).toEqual([])
   })
 

@@ -25,8 +25,10 @@ export async function verifyUnsignedPush(
       forge.branchHead(repository, ref.name),
       forge.defaultBranch(repository),
     ])
-    // If the branch has moved, the push's [docker nocache] belonged to another commit.
-    return { repository, sha, ref, defaultBranch, cache: push.cache || sha !== push.sha, source, sequence }
+    // If the branch has moved, the push's [docker nocache] belonged to another commit. It counts once: others could have
+    // the same commit built from scratch again and again.
+    const cache = push.cache || sha !== push.sha || (await store.newest(repository, sha)) !== null
+    return { repository, sha, ref, defaultBranch, cache, source, sequence }
   } catch (error) {
     if (!(error instanceof ConveyorError && error.kind === 'not_found')) throw error
     return { ignored: `the push is unsigned and could not be verified: ${error.message}` }
