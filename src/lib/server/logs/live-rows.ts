@@ -5,7 +5,7 @@ import { LogRows } from '../../core/build-log/rows.ts'
 import { sseEvent } from '../formats.ts'
 import { type EventStreamOptions, type FollowParts, follow } from './follow.ts'
 import type { LineIndex } from './line-index.ts'
-import { type NumberedRow, rowRenderer } from './read-rows.ts'
+import { inTurns, type NumberedRow, rowRenderer } from './read-rows.ts'
 import { shownState, stepView } from './step-html.ts'
 
 /** Rows in one event. */
@@ -71,23 +71,23 @@ class RowSender {
     this.#from = from
   }
 
-  *push(bytes: Uint8Array): Generator<string> {
+  async *push(bytes: Uint8Array): AsyncGenerator<string> {
     let batch: NumberedRow[] = []
     for (const row of this.#rows.push(bytes)) {
       this.#add(batch, row)
       if (batch.length < MAX_ROWS) continue
-      yield this.#event(batch)
+      yield await this.#event(batch)
       batch = []
     }
-    if (batch.length > 0) yield this.#event(batch)
+    if (batch.length > 0) yield await this.#event(batch)
   }
 
   /** The last line, if it has no newline; and the steps as they ended. */
-  *end(): Generator<string> {
+  async *end(): AsyncGenerator<string> {
     const batch: NumberedRow[] = []
     const rest = this.#rows.end()
     if (rest) this.#add(batch, rest)
-    yield this.#event(batch, true)
+    yield await this.#event(batch, true)
   }
 
   #add(batch: NumberedRow[], bytes: Uint8Array): void {
@@ -95,7 +95,9 @@ class RowSender {
     this.#row++
   }
 
-  #event(batch: NumberedRow[], hasBuildEnded = false): string {
+  /** What is rendered may be hostile, and each viewer's copy is due at the same moment: in turns. */
+  async #event(batch: NumberedRow[], hasBuildEnded = false): Promise<string> {
+    const html = await inTurns(batch, rowRenderer(this.#index))
     const changed = this.#index.steps.filter((step) => {
       const now = `${shownState(step, hasBuildEnded)} ${step.last} ${step.seconds}`
       const isNew = this.#sent.get(step) !== now
@@ -104,7 +106,7 @@ class RowSender {
     })
     const steps = changed.map((step) => stepView(step, hasBuildEnded))
     const next = Math.max(this.#row, this.#from)
-    const data: RowsEventJson = { next, html: batch.map(rowRenderer(this.#index)).join(''), steps }
+    const data: RowsEventJson = { next, html: html.join(''), steps }
     return sseEvent('rows', data, next)
   }
 }
