@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { differingLines } from '../../../src/lib/pipeline/timeline/compare.ts'
+import type { Step } from '../../../src/lib/core/timeline.ts'
+import { differingLines, stepPairs } from '../../../src/lib/pipeline/timeline/compare.ts'
 import { Chance } from '../../fuzz/generate/chance.ts'
 
 /** The most lines that two lists have in common, in order: every subset of one is tried. */
@@ -39,4 +40,39 @@ test('lists that are too long to align are compared by position', () => {
   const a = Array.from({ length: 20_000 }, (_, i) => `a${i}`)
   expect(differingLines(a, ['x', ...a.slice(1, -1), 'y'])).toHaveLength(20_000)
   expect(differingLines(a, ['x', ...a.slice(1)])).toEqual([{ a: 'a0', b: 'x' }])
+})
+
+test('steps are paired by their names, whatever their numbers', () => {
+  const steps = (...names: string[]) => ({
+    steps: names.map((name, at) => ({
+      number: at + 1,
+      name,
+      state: 'done',
+      startedAt: null,
+      completedAt: null,
+    })),
+  })
+  const pairs = stepPairs(
+    steps('[build 2/5] RUN x', '[3/5] RUN y', '[linux/amd64 a 1/1] RUN z') as unknown as { steps: Step[] },
+    steps('[build 3/6] RUN x', '[4/6] RUN y', '[linux/amd64 a 2/2] RUN z', 'new') as unknown as {
+      steps: Step[]
+    },
+  )
+  expect(pairs.map(({ a, b }) => [a?.number ?? null, b?.number ?? null])).toEqual([
+    [1, 1],
+    [2, 2],
+    [3, 3],
+    [null, 4],
+  ])
+})
+
+test('names of digits do not take long', () => {
+  const named = Array.from({ length: 100 }, (_, at) => ({
+    number: at,
+    name: `[a${'1'.repeat(10_000)} ${at}`,
+  }))
+  const steps = { steps: named as unknown as Step[] }
+  const before = performance.now()
+  expect(stepPairs(steps, steps)).toHaveLength(100)
+  expect(performance.now() - before).toBeLessThan(2000)
 })

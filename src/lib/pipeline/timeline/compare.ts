@@ -98,9 +98,14 @@ export function stepPairs(
   b: Pick<Timeline, 'steps'>,
 ): { name: string; a: StepTime | null; b: StepTime | null }[] {
   // `[build 2/5] RUN x` is the same step as `[build 2/6] RUN x`.
-  const keyOf = ({ name }: Step) => name.replace(/^\[([^\]]*?)\d+\/\d+\]/, '[$1]')
+  const keyOf = ({ name }: Step) => name.replace(/^\[((?:[^\] ]+ )*)\d+\/\d+\]/, '[$1]')
   const waiting = new Map<string, Step[]>()
-  for (const step of b.steps) waiting.set(keyOf(step), [...(waiting.get(keyOf(step)) ?? []), step])
+  for (const step of b.steps) {
+    const key = keyOf(step)
+    const same = waiting.get(key)
+    if (same) same.push(step)
+    else waiting.set(key, [step])
+  }
   const pairs = a.steps.map((step) => {
     const other = waiting.get(keyOf(step))?.shift()
     return { name: other?.name ?? step.name, a: timeOf(step), b: other ? timeOf(other) : null }
