@@ -1,6 +1,9 @@
 # Every target installs what it needs (bin/setup.sh), even on a fresh machine.
 # npm scripts run on the Node in node_modules, whatever the machine has.
 
+# Node's compiled code stays in the project.
+export NODE_COMPILE_CACHE ?= $(CURDIR)/.conveyor/compile-cache
+
 .PHONY: help setup-node setup setup-tests build bootstrap demo test check bench clean
 
 help: ## List the targets

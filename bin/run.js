@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs'
 import * as modules from 'node:module'
 import { userInfo } from 'node:os'
+import { join } from 'node:path'
 
 const { engines } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
 const numbersOf = (version) => /(\d+)\.(\d+)/.exec(version).slice(1).map(Number)
@@ -21,8 +22,9 @@ if (major < neededMajor || (major === neededMajor && minor < neededMinor)) {
 
 // A user whom /etc/passwd does not know (OpenShift, docker run --user) has no home and no shell, which Node and oclif
 // both look for there.
+let cacheDir = process.env.NODE_COMPILE_CACHE
 try {
-  userInfo()
+  cacheDir ||= join(userInfo().homedir, '.cache', 'conveyor')
 } catch {
   process.env.HOME ||= '/'
   process.env.SHELL ||= '/bin/sh'
@@ -33,8 +35,9 @@ const { emitWarning } = process
 process.emitWarning = (warning, ...rest) => {
   if (rest[0] !== 'ExperimentalWarning') emitWarning.call(process, warning, ...rest)
 }
-// Compiled code of an earlier run is used again: starts in two thirds of the time.
-modules.enableCompileCache()
+// Compiled code of an earlier run is used again: starts in two thirds of the time. Not in the temporary folder, where
+// Node keeps it by default, and runs whatever another user may have put there first.
+if (cacheDir) modules.enableCompileCache(cacheDir)
 const { watchStandardStreams } = await import('../dist/lib/cli/standard-streams.js')
 watchStandardStreams()
 const { execute } = await import('@oclif/core/execute')

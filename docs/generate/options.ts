@@ -69,7 +69,7 @@ const OTHER_VARIABLES: readonly [variables: string[], meaning: string][] = [
     ['NODE_EXTRA_CA_CERTS', 'GIT_SSL_CAINFO'],
     'Certificates of [private authorities](deploy.md#proxies-and-private-certificate-authorities)',
   ],
-  [['NODE_COMPILE_CACHE'], "Node's compile cache; by default in `TMPDIR`"],
+  [['NODE_COMPILE_CACHE'], "Node's compile cache; by default `~/.cache/conveyor`"],
   [['SQS_QUEUE_URL'], 'The queue of `--queue sqs://`'],
   [
     ['AWS_REGION', 'AWS_ACCESS_KEY_ID', 'AWS_…'],

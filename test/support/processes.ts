@@ -133,8 +133,13 @@ export function lastLines(text: string, count = 20): string {
 
 /** Only what every program needs: no tokens, no DOCKER_HOST. */
 export function basicEnv(): NodeJS.ProcessEnv {
-  const { PATH, HOME, TMPDIR } = process.env
-  return { ...(PATH && { PATH }), ...(HOME && { HOME }), ...(TMPDIR && { TMPDIR }) }
+  const { PATH, HOME, TMPDIR, NODE_COMPILE_CACHE } = process.env
+  return {
+    ...(PATH && { PATH }),
+    ...(HOME && { HOME }),
+    ...(TMPDIR && { TMPDIR }),
+    ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }),
+  }
 }
 
 export interface ConveyorOptions {

@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises'
+import { chmod, readdir, readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { projectRoot, start } from '../../support/processes.ts'
+import { tempDir } from '../../support/temp.ts'
 
 /** The machines on which people start the program. */
 
@@ -33,7 +34,22 @@ test('the error about an outdated Node names it, and the required version', asyn
     "import { readFileSync } from 'node:fs'",
     "import * as modules from 'node:module'",
     "import { userInfo } from 'node:os'",
+    "import { join } from 'node:path'",
   ])
+})
+
+test('compiled code is never taken from where other users write', async () => {
+  await using temp = await tempDir()
+  await using cache = await tempDir()
+  await chmod(temp.path, 0o777)
+  const env = { TMPDIR: temp.path, NODE_COMPILE_CACHE: cache.path }
+  expect((await run([process.execPath, `${projectRoot}bin/run.js`, '--version'], env)).code).toBe(0)
+  expect(await readdir(cache.path)).not.toEqual([])
+  const stranger = ['setpriv', '--reuid=54321', '--regid=54321', '--clear-groups']
+  const reader = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
+  const version = [process.execPath, `${projectRoot}bin/run.js`, '--version']
+  expect((await run([...stranger, ...reader, ...version], { TMPDIR: temp.path })).code).toBe(0)
+  expect(await readdir(temp.path)).toEqual([])
 })
 
 test.each([
