@@ -17,6 +17,13 @@ export function ownTemplate(): Template {
 /** Resources in IAM statements that have a wildcard, and why they cannot be narrower. */
 export const WILDCARDS: Record<string, string> = {
   'ecr:GetAuthorizationToken *': 'ECR takes no resource for it',
+  ...Object.fromEntries(
+    ['CreateControlChannel', 'CreateDataChannel', 'OpenControlChannel', 'OpenDataChannel'].map((action) => [
+      `ssmmessages:${action} *`,
+      'a channel to Session Manager is no resource',
+    ]),
+  ),
+  'ssm:UpdateInstanceInformation *': 'what AWS documents for Session Manager without access to parameters',
   '${LogBucket.Arn}/builds/*': 'an object for each build, under the prefix of --logger',
   'arn:${AWS::Partition}:autoscaling:${AWS::Region}:${AWS::AccountId}:autoScalingGroup:*:autoScalingGroupName/${AWS::StackName}-workers':
     'the wildcard is a UUID that the group gets when it is made; the name behind it is the one group',
