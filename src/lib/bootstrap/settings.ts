@@ -45,8 +45,9 @@ async function withLogin(file: string): Promise<BootstrapStep> {
   if (!lineOf('GITHUB_SECRET').test(text) || lineOf('BASIC_AUTH').test(text)) {
     return { state: 'ok', text: `settings ${file}` }
   }
-  await appendFile(file, `${text.endsWith('\n') ? '' : '\n'}\n${loginText(newLogin())}`)
+  // Before the login is in it.
   await chmod(file, 0o600)
+  await appendFile(file, `${text.endsWith('\n') ? '' : '\n'}\n${loginText(newLogin())}`)
   return { state: 'updated', text: `settings ${file}, added a BASIC_AUTH` }
 }
 
