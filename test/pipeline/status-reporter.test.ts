@@ -18,11 +18,14 @@ let resources: AsyncDisposableStack
 let double: GitHubDouble
 let store: BuildStore
 let lines: string[]
+/** The time of the store. */
+let clock: number
 beforeEach(async () => {
   resources = new AsyncDisposableStack()
   const folder = resources.use(await tempDir('conveyor-statuses-'))
   double = resources.use(await startGitHubDouble({ token: TOKEN }))
-  const opened = await sqliteBuildStore({ file: join(folder.path, 'builds.db') })
+  clock = Date.now()
+  const opened = await sqliteBuildStore({ file: join(folder.path, 'builds.db'), now: () => new Date(clock) })
   resources.defer(() => opened.close())
   store = opened
   lines = []
@@ -44,8 +47,8 @@ function reporter(waitsMs: number[], setStatus?: (status: CommitStatus) => Promi
 }
 
 /** A build that has started. */
-async function begin(): Promise<Build> {
-  const { build } = await store.accept(push('main'))
+async function begin(commit = 'a'): Promise<Build> {
+  const { build } = await store.accept(push('main', { sha: commit.padStart(40, '0') }))
   const begun = await store.claim(build.id)
   if (!begun) throw new Error('it cannot be claimed')
   return begun
@@ -85,6 +88,38 @@ test('one that GitHub does not know for minutes is reported by a later sweep, ev
   double.failAlways(null)
   await reporter([]).sweep()
   expect(states()).toEqual(['failure'])
+  expect(await store.unreported()).toEqual([])
+})
+
+test('the end of a build is left to the process that has ended it, for a minute', async () => {
+  const ended = await end(await begin())
+  const statuses = reporter([])
+  await statuses.sweep(60)
+  expect(states()).toEqual([])
+  expect(await store.unreported()).toEqual([ended])
+  clock += 60_000
+  await statuses.sweep(60)
+  expect(states()).toEqual(['failure'])
+})
+
+test('a sweep does not report what another process has reported since it began', async () => {
+  const builds = [await begin('1'), await begin('2'), await begin('3')]
+  for (const build of builds) await end(build)
+  const [first, , third] = builds.map(({ sha }) => sha)
+  const reported: string[] = []
+  await reporter([], async ({ sha }) => {
+    reported.push(sha)
+    if (sha === first) await store.markReported(builds[1]?.id ?? '')
+  }).sweep()
+  expect(reported).toEqual([first, third])
+  expect(await store.unreported()).toEqual([])
+})
+
+test('a sweep reports a hundred builds of a repository, the next one the others', async () => {
+  for (let number = 0; number < 103; number++) await end(await begin(number.toString(16)))
+  await reporter([], async () => {}).sweep()
+  expect(await store.unreported()).toHaveLength(3)
+  await reporter([], async () => {}).sweep()
   expect(await store.unreported()).toEqual([])
 })
 

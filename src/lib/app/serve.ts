@@ -27,6 +27,8 @@ import { VERSION } from './version.ts'
 const FEED_MS = 5000
 /** How often commit statuses that could not be set are retried. */
 const SWEEP_MS = 60_000
+/** How long a build has ended before a process that did not build it sets its status, in seconds. */
+const SWEEP_AFTER_S = 60
 /** How often builds are looked for that wait and have no check run. */
 const QUEUED_MS = 3000
 /** How long shutdown waits for commit statuses; the next start sets the remaining ones. */
@@ -100,7 +102,12 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
     working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   }
   compareHeads(config, adapters, statuses, io, releaser)
-  releaser.add('status sweeper', sweeper(statuses, io), (it) => clearInterval(it))
+  // Alone, this process knows what it is reporting.
+  const sweepAfterS = queue.durable || queue.duplicates ? SWEEP_AFTER_S : 0
+  releaser.add('status sweeper', sweeper(statuses, sweepAfterS, io), async (it) => {
+    await statuses.close()
+    await it.stop()
+  })
   if (config.github.checks !== 'off') {
     releaser.add('queued check runs', queuedReporter(statuses, io), (it) => it.stop())
   }
@@ -153,12 +160,11 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
   await feeder.run()
 }
 
-function sweeper(statuses: StatusReporter, io: SetupIo): NodeJS.Timeout {
-  const sweep = () => {
-    statuses.sweep().catch((error: Error) => io.log(`retrying commit statuses: ${error.message}`))
-  }
-  sweep()
-  return setInterval(sweep, SWEEP_MS)
+function sweeper(statuses: StatusReporter, afterS: number, io: SetupIo): Periodic {
+  const failed = logFirst(io.log, 'retrying commit statuses')
+  const sweeping = new Periodic(SWEEP_MS, () => statuses.sweep(afterS), failed)
+  void sweeping.run()
+  return sweeping
 }
 
 /** Builds that wait get their check runs from whichever server comes first. */

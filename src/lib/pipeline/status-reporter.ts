@@ -16,6 +16,8 @@ import { type BuildObserver, NO_OBSERVER } from './observer.ts'
 const WAITS_MS = [1, 2, 4, 8, 15, 30, 60, 60, 60].map((seconds) => seconds * 1000)
 /** How long to wait for a request that is in flight before the next report replaces it. */
 const ARRIVAL_MS = 2000
+/** Builds of one repository that a sweep reports; the next one reports the others. */
+const MOST_AT_ONCE = 100
 
 /** A report under way. */
 interface Report {
@@ -103,13 +105,20 @@ export class StatusReporter {
   /**
    * Reports ended builds whose status is not set yet: after a crash, an outage of the forge, or with a new token. The
    * builds of a repository are reported one after the other, until one fails: the rest would most likely fail, too.
+   * @param seconds how long ago they ended at least, so that another process which has ended one can report it first
    */
-  async sweep(): Promise<void> {
-    const left = (await this.#store.unreported()).filter(({ id }) => !this.#active.has(id))
+  async sweep(seconds = 0): Promise<void> {
+    const left = await this.#store.unreported(seconds)
     const repositories = Map.groupBy(left, ({ repository }) => repositoryKey(repository))
     await Promise.all(
       [...repositories.values()].map(async (builds) => {
-        for (const build of builds) if (!(await this.#begin(build, []))) return
+        for (const build of builds.slice(0, MOST_AT_ONCE)) {
+          // Its turn may come long after the list was read.
+          const isLeft = await this.#store.isUnreported(build.id)
+          if (this.#closing.signal.aborted) return
+          if (!isLeft || this.#active.has(build.id)) continue
+          if (!(await this.#begin(build, []))) return
+        }
       }),
     )
   }
@@ -158,8 +167,7 @@ export class StatusReporter {
       const ended = await this.#later(build)
       if (!ended || !isEnded(ended.state)) return
       // Whoever reports it has not done so yet otherwise, or the sweep will.
-      const unreported = await this.#store.unreported()
-      if (!unreported.some(({ id }) => id === ended.id)) this.report(ended)
+      if (!(await this.#store.isUnreported(ended.id))) this.report(ended)
     } catch (error) {
       const line = `could not look whether ${shortName(build)} has ended: ${(error as Error).message}`
       this.#log(line, { ...about(build), level: 'warn' })

@@ -319,8 +319,11 @@ export interface BuildStore {
    */
   dropTag(imageName: string, ref: Ref, remove: (tag: string) => Promise<void>): Promise<string | null>
 
-  /** Ended builds whose final commit status the forge has not accepted yet, oldest first. */
-  unreported(): Promise<Build[]>
+  /** Builds that ended at least `seconds` ago and whose final commit status the forge has not accepted yet, oldest first. */
+  unreported(seconds?: number): Promise<Build[]>
+
+  /** Whether a build is one of those. */
+  isUnreported(id: string): Promise<boolean>
 
   /** Records that the final commit status of an ended build is set, or never can be. */
   markReported(id: string): Promise<void>

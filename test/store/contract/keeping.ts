@@ -19,6 +19,21 @@ export function keeping(subject: Subject): void {
       expect(await subject.store.unreported()).toEqual([endedC])
     })
 
+    it('is unreported for so many seconds', async () => {
+      const { id } = await subject.accepted(push('main'))
+      expect(await subject.store.isUnreported(id)).toBe(false)
+      await subject.ended(id)
+      subject.clock += 59_999
+      expect(await subject.store.unreported(60)).toEqual([])
+      expect(await subject.store.isUnreported(id)).toBe(true)
+      subject.clock += 1
+      expect(await subject.store.unreported(60)).toHaveLength(1)
+      await subject.store.markReported(id)
+      expect(await subject.store.unreported(60)).toEqual([])
+      expect(await subject.store.isUnreported(id)).toBe(false)
+      expect(await subject.store.isUnreported('no such build')).toBe(false)
+    })
+
     it('cannot be marked before the end, nor for a missing build', async () => {
       const { id } = await subject.accepted(push('main'))
       await subject.store.markReported(id)

@@ -266,7 +266,19 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         return tag
       }),
 
-    unreported: () => readBuilds(db, (query) => query.where(ended).where(notReported)),
+    unreported: (seconds = 0) =>
+      readBuilds(db, (query) =>
+        query
+          .where(ended)
+          .where(notReported)
+          .$if(seconds > 0, (all) => all.where('builds.completed_at', '<=', time(-seconds))),
+      ),
+
+    async isUnreported(id) {
+      if (!isId(id)) return false
+      const query = db.selectFrom('builds').select('id').where('id', '=', id)
+      return (await query.where(ended).where(notReported).executeTakeFirst()) !== undefined
+    },
 
     markReported(id) {
       return dialect.write(async (trx) => {
