@@ -98,7 +98,7 @@ export async function serve(config: Config, io: SetupIo, shutdown: Shutdown): Pr
   let working = Promise.resolve()
   if (queue.durable) await feed(adapters, io, releaser)
   else {
-    await recover(adapters, releaser, io.log)
+    await recover({ store, queue, logs: adapters.logs }, releaser, io.log)
     working = runWorkers(config, adapters, statuses, io, shutdown, releaser)
   }
   compareHeads(config, adapters, statuses, io, releaser)
