@@ -341,4 +341,16 @@ describe('a merge queue', () => {
       'nothing',
     )
   })
+
+  it.each([
+    ['has asked for it, too', async () => order({ repository: 'acme/app', sha: sha('a') }), 'pending'],
+    ['has pushed it', async () => server.begin(sha('a'), 'main'), 'building'],
+  ])('is not waited for any more, but the build goes on if somebody %s', async (_, want, state) => {
+    const { id = '' } = await send(await mergeGroupEvent(GROUP))
+    await want()
+    expect((await send(await mergeGroupEvent({ ...GROUP, reason: 'dequeued' }))).ignored).toContain(
+      'requested for something else',
+    )
+    expect((await server.store.get(id))?.state).toBe(state)
+  })
 })

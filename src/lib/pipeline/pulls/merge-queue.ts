@@ -15,7 +15,8 @@ export async function cancelGroup(
   if (reason === 'merged') return { ignored: `${name}: its build goes on for the branch` }
   const build = await parts.store.newest(repository, sha)
   if (!build || isEnded(build.state)) return { ignored: `${name}: nothing is being built for it` }
-  const others = build.refs.some((one) => !isMergeQueue(one)) || build.source !== 'webhook'
+  // In lane 0, somebody has asked for it, whoever was first.
+  const others = build.refs.some((one) => !isMergeQueue(one)) || build.turn.lane === 0
   if (others || build.refs.some(({ name }) => name !== ref.name))
     return { ignored: `${name}: build ${build.id} has been requested for something else, too` }
   try {
