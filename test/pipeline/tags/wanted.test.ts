@@ -52,6 +52,16 @@ describe('wantedTags', () => {
     expect(wanted({ pushOrder: 0 })).toEqual([])
   })
 
+  test('only a sha: latest, also if a merge queue or a pull request has the commit built', () => {
+    const queue = branch('gh-readonly-queue/main/pr-7-0123', 5)
+    const pull: BuildRef = { kind: 'pull', name: '7', sequence: 5 }
+    const refs = [queue, pull]
+    const moves = [own('pr-7', 5, pull), { tag: 'latest', sequence: 7, shared: true }]
+    expect(wanted({ refs, pushOrder: 7 })).toEqual(moves)
+    expect(wanted({ refs, pushOrder: 7 }, 'default-branch')).toEqual(moves.slice(0, 1))
+    expect(wanted({ refs, pushOrder: 0 })).toEqual(moves.slice(0, 1))
+  })
+
   test('a merge queue branch gets no tag, even if its commit is on another branch', () => {
     const queue = branch('gh-readonly-queue/main/pr-7-0123', 7)
     expect(wanted({ refs: [queue], pushOrder: 0 })).toEqual([])

@@ -25,7 +25,8 @@ export function wantedTags(
     const shared = { ref: { kind: ref.kind, name: ref.name }, as: names.tag(ref) }
     moves.push({ tag: 'latest', sequence: ref.sequence, shared })
   }
-  if (latest === 'always' && refs.length === 0 && pushOrder > 0) {
+  // Somebody asked for the commit alone; pull requests and merge queues, which it may be built for as well, move no `latest`.
+  if (latest === 'always' && pushed.length === 0 && pushOrder > 0) {
     moves.push({ tag: 'latest', sequence: pushOrder, shared: true })
   }
   return moves
