@@ -104,7 +104,7 @@ export function recipes(subject: Subject): void {
 
     it('of a tag, by the push that it was moved for', async () => {
       const places: number[] = []
-      for (let i = 0; i < 4; i++) places.push(await subject.store.reserveSequence())
+      for (let i = 0; i < 5; i++) places.push(await subject.store.reserveSequence())
       const tagged = async (digit: string, place: number, tags: string[], repository = 'acme/app') => {
         const { id } = await subject.accepted(
           push('main', { sha: sha(digit), repository, sequence: places[place] ?? 0 }),
@@ -117,6 +117,8 @@ export function recipes(subject: Subject): void {
       const older = await tagged('2', 1, ['main', 'x'])
       await tagged('3', 0, ['axb', 'A_B', 'a_bc', 'ma%'])
       await tagged('4', 3, ['main'], 'acme/other')
+      // Names that differ only in case are others, and do not count.
+      await tagged('5', 4, ['Main', 'MAIN'])
       const found = async (tag: string, limit = 5) =>
         (await subject.store.artifactsTagged('Acme/App', `r.test/app:${tag}`, limit)).map((it) => it.image)
       expect(await found('main')).toEqual([newest, older])

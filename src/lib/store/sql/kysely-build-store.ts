@@ -201,21 +201,18 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
         )
       }),
 
-    async artifactsTagged(repository, name, limit) {
-      // `tags` is JSON, so a quoted name matches a whole name. Backslash, % and _ are escaped.
-      const pattern = `%${JSON.stringify(name).replace(/[\\%_]/g, '\\$&')}%`
-      const found = await readArtifacts(
+    artifactsTagged: (repository, name, limit) =>
+      readArtifacts(
         db,
         (query) =>
           query
             .where('builds.repository_key', '=', repositoryKey(repository))
-            .where(sql<boolean>`artifacts.tags like ${pattern} escape '\\'`)
+            // `tags` is JSON, so a quoted name is a whole one. In SQLite, LIKE would ignore case.
+            .where(sql<boolean>`replace(artifacts.tags, ${JSON.stringify(name)}, '') <> artifacts.tags`)
             .orderBy(pushedAtOf, 'desc')
             .orderBy('builds.push_order', 'desc'),
         limit,
-      )
-      return found.filter(({ tags }) => tags.includes(name)) // SQLite's LIKE is case-insensitive
-    },
+      ),
 
     async commitsOf(image) {
       const rows = await db
