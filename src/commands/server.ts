@@ -10,8 +10,8 @@ export default class Server extends ServiceCommand {
   static override description = withExitCodes(
     `Each push is built, pushed to the registry, and gets a commit status. The API and the logs are served on the same port.
 
-On SIGTERM the server stops accepting builds and finishes those in progress, for up to --drain. A second signal
-requeues them at once.`,
+On SIGTERM the server starts no more builds and finishes those in progress, for up to --drain. What it accepts meanwhile
+is built after the next start. A second signal requeues the builds in progress at once.`,
     Server.exitCodes,
   )
   static override usage = '<%= command.id %> [FLAGS]'
