@@ -92,6 +92,28 @@ describe('a pull request of the repository', () => {
     expect((await server.store.get(id))?.refs.map(({ kind }) => kind)).toEqual(['branch', 'pull'])
   })
 
+  it('whose branch is pushed back to a commit that failed is tagged by the build of the push', async () => {
+    const pushed = async (commit: string) => {
+      const facts = { repository: 'acme/app', ref: 'refs/heads/topic', sha: sha(commit) }
+      const { body } = await sendPush({ url: server.url, secret: SECRET, ...facts })
+      return (await server.store.get((JSON.parse(body) as { id: string }).id))?.refs
+    }
+    const failing = await server.begin(sha('a'), 'topic')
+    await send(await pullEvent('opened', PULL))
+    await server.fail(failing, 'no')
+    const moved = await send(
+      await pullEvent('synchronize', { ...PULL, sha: sha('b'), updatedAt: 1_800_000_001 }),
+    )
+    const back = await pullEvent('synchronize', { ...PULL, updatedAt: 1_800_000_002 })
+    expect((await send(back)).ignored).toContain('failed')
+    const refs = await pushed('a')
+    expect(refs?.map(({ kind, name }) => `${kind} ${name}`)).toEqual(['branch topic', 'pull 7'])
+    const other = (await server.store.get(moved.id ?? ''))?.refs.at(-1)?.sequence ?? Number.POSITIVE_INFINITY
+    expect(refs?.at(-1)?.sequence).toBeGreaterThan(other)
+    // Not those of other commits.
+    expect(await pushed('c')).toHaveLength(1)
+  })
+
   it('is remembered until it is closed, and a redelivery changes nothing', async () => {
     let closed = 0
     await open({ onPullClosed: () => void closed++ })

@@ -133,7 +133,7 @@ function trustedProxies({ header, headerScope, proxies }: Config['access']): Tru
 
 /** Builds pushes that no webhook announced, from now on. */
 function compareHeads(
-  { git, allow }: Config,
+  { git, allow, pulls }: Config,
   { parts, queue, logs, policy, remoteHeads, observer }: Adapters,
   statuses: StatusReporter,
   io: SetupIo,
@@ -143,7 +143,7 @@ function compareHeads(
   const comparing = new Comparing({
     ...{ store: parts.store, queue, logs, policy, statuses, log: io.log },
     ...(observer && { observer }),
-    ...{ remote: remoteHeads, history: parts.history },
+    ...{ remote: remoteHeads, history: parts.history, pulls: pulls.enabled === 'on' },
     ...{ isAllowed: repositoryFilter(allow), intervalS: git.compareMs / 1000 },
   })
   releaser.add('comparing of branches', comparing, (it) => it.stop())

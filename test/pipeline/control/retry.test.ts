@@ -7,6 +7,8 @@ import { openWorkshop, type Workshop } from './workshop.ts'
 
 /** Ended builds that are built again. */
 
+const AT = '2030-01-01T00:00:00.000Z'
+
 let shop: Workshop
 beforeEach(async () => {
   shop = await openWorkshop()
@@ -45,6 +47,29 @@ test('a retry of an old push does not move the tags back', async () => {
   expect((await shop.ended(build.id)).state).toBe('succeeded')
   await worker.stop()
   expect(shop.tags).toEqual([])
+})
+
+test('a retry of the head of a pull request moves its tag, although it was elsewhere since', async () => {
+  const ref = { kind: 'pull' as const, name: '7' }
+  const { id } = await shop.push({ ref })
+  await fail(id)
+  const worker = shop.work()
+  await shop.ended((await shop.push({ ref, sha: OTHER_SHA })).id)
+  const pull = {
+    ...{ repository: 'acme/app', number: 7, title: 'Greet', author: 'ada', open: true },
+    head: { sha: SHA, branch: 'topic', repository: 'acme/app' },
+  }
+  shop.tags.length = 0
+  // Its head is another commit.
+  await shop.store.pulls.put({ ...pull, head: { ...pull.head, sha: OTHER_SHA }, updatedAt: AT })
+  const old = await retryBuild(id, {}, shop.control)
+  expect((await shop.ended(old.build.id)).state).toBe('succeeded')
+  expect(shop.tags).toEqual([])
+  await shop.store.pulls.put({ ...pull, updatedAt: AT })
+  const { build } = await retryBuild(id, {}, shop.control)
+  expect((await shop.ended(build.id)).state).toBe('succeeded')
+  await worker.stop()
+  expect(shop.tags).toEqual(['pr-7'])
 })
 
 test('a retry of a commit without a ref withholds what the build withheld', async () => {

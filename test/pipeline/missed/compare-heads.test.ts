@@ -49,7 +49,11 @@ const comparison = async (): Promise<HeadComparison> => {
 }
 
 /** Compares once; resolves to the new builds, in the order in which they were accepted. */
-async function compare({ waitS = 0, patterns = { branches: [] as string[], tags: [] as string[] } } = {}) {
+async function compare({
+  waitS = 0,
+  patterns = { branches: [] as string[], tags: [] as string[] },
+  pulls = true,
+} = {}) {
   const known = new Set((await store.unfinished()).map(({ id }) => id))
   const parts = {
     ...{ store, queue: memoryQueue(), log: (line: string) => lines.push(line) },
@@ -60,6 +64,7 @@ async function compare({ waitS = 0, patterns = { branches: [] as string[], tags:
     },
     history: { head: async () => ({ ref: MAIN, sha: sha(1) }) },
     policy: buildPolicy(() => patterns, 'queued'),
+    pulls,
   }
   await compareHeads(await comparison(), parts, {
     waitS,
@@ -194,6 +199,23 @@ describe('comparing the heads of a repository', () => {
     expect(await store.get(build.id)).toMatchObject({ state: 'cancelled' })
   })
 
+  test.each([
+    [true, ['branch topic', 'pull 7']],
+    [false, ['branch topic']],
+  ])('tags the pull request of a branch, unless they are off: %s', async (pulls, expected) => {
+    await compare()
+    const pull = { repository: REPOSITORY, number: 7, title: 'Greet', author: 'ada', open: true }
+    const updatedAt = '2030-01-01T00:00:00.000Z'
+    const topic = { sha: sha(5), branch: 'topic', repository: REPOSITORY }
+    await store.pulls.put({ ...pull, head: topic, updatedAt })
+    await store.pulls.put({ ...pull, number: 8, head: { ...topic, branch: 'other' }, updatedAt })
+    await store.pulls.put({ ...pull, number: 9, head: { ...topic, repository: 'mallory/app' }, updatedAt })
+    heads = [head('main', 1), head('topic', 5)]
+    const [build] = await compare({ pulls })
+    const { refs } = (await store.get(build?.id ?? '')) ?? { refs: [] }
+    expect(refs.map(({ kind, name }) => `${kind} ${name}`)).toEqual(expected)
+  })
+
   test('keeps what was seen if the commits cannot be read', async () => {
     await compare()
     heads = [head('main', 5)]
@@ -204,6 +226,7 @@ describe('comparing the heads of a repository', () => {
       remote: { heads: async () => heads, commits: () => Promise.reject(new Error('gone')) },
       history: { head: async () => null },
       policy: buildPolicy(() => ({ branches: [], tags: [] }), 'queued'),
+      pulls: true,
     }
     const signal = new AbortController().signal
     await expect(compareHeads(broken, parts, { waitS: 0, intervalS: 1, signal })).rejects.toThrow('gone')

@@ -40,7 +40,7 @@ function server({
     },
     history: { head: async () => null },
     policy: buildPolicy(() => ({ branches: [], tags: [] }), 'queued'),
-    ...{ isAllowed: allowed, intervalS: 240 },
+    ...{ isAllowed: allowed, intervalS: 240, pulls: true },
   })
   running.push(comparing)
   return { comparing, calls, lines }

@@ -174,7 +174,7 @@ class World {
     const options = { waitS, intervalS: 240, signal: new AbortController().signal }
     this.#second += AN_HOUR
     try {
-      const parts = { ...this.#parts, remote, history: this.#history, policy: this.#policy }
+      const parts = { ...this.#parts, remote, history: this.#history, policy: this.#policy, pulls: true }
       await compareHeads(comparison, parts, options)
     } finally {
       await this.#backdate()

@@ -1,12 +1,11 @@
 import { type Build, isEnded, type Ref, shortName } from '../../core/build.ts'
 import { ConflictError, ConveyorError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
-import { isFromFork } from '../../core/pull-request.ts'
 import type { Queue } from '../../queue/queue.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
 import { requestBuild } from '../accept.ts'
-import { pullRef } from '../pulls/pulls.ts'
+import { pullRef, pullsAt } from '../pulls/pulls.ts'
 
 interface RetryParts {
   store: BuildStore
@@ -16,8 +15,8 @@ interface RetryParts {
 }
 
 /**
- * Builds a commit again, for all refs of an ended build. Each ref keeps the position of its push, so that tags which
- * belong to newer pushes by now stay where they are.
+ * Builds a commit again, for all refs of an ended build, and the pull requests whose head it is by now. Each ref keeps the
+ * position of its push, so that tags which belong to newer pushes by now stay where they are.
  * @param options.cache whether the cache may be used; by default as in the build itself
  * @param options.key makes a request that is repeated get the same build: see BuildStore.accept
  * @returns `joined` if another request for the commit arrived in this very moment
@@ -38,7 +37,7 @@ export async function retryBuild(
   if (newest && !isEnded(newest.state)) throw running(newest)
 
   const { repository, sha, defaultBranch, tree, commit, withheld, fork } = build
-  const request = (ref: (Ref & { unproven?: true }) | null) => ({
+  const request = (ref: (Ref & { unproven?: true; sequence?: number }) | null) => ({
     repository,
     sha,
     ref: ref && { kind: ref.kind, name: ref.name },
@@ -49,10 +48,14 @@ export async function retryBuild(
     ...(withheld && { withheld }),
     ...(fork && { fork }),
     ...(ref?.unproven && { unproven: true }),
+    ...(ref?.sequence !== undefined && { sequence: ref.sequence }),
     source: { kind: 'api' as const },
   })
   // Queued with the last one, so that the first attempt knows all refs.
-  const refs = [...build.refs, ...(await newPulls(build, store))]
+  const heads = await headsOf(build, store)
+  const isHead = ({ kind, name }: Ref) => kind === 'pull' && heads.some((head) => head.name === name)
+  const pushed = build.refs.filter((ref) => !isHead(ref)).map(({ sequence: _, ...ref }) => ref)
+  const refs = [...pushed, ...heads]
   const last = refs.at(-1) ?? null
   let first: Accepted | undefined
   for (const ref of refs.slice(0, -1)) {
@@ -63,13 +66,18 @@ export async function retryBuild(
   return first ? { ...accepted, outcome: first.outcome } : accepted
 }
 
-/** The pull requests whose head the commit has become since the build failed. */
-async function newPulls({ repository, sha, refs, fork }: Build, store: BuildStore): Promise<Ref[]> {
+/**
+ * The pull requests whose head the commit is: as it may have been so before, and another one since, with the position of a
+ * new push.
+ */
+async function headsOf(build: Build, store: BuildStore): Promise<(Ref & { sequence: number })[]> {
   // Without refs, people have asked for the commit alone.
-  if (fork || refs.length === 0) return []
-  const pulls = (await store.pulls.withHead(repository, sha)).filter((pull) => !isFromFork(pull))
-  const found = pulls.map(({ number }) => pullRef(number))
-  return found.filter((ref) => !refs.some(({ kind, name }) => kind === ref.kind && name === ref.name))
+  if (build.fork || build.refs.length === 0) return []
+  const heads: (Ref & { sequence: number })[] = []
+  for (const { number } of await pullsAt(build, store)) {
+    heads.push({ ...pullRef(number), sequence: await store.reserveSequence() })
+  }
+  return heads
 }
 
 function running(build: Build): ConveyorError {

@@ -5,6 +5,7 @@ import type { FoundCommit, History, RemoteHeads } from '../../source/source.ts'
 import type { Candidate, HeadComparison, WaitingHead } from '../../store/comparisons.ts'
 import { type RequestParts, requestBuild } from '../accept.ts'
 import type { BuildPolicy } from '../policy/build-policy.ts'
+import { joinPulls } from '../pulls/pulls.ts'
 import { changedHeads, keyOfRef, packHeads, seenHeads, unpackHeads } from './packed-heads.ts'
 
 /** Why a head that was found is built, for its log and the page. */
@@ -23,6 +24,8 @@ export interface CompareParts extends RequestParts {
   remote: RemoteHeads
   history: Pick<History, 'head'>
   policy: BuildPolicy
+  /** Whether pull requests get tags. */
+  pulls: boolean
 }
 
 interface CompareOptions {
@@ -143,6 +146,7 @@ async function buildHeads(
     const request = requestFor({ repository, ref, sha, defaultBranch }, commit, since)
     const { build, outcome } = await requestBuild({ ...request, ...(supersede && { supersede }) }, parts)
     log(`${name} was ${FOUND}: build ${build.id} (${outcome})`, about(build))
+    if (ref.kind === 'branch' && parts.pulls) await joinPulls(build, ref.name, parts)
   }
 }
 

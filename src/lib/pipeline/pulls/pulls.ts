@@ -1,4 +1,4 @@
-import { type BuildRequest, isEnded, type PushFacts } from '../../core/build.ts'
+import { type Build, type BuildRequest, isEnded, type PushFacts } from '../../core/build.ts'
 import { toConveyorError } from '../../core/errors.ts'
 import { isFromFork, type PullRequest } from '../../core/pull-request.ts'
 import type { Forge } from '../../forge/forge.ts'
@@ -55,6 +55,38 @@ export async function buildPull(
     source: { kind: 'webhook', delivery },
   }
   return requestBuild(request, parts)
+}
+
+/**
+ * Has the build of a branch's head tag its pull requests, too: their webhook may have come before that of the push, when
+ * the only build of the commit was one that had failed, or was cancelled.
+ */
+export async function joinPulls(build: Build, branch: string, parts: RequestParts): Promise<void> {
+  if (isEnded(build.state)) return
+  const { store } = parts
+  const { repository, sha, defaultBranch, tree, commit } = build
+  for (const { number, head } of await pullsAt(build, store)) {
+    const ref = pullRef(number)
+    const isKnown = build.refs.some(({ kind, name }) => kind === 'pull' && name === ref.name)
+    if (isKnown || head.branch !== branch) continue
+    const request: BuildRequest = {
+      ...{ repository, sha, ref, defaultBranch, cache: true },
+      ...(tree !== null && { tree }),
+      ...(commit && { commit }),
+      // The head may have been here before, and elsewhere since.
+      sequence: await store.reserveSequence(),
+      source: { kind: 'server' },
+    }
+    await requestBuild(request, parts)
+  }
+}
+
+/** The open pull requests, but those of forks, whose head a commit is. */
+export async function pullsAt(
+  { repository, sha }: Pick<Build, 'repository' | 'sha'>,
+  store: Pick<BuildStore, 'pulls'>,
+): Promise<PullRequest[]> {
+  return (await store.pulls.withHead(repository, sha)).filter((pull) => !isFromFork(pull))
 }
 
 /** A pull request as the ref of a build. */

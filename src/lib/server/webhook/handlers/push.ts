@@ -1,5 +1,6 @@
 import { notAllowed } from '../../../core/allowed-repositories.ts'
 import { requestBuild } from '../../../pipeline/accept.ts'
+import { joinPulls } from '../../../pipeline/pulls/pulls.ts'
 import type { Handler } from './handler.ts'
 import { verifyUnsignedPush } from './unsigned-push.ts'
 
@@ -12,5 +13,7 @@ export const handlePush: Handler<'build'> = async ({ request, message }, { signe
   const verified = signed ? request : await verifyUnsignedPush(request, options)
   if ('ignored' in verified) return verified
   const supersede = ref && options.policy?.supersedes(ref, verified.defaultBranch)
-  return requestBuild({ ...verified, ...(supersede && { supersede }) }, options)
+  const accepted = await requestBuild({ ...verified, ...(supersede && { supersede }) }, options)
+  if (ref?.kind === 'branch' && options.pulls !== false) await joinPulls(accepted.build, ref.name, options)
+  return accepted
 }
