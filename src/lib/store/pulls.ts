@@ -16,6 +16,6 @@ export interface PullRequests {
   headsLike(repository: string, number: number, digits: string, limit: number): Promise<string[]>
   /** Closed ones whose tag may still be there, and for which nothing is being built; at most `limit`, oldest first. */
   uncleaned(limit: number): Promise<PullRequest[]>
-  /** Records that nothing is left of a closed pull request, unless it has changed since. */
+  /** Records that nothing is left of a closed pull request, unless it has changed since, or something is being built for it. */
   markCleaned(pull: PullRequest): Promise<void>
 }

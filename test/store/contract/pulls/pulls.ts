@@ -87,7 +87,9 @@ export function pulls(subject: Subject): void {
       expect(await store.pulls.uncleaned(10)).toEqual([])
       // A build that is requested later publishes the tag once more.
       const retry = await subject.accepted(request(asPull))
+      await store.pulls.markCleaned(closed)
       await store.claim(retry.id)
+      await store.pulls.markCleaned(closed)
       await store.finish(retry.id, 1, 1, succeeded())
       expect(await store.pulls.uncleaned(10)).toEqual([closed])
     })

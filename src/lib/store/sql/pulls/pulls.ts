@@ -9,6 +9,11 @@ import { inFlight, type Schema, storable } from '../schema.ts'
 const isOpen = sql<boolean>`pulls.open = 1`
 const isClosed = sql<boolean>`pulls.open = 0`
 const uncleaned = sql<boolean>`pulls.open = 0 and pulls.cleaned = 0`
+/** Nothing is being built for it. */
+const idle = sql<boolean>`not exists (
+  select 1 from build_refs join builds on builds.id = build_refs.build_id
+  where builds.repository_key = pulls.repository_key and build_refs.kind = 'pull'
+    and build_refs.name = cast(pulls.number as text) and ${inFlight})`
 
 /** BuildStore.pulls. */
 export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'write'>): PullRequests {
@@ -104,20 +109,7 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
         .selectFrom('pulls')
         .selectAll()
         .where(uncleaned)
-        .where((eb) =>
-          eb.not(
-            eb.exists(
-              eb
-                .selectFrom('build_refs')
-                .innerJoin('builds', 'builds.id', 'build_refs.build_id')
-                .select('build_refs.build_id')
-                .whereRef('builds.repository_key', '=', 'pulls.repository_key')
-                .where('build_refs.kind', '=', 'pull')
-                .where(sql<boolean>`build_refs.name = cast(pulls.number as text)`)
-                .where(inFlight),
-            ),
-          ),
-        )
+        .where(idle)
         .orderBy('updated_at')
         .orderBy('number')
         .limit(limit)
@@ -126,16 +118,17 @@ export function kyselyPulls(db: Kysely<Schema>, { write }: Pick<StoreDialect, 'w
     },
 
     async markCleaned({ repository, number, updatedAt }) {
-      await write((trx) =>
-        trx
+      await write(async (trx) => {
+        const closed = trx
           .updateTable('pulls')
-          .set({ cleaned: 1 })
           .where('repository_key', '=', repositoryKey(repository))
           .where('number', '=', number)
           .where(isClosed)
           .where('updated_at', '=', updatedAt)
-          .execute(),
-      )
+        // Locks the row, so that the next statement sees a build that is just being accepted, which would publish the tag.
+        await closed.set({ cleaned: 0 }).execute()
+        await closed.set({ cleaned: 1 }).where(idle).execute()
+      })
     },
   }
 }
