@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ConveyorError } from '../../../src/lib/core/errors.ts'
 import type { PullRequest } from '../../../src/lib/core/pull-request.ts'
-import { cleanTags } from '../../../src/lib/pipeline/pulls/clean-tags.ts'
+import { TagCleaner } from '../../../src/lib/pipeline/pulls/clean-tags.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { tempDir } from '../../support/temp.ts'
@@ -14,25 +14,30 @@ let store: BuildStore
 let stack: AsyncDisposableStack
 let lines: string[]
 let removed: string[]
+let deleteTag: (tag: string) => Promise<boolean>
+let cleaner: TagCleaner
 beforeEach(async () => {
   stack = new AsyncDisposableStack()
   const dir = stack.use(await tempDir())
   store = stack.adopt(await sqliteBuildStore({ file: `${dir.path}/conveyor.db` }), (it) => it.close())
   lines = []
   removed = []
-})
-afterEach(() => stack.disposeAsync())
-
-/** Sweeps with a registry that answers like this. */
-async function sweep(deleteTag: () => Promise<boolean>): Promise<void> {
   const registry = {
     deleteTag: async (image: string, tag: string) => {
-      const answer = await deleteTag()
+      const answer = await deleteTag(tag)
       removed.push(`${image}:${tag}`)
       return answer
     },
   }
-  await cleanTags({ store, registry, names: { image: () => IMAGE }, log: (line) => lines.push(line) })
+  const names = { image: () => IMAGE }
+  cleaner = new TagCleaner({ store, registry, names, log: (line) => lines.push(line) })
+})
+afterEach(() => stack.disposeAsync())
+
+/** Sweeps with a registry that answers like this. */
+function sweep(answer: (tag: string) => Promise<boolean>): Promise<void> {
+  deleteTag = answer
+  return cleaner.sweep()
 }
 
 /** A closed pull request with a tag. */
@@ -81,7 +86,39 @@ test('are tried again if the registry did not answer, and others not until then'
   })
   expect(asked).toBe(1)
   await sweep(async () => true)
-  expect(removed).toEqual([`${IMAGE}:pr-1`, `${IMAGE}:pr-2`])
+  expect(removed.toSorted()).toEqual([`${IMAGE}:pr-1`, `${IMAGE}:pr-2`])
+})
+
+test('do not wait for one that never gets an answer, which is said once', async () => {
+  const never = async (tag: string) => {
+    if (tag === 'pr-1') throw new ConveyorError('unavailable', 'answered 500')
+    return true
+  }
+  for (const number of [1, 2, 3]) await closed(number)
+  await sweep(never)
+  expect(removed).toEqual([])
+  await sweep(never)
+  expect(removed).toEqual([`${IMAGE}:pr-2`, `${IMAGE}:pr-3`])
+  await closed(4)
+  await sweep(never)
+  expect(removed.at(-1)).toBe(`${IMAGE}:pr-4`)
+  expect(lines.filter((line) => line.includes('answered 500'))).toEqual([
+    'removing the tag of pull request #1 of acme/app: answered 500',
+  ])
+})
+
+test('are asked for once in a sweep of a registry that is down, which is said once', async () => {
+  for (const number of [1, 2, 3]) await closed(number)
+  const asked: string[] = []
+  const down = async (tag: string) => {
+    asked.push(tag)
+    throw new ConveyorError('unavailable', 'no answer')
+  }
+  for (let times = 0; times < 4; times++) await sweep(down)
+  expect(asked).toEqual(['pr-1', 'pr-2', 'pr-3', 'pr-1'])
+  expect(lines).toHaveLength(1)
+  await sweep(async () => true)
+  expect(removed).toHaveLength(3)
 })
 
 test('stay if the pull request has been reopened since the sweep began', async () => {

@@ -1,7 +1,7 @@
 import type { Config } from '../../config/config.ts'
 import { type Log, logFirst } from '../../core/log.ts'
 import type { BuildParts } from '../../pipeline/parts.ts'
-import { cleanTags } from '../../pipeline/pulls/clean-tags.ts'
+import { TagCleaner } from '../../pipeline/pulls/clean-tags.ts'
 import { Periodic } from '../../util/periodic.ts'
 
 /** How often the tags of closed pull requests are looked for, besides when one is closed. */
@@ -14,9 +14,6 @@ export function pullTags(
   log: Log,
 ): Periodic | null {
   if (pulls.keep || pulls.enabled === 'off') return null
-  return new Periodic(
-    EVERY_MS,
-    () => cleanTags({ store, registry, names, log }),
-    logFirst(log, 'removing tags of pull requests'),
-  )
+  const cleaner = new TagCleaner({ store, registry, names, log })
+  return new Periodic(EVERY_MS, () => cleaner.sweep(), logFirst(log, 'removing tags of pull requests'))
 }

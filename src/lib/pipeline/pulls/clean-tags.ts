@@ -20,20 +20,43 @@ const AT_ONCE = 100
  * Removes the tags of closed pull requests from the registry; the images stay, under the tags of their commits. A
  * registry that refuses is not asked again; one that does not answer is, by the next sweep.
  */
-export async function cleanTags(parts: CleanParts): Promise<void> {
-  /** Registries that do not answer would cost a time limit for each tag. */
-  let unavailable = false
-  for (const pull of await parts.store.pulls.uncleaned(AT_ONCE)) {
-    if (unavailable) return
-    try {
-      await cleanTag(pull, parts)
-    } catch (error) {
-      const { kind, advice } = toConveyorError(error, 'failed')
-      unavailable = kind === 'unavailable'
-      parts.log(`removing the tag of ${nameOf(pull)}: ${advice}`, { level: 'warn' })
-      if (unavailable) continue
+export class TagCleaner {
+  readonly #parts: CleanParts
+  /** How often the tag of a pull request got no answer. */
+  #failures = new Map<string, number>()
+  /** Whether the last request got none. */
+  #isUnavailable = false
+
+  constructor(parts: CleanParts) {
+    this.#parts = parts
+  }
+
+  /** @throws what the store throws */
+  async sweep(): Promise<void> {
+    const { store, log } = this.#parts
+    const pulls = await store.pulls.uncleaned(AT_ONCE)
+    const failures = new Map(pulls.map((pull) => [nameOf(pull), this.#failures.get(nameOf(pull)) ?? 0]))
+    this.#failures = failures
+    const times = (pull: PullRequest) => failures.get(nameOf(pull)) ?? 0
+    // One that never gets an answer does not keep the others from theirs.
+    for (const pull of pulls.toSorted((one, other) => times(one) - times(other))) {
+      let isUnavailable = false
+      try {
+        await cleanTag(pull, this.#parts)
+      } catch (error) {
+        const { kind, advice } = toConveyorError(error, 'failed')
+        isUnavailable = kind === 'unavailable'
+        const isNews = !isUnavailable || (!this.#isUnavailable && times(pull) === 0)
+        if (isNews) log(`removing the tag of ${nameOf(pull)}: ${advice}`, { level: 'warn' })
+      }
+      this.#isUnavailable = isUnavailable
+      if (isUnavailable) {
+        failures.set(nameOf(pull), times(pull) + 1)
+        // Each of the others could cost a time limit.
+        return
+      }
+      await store.pulls.markCleaned(pull)
     }
-    await parts.store.pulls.markCleaned(pull)
   }
 }
 
