@@ -50,7 +50,11 @@ function notifier(change: Partial<NotifierOptions> & { local?: boolean } = {}): 
 
 let commits = 0
 /** A build that has ended. */
-async function ended(result: 'succeeded' | 'failed' = 'succeeded', repository = 'acme/web'): Promise<Build> {
+async function ended(
+  result: 'succeeded' | 'failed' = 'succeeded',
+  repository = 'acme/web',
+  names = ['main', 'latest'],
+): Promise<Build> {
   commits += 1
   const { build } = await store.accept({
     ...{ repository, sha: commits.toString(16).padStart(40, '0'), ref: { kind: 'branch', name: 'main' } },
@@ -58,7 +62,7 @@ async function ended(result: 'succeeded' | 'failed' = 'succeeded', repository = 
     commit: { title: 'Greet', author: 'Ada', login: 'ada' },
   })
   await store.claim(build.id)
-  const tags = ['registry.example/acme/web:main', 'registry.example/acme/web:latest']
+  const tags = names.map((name) => `registry.example/acme/web:${name}`)
   await store.finish(
     build.id,
     1,
@@ -135,6 +139,29 @@ describe('a webhook', () => {
       artifact: null,
     })
     expect(Object.keys(hook?.headers ?? {}).filter((name) => /timestamp|signature/.test(name))).toEqual([])
+  })
+
+  test('in Docker Hub’s format is sent for a hundred tags to each URL; the log says how many are left out', async () => {
+    targets = Array.from({ length: 30 }, (_, at) =>
+      notifyTarget(`${receiver.url}/${at}`, SECRET, at === 0 ? 'conveyor' : 'dockerhub'),
+    )
+    const tagsOf = async (names: string[]) => {
+      const build = await ended('succeeded', 'acme/web', names)
+      // Makes them, and sends none.
+      const subject = notifier()
+      await Promise.all([subject.run(), subject.close()])
+      const all = await store.notifications.ofBuild(build.id)
+      return [...Map.groupBy(all, ({ target }) => target).values()].map((of) => of.map(({ tag }) => tag))
+    }
+    const names = Array.from({ length: 103 }, (_, at) => `v${at}`)
+    const some = names.slice(0, 40)
+    expect(await tagsOf(some)).toEqual([[null], ...Array.from({ length: 29 }, () => some)])
+    expect(lines).toEqual([])
+    const most = names.slice(0, 100)
+    expect(await tagsOf(names)).toEqual([[null], ...Array.from({ length: 29 }, () => most)])
+    expect(lines).toEqual([
+      expect.stringMatching(/^webhooks for acme\/web@\S+ leave out 3 of its tags: a URL gets 100 at most$/),
+    ])
   })
 
   test('in Docker Hub’s format has the keys that Docker documents, once for each tag', async () => {

@@ -5,7 +5,7 @@ import { about, type Log } from '../core/log.ts'
 import type { BuildStore } from '../store/build-store.ts'
 import type { Notification, TryResult } from '../store/notifications.ts'
 import { Semaphore } from '../util/locks/semaphore.ts'
-import { type EndedBuild, notificationsFor, payloadOf } from './payload.ts'
+import { type EndedBuild, MOST_TAGS, notificationsFor, payloadOf } from './payload.ts'
 import { type Posted, post } from './post.ts'
 import { signatureHeaders } from './sign.ts'
 import type { NotifyTarget } from './target.ts'
@@ -68,13 +68,18 @@ export class Notifier {
   }
 
   async #make(buildId: string): Promise<void> {
-    const { store, targets } = this.#options
+    const { store, targets, log } = this.#options
     const build = await store.get(buildId)
     const wanted = build ? targets(build.repository) : []
     // Docker Hub's format cannot say that an image is a fork's: what deploys it must not hear of it.
     const pushes = wanted.length > 0 && !build?.fork
     const artifact = pushes ? await store.artifactOf(buildId) : null
-    await store.notifications.make(buildId, notificationsFor(artifact, wanted), this.#delays.length + 1)
+    const { notifications, leftOut } = notificationsFor(artifact, wanted)
+    if (build && leftOut > 0) {
+      const line = `webhooks for ${shortName(build)} leave out ${leftOut} of its tags: a URL gets ${MOST_TAGS} at most`
+      log(line, { ...about(build), level: 'warn' })
+    }
+    await store.notifications.make(buildId, notifications, this.#delays.length + 1)
   }
 
   /** Sends what is due for a target, unless that is being done. */

@@ -13,20 +13,22 @@ export interface EndedBuild {
   shas: string[]
 }
 
-/** Nobody needs more, and a build may have any number of refs. */
-const MOST = 100
+/** Tags that a target is told of: nobody needs more, and a build may have any number of refs. */
+export const MOST_TAGS = 100
 
-/** What these targets get for a build that has ended. */
+/** What these targets get for a build that has ended, and of how many tags they are not told. */
 export function notificationsFor(
   artifact: Pick<Artifact, 'tags'> | null,
   targets: readonly NotifyTarget[],
-): NewNotification[] {
-  const all = targets.flatMap(({ key, url, format }): NewNotification[] => {
+): { notifications: NewNotification[]; leftOut: number } {
+  const tags = artifact?.tags ?? []
+  const notifications = targets.flatMap(({ key, url, format }): NewNotification[] => {
     const common = { target: key, origin: url.origin, format }
     if (format === 'conveyor') return [{ ...common, tag: null }]
-    return (artifact?.tags ?? []).map((tag) => ({ ...common, tag: tagOf(tag) }))
+    return tags.slice(0, MOST_TAGS).map((tag) => ({ ...common, tag: tagOf(tag) }))
   })
-  return all.slice(0, MOST)
+  const leftOut = targets.some(({ format }) => format === 'dockerhub') ? tags.length - MOST_TAGS : 0
+  return { notifications, leftOut: Math.max(0, leftOut) }
 }
 
 /** The body of a notification. @param sentAt now */

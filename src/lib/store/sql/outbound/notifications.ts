@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Kysely, type RawBuilder, type Selectable, sql, type Transaction } from 'kysely'
+import { batches } from '../../../util/collections/batches.ts'
 import type { Notification, Notifications } from '../../notifications.ts'
 import type { StoreDialect } from '../dialect.ts'
 import { isId } from '../rows.ts'
@@ -7,6 +8,8 @@ import { type Schema, storable } from '../schema.ts'
 
 /** How long a try may take before it counts as lost, in seconds. */
 const TRY_S = 60
+/** Rows that are added at a time: databases limit the values of a statement. */
+const ROWS_AT_ONCE = 1000
 const KEPT_S = 30 * 24 * 60 * 60
 /** Builds that ended while no server ran: later, nobody waits for the news. */
 const UNSENT_KEPT_S = 3 * 24 * 60 * 60
@@ -69,7 +72,9 @@ export function kyselyNotifications(
           ...{ state: 'pending' as const, attempts: 0, tries_left: tries, due_at: now, created_at: now },
           ...{ status: null, answer: null, error: null, took_ms: null, attempted_at: null },
         }))
-        await trx.insertInto('notifications').values(rows).execute()
+        for (const some of batches(rows, ROWS_AT_ONCE)) {
+          await trx.insertInto('notifications').values(some).execute()
+        }
       })
     },
 
