@@ -144,6 +144,24 @@ describe('a base image that has moved', () => {
     for (let hour = 0; hour < 30; hour++) expect(await look()).toEqual([])
   })
 
+  test('is found ten minutes later if the store failed meanwhile, in this repository and the others', async () => {
+    const names = ['acme/api', 'acme/web']
+    for (const repository of names) await pushed(main, [NODE], { repository })
+    digests.set(NODE.name, NEW)
+    const { accept } = store
+    store.accept = () => Promise.reject(new ConveyorError('unavailable', 'no answer'))
+    await expect(look()).rejects.toThrow('no answer')
+    store.accept = accept
+    clock += 600_000 - 1
+    expect(await lookNow()).toEqual([])
+    clock += 1
+    expect((await lookNow()).map(({ repository }) => repository).sort()).toEqual(names)
+    clock += 600_000
+    asked = []
+    await lookNow()
+    expect(asked).toEqual([])
+  })
+
   test('does not if it is pinned, unknown, the engine’s own, or gone', async () => {
     await pushed(main, [{ ...NODE, resolved: 'pinned' }])
     await pushed(main, null, { repository: 'acme/api' })

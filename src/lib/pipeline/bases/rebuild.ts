@@ -30,6 +30,10 @@ interface Wanted {
 const PAUSE = 'base images'
 const HOUR_S = 3600
 const DAY_S = 24 * HOUR_S
+/** Look-ups that have not ended after so many seconds are made again: their server has died, or the store failed. */
+const LOOKING_S = 600
+/** The same for the requests of builds of a repository. */
+const REQUESTING_S = 60
 /** A registry that asks for a longer wait is asked again after this, in seconds. */
 const LONGEST_PAUSE_S = DAY_S
 /** Repositories that are read at a time. */
@@ -47,8 +51,9 @@ export async function rebuildMovedBases(
   signal: AbortSignal,
 ): Promise<void> {
   const { store } = parts
-  // A holder that nobody is again: the lease is a pause for everybody.
-  if (!(await store.leases.take(PAUSE, randomUUID(), HOUR_S))) return
+  // A holder that nobody is again: once the work is done, the lease is a pause for everybody.
+  const holder = randomUUID()
+  if (!(await store.leases.take(PAUSE, holder, LOOKING_S))) return
   const lookups = new Lookups(parts, signal)
   let cursor: string | undefined
   do {
@@ -65,6 +70,7 @@ export async function rebuildMovedBases(
       })
     }
     cursor = page.next ?? undefined
+    await store.leases.take(PAUSE, holder, cursor === undefined ? HOUR_S : LOOKING_S)
   } while (cursor !== undefined)
 }
 
@@ -77,7 +83,8 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
   }
   if (moved.length === 0) return
   const daily = `${PAUSE} of ${repositoryKey(repository)}`
-  if (!(await store.leases.take(daily, randomUUID(), DAY_S))) return
+  const holder = randomUUID()
+  if (!(await store.leases.take(daily, holder, REQUESTING_S))) return
   for (const { head, reason } of moved) {
     const { build, outcome } = await requestBuild(requestOf(head, reason), parts)
     log(`${reason}: build ${build.id} of ${repository} (${refTitle(head.ref)}, ${outcome})`, {
@@ -86,6 +93,7 @@ async function rebuild(repository: string, lookups: Lookups, parts: RebuildParts
       sha: build.sha,
     })
   }
+  await store.leases.take(daily, holder, DAY_S)
 }
 
 function requestOf({ build, ref, tree }: PublishedHead, reason: string): BuildRequest {
