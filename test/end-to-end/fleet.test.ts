@@ -111,9 +111,9 @@ async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, push
     expect(image).toBe(`${front.host}/${repository}@${digest}`)
     digests.set(sha, String(digest))
 
-    // If its worker was killed just before it set the status, a server does so a minute or two later.
+    // If its worker was killed just before it set the status, a server does so about a minute later.
     await expect
-      .poll(() => world.github.statuses.findLast((status) => status.sha === sha)?.state, { timeout: 130_000 })
+      .poll(() => world.github.statuses.findLast((status) => status.sha === sha)?.state, { timeout: 90_000 })
       .toBe('success')
     const log = await buildLog(server, one.id)
     expect(log.endsWith(`\nimage ${image}\n`)).toBe(true)

@@ -28,7 +28,7 @@ const FEED_MS = 5000
 /** How often commit statuses that could not be set are retried. */
 const SWEEP_MS = 60_000
 /** How long a build has ended before a process that did not build it sets its status, in seconds. */
-const SWEEP_AFTER_S = 60
+const SWEEP_AFTER_S = 10
 /** How often builds are looked for that wait and have no check run. */
 const QUEUED_MS = 3000
 /** How long shutdown waits for commit statuses; the next start sets the remaining ones. */
