@@ -71,6 +71,7 @@ async function pushesInAllStates(): Promise<void> {
   }
   await store.survived()
   await store.unqueued(0)
+  await store.idle(0)
   await store.checkRuns.missing(0, 10)
   await store.comparisons.due(10)
   await store.comparisons.pushedSince('acme/app', 0)

@@ -3,7 +3,7 @@ import type { Config } from '../config/config.ts'
 import { adminSocketOf } from '../core/access/admin-socket.ts'
 import { repositoryFilter } from '../core/allowed-repositories.ts'
 import { logFirst } from '../core/log.ts'
-import { sendOverdue } from '../pipeline/accept.ts'
+import { sendIdle, sendOverdue } from '../pipeline/accept.ts'
 import { Comparing } from '../pipeline/missed/comparing.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { openAdminSocket } from '../server/access/admin-socket.ts'
@@ -25,6 +25,8 @@ import { VERSION } from './version.ts'
 
 /** How often accepted builds that are missing from the queue are looked for. */
 const FEED_MS = 5000
+/** How often it is looked whether it is time to queue again what the queue may have lost. */
+const IDLE_MS = 10 * 60_000
 /** How often commit statuses that could not be set are retried. */
 const SWEEP_MS = 60_000
 /** How long a build has ended before a process that did not build it sets its status, in seconds. */
@@ -149,15 +151,22 @@ function compareHeads(
   releaser.add('comparing of branches', comparing, (it) => it.stop())
 }
 
-/** Queues builds that were accepted while the queue was unavailable, or just before the process died. */
+/**
+ * Queues builds that were accepted while the queue was unavailable, or just before the process died; and now and then those
+ * that the queue may have lost.
+ */
 async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser): Promise<void> {
+  const request = { store: parts.store, queue, log: io.log }
   const send = async () => {
-    const sent = await sendOverdue({ store: parts.store, queue, log: io.log })
+    const sent = await sendOverdue(request)
     if (sent > 0) io.log(`queued ${sent} overdue ${sent === 1 ? 'build' : 'builds'}`)
   }
   const feeder = new Periodic(FEED_MS, send, logFirst(io.log, 'queueing overdue builds'))
   releaser.add('queue feeder', feeder, (it) => it.stop())
-  await feeder.run()
+  const sendAgain = async () => void (await sendIdle(request))
+  const again = new Periodic(IDLE_MS, sendAgain, logFirst(io.log, 'queueing idle builds again'))
+  releaser.add('second queue feeder', again, (it) => it.stop())
+  await Promise.all([feeder.run(), again.run()])
 }
 
 function sweeper(statuses: StatusReporter, afterS: number, io: SetupIo): Periodic {

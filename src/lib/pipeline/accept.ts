@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { type Build, type BuildRequest, isEnded, shortName } from '../core/build.ts'
 import { toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
@@ -19,6 +20,8 @@ export interface RequestParts {
 
 /** A pending build of this age, in seconds, that is not in the queue is overdue. */
 const OVERDUE_SECONDS = 5
+/** For how many seconds nothing happens to a build before it may have been lost by the queue, and how often one looks. */
+const IDLE_SECONDS = 3600
 
 /**
  * Accepts a request: stores it, then queues it, so that nothing accepted is lost. If the queue does not take the
@@ -63,6 +66,27 @@ export async function sendOverdue(parts: RequestParts): Promise<number> {
   const builds = await parts.store.unqueued(OVERDUE_SECONDS)
   for (const build of builds) await send(build, parts)
   return builds.length
+}
+
+/**
+ * Queues builds again that the queue may have lost after it took them: it was purged, a message expired, or another queue
+ * was configured. Harmless for all others: a build is in a queue once, or its store gives it to one worker at a time. At
+ * most once an hour, by one process of all.
+ * @returns how many there were
+ * @throws what the queue or the store throws; then the next call tries again
+ */
+export async function sendIdle(parts: RequestParts): Promise<number> {
+  const { leases } = parts.store
+  const holder = randomUUID()
+  if (!(await leases.take('sending idle builds', holder, IDLE_SECONDS))) return 0
+  try {
+    const builds = await parts.store.idle(IDLE_SECONDS)
+    for (const build of builds) await send(build, parts)
+    return builds.length
+  } catch (error) {
+    await leases.drop('sending idle builds', holder).catch(() => {}) // the first error says more
+    throw error
+  }
 }
 
 async function send(build: Build, { store, queue, log }: RequestParts): Promise<void> {

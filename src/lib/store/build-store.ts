@@ -204,6 +204,13 @@ export interface BuildStore {
   unqueued(seconds: number): Promise<Build[]>
 
   /**
+   * Unfinished builds that the queue should have delivered by now, oldest first: pending ones that have been due for
+   * `seconds`, and building ones that nobody has held for as long or, if the queue takes care of that, that were started so
+   * long ago. Most of them still wait for their turn or run, but the queue may have lost some.
+   */
+  idle(seconds: number): Promise<Build[]>
+
+  /**
    * Starts an attempt: the state becomes `building`, `attempt` grows by one, startedAt is set the first time. Takes over
    * a build of another worker, whose lease ended or that died. If that worker had other builds at the same time, another
    * one may have killed it: the interrupted attempt does not count (`spared`), and each of these builds is a `suspect`

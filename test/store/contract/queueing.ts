@@ -30,6 +30,61 @@ export function queueing(subject: Subject): void {
     })
   })
 
+  describe('a build is idle', () => {
+    const idle = async () => (await subject.store.idle(3600)).map(({ id }) => id)
+    const later = (seconds: number) => {
+      subject.clock += seconds * 1000
+    }
+
+    it('once it has waited that long, even if a queue has it, but not before it may be tried again', async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      await subject.store.markQueued(id)
+      later(3599)
+      expect(await idle()).toEqual([])
+      later(1)
+      expect(await idle()).toEqual([id])
+      await subject.store.claimFor(id, 30)
+      await subject.store.release(id, 1, { retryIn: 600 })
+      later(600 + 3599)
+      expect(await idle()).toEqual([])
+      later(1)
+      expect(await idle()).toEqual([id])
+    })
+
+    it('while it is building, once nobody has held it that long', async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      await subject.store.claimFor(id, 30)
+      later(3600)
+      await subject.store.hold(id, 1, 30)
+      expect(await idle()).toEqual([])
+      later(30 + 3599)
+      expect(await idle()).toEqual([])
+      later(1)
+      expect(await idle()).toEqual([id])
+    })
+
+    it('while it is building under a lease of the queue, once it was started that long ago', async () => {
+      const { id } = await subject.accepted(request({ sha: SHA }))
+      later(3600)
+      await subject.store.claim(id)
+      later(3599)
+      expect(await idle()).toEqual([])
+      later(1)
+      expect(await idle()).toEqual([id])
+    })
+
+    it('no longer when it has ended; the oldest is first', async () => {
+      const [first, second, third] = [
+        await subject.accepted(request({ sha: '1'.repeat(40) })),
+        await subject.accepted(request({ sha: '2'.repeat(40) })),
+        await subject.accepted(request({ sha: '3'.repeat(40) })),
+      ]
+      await subject.ended(second.id)
+      later(3600)
+      expect(await idle()).toEqual([first.id, third.id])
+    })
+  })
+
   describe('a build that is claimed for a limited time', () => {
     it('is held until then, and can be claimed by another worker afterwards', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))

@@ -142,6 +142,14 @@ export function kyselyBuildStore(db: Kysely<Schema>, dialect: StoreDialect): Bui
           .where('builds.created_at', '<=', time(-seconds)),
       ),
 
+    idle: (seconds) =>
+      readBuilds(db, (query) =>
+        query.where(inFlight).where(
+          sql<boolean>`case when ${waiting} then coalesce(builds.retry_at, builds.created_at)
+              else coalesce(builds.held_until, builds.started_at) end <= ${time(-seconds)}`,
+        ),
+      ),
+
     ...kyselyAttempts(db, dialect),
 
     async artifact(id) {
