@@ -37,17 +37,21 @@ export async function requestBuild(
   key?: IdempotencyKey,
 ): Promise<Accepted> {
   const accepted = await parts.store.accept(request, key)
-  const { build, queued, superseded = [] } = accepted
+  const { build, superseded = [] } = accepted
   const ended = superseded.map((old) => endSuperseded(old, build, parts))
-  if (build.state === 'pending' && !queued) {
-    await send(build, parts).catch((error: unknown) => {
-      const { advice } = toConveyorError(error, 'queueing failed')
-      const line = `${shortName(build)} was accepted but could not be queued yet; retrying: ${advice}`
-      parts.log(line, { ...about(build), level: 'error' })
-    })
-  }
+  await queueAccepted(accepted, parts)
   await Promise.all(ended)
   return accepted
+}
+
+/** Queues a build that the store has accepted, unless the queue has it. Never rejects: see requestBuild. */
+export async function queueAccepted({ build, queued }: Accepted, parts: RequestParts): Promise<void> {
+  if (build.state !== 'pending' || queued) return
+  await send(build, parts).catch((error: unknown) => {
+    const { advice } = toConveyorError(error, 'queueing failed')
+    const line = `${shortName(build)} was accepted but could not be queued yet; retrying: ${advice}`
+    parts.log(line, { ...about(build), level: 'error' })
+  })
 }
 
 async function endSuperseded(old: Build, by: Build, parts: RequestParts): Promise<void> {

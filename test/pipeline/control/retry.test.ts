@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { ConflictError } from '../../../src/lib/core/errors.ts'
+import { ConflictError, ConveyorError } from '../../../src/lib/core/errors.ts'
 import { cancelBuild } from '../../../src/lib/pipeline/control/cancel.ts'
 import { retryBuild } from '../../../src/lib/pipeline/control/retry.ts'
+import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { failed, OTHER_SHA, push, request, SHA } from '../../store/contract/subject.ts'
 import { openWorkshop, type Workshop } from './workshop.ts'
 
@@ -136,6 +137,24 @@ test('two retries at once make one build', async () => {
   const builds = retries.flatMap((one) => (one.status === 'fulfilled' ? [one.value.build.id] : []))
   expect(new Set(builds).size).toBe(1)
   expect(await shop.store.unfinished()).toHaveLength(1)
+})
+
+test('a retry that the store breaks off builds what it has accepted', async () => {
+  const { id } = await shop.push()
+  await shop.push({ ref: { kind: 'branch', name: 'dev' } })
+  await fail(id)
+  let accepted = 0
+  const store: BuildStore = {
+    ...shop.store,
+    async accept(...args) {
+      if (accepted++ > 0) throw new ConveyorError('unavailable', 'the disk is full')
+      return shop.store.accept(...args)
+    },
+  }
+  await expect(retryBuild(id, {}, { ...shop.control, store })).rejects.toThrow('the disk is full')
+  const [build] = await shop.store.unfinished()
+  shop.work()
+  expect(await shop.ended(build?.id ?? '')).toMatchObject({ state: 'succeeded', refs: [{ name: 'main' }] })
 })
 
 test('a build that does not exist is not found', async () => {

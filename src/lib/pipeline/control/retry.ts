@@ -4,7 +4,7 @@ import type { Log } from '../../core/log.ts'
 import type { Queue } from '../../queue/queue.ts'
 import type { IdempotencyKey } from '../../store/build-list.ts'
 import type { Accepted, BuildStore } from '../../store/build-store.ts'
-import { requestBuild } from '../accept.ts'
+import { queueAccepted, requestBuild } from '../accept.ts'
 import { pullRef, pullsAt } from '../pulls/pulls.ts'
 
 interface RetryParts {
@@ -58,12 +58,18 @@ export async function retryBuild(
   const refs = [...pushed, ...heads]
   const last = refs.at(-1) ?? null
   let first: Accepted | undefined
-  for (const ref of refs.slice(0, -1)) {
-    const accepted = await store.accept(request(ref))
-    first ??= accepted
+  try {
+    for (const ref of refs.slice(0, -1)) {
+      const accepted = await store.accept(request(ref))
+      first ??= accepted
+    }
+    const accepted = await requestBuild(request(last), parts, key)
+    return first ? { ...accepted, outcome: first.outcome } : accepted
+  } catch (error) {
+    // What was accepted is built all the same, for the refs that it has.
+    if (first) await queueAccepted(first, parts)
+    throw error
   }
-  const accepted = await requestBuild(request(last), parts, key)
-  return first ? { ...accepted, outcome: first.outcome } : accepted
 }
 
 /**
