@@ -336,6 +336,23 @@ describe('Postgres build store', () => {
     for (const build of taken) expect(build).toMatchObject({ attempt: 2, spared: 1, suspect: true })
   })
 
+  it('takes no builds of a living worker for suspects, once that says so or takes them back', async () => {
+    const [alive, other] = (await stores(2)) as [BuildStore, BuildStore]
+    const ids: string[] = []
+    for (const digit of ['1', '2', '3']) {
+      const { build } = await alive.accept(push('main', { sha: digit.repeat(40) }))
+      ids.push(build.id)
+      await alive.claim(build.id)
+    }
+    const [taken = '', back = '', running = ''] = ids
+    expect(await other.claim(taken)).toMatchObject({ suspect: true })
+    const again = await alive.claim(back)
+    expect([again?.attempt, again?.spared, again?.suspect]).toEqual([2, undefined, undefined])
+    expect(await other.get(running)).toMatchObject({ suspect: true })
+    await alive.survived()
+    for (const id of ids) expect((await other.get(id))?.suspect).toBeUndefined()
+  })
+
   it('upgrades the data of an earlier version', async () => {
     const earlier = new Postgres({ url })
     await migratePostgres(earlier, { name: 'store', first: 'builds', migrations: EARLIER })

@@ -214,7 +214,8 @@ export interface BuildStore {
    * Starts an attempt: the state becomes `building`, `attempt` grows by one, startedAt is set the first time. Takes over
    * a build of another worker, whose lease ended or that died. If that worker had other builds at the same time, another
    * one may have killed it: the interrupted attempt does not count (`spared`), and each of these builds is a `suspect`
-   * until it has ended. A claimed suspect has not started yet: see `begin`.
+   * until it has ended. A claimed suspect has not started yet: see `begin`. This process itself is alive: what it takes over
+   * from itself, as after an outage of the store, is no suspect.
    * Null if there is no such build or it has ended.
    */
   claim(id: string): Promise<Build | null>

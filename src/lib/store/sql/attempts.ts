@@ -197,13 +197,15 @@ const inCompany = sql<boolean>`(builds.worker is null or exists (
   where other.worker = builds.worker and other.id <> builds.id
     and other.state = 'building' and other.state in ('pending', 'building')))`
 
-const cutOffInCompany = sql<boolean>`builds.state = 'building' and ${inCompany}`
-
 async function claim(
   trx: Transaction<Schema>,
   { id, worker, time, heldUntil }: Claim,
 ): Promise<Build | null> {
   await oneTakeOverAtATime(trx, id)
+  // This process is alive, whatever others think: its own builds were not cut off, but their results could not be stored.
+  const isOwn = sql<boolean>`(coalesce(builds.worker, builds.suspect, '') = ${worker})`
+  const isSuspect = sql<boolean>`coalesce(builds.suspect, ${worker}) <> ${worker}`
+  const cutOffInCompany = sql<boolean>`builds.state = 'building' and not ${isOwn} and ${inCompany}`
   const claimed = await trx
     .updateTable('builds')
     .set({
@@ -214,9 +216,10 @@ async function claim(
       publishing: 0,
       held_until: heldUntil,
       // A suspect has to wait until it can run alone.
-      worker: sql`case when suspect is not null or ${cutOffInCompany} then null else ${worker} end`,
+      worker: sql`case when ${isSuspect} or ${cutOffInCompany} then null else ${worker} end`,
       spared: sql`case when ${cutOffInCompany} then spared + 1 else spared end`,
-      suspect: sql`case when ${cutOffInCompany} then coalesce(worker, suspect, 'unknown') else suspect end`,
+      suspect: sql`case when ${cutOffInCompany} then coalesce(worker, suspect, 'unknown')
+        when ${isSuspect} then suspect end`,
     })
     .where('id', '=', id)
     .where(inFlight)

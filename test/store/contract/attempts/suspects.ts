@@ -54,14 +54,26 @@ export function suspects(subject: Subject): void {
       expect(await subject.claimed(one)).toMatchObject({ attempt: 2, spared: 1, suspect: true })
     })
 
-    it('is no suspect when its worker turns out to be alive', async () => {
+    it('that its own worker takes over, as after an outage of the store: none is a suspect', async () => {
+      const both = await twoThatRun()
+      for (const id of both) {
+        const again = await subject.claimed(id)
+        expect(again).toMatchObject({ attempt: 2 })
+        expect([again.spared, again.suspect]).toEqual([undefined, undefined])
+      }
+      for (const id of both) expect((await subject.read(id)).suspect).toBeUndefined()
+    })
+
+    it('that was a suspect, and that its own worker takes over: it is still one, but no other is', async () => {
       const [one, other] = await twoThatRun()
-      const { store } = subject
-      // The same worker, after losing its lease.
+      await subject.reopen()
       await subject.claimed(one)
+      await subject.store.begin(one, 2)
+      const third = await subject.accepted(push('third', { sha: 'c'.repeat(40) }))
+      await subject.claimed(third.id)
+      expect(await subject.claimed(one)).toMatchObject({ attempt: 3, spared: 1, suspect: true })
+      expect((await subject.read(third.id)).suspect).toBeUndefined()
       expect(await subject.read(other)).toMatchObject({ suspect: true })
-      await store.survived()
-      for (const id of [one, other]) expect((await subject.read(id)).suspect).toBeUndefined()
     })
 
     it('does not start when another worker has taken it over', async () => {
