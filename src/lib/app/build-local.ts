@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import { type Build, isEnded } from '../core/build.ts'
 import { ConveyorError } from '../core/errors.ts'
 import type { Forge } from '../forge/forge.ts'
+import type { ReadLogOptions } from '../logs/log-store.ts'
 import { requestBuild } from '../pipeline/accept.ts'
 import { WarmRepositories } from '../pipeline/cache/warm.ts'
 import { resolveRequest, type UnresolvedRequest } from '../pipeline/resolve-request.ts'
@@ -76,6 +77,7 @@ export async function buildLocal(
   }
 
   const end = new AbortController()
+  const over = new AbortController()
   const statuses = new StatusReporter({ forge: noStatuses, store, buildUrl: () => '', log: io.log })
   const working = work(
     {
@@ -85,6 +87,9 @@ export async function buildLocal(
       retryDelays: config.retryDelays,
       warm: new WarmRepositories(),
       statuses,
+      onEnd: ({ id }) => {
+        if (id === build.id) end.abort()
+      },
       log: io.log,
     },
     1,
@@ -94,7 +99,17 @@ export async function buildLocal(
     end.abort()
     return working
   })
-  for await (const bytes of adapters.logs.read(build.id, { signal: stop })) await onLog(bytes)
+  // Nothing else ends the reading of a log that could not be opened, or not be ended.
+  working.finally(() => over.abort()).catch(() => {}) // awaited by the releaser
+  let offset = 0
+  const print = async (options: ReadLogOptions) => {
+    for await (const bytes of adapters.logs.read(build.id, { ...options, offset })) {
+      await onLog(bytes)
+      offset += bytes.length
+    }
+  }
+  await print({ signal: AbortSignal.any([stop, over.signal]) })
+  if (!stop.aborted) await print({ signal: stop, follow: false })
 
   const ended = await store.get(build.id)
   if (!ended || !isEnded(ended.state)) {
