@@ -2,10 +2,10 @@ import { type Build, cancelledBy, cancelReason, isEnded, shortName } from '../co
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
 import { about, type Log } from '../core/log.ts'
 import { linesTo } from '../core/one-line.ts'
-import { refTitle } from '../core/validate.ts'
 import type { LogStore, LogWriter } from '../logs/log-store.ts'
 import type { Job, Queue } from '../queue/queue.ts'
 import type { SharedLock } from '../util/locks/shared-lock.ts'
+import { count, countedAttempt, cutOff, header, requestedDelay, tookTooLong } from './attempts/texts.ts'
 import type { CancelWatch } from './control/cancel-watch.ts'
 import { type AttemptObserver, type BuildObserver, NO_OBSERVER } from './observer.ts'
 import type { BuildParts, SecretRedactor } from './parts.ts'
@@ -70,7 +70,7 @@ export class Attempt {
     this.#timeline = new TimelineRecorder(build, {
       timelines: options.parts.store.timelines,
       redactor: this.#redactor,
-      warn: (line) => options.log(`${shortName(build)}: ${line}`, { ...about(build), level: 'warn' }),
+      warn: (line) => this.#warn(line),
     })
   }
 
@@ -113,6 +113,12 @@ export class Attempt {
         signal.aborted ? signal.reason : thrown,
         `building ${shortName(this.#build)} failed`,
       )
+      if (await this.#hasSucceeded()) {
+        const why = this.#redactor.redact(error.advice)
+        this.#warn(`it succeeded, and then: ${why}`)
+        this.#over('ended', null)
+        return 'ended'
+      }
       const next = await this.#afterError(error)
       this.#over(typeof next === 'string' ? next : 'retried', error)
       return next
@@ -120,6 +126,13 @@ export class Attempt {
       forgetCancel()
       forgetShutdown()
     }
+  }
+
+  /** Whether the success is stored: what follows may fail, and the answer of the store may be lost. */
+  async #hasSucceeded(): Promise<boolean> {
+    const { id, attempt } = this.#build
+    const current = await this.#options.parts.store.get(id).catch(() => null)
+    return current?.attempt === attempt && current.state === 'succeeded'
   }
 
   #over(outcome: 'ended' | 'retried' | 'superseded', error: ConveyorError | null): void {
@@ -151,10 +164,9 @@ export class Attempt {
   }
 
   async #attempt(): Promise<void> {
-    const { statuses, logs, parts } = this.#options
+    const { statuses, parts } = this.#options
     const build = this.#build
-    const log = this.#redactor.wrap(await logs.open(build.id))
-    this.#log = log
+    const log = await this.#openLog()
     if (countedAttempt(build) > this.#attempts) throw cutOff(build)
     const [last] = await Promise.all([
       parts.store.lastArtifact(build.repository, []),
@@ -217,32 +229,36 @@ export class Attempt {
 
   /** The result of this attempt does not count: somebody cancelled the build, or another worker has it. */
   async #cancelled(): Promise<'ended' | 'superseded'> {
-    const { logs, parts } = this.#options
+    const { parts } = this.#options
     const { id, attempt } = this.#build
     const current = await parts.store.get(id)
     if (current?.attempt !== attempt || current.state !== 'building' || !current.cancel) return 'superseded'
     const error = cancelReason(current)
-    try {
-      this.#log ??= this.#redactor.wrap(await logs.open(id))
-    } catch {
-      // The note says so.
-    }
     await this.#note(error)
     const result = { state: 'cancelled', error, errorKind: 'cancelled' } as const
     const finish = await parts.store.finish(id, attempt, current.refs.length, result)
     return finish === 'finished' ? 'ended' : 'superseded'
   }
 
-  /** Writes a line to the build's log or, if that fails, to the worker's. */
+  /** Opens the build's log, unless that is done. */
+  async #openLog(): Promise<LogWriter> {
+    this.#log ??= this.#redactor.wrap(await this.#options.logs.open(this.#build.id))
+    return this.#log
+  }
+
+  /** Writes a line to the build's log, which ends with it if the build does; or, if that fails, to the worker's. */
   async #note(line: string): Promise<void> {
     try {
-      if (!this.#log) throw new Error('it could not be opened')
-      await linesTo(this.#log)('', line)
+      await linesTo(await this.#openLog())('', line)
     } catch (error) {
       const why = (error as Error).message
-      const text = `${shortName(this.#build)}: ${line} (not in the build log: ${why})`
-      this.#options.log(text, { ...about(this.#build), level: 'warn' })
+      this.#warn(`${this.#redactor.redact(line)} (not in the build log: ${why})`)
     }
+  }
+
+  /** Writes a line to the worker's log. */
+  #warn(line: string): void {
+    this.#options.log(`${shortName(this.#build)}: ${line}`, { ...about(this.#build), level: 'warn' })
   }
 
   get #attempts(): number {
@@ -295,49 +311,3 @@ export class Attempt {
 const PENDING_AFTER_MS = 1000
 
 const SUSPECT = 'its process died while running several builds, any of which may be the cause'
-
-/** The number of this attempt, without those that do not count; see Build.spared. */
-function countedAttempt({ attempt, spared = 0 }: Build): number {
-  return attempt - spared
-}
-
-/** The longest delay that is granted to a server, in seconds. */
-const MAX_REQUESTED_DELAY = 1800
-
-/** How long the failing server wants to be left alone (Retry-After), in seconds. */
-function requestedDelay({ retryAfterMs = 0 }: ConveyorError): number {
-  return Math.min(Math.ceil(retryAfterMs / 1000), MAX_REQUESTED_DELAY)
-}
-
-function header(build: Build, attempts: number): string[] {
-  const refs = build.refs.map(refTitle).join(', ')
-  const cache = build.cache ? '' : ', no cache'
-  const what = `building ${build.repository}@${build.sha}${refs && ` (${refs})`}${cache}`
-  const why = build.reason === undefined ? [] : [`because: ${build.reason}`]
-  const counted = countedAttempt(build)
-  return counted > 1 ? ['', what, ...why, `attempt ${counted} of ${attempts}`] : [what, ...why]
-}
-
-function tookTooLong(build: Build, ms: number): ConveyorError {
-  const limit = ms < 120_000 ? `${ms / 1000} s` : `${+(ms / 60_000).toFixed(1)} minutes`
-  return new ConveyorError('timeout', `building ${shortName(build)} took longer than ${limit}`, {
-    hint: 'Find the slow step in the log, or raise --timeout (TIMEOUT)',
-  })
-}
-
-/** All attempts are used up, and the last one was interrupted. */
-function cutOff(build: Build): ConveyorError {
-  const attempts = count(countedAttempt(build) - 1, 'attempt')
-  return new ConveyorError(
-    'unavailable',
-    `gave up building ${shortName(build)} after ${attempts}: the process that ran the last one died`,
-    {
-      hint: "Find the cause in Conveyor's own log and the system's (out of memory?), then push again",
-      retryable: false,
-    },
-  )
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`
-}

@@ -66,7 +66,8 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
     // Restore. The image may have pushed before it failed. And the image of an older push may have finished just before
     // this build's artifact was stored, so that only this build knows now where the tags belong.
     if (!dry) {
-      const wanted = wantedTags((await store.get(build.id)) ?? build, latest, names)
+      const current = await store.get(build.id).catch(() => null)
+      const wanted = wantedTags(current ?? build, latest, names)
       // The image may have moved `latest` even where only the default branch should.
       const tags = [...new Set([...wanted.map(({ tag }) => tag), 'latest'])]
       await restoreTags(build, imageName, tags, parts, io)

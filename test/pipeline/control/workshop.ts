@@ -7,7 +7,7 @@ import type { LogStore } from '../../../src/lib/logs/log-store.ts'
 import { Redactor } from '../../../src/lib/logs/redact.ts'
 import { requestBuild } from '../../../src/lib/pipeline/accept.ts'
 import { WarmRepositories } from '../../../src/lib/pipeline/cache/warm.ts'
-import type { BuildParts } from '../../../src/lib/pipeline/parts.ts'
+import type { BuildParts, SecretRedactor } from '../../../src/lib/pipeline/parts.ts'
 import { StatusReporter } from '../../../src/lib/pipeline/status-reporter.ts'
 import { work } from '../../../src/lib/pipeline/worker.ts'
 import { memoryQueue } from '../../../src/lib/queue/memory.ts'
@@ -61,7 +61,9 @@ export interface Workshop extends AsyncDisposable {
 interface WorkOptions {
   concurrency?: number
   store?: BuildStore
+  logs?: LogStore
   retryDelays?: number[]
+  newRedactor?: () => SecretRedactor
 }
 
 export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } = {}): Promise<Workshop> {
@@ -101,11 +103,12 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
       const { build } = await requestBuild(push('main', rest), { store, queue, log })
       return build
     },
-    work({ concurrency = 1, store: own = store, retryDelays = [0] } = {}) {
+    work({ concurrency = 1, store: own = store, retryDelays = [0], ...rest } = {}) {
       const [stop, now] = [new AbortController(), new AbortController()]
       const options = {
         ...{ queue, logs, statuses, log, retryDelays, timeoutMs: 60_000 },
         ...{ parts: partsWith(own), warm: new WarmRepositories(), newRedactor: () => new Redactor() },
+        ...rest,
       }
       const done = work(options, concurrency, { stop: stop.signal, now: now.signal })
       working.add(done)

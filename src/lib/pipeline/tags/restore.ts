@@ -34,7 +34,8 @@ export async function restoreTags(
         if (to) await say(`tag ${tag} was moved by a builder image; it is back at ${to}`)
       } catch (error) {
         const why = (error as Error).message
-        await say(`warning: tag ${tag} could not be checked and may point at an older push: ${why}`)
+        const warning = `warning: tag ${tag} could not be checked and may point at an older push: ${why}`
+        await say(warning).catch(() => {}) // a log that cannot be written
       }
     }),
   )
