@@ -117,7 +117,7 @@ test.each(['create', 'start', 'logs', 'wait'])(
     }
     const credentials = { forHost: async () => null }
     const runner = dockerRunner({ docker, image: 'builder', credentials, dataContainer: null })
-    const build = { buildId: 'b', repository: 'acme/app', sha: 'a'.repeat(40), branch: 'main' }
+    const build = { buildId: 'b', attempt: 1, repository: 'acme/app', sha: 'a'.repeat(40), branch: 'main' }
     const more = { dry: false, cache: true, cacheNamespace: 'its-own' }
     const running = runner.run({ ...build, ...more }, { log: memoryLog(), signal: end.signal })
     await expect(running).rejects.toBe(reason)

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { Redactor } from '../../src/lib/logs/redact.ts'
+import { cancelBuild } from '../../src/lib/pipeline/control/cancel.ts'
 import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { until } from '../support/test-server.ts'
 import { openWorkshop, type Workshop } from './control/workshop.ts'
@@ -91,5 +92,60 @@ describe('a log that cannot be opened', () => {
     expect(await shop.ended(id)).toMatchObject({ state: 'failed' })
     await until(noJobs)
     expect(shop.lines.join('\n')).toContain('error: PUT https://x:***@logs.example.com failed')
+  })
+})
+
+describe('the container of an attempt whose process died is removed', () => {
+  async function died(): Promise<string> {
+    const { id } = await shop.push()
+    await shop.store.claim(id)
+    shop.left.push({ buildId: id, attempt: 1 })
+    return id
+  }
+
+  test('by the one that finds that it was the last', async () => {
+    const id = await died()
+    shop.work({ retryDelays: [] })
+    expect(await shop.ended(id)).toMatchObject({ state: 'failed', attempt: 2 })
+    expect(shop.left).toEqual([])
+    expect(shop.built).toEqual([])
+  })
+
+  test('by the one that finds that it was cancelled', async () => {
+    const id = await died()
+    await cancelBuild(id, 'ada', shop.control)
+    shop.work()
+    expect(await shop.ended(id)).toMatchObject({ state: 'cancelled', attempt: 2 })
+    expect(shop.left).toEqual([])
+    expect(shop.built).toEqual([])
+  })
+
+  test('before the next one builds', async () => {
+    const id = await died()
+    const leftThen: object[] = []
+    shop.build = async () => void leftThen.push(shop.left)
+    shop.work()
+    expect(await shop.ended(id)).toMatchObject({ state: 'succeeded', attempt: 2 })
+    expect(leftThen).toEqual([[]])
+  })
+
+  test('but not that of a later attempt, which another process runs in the same engine', async () => {
+    const id = await died()
+    const later = { buildId: id, attempt: 3 }
+    shop.left.push(later)
+    shop.work({ retryDelays: [] })
+    await shop.ended(id)
+    expect(shop.left).toEqual([later])
+  })
+
+  test('unless the engine is down, which the log of the process says', async () => {
+    const id = await died()
+    await cancelBuild(id, 'ada', shop.control)
+    const containers = async () => {
+      throw new ConveyorError('unavailable', 'the engine is down')
+    }
+    shop.work({ container: { run: async () => {}, containers } })
+    expect(await shop.ended(id)).toMatchObject({ state: 'cancelled' })
+    expect(shop.lines).toContain('acme/app@aaaaaaa: removing what earlier attempts left: the engine is down')
   })
 })

@@ -31,7 +31,7 @@ test('images of older builds that cannot be removed harm nothing once the build 
       putManifest: async () => {},
       deleteTag: async () => false,
     },
-    container: { run: async () => {} },
+    container: { run: async () => {}, containers: async () => [] },
   })
   const parts = { ...common, builder: builder as Builder }
   const context = memoryContext({ Dockerfile: 'FROM scratch\n' })

@@ -36,6 +36,7 @@ test('a build whose earlier image turns out to be incomplete can be cancelled wh
       run: async () => {
         asked = await store.requestCancel(build.id, 'ada')
       },
+      containers: async () => [],
     },
   })
   const log = memoryLog()

@@ -77,7 +77,7 @@ describe('dockerRunner', () => {
 
   const io = (signal = new AbortController().signal) => ({ log: memoryLog(), signal })
   const build = (rest: Partial<RunInput> = {}): RunInput => ({
-    ...{ buildId: randomUUID(), repository: 'acme/web', sha: 'a'.repeat(40), branch: 'main' },
+    ...{ buildId: randomUUID(), attempt: 1, repository: 'acme/web', sha: 'a'.repeat(40), branch: 'main' },
     ...{ dry: false, cache: true, cacheNamespace: 'its-own' },
     ...rest,
   })

@@ -30,7 +30,7 @@ const hex = (script: string) => [...Buffer.from(script)].map((byte) => `\\x${byt
 /** A build whose container runs this script. */
 export function scripted(script: string, rest: Partial<RunInput> = {}): RunInput {
   const build = { repository: 'Acme/Web', sha: SHA, dry: false, cache: true, cacheNamespace: 'its-own' }
-  return { buildId: randomUUID(), branch: hex(script), ...build, ...rest }
+  return { buildId: randomUUID(), attempt: 1, branch: hex(script), ...build, ...rest }
 }
 
 /** What every Runner promises. `makeSubject` prepares the engine that it runs on. */
@@ -191,6 +191,23 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
       expect(await run({ ...build, cache: false })).toBe('cache is off\n')
       // To the worker that lost the build this is not a result: the Dockerfile is not at fault.
       expect(await lost).toMatchObject({ kind: 'unavailable', retryable: true })
+    })
+
+    test('what runs is found without the process that started it, and can be removed', async () => {
+      const build = scripted('echo begun; exec sleep 1000', { attempt: 3 })
+      const log = memoryLog()
+      const lost = failure(subject.builder(image).run(build, { log, signal: new AbortController().signal }))
+      await expect.poll(() => log.text).toContain('begun')
+      const { buildId } = build
+      const other = subject.builder(image)
+      expect(await other.containers(randomUUID())).toEqual([])
+      expect(await other.containers()).toContainEqual(expect.objectContaining({ buildId, attempt: 3 }))
+      const [found] = await other.containers(buildId)
+      expect(found).toMatchObject({ buildId, attempt: 3 })
+      await found?.remove()
+      expect(await lost).toMatchObject({ kind: 'unavailable', retryable: true })
+      await expect.poll(() => subject.remains(buildId)).toEqual([])
+      await found?.remove()
     })
 
     test('a missing image is an error with a hint', async () => {

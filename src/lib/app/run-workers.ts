@@ -2,11 +2,13 @@ import type { Builder } from '../builder/builder.ts'
 import type { Config } from '../config/config.ts'
 import { type Build, shortName } from '../core/build.ts'
 import { ConveyorError, toConveyorError } from '../core/errors.ts'
-import { about } from '../core/log.ts'
+import { about, logFirst } from '../core/log.ts'
+import { removeLeftovers } from '../pipeline/attempts/leftovers.ts'
 import { WarmRepositories, warmUp } from '../pipeline/cache/warm.ts'
 import type { StatusReporter } from '../pipeline/status-reporter.ts'
 import { work } from '../pipeline/worker.ts'
 import { atMost, Releaser, returnSpareHeap, type Shutdown, within } from '../util/lifecycle.ts'
+import { Periodic } from '../util/periodic.ts'
 import { serveOperations } from './listen.ts'
 import { reportPresence } from './presence.ts'
 import { readiness, readinessChecks } from './readiness.ts'
@@ -16,6 +18,8 @@ import { VERSION } from './version.ts'
 
 /** How long shutdown waits for commit statuses; the server sets the remaining ones. */
 const LAST_STATUSES_MS = 5000
+/** How often containers are looked for that no process watches. */
+const LEFTOVERS_MS = 5 * 60_000
 
 /**
  * `conveyor worker`: runs queued builds until it is shut down.
@@ -109,6 +113,8 @@ export async function runWorkers(
     failed.abort()
     return working
   })
+  const { container, store } = adapters.parts
+  if (container) removeLeftContainers({ container, store, log: io.log }, releaser)
   reportPresence(
     {
       workers: adapters.parts.store.workers,
@@ -123,6 +129,14 @@ export async function runWorkers(
     (error: Error) => io.log(`warm: ${error.message}`),
   )
   await Promise.all([working, warming])
+}
+
+/** From now on. A process that died is noticed elsewhere, so that looking once, when it starts again, may be too early. */
+function removeLeftContainers(parts: Parameters<typeof removeLeftovers>[0], releaser: Releaser): void {
+  const failed = logFirst(parts.log, 'removing containers that earlier attempts left', { level: 'warn' })
+  const removing = new Periodic(LEFTOVERS_MS, () => removeLeftovers(parts), failed)
+  void removing.run()
+  releaser.add('leftover containers', removing, (it) => it.stop())
 }
 
 /** Logs how this process builds. An engine that is down now may be up when the first job arrives. */

@@ -100,6 +100,7 @@ export class Attempt {
     const forgetShutdown = this.#endAtShutdown()
     const forgetCancel = this.#endAtCancel()
     try {
+      await this.#removeLeftovers()
       const { suspect = false } = this.#build
       if (suspect) {
         const line = `${shortName(this.#build)} runs alone: ${SUSPECT}`
@@ -125,6 +126,24 @@ export class Attempt {
     } finally {
       forgetCancel()
       forgetShutdown()
+    }
+  }
+
+  /**
+   * Removes the container of an earlier attempt whose process died: it would go on while this one waits to run alone, and
+   * after it if this one starts none, as it is one too many, or cancelled.
+   */
+  async #removeLeftovers(): Promise<void> {
+    const { container } = this.#options.parts
+    const { id, attempt } = this.#build
+    if (!container || attempt === 1) return
+    try {
+      for (const found of await container.containers(id)) {
+        if (found.attempt === null || found.attempt < attempt) await found.remove()
+      }
+    } catch (error) {
+      // Another container of this build needs the same engine, and would fail with it.
+      this.#warn(`removing what earlier attempts left: ${toConveyorError(error, 'failed').advice}`)
     }
   }
 

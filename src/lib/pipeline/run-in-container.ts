@@ -75,12 +75,16 @@ export async function runInContainer(build: Build, parts: ContainerParts, io: Bu
   }
 }
 
-function containerBuild({ id, repository, sha, refs, cache }: Build, parts: ContainerParts): RunInput {
+function containerBuild(
+  { id, attempt, repository, sha, refs, cache }: Build,
+  parts: ContainerParts,
+): RunInput {
   // The image tags whatever branch it is given; merge queues get no tag, pull requests theirs when it is published.
   const pushed = refs.filter(isPushed)
   const ref = pushed.findLast(({ kind }) => kind === 'branch') ?? pushed.at(-1)
   return {
     buildId: id,
+    attempt,
     repository,
     sha,
     branch: ref?.name ?? null,

@@ -5,9 +5,11 @@ import { linesTo } from '../core/one-line.ts'
 import { demultiplex } from '../docker/container-logs.ts'
 import { statusOf } from '../docker/errors.ts'
 import { jsonLines } from '../docker/json-lines.ts'
+import { request } from '../docker/request.ts'
 import type { CredentialStore } from '../registry/registry.ts'
 import { runEnvironment } from './environment.ts'
 import { createError, endError, gone, runError } from './errors.ts'
+import { buildLabel, labelled, labelsOf } from './labels.ts'
 import { pullImage } from './pull-image.ts'
 import type { RunInput, RunIo, Runner } from './runner.ts'
 
@@ -79,6 +81,19 @@ export function dockerRunner(options: DockerRunnerOptions): Runner {
         )
       }
     },
+
+    async containers(buildId) {
+      const query = { all: true, filters: { label: [buildLabel(buildId)] } }
+      const found = await request<Dockerode.ContainerInfo[]>(docker, 'GET', '/containers/json', {
+        query,
+      }).catch((error) => {
+        throw gone(error)
+      })
+      return found.map(({ Id, Labels }) => ({
+        ...labelled(Labels),
+        remove: () => remove(docker.getContainer(Id)),
+      }))
+    },
   }
 }
 
@@ -98,11 +113,7 @@ function containerOptions(
     name: containerName(build),
     Image: options.image,
     Env: Object.entries(variables).map(([name, value]) => `${name}=${value}`),
-    Labels: {
-      'conveyor.build': build.buildId,
-      'conveyor.repository': build.repository,
-      'conveyor.sha': build.sha,
-    },
+    Labels: labelsOf(build),
     StopSignal: 'SIGTERM',
     HostConfig: {
       Privileged: privileged,

@@ -10,6 +10,7 @@ export interface RunIo {
 export interface RunInput {
   /** Part of the container's name; the same for every attempt at a build. */
   buildId: string
+  attempt: number
   /** `owner/name`; passed on in lower case. */
   repository: string
   /** 40 hex digits. */
@@ -36,4 +37,19 @@ export interface Runner {
    * engine, or the node that ran it, is lost; `invalid` with a hint if the image or the data container is missing
    */
   run(build: RunInput, io: RunIo): Promise<void>
+
+  /**
+   * What the engine or the Swarm has of builds, or of one build, whichever process has started it.
+   * @throws ConveyorError
+   */
+  containers(buildId?: string): Promise<BuildContainer[]>
+}
+
+/** The container of an attempt at a build, or the service that runs it. */
+export interface BuildContainer {
+  buildId: string
+  /** Null if an earlier version has started it. */
+  attempt: number | null
+  /** Stops and removes it, with its volumes; nothing if it is gone. @throws ConveyorError */
+  remove(): Promise<void>
 }

@@ -75,6 +75,7 @@ async function run(build: Partial<RunInput> & { repository: string; sha: string 
   const io = { log, signal: new AbortController().signal }
   const whole = {
     buildId: randomUUID(),
+    attempt: 1,
     branch: 'main',
     dry: false,
     cache: true,
@@ -172,7 +173,8 @@ describe('the builder image', () => {
     })
     const log = memoryLog()
     const abort = new AbortController()
-    const build = { buildId: randomUUID(), branch: null, dry: false, cache: true, cacheNamespace: 'its-own' }
+    const own = { buildId: randomUUID(), attempt: 1, branch: null, cacheNamespace: 'its-own' }
+    const build = { ...own, dry: false, cache: true }
     const running = builder().run({ ...build, repository: 'acme/cancel', sha }, { log, signal: abort.signal })
     const ended = expect(running).rejects.toThrow('enough')
     await expect.poll(() => log.text).toMatch(/ begun\n/)

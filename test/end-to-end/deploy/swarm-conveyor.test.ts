@@ -72,6 +72,7 @@ function start(build: Pick<RunInput, 'repository' | 'sha'>) {
   })
   const whole = {
     buildId: randomUUID(),
+    attempt: 1,
     branch: 'main',
     dry: false,
     cache: true,

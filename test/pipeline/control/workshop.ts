@@ -14,7 +14,7 @@ import { memoryQueue } from '../../../src/lib/queue/memory.ts'
 import type { Queue } from '../../../src/lib/queue/queue.ts'
 import { tagForRef } from '../../../src/lib/registry/naming.ts'
 import type { Registry } from '../../../src/lib/registry/registry.ts'
-import type { RunInput, RunIo } from '../../../src/lib/runner/runner.ts'
+import type { RunInput, RunIo, Runner } from '../../../src/lib/runner/runner.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
 import { push } from '../../store/contract/subject.ts'
@@ -39,6 +39,8 @@ export interface Workshop extends AsyncDisposable {
   tags: string[]
   /** What was built, in order. */
   built: string[]
+  /** The containers of builds in the engine besides those that run here, by the id of the build and the attempt. */
+  left: { buildId: string; attempt: number }[]
   /** What a build does from now on; nothing by default. */
   build: (input: RunInput, io: RunIo) => Promise<void>
   /** Reads a file from the forge, which knows nothing by default. */
@@ -62,6 +64,7 @@ interface WorkOptions {
   concurrency?: number
   store?: BuildStore
   logs?: LogStore
+  container?: Runner
   retryDelays?: number[]
   newRedactor?: () => SecretRedactor
 }
@@ -95,7 +98,7 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
   const stops: AbortController[] = []
   const owned = resources.move()
   const workshop: Workshop = {
-    ...{ store, queue, logs, github: double, statuses, lines, tags, built: [] },
+    ...{ store, queue, logs, github: double, statuses, lines, tags, built: [], left: [] },
     build: async () => {},
     file: async () => null,
     control: { store, queue, logs, statuses, log },
@@ -103,11 +106,15 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
       const { build } = await requestBuild(push('main', rest), { store, queue, log })
       return build
     },
-    work({ concurrency = 1, store: own = store, retryDelays = [0], ...rest } = {}) {
+    work({ concurrency = 1, store: own = store, container, retryDelays = [0], ...rest } = {}) {
       const [stop, now] = [new AbortController(), new AbortController()]
       const options = {
         ...{ queue, logs, statuses, log, retryDelays, timeoutMs: 60_000 },
-        ...{ parts: partsWith(own), warm: new WarmRepositories(), newRedactor: () => new Redactor() },
+        ...{
+          parts: { ...partsWith(own), ...(container && { container }) },
+          warm: new WarmRepositories(),
+          newRedactor: () => new Redactor(),
+        },
         ...rest,
       }
       const done = work(options, concurrency, { stop: stop.signal, now: now.signal })
@@ -151,6 +158,13 @@ export async function openWorkshop({ queue = memoryQueue() }: { queue?: Queue } 
         async run(input, io) {
           workshop.built.push(input.buildId)
           await workshop.build(input, io)
+        },
+        async containers(buildId) {
+          const found = workshop.left.filter((one) => buildId === undefined || one.buildId === buildId)
+          const remove = async (it: object) => {
+            workshop.left = workshop.left.filter((one) => one !== it)
+          }
+          return found.map((one) => ({ ...one, remove: () => remove(one) }))
         },
       },
     })

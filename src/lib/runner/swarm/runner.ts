@@ -1,6 +1,7 @@
 import type Dockerode from 'dockerode'
 import { linesTo } from '../../core/one-line.ts'
 import { engineAuthFor } from '../../registry/auth-config.ts'
+import { buildLabel, labelled } from '../labels.ts'
 import type { RunInput, Runner } from '../runner.ts'
 import { SwarmApi } from './api.ts'
 import { lostTooOften, noImageAnywhere, swarmError } from './errors.ts'
@@ -61,6 +62,19 @@ export function swarmRunner(options: SwarmRunnerOptions): Runner {
         )
       }
     },
+
+    async containers(buildId) {
+      const what = 'the services of builds could not be listed or removed'
+      const orError = <T>(asked: Promise<T>) =>
+        asked.catch((error) => {
+          throw swarmError(error, what)
+        })
+      const found = await orError(api.services(buildLabel(buildId)))
+      return found.map(({ ID, Spec }) => ({
+        ...labelled(Spec.Labels),
+        remove: () => orError(api.remove(ID)),
+      }))
+    },
   }
 }
 
@@ -69,7 +83,7 @@ export function swarmRunner(options: SwarmRunnerOptions): Runner {
  * @throws ConveyorError `invalid` if the engine is not a Swarm manager, `unavailable` if it does not respond
  */
 export async function checkSwarm(docker: Dockerode): Promise<void> {
-  await new SwarmApi(docker).services('conveyor.build').catch((error) => {
+  await new SwarmApi(docker).services(buildLabel()).catch((error) => {
     throw swarmError(error, 'builds cannot run on the Swarm')
   })
 }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type Dockerode from 'dockerode'
 import type { ConveyorError } from '../../core/errors.ts'
+import { buildLabel, labelled } from '../labels.ts'
 import type { SwarmApi, SwarmNode, Task } from './api.ts'
 import { doesNotEnd, swarmError } from './errors.ts'
 
@@ -11,11 +12,6 @@ const CLEAN_UP_MS = 60_000
 const POLL_MS = 200
 /** Matches no node. */
 const NOWHERE = 'node.id==none'
-
-/** The label of all services and containers of a build, whatever the attempt. */
-export function buildLabel(buildId: string): string {
-  return `conveyor.build=${buildId}`
-}
 
 /** Whether a task has ended for good. */
 export function hasEnded({ Status: { State } }: Task): boolean {
@@ -47,7 +43,7 @@ export async function stopTask(api: SwarmApi, serviceId: string, task: Task): Pr
   const template = { ...TaskTemplate, Placement: { Constraints: [NOWHERE] } } as Dockerode.TaskSpec
   await api.update(service, { ...spec, TaskTemplate: template })
 
-  const label = buildLabel(service.Spec.Labels?.['conveyor.build'] ?? '')
+  const label = buildLabel(labelled(service.Spec.Labels).buildId)
   const deadline = performance.now() + STOP_SECONDS * 1000 + CLEAN_UP_MS
   let last = task
   while (performance.now() < deadline) {

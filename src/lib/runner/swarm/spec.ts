@@ -1,5 +1,6 @@
 import type Dockerode from 'dockerode'
 import { runEnvironment } from '../environment.ts'
+import { labelsOf } from '../labels.ts'
 import type { RunInput } from '../runner.ts'
 import { SWARM_SECRETS, type SwarmRunnerOptions } from './options.ts'
 import { STOP_SECONDS } from './service.ts'
@@ -17,11 +18,7 @@ export function serviceSpec(
 ): Dockerode.ServiceSpec {
   const { image, network, binds = [], environment = {}, constraints = [], secrets = SWARM_SECRETS } = options
   const variables = { ...environment, ...runEnvironment(build) }
-  const labels = {
-    'conveyor.build': build.buildId,
-    'conveyor.repository': build.repository,
-    'conveyor.sha': build.sha,
-  }
+  const labels = labelsOf(build)
   return {
     // The same for every attempt at a build, so that there are never two of them.
     Name: `conveyor-build-${build.buildId}`,

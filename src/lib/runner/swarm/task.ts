@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
+import { buildLabel } from '../labels.ts'
 import type { RunInput, RunIo } from '../runner.ts'
 import type { SwarmApi, SwarmNode, Task } from './api.ts'
 import {
@@ -14,7 +15,7 @@ import {
   swarmError,
 } from './errors.ts'
 import { TaskLog } from './log.ts'
-import { buildLabel, hasEnded, isLost, stopTask } from './service.ts'
+import { hasEnded, isLost, stopTask } from './service.ts'
 
 /** How an attempt ended, errors aside. */
 export type Outcome =
