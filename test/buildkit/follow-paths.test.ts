@@ -74,6 +74,16 @@ describe('selectEntries', () => {
     ])
   })
 
+  /** By fsutil's patternWithoutTrailingGlob, which takes both endings off. */
+  test('a pattern that ends in both wildcards only leads as far as what precedes them', async () => {
+    expect(await select(['src/*/**'])).toEqual([])
+    expect(await select(['src/*/**', 'docs/*'])).toEqual(['docs', 'docs/a.md'])
+    expect(await select(['src/*/**', 'src/lib/x.c'])).toEqual(['src', 'src/lib', 'src/lib/x.c'])
+    // One with another wildcard has everything walked.
+    expect(await select(['src/*/**', '?'])).toEqual(['src', 'src/lib', 'src/lib/x.c'])
+    expect(await select(['src/**'])).toEqual(['src', 'src/lib', 'src/lib/x.c', 'src/main.c'])
+  })
+
   test('a symlink includes its target', async () => {
     expect(await select(['link'], [], { link: 'docs/a.md' })).toEqual(['docs', 'docs/a.md', 'link'])
     expect(await select(['d/main.c'], [], { d: '/src' })).toEqual(['d', 'src', 'src/main.c'])

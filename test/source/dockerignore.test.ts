@@ -94,6 +94,19 @@ test('the verdict on an excluded directory is final exactly when no exception ca
   expect(await verdict('*\n!src', 'src')).toMatchObject({ excluded: false, final: false })
 })
 
+/** By fsutil's patternWithoutTrailingGlob, which takes both endings off. */
+test('an exception that ends in both wildcards only leads as far as what precedes them', async () => {
+  const kept = async (text: string) => {
+    const ignore = await parseDockerignore(text)
+    return ['docs/a', 'docs/a/b', 'docs/a/b/c', 'x/a'].filter((path) => !ignore.excludes(path))
+  }
+  expect(await kept('docs/*\n!docs/*/**')).toEqual(['x/a'])
+  expect(await kept('docs\n!docs/*/**\n!docs/a/b/c')).toEqual(['docs/a/b', 'docs/a/b/c', 'x/a'])
+  // One with another wildcard has everything walked.
+  expect(await kept('docs/*\n!docs/*/**\n!?')).toEqual(['docs/a/b', 'docs/a/b/c', 'x/a'])
+  expect(await kept('docs/*\n!docs/**/*')).toEqual(['docs/a', 'docs/a/b', 'docs/a/b/c', 'x/a'])
+})
+
 test('hostile patterns take time in proportion to their length', async () => {
   // A backtracking matcher would take longer than the age of the universe for either.
   const stars = await parseDockerignore(`${'*a'.repeat(40)}*b\n`)

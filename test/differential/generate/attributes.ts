@@ -149,13 +149,14 @@ const BROKEN = ['[', 'a[', '[]', '[a-', '\\', 'a\\', '[z-a]']
  */
 export function ignores(draw: Draw, tree: Tree): Entry {
   const all = draw.times(1, 5, () =>
-    draw.weighted<() => Bytes>([
-      [25, () => draw.one(IGNORES)],
-      [20, () => `${draw.chance(35) ? '!' : ''}${literal(draw, tree)}`],
-      [1, () => draw.one(BROKEN)],
+    draw.weighted<() => Bytes[]>([
+      [25, () => [draw.one(IGNORES)]],
+      [20, () => [`${draw.chance(35) ? '!' : ''}${literal(draw, tree)}`]],
+      [3, () => partlyBack(draw, tree)],
+      [1, () => [draw.one(BROKEN)]],
     ])(),
   )
-  const lines = [...new Set(all)]
+  const lines = [...new Set(all.flat())]
   const end = draw.one(['\n', '\r\n', '\n', '\n'])
   return {
     kind: 'file',
@@ -164,11 +165,17 @@ export function ignores(draw: Draw, tree: Tree): Entry {
   }
 }
 
+/** What is in a folder, and an exception for some of it: how far docker walks depends on its wildcards. */
+function partlyBack(draw: Draw, tree: Tree): Bytes[] {
+  const folder = draw.one(['docs', ...directories(tree).filter((path) => /^[\w./-]+$/.test(path))])
+  return [`${folder}/*`, `!${folder}/${draw.one(['*/**', '**', '*', '**/*', '*/*'])}`]
+}
+
 /** Uses UTF-8 names only: others are compared by their displayed form, which may not be unique. */
 function literal(draw: Draw, tree: Tree): Bytes {
   const named = draw.one(
     [...tree.keys(), ...directories(tree), 'a'].filter((name) => isUtf8(Buffer.from(name, 'latin1'))),
   )
   const some = draw.chance(85) ? named.replace(/[*?[\\]/g, '\\$&') : named
-  return draw.chance(70) ? some : `${some}/${draw.one(['*', '**', '..', '.', 'a'])}`
+  return draw.chance(70) ? some : `${some}/${draw.one(['*', '**', '*/**', '..', '.', 'a'])}`
 }

@@ -159,7 +159,7 @@ function source(draw: Draw, tree: Tree, topics: Topics): Bytes {
     [2, () => `/${safe(some)}`],
     [2, () => `${safe(some)}/../${safe(name)}`],
     [1, () => `../${safe(some)}`],
-    [1, () => `${safe(some)}/${draw.one(['*', '.', '..', 'a', '**'])}`],
+    [1, () => `${safe(some)}/${draw.one(['*', '.', '..', 'a', '**', '*/**'])}`],
     [
       2,
       () =>

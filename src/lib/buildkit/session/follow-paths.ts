@@ -1,5 +1,6 @@
 import { posix } from 'node:path'
 import type { ContextEntry } from '../../source/source.ts'
+import { belowTest } from '../../util/glob/below.ts'
 import { compileGlob } from '../../util/glob/glob.ts'
 import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
 import { trimSpace } from '../../util/go-text.ts'
@@ -194,6 +195,9 @@ async function matching(
     isGivenUp ||= !set.ask(path)
     return set.has(0)
   }
+  const mayMatchBelow = await belowTest(patterns, pace)
+  /** The directory that is not walked, with a slash. */
+  let skipped: string | undefined
   const wanted = new Set<ContextEntry>()
   /** The parent directories of the current entry, and whether they are requested as a whole. */
   const above: { entry: ContextEntry; prefix: string; whole: boolean }[] = []
@@ -201,6 +205,7 @@ async function matching(
     if (pace.isDue) await pace.rest()
     while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
     const { path } = entry
+    if (skipped !== undefined && path.startsWith(skipped)) continue
     const whole = above.at(-1)?.whole || isMatch(path)
     if (isGivenUp) return entries
     if (whole) {
@@ -212,7 +217,10 @@ async function matching(
       }
       wanted.add(entry)
     }
-    if (entry.kind === 'directory') above.push({ entry, prefix: `${path}/`, whole })
+    if (entry.kind !== 'directory') continue
+    const prefix = `${path}/`
+    if (whole || mayMatchBelow(path)) above.push({ entry, prefix, whole })
+    else skipped = prefix
   }
   return entries.filter((entry) => wanted.has(entry))
 }

@@ -1,4 +1,5 @@
 import { ConveyorError } from '../../core/errors.ts'
+import { belowTest } from '../../util/glob/below.ts'
 import { compileGlob, type Glob } from '../../util/glob/glob.ts'
 import { type GroupedGlob, MAX_WORK, PatternSet } from '../../util/glob/pattern-set.ts'
 import { trimSpace } from '../../util/go-text.ts'
@@ -23,7 +24,7 @@ export interface Dockerignore {
 
 export interface IgnoreVerdict {
   excluded: boolean
-  /** Nothing below this directory can be re-included: it need not be walked. */
+  /** Nothing below this directory is re-included: it is not walked. */
   final: boolean
   /** Bit set of the runs of patterns that matched, for verdicts below this directory. */
   matched: Uint32Array
@@ -163,8 +164,9 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
     inRuns.push({ glob, group: runs.length - 1 })
   })
   const matching = await PatternSet.of(inRuns, runs.length, pace)
+  const exceptions = patterns.filter(({ exception }) => exception)
   const canReturnBelow = await belowTest(
-    patterns.filter(({ exception }) => exception),
+    exceptions.map(({ text }) => text),
     pace,
   )
   const nothing = new Uint32Array((runs.length + 31) >>> 5)
@@ -203,32 +205,5 @@ async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pa
     excludes: (path) => judgeFromRoot(path).excluded,
     excludesAll: (path) => judgeFromRoot(path).final,
     judge,
-  }
-}
-
-/** Whether an exception may match below a directory; false positives are possible, false negatives are not. */
-async function belowTest(
-  exceptions: readonly Pattern[],
-  pace: Pace,
-): Promise<(directory: string) => boolean> {
-  const roots: string[] = []
-  let isAnywhere = false
-  await pace.forEach(exceptions, ({ text }) => {
-    const root = text.replace(/\/\*\*?$/, '')
-    isAnywhere ||= /[*?[\]^\\]/.test(root)
-    roots.push(`${root}/`)
-  })
-  if (isAnywhere) return () => true
-  const sorted = await pace.sorted(roots, (a, b) => (a < b ? -1 : a > b ? 1 : 0))
-  return (directory) => {
-    const prefix = `${directory}/`
-    let low = 0
-    let high = sorted.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if ((sorted[middle] ?? '') < prefix) low = middle + 1
-      else high = middle
-    }
-    return sorted[low]?.startsWith(prefix) ?? false
   }
 }
