@@ -34,6 +34,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
     },
     builder: {
       describe: async () => 'simulated',
+      platform: async () => null,
       cacheTag: async () => null,
       isWarm: async () => true,
       prefetch: async () => {},
@@ -48,7 +49,7 @@ export function simulatedParts(store: BuildStore): BuildParts {
         return {
           ...{ imageId: digest, digest, pushMs: 0 },
           ...{ steps: { total: 4, cached: 3 }, transfer: { files: 1, bytes: 100 } },
-          from: { images: [], remoteFiles: false },
+          ...{ from: { images: [], remoteFiles: false }, platform: null },
         }
       },
       saveCache() {},

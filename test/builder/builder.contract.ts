@@ -128,6 +128,14 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
     const input = (files: Record<string, string>, rest: Partial<BuildInput> = {}) =>
       buildOf(files, registry.host, { network: subject.network, ...rest })
 
+    test('the platform that images are for is known', async () => {
+      const its = builder()
+      const name = `${registry.host}/acme/platform`
+      const platform = await its.platform(name)
+      expect(platform).toMatch(/^linux\/[a-z0-9/]+$/)
+      expect((await its.build(input({ Dockerfile: `FROM ${base}\n` }), io())).platform).toBe(platform)
+    })
+
     test('steps are recorded as in the log, with what they use, and BuildKit times them in order', async () => {
       const Dockerfile = `FROM ${base} AS made\nRUN echo ${fresh()} >/r\nCOPY a b /w/\nFROM ${base}\nCOPY --from=made /w /w\nRUN cat /w/a\n`
       const files = { Dockerfile, a: fresh(), b: '2' }

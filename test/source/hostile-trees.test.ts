@@ -185,7 +185,7 @@ test('a tree near the file limit is processed without blocking the event loop', 
     [Symbol.asyncDispose]: () => it.close(),
   }))
   expect(context.entries.length).toBeGreaterThan(440_000)
-  await recipeOf(context, NO_SETTINGS)
+  await recipeOf(context, NO_SETTINGS, null)
   await FileTimes.of(context, null, 'basis')
   expect(turn.ms()).toBeLessThan(TURN_MS)
 })

@@ -26,6 +26,7 @@ export function observedParts(parts: BuildParts, observer: BuildObserver): Build
     builder: {
       build,
       describe: () => builder.describe(),
+      platform: (...args) => builder.platform(...args),
       cacheTag: () => builder.cacheTag(),
       isWarm: (...args) => builder.isWarm(...args),
       prefetch: (...args) => builder.prefetch(...args),

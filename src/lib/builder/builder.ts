@@ -70,6 +70,8 @@ export interface BuiltImage {
   /** How much of the context had to be sent to the engine. */
   transfer: { files: number; bytes: number }
   from: BuiltFrom
+  /** The builder's own platform, which the image is for unless others were requested; null if not known. */
+  platform: string | null
 }
 
 /** What a build used from outside its context. */
@@ -84,6 +86,11 @@ export interface BuiltFrom {
 export interface Builder {
   /** How images are built, and why that way, in one line. @throws ConveyorError `unavailable` if the engine is */
   describe(): Promise<string>
+  /**
+   * The platform of this name's images if none is requested, `linux/arm64`; null if not known. The builder is asked once.
+   * @throws ConveyorError `unavailable`
+   */
+  platform(imageName: string): Promise<string | null>
   /** The tag that `saveCache` writes to; null if the images themselves contain the cache. */
   cacheTag(): Promise<string | null>
   /** Whether the builder has the cache of this repository, so that importing one is pointless. */

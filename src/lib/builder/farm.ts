@@ -19,6 +19,8 @@ interface FarmNode {
   endpoint: Endpoint
   builder: Builder
   running: number
+  /** Its own; undefined until it has told it. */
+  platform?: string | null
   /** Skipped until then, on the clock of `performance.now`. */
   downUntil: number
 }
@@ -61,9 +63,14 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
         await say(`${first.endpoint.name} is busy (${first.running} of ${maxBuilds} builds)`)
       return node
     }
+    throw unreachable(failed[0])
+  }
+
+  /** What remains if no node can be used. @param why of the first one, if it is news */
+  function unreachable(why?: string): ConveyorError {
     const names = nodes.map(({ endpoint }) => endpoint.name).join(', ')
-    throw new ConveyorError('unavailable', `cannot reach any buildkitd: ${names}`, {
-      hint: failed[0] ?? 'Check that they are running and that --buildkit.addr is correct',
+    return new ConveyorError('unavailable', `cannot reach any buildkitd: ${names}`, {
+      hint: why ?? 'Check that they are running and that --buildkit.addr is correct',
     })
   }
 
@@ -82,6 +89,21 @@ export function farmBuilder(options: FarmBuilderOptions): Builder {
     async describe() {
       const names = endpoints.map(({ name }) => name).join(', ')
       return `building on buildkitd at ${names}${nodes.length > 1 ? ` (nodes are assigned by repository, up to ${maxBuilds} builds each)` : ''}`
+    },
+    // Of the first choice, even if another node will build because that one is busy or down.
+    async platform(imageName) {
+      let why: string | undefined
+      for (const node of inOrder(imageName, nodes)) {
+        if (node.platform === undefined && performance.now() < node.downUntil) continue
+        try {
+          node.platform ??= await node.builder.platform(imageName)
+          return node.platform
+        } catch (error) {
+          node.downUntil = performance.now() + pauseMs
+          why ??= (error as Error).message
+        }
+      }
+      throw unreachable(why)
     },
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     isWarm: async (imageName) => (await pick(imageName, async () => {})).builder.isWarm(imageName),

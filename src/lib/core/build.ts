@@ -221,7 +221,10 @@ export interface Recipe {
   context: string
   /** The Dockerfile: path and content. */
   dockerfile: string
-  /** Build arguments, network and everything else that is configured outside of the repository. */
+  /**
+   * Build arguments, network and everything else that is configured outside of the repository; without a platform, that
+   * of the builder.
+   */
   settings: string
 }
 

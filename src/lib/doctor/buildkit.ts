@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { cacheSize } from '../buildkit/cache-limit.ts'
 import type { Endpoint } from '../buildkit/endpoint.ts'
-import { listWorkers } from '../buildkit/workers.ts'
+import { listWorkers, platformName } from '../buildkit/workers.ts'
 import type { Config } from '../config/config.ts'
 import { broken, type Finding, ok, warning } from './check.ts'
 import { formatSize } from './size.ts'
@@ -20,10 +20,7 @@ export async function buildkit(
   const [worker] = await listWorkers(endpoint, signal)
   if (!worker) return broken('BuildKit has no workers', 'See the log of buildkitd')
   const { BuildkitVersion, platforms } = worker
-  const names = platforms.map(({ OS, Architecture, Variant }) =>
-    [OS, Architecture, Variant].filter(Boolean).join('/'),
-  )
-  const has = [...new Set(names)]
+  const has = [...new Set(platforms.map(platformName))]
   const bytes = await size
   const cache = bytes === null ? `size not known within ${SIZE_TIMEOUT_MS / 1000} s` : formatSize(bytes)
   const limit = packing.maxCacheBytes === null ? '' : ` of ${formatSize(packing.maxCacheBytes)}`

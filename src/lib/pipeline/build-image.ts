@@ -8,6 +8,7 @@ import type { LocalImage, RegistryImage } from './image.ts'
 import type { BuildParts, PreparedBuild, StepIo } from './parts.ts'
 import { checkFrontend } from './pulls/forks.ts'
 import { baseImages, imageReferences, resolveOutsideFrom } from './reuse/base-images.ts'
+import { settingsKey } from './reuse/recipe.ts'
 import { explainLater } from './timeline/explain.ts'
 
 /**
@@ -56,8 +57,10 @@ export async function buildImage(
     return { image: { origin: 'dry-run' }, steps }
   }
 
+  // It may have been built elsewhere than expected, for another platform.
+  const made = { ...recipe, settings: settingsKey(parts.settings(build.repository), built.platform) }
   const bases = await baseImages(built.from, references, await before, parts, signal)
   await explain(bases)
   await tidied
-  return { image: { origin: 'built', digest, recipe, tree: commit.tree, bases }, steps }
+  return { image: { origin: 'built', digest, recipe: made, tree: commit.tree, bases }, steps }
 }

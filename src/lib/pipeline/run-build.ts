@@ -12,7 +12,7 @@ import { buildAfterAll, publishAndStore } from './publish.ts'
 import { noForksInContainers } from './pulls/forks.ts'
 import { findByRecipe, findByTree, withCachedHeads } from './reuse/find-image.ts'
 import { withGitArgs } from './reuse/git-args.ts'
-import { recipeOf } from './reuse/recipe.ts'
+import { platformFor, recipeOf } from './reuse/recipe.ts'
 import { runInContainer } from './run-in-container.ts'
 
 /**
@@ -55,7 +55,8 @@ export async function runBuild(build: Build, parts: BuildParts, io: BuildIo): Pr
     const { length } = context.entries
     watch.note('context', `${length} ${length === 1 ? 'entry' : 'entries'}`)
     const own = await withGitArgs(build, commit, context, parts, io.signal)
-    const recipe = await recipeOf(context, own.settings(build.repository))
+    const platform = await platformFor(imageName, settings, parts)
+    const recipe = await recipeOf(context, own.settings(build.repository), platform)
     const prepared = { build, imageName, commit, context, recipe }
 
     // Reuse, unless an image of the same tree turned out to be incomplete,

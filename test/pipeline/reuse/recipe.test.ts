@@ -25,6 +25,13 @@ test('every setting is part of the recipe, and defaults change nothing', () => {
   expect(new Set(keys).size).toBe(variants.length)
   const args = (buildArgs: Record<string, string>) => settingsKey({ ...NO_SETTINGS, buildArgs })
   expect(args({ A: '1', B: '2' })).toBe(args({ B: '2', A: '1' }))
+  const own = (platform: string | null, platforms: string[] = []) =>
+    settingsKey({ ...NO_SETTINGS, platforms }, platform)
+  expect(new Set([...keys, own('linux/arm64'), own('linux/arm/v7')]).size).toBe(variants.length + 2)
+  expect(own('linux/arm64', ['linux/amd64'])).toBe(own('linux/amd64', ['linux/amd64']))
+  // So that the images of older versions, which do not say it, are still found.
+  expect(own('linux/amd64')).toBe(keys[0])
+  expect(own(null)).toBe(keys[0])
   // The key that older versions, with fewer settings, computed.
   expect(keys[0]).toBe('dbac883827de2f6ade71c1885a65ee7d1daf7aa5f7ffb54742e0c695b321c4dd')
 })

@@ -4,6 +4,7 @@ import type { SolveRequest } from '../../buildkit/gen/control.ts'
 import { GrpcCode, GrpcError } from '../../buildkit/grpc.ts'
 import { hasBuilt } from '../../buildkit/history.ts'
 import { solve } from '../../buildkit/solve.ts'
+import { ownPlatform } from '../../buildkit/workers.ts'
 import { DISCARD } from '../../core/build-log/sink.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { linesTo } from '../../core/one-line.ts'
@@ -77,6 +78,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
   /** Cancels the prefetch of layers that a build will import, by image name. */
   const prefetches = new Map<string, AbortController>()
   const background = new Background()
+  const platform = cachedOnSuccess(() => ownPlatform(endpoint).catch((error) => noAnswer(error, endpoint)))
   const rewrites = cachedOnSuccess(() => canRewriteTimes(endpoint))
 
   const optionsFor = (reference: string): Omit<RequestOptions, 'session'> => {
@@ -102,6 +104,8 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
             dockerfile: () => dockerfileText(input.context, io.signal),
           })
     }
+    // Asked before anything is pushed.
+    const own = input.platforms.length > 0 ? null : await platform()
     const session = { endpoint, credentials, explain, onUncachedStep }
     const { answer, exportMs, ...built } = await withSession(input, io, session, (id, solveIo) =>
       solve(endpoint, request(id), solveIo),
@@ -111,6 +115,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
       imageId: answer['containerimage.config.digest'] ?? '',
       digest: input.push ? (answer['containerimage.digest'] ?? null) : null,
       pushMs: input.push ? exportMs : 0,
+      platform: own,
     }
   }
 
@@ -193,6 +198,7 @@ export function buildkitBuilder(options: BuildkitBuilderOptions): Builder {
       const { compression } = preferred
       return `building and pushing with the BuildKit of ${endpoint.name} (${compression} layers)`
     },
+    platform,
     cacheTag: async () => (exportCache ? CACHE_TAG : null),
     localImage: async (name) => images?.localImage(name) ?? null,
     tidy: async (imageName) => images?.tidy(imageName),
@@ -286,10 +292,11 @@ async function canRewriteTimes(endpoint: Endpoint): Promise<boolean> {
     return false
   } catch (error) {
     if (error instanceof GrpcError && error.code !== GrpcCode.unavailable) return true
-    throw await buildError({
-      thrown: connectionLost(error, endpoint.name),
-      ours: undefined,
-      failed: undefined,
-    })
+    return noAnswer(error, endpoint)
   }
+}
+
+/** A question to BuildKit failed. @throws ConveyorError, always */
+async function noAnswer(error: unknown, { name }: Endpoint): Promise<never> {
+  throw await buildError({ thrown: connectionLost(error, name), ours: undefined, failed: undefined })
 }

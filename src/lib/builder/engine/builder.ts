@@ -1,9 +1,12 @@
 import type Dockerode from 'dockerode'
 import { cacheLimit } from '../../buildkit/cache-limit.ts'
+import { cachedOnSuccess } from '../../buildkit/endpoint.ts'
 import { engineEndpoint } from '../../buildkit/engine-endpoint.ts'
 import { solve } from '../../buildkit/solve.ts'
 import { DISCARD } from '../../core/build-log/sink.ts'
+import { engineDown, statusOf } from '../../docker/errors.ts'
 import { hasImage, imageId, pullByDigest, tidyImages } from '../../docker/images.ts'
+import { request } from '../../docker/request.ts'
 import { dockerfileText } from '../../dockerfile/read.ts'
 import { ImageReference, splitReference } from '../../registry/image-name.ts'
 import type { ManifestReader } from '../../registry/push-errors.ts'
@@ -44,6 +47,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
   const { maxCacheBytes, transport = transportFor, log = () => {}, registry } = options
   const endpoint = engineEndpoint(docker)
   const limit = maxCacheBytes ? cacheLimit(endpoint, maxCacheBytes, log) : null
+  const platform = cachedOnSuccess(() => enginePlatform(docker))
   /** References that are being built or pushed, which `tidy` keeps. */
   const inUse = new Set<string>()
   /**
@@ -99,6 +103,7 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     async describe() {
       return "building through the Docker engine's /build API, pushing with the engine"
     },
+    platform,
     // The cache is inline, in the images.
     cacheTag: async () => null,
     saveCache() {},
@@ -137,16 +142,28 @@ export function engineBuilder(options: EngineBuilderOptions): Builder {
     build: (input, io) =>
       using(input.reference, async () => {
         await checkSupported(docker, input)
+        const own = input.platforms.length > 0 ? null : await platform()
         const built = await buildInEngine(input, io)
         void limit?.()
-        if (!input.push) return { ...built, digest: null, pushMs: 0 }
+        if (!input.push) return { ...built, digest: null, pushMs: 0, platform: own }
         io.signal.throwIfAborted()
         const from = performance.now()
         const push = { delays: pushRetryDelays, registry }
         const digest = await pushFromEngine(docker, credentials, input.reference, push, io)
-        return { ...built, digest, pushMs: performance.now() - from }
+        return { ...built, digest, pushMs: performance.now() - from, platform: own }
       }),
   }
 }
 
-type EngineImage = Omit<BuiltImage, 'digest' | 'pushMs'>
+type EngineImage = Omit<BuiltImage, 'digest' | 'pushMs' | 'platform'>
+
+/** The platform of an engine; null if a proxy in front of it blocks the request. */
+async function enginePlatform(docker: Dockerode): Promise<string | null> {
+  try {
+    const { Os, Arch } = await request<Dockerode.DockerVersion>(docker, 'GET', '/version')
+    return `${Os}/${Arch}`
+  } catch (error) {
+    if (statusOf(error) !== undefined) return null
+    return engineDown(error)
+  }
+}

@@ -33,6 +33,7 @@ export function dockerBuilder(options: DockerBuilderOptions): Builder {
   const builder = async () => (await chosen()).builder
   return {
     describe: async () => (await chosen()).reason,
+    platform: async (imageName) => (await builder()).platform(imageName),
     cacheTag: async () => (await builder()).cacheTag(),
     isWarm: async (imageName) => (await builder()).isWarm(imageName),
     prefetch: async (...args) => (await builder()).prefetch(...args),

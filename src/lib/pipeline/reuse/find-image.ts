@@ -8,7 +8,7 @@ import { Pace } from '../../util/pace.ts'
 import type { RegistryImage } from '../image.ts'
 import type { BuildIo, BuildParts, PreparedBuild } from '../parts.ts'
 import { changedBase } from './base-images.ts'
-import { settingsKey } from './recipe.ts'
+import { platformFor, settingsKey } from './recipe.ts'
 
 type Parts = Pick<BuildParts, 'store' | 'source' | 'builder' | 'registry'>
 
@@ -48,9 +48,12 @@ export async function findByTree(
   if (settings.git) return null
   const tree = build.tree ?? (await parts.store.newestArtifact(repository, sha))?.tree
   if (!tree) return null
-  for (const artifact of await parts.store.artifactsByTree(repository, tree, CANDIDATES)) {
+  const candidates = await parts.store.artifactsByTree(repository, tree, CANDIDATES)
+  if (candidates.length === 0) return null
+  const wanted = settingsKey(settings, await platformFor(imageName, settings, parts))
+  for (const artifact of candidates) {
     const { recipe } = artifact
-    if (recipe?.settings !== settingsKey(settings)) continue
+    if (recipe?.settings !== wanted) continue
     const found = await check(artifact, imageName, parts, io.signal)
     if ('digest' in found) {
       await logReuse(artifact, build, io)
