@@ -172,6 +172,33 @@ describe('.dockerignore', () => {
 
     const empty = await contextOf({ ...app, 'docker/app.Dockerfile.dockerignore': '' }, { dockerfile })
     expect(paths(empty.entries)).toContain('src/')
+    // A frontend that takes an empty file for none reads the other one, which is in the context.
+    expect(paths(empty.entries)).toContain('.dockerignore')
+    const left = paths(await empty.entriesWithout(['src']))
+    expect(left).toEqual(paths(empty.entries).filter((path) => !path.startsWith('src/')))
+  })
+
+  test('is not applied twice: what a frontend has read from the same file changes nothing', async () => {
+    const ignore = '# a comment\n docs/ \n\n/src/a, b\nsrc/a, b\n! ./src/x y\n'
+    const context = await contextOf({ ...files, '.dockerignore': ignore })
+    // As BuildKit's reader cleans the lines; a value with a comma arrives as two.
+    const read = ['docs', 'src/a', 'b', 'src/a', 'b', '!src/x y']
+    expect(await context.entriesWithout(read)).toBe(context.entries)
+    expect(await context.entriesWithout([])).toBe(context.entries)
+  })
+
+  test('more patterns exclude more, with exceptions; a malformed one is refused', async () => {
+    const some = { 'a/b/c': '1', 'a/b/d': '2', 'a/e': '3', f: '4', '#g': '5' }
+    const context = await contextOf({ ...DOCKERFILE, ...some })
+    expect(paths(await context.entriesWithout(['a', '!a/b/d', '#g', 'Dockerfile']))).toEqual([
+      'a/',
+      'a/b/',
+      'a/b/d',
+      'f',
+    ])
+    // They are not read as lines of a file are.
+    expect(await context.entriesWithout(['/f', '# g'])).toEqual(context.entries)
+    await expect(context.entriesWithout(['[z-a]'])).rejects.toMatchObject({ kind: 'build_failed' })
   })
 
   test('with a bad pattern: the error says where', async () => {

@@ -41,6 +41,7 @@ function contextOf(dockerfile: string): Context {
     dockerfile: 'Dockerfile',
     entries: [entry],
     dockerfileEntries: [entry],
+    entriesWithout: async () => [entry],
     async *read() {
       yield bytes
     },

@@ -45,6 +45,11 @@ export interface Context {
   /** The Dockerfile and the ignore files, even if .dockerignore excludes them, in the same order. */
   dockerfileEntries: ContextEntry[]
   /**
+   * The entries without what these patterns exclude, which BuildKit's frontend found in an ignore file, or chose itself.
+   * @throws ConveyorError `build_failed` if one is malformed
+   */
+  entriesWithout(patterns: readonly string[], signal?: AbortSignal): Promise<ContextEntry[]>
+  /**
    * The content of a file entry, in pieces. Calls may overlap.
    * @throws ConveyorError, for a file in Git LFS also `build_failed` if its object is missing, and `unauthorized`
    */

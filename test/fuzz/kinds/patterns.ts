@@ -1,8 +1,8 @@
 import { Metadata } from '@grpc/grpc-js'
 import { selectEntries } from '../../../src/lib/buildkit/session/follow-paths.ts'
-import { wantedPaths } from '../../../src/lib/buildkit/session/wanted-paths.ts'
+import { excludedPatterns, wantedPaths } from '../../../src/lib/buildkit/session/wanted-paths.ts'
 import { parseDockerignore } from '../../../src/lib/source/context/dockerignore.ts'
-import { listEntries } from '../../../src/lib/source/context/entries.ts'
+import { entriesWithout, listEntries } from '../../../src/lib/source/context/entries.ts'
 import type { TreeFile } from '../../../src/lib/source/context/git-tree.ts'
 import { Pace } from '../../../src/lib/util/pace.ts'
 import type { Chance } from '../generate/chance.ts'
@@ -90,6 +90,7 @@ export const patternsKind: Kind = {
       'util/glob/nfa.ts',
       'util/glob/affixes.ts',
       'util/glob/pattern-set.ts',
+      'util/glob/below.ts',
     ],
   ],
   open: plain((chance) => {
@@ -110,7 +111,11 @@ export const patternsKind: Kind = {
           const links = new Map(files.map((file) => [file, Buffer.from(file.oid)]))
           const entries = await listed.entries(new Map(), links)
           const all = await (await listEntries(files, undefined, pace)).entries(new Map(), links)
+          const without = await entriesWithout(all, dockerignore.lines, undefined)
+          if (without.map(({ path }) => path).join('\0') !== entries.map(({ path }) => path).join('\0'))
+            throw new Error('what is excluded later differs from what is not listed')
           for (const some of [entries, all]) await selectEntries(some, wantedPaths(wanted, some))
+          await entriesWithout(all, excludedPatterns(wanted), undefined)
         }),
     }
   }),
@@ -194,7 +199,7 @@ function filled(chance: Chance, bytes: number, line: (text: string) => string): 
 /** The headers in which BuildKit requests parts of a context. */
 function drawWanted(chance: Chance): Metadata {
   const metadata = new Metadata()
-  for (const key of ['followpaths', 'include-patterns']) {
+  for (const key of ['followpaths', 'include-patterns', 'exclude-patterns']) {
     const encoded = chance.percent(30)
     const long = chance.percent(0.2)
     const most = chance.percent(5) ? 80 : 6

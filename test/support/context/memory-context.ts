@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { entriesWithout } from '../../../src/lib/source/context/entries.ts'
 import type { Context, ContextEntry } from '../../../src/lib/source/source.ts'
 
 /** A build context of a few small files, for tests that are not about git. */
@@ -17,6 +18,7 @@ export function memoryContext(files: Record<string, string | Uint8Array>): Conte
     dockerfile: 'Dockerfile',
     entries,
     dockerfileEntries: entries.filter((e) => e.path === 'Dockerfile'),
+    entriesWithout: (patterns, signal) => entriesWithout(entries, patterns, undefined, signal),
     async *read({ path }) {
       const content = files[path] ?? ''
       if (content.length > 0) yield Buffer.from(content)

@@ -5,7 +5,7 @@ import { FileSyncService, Packet, Packet_PacketType, type Stat } from '../gen/fi
 import type { FileTimes } from './file-times.ts'
 import { selectEntries } from './follow-paths.ts'
 import type { Transfer } from './transfer.ts'
-import { wantedPaths } from './wanted-paths.ts'
+import { excludedPatterns, wantedPaths } from './wanted-paths.ts'
 
 const { PACKET_STAT, PACKET_REQ, PACKET_DATA, PACKET_FIN, PACKET_ERR } = Packet_PacketType
 const EMPTY = Buffer.alloc(0)
@@ -96,9 +96,13 @@ class DiffCopy {
 
   async run(): Promise<void> {
     const { context, times } = this.#files
-    const directory = this.#call.metadata.get('dir-name')[0]?.toString() ?? 'context'
-    const all = directory === 'dockerfile' ? context.dockerfileEntries : context.entries
-    const wanted = wantedPaths(this.#call.metadata, all)
+    const { metadata } = this.#call
+    const directory = metadata.get('dir-name')[0]?.toString() ?? 'context'
+    const all =
+      directory === 'dockerfile'
+        ? context.dockerfileEntries
+        : await context.entriesWithout(excludedPatterns(metadata), this.#signal)
+    const wanted = wantedPaths(metadata, all)
     // Like the Dockerfile, the ignore file is requested separately, before the context.
     const isIgnoreFile = wanted.follow?.length === 1 && wanted.follow[0] === '.dockerignore'
     this.#isContext = directory !== 'dockerfile' && !isIgnoreFile

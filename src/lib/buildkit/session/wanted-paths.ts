@@ -8,12 +8,27 @@ import type { WantedPaths } from './follow-paths.ts'
  * https://github.com/moby/buildkit/blob/v0.13.2/session/filesync/filesync.go
  */
 export function wantedPaths(metadata: Metadata, entries: readonly ContextEntry[]): WantedPaths {
-  const list = (key: string) => {
-    const values = metadata.get(key).map((value) => value.toString())
-    // Since v0.12, anything but plain ASCII is escaped. Before, grpc-js drops the key, and everything is sent.
-    return metadata.get(`${key}-encoded`)[0] === '1' ? decoded(values) : separated(values, entries)
-  }
-  return { follow: list('followpaths'), include: list('include-patterns') }
+  const all = (values: string[]) => separated(values, entries)
+  return { follow: listOf(metadata, 'followpaths', all), include: listOf(metadata, 'include-patterns', all) }
+}
+
+/**
+ * The patterns of what a call does not request, as in .dockerignore. BuildKit leaves that to its client, too. One with a
+ * comma and a space is not told from two, unless it is escaped.
+ */
+export function excludedPatterns(metadata: Metadata): string[] {
+  return listOf(metadata, 'exclude-patterns', pieces) ?? []
+}
+
+/** @param plain reads values that are not escaped */
+function listOf<T>(
+  metadata: Metadata,
+  key: string,
+  plain: (values: string[]) => T,
+): T | ReturnType<typeof decoded> {
+  const values = metadata.get(key).map((value) => value.toString())
+  // Since v0.12, anything but plain ASCII is escaped. Before, grpc-js drops the key, and everything is sent.
+  return metadata.get(`${key}-encoded`)[0] === '1' ? decoded(values) : plain(values)
 }
 
 /** Values of one key arrive joined into one string; escaped ones contain no comma. */

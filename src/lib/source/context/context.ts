@@ -16,7 +16,7 @@ import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } from './checkout-filters.ts'
 import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
-import { listEntries } from './entries.ts'
+import { entriesWithout, listEntries } from './entries.ts'
 import { type GitFolders, gitFolders, mergeFiles } from './git-folder.ts'
 import type { TreeFile } from './git-tree.ts'
 import { LfsFiles, type OpenLfs } from './lfs-files.ts'
@@ -126,9 +126,11 @@ class Opening {
     const options = { ...this.#options, folder: this.#folder, pace, ignore, converted }
     const folders = history && (await gitFolders(tree, listed.files, { ...options, history }))
     const kept = folders ? await listEntries(mergeFiles(files, folders.files), ignore, pace) : listed
+    const entries = await kept.entries(converted, targets)
     return {
       dockerfile,
-      entries: await kept.entries(converted, targets),
+      entries,
+      entriesWithout: (patterns, until) => entriesWithout(entries, patterns, ignore, until),
       dockerfileEntries: await needed.entries(converted, targets),
       read: await this.#readFunction(converted, tree.parts, folders),
     }
@@ -189,7 +191,10 @@ class Opening {
     return resolveInTree(this.#byPath, path, async (link) => (await this.#linkTarget(link)).toString('utf8'))
   }
 
-  /** The file next to the Dockerfile takes precedence, even if it is empty. */
+  /**
+   * The file next to the Dockerfile takes precedence. Only for the frontend in BuildKit, even if it is empty: others then
+   * read that in the root, and say what it excludes (see entriesWithout).
+   */
   async #readIgnore(
     dockerfile: string,
     own: ResolvedPath,

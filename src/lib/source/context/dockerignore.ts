@@ -11,6 +11,8 @@ import { Pace } from '../../util/pace.ts'
  * https://docs.docker.com/build/concepts/context/#dockerignore-files
  */
 export interface Dockerignore {
+  /** Its lines as BuildKit's frontend reads them, and passes them on to its client. */
+  lines: readonly string[]
   /** Whether a path (`a/b`) is excluded from the context, by itself or with a parent. */
   excludes(path: string): boolean
   /** Whether a directory and everything below it is excluded. */
@@ -44,34 +46,50 @@ interface Pattern {
  * @throws ConveyorError `build_failed` naming file, line and pattern if a pattern is malformed; `excludes` and `judge`
  * throw it if matching a path would take too long
  */
-export async function parseDockerignore(
+export function parseDockerignore(
   text: string,
   name = '.dockerignore',
   pace: Pace = new Pace(),
 ): Promise<Dockerignore> {
+  return parseLines(linesOf(text.replace(/^\uFEFF/, '')), readLine, name, pace)
+}
+
+/** The same of lines that BuildKit's frontend has read, or patterns that it has chosen itself. */
+export function dockerignoreOf(lines: readonly string[], name: string, pace: Pace): Promise<Dockerignore> {
+  return parseLines(lines, (line) => line, name, pace)
+}
+
+async function parseLines(
+  whole: Iterable<string>,
+  read: (line: string) => string,
+  name: string,
+  pace: Pace,
+): Promise<Dockerignore> {
+  const lines: string[] = []
   const patterns: Pattern[] = []
   /** Repeated lines have no effect. */
   let last: string | undefined
   let [number, work, switches] = [0, 0, 0]
-  for (const whole of linesOf(text.replace(/^\uFEFF/, ''))) {
+  for (const line of whole) {
     if (pace.isDue) await pace.rest()
     number += 1
-    if (whole.length > MAX_LINE || Buffer.byteLength(whole) > MAX_LINE) throw tooLong(name, number)
-    // Only a # in the first column starts a comment.
-    const line = whole.startsWith('#') ? '' : trimSpace(whole)
-    if (line === '' || line === last) continue
-    last = line
-    const cleaned = cleanPattern(line)
+    if (line.length > MAX_LINE || Buffer.byteLength(line) > MAX_LINE) throw tooLong(name, number)
+    const text = read(line)
+    if (text === '') continue
+    lines.push(text)
+    if (text === last) continue
+    last = text
+    const cleaned = cleanPattern(text)
     if (cleaned === '') continue
     const pattern = parsePattern(cleaned)
-    if (!pattern) throw malformed(name, number, line)
+    if (!pattern) throw malformed(name, number, trimSpace(line))
     work += pattern.glob.work
     if (work > MAX_WORK) throw tooMuch(name)
     if (pattern.exception !== patterns.at(-1)?.exception) switches += 1
     if (switches > MAX_SWITCHES) throw tooMixed(name)
     patterns.push(pattern)
   }
-  return dockerignore(patterns, name, pace)
+  return { ...(await dockerignore(patterns, name, pace)), lines }
 }
 
 /** In bytes: Docker refuses longer lines, too (bufio.MaxScanTokenSize, with the newline). */
@@ -117,13 +135,20 @@ function malformed(name: string, number: number, line: string): ConveyorError {
   })
 }
 
-/** Normalizes a line as Docker's parser and then its matcher do: both trim and clean it; '' is not a pattern. */
-function cleanPattern(line: string): string {
+/** Reads a line as Docker's parser does; '' if it is empty, or a comment. */
+function readLine(whole: string): string {
+  // Only a # in the first column starts a comment.
+  const line = whole.startsWith('#') ? '' : trimSpace(whole)
   const marked = line.startsWith('!')
   let path = marked ? trimSpace(line.slice(1)) : line
   if (path !== '') path = clean(path)
   if (path.length > 1 && path.startsWith('/')) path = path.slice(1)
-  const whole = trimSpace(marked ? `!${path}` : path)
+  return marked ? `!${path}` : path
+}
+
+/** Normalizes what was read as Docker's matcher does, which trims and cleans it, too; '' is not a pattern. */
+function cleanPattern(text: string): string {
+  const whole = trimSpace(text)
   return whole === '' ? '' : clean(whole)
 }
 
@@ -155,7 +180,11 @@ function clean(path: string): string {
  * Consecutive patterns, or consecutive exceptions, form a run. Within a run, it makes no difference which of them
  * matches: a matching directory is excluded, or re-included, with everything in it.
  */
-async function dockerignore(patterns: readonly Pattern[], name: string, pace: Pace): Promise<Dockerignore> {
+async function dockerignore(
+  patterns: readonly Pattern[],
+  name: string,
+  pace: Pace,
+): Promise<Omit<Dockerignore, 'lines'>> {
   /** For each run, whether it consists of exceptions. */
   const runs: boolean[] = []
   const inRuns: GroupedGlob[] = []

@@ -1,7 +1,7 @@
-import type { Pace } from '../../util/pace.ts'
+import { Pace } from '../../util/pace.ts'
 import type { ContextEntry } from '../source.ts'
 import type { CheckedOut } from './checkout-filters.ts'
-import type { Dockerignore, IgnoreVerdict } from './dockerignore.ts'
+import { type Dockerignore, dockerignoreOf, type IgnoreVerdict } from './dockerignore.ts'
 import type { TreeFile } from './git-tree.ts'
 
 /** Which files and directories of a tree belong to a context. */
@@ -89,6 +89,40 @@ export async function listEntries(
       return entries
     },
   }
+}
+
+/**
+ * See Context.entriesWithout.
+ * @param ignore what the entries were listed with: usually, the frontend has read the same file
+ */
+export async function entriesWithout(
+  entries: ContextEntry[],
+  patterns: readonly string[],
+  ignore: Dockerignore | undefined,
+  signal?: AbortSignal,
+): Promise<ContextEntry[]> {
+  // Joined, as BuildKit sends them: what `a, b` was before cannot be told.
+  if (patterns.length === 0 || patterns.join(', ') === ignore?.lines.join(', ')) return entries
+  const pace = new Pace(signal)
+  const more = await dockerignoreOf(patterns, 'the list of what the frontend excludes', pace)
+  const kept = new Set<ContextEntry>()
+  const above: { entry: ContextEntry; prefix: string; verdict: IgnoreVerdict }[] = []
+  for (const entry of entries) {
+    if (pace.isDue) await pace.rest()
+    while (above.length > 0 && !entry.path.startsWith(above.at(-1)?.prefix ?? '')) above.pop()
+    const parent = above.at(-1)?.verdict
+    if (parent?.final) continue
+    const verdict = more.judge(entry.path, parent)
+    // If a directory is kept, so are its parents.
+    for (let i = above.length - 1; i >= 0 && !verdict.excluded; i--) {
+      const directory = above[i]?.entry
+      if (!directory || kept.has(directory)) break
+      kept.add(directory)
+    }
+    if (!verdict.excluded) kept.add(entry)
+    if (entry.kind === 'directory') above.push({ entry, prefix: `${entry.path}/`, verdict })
+  }
+  return pace.filter(entries, (entry) => kept.has(entry))
 }
 
 /** By bytes: two names that are not valid UTF-8 may decode to the same text. */
