@@ -10,9 +10,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test
 import type { ConveyorError } from '../../src/lib/core/errors.ts'
 import { dockerfileText } from '../../src/lib/dockerfile/read.ts'
 import { NO_PROXIES } from '../../src/lib/net/proxies.ts'
-import type { RemoteToken } from '../../src/lib/source/git/remote.ts'
+import type { Git } from '../../src/lib/source/git/git.ts'
+import type { Remote, RemoteToken } from '../../src/lib/source/git/remote.ts'
 import { endpointOf } from '../../src/lib/source/lfs/endpoint.ts'
 import { certificates, lfsHttp } from '../../src/lib/source/lfs/http.ts'
+import { lfsOrigin } from '../../src/lib/source/lfs/origin.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import type { Context } from '../../src/lib/source/source.ts'
 import { describeTree, materialise } from '../support/context/on-disk.ts'
@@ -566,6 +568,32 @@ describe('.lfsconfig', () => {
       expect(error.message).not.toContain('password')
     },
   )
+
+  /** The LFS server that this address means in a repository of GitHub, and whether it gets the login. */
+  async function meant(configured: string, url = 'https://github.com/acme/app.git') {
+    const remote = {
+      url: () => url,
+      token: async () => TOKEN,
+      connection: () => ({ authorization: LOGIN }),
+    } as unknown as Remote
+    const rest = { git: {} as Git, repository: 'acme/app', name: 'acme/app@0123456', hosts: ['lfs.example'] }
+    const origin = lfsOrigin({ ...rest, remote, configured })
+    if (!('access' in origin)) throw new Error('it is a folder')
+    const { url: found, headers } = await origin.access(new AbortController().signal)
+    return [found.href, headers.authorization === LOGIN]
+  }
+
+  test('may name a repository by its address of ssh, as git-lfs reads it', async () => {
+    const [own, other] = ['app', 'assets'].map((name) => `https://github.com/acme/${name}.git/info/lfs`)
+    expect(await meant('ssh://git@github.com/acme/app.git')).toEqual([own, true])
+    expect(await meant('git@github.com:acme/app.git')).toEqual([own, true])
+    expect(await meant('git@github.com:acme/assets')).toEqual([other, false])
+    expect(await meant('ssh://git@github.com:22/acme/assets.git')).toEqual([other, false])
+    expect((await meant('git@lfs.example:acme/app.git'))[1]).toBe(false)
+    await expect(meant('git@elsewhere.example:acme/app.git')).rejects.toThrow('which is not allowed')
+    await expect(meant('ssh://git:password@github.com/acme/app.git')).rejects.toThrow('[redacted]')
+    await expect(meant('git://github.com/acme/app.git')).rejects.toThrow('a server that is not used')
+  })
 
   test('does not include files of the worker', async () => {
     const name = repository()

@@ -17,6 +17,12 @@ export function endpointOf(remote: string): URL | null {
   return endpoint
 }
 
+/** Whether git takes an address for one of ssh. */
+export function isOverSsh(address: string): boolean {
+  if (address.includes('://')) return address.startsWith('ssh://')
+  return SCP.test(address) && !/^https?:/i.test(address)
+}
+
 /** A resource below an LFS server's address. */
 export function below(endpoint: URL, path: string): URL {
   const url = new URL(endpoint)

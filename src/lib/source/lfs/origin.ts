@@ -3,7 +3,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import type { Git } from '../git/git.ts'
 import type { Remote } from '../git/remote.ts'
 import type { LfsEndpoint } from './batch.ts'
-import { endpointOf, withoutSlashes } from './endpoint.ts'
+import { endpointOf, isOverSsh, withoutSlashes } from './endpoint.ts'
 import { isAsSecure } from './http.ts'
 import type { LfsOrigin } from './lfs.ts'
 import { authenticateOverSsh } from './ssh.ts'
@@ -60,10 +60,17 @@ function placeOf({ origin, pathname }: URL): string {
   return origin + path.replace(/(\.git)?\/info\/lfs$/, '')
 }
 
-function allowedUrl({ name, hosts }: LfsOriginOptions, text: string, own: URL | null): URL {
+/** Where an address of `lfs.url` is asked; null if it is not used. That of ssh is taken for a repository's, like a remote's. */
+function webAddress(text: string): URL | null {
   const url = URL.parse(text)
+  if (isOverSsh(text)) return url?.password ? null : endpointOf(text)
+  return url && /^https?:$/.test(url.protocol) && url.username === '' && url.password === '' ? url : null
+}
+
+function allowedUrl({ name, hosts }: LfsOriginOptions, text: string, own: URL | null): URL {
+  const url = webAddress(text)
   const shown = JSON.stringify(text.slice(0, 200).replace(/\/\/[^/@]*@/, '//[redacted]@'))
-  if (!url || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+  if (!url) {
     throw new ConveyorError(
       'build_failed',
       `.lfsconfig in ${name} names a server that is not used: ${shown}`,
