@@ -70,7 +70,7 @@ export interface BuiltImage {
   /** How much of the context had to be sent to the engine. */
   transfer: { files: number; bytes: number }
   from: BuiltFrom
-  /** The builder's own platform, which the image is for unless others were requested; null if not known. */
+  /** The builder's own platform, which the image is for; null if others were requested, or it is not known. */
   platform: string | null
 }
 
