@@ -75,6 +75,11 @@ test.each([
     '# syntax=docker/dockerfile\n# syntax=docker/dockerfile:2\nFROM a',
     'docker.io/docker/dockerfile docker.io/docker/dockerfile:2 ?',
   ],
+  ['// syntax=acme/other\nFROM a', 'docker.io/acme/other ?'],
+  ['#\u00a0syntax=docker/dockerfile:1\nFROM a', 'docker.io/docker/dockerfile:1 ?'],
+  ['#\u00a0escape=`\nFROM a', '?'],
+  ['#\u00a0other=1\n# escape=`\nFROM \\\na', 'a'],
+  ['{"syntax": "acme/other"}', '?'],
   ['# check=skip=all\n# escape=`\nFROM a', '?'],
   ['# escape=x\nFROM a', '?'],
   // Stages.

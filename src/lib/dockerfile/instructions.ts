@@ -146,11 +146,13 @@ class Directives {
 
   see(text: string): void {
     if (this.#ended) return
-    const { name = '', value = '' } = directiveOf(text) ?? {}
+    const { name = '', value = '', indent = '' } = directiveOf(text, ['#']) ?? {}
     if (!['syntax', 'escape', 'check'].includes(name)) {
       this.#ended = true
       return
     }
+    // In older versions, this is a comment, which ends the directives.
+    if (trimRight(indent, BLANKS) !== '') throw new UnpredictableDockerfile('a directive behind a rare space')
     if (this.#seen.has(name)) throw new InvalidDockerfile(`two directives ${name}`)
     // In older versions, the unknown directive `check` ends the directives.
     if (this.#seen.has('check') && name === 'escape')
@@ -162,21 +164,45 @@ class Directives {
   }
 }
 
-function directiveOf(text: string): { name: string; value: string } | null {
-  const match = /^#[\t\n\f\r ]*([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=(.+)$/s.exec(text)
-  return match && { name: (match[1] ?? '').toLowerCase(), value: (match[2] ?? '').trim() }
+/** What `\s` stands for in Go's regular expressions. */
+const BLANKS = '\t\n\f\r '
+
+interface Directive {
+  /** In lower case. */
+  name: string
+  value: string
+  /** The spaces before its name, also those outside ASCII, which newer versions skip. */
+  indent: string
 }
 
+function directiveOf(text: string, markers: readonly string[]): Directive | null {
+  const marker = markers.find((one) => text.startsWith(one))
+  if (marker === undefined) return null
+  const behind = text.slice(marker.length)
+  const rest = trimLeft(behind)
+  const match = /^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+)$/s.exec(rest)
+  if (!match) return null
+  const [, name = '', value = ''] = match
+  const indent = behind.slice(0, behind.length - rest.length)
+  return { name: name.toLowerCase(), value: trimRight(value, BLANKS), indent }
+}
+
+/** No Dockerfile, but a document for another frontend: `{"syntax": "IMAGE"}`. */
+const JSON_DOCUMENT = /^\ufeff?(?:#![^\n]*\n)?\s*\{/
+
 /**
- * The frontends that a Dockerfile may select with `# syntax=IMAGE`; several if versions of BuildKit differ in which one
- * counts.
+ * The frontends that a Dockerfile may select: with `# syntax=IMAGE` or, since BuildKit 0.11, with `// syntax=IMAGE` or
+ * as JSON. Several if versions of BuildKit differ in which one counts; the empty string for that of a JSON document, as
+ * they also differ in how they read one with several.
+ * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/parser/directives.go, DetectSyntax)
  */
 export function frontendsOf(dockerfile: string): string[] {
+  if (JSON_DOCUMENT.test(dockerfile)) return ['']
   const lines = new Lines(dockerfile)
   const frontends = new Set<string>()
   for (let line = lines.next(), first = true; line !== null; line = lines.next(), first = false) {
     if (first && line.startsWith('#!')) continue
-    const directive = directiveOf(trimLeft(trimRight(line, '\r\n')))
+    const directive = directiveOf(trimLeft(trimRight(line, '\r\n')), ['#', '//'])
     if (!directive) break
     if (directive.name === 'syntax') frontends.add(directive.value.split(' ')[0] ?? '')
   }

@@ -141,6 +141,9 @@ const WORDS = [
   ...[
     '# syntax=docker/dockerfile:1\n',
     '# syntax=evil/one\n',
+    '// syntax=evil/one\n',
+    '#\u00a0syntax=evil/one\n',
+    '{"syntax": "evil/one"}',
     '#!/bin/sh\n',
     '\\\n',
     '`\n',

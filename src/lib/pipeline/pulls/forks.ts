@@ -49,17 +49,20 @@ const STOCK_FRONTEND =
 
 /**
  * A frontend of its own, or an old one, could leave out what keeps its steps apart from others in the cache.
- * @param dockerfile null if it could not be read
+ * @param dockerfile null if it could not be read, so that nobody knows what it selects
  * @throws ConveyorError `invalid`
  */
 export function checkFrontend(build: Build, dockerfile: string | null): void {
   if (!build.fork) return
-  const other =
-    dockerfile === null ? undefined : frontendsOf(dockerfile).find((name) => !STOCK_FRONTEND.test(name))
+  const refused = `cannot build ${shortName(build)} of a fork: its Dockerfile`
+  if (dockerfile === null) throw new ConveyorError('invalid', `${refused} cannot be read`)
+  const other = frontendsOf(dockerfile).find((name) => !STOCK_FRONTEND.test(name))
   if (other === undefined) return
   throw new ConveyorError(
     'invalid',
-    `cannot build ${shortName(build)} of a fork: its Dockerfile selects the frontend ${other.slice(0, 200)}`,
+    other === ''
+      ? `${refused} is for another frontend`
+      : `${refused} selects the frontend ${other.slice(0, 200)}`,
     { hint: 'Forks may use docker/dockerfile:1, or 1.4 and newer: change the first line, # syntax=' },
   )
 }
