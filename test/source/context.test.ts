@@ -5,6 +5,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
+import { dockerfileText } from '../../src/lib/dockerfile/read.ts'
+import { dockerfileKey } from '../../src/lib/pipeline/reuse/recipe.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import type { Context, ContextEntry } from '../../src/lib/source/source.ts'
 import type { FileContent, Files } from '../support/git/repository.ts'
@@ -65,6 +67,7 @@ async function contentOf(context: Context, path: string): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
+const NEVER = new AbortController().signal
 const DOCKERFILE = { Dockerfile: 'FROM scratch\nCOPY . /\n' }
 
 describe('entries', () => {
@@ -201,6 +204,22 @@ describe('.dockerignore', () => {
     await expect(context.entriesWithout(['[z-a]'])).rejects.toMatchObject({ kind: 'build_failed' })
   })
 
+  test.each(['.gitignore', '.npmignore', 'A/ignore', 'z.dockerignore'])(
+    'may be a symlink to %s, which is not part of the Dockerfile',
+    async (target) => {
+      const linked = { ...files, '.dockerignore': { symlink: target } }
+      const context = await contextOf({ ...linked, [target]: 'docs\n' })
+      expect(paths(context.entries)).not.toContain('docs/')
+      expect(paths(context.entries)).toContain('src/')
+      expect(await dockerfileText(context, NEVER)).toBe(DOCKERFILE.Dockerfile)
+      const edited = await contextOf({ ...linked, [target]: 'src\n' })
+      expect(dockerfileKey(edited)).toBe(dockerfileKey(context))
+      expect(dockerfileKey(await contextOf(files))).toBe(dockerfileKey(context))
+      const other = await contextOf({ ...linked, [target]: 'docs\n', Dockerfile: 'FROM scratch\n' })
+      expect(dockerfileKey(other)).not.toBe(dockerfileKey(context))
+    },
+  )
+
   test('with a bad pattern: the error says where', async () => {
     const error = await refused({ ...files, '.dockerignore': 'ok\n[z-a]\n' })
     expect(error.kind).toBe('build_failed')
@@ -220,8 +239,11 @@ describe('the Dockerfile', () => {
     expect((await refused({ 'Dockerfile/x': '' })).message).toMatch(/^no Dockerfile in the root/)
   })
 
-  test('may be in lower case', async () => {
-    expect((await contextOf({ dockerfile: 'FROM scratch\n' })).dockerfile).toBe('dockerfile')
+  test('may be in lower case, with an ignore file that is, too', async () => {
+    const ignore = { 'dockerfile.dockerignore': 'docs\n', 'docs/a': '' }
+    const context = await contextOf({ ...ignore, dockerfile: 'FROM scratch\n' })
+    expect(context.dockerfile).toBe('dockerfile')
+    expect(paths(context.entries)).toEqual(['dockerfile', 'dockerfile.dockerignore'])
   })
 
   test('may be a symlink, or below a symlink to a directory', async () => {
@@ -240,6 +262,47 @@ describe('the Dockerfile', () => {
       'images/v2/',
       'images/v2/Dockerfile',
     ])
+    expect(context.dockerfileEntry.path).toBe('images/v2/Dockerfile')
+    expect(await dockerfileText(context, NEVER)).toBe('FROM scratch\n')
+  })
+
+  test('that is not read is not sent as an ignore file either', async () => {
+    const broken = await contextOf({
+      Dockerfile: { symlink: 'nowhere' },
+      dockerfile: 'FROM scratch\n',
+      '.dockerignore': { symlink: 'Dockerfile' },
+    })
+    expect(paths(broken.dockerfileEntries)).toEqual(['.dockerignore', 'dockerfile'])
+    const other = { ...DOCKERFILE, dockerfile: 'FROM other\n', '.dockerignore': { symlink: 'dockerfile' } }
+    expect(paths((await contextOf(other)).dockerfileEntries)).toEqual(['.dockerignore', 'Dockerfile'])
+  })
+
+  test('may be a symlink to a file of any name', async () => {
+    const files = { Dockerfile: { symlink: 'x.dockerignore' }, '.dockerignore': 'docs\n' }
+    const one = await contextOf({ ...files, 'x.dockerignore': 'FROM a\n' })
+    expect(await dockerfileText(one, NEVER)).toBe('FROM a\n')
+    const two = await contextOf({ ...files, 'x.dockerignore': 'FROM b\n' })
+    expect(dockerfileKey(two)).not.toBe(dockerfileKey(one))
+  })
+
+  test.each<[string, Files]>([
+    ['a broken symlink', { Dockerfile: { symlink: 'nowhere' } }],
+    ['a symlink to a directory', { Dockerfile: { symlink: 'src' } }],
+    ['a directory', { 'Dockerfile/x': '' }],
+  ])('in lower case is read if there is %s in its place, with the ignore file of that', async (_, there) => {
+    const context = await contextOf({
+      ...there,
+      dockerfile: 'FROM scratch\n',
+      'Dockerfile.dockerignore': 'docs\n',
+      'dockerfile.dockerignore': 'src\n',
+      'docs/a': '',
+      'src/a': '',
+    })
+    expect(context.dockerfile).toBe('Dockerfile')
+    expect(await dockerfileText(context, NEVER)).toBe('FROM scratch\n')
+    expect(paths(context.dockerfileEntries)).toEqual(['Dockerfile.dockerignore', 'dockerfile'])
+    expect(paths(context.entries)).toContain('src/a')
+    expect(paths(context.entries)).not.toContain('docs/a')
   })
 
   test.each(['nowhere', '/etc/passwd', '../../outside', 'Dockerfile'])(

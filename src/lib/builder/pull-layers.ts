@@ -39,6 +39,7 @@ function contextOf(dockerfile: string): Context {
   }
   return {
     dockerfile: 'Dockerfile',
+    dockerfileEntry: entry,
     entries: [entry],
     dockerfileEntries: [entry],
     entriesWithout: async () => [entry],

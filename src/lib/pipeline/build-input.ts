@@ -19,7 +19,7 @@ interface BuildInputOptions {
   cacheFrom: string[]
   push: boolean
   signal: AbortSignal
-  /** Text of the Dockerfile, if it is being read already; null if it has none. */
+  /** Text of the Dockerfile, if it is being read already; see dockerfileText. */
   dockerfile?: Promise<string | null>
 }
 

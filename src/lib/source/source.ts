@@ -38,11 +38,13 @@ export interface ContextEntry {
  * The file tree of a commit in the form BuildKit needs. Read from git objects, without a checkout.
  */
 export interface Context {
-  /** Path of the Dockerfile in the context, e.g. `Dockerfile`. */
+  /** Path of the Dockerfile in the context, as BuildKit is to ask for it, e.g. `Dockerfile`. */
   dockerfile: string
+  /** The file that it leads to, which may have any name: one of `dockerfileEntries`. */
+  dockerfileEntry: ContextEntry
   /** The entries after .dockerignore, sorted so that `/` comes before every other byte. */
   entries: ContextEntry[]
-  /** The Dockerfile and the ignore files, even if .dockerignore excludes them, in the same order. */
+  /** The Dockerfile and the ignore files, with the symlinks to them, even if .dockerignore excludes them, in the same order. */
   dockerfileEntries: ContextEntry[]
   /**
    * The entries without what these patterns exclude, which BuildKit's frontend found in an ignore file, or chose itself.

@@ -115,5 +115,39 @@ export const EXAMPLES: Record<string, History> = {
     'gone/c': 'c',
     'gone/d.md': 'd',
   }),
+  'an ignore file that is a symlink, and changes': {
+    commits: ['', 'a\n', 'b\n'].map((ignored) =>
+      commit({
+        Dockerfile: `${START}COPY . /ctx/\n`,
+        '.dockerignore': link('.gitignore'),
+        '.gitignore': `${ignored}c\n`,
+        a: 'a',
+        b: 'b',
+        c: 'c',
+      }),
+    ),
+  },
+  'a Dockerfile that is a symlink to what looks like an ignore file': {
+    commits: ['a', 'b'].map((name) =>
+      commit({
+        Dockerfile: link('x.dockerignore'),
+        'x.dockerignore': `${START}COPY ${name} /ctx/\n`,
+        a: 'a',
+        b: 'b',
+      }),
+    ),
+  },
+  'a Dockerfile in lower case, next to one that cannot be read': {
+    commits: [link('nowhere'), link('docs')].map((there) =>
+      commit({
+        Dockerfile: there,
+        dockerfile: `${START}COPY . /ctx/\n`,
+        'Dockerfile.dockerignore': 'docs\n',
+        'dockerfile.dockerignore': 'src\n',
+        'docs/a': 'a',
+        'src/a': 'a',
+      }),
+    ),
+  },
   'a missing source': copy('COPY none-such /ctx/', { a: 'a' }),
 }

@@ -113,7 +113,7 @@ function first(draw: Draw, theme: Theme): Tree {
   addClones(draw, tree, theme)
   const all = expanded(tree)
   if (theme.ignores)
-    place(tree, draw.chance(85) ? '.dockerignore' : 'Dockerfile.dockerignore', ignores(draw, all))
+    addIgnores(draw, tree, draw.chance(85) ? '.dockerignore' : 'Dockerfile.dockerignore', ignores(draw, all))
   const text: Entry = { kind: 'file', content: dockerfile(draw, all, theme), executable: false }
   const name = draw.weighted([
     [18, 'Dockerfile'],
@@ -125,6 +125,13 @@ function first(draw: Draw, theme: Theme): Tree {
   if (name === 'build/app.df')
     tree.set('Dockerfile', { kind: 'link', target: draw.one([name, `/${name}`, `./build/../${name}`]) })
   return tree
+}
+
+/** An ignore file, or a symlink to one that other tools share, whose name comes before or after the Dockerfile's. */
+function addIgnores(draw: Draw, tree: Map<Bytes, Entry>, at: Bytes, entry: Entry): void {
+  const target = draw.chance(25) ? draw.one(['.gitignore', '.config/x', 'Z.dockerignore', 'ignore']) : null
+  place(tree, target ?? at, entry)
+  if (target !== null) place(tree, at, { kind: 'link', target: draw.one([target, `/${target}`]) })
 }
 
 /** A folder of files that incremental steps build from. */
@@ -222,7 +229,7 @@ const ATTRIBUTES: Step = (draw, tree, theme) => {
   if (theme.attributes) addAttributes(draw, tree)
 }
 const IGNORES: Step = (draw, tree, theme) => {
-  if (theme.ignores) place(tree, '.dockerignore', ignores(draw, expanded(tree)))
+  if (theme.ignores) addIgnores(draw, tree, '.dockerignore', ignores(draw, expanded(tree)))
 }
 const CLONES: Step = (draw, tree, theme) => {
   if (theme.submodules || theme.lfs) changeClones(draw, tree, theme)

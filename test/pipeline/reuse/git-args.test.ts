@@ -21,7 +21,7 @@ async function argsFor(
   }
   const entry = { ...file, mode: 0o644, contentId: '', linkTarget: new Uint8Array() }
   const context = {
-    dockerfileEntries: [entry],
+    dockerfileEntry: entry,
     read: async function* () {
       yield bytes
     },

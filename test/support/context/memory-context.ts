@@ -14,11 +14,13 @@ export function memoryContext(files: Record<string, string | Uint8Array>): Conte
     ...[...directories].map((path) => entry(path, 'directory', '')),
     ...Object.entries(files).map(([path, content]) => entry(path, 'file', content)),
   ].sort((a, b) => (walkKey(a.path) < walkKey(b.path) ? -1 : 1))
+  const dockerfile = entries.find(({ path }) => path === 'Dockerfile')
   return {
     dockerfile: 'Dockerfile',
+    dockerfileEntry: dockerfile ?? entry('Dockerfile', 'file', ''),
     entries,
-    dockerfileEntries: entries.filter((e) => e.path === 'Dockerfile'),
     entriesWithout: (patterns, signal) => entriesWithout(entries, patterns, undefined, signal),
+    dockerfileEntries: dockerfile ? [dockerfile] : [],
     async *read({ path }) {
       const content = files[path] ?? ''
       if (content.length > 0) yield Buffer.from(content)

@@ -16,7 +16,7 @@ const GIT_ARGS = ['GIT_SHA', 'GIT_BRANCH', 'GIT_TAG', 'SOURCE_DATE_EPOCH'] as co
 export async function withGitArgs(
   build: Pick<Build, 'repository' | 'sha' | 'refs'>,
   commit: Pick<Commit, 'committedAt'>,
-  context: Pick<Context, 'dockerfileEntries' | 'read'>,
+  context: Pick<Context, 'dockerfileEntry' | 'read'>,
   parts: BuildParts,
   signal: AbortSignal,
 ): Promise<BuildParts> {

@@ -23,10 +23,14 @@ export async function recipeOf(
   }
 }
 
-/** The Dockerfile's part of a recipe. Ignore files count through the entries that they exclude. */
-export function dockerfileKey({ dockerfile, dockerfileEntries }: Context): string {
+/**
+ * The Dockerfile's part of a recipe: the file itself, and the folders that it is in. Ignore files count through the
+ * entries that they exclude.
+ */
+export function dockerfileKey({ dockerfile, dockerfileEntry, dockerfileEntries }: Context): string {
+  const file = `${dockerfileEntry.path}/`
   return hashOf(
-    dockerfileEntries.filter(({ path }) => !path.endsWith('.dockerignore')),
+    dockerfileEntries.filter(({ path }) => file.startsWith(`${path}/`)),
     [dockerfile],
   )
 }

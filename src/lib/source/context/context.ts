@@ -99,19 +99,21 @@ class Opening {
     const tree = await ContextTree.of(this.#options.commit, { ...this.#options, pace })
     await this.#take(tree)
     if (await this.#needsSubmodules()) await this.#expand(tree, () => true)
-    const dockerfile = await this.#findDockerfile()
+    const { dockerfile, file, links } = await this.#findDockerfile()
     const own = await this.#resolve(`${dockerfile}.dockerignore`)
     const root = await this.#resolve('.dockerignore')
     const ignore = await this.#readIgnore(dockerfile, own, root)
-    const { file, links } = await this.#resolve(dockerfile)
-    if (file) this.#rejectLongDockerfile(dockerfile, file)
+    this.#rejectLongDockerfile(dockerfile, file)
     if (tree.hasSubmodules) await this.#expand(tree, (path) => !ignore?.excludesAll(path))
 
     const files = this.#files
     const listed = await listEntries(files, ignore, pace)
-    const forDockerfile = new Set([file, ...links, own.file, ...own.links, root.file, ...root.links])
-    const dockerfileFiles = await pace.filter(files, (one) => forDockerfile.has(one))
-    const needed = await listEntries(dockerfileFiles, undefined, pace)
+    const dockerfileFiles = new Set<TreeFile | null>([file, ...links])
+    const ignoreFiles = new Set([own.file, ...own.links, root.file, ...root.links])
+    // BuildKit reads `dockerfile` if it cannot read `Dockerfile`: it gets neither that was not read here.
+    const isNeeded = (one: TreeFile) =>
+      dockerfileFiles.has(one) || (ignoreFiles.has(one) && !/(^|\/)dockerfile$/i.test(one.path))
+    const needed = await listEntries(await pace.filter(files, isNeeded), undefined, pace)
     await this.#rejectHuge(listed.files)
     const wanted = new Set<TreeFile>()
     await pace.forEach(listed.files, (one) => wanted.add(one))
@@ -127,11 +129,14 @@ class Opening {
     const folders = history && (await gitFolders(tree, listed.files, { ...options, history }))
     const kept = folders ? await listEntries(mergeFiles(files, folders.files), ignore, pace) : listed
     const entries = await kept.entries(converted, targets)
+    const dockerfileEntries = await needed.entries(converted, targets)
     return {
       dockerfile,
+      // Each entry of a file has the same object as its path.
+      dockerfileEntry: dockerfileEntries.find(({ rawPath }) => rawPath === file.rawPath) as ContextEntry,
+      dockerfileEntries,
       entries,
       entriesWithout: (patterns, until) => entriesWithout(entries, patterns, ignore, until),
-      dockerfileEntries: await needed.entries(converted, targets),
       read: await this.#readFunction(converted, tree.parts, folders),
     }
   }
@@ -158,14 +163,17 @@ class Opening {
     return found.some(({ inSubmodule }) => inSubmodule)
   }
 
-  /** The Dockerfile's path. Like Docker, falls back to `dockerfile` if no other path was configured. */
-  async #findDockerfile(): Promise<string> {
+  /** The Dockerfile's path, and where it leads. Like Docker, falls back to `dockerfile` if no other path was configured. */
+  async #findDockerfile(): Promise<{ dockerfile: string; file: TreeFile; links: TreeFile[] }> {
     const path = validDockerfile(this.#options.dockerfile)
     const { file, links } = await this.#resolve(path)
-    if (file && file.kind !== 'submodule') return path
-    if (path === 'Dockerfile' && links.length === 0) {
+    if (file && file.kind !== 'submodule') return { dockerfile: path, file, links }
+    if (path === 'Dockerfile') {
       const lower = await this.#resolve('dockerfile')
-      if (lower.file && lower.file.kind !== 'submodule') return 'dockerfile'
+      if (lower.file && lower.file.kind !== 'submodule') {
+        // What is there, even if it cannot be read, keeps its name, which is also that of its ignore file.
+        return { dockerfile: this.#exists(path) ? path : 'dockerfile', file: lower.file, links: lower.links }
+      }
     }
     if (links.length > 0) {
       throw new ConveyorError(
@@ -185,6 +193,10 @@ class Opening {
           code: 'no_dockerfile',
           hint: 'Check the path: it is relative to the root of the repository',
         })
+  }
+
+  #exists(path: string): boolean {
+    return this.#byPath.has(path) || this.#files.some((file) => file.path.startsWith(`${path}/`))
   }
 
   #resolve(path: string): Promise<ResolvedPath> {
