@@ -266,6 +266,16 @@ describe('the Dockerfile', () => {
     expect(await dockerfileText(context, NEVER)).toBe('FROM scratch\n')
   })
 
+  test('may be a symlink with .., which takes away the name before it, as in BuildKit', async () => {
+    const files = { a: { symlink: 'x/y' }, 'x/y/z': '', ok: 'FROM a\n', 'x/ok': 'FROM b\n' }
+    const context = await contextOf({ ...files, Dockerfile: { symlink: 'a/../ok' } })
+    expect(await dockerfileText(context, NEVER)).toBe('FROM a\n')
+    expect(paths(context.dockerfileEntries)).toEqual(['Dockerfile', 'ok'])
+    // What BuildKit makes of this depends on whether it has been sent `a`.
+    const unclear = await refused({ ...files, Dockerfile: { symlink: '/a/../ok' } })
+    expect(unclear.message).toMatch(/ is a symlink that does not point to a file$/)
+  })
+
   test('that is not read is not sent as an ignore file either', async () => {
     const broken = await contextOf({
       Dockerfile: { symlink: 'nowhere' },

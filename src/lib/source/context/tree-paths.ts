@@ -1,3 +1,4 @@
+import { posix } from 'node:path'
 import type { TreeFile } from './git-tree.ts'
 
 /** Limit of symlinks in a path, as in Linux. */
@@ -15,7 +16,9 @@ export interface ResolvedPath {
 
 /**
  * Resolves a path in a tree as BuildKit does: `/`, and `..` in the root, are the tree's root, so no path leads out
- * of the tree.
+ * of the tree. Unlike in Linux, `..` takes away the name before it, wherever a symlink of that name leads. In an absolute
+ * target it does not always: that depends on what else BuildKit has been sent, so such a target counts as missing.
+ * (https://github.com/containerd/continuity/blob/main/fs/path.go, RootPath)
  * @param byPath the files of the tree
  * @param targetOf reads the target of a symlink
  */
@@ -25,25 +28,27 @@ export async function resolveInTree(
   targetOf: (link: TreeFile) => Promise<string>,
 ): Promise<ResolvedPath> {
   const links: TreeFile[] = []
-  let done: string[] = []
-  const todo = path.split('/')
   let inSubmodule = false
-  while (todo.length > 0) {
-    const part = todo.shift() as string
-    if (part === '' || part === '.') continue
-    if (part === '..') {
-      done.pop()
-      continue
-    }
-    done.push(part)
-    const file = byPath.get(done.join('/'))
+  let parts = partsOf(path)
+  for (let count = 1; count <= parts.length; count += 1) {
+    const file = byPath.get(parts.slice(0, count).join('/'))
     inSubmodule ||= file?.kind === 'submodule'
     if (file?.kind !== 'symlink') continue
     links.push(file)
-    if (links.length > MAX_LINKS) return { file: null, links, inSubmodule }
     const target = await targetOf(file)
-    done = target.startsWith('/') ? [] : done.slice(0, -1)
-    todo.unshift(...target.split('/'))
+    const isUnclear = target.startsWith('/') && target.split('/').includes('..')
+    if (isUnclear || links.length > MAX_LINKS) return { file: null, links: [...new Set(links)], inSubmodule }
+    const from = target.startsWith('/') ? [] : parts.slice(0, count - 1)
+    parts = partsOf([...from, target, ...parts.slice(count)].join('/'))
+    count = 0
   }
-  return { file: byPath.get(done.join('/')) ?? null, links: [...new Set(links)], inSubmodule }
+  return { file: byPath.get(parts.join('/')) ?? null, links: [...new Set(links)], inSubmodule }
+}
+
+/** The names in a path from the root. */
+function partsOf(path: string): string[] {
+  return posix
+    .normalize(`/${path}`)
+    .split('/')
+    .filter((part) => part !== '')
 }
