@@ -246,6 +246,14 @@ describe('the Dockerfile', () => {
     expect(paths(context.entries)).toEqual(['dockerfile', 'dockerfile.dockerignore'])
   })
 
+  test('that a checkout makes longer than 1 MiB is refused', async () => {
+    const error = await refused({
+      '.gitattributes': 'Dockerfile text eol=crlf\n',
+      Dockerfile: `FROM scratch\n${'\n'.repeat(600_000)}`,
+    })
+    expect(error.message).toMatch(/^Dockerfile in .* is larger than 1 MiB$/)
+  })
+
   test('may be a symlink, or below a symlink to a directory', async () => {
     const context = await contextOf({
       Dockerfile: { symlink: 'docker/current/Dockerfile' },

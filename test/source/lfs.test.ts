@@ -365,6 +365,10 @@ test('a Dockerfile may be in Git LFS, and a .dockerignore not', async () => {
   const files = { '.gitattributes': attributes, Dockerfile: server.lfs.put(name, 'FROM x\n') }
   const context = await contextOf(name, files)
   expect(await dockerfileText(context, new AbortController().signal)).toBe('FROM x\n')
+  const other = repository()
+  const long = server.lfs.put(other, `FROM x\n${'#'.repeat(1 << 20)}`)
+  const tooLong = await failure(contextOf(other, { ...files, Dockerfile: long }))
+  expect(tooLong.message).toMatch(/^Dockerfile in acme\/app\d+@\w{7} is larger than 1 MiB$/)
   const error = await failure(contextOf(repository(), { ...files, '.dockerignore': pointerTo('a\n') }))
   expect(error.message).toMatch(/^\.dockerignore in acme\/app\d+@\w{7} is stored in Git LFS$/)
 })

@@ -103,7 +103,6 @@ class Opening {
     const own = await this.#resolve(`${dockerfile}.dockerignore`)
     const root = await this.#resolve('.dockerignore')
     const ignore = await this.#readIgnore(dockerfile, own, root)
-    this.#rejectLongDockerfile(dockerfile, file)
     if (tree.hasSubmodules) await this.#expand(tree, (path) => !ignore?.excludesAll(path))
 
     const files = this.#files
@@ -123,6 +122,7 @@ class Opening {
     await pace.rest()
     const converted = await this.#applyAttributes(tree.parts, wanted)
     if (converted.size > 0) await this.#rejectHuge(listed.files, converted)
+    this.#rejectLongDockerfile(dockerfile, converted.get(file) ?? file)
     const targets = await this.#readLinks(all)
     const { history } = this.#options
     const options = { ...this.#options, folder: this.#folder, pace, ignore, converted }
@@ -227,7 +227,7 @@ class Opening {
     return parseDockerignore(content.toString('utf8'), `${name} in ${this.#name}`, this.#pace)
   }
 
-  #rejectLongDockerfile(path: string, { size }: TreeFile): void {
+  #rejectLongDockerfile(path: string, { size }: { size: number }): void {
     if (size <= MAX_DOCKERFILE) return
     throw new ConveyorError('build_failed', `${path} in ${this.#name} is larger than 1 MiB`, {
       hint: 'Move long parts into separate files, and COPY them',
