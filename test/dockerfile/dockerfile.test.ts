@@ -102,6 +102,15 @@ test.each([
   ['FROM a AS b\nENV X=https://x.lan\nFROM b\nADD $X/y /', 'a remote'],
   ['FROM a AS b\nADD https://x.lan/y /\nFROM c', 'c'],
   ['FROM a\nADD ["https://x.lan/y", "/"', 'a remote'],
+  // The build's time from elsewhere.
+  ['ARG SOURCE_DATE_EPOCH=b\nFROM scratch AS b\nADD https://x.lan/y /\nFROM a', 'a remote'],
+  ['ARG B=b\nARG SOURCE_DATE_EPOCH=$B\nFROM a', 'a remote'],
+  ['ARG SOURCE_DATE_EPOCH=$TARGETARCH\nFROM a', 'a remote'],
+  ['ARG SOURCE_DATE_EPOCH=1704164645\nFROM a', 'a'],
+  ['ARG SOURCE_DATE_EPOCH=context\nFROM a', 'a'],
+  ['ARG SOURCE_DATE_EPOCH=\nFROM a', 'a'],
+  ['ARG SOURCE_DATE_EPOCH\nFROM a', 'a'],
+  ['FROM a\nARG SOURCE_DATE_EPOCH=b', 'a'],
 ])('%j takes %j', (text, images) => {
   expect(read(text)).toBe(images)
 })
@@ -117,6 +126,9 @@ test('build settings', () => {
   const other = { ...NOTHING, buildArgs: { V: '2' }, target: 'X' }
   expect(read('ARG V=1\nFROM a:$V AS x\nFROM b', other)).toBe('a:2')
   expect(read('FROM a AS x', { ...NOTHING, target: 'z' })).toBe('?')
+  const dated = (epoch: string) =>
+    read('ARG SOURCE_DATE_EPOCH=b\nFROM a', { ...NOTHING, buildArgs: { SOURCE_DATE_EPOCH: epoch } })
+  expect([dated('1704164645'), dated('c')]).toEqual(['a', 'a remote'])
   // Properties of Object.prototype are not variables.
   expect(read('FROM a$constructor')).toBe('a')
 })

@@ -19,7 +19,7 @@ export interface Stage {
   base: StageInput
   /** In the order of the instructions, excluding `base`. */
   sources: StageInput[]
-  /** Whether ADD may download something from a URL or a git repository. */
+  /** Whether ADD may download something from a URL or a git repository, or may have to for the build's time. */
   remoteFiles: boolean
 }
 
@@ -93,7 +93,19 @@ class Reader {
       else if (instruction.keyword === 'arg') this.#globalArg(instruction)
       else throw new InvalidDockerfile('an instruction before FROM')
     }
+    if (this.#takesTimeFromElsewhere()) for (const { stage } of this.#stages) stage.remoteFiles = true
     return this.#stages.map(({ stage }) => stage)
+  }
+
+  /**
+   * Whether the build may take its time from the remote file of any stage that SOURCE_DATE_EPOCH names, or from a named
+   * context. The time of `context` is not from elsewhere: BuildKit gets the main context from us.
+   * (https://github.com/moby/buildkit/blob/master/frontend/dockerfile/dockerfile2llb/epoch.go)
+   */
+  #takesTimeFromElsewhere(): boolean {
+    const name = 'SOURCE_DATE_EPOCH'
+    const time = this.#buildArgs.get(name) ?? this.#globals.get(name) ?? ''
+    return !/^([+-]?\d+|context|)$/.test(time)
   }
 
   #globalArg({ args }: Instruction): void {
