@@ -7,7 +7,10 @@ import type { Context } from '../source/source.ts'
 /** How the modification times of files are chosen; see FileTimes. */
 export interface SyncOptions {
   records: SyncRecords
-  /** Identifies what the files are built with: Dockerfile, settings, base images. Null if unknown. */
+  /**
+   * Identifies what the files are built with: Dockerfile, settings, base images. Null if unknown. No file is sent before
+   * this is known, not even the Dockerfile.
+   */
   basis: Promise<string | null>
   /**
    * Paths that are copied before a RUN that others are copied after, if cache mounts are used; when one of them

@@ -31,7 +31,7 @@ export async function buildImage(
   before.catch(() => {}) // awaited below, unless the build fails first
   const input = await buildInput(prepared, parts, {
     ...{ cacheFrom: await cacheFrom, push: !parts.dry },
-    ...{ signal, dockerfile },
+    ...{ signal, dockerfile, before },
   })
   const tidied = parts.builder.tidy(imageName).catch(async (error: Error) => {
     const line = `warning: images of older builds could not be removed: ${error.message}`

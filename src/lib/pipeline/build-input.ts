@@ -21,18 +21,21 @@ interface BuildInputOptions {
   signal: AbortSignal
   /** Text of the Dockerfile, if it is being read already; see dockerfileText. */
   dockerfile?: Promise<string | null>
+  /** What must be known before BuildKit reads the Dockerfile, and so resolves images. */
+  before?: Promise<unknown>
 }
 
 /** Everything that the builder needs to build a commit. */
 export async function buildInput(
   { build, imageName, commit, context }: Buildable,
   parts: BuildParts,
-  { cacheFrom, push, signal, dockerfile = dockerfileText(context, signal) }: BuildInputOptions,
+  { cacheFrom, push, signal, dockerfile = dockerfileText(context, signal), before }: BuildInputOptions,
 ): Promise<BuildInput> {
   const { repository } = build
   const settings = parts.settings(repository)
   // Without the cache, any step may produce something else from the same files.
-  const basis = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : Promise.resolve(null)
+  const key = build.cache ? inputsKey(context, dockerfile, settings, parts, signal) : null
+  const basis = Promise.all([key, before]).then(([known]) => known)
   const beforeRun = dockerfile.then((text) => inOwnTurn(() => copiedBeforeRun(text)))
   for (const pending of [basis, beforeRun]) pending.catch(() => {}) // awaited once BuildKit asks for the files
   return {

@@ -4,11 +4,8 @@ import type { Context } from '../../source/source.ts'
 import { mapConcurrently } from '../../util/collections/map-concurrently.ts'
 import { inOwnTurn } from '../../util/own-turn.ts'
 import type { BuildParts } from '../parts.ts'
-import { imageNamed, inRegistry, LOOKUPS } from '../reuse/base-images.ts'
+import { imageNamed, inRegistry, LOOKUP_LIMIT_MS, LOOKUPS } from '../reuse/base-images.ts'
 import { dockerfileKey, settingsKey } from '../reuse/recipe.ts'
-
-/** Has its own time limit, in milliseconds, as no files are sent to BuildKit before this is known. */
-const LIMIT_MS = 3000
 
 interface Parts {
   builder: Pick<BuildParts['builder'], 'localImage'>
@@ -31,7 +28,7 @@ export async function inputsKey(
   // A context from a URL or a branch may change at any time.
   const moves = Object.values(settings.contexts).some((from) => !from.startsWith('docker-image://'))
   if (unknown || remoteFiles || moves) return null
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)])
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(LOOKUP_LIMIT_MS)])
   const digests = await mapConcurrently(images, LOOKUPS, (name) => currentDigest(name, parts, limited)).catch(
     () => {
       // The build needs the images, too, and will report the error.

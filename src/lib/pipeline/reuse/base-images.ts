@@ -17,6 +17,8 @@ interface ImageReferences {
 
 /** How many images are looked up in their registries at a time. */
 export const LOOKUPS = 4
+/** How long images are looked up before a build, in milliseconds: no file is sent to BuildKit in the meantime. */
+export const LOOKUP_LIMIT_MS = 3000
 
 /** @param dockerfile its text; null if it could not be read */
 export function imageReferences(
@@ -29,7 +31,7 @@ export function imageReferences(
 /**
  * Digests, before the build, of the images that are named outside of FROM (`COPY --from=IMAGE`, `--mount=from=IMAGE`,
  * named contexts): not every BuildKit reports which digests these resolved to. If they are the same after the build,
- * the build used them.
+ * the build used them. Without those that are not known within the time limit.
  */
 export async function resolveOutsideFrom(
   { reading, contexts }: ImageReferences,
@@ -44,12 +46,13 @@ export async function resolveOutsideFrom(
   )
   // Such a build is never reused.
   if (reading.unreadable || reading.remoteFiles || names.size > MOST_IMAGES) return new Map()
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(LOOKUP_LIMIT_MS)])
   const found = await mapConcurrently(
     [...names],
     LOOKUPS,
     async (name): Promise<[string, string | null]> => [
       name,
-      await inRegistry(name, parts.registry, signal).catch(() => {
+      await inRegistry(name, parts.registry, limited).catch(() => {
         signal.throwIfAborted()
         // The build needs the image, too, and will report the error.
         return null
