@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { join, posix } from 'node:path'
+import { join } from 'node:path'
 import { shortName } from '../../core/build.ts'
 import { ConveyorError } from '../../core/errors.ts'
 import { batches } from '../../util/collections/batches.ts'
@@ -15,6 +15,7 @@ import { PackWriter } from './blob-packs.ts'
 import { BlobReader } from './blob-reader.ts'
 import { attributesMatter, type CheckedOut, CheckoutFilters, type Converted } from './checkout-filters.ts'
 import { type ContextPart, ContextTree, type Submodule } from './context-tree.ts'
+import { noDockerfile, validDockerfile } from './dockerfile-path.ts'
 import { type Dockerignore, parseDockerignore } from './dockerignore.ts'
 import { entriesWithout, listEntries } from './entries.ts'
 import { type GitFolders, gitFolders, mergeFiles } from './git-folder.ts'
@@ -175,24 +176,7 @@ class Opening {
         return { dockerfile: this.#exists(path) ? path : 'dockerfile', file: lower.file, links: lower.links }
       }
     }
-    if (links.length > 0) {
-      throw new ConveyorError(
-        'build_failed',
-        `${path} in ${this.#name} is a symlink that does not point to a file`,
-        {
-          hint: 'Point it at a Dockerfile inside the repository',
-        },
-      )
-    }
-    throw path === 'Dockerfile'
-      ? new ConveyorError('build_failed', `no Dockerfile in the root of ${this.#name}`, {
-          code: 'no_dockerfile',
-          hint: 'Add a file named Dockerfile to the root of the repository and push it',
-        })
-      : new ConveyorError('build_failed', `no ${path} in ${this.#name}`, {
-          code: 'no_dockerfile',
-          hint: 'Check the path: it is relative to the root of the repository',
-        })
+    throw noDockerfile(path, this.#name, links.length > 0)
   }
 
   #exists(path: string): boolean {
@@ -345,12 +329,4 @@ class Opening {
       }
     }
   }
-}
-
-function validDockerfile(path: string): string {
-  const normal = posix.normalize(path)
-  if (path !== '' && !/^\/|^\.\.?(\/|$)|\/$|[\0\n]/.test(normal)) return normal
-  throw new ConveyorError('invalid', `Dockerfile path ${JSON.stringify(path)} is outside of the repository`, {
-    hint: 'Use a path relative to the root of the repository, such as docker/app.Dockerfile',
-  })
 }
