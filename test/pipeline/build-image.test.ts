@@ -84,7 +84,12 @@ test('an image whose tag moves while a build starts is recorded as the build use
       await sync?.basis // BuildKit gets no file before that
       used = tool
       const from = { images: [], remoteFiles: false }
-      const rest = { pushMs: 0, platform: null, steps: { total: 1, cached: 0 }, transfer: { files: 0, bytes: 0 } }
+      const rest = {
+        pushMs: 0,
+        platform: null,
+        steps: { total: 1, cached: 0 },
+        transfer: { files: 0, bytes: 0 },
+      }
       return { imageId: '', digest: digest('3'), from, ...rest }
     },
     localImage: async () => null,
