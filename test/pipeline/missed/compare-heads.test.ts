@@ -251,6 +251,7 @@ describe('heads that were seen', () => {
     const turn = longestTurn()
     heads = [...heads.slice(1), head('new', 7)]
     expect(await compare()).toHaveLength(1)
-    expect(turn.ms()).toBeLessThan(50)
+    // In one turn, all of them take nearly twice as long.
+    expect(turn.ms()).toBeLessThan(100)
   })
 })

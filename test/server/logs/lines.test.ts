@@ -118,7 +118,7 @@ describe('the search in a log', () => {
 
     const turn = longestTurn()
     const { total } = await find(logOf('a'.repeat(4 * 1024 * 1024)), 'a')
-    expect(turn.ms()).toBeLessThan(60)
+    expect(turn.ms()).toBeLessThan(250)
     expect(total).toBe(128)
   })
 
@@ -151,7 +151,8 @@ describe('the search in a log', () => {
       `search of 100 MB: ${took.toFixed(0)} ms, ${((user + system) / 1000).toFixed(0)} ms of processor time, at most ${blocked.toFixed(0)} ms at once\n`,
     )
     expect({ total, rows }).toEqual({ total: 1, rows: [count * 800 + 1] })
-    expect(blocked).toBeLessThan(60)
+    // In one turn, the whole search takes twice as long.
+    expect(blocked).toBeLessThan(120)
     expect((user + system) / 1000).toBeLessThan(10_000)
 
     const gone = new AbortController()
