@@ -142,13 +142,13 @@ describe('credential helpers', () => {
   })
 
   test.each([
-    ['fails', 'echo "my-secret leaked"; echo my-secret >&2; exit 3', /failed \(exit status 3\)/],
-    ['is garbled', 'echo my-secret', /other than \{Username, Secret\}/],
-    ['never answers', 'exec sleep 60', /did not respond within 0.3 s/],
-  ])('one that %s is named, without what it printed', async (_, body, text) => {
+    ['fails', 'echo "my-secret leaked"; echo my-secret >&2; exit 3', /failed \(exit status 3\)/, {}],
+    ['is garbled', 'echo my-secret', /other than \{Username, Secret\}/, {}],
+    ['never answers', 'exec sleep 60', /did not respond within 0.3 s/, { helperTimeoutMs: 300 }],
+  ])('one that %s is named, without what it printed', async (_, body, text, options) => {
     await helper('bad', body)
     await configure({ credsStore: 'bad' })
-    const error = await failure('a.io', { helperTimeoutMs: 300 })
+    const error = await failure('a.io', options)
     expect(error.message).toMatch(text)
     expect(error.advice).not.toContain('my-secret')
   })
