@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { chmod, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { type GitMirrorsOptions, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import { type GitServer, startGitServer } from '../support/git/server.ts'
-import { basicEnv, freePort, projectRoot, start } from '../support/processes.ts'
+import { basicEnv, freePort, killProcess, projectRoot, start } from '../support/processes.ts'
 import { tempDir } from '../support/temp.ts'
 
 /** A git server and mirrors of it, both disposed when the test is over. */
@@ -517,7 +517,7 @@ describe('after a crash', () => {
     await elsewhere.kill('SIGKILL')
     const fetching = fetch('acme/app', sha)
     // It is still waiting for the lock when git's first request is answered.
-    await vi.waitFor(async () => expect(await children('flock')).toHaveLength(1), 10_000)
+    await expect.poll(() => children('flock')).toHaveLength(1)
     expect(log).toEqual([])
     gate.release()
     expect((await fetching).sha).toBe(sha)
@@ -531,16 +531,18 @@ describe('after a crash', () => {
     const before = await repository.commit({ ...someFiles(), Dockerfile: 'FROM scratch\n' })
     await fetch('acme/app', before)
     const sha = await repository.commit({ large: randomBytes(30_000_000) })
+    const stalled = server.stall(1_000_000)
     const elsewhere = await fetchElsewhere(dir, server.urlTemplate, sha)
     const packs = join(dir, 'acme/app.git/objects/pack')
     // The pack has begun to arrive.
-    await vi.waitFor(
-      async () => expect((await readdir(packs)).filter((name) => name.startsWith('tmp_'))).not.toEqual([]),
-      { timeout: 20_000, interval: 2 },
-    )
+    await expect
+      .poll(async () => (await readdir(packs)).filter((name) => name.startsWith('tmp_')))
+      .not.toEqual([])
     const pids = await gitProcesses(server.url)
+    expect(pids).not.toEqual([])
     await elsewhere.kill('SIGKILL')
-    for (const pid of pids) killIfThere(pid)
+    for (const pid of pids) await killProcess(pid)
+    stalled.release()
     // Locks that a git leaves if it is killed at other moments.
     for (const lock of ['shallow.lock', 'packed-refs.lock', 'HEAD.lock', `refs/conveyor/${sha}.lock`]) {
       await (await open(join(dir, 'acme/app.git', lock), 'a')).close()
@@ -557,14 +559,6 @@ describe('after a crash', () => {
     const left = [...(await readdir(packs)), ...(await readdir(join(dir, 'acme/app.git')))]
     expect(left.filter((name) => /^tmp_|\.lock$|\.keep$/.test(name))).toEqual([])
   })
-
-  function killIfThere(pid: number): void {
-    try {
-      process.kill(pid, 'SIGKILL')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-    }
-  }
 
   test('a commit object without its tree does not count as fetched', async () => {
     const { server, fetch, source } = await setUp()
@@ -662,8 +656,8 @@ describe('maintenance', () => {
       gitDir = (await fetch('acme/app', shas.at(-1) as string)).gitDir
       await fetch('acme/app', shas[0] as string) // It stays in use.
     }
-    await vi.waitFor(async () => expect(await refs(gitDir)).toHaveLength(4), 20_000)
-    await vi.waitFor(async () => expect((await packs(gitDir)).length).toBeLessThanOrEqual(4), 20_000)
+    await expect.poll(() => refs(gitDir)).toHaveLength(4)
+    await expect.poll(async () => (await packs(gitDir)).length).toBeLessThanOrEqual(4)
     expect((await refs(gitDir)).sort()).toEqual([shas[0], ...shas.slice(-3)].sort())
     // It still serves as a base for the next fetch.
     const next = await repository.commit({ Dockerfile: 'FROM scratch\n# next\n' })
@@ -685,7 +679,7 @@ describe('maintenance', () => {
       await context.close()
     }
     const gitDir = (await fetch('acme/app', await repository.resolve('main'))).gitDir
-    await vi.waitFor(async () => expect(await refs(gitDir)).toHaveLength(1), 20_000)
+    await expect.poll(() => refs(gitDir)).toHaveLength(1)
     await source.close()
     const check = await start('git', ['--git-dir', gitDir, 'fsck', '--connectivity-only'])
     expect(await check.exited).toMatchObject({ code: 0 })

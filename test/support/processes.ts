@@ -219,6 +219,16 @@ export async function isRunning(pid: number): Promise<boolean> {
   }
 }
 
+/** Kills a process, unless it has ended in the meantime, and waits until it is gone. Linux only. */
+export async function killProcess(pid: number): Promise<void> {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+  while (await isRunning(pid)) await delay(20)
+}
+
 /** How many processes on this machine, those in containers included, run exactly this command. Linux only. */
 export async function runningCount(command: string): Promise<number> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))

@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import Docker from 'dockerode'
-import { basicEnv, isRunning, lastLines, projectRoot, type Running, start } from '../processes.ts'
+import {
+  basicEnv,
+  isRunning,
+  killProcess,
+  lastLines,
+  projectRoot,
+  type Running,
+  start,
+} from '../processes.ts'
 
 /** A Docker Engine that responds. */
 export interface Engine extends AsyncDisposable {
@@ -213,12 +221,7 @@ async function killShims(execRoot: string): Promise<void> {
     const args = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0')
     const address = args[args.indexOf('-address') + 1] ?? ''
     if (!args[0]?.includes('containerd-shim') || !address.startsWith(`${execRoot}/`)) continue
-    try {
-      process.kill(pid, 'SIGKILL')
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-    }
-    while (await isRunning(pid)) await delay(20)
+    await killProcess(pid)
   }
 }
 
@@ -229,8 +232,7 @@ export async function killContainers(data: string): Promise<void> {
     const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '')
     const root = mounts.split('\n').find((line) => line.split(' ')[4] === '/')
     if (!root?.includes(`${data}/`)) continue
-    process.kill(pid, 'SIGKILL')
-    while (await isRunning(pid)) await delay(20)
+    await killProcess(pid)
   }
 }
 

@@ -60,6 +60,14 @@ export interface GitServer extends AsyncDisposable {
   failNext(n: number, status: number): void
   /** Holds requests from now on; `arrived` resolves with the first one, `release` lets all continue. */
   hold(): { arrived: Promise<void>; release(): void }
+  /** Lets answers stop in the middle, after so many bytes, until `release` lets all continue. */
+  stall(bytes: number): { release(): void }
+}
+
+/** Where answers stop, and until when. */
+interface Stall {
+  after: number
+  over: Promise<void>
 }
 
 /**
@@ -77,6 +85,7 @@ export async function startGitServer(
   const moved = new Map<string, string>()
   let held: Promise<void> = Promise.resolve()
   let onArrival = () => {}
+  let stall: Stall = { after: Number.POSITIVE_INFINITY, over: Promise.resolve() }
   const handled = new Set<Promise<void>>()
 
   const server = createServer((request, response) => {
@@ -102,7 +111,7 @@ export async function startGitServer(
     if (rest.startsWith('/info/lfs/'))
       return lfs.handle(name, rest.slice('/info/lfs'.length), request, response)
     if (!GIT_PATH.test(entry.url)) return answer(response, 404)
-    await httpBackend(root.path, entry, request, response)
+    await httpBackend(root.path, entry, request, response, () => stall)
   }
 
   function isAccepted(password: string | undefined, repository: string): boolean {
@@ -135,6 +144,11 @@ export async function startGitServer(
       onArrival = arrival.resolve
       held = gate.promise
       return { arrived: arrival.promise, release: gate.resolve }
+    },
+    stall(bytes) {
+      const gate = Promise.withResolvers<void>()
+      stall = { after: bytes, over: gate.promise }
+      return { release: gate.resolve }
     },
     async [Symbol.asyncDispose]() {
       server.closeAllConnections()
@@ -177,6 +191,7 @@ async function httpBackend(
   entry: GitRequest,
   request: IncomingMessage,
   response: ServerResponse,
+  stall: () => Stall,
 ): Promise<void> {
   const [path, query = ''] = entry.url.split('?')
   const header = (name: string) => request.headers[name]?.toString() ?? ''
@@ -201,6 +216,7 @@ async function httpBackend(
     entry.stderr += text
   })
   const ended = once(backend, 'close')
+  const gone = new Promise((resolve) => response.once('close', resolve))
   response.once('close', () => backend.kill())
 
   async function* received(): AsyncGenerator<Uint8Array> {
@@ -223,6 +239,7 @@ async function httpBackend(
       }
       entry.bytesSent += body.length
       yield body
+      if (entry.bytesSent > stall().after) await Promise.race([stall().over, gone])
     }
     if (head) throw new Error(`git http-backend sent no response: ${entry.stderr}`)
   }
