@@ -621,7 +621,7 @@ export function builderContract(name: string, makeSubject: () => Promise<Builder
       abort.abort(new Error('enough'))
       await ended
       // This machine's engine runs steps as processes of this machine.
-      await expect.poll(() => processesWith(marker), { timeout: 20_000 }).toEqual([])
+      await expect.poll(() => processesWith(marker)).toEqual([])
     })
 
     test('output is kept byte for byte, and a step whose output the engine clips is named', async () => {

@@ -198,10 +198,7 @@ describe('a pull request of a fork', () => {
     expect(await world.digest(repository, 'latest')).toBe(latest)
     expect(await world.digest(repository, 'main')).toBe(latest)
     expect(log).not.toContain('nothing to build')
-    const status = await world.github.waitForStatus(
-      (one) => one.sha === sha && one.state === 'success',
-      10_000,
-    )
+    const status = await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
     expect(status.repository).toBe(repository)
     const fork = await filesOf(repository, 'pr-9')
     const own = await filesOf(repository, main)
@@ -246,7 +243,7 @@ describe('a merge queue', () => {
     const requested = await mergeGroupEvent({ repository, sha, branch, tree })
     const first = await built(requested)
     expect(first.outcome).toBe('created')
-    await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success', 10_000)
+    await world.github.waitForStatus((one) => one.sha === sha && one.state === 'success')
     expect(await world.digest(repository, 'latest')).toBeNull()
     // The push of the queue's branch, which GitHub sends as well.
     const pushed = await world.push(server, { repository, sha, branch })

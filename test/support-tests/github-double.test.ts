@@ -89,7 +89,7 @@ describe('the test double of GitHub', () => {
 
   test('waitForStatus finds present and future statuses, or reports what there was', async () => {
     await using double = await startGitHubDouble()
-    const coming = double.waitForStatus(({ state }) => state === 'success', 10_000)
+    const coming = double.waitForStatus(({ state }) => state === 'success')
     const body = JSON.stringify({ state: 'success', description: 'Done' })
     await fetch(double.url + STATUSES, {
       method: 'POST',

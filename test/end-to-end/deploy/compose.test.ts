@@ -64,7 +64,7 @@ beforeAll(async () => {
   const volumes = [`${folder.path}/repositories:/repositories:ro`]
   const override = stringify({ services: { conveyor: { build, volumes } } })
   await writeFile(join(folder.path, 'docker-compose.override.yml'), override)
-})
+}, 300_000)
 
 afterAll(async () => {
   await compose('down', '--volumes', '--timeout', '20')

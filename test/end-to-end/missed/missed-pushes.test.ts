@@ -40,14 +40,14 @@ const buildsOf = async (server: ConveyorServer, repository: string): Promise<Bui
 /** Waits until so many builds of a repository have succeeded; resolves to them, oldest first. */
 async function succeeded(server: ConveyorServer, repository: string, count: number): Promise<BuildJson[]> {
   const states = async () => (await buildsOf(server, repository)).map(({ state }) => state)
-  await expect.poll(states, { timeout: 30_000 }).toEqual(Array(count).fill('succeeded'))
+  await expect.poll(states).toEqual(Array(count).fill('succeeded'))
   return buildsOf(server, repository)
 }
 
 /** Waits until the heads of a repository have been compared. */
 async function compared(server: ConveyorServer, repository: string): Promise<void> {
   const last = async () => (await get<RepositoryJson>(server, `/repositories/${repository}`)).compared
-  await expect.poll(last, { timeout: 20_000 }).toMatchObject({ error: null })
+  await expect.poll(last).toMatchObject({ error: null })
 }
 
 /** A repository with one commit, built by its webhook. */
@@ -152,9 +152,7 @@ describe('after an outage', () => {
     const after = await world.startServer()
     const error = async () =>
       (await get<RepositoryJson>(after, `/repositories/${repository}`)).compared?.error
-    await expect
-      .poll(error, { timeout: 20_000 })
-      .toMatch(/cannot list the branches of acme\/\w+ from 127.0.0.1/)
+    await expect.poll(error).toMatch(/cannot list the branches of acme\/\w+ from 127.0.0.1/)
     await after.kill('SIGTERM')
   })
 })
@@ -181,16 +179,16 @@ describe('while servers run', () => {
 
     // A push whose webhook comes in time.
     const prompt = await git.commit({ name: 'prompt' })
-    await expect.poll(waiting, { timeout: 10_000 }).toEqual([prompt])
+    await expect.poll(waiting).toEqual([prompt])
     expect(await buildsOf(one, repository)).toHaveLength(1)
     await world.push(one, { repository, sha: prompt })
     await succeeded(two, repository, 2)
-    await expect.poll(waiting, { timeout: 10_000 }).toEqual([])
+    await expect.poll(waiting).toEqual([])
 
     // The hook is deleted; its last delivery comes while the build runs.
     await using gate = await startGate()
     const slow = await git.commit({ Dockerfile: `${DOCKERFILE}RUN ${gate.command()}\n` })
-    await expect.poll(waiting, { timeout: 10_000 }).toEqual([slow])
+    await expect.poll(waiting).toEqual([slow])
     await moveClock()
     await gate.arrival()
     const [, , found] = await buildsOf(two, repository)

@@ -62,11 +62,11 @@ test('one of several servers compares each repository once when it starts, and t
   const second = server()
   // Due at once, from its first webhook on: for the server that compares.
   await pushTo('acme/four')
-  await expect.poll(() => first.calls, { timeout: 5000 }).toContain('acme/four')
+  await expect.poll(() => first.calls).toContain('acme/four')
   expect(second.calls).toEqual([])
   await first.comparing.stop()
   await expect
-    .poll(() => second.calls.toSorted(), { timeout: 10_000 })
+    .poll(() => second.calls.toSorted())
     .toEqual(['acme/four', 'acme/one', 'acme/three', 'acme/two'])
   expect(first.calls).toHaveLength(4)
 })
@@ -85,7 +85,7 @@ test('an error of one repository is logged once, shown, and keeps no other from 
     .toMatchObject({ error: expect.stringContaining('acme/secret') })
   expect(calls).toEqual(['acme/broken'])
   await store.comparisons.restart()
-  await expect.poll(() => calls, { timeout: 5000 }).toHaveLength(2)
+  await expect.poll(() => calls).toHaveLength(2)
   expect(lines.filter((line) => line.includes('is gone'))).toEqual([
     'repository acme/broken is gone. Look for it',
   ])

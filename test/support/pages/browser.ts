@@ -11,8 +11,8 @@ interface WatchedPage extends AsyncDisposable {
   page: Page
   /** Errors and warnings of the console, uncaught errors, violations of the CSP, and requests to other servers. */
   complaints: string[]
-  /** What its documents, styles and scripts were in bytes, without compression, by path. */
-  loaded: Map<string, number>
+  /** What its documents, styles and scripts so far were in bytes, without compression, by path. */
+  loaded(): Promise<Map<string, number>>
 }
 
 /** Chromium without a window. */
@@ -35,6 +35,7 @@ export async function startBrowser(): Promise<TestBrowser> {
       const page = await context.newPage()
       const complaints: string[] = []
       const loaded = new Map<string, number>()
+      const reading: Promise<unknown>[] = []
       page.on('console', (message) => {
         if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
       })
@@ -43,16 +44,25 @@ export async function startBrowser(): Promise<TestBrowser> {
         const { hostname } = new URL(request.url())
         if (hostname !== '127.0.0.1' && hostname !== 'localhost') complaints.push(`request: ${request.url()}`)
       })
-      page.on('response', async (response) => {
+      page.on('response', (response) => {
         const type = response.request().resourceType()
         if (!['document', 'stylesheet', 'script', 'image', 'other'].includes(type)) return
-        const body = await response.body().catch(() => null)
-        if (body) loaded.set(new URL(response.url()).pathname, body.length)
+        const { pathname } = new URL(response.url())
+        // One that is no longer there, after a navigation, does not count.
+        reading.push(
+          response.body().then(
+            ({ length }) => loaded.set(pathname, length),
+            () => {},
+          ),
+        )
       })
       return {
         page,
         complaints,
-        loaded,
+        async loaded() {
+          await Promise.all(reading)
+          return loaded
+        },
         async [Symbol.asyncDispose]() {
           await context.close()
         },
