@@ -40,6 +40,8 @@ export async function startFleet(
         current = running
         starts++
         output.push(() => running.stdout() + running.stderr())
+        // Disposing, while this one was being started, ended only the one before.
+        if (stopping) await running.kill('SIGTERM', 30_000)
         await running.exited
         await sleep(200)
       }

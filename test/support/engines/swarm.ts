@@ -2,11 +2,10 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import type Docker from 'dockerode'
 import { ensureBaseImages } from '../images/base-images.ts'
 import { type BuilderImage, makeBuilderImage } from '../images/builder-images.ts'
-import { isRunning, start } from '../processes.ts'
+import { killProcess, start } from '../processes.ts'
 import { tempDir } from '../temp.ts'
 import { docker as dockerOf, type PrivateEngine, startPrivateEngine } from './engine.ts'
 
@@ -82,20 +81,33 @@ export async function startSwarm(): Promise<TestSwarm> {
     worker,
     nodes,
     address: `${subnet}.1`,
-    async setHeartbeat(seconds) {
-      const { Version, Spec } = await manager.docker.swarmInspect()
-      const Dispatcher = { HeartbeatPeriod: seconds * 1e9 }
-      await manager.docker.swarmUpdate({ version: Version.Index, ...Spec, Dispatcher })
-    },
-    async change(node, what) {
-      const its = manager.docker.getNode(node.id)
-      const { Version, Spec } = await its.inspect()
-      await its.update({ version: Version.Index, ...Spec, ...what })
-    },
+    setHeartbeat: (seconds) =>
+      repeated(async () => {
+        const { Version, Spec } = await manager.docker.swarmInspect()
+        const Dispatcher = { HeartbeatPeriod: seconds * 1e9 }
+        await manager.docker.swarmUpdate({ version: Version.Index, ...Spec, Dispatcher })
+      }),
+    change: (node, what) =>
+      repeated(async () => {
+        const its = manager.docker.getNode(node.id)
+        const { Version, Spec } = await its.inspect()
+        await its.update({ version: Version.Index, ...Spec, ...what })
+      }),
     async makeImage(name, image) {
       for (const node of nodes) await makeBuilderImage(node.docker, name, image)
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/** Reads a version and updates it, again if the manager has made a change of its own in between: it answers 500 then. */
+async function repeated(update: () => Promise<void>): Promise<void> {
+  for (let left = 9; ; left--) {
+    try {
+      return await update()
+    } catch (error) {
+      if ((error as { statusCode?: number }).statusCode !== 500 || left === 0) throw error
+    }
   }
 }
 
@@ -161,8 +173,7 @@ async function killInside(namespace: string): Promise<void> {
     // A process that has exited in the meantime has no network.
     const its = await stat(`/proc/${pid}/ns/net`).catch(() => null)
     if (its?.ino !== ino) continue
-    if (await isRunning(pid)) process.kill(pid, 'SIGKILL')
-    while (await isRunning(pid)) await delay(20)
+    await killProcess(pid)
   }
 }
 
