@@ -1,4 +1,3 @@
-import type { AddressInfo } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import type { Build } from '../../src/lib/core/build.ts'
 import { github } from '../../src/lib/forge/github/github.ts'
@@ -16,6 +15,7 @@ import type { BuildStore } from '../../src/lib/store/build-store.ts'
 import { sqliteBuildStore } from '../../src/lib/store/sqlite/sqlite.ts'
 import { type GitHubDouble, startGitHubDouble } from './github/double.ts'
 import { AnswerCheck } from './openapi/answers.ts'
+import { freePort } from './processes.ts'
 import { tempDir } from './temp.ts'
 
 export const IMAGE = `registry.example/acme/app@sha256:${'5'.repeat(64)}`
@@ -115,8 +115,9 @@ export async function startTestServer(
     await app.ready()
     const check = new AnswerCheck(app.openapi(), options.baseUrl?.() ?? 'http://localhost', violations)
     check.watch(app.server)
+    // Not one of those that outgoing connections get: it is still free when the server is opened again.
+    port ||= await freePort()
     await app.listen({ host: '127.0.0.1', port })
-    port = (app.server.address() as AddressInfo).port
   }
   const stop = async () => {
     await app?.close()

@@ -45,7 +45,7 @@ beforeAll(async () => {
     { path: '.docker/config.json', content: config, mode: 0o600 },
   ]
   await data.putArchive(tar(files), { path: '/var/run/conveyor' })
-})
+}, 300_000)
 afterAll(async () => {
   await docker.getContainer(DATA).remove({ force: true, v: true })
   for (const image of [SERVER, BUILDER]) await docker.getImage(image).remove({ force: true })
@@ -246,11 +246,18 @@ describe("the server's image", () => {
 
 /** An orphaned child leaves nothing behind when it ends. */
 async function expectReaped(container: Docker.Container): Promise<void> {
-  const orphan = `sleep 3.${process.pid}`
+  const orphan = `sleep 100000.${process.pid}`
   const exec = await container.exec({ Cmd: ['sh', '-c', `${orphan} & exit 0`] })
   await exec.start({ Detach: true })
-  await expect.poll(() => orphaned(orphan)).toHaveLength(1)
-  const [pid] = await orphaned(orphan)
+  let found: string[] = []
+  await expect
+    .poll(async () => {
+      found = await orphaned(orphan)
+      return found
+    })
+    .toHaveLength(1)
+  const [pid] = found
+  process.kill(Number(pid), 'SIGKILL')
   // A process that is not reaped stays in the table, without a command line. `docker top` does not show it.
   const isThere = () =>
     readFile(`/proc/${pid}/stat`).then(

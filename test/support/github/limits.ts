@@ -20,8 +20,8 @@ interface Use {
   inFlightUntil: number
 }
 
-/** Requests that were sent before a refusal arrived. */
-const IN_FLIGHT_MS = 250
+/** Requests that were sent before a refusal arrived: less than Conveyor's shortest wait, which is a second. */
+const IN_FLIGHT_MS = 750
 
 export class RateLimits {
   #limits: Limits | null = null

@@ -55,7 +55,8 @@ export async function ensureLayer(
   if (recipe !== undefined && (await has(docker, image))) return image
 
   const [repo = '', tag = ''] = image.split(':')
-  const layer = `${tag}-files`
+  // Other test files may make the same image at the same time.
+  const layer = `${tag}-files-${process.pid}`
   // Libraries are symlinks that would lead nowhere. In node_modules symlinks are wanted, and names of files and hard
   // links get the prefix, but targets of symlinks do not.
   const how = root === '/' ? ['--dereference'] : ['--transform=s,^,app/,S']
