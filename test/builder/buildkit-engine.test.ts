@@ -371,7 +371,7 @@ describe('an engine with the containerd store', () => {
         },
       }
       const build = input({
-        Dockerfile: `FROM ${base}\nRUN echo begun; sleep 2\nRUN --mount=type=secret,id=s cat /run/secrets/s`,
+        Dockerfile: `FROM ${base}\nRUN echo begun; sleep 30\nRUN --mount=type=secret,id=s cat /run/secrets/s`,
       })
       const log = io()
       const secrets = { s: Buffer.from('x') }

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, type ExpectStatic, test } from 'vitest'
 import type { BuildJson } from '../../src/lib/api/build.ts'
+import { postgresBuildStore } from '../../src/lib/store/postgres.ts'
 import { startAws, type TestAws } from '../support/aws/aws.ts'
 import { startFleet } from '../support/fleet.ts'
 import { type Gate, startGate } from '../support/gates.ts'
@@ -63,13 +63,13 @@ describe('servers with in-memory queues on one Postgres database', () => {
       const next = await start()
       const short = await commitTo(`acme/update-${update}`)
       const shortId = await world.push(next, short)
-      await finalStatus(short, 30_000)
+      await finalStatus(short, 60_000)
       expect(await buildLog(next, shortId)).toContain('\nimage ')
       await next.kill('SIGKILL')
     }
     expect(await buildOf(old, id)).toMatchObject({ state: 'building', error: null })
     gate.open()
-    await finalStatus(long, 30_000)
+    await finalStatus(long, 60_000)
     expect(await buildOf(old, id)).toMatchObject({ state: 'succeeded', error: null })
     expect(finalStates(long)).toEqual(['success'])
     const log = await buildLog(old, id)
@@ -146,7 +146,10 @@ async function onlyTheDeadly(expect: ExpectStatic, name: string, more: NodeJS.Pr
   // From here on, each is built alone, whichever comes first.
   harmless.open()
   await deadly.arrival()
-  await sleep(500)
+  // If the harmless one came first, its status is set; killed before that is recorded, the worker would set it again.
+  const store = await postgresBuildStore({ url: String(more.DATABASE_URL) })
+  await expect.poll(() => store.unreported()).toEqual([])
+  await store.close()
   await worker?.kill()
 
   const status = await finalStatus(bad, 120_000)

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { BuildJson } from '../../src/lib/api/build.ts'
+import { startGate } from '../support/gates.ts'
 import { engine } from '../support/global-setup.ts'
 import { pulled } from '../support/images/pulled.ts'
 import type { ConveyorServer } from '../support/processes.ts'
@@ -12,7 +13,8 @@ let world: World
 let server: ConveyorServer
 beforeAll(async () => {
   world = await startWorld()
-  server = await world.startServer()
+  // An older and a newer build at once, and the network that a gate needs.
+  server = await world.startServer({ flags: ['--workers', '2', '--build.network', 'host'] })
 })
 afterAll(async () => {
   await server.kill()
@@ -108,16 +110,20 @@ describe('a push becomes an image', () => {
   })
 
   test('an older push that finishes later does not move a tag back', async () => {
+    await using gate = await startGate()
     const repository = 'acme/order'
     const git = await world.git.create(repository)
     const slow = await git.commit({
-      Dockerfile: DOCKERFILE.replace('RUN', 'RUN sleep 3;'),
-      greeting: `slow ${performance.timeOrigin}`,
+      Dockerfile: DOCKERFILE.replace('RUN', `RUN ${gate.command()} &&`),
+      greeting: 'slow',
     })
     const fast = await git.commit({ Dockerfile: DOCKERFILE, greeting: 'fast' })
     const slowId = await world.push(server, { repository, sha: slow })
+    await gate.arrival()
     await world.push(server, { repository, sha: fast })
-    await Promise.all([finalStatus(slow), finalStatus(fast)])
+    await finalStatus(fast)
+    gate.open()
+    await finalStatus(slow)
     expect(await buildLog(server, slowId)).toContain(
       'tag main is not moved: it already points at a newer push',
     )
