@@ -176,7 +176,8 @@ describe("BuildKit's Control API in an engine of 2020, through /grpc", () => {
   test('a build, its progress and its result', async () => {
     expect(await listWorkers(endpoint())).toHaveLength(1)
     const { answer, text, steps } = await build(`FROM conveyor-test/busybox:1\nRUN echo said-${fresh()}`)
-    expect(text).toMatch(/ said-\d/)
+    // What it printed, not its name, which says so as well.
+    expect(text).toMatch(/^#\d+ \d+\.\d+ said-\d/m)
     expect(steps).toMatchObject({ total: 1, cached: 0 })
     expect((await engine().docker.getImage(name()).inspect()).Id).toBe(answer['containerimage.digest'])
     // It remembers nothing, which is not an error.
