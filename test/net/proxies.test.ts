@@ -102,7 +102,11 @@ describe('doctor', () => {
       ...{ REGISTRY: registry.host, GITHUB_URL: 'http://github.test' },
       ...{ HTTP_PROXY: `http://me:right@${proxy.host}`, NO_PROXY: '.test' },
     })
-    expect(without('github')).toMatchObject({ ok: false, found: expect.stringContaining('ENOTFOUND') })
+    // Without a network, a resolver has no answer.
+    expect(without('github')).toMatchObject({
+      ok: false,
+      found: expect.stringMatching(/ENOTFOUND|EAI_AGAIN/),
+    })
     expect(proxy.asked).toEqual([])
   })
 })
@@ -143,15 +147,17 @@ test('the AWS SDK uses the proxy', async () => {
   await using proxy = await startProxy({ 'aws.test': tls.host })
   const proxies = proxiesOf({ HTTPS_PROXY: proxy.host })
   const agent = tunnelAgent(proxies, { keepAlive: true, ca: await readFile(join(scratch.path, 'ca.pem')) })
+  const said: string[] = []
   const queue = await sqsQueue({
     url: url.replace(/^http:\/\/[^/]+/, 'https://aws.test'),
     clientConfig: { ...aws.clientConfig, endpoint: 'https://aws.test' },
     httpsAgent: agent,
-    log: (line) => expect(line).toBe('nothing to be said'),
+    log: (line) => said.push(line),
   })
   await queue.send({ buildId: 'one', repository: 'acme/app' })
   await queue.close()
   agent.destroy()
+  expect(said).toEqual([])
   expect(new Set(proxy.asked)).toEqual(new Set(['CONNECT aws.test:443']))
 })
 
