@@ -113,9 +113,9 @@ describe('conveyor logs', () => {
   })
 
   test('says what is no build', async () => {
-    const { code, error } = await fails('logs', '0000')
+    const { code, error } = await fails('logs', '00000000')
     expect(code).toBe(2)
-    expect(error).toContain('build 0000 not found')
+    expect(error).toContain('build 00000000 not found')
     expect((await fails('logs', 'main')).error).toContain('"main" does not name a build')
     expect((await fails('logs', `acme/app@${sha('f')}`)).error).toContain('not found')
   })
