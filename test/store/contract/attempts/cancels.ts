@@ -198,8 +198,10 @@ export function cancels(subject: Subject): void {
                     await end(failed('cancelled by ada', 'cancelled'))
                   if (one === 'release') await store.release(id, attempt)
                   if (one === 'claim') await store.claim(id)
-                  if (one === 'push')
-                    others += (await store.accept(push('dev', { sha }))).build.id === id ? 0 : 1
+                  if (one === 'push') {
+                    const { build } = await store.accept(push('dev', { sha }))
+                    if (build.id !== id) others += 1
+                  }
                 }),
               )
             }
