@@ -16,7 +16,7 @@ afterAll(() => postgres[Symbol.asyncDispose]())
 queueContract(
   'Postgres',
   async (lease) =>
-    postgresQueue({ url: await postgres.database(), leaseSeconds: lease === 'short' ? 1 : 3600 }),
+    postgresQueue({ url: await postgres.database(), leaseSeconds: lease === 'short' ? 2 : 3600 }),
   { ordered: true, exact: true },
 )
 
@@ -61,7 +61,12 @@ describe('Postgres queue', () => {
   it('lets many processes open an empty database at once', async () => {
     const queues = await Promise.all(Array.from({ length: 10 }, () => open()))
     await queues[0]?.send({ buildId: 'a', repository: 'acme/app' })
-    const jobs = await Promise.all(queues.map((queue) => queue.receive(AbortSignal.timeout(500))))
+    const end = new AbortController()
+    const receiving = queues.map((queue) => queue.receive(end.signal))
+    await Promise.race(receiving)
+    await sleep(500) // in which no other one gets it
+    end.abort()
+    const jobs = await Promise.all(receiving)
     expect(jobs.filter((job) => job !== null)).toHaveLength(1)
   })
 
@@ -161,10 +166,11 @@ describe('Postgres queue', () => {
   })
 
   it('rejects calls on a lost lease, even when the build was queued again', async () => {
-    const queue = await open({ leaseSeconds: 1 })
+    const queue = await open({ leaseSeconds: 2 })
     await queue.send({ buildId: 'a', repository: 'acme/app' })
     const lost = await take(queue)
     const again = await take(queue)
+    await again.extend(60)
     const taken = { kind: 'unavailable', retryable: false, message: 'the lease on build a was lost' }
     await expect(lost.acknowledge()).rejects.toMatchObject(taken)
     await expect(lost.extend(5)).rejects.toMatchObject(taken)
@@ -300,13 +306,13 @@ describe('Postgres queue', () => {
     })
 
     it('take a job of a later round first only as long as the one whose turn it is may be reserved', async () => {
-      const queue = await open({ affinitySeconds: 1 })
+      const queue = await open({ affinitySeconds: 3 })
       const send = (buildId: string, repository: string, round: number) =>
         queue.send({ buildId, repository, turn: { lane: 1, round } })
       await send('b0', B, 0)
       for (const round of [1, 2]) await send(`a${round}`, A, round)
       expect((await take(queue, [A])).buildId).toBe('a1')
-      await sleep(1100)
+      await sleep(3100)
       expect((await take(queue, [A])).buildId).toBe('b0')
       expect((await take(queue, [A])).buildId).toBe('a2')
     })

@@ -10,8 +10,9 @@ export interface QueueTraits {
 }
 
 /**
- * What every queue promises. `open` makes an empty queue: with a `short` lease (as short as the adapter can) for the
- * tests that wait for one to end, and with a `long` one that no test outlives.
+ * What every queue promises. `open` makes an empty queue: with a `short` lease for the tests that wait for one to end
+ * (as short as may be, if the next call is to come in time on a busy machine), and with a `long` one that no test
+ * outlives.
  */
 export function queueContract(
   name: string,

@@ -54,6 +54,20 @@ describe('Postgres build store', () => {
     return made
   }
 
+  /** Whether somebody waits for a lock in this database, as `moveTags` does. */
+  async function waitsForLock(): Promise<boolean> {
+    const database = new Postgres({ url })
+    try {
+      const waiting = await database.query(
+        `select 1 from pg_locks where locktype = 'advisory' and not granted
+         and database = (select oid from pg_database where datname = current_database())`,
+      )
+      return waiting.length > 0
+    } finally {
+      await database.close()
+    }
+  }
+
   async function one(): Promise<BuildStore> {
     const [store] = await stores(1)
     if (!store) throw new Error('no store')
@@ -217,27 +231,27 @@ describe('Postgres build store', () => {
       const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
       const { build } = await right.accept(push('main'))
       clockIsOff(seconds)
-      expect(await skewed.claimFor(build.id, 2)).toMatchObject({ attempt: 1 })
+      expect(await skewed.claimFor(build.id, 5)).toMatchObject({ attempt: 1 })
       vi.useRealTimers()
       expect(await right.claimFor(build.id, 60)).toBe('held')
-      await sleep(1000)
+      await sleep(2500)
       clockIsOff(seconds)
-      expect(await skewed.hold(build.id, 1, 2)).toBe(true)
+      expect(await skewed.hold(build.id, 1, 5)).toBe(true)
       vi.useRealTimers()
-      await sleep(1100)
+      await sleep(2600)
       expect(await right.claimFor(build.id, 60)).toBe('held')
-      await sleep(1000)
+      await sleep(2500)
       expect(await right.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
     })
 
     it.each([-240, 240])('are not taken over by a worker whose clock is %i s off', async (seconds) => {
       const [skewed, right] = (await stores(2)) as [BuildStore, BuildStore]
       const { build } = await right.accept(push('main'))
-      await right.claimFor(build.id, 2)
+      await right.claimFor(build.id, 5)
       clockIsOff(seconds)
       expect(await skewed.claimFor(build.id, 60)).toBe('held')
       vi.useRealTimers()
-      await sleep(2100)
+      await sleep(5100)
       clockIsOff(seconds)
       expect(await skewed.claimFor(build.id, 60)).toMatchObject({ attempt: 2 })
     })
@@ -307,7 +321,10 @@ describe('Postgres build store', () => {
     ])
     await child.waitFor(/moving/)
     const store = await one()
-    const next = store.moveTags('image', [{ tag: 'main', sequence: 6 }], async () => {})
+    const moved: string[] = []
+    const next = store.moveTags('image', [{ tag: 'main', sequence: 6 }], async (tag) => void moved.push(tag))
+    await expect.poll(waitsForLock).toBe(true)
+    expect(moved).toEqual([])
     await child.kill('SIGKILL')
     expect(await next).toEqual(['main'])
     expect(await store.moveTags('image', [{ tag: 'main', sequence: 5 }], async () => {})).toEqual([])
