@@ -9,7 +9,7 @@ const BASE = 'https://ci.example/tools/conveyor'
 
 let server: TestServer
 beforeAll(async () => {
-  server = await startTestServer({ baseUrl: () => BASE })
+  server = await startTestServer({ baseUrl: () => BASE, auth: 'none' })
 })
 afterAll(() => server[Symbol.asyncDispose]())
 
