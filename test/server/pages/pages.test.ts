@@ -117,10 +117,12 @@ describe('what is sent', () => {
 })
 
 test('all links of a server below a path lead there', async () => {
-  await using below = await startTestServer({ baseUrl: () => 'https://ci.example/conveyor' })
+  await using below = await startTestServer({ baseUrl: () => 'https://ci.example/conveyor', auth: 'none' })
   await below.begin('a'.repeat(40), 'main')
   for (const path of ['/', '/repositories', '/repositories/acme/app', '/queue', '/deliveries', '/nothing']) {
-    const page = await (await fetch(`${below.url}/conveyor${path}`, { headers: BROWSER })).text()
+    const answer = await fetch(`${below.url}/conveyor${path}`, { headers: BROWSER })
+    expect(answer.status).toBe(path === '/nothing' ? 404 : 200)
+    const page = await answer.text()
     const links = [...page.matchAll(/(?:href|src|action)="([^"#][^"]*)"/g)].map(([, link]) => link)
     expect(links.length).toBeGreaterThan(8)
     expect(links.filter((link) => !link?.startsWith('/conveyor/'))).toEqual([])

@@ -24,7 +24,10 @@ const PICTURES: [string, string, BrowserContextOptions][] = [
 
 const clock = { at: Date.now() }
 await using server = await startTestServer(
-  { webUrl: 'https://github.com', badges: 'public', baseUrl: () => 'https://conveyor.acme.example' },
+  {
+    ...{ webUrl: 'https://github.com', badges: 'public', auth: 'none' },
+    baseUrl: () => 'https://conveyor.acme.example',
+  },
   () => new Date(clock.at),
 )
 const builds = await addSamples(server.store, clock, samples(160), clock.at)
