@@ -326,6 +326,12 @@ test('settings that are rarely intended are warnings: nothing is broken', async 
   )
 })
 
+test('without a login, behind a proxy', async () => {
+  expect((await doctor({ BASIC_AUTH: '' })).of('api')).toBe(
+    'warning: requires a token: no login is set, and a proxy serves https://conveyor.example.com -> Set BASIC_AUTH=user:pass',
+  )
+})
+
 test.each([
   ['as they are by default', { BUILD_NETWORK: '' }, /^ok: accepts requests only from this machine$/],
   [
@@ -349,7 +355,7 @@ test.each([
     /^ok: accepts requests only from this machine$/,
   ],
 ] as const)('without a login, build steps %s', async (_, env, api) => {
-  expect((await doctor({ BASIC_AUTH: '', ...env })).of('api')).toMatch(api)
+  expect((await doctor({ BASIC_AUTH: '', BASE_URL: '', ...env })).of('api')).toMatch(api)
 })
 
 describe('remote storage', () => {

@@ -28,6 +28,6 @@ test('an App is shown as what people meet: check runs that link here, and the si
   ])
   expect(await found({ ...app, ...login, checks: 'both' })).toEqual([
     'commit statuses and check runs link to https://conveyor.test',
-    'requires a token, or a sign-in with GitHub: no login is set, and https://conveyor.test leads through a proxy',
+    'requires a token, or a sign-in with GitHub: no login is set, and a proxy serves https://conveyor.test',
   ])
 })

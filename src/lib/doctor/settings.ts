@@ -1,7 +1,7 @@
 import type { BuildkitAddress } from '../buildkit/address.ts'
 import type { Config } from '../config/config.ts'
+import { isBehindProxy } from '../net/behind-proxy.ts'
 import { isLoopback } from '../net/loopback.ts'
-import { isServedHere } from '../net/served-here.ts'
 import { type Check, type Finding, ok, warning } from './check.ts'
 
 /** Settings of a server that are valid, but rarely intended. */
@@ -33,15 +33,15 @@ function links({ url, port, github: { checks } }: Config): Finding {
 const SET_AUTH = 'Set BASIC_AUTH=user:pass'
 
 function api(config: Config): Finding {
-  const { auth, host, port, url, github } = config
+  const { auth, host, url, github } = config
   const signIn = github.login === null ? '' : ', or a sign-in with GitHub'
   if (auth === 'none') {
     const found = 'API and logs are open to anyone who can reach the server'
     return isLoopback(host) ? ok(`open, on ${host} only`) : warning(found, `${SET_AUTH} instead of none`)
   }
   if (auth !== null) return ok(`requires the login of ${auth.username}${signIn}`)
-  if (url !== null && !isServedHere(url, port)) {
-    return warning(`requires a token${signIn}: no login is set, and ${url} leads through a proxy`, SET_AUTH)
+  if (url !== null && isBehindProxy(url)) {
+    return warning(`requires a token${signIn}: no login is set, and a proxy serves ${url}`, SET_AUTH)
   }
   const steps = localSteps(config)
   if (steps === null) return ok(`accepts requests only from this machine${signIn}`)

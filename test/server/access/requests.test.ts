@@ -102,25 +102,23 @@ describe('without credentials', () => {
     proxy.closeAllConnections()
   })
 
-  test.each([
-    'https://ci.example.com',
-    'https://127.0.0.1.example',
-    'http://ci.example.com',
-    'http://10.1.2.3:1',
-  ])('with the public URL %s, a proxy that leaves no trace may be in front: refused', async (url) => {
-    await start({ auth: null, baseUrl: () => url })
-    expect(await order({ host: `127.0.0.1:${port()}` })).toMatchObject({
-      status: 403,
-      body: expect.stringContaining(`may have come through a proxy: the server's URL, ${url}, is not where`),
-    })
-    await nothingBuilt()
-    expect((await ask('GET', '/healthz')).status).toBe(200)
-  })
-
-  test.each(['http://localhost:9', 'https://127.0.0.1', 'http://[::1]', 'http://ci.example.com:PORT/path'])(
-    'with the URL %s, nothing is in front: accepted',
+  test.each(['https://ci.example.com', 'https://127.0.0.1.example:8443/path'])(
+    'with the public URL %s, a proxy that leaves no trace may be in front: refused',
     async (url) => {
-      await start({ auth: null, baseUrl: () => url.replace('PORT', port()) })
+      await start({ auth: null, baseUrl: () => url })
+      expect(await order({ host: `127.0.0.1:${port()}` })).toMatchObject({
+        status: 403,
+        body: expect.stringContaining(`this one may have come through the proxy that serves ${url}`),
+      })
+      await nothingBuilt()
+      expect((await ask('GET', '/healthz')).status).toBe(200)
+    },
+  )
+
+  test.each(['http://localhost:9', 'https://127.0.0.1', 'http://[::1]', 'http://ci.example.com'])(
+    'with the URL %s, nothing may be in front: accepted',
+    async (url) => {
+      await start({ auth: null, baseUrl: () => url })
       expect((await order()).status).toBe(201)
     },
   )

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
+import { isBehindProxy } from '../../net/behind-proxy.ts'
 import { isLoopback } from '../../net/loopback.ts'
-import { isServedHere } from '../../net/served-here.ts'
 import type { AccessOptions } from './options.ts'
 
 /**
@@ -27,9 +27,7 @@ export function remoteSign(
   if (!isLoopback(host.name)) return `this one is for the host ${host.name}`
   const sign = proxySign(headers, httpVersion)
   if (sign !== null) return `this one came through a proxy: it has ${sign}`
-  return isServedHere(baseUrl, socket.localPort)
-    ? null
-    : `this one may have come through a proxy: the server's URL, ${baseUrl}, is not where it listens itself`
+  return isBehindProxy(baseUrl) ? `this one may have come through the proxy that serves ${baseUrl}` : null
 }
 
 /** A proxy on this machine forwards requests from anywhere. nginx before 1.29.7 sends HTTP/1.0 by default. */
