@@ -22,12 +22,10 @@ import { excerpt, type Kind, plain } from '../kind.ts'
 const NEVER = new AbortController().signal
 
 /** The Dockerfile of a context is read, unless it is too large to be one. */
-async function readFromContext(dockerfile: string | null): Promise<void> {
-  const context = memoryContext(dockerfile === null ? {} : { Dockerfile: dockerfile })
-  const text = await dockerfileText(context, NEVER)
-  const isLarge = Buffer.byteLength(dockerfile ?? '') > LONGEST
-  if (text !== (isLarge ? null : (dockerfile?.toWellFormed() ?? null)))
-    throw new Error('another text was read')
+async function readFromContext(dockerfile: string): Promise<void> {
+  const text = await dockerfileText(memoryContext({ Dockerfile: dockerfile }), NEVER)
+  const isLarge = Buffer.byteLength(dockerfile) > LONGEST
+  if (text !== (isLarge ? null : dockerfile.toWellFormed())) throw new Error('another text was read')
 }
 
 /** Each instruction is found by the name of its step, as BuildKit gives it, or not found. */
@@ -187,7 +185,7 @@ const WORDS = [
 ]
 
 export const dockerfileKind: Kind = {
-  share: 33,
+  share: 50,
   least: 200,
   parsers: ['dockerfile'],
   open: plain((chance) => {
@@ -201,7 +199,7 @@ export const dockerfileKind: Kind = {
       shown: () => `${excerpt(dockerfile)} with ${JSON.stringify(settings)}`,
       async run() {
         // As a build does.
-        await readFromContext(dockerfile)
+        if (dockerfile !== null) await readFromContext(dockerfile)
         await inOwnTurn(() => readImages(dockerfile, settings))
         const { images } = await inOwnTurn(() => externalImages(dockerfile, settings))
         for (const name of images) splitReference(name)
