@@ -166,7 +166,9 @@ async function feed({ parts, queue }: Adapters, io: SetupIo, releaser: Releaser)
   const sendAgain = async () => void (await sendIdle(request))
   const again = new Periodic(IDLE_MS, sendAgain, logFirst(io.log, 'queueing idle builds again'))
   releaser.add('second queue feeder', again, (it) => it.stop())
-  await Promise.all([feeder.run(), again.run()])
+  // Nothing waits for that: such builds are an hour old.
+  void again.run()
+  await feeder.run()
 }
 
 function sweeper(statuses: StatusReporter, afterS: number, io: SetupIo): Periodic {

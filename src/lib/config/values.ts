@@ -104,14 +104,20 @@ export function nameOf(what: string): ValueType<string> {
   return matching(`the name of a ${what}`, /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/)
 }
 
-export function isHttpUrl(text: string): boolean {
+/** An http:// or https:// URL without login, as browsers write it; undefined for anything else. */
+export function httpUrl(text: string): string | undefined {
   const url = URL.parse(text)
-  return /^https?:$/.test(url?.protocol ?? '') && url?.username === '' && url.password === ''
+  const isPlain = /^https?:$/.test(url?.protocol ?? '') && url?.username === '' && url.password === ''
+  return isPlain ? url.href : undefined
+}
+
+export function isHttpUrl(text: string): boolean {
+  return httpUrl(text) !== undefined
 }
 
 /** Other paths are appended to it, so a query or fragment cannot be part of it. Without slashes at its end. */
 export const baseUrl = value('an http:// or https:// URL without login, query, or fragment', (text) =>
-  !/[?#]/.test(text) && isHttpUrl(text) ? new URL(text).href.replace(/\/+$/, '') : undefined,
+  /[?#]/.test(text) ? undefined : httpUrl(text)?.replace(/\/+$/, ''),
 )
 
 /** Splits `user:pass`; undefined when it does not have that form. */

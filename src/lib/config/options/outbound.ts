@@ -1,6 +1,6 @@
 import { option, SERVER_ONLY } from '../option.ts'
 import {
-  isHttpUrl,
+  httpUrl,
   listOf,
   matching,
   oneOf,
@@ -11,9 +11,7 @@ import {
   value,
 } from '../values.ts'
 
-const url = value('an http:// or https:// URL without login', (text) =>
-  isHttpUrl(text) ? new URL(text).href : undefined,
-)
+const url = value('an http:// or https:// URL without login', httpUrl)
 
 /** Webhooks that are sent when builds end. */
 export const NOTIFY = {
