@@ -35,20 +35,21 @@ export function queueing(subject: Subject): void {
     const later = (seconds: number) => {
       subject.clock += seconds * 1000
     }
+    /** A build is idle after so many seconds, and not one earlier. */
+    const expectIdleAfter = async (seconds: number, id: string) => {
+      later(seconds - 1)
+      expect(await idle()).toEqual([])
+      later(1)
+      expect(await idle()).toEqual([id])
+    }
 
     it('once it has waited that long, even if a queue has it, but not before it may be tried again', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       await subject.store.markQueued(id)
-      later(3599)
-      expect(await idle()).toEqual([])
-      later(1)
-      expect(await idle()).toEqual([id])
+      await expectIdleAfter(3600, id)
       await subject.store.claimFor(id, 30)
       await subject.store.release(id, 1, { retryIn: 600 })
-      later(600 + 3599)
-      expect(await idle()).toEqual([])
-      later(1)
-      expect(await idle()).toEqual([id])
+      await expectIdleAfter(600 + 3600, id)
     })
 
     it('while it is building, once nobody has held it that long', async () => {
@@ -57,20 +58,14 @@ export function queueing(subject: Subject): void {
       later(3600)
       await subject.store.hold(id, 1, 30)
       expect(await idle()).toEqual([])
-      later(30 + 3599)
-      expect(await idle()).toEqual([])
-      later(1)
-      expect(await idle()).toEqual([id])
+      await expectIdleAfter(30 + 3600, id)
     })
 
     it('while it is building under a lease of the queue, once it was started that long ago', async () => {
       const { id } = await subject.accepted(request({ sha: SHA }))
       later(3600)
       await subject.store.claim(id)
-      later(3599)
-      expect(await idle()).toEqual([])
-      later(1)
-      expect(await idle()).toEqual([id])
+      await expectIdleAfter(3600, id)
     })
 
     it('no longer when it has ended; the oldest is first', async () => {
