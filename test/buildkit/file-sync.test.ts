@@ -6,7 +6,7 @@ import { encodePacket, serveFiles } from '../../src/lib/buildkit/session/file-sy
 import { FileTimes } from '../../src/lib/buildkit/session/file-times.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
 
-const { PACKET_DATA, PACKET_FIN } = Packet_PacketType
+const { PACKET_DATA, PACKET_ERR, PACKET_FIN, PACKET_REQ } = Packet_PacketType
 
 test.each([0, 1, 127, 128, 16_383, 16_384, 20_000_000, 2 ** 32 - 1])(
   'file %i is sent as protobuf encodes it',
@@ -21,29 +21,47 @@ test.each([0, 1, 127, 128, 16_383, 16_384, 20_000_000, 2 ** 32 - 1])(
   },
 )
 
-/** The paths that a call with these headers announces. */
-async function announced(headers: Record<string, string>): Promise<string[]> {
+/** Serves a call with these headers, in which BuildKit sends one packet; returns the paths that were announced to it. */
+async function served(
+  headers: Record<string, string>,
+  packet: Partial<Packet>,
+  onError: (error: Error) => void,
+) {
   const context = memoryContext({ Dockerfile: '', 'docs/a': '', 'docs/b': '', 'src/c': '' })
   const paths: string[] = []
+  const sent: Packet_PacketType[] = []
   const ended = Promise.withResolvers<void>()
   const call = Object.assign(new EventEmitter(), {
     metadata: Metadata.fromHttp2Headers(headers),
     write({ stat, type }: Packet) {
       if (stat) paths.push(Buffer.from(stat.path).toString())
-      if (type === PACKET_FIN) ended.resolve()
+      sent.push(type)
       return true
     },
-    // BuildKit has all files already.
     async *iterator() {
-      yield { type: PACKET_FIN, stat: undefined, ID: 0, data: Buffer.alloc(0) }
+      yield { type: PACKET_FIN, stat: undefined, ID: 0, data: Buffer.alloc(0), ...packet }
     },
-    end() {},
+    end: ended.resolve,
     destroy() {},
   })
+  const status: unknown[] = []
+  call.on('error', (error) => {
+    status.push(error)
+    ended.resolve()
+  })
   const times = FileTimes.of(context, null, null)
-  const serve = serveFiles({ context, times, transfer: { files: 0, bytes: 0 }, onError: ended.reject })
+  const serve = serveFiles({ context, times, transfer: { files: 0, bytes: 0 }, onError })
   serve(call as unknown as ServerDuplexStream<Packet, Packet>)
   await ended.promise
+  return { paths, sent, status }
+}
+
+/** The paths that a call with these headers announces to a BuildKit that has all files already. */
+async function announced(headers: Record<string, string>): Promise<string[]> {
+  const { paths, sent } = await served(headers, {}, (error) => {
+    throw error
+  })
+  expect(sent).toContain(PACKET_FIN)
   return paths
 }
 
@@ -57,4 +75,21 @@ test('a call gets neither what it does not request, nor what it excludes', async
   ])
   expect(await announced({ followpaths: 'docs', 'exclude-patterns': 'docs/a' })).toEqual(['docs', 'docs/b'])
   expect(await announced({ followpaths: 'docs/a', 'exclude-patterns': 'docs/a' })).toEqual([])
+})
+
+test('a transfer that BuildKit cancels is not an error of ours: the error of its build says what failed', async () => {
+  const errors: Error[] = []
+  const packet = { type: PACKET_ERR, data: Buffer.from('context canceled') }
+  const { sent, status } = await served({}, packet, (error) => errors.push(error))
+  expect(errors).toEqual([])
+  expect(sent).not.toContain(PACKET_ERR)
+  expect(status).toMatchObject([{ details: expect.stringContaining('context canceled') }])
+})
+
+test('a request for a file that does not exist is an error of ours, and BuildKit gets it, too', async () => {
+  const errors: Error[] = []
+  const { sent, status } = await served({}, { type: PACKET_REQ, ID: 99 }, (error) => errors.push(error))
+  expect(errors).toMatchObject([{ message: 'BuildKit requested file 99 of 6' }])
+  expect(sent).toContain(PACKET_ERR)
+  expect(status).toHaveLength(1)
 })

@@ -51,12 +51,20 @@ export class StaleFiles extends Error {
   override readonly name = 'StaleFiles'
 }
 
+/**
+ * BuildKit has stopped receiving the files: they are not what failed. A step that fails also cancels the transfer, and the
+ * build's own error says which one it was.
+ */
+class ReceiverStopped extends Error {
+  override readonly name = 'ReceiverStopped'
+}
+
 export interface ServedFiles {
   context: Context
   /** Modification times; BuildKit requests files whose time or size differs from its copy. */
   times: Promise<FileTimes>
   transfer: Transfer
-  /** Called if files cannot be sent. */
+  /** Called if files cannot be sent; not if BuildKit stops receiving them. */
   onError(error: Error): void
 }
 
@@ -72,8 +80,10 @@ export function serveFiles({ onError, ...files }: ServedFiles) {
     call.on('cancelled', () => ended.abort())
     new DiffCopy(call, files, ended.signal).run().catch((error: Error) => {
       if (ended.signal.aborted) return
-      onError(error)
-      call.write({ type: PACKET_ERR, stat: undefined, ID: 0, data: Buffer.from(error.message) })
+      if (!(error instanceof ReceiverStopped)) {
+        onError(error)
+        call.write({ type: PACKET_ERR, stat: undefined, ID: 0, data: Buffer.from(error.message) })
+      }
       call.emit('error', { code: status.ABORTED, details: error.message })
     })
   }
@@ -137,7 +147,7 @@ class DiffCopy {
         await this.#send({ type: PACKET_FIN, stat: undefined, ID: 0, data: EMPTY })
         return
       } else if (packet.type === PACKET_ERR) {
-        throw new Error(`BuildKit could not receive the build context: ${packet.data.toString()}`)
+        throw new ReceiverStopped(`BuildKit could not receive the build context: ${packet.data.toString()}`)
       }
     }
   }
