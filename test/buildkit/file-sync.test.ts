@@ -21,12 +21,8 @@ test.each([0, 1, 127, 128, 16_383, 16_384, 20_000_000, 2 ** 32 - 1])(
   },
 )
 
-/** Serves a call with these headers, in which BuildKit sends one packet; returns the paths that were announced to it. */
-async function served(
-  headers: Record<string, string>,
-  packet: Partial<Packet>,
-  onError: (error: Error) => void,
-) {
+/** Serves a call with these headers, in which BuildKit sends one packet; returns what BuildKit and the build got. */
+async function served(headers: Record<string, string>, packet: Partial<Packet>) {
   const context = memoryContext({ Dockerfile: '', 'docs/a': '', 'docs/b': '', 'src/c': '' })
   const paths: string[] = []
   const sent: Packet_PacketType[] = []
@@ -44,23 +40,24 @@ async function served(
     end: ended.resolve,
     destroy() {},
   })
-  const status: unknown[] = []
-  call.on('error', (error) => {
-    status.push(error)
+  const statuses: unknown[] = []
+  call.on('error', (status) => {
+    statuses.push(status)
     ended.resolve()
   })
+  const errors: Error[] = []
+  const onError = (error: Error) => void errors.push(error)
   const times = FileTimes.of(context, null, null)
   const serve = serveFiles({ context, times, transfer: { files: 0, bytes: 0 }, onError })
   serve(call as unknown as ServerDuplexStream<Packet, Packet>)
   await ended.promise
-  return { paths, sent, status }
+  return { paths, sent, statuses, errors }
 }
 
 /** The paths that a call with these headers announces to a BuildKit that has all files already. */
 async function announced(headers: Record<string, string>): Promise<string[]> {
-  const { paths, sent } = await served(headers, {}, (error) => {
-    throw error
-  })
+  const { paths, sent, errors } = await served(headers, {})
+  expect(errors).toEqual([])
   expect(sent).toContain(PACKET_FIN)
   return paths
 }
@@ -78,18 +75,16 @@ test('a call gets neither what it does not request, nor what it excludes', async
 })
 
 test('a transfer that BuildKit cancels is not an error of ours: the error of its build says what failed', async () => {
-  const errors: Error[] = []
   const packet = { type: PACKET_ERR, data: Buffer.from('context canceled') }
-  const { sent, status } = await served({}, packet, (error) => errors.push(error))
+  const { sent, statuses, errors } = await served({}, packet)
   expect(errors).toEqual([])
   expect(sent).not.toContain(PACKET_ERR)
-  expect(status).toMatchObject([{ details: expect.stringContaining('context canceled') }])
+  expect(statuses).toMatchObject([{ details: expect.stringContaining('context canceled') }])
 })
 
 test('a request for a file that does not exist is an error of ours, and BuildKit gets it, too', async () => {
-  const errors: Error[] = []
-  const { sent, status } = await served({}, { type: PACKET_REQ, ID: 99 }, (error) => errors.push(error))
+  const { sent, statuses, errors } = await served({}, { type: PACKET_REQ, ID: 99 })
   expect(errors).toMatchObject([{ message: 'BuildKit requested file 99 of 6' }])
   expect(sent).toContain(PACKET_ERR)
-  expect(status).toHaveLength(1)
+  expect(statuses).toHaveLength(1)
 })
