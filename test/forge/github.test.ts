@@ -1,3 +1,5 @@
+import type { ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
@@ -5,6 +7,8 @@ import type { CommitStatus } from '../../src/lib/forge/forge.ts'
 import { type GitHubOptions, github, statusDescription } from '../../src/lib/forge/github/github.ts'
 import { type GitHubDouble, startGitHubDouble } from '../support/github/double.ts'
 import type { FailureDetails } from '../support/github/protocol.ts'
+import { longestTurn } from '../support/longest-turn.ts'
+import { startReceiver } from '../support/network/receiver.ts'
 
 const TOKEN = 'ghp_0123456789abcdefghijklmnopqrstuvwxyz'
 const SHA = '6113728f27ae82c7b1a177c8d03f9e96e0adf246'
@@ -44,6 +48,12 @@ function forge(options: Partial<GitHubOptions> = {}) {
     log: (line) => lines.push(line),
     ...options,
   })
+}
+
+/** A list that never ends, in 64 KiB at a time. */
+function* endless(): Generator<string> {
+  yield '["'
+  for (;;) yield ' '.repeat(64 << 10)
 }
 
 /** The error of a promise, after checking that the token is nowhere in it. */
@@ -317,6 +327,29 @@ describe('setStatus', () => {
       'cannot set the commit status of octo/app@6113728: the response is not from GitHub',
     )
     expect(error.hint).toMatch(/^Check that the base URL is that of GitHub's API/)
+  })
+
+  test.each([
+    ['nested very deep', (response: ServerResponse) => response.end('['.repeat(1 << 20))],
+    ['without end', (response: ServerResponse) => Readable.from(endless()).pipe(response)],
+    ['without end, of a failure', (response: ServerResponse) => Readable.from(endless()).pipe(response), 502],
+  ])('a response %s is given up, and the rest not read', async (_, respond, status = 200) => {
+    await using receiver = await startReceiver()
+    const closed = Promise.withResolvers<void>()
+    receiver.answer = (_, response) => {
+      response.once('close', closed.resolve)
+      response.writeHead(status, { 'content-type': 'application/json' })
+      respond(response)
+    }
+    const turn = longestTurn()
+    const error = await errorOf(forge({ baseUrl: receiver.url, retryDelaysMs: [] }).setStatus(STATUS))
+    expect(error.message).toBe(
+      `cannot set the commit status of octo/app@6113728: ${status === 200 ? 'the response is not from GitHub' : 'GitHub answered 502'}`,
+    )
+    expect(error.retryable).toBe(true)
+    expect(turn.ms()).toBeLessThan(250)
+    // Nothing more is read of it.
+    await closed.promise
   })
 
   test.each(['repository', 'sha'] as const)('an impossible %s is never sent', async (field) => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Octokit } from '@octokit/rest'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
+import { JsonBounds } from '../../util/bounded-json.ts'
 import { retry } from '../../util/retry.ts'
 import { explainFailure, type Failure, type Need, seconds } from './errors.ts'
 import { Pacing } from './pacing.ts'
@@ -62,6 +63,8 @@ export interface GitHubApi {
 const API_VERSION = '2022-11-28'
 /** Longest total wait of a call. A rate limit that lasts longer fails immediately. */
 const LONGEST_WAIT_MS = 60_000
+/** In bytes. The longest are lists of check runs, each of which may have two texts of 64 KiB. */
+const LONGEST_ANSWER = 16 << 20
 /** GitHub may not know an installation's token everywhere in its first seconds. */
 const NEW_TOKEN_AFTER_MS = 1000
 
@@ -81,7 +84,7 @@ export function githubApi(
     ...authentication,
     baseUrl,
     userAgent: options.userAgent ?? 'conveyor',
-    ...(options.fetch && { request: { fetch: options.fetch } }),
+    request: { fetch: boundedFetch((...args) => (options.fetch ?? globalThis.fetch)(...args)) },
     // Its own log would go to the console.
     log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
   })
@@ -93,6 +96,29 @@ export function githubApi(
   const pacing = new Pacing(options.now)
   const call = caller({ ...options, baseUrl }, pacing)
   return { octokit, call, once: caller({ ...options, baseUrl, retryDelaysMs: [] }, pacing) }
+}
+
+/**
+ * Bounds the memory that a response needs, and the time to parse it. One that exceeds that is not GitHub's: it has its
+ * status and headers, but no content.
+ */
+function boundedFetch(send: typeof globalThis.fetch): typeof globalThis.fetch {
+  return async (...args) => {
+    const { body, status, statusText, headers } = await send(...args)
+    // A Response of our own has no status above; an error it is, either way.
+    const init = { status: Math.min(status, 599), statusText, headers }
+    if (body === null) return new Response(null, init)
+    const bounds = new JsonBounds()
+    const pieces: Uint8Array[] = []
+    let length = 0
+    for await (const piece of body) {
+      pieces.push(piece)
+      length += piece.length
+      // Leaving the loop cancels the rest.
+      if (length > LONGEST_ANSWER || !bounds.allow(piece)) return new Response('', init)
+    }
+    return new Response(Buffer.concat(pieces), init)
+  }
 }
 
 /** The account that a rate limit counts for: an installation of an App is for one owner. */

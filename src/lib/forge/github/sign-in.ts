@@ -3,6 +3,7 @@ import { ConveyorError } from '../../core/errors.ts'
 import { repositoryKey } from '../../core/repository-key.ts'
 import { validRepository } from '../../core/validate.ts'
 import { wholeBody } from '../../net/bodies.ts'
+import { boundedJson } from '../../util/bounded-json.ts'
 import type { SignIn } from '../sign-in.ts'
 import { type GitHubApi, type GitHubRequestOptions, githubApi, readable } from './requests.ts'
 import { validLogin } from './texts.ts'
@@ -135,7 +136,7 @@ async function post(
   }
   try {
     const whole = answer.body && (await wholeBody(answer.body, MOST_ANSWER_BYTES))
-    const parsed: unknown = JSON.parse(String(whole))
+    const parsed: unknown = whole && boundedJson(whole)
     if (typeof parsed === 'object' && parsed !== null) return { ...parsed }
   } catch {
     // The same as any other answer that is not GitHub's.

@@ -1,3 +1,5 @@
+import { boundedJson } from '../../util/bounded-json.ts'
+
 /** What LFS servers answer, which may be anything. */
 
 /** Sent from an answer: more than any server needs. */
@@ -11,10 +13,10 @@ const EARLY_MS = 30_000
 /** However soon an answer expires: a worker's clock may be wrong. */
 const SHORTEST_MS = 10_000
 
-/** A JSON text; undefined if it is none. */
+/** A JSON text; undefined if it is none, or would take long to parse. */
 export function parsed(text: string): unknown {
   try {
-    return JSON.parse(text)
+    return boundedJson(Buffer.from(text))
   } catch {
     return undefined
   }
