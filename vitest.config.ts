@@ -6,8 +6,11 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/each-file.ts'],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Only what hangs is ended by them: a slow machine with other load takes several times as long as usual.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
+    // The heap settings of `conveyor server` (bin/run.js), on which the longest pauses depend.
+    execArgv: ['--max-semi-space-size=2', '--heap-growing-percent=60'],
     // Tests wait for engines and other processes much of the time.
     maxWorkers: 4,
     sequence: { sequencer: SlowestFirst },

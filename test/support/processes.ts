@@ -139,6 +139,8 @@ export function basicEnv(): NodeJS.ProcessEnv {
     ...(HOME && { HOME }),
     ...(TMPDIR && { TMPDIR }),
     ...(NODE_COMPILE_CACHE && { NODE_COMPILE_CACHE }),
+    // Engines, registries, and clients collect their garbage less often, which saves a part of their CPU time.
+    GOGC: '400',
   }
 }
 

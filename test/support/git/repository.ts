@@ -1,4 +1,5 @@
-import { mkdir } from 'node:fs/promises'
+import { appendFile, mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { basicEnv, start } from '../processes.ts'
 
 /** The content of a path after a commit; null removes it. */
@@ -39,6 +40,11 @@ export interface GitRepository {
 const EPOCH = Date.UTC(2024, 0, 1)
 const WHO = 'Ada Example <ada@example.com>'
 
+/** Any commit can be fetched by id, and pushes are accepted. */
+const SETTINGS =
+  '[uploadpack]\n\tallowAnySHA1InWant = true\n\tallowFilter = true\n[http]\n\treceivepack = true\n'
+const SHA = /^[0-9a-f]{40}\n$/
+
 /** The environment for git, without settings of the user or the machine. */
 export function gitEnv(): NodeJS.ProcessEnv {
   return {
@@ -53,9 +59,8 @@ export function gitEnv(): NodeJS.ProcessEnv {
 /** Creates an empty bare repository that serves any commit by id, as GitHub does. */
 export async function createGitRepository(dir: string, url: string): Promise<GitRepository> {
   await mkdir(dir, { recursive: true })
-  await git(dir, ['init', '--quiet', '--bare', '--initial-branch=main', '.'])
-  const settings = ['uploadpack.allowAnySHA1InWant', 'uploadpack.allowFilter', 'http.receivepack']
-  for (const setting of settings) await git(dir, ['config', setting, 'true'])
+  await git(dir, ['init', '--quiet', '--bare', '--initial-branch=main', '--template=', '.'])
+  await appendFile(join(dir, 'config'), SETTINGS)
 
   let commits = 0
   const repository: GitRepository = {
@@ -66,9 +71,7 @@ export async function createGitRepository(dir: string, url: string): Promise<Git
     async commit(files, { message, branch = 'main', from, date } = {}) {
       commits += 1
       const ref = `refs/heads/${branch}`
-      const parent = await (from === undefined
-        ? git(dir, ['for-each-ref', '--format=%(objectname)', ref])
-        : repository.resolve(from))
+      const parent = await (from === undefined ? headOf(dir, ref) : repository.resolve(from))
       const when = date?.getTime() ?? EPOCH + commits * 1000
       const person = `${WHO} ${Math.floor(when / 1000)} +0000`
       const stream = [
@@ -83,6 +86,13 @@ export async function createGitRepository(dir: string, url: string): Promise<Git
     },
   }
   return repository
+}
+
+/** The commit of a branch; empty if there is none. */
+async function headOf(dir: string, ref: string): Promise<string> {
+  // Starting git takes longer than most of what it does here.
+  const loose = await readFile(join(dir, ref), 'utf8').catch(() => '')
+  return SHA.test(loose) ? loose.trim() : git(dir, ['for-each-ref', '--format=%(objectname)', ref])
 }
 
 function entriesOf(files: Files): (readonly [string | Uint8Array, FileContent])[] {
