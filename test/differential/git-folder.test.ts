@@ -5,7 +5,7 @@ import { Draw } from './generate/draw.ts'
 import { histories } from './generate/histories.ts'
 import { askHistory } from './git-folder.ts'
 
-const CASES = 10
+const CASES = 6
 
 test('git says the same in contexts of generated repositories as in clones', async () => {
   const some = fc.sample(fc.tuple(histories({ isNew: true, clones: 60 }), fc.gen()), { seed: 2, numRuns: 10 })

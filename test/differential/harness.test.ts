@@ -202,7 +202,7 @@ describe('generated histories', () => {
     const bin = join(folder.path, 'bin')
     await mkdir(bin)
     await writeFile(join(bin, 'docker'), '#!/bin/sh\nexit 0\n', { mode: 0o755 })
-    for (const [index, history] of some(6, 8).entries()) {
+    for (const [index, history] of some(6, 4).entries()) {
       const env = {
         ...gitEnv(),
         PATH: `${bin}:${process.env.PATH}`,

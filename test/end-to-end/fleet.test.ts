@@ -11,7 +11,7 @@ import { buildLog, startWorld, type World } from '../support/world.ts'
 
 /** A server and two workers whose processes are killed again and again, and whose queue is unavailable for a while. */
 
-const REPOSITORIES = 6
+const REPOSITORIES = 4
 const PUSHES = 5
 const KILL_EVERY_MS = 4000
 /** A maximum, so that the test ends even on a machine where workers barely start within that time. */
@@ -143,7 +143,7 @@ async function numberOf(repository: string, digest: string): Promise<number> {
   return Number(label)
 }
 
-describe.concurrent('30 builds of 6 repositories on two workers that are killed every few seconds', () => {
+describe.concurrent('20 builds of 4 repositories on two workers that are killed every few seconds', () => {
   test('with the queue in SQS and logs in S3, which are down for 20 s', { timeout: 600_000 }, async ({
     expect,
   }) => {

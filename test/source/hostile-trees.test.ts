@@ -32,10 +32,12 @@ afterAll(async () => {
 })
 
 /**
- * The longest that a single piece of work may block the event loop, in milliseconds. On a quiet machine it is 120 at
- * most; other load slows down the processor and its garbage collection.
+ * The longest that a single piece of work may block the event loop, in milliseconds; on a slow or busy machine, where most
+ * of it is garbage collection, as a part of the whole. On a quiet one it is 120 ms, a twentieth.
  */
-const TURN_MS = 600
+function expectShort(turn: ReturnType<typeof longestTurn>): void {
+  expect(turn.ms()).toBeLessThan(Math.max(250, turn.total() / 5))
+}
 
 /** A line of git mktree. */
 type Line = [mode: '100644' | '040000', oid: string, name: string]
@@ -101,7 +103,7 @@ describe('limits', () => {
     const before = process.memoryUsage().rss
     const turn = longestTurn()
     const error = await refusal(source.context(commit))
-    expect(turn.ms()).toBeLessThan(TURN_MS)
+    expectShort(turn)
     expect(error.message).toBe('the commit has more than 500000 files, which exceeds the limit')
     expect((process.memoryUsage().rss - before) / 2 ** 20).toBeLessThan(200)
   })
@@ -187,7 +189,7 @@ test('a tree near the file limit is processed without blocking the event loop', 
   expect(context.entries.length).toBeGreaterThan(440_000)
   await recipeOf(context, NO_SETTINGS, null)
   await FileTimes.of(context, null, 'basis')
-  expect(turn.ms()).toBeLessThan(TURN_MS)
+  expectShort(turn)
 })
 
 test('so is one of files in Git LFS, of which .lfsconfig selects some', async () => {
@@ -209,7 +211,7 @@ test('so is one of files in Git LFS, of which .lfsconfig selects some', async ()
     ...it,
     [Symbol.asyncDispose]: () => it.close(),
   }))
-  expect(turn.ms()).toBeLessThan(TURN_MS)
+  expectShort(turn)
   // Those in e0 to e9; the others stay pointers.
   expect(context.entries.filter(({ size }) => size === 12345)).toHaveLength(6 * 10 * 100)
 })
