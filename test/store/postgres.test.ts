@@ -12,8 +12,12 @@ import { EARLIER, expectGoesOn, LEFT } from './contract/earlier.ts'
 import { type OpenedStore, type OpenOptions, push, request, succeeded } from './contract/subject.ts'
 
 let postgres: TestPostgres
+/** A database with the tables. */
+let migrated: string
 beforeAll(async () => {
   postgres = await startPostgres()
+  migrated = await postgres.database()
+  await (await postgresBuildStore({ url: migrated })).close()
 })
 afterAll(() => postgres[Symbol.asyncDispose]())
 
@@ -23,7 +27,7 @@ function openInChild(url: string): string {
 }
 
 buildStoreContract('Postgres', async (options: OpenOptions): Promise<OpenedStore> => {
-  const url = await postgres.database()
+  const url = await postgres.database(migrated)
   let store = await postgresBuildStore({ url, ...options })
   return {
     store,

@@ -25,8 +25,11 @@ export interface TestPostgres extends AsyncDisposable {
   readonly port: number
   /** Of the main server process. */
   readonly pid: number
-  /** Creates an empty database; resolves to its URL, including the login. */
-  database(): Promise<string>
+  /**
+   * Creates a database; resolves to its URL, including the login.
+   * @param template URL of another one, to which nobody is connected, and which it is a copy of; by default it is empty
+   */
+  database(template?: string): Promise<string>
   /**
    * Stops it and waits until it is gone. SIGINT (default) closes every connection in order, SIGTERM waits for the
    * clients to disconnect, SIGQUIT is a crash: the next start recovers.
@@ -70,6 +73,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     unix_socket_directories: '',
     max_connections: '200',
     log_min_messages: 'warning',
+    // With one database for each test, it would start a process for another one several times a second.
+    autovacuum: 'off',
     // Without these, a crash of the server alone loses nothing: the system keeps what it wrote.
     ...(options.fsync !== true && { fsync: 'off', full_page_writes: 'off' }),
     ...(options.tls && {
@@ -93,12 +98,13 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Test
     get pid() {
       return server.pid
     },
-    async database() {
+    async database(template) {
       const name = `test_${randomBytes(6).toString('hex')}`
       const client = new pg.Client({ connectionString: url('postgres') })
       await client.connect()
       try {
-        await client.query(`create database ${name}`)
+        const copied = template === undefined ? '' : ` template ${new URL(template).pathname.slice(1)}`
+        await client.query(`create database ${name}${copied}`)
       } finally {
         await client.end()
       }
