@@ -111,14 +111,14 @@ describe('servers with in-memory queues on one Postgres database', () => {
 })
 
 describe.concurrent('of two builds on one worker, only the one that kills it again is given up', () => {
-  test('with the queue in Postgres', { timeout: 300_000 }, async ({ expect }) => {
+  test('with the queue in Postgres', async ({ expect }) => {
     await onlyTheDeadly(expect, 'postgres', {
       DATABASE_URL: await postgres.database(),
       QUEUE: 'postgres://',
     })
   })
 
-  test('with the queue in SQS', { timeout: 300_000 }, async ({ expect }) => {
+  test('with the queue in SQS', async ({ expect }) => {
     const queue = await aws.queue({ visibilitySeconds: 30, maxReceives: 20 })
     await onlyTheDeadly(expect, 'sqs', {
       ...aws.env,

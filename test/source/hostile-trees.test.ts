@@ -32,8 +32,8 @@ afterAll(async () => {
 })
 
 /**
- * The longest that a single piece of work may block the event loop, in milliseconds; on a slow or busy machine, where most
- * of it is garbage collection, as a part of the whole. On a quiet one it is 120 ms, a twentieth.
+ * The longest that a single piece of work may block the event loop, in milliseconds: on a quiet machine it is 120 at
+ * most. On a slow and busy one, where most of it is garbage collection, it is an eighth of the whole.
  */
 function expectShort(turn: ReturnType<typeof longestTurn>): void {
   expect(turn.ms()).toBeLessThan(Math.max(250, turn.total() / 5))

@@ -64,7 +64,7 @@ beforeAll(async () => {
   const volumes = [`${folder.path}/repositories:/repositories:ro`]
   const override = stringify({ services: { conveyor: { build, volumes } } })
   await writeFile(join(folder.path, 'docker-compose.override.yml'), override)
-}, 300_000)
+})
 
 afterAll(async () => {
   await compose('down', '--volumes', '--timeout', '20')
@@ -202,9 +202,7 @@ describe('docker-compose.yml', () => {
     expect(next.answer).toContain(next.message)
   })
 
-  const LONG = { timeout: 300_000 }
-
-  test.each(SERVICES)('continues when %s is killed, and when it is restarted', LONG, async (service) => {
+  test.each(SERVICES)('continues when %s is killed, and when it is restarted', async (service) => {
     const { Pid: pid, StartedAt: before } = await stateOf(service)
     process.kill(pid, 'SIGKILL')
     await expect.poll(async () => (await stateOf(service)).StartedAt, { timeout: 30_000 }).not.toBe(before)
@@ -213,34 +211,26 @@ describe('docker-compose.yml', () => {
     await expectWorks()
   })
 
-  test(
-    'reports that builds do not work while the database is down, and that the server is alive',
-    LONG,
-    async () => {
-      await compose('stop', 'postgres')
-      await expect
-        .poll(readyz)
-        .toEqual([503, { status: 'unavailable', store: 'unavailable', queue: 'ok', engine: 'ok' }])
-      expect((await fetch(`${url}/healthz`)).status).toBe(200)
-      await expect
-        .poll(async () => (await stateOf('conveyor')).Health?.Status, { timeout: 60_000, interval: 500 })
-        .toBe('unhealthy')
-      await compose('start', 'postgres')
-      await expectWorks()
-      expect(await readyz()).toEqual([200, { status: 'ok', store: 'ok', queue: 'ok', engine: 'ok' }])
-    },
-  )
+  test('reports that builds do not work while the database is down, and that the server is alive', async () => {
+    await compose('stop', 'postgres')
+    await expect
+      .poll(readyz)
+      .toEqual([503, { status: 'unavailable', store: 'unavailable', queue: 'ok', engine: 'ok' }])
+    expect((await fetch(`${url}/healthz`)).status).toBe(200)
+    await expect
+      .poll(async () => (await stateOf('conveyor')).Health?.Status, { timeout: 60_000, interval: 500 })
+      .toBe('unhealthy')
+    await compose('start', 'postgres')
+    await expectWorks()
+    expect(await readyz()).toEqual([200, { status: 'ok', store: 'ok', queue: 'ok', engine: 'ok' }])
+  })
 
-  test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'comes back after the engine ended by %s',
-    LONG,
-    async (signal) => {
-      await engine.stop(signal)
-      await expect(fetch(`${url}/healthz`)).rejects.toThrow()
-      await engine.start()
-      await expectWorks()
-    },
-  )
+  test.each(['SIGTERM', 'SIGKILL'] as const)('comes back after the engine ended by %s', async (signal) => {
+    await engine.stop(signal)
+    await expect(fetch(`${url}/healthz`)).rejects.toThrow()
+    await engine.start()
+    await expectWorks()
+  })
 
   test('the server shuts down cleanly', async () => {
     const server = await container('conveyor')

@@ -45,7 +45,7 @@ beforeAll(async () => {
     { path: '.docker/config.json', content: config, mode: 0o600 },
   ]
   await data.putArchive(tar(files), { path: '/var/run/conveyor' })
-}, 300_000)
+})
 afterAll(async () => {
   await docker.getContainer(DATA).remove({ force: true, v: true })
   for (const image of [SERVER, BUILDER]) await docker.getImage(image).remove({ force: true })

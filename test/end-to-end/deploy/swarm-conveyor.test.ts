@@ -49,7 +49,7 @@ beforeAll(async () => {
   const auth = base64(`${LOGIN.username}:${LOGIN.password}`)
   const Data = base64(JSON.stringify({ auths: { [registryHost]: { auth } } }))
   await swarm.manager.docker.createSecret({ Name: 'conveyor.config.json', Data })
-}, 300_000)
+})
 afterAll(() => resources.disposeAsync())
 
 function start(build: Pick<RunInput, 'repository' | 'sha'>) {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Octokit } from '@octokit/rest'
 import { ConveyorError } from '../../core/errors.ts'
 import { validRepository } from '../../core/validate.ts'
+import { wholeBody } from '../../net/bodies.ts'
 import { JsonBounds } from '../../util/bounded-json.ts'
 import { retry } from '../../util/retry.ts'
 import { explainFailure, type Failure, type Need, seconds } from './errors.ts'
@@ -84,7 +85,7 @@ export function githubApi(
     ...authentication,
     baseUrl,
     userAgent: options.userAgent ?? 'conveyor',
-    request: { fetch: boundedFetch((...args) => (options.fetch ?? globalThis.fetch)(...args)) },
+    request: { fetch: boundedFetch(options.fetch ?? globalThis.fetch) },
     // Its own log would go to the console.
     log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
   })
@@ -107,17 +108,8 @@ function boundedFetch(send: typeof globalThis.fetch): typeof globalThis.fetch {
     const { body, status, statusText, headers } = await send(...args)
     // A Response of our own has no status above; an error it is, either way.
     const init = { status: Math.min(status, 599), statusText, headers }
-    if (body === null) return new Response(null, init)
     const bounds = new JsonBounds()
-    const pieces: Uint8Array[] = []
-    let length = 0
-    for await (const piece of body) {
-      pieces.push(piece)
-      length += piece.length
-      // Leaving the loop cancels the rest.
-      if (length > LONGEST_ANSWER || !bounds.allow(piece)) return new Response('', init)
-    }
-    return new Response(Buffer.concat(pieces), init)
+    return new Response(body && (await wholeBody(body, LONGEST_ANSWER, (piece) => bounds.allow(piece))), init)
   }
 }
 

@@ -14,9 +14,9 @@ const EARLY_MS = 30_000
 const SHORTEST_MS = 10_000
 
 /** A JSON text; undefined if it is none, or would take long to parse. */
-export function parsed(text: string): unknown {
+export function parsed(bytes: Uint8Array): unknown {
   try {
-    return boundedJson(Buffer.from(text))
+    return boundedJson(bytes)
   } catch {
     return undefined
   }

@@ -95,9 +95,9 @@ export class LfsServer {
           answer = await this.#post(body, endpoint, signal)
         }
       }
-      const text = await textOf(answer)
-      if (answer.status === 429 || answer.status >= 500) throw new Transient(answer, messageIn(text))
-      return { answer, text }
+      const bytes = await bytesOf(answer)
+      if (answer.status === 429 || answer.status >= 500) throw new Transient(answer, messageIn(bytes))
+      return { answer, bytes }
     }
     const delays = (failures: number, error: unknown) => {
       const delay = backoffMs[failures - 1]
@@ -105,9 +105,9 @@ export class LfsServer {
       return delay === undefined || askedMs > MAX_WAIT_MS ? undefined : Math.max(askedMs, delay)
     }
     try {
-      const { answer, text } = await retry(attempt, { delays, isRetryable, signal })
-      if (answer.status !== 200) throw this.#refused(answer, messageIn(text), isAuthenticated(endpoint))
-      return this.#parse(text, objects, endpoint)
+      const { answer, bytes } = await retry(attempt, { delays, isRetryable, signal })
+      if (answer.status !== 200) throw this.#refused(answer, messageIn(bytes), isAuthenticated(endpoint))
+      return this.#parse(bytes, objects, endpoint)
     } catch (error) {
       if (error instanceof Transient)
         throw this.#refused(error.answer, error.message, isAuthenticated(endpoint))
@@ -123,8 +123,8 @@ export class LfsServer {
     })
   }
 
-  #parse(text: string, asked: readonly LfsObject[], endpoint: LfsEndpoint): Map<string, LfsDownload> {
-    const answer = record(parsed(text))
+  #parse(bytes: Uint8Array, asked: readonly LfsObject[], endpoint: LfsEndpoint): Map<string, LfsDownload> {
+    const answer = record(parsed(bytes))
     const transfer = answer.transfer ?? 'basic'
     const algorithm = answer.hash_algo ?? 'sha256'
     if (!Array.isArray(answer.objects) || transfer !== 'basic' || algorithm !== 'sha256') {
@@ -205,12 +205,12 @@ function downloadOf(one: Record<string, unknown>, endpoint: LfsEndpoint): LfsDow
   return { href, headers, until: usableUntil(download) }
 }
 
-async function textOf({ body }: LfsResponse): Promise<string> {
+async function bytesOf({ body }: LfsResponse): Promise<Buffer> {
   const whole = await wholeBody(body, MAX_ANSWER).catch((error: unknown) => {
     throw new NoLfsResponse(error)
   })
   if (whole === null) throw new NoLfsResponse(new Error(`it sent more than ${MAX_ANSWER >> 20} MiB`))
-  return whole.toString('utf8')
+  return whole
 }
 
 function askedMsOf({ header }: LfsResponse): number | undefined {
@@ -218,8 +218,8 @@ function askedMsOf({ header }: LfsResponse): number | undefined {
 }
 
 /** The message of an error, as servers send it. */
-function messageIn(text: string): string {
-  return line(record(parsed(text)).message)
+function messageIn(bytes: Uint8Array): string {
+  return line(record(parsed(bytes)).message)
 }
 
 function line(text: unknown): string {

@@ -36,7 +36,7 @@ export function authenticateOverSsh({ git, remote, repository, derived }: SshAcc
         program: 'sh',
         signal: AbortSignal.any([signal, timeout]),
       })
-      return record(parsed(output.toString('utf8')))
+      return record(parsed(output))
     } catch (error) {
       signal.throwIfAborted()
       if (error instanceof GitFailure) return {}
