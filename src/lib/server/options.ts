@@ -62,4 +62,6 @@ export interface ServerOptions extends AccessOptions, SignInOptions {
   maxStreams?: number
   /** Interval of heartbeats in idle streams; 25 s by default, below the idle timeout of common proxies. */
   heartbeatMs?: number
+  /** How long the log of a finished build may go without output or an end before it counts as whole; 3 s by default. */
+  logGraceMs?: number
 }

@@ -37,6 +37,7 @@ declare module 'fastify' {
 }
 
 const HEARTBEAT_MS = 25_000
+const LOG_GRACE_MS = 3_000
 const ARRIVAL_MS = 30_000
 const HEADERS_MS = 20_000
 
@@ -101,7 +102,13 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   const streams = new Streams(log, options.maxStreams)
   app.addHook('preClose', () => streams.close())
   const polls = new Polls(store)
-  const parts = { store, polls, logs, log, heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS }
+  const parts = {
+    ...{ store, polls, logs, log },
+    heartbeatMs: options.heartbeatMs ?? HEARTBEAT_MS,
+    logGraceMs: options.logGraceMs ?? LOG_GRACE_MS,
+  }
+  const indexes = new LineIndexes(logs)
+  const pageParts = { ...parts, indexes }
   const rejectOtherMethods = trackMethods(app)
   await describeRoutes(app, options.version)
 
@@ -109,8 +116,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(buildsRoutes, { ...options, sendBuild: buildSender(options, streams, parts) })
   await app.register(listsRoutes, options)
   await app.register(timelinesRoutes, options)
-  const indexes = new LineIndexes(logs)
-  await app.register(pagesRoutes, { ...options, indexes })
+  await app.register(pagesRoutes, { ...options, ...pageParts })
   await app.register(setupRoutes, options)
   await app.register(tokensRoutes, options)
   if (people && options.signIn)
@@ -120,8 +126,7 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(linesRoute, {
     ...{ parts, streams, indexes },
-    head: async (build, mayBuild) =>
-      (await currentHead(app.site(), build, mayBuild, { store, logs, indexes })).toString(),
+    head: async (build, mayBuild) => (await currentHead(app.site(), build, mayBuild, pageParts)).toString(),
   })
   await app.register(operationsRoutes, options)
   await app.register(queueRoutes, options)

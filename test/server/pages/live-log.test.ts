@@ -15,9 +15,9 @@ beforeEach(async () => {
 })
 afterEach(() => server[Symbol.asyncDispose]())
 
-async function running(): Promise<Build> {
-  const build = await beginBuild(server)
-  await server.writeLog(build, START)
+async function running(on = server): Promise<Build> {
+  const build = await beginBuild(on)
+  await on.writeLog(build, START)
   return build
 }
 
@@ -124,16 +124,18 @@ describe('the end of a build', () => {
   ])(
     'is not the end of its log: lines that are stored later come by %s, and why it failed',
     async (_, script) => {
-      const build = await running()
+      // However long the second page takes to open.
+      await using patient = await startTestServer({ logGraceMs: 60_000 })
+      const build = await running(patient)
       await using opened = await browser.open()
       await using later = await browser.open()
       for (const { page } of [opened, later]) await page.addInitScript(script)
-      await openBuild(opened.page, server, build)
-      await server.fail(build, '[build 2/2] RUN make failed with exit code 2')
+      await openBuild(opened.page, patient, build)
+      await patient.fail(build, '[build 2/2] RUN make failed with exit code 2')
       await opened.page.locator('#build-head .state.failed').waitFor()
-      await openBuild(later.page, server, build)
-      await server.writeLog(build, FAILED)
-      await server.endLog(build)
+      await openBuild(later.page, patient, build)
+      await patient.writeLog(build, FAILED)
+      await patient.endLog(build)
       for (const { page } of [opened, later]) {
         await page.locator('#log .l', { hasText: 'error: [build 2/2] RUN make failed' }).waitFor()
         await page.locator('.failure .excerpt', { hasText: 'boom: no such file' }).waitFor()

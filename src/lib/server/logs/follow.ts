@@ -25,6 +25,8 @@ export interface FollowParts {
   log: (line: string) => void
   /** Time without output after which a `heartbeat` is due. */
   heartbeatMs: number
+  /** How long the log of a finished build may go without output or an end: then its writer has died. */
+  logGraceMs: number
 }
 
 export interface EventStreamOptions {
@@ -35,9 +37,6 @@ export interface EventStreamOptions {
 
 /** How often the state is polled while a build runs. Its end is noticed sooner: the log ends with it. */
 const POLL_MS = 500
-
-/** How long the log of a finished build may go without output or an end: its writer has died. */
-const GRACE_MS = 3_000
 
 /** How long it is looked whether a log has ended, in milliseconds. */
 const END_MS = 100
@@ -131,7 +130,7 @@ export async function* follow(
       if (piece) continue
       const beat = heartbeat()
       if (beat) yield beat
-      if (isEnded(current.state) && Date.now() - loggedAt >= GRACE_MS) break
+      if (isEnded(current.state) && Date.now() - loggedAt >= parts.logGraceMs) break
     }
   } finally {
     giveUp.abort()
@@ -169,10 +168,14 @@ export async function* follow(
  * @param size how much of it is known, in bytes
  * @throws ConveyorError if it cannot be read
  */
-export async function isLogComplete(logs: LogStore, build: Build, size: number): Promise<boolean> {
+export async function isLogComplete(
+  { logs, logGraceMs }: Pick<FollowParts, 'logs' | 'logGraceMs'>,
+  build: Build,
+  size: number,
+): Promise<boolean> {
   if (!isEnded(build.state)) return false
   const age = Date.now() - Date.parse(build.completedAt ?? '')
-  if (!(age >= 0 && age < GRACE_MS)) return true
+  if (!(age >= 0 && age < logGraceMs)) return true
   const signal = AbortSignal.timeout(END_MS)
   for await (const _ of logs.read(build.id, { offset: size, signal })) return false
   return !signal.aborted

@@ -147,7 +147,7 @@ export async function linesRoute(app: FastifyInstance, options: LinesOptions): P
     const range = { from, to: Math.min(to, from + MAX_ROWS - 1), ended, maxBytes: MAX_BYTES }
     const rows = await readRows(parts.logs, build.id, index, range)
     const total = index.rows + (ended && index.isCut ? 1 : 0)
-    const isComplete = await isLogComplete(parts.logs, build, index.size)
+    const isComplete = await isLogComplete(parts, build, index.size)
     const common = { from, next: from + rows.length, total, ended: isComplete }
     if (format !== 'html') return { ...common, lines: await inTurns(rows, (row) => lineJson(row, index)) }
     const html = (await inTurns(rows, rowRenderer(index))).join('')

@@ -2,11 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type Build, isEnded } from '../../../core/build.ts'
 import { mayUse } from '../../access/identity.ts'
-import { isLogComplete } from '../../logs/follow.ts'
+import { type FollowParts, isLogComplete } from '../../logs/follow.ts'
 import type { LineIndex, LineIndexes } from '../../logs/line-index.ts'
 import { inTurns, readRows, rowRenderer } from '../../logs/read-rows.ts'
 import { findBuild } from '../../lookup.ts'
-import type { ServerOptions } from '../../options.ts'
 import { type Html, html } from '../html.ts'
 import { type PageContent, type Site, sendPage } from '../layout.ts'
 import { PAGE } from '../negotiation.ts'
@@ -22,7 +21,7 @@ const MAX_ROWS = 1500
 const MAX_BYTES = 256 * 1024
 
 /** What pages of builds are made of. */
-export type BuildPageParts = Pick<ServerOptions, 'store' | 'logs'> & { indexes: LineIndexes }
+export type BuildPageParts = Pick<FollowParts, 'store' | 'logs' | 'logGraceMs'> & { indexes: LineIndexes }
 
 /** The page of a build, at GET /builds/{id | owner/repo@sha}. */
 export async function buildPageRoutes(app: FastifyInstance, parts: BuildPageParts): Promise<void> {
@@ -82,7 +81,7 @@ async function buildPage(
   const log = {
     isComplete,
     isEnded: ended,
-    isFollowed: !(await isLogComplete(parts.logs, build, index.size)),
+    isFollowed: !(await isLogComplete(parts, build, index.size)),
   }
   return {
     title: buildTitle(build),
