@@ -4,6 +4,7 @@ import type { Webhook } from '../../src/lib/forge/forge.ts'
 import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { commentEvent, mergeGroupEvent, pullEvent } from '../support/github/pull-events.ts'
 import { webhookExamples } from '../support/github/push.ts'
+import { threadTime } from '../support/thread-time.ts'
 
 /** How events of pull requests and merge queues are read. */
 
@@ -152,8 +153,8 @@ test('a comment of any form is read in no time', async () => {
     `/build ${'x'.repeat(60_000)} y`,
   ]) {
     const { event, payload } = await commentEvent({ repository: 'octo/app', number: 7, login: 'ada', body })
-    const before = performance.now()
+    const taken = threadTime()
     expect(parseWebhook(event, DELIVERY, payload)).toMatchObject({ kind: 'ignored' })
-    expect(performance.now() - before).toBeLessThan(1000)
+    expect(taken()).toBeLessThan(1000)
   }
 })

@@ -8,6 +8,7 @@ import type { RegistryResponse } from '../../src/lib/registry/response.ts'
 import { failingSteps } from '../support/images/failing-steps.ts'
 import { ANSWERS } from '../support/registry/answers.ts'
 import type { Recording } from '../support/registry/record-texts.ts'
+import { threadTime } from '../support/thread-time.ts'
 
 /** Recorded messages of each version of the engine and of BuildKit: see test/support/registry/record-texts.ts. */
 const FOLDER = join(import.meta.dirname, '../support/registry/recordings')
@@ -183,10 +184,10 @@ describe('single words and numbers in a text prove nothing', () => {
   })
 
   test('very long texts are parsed quickly', () => {
-    const started = performance.now()
+    const taken = threadTime()
     for (const text of ['failed to copy: ', '"', ' x: ', 'unknown: <html>', '<h1>', 'not found: ']) {
       expect(parseRegistryMessage(text.repeat(200_000)) instanceof ConveyorError).toBe(false)
     }
-    expect(performance.now() - started).toBeLessThan(5000)
+    expect(taken()).toBeLessThan(5000)
   })
 })

@@ -25,6 +25,7 @@ import { startSshServer } from '../support/git/ssh-server.ts'
 import { makeCertificates } from '../support/network/certificates.ts'
 import { basicEnv, start } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
+import { threadTime } from '../support/thread-time.ts'
 
 const TOKEN = 'ghp_of-the-git-server-alone'
 const LOGIN = `Basic ${Buffer.from(`x-access-token:${TOKEN}`).toString('base64')}`
@@ -610,9 +611,9 @@ describe('.lfsconfig', () => {
 
   test('a path of many slashes is read in no time', () => {
     const slashes = '/'.repeat(60_000)
-    const before = performance.now()
+    const taken = threadTime()
     expect(endpointOf(`https://git.example${slashes}x`)?.pathname).toBe(`${slashes}x.git/info/lfs`)
-    expect(performance.now() - before).toBeLessThan(1000)
+    expect(taken()).toBeLessThan(1000)
   })
 
   test('of a server without a path is on that server', () => {

@@ -1,18 +1,20 @@
-/**
- * Watches the event loop of this thread by its CPU time, so that other load on the machine makes no difference.
- * @returns `ms`, which stops watching and returns how long the loop was blocked at most, in milliseconds; `total`, how
- * long this thread has computed since the start
- */
-export function longestTurn(): { ms(): number; total(): number } {
-  const computed = () => {
-    const { user, system } = process.threadCpuUsage()
-    return (user + system) / 1000
-  }
+import { threadTime } from './thread-time.ts'
+
+/** What `longestTurn` watches. */
+export interface Turns {
+  /** Stops watching; how long the loop was blocked at most, in milliseconds. */
+  ms(): number
+  /** How long this thread has computed since the start, in milliseconds. */
+  total(): number
+}
+
+/** Watches the event loop of this thread by its CPU time, so that other load on the machine makes no difference. */
+export function longestTurn(): Turns {
+  const total = threadTime()
   let longest = 0
-  const start = computed()
-  let last = start
+  let last = 0
   const look = () => {
-    const now = computed()
+    const now = total()
     longest = Math.max(longest, now - last)
     last = now
   }
@@ -23,6 +25,6 @@ export function longestTurn(): { ms(): number; total(): number } {
       look()
       return longest
     },
-    total: () => computed() - start,
+    total,
   }
 }

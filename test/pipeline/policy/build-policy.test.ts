@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Ref } from '../../../src/lib/core/build.ts'
 import type { RefPatterns } from '../../../src/lib/core/settings.ts'
 import { buildPolicy } from '../../../src/lib/pipeline/policy/build-policy.ts'
+import { threadTime } from '../../support/thread-time.ts'
 
 const branch = (name: string): Ref => ({ kind: 'branch', name })
 const tag = (name: string): Ref => ({ kind: 'tag', name })
@@ -111,10 +112,10 @@ describe('what the commit says', () => {
   })
 
   test('a hostile message takes no time', () => {
-    const started = performance.now()
+    const taken = threadTime()
     for (const piece of ['a:', '\n', ' \n', '[skip ', 'skip-checks:'])
       skipped(`${piece.repeat(200_000)}\nskip-checks: true`)
-    expect(performance.now() - started).toBeLessThan(2000)
+    expect(taken()).toBeLessThan(2000)
   })
 })
 

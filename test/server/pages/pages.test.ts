@@ -5,6 +5,7 @@ import { listPage } from '../../../src/lib/server/pages/lists/list.ts'
 import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
 import { addSamples, type Clock, samples } from '../../support/pages/sample-builds.ts'
 import { startTestServer, type TestServer } from '../../support/test-server.ts'
+import { threadTime } from '../../support/thread-time.ts'
 
 const BROWSER = { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }
@@ -71,11 +72,11 @@ test('a list of 50 is rendered in less than 5 ms', async () => {
   const page = await server.store.list({}, { limit: 50 })
   const site = siteOf(server.url, { webUrl: 'https://github.com' })
   const times = Array.from({ length: 30 }, () => {
-    const start = performance.now()
+    const taken = threadTime()
     listPage(site, {}, { ...page, summaries: new Map() }, { newer: [] })
-    return performance.now() - start
+    return taken()
   })
-  // The fastest: the others may have shared the processor.
+  // The fastest: code is compiled, and garbage collected, in the others.
   expect(Math.min(...times)).toBeLessThan(5)
 })
 
