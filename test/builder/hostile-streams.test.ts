@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { buildError } from '../../src/lib/builder/build-errors.ts'
 import { demultiplex } from '../../src/lib/docker/container-logs.ts'
 import { jsonLines } from '../../src/lib/docker/json-lines.ts'
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 /**
  * Messages that engines and BuildKits never send: errors blame the sender, and handling them costs little. Found by the

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { missingPath } from '../../src/lib/builder/step-errors.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 const NAME = '[2/3] COPY --from=build /app/dist /app'
 const missing = (error: string) =>

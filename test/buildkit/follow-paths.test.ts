@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { selectEntries } from '../../src/lib/buildkit/session/follow-paths.ts'
 import type { ContextEntry } from '../../src/lib/source/source.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const FILES = {
   Dockerfile: '',

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { StatusResponse, Vertex } from '../../src/lib/buildkit/gen/status.ts'
 import { Progress } from '../../src/lib/buildkit/progress.ts'
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { repositoryFilter } from '../../src/lib/core/allowed-repositories.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 describe('the filter of repositories', () => {
   it('matches as a regular expression does', () => {

@@ -3,7 +3,7 @@ import { Progress } from '../../src/lib/buildkit/progress.ts'
 import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { linesTo, oneLine } from '../../src/lib/core/one-line.ts'
 import { asText } from '../../src/lib/server/formats.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 /** Texts with characters that end a line or change how it is displayed, and their replacements. */
 const ODD: [string, string][] = [

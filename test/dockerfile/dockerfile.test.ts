@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { InvalidDockerfile } from '../../src/lib/dockerfile/errors.ts'
 import { externalImages, readImages } from '../../src/lib/dockerfile/external-images.ts'
 import { substitute, UNKNOWN } from '../../src/lib/dockerfile/shell-word.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 /**
  * What test/dockerfile/engines.test.ts cannot test with its engines: other versions, names on other hosts, and limits.

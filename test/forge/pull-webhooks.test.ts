@@ -4,7 +4,7 @@ import type { Webhook } from '../../src/lib/forge/forge.ts'
 import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { commentEvent, mergeGroupEvent, pullEvent } from '../support/github/pull-events.ts'
 import { webhookExamples } from '../support/github/push.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 /** How events of pull requests and merge queues are read. */
 

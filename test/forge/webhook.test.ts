@@ -4,8 +4,8 @@ import { ConveyorError } from '../../src/lib/core/errors.ts'
 import { GitHubSignature } from '../../src/lib/forge/github/webhook/signature.ts'
 import { parseWebhook, webhookBody } from '../../src/lib/forge/github/webhook/webhook.ts'
 import { type PushFacts, pushPayload, webhookExamples } from '../support/github/push.ts'
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 type Json = Record<string, unknown>
 

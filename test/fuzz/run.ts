@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { longestTurn } from '../support/longest-turn.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
 import { Chance } from './generate/chance.ts'
 import type { Kind, Subject, Trial } from './kind.ts'
 

@@ -8,7 +8,7 @@ import type { RegistryResponse } from '../../src/lib/registry/response.ts'
 import { failingSteps } from '../support/images/failing-steps.ts'
 import { ANSWERS } from '../support/registry/answers.ts'
 import type { Recording } from '../support/registry/record-texts.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 /** Recorded messages of each version of the engine and of BuildKit: see test/support/registry/record-texts.ts. */
 const FOLDER = join(import.meta.dirname, '../support/registry/recordings')

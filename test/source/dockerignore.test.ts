@@ -5,8 +5,8 @@ import type { TreeFile } from '../../src/lib/source/context/git-tree.ts'
 import { Pace } from '../../src/lib/util/pace.ts'
 // How Docker itself applied each ignore file; see support/record-dockerignore.ts.
 import recorded from '../support/context/dockerignore-cases.json' with { type: 'json' }
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const bytes = (path: string) => Buffer.from(path).toString('latin1').replaceAll('/', '\0')
 const files: TreeFile[] = recorded.files

@@ -10,10 +10,10 @@ import { attributesMatter } from '../../src/lib/source/context/checkout-filters.
 import type { TreeFile } from '../../src/lib/source/context/git-tree.ts'
 import { type GitMirrors, gitMirrors } from '../../src/lib/source/mirrors.ts'
 import { type GitServer, startGitServer } from '../support/git/server.ts'
-import { longestTurn } from '../support/longest-turn.ts'
 import { basicEnv } from '../support/processes.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 /** Trees that no ordinary commit has: they do not delay other builds, and the error says what there is too much of. */
 

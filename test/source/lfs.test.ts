@@ -25,7 +25,7 @@ import { startSshServer } from '../support/git/ssh-server.ts'
 import { makeCertificates } from '../support/network/certificates.ts'
 import { basicEnv, start } from '../support/processes.ts'
 import { type TempDir, tempDir } from '../support/temp.ts'
-import { threadTime } from '../support/thread-time.ts'
+import { threadTime } from '../support/timing/thread-time.ts'
 
 const TOKEN = 'ghp_of-the-git-server-alone'
 const LOGIN = `Basic ${Buffer.from(`x-access-token:${TOKEN}`).toString('base64')}`

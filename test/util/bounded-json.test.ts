@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { boundedJson, JsonBounds } from '../../src/lib/util/bounded-json.ts'
-import { longestTurn } from '../support/longest-turn.ts'
-import { expectShortTurns } from '../support/short-turns.ts'
+import { longestTurn } from '../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const MIB = 1 << 20
 

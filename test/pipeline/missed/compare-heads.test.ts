@@ -8,8 +8,8 @@ import type { FoundCommit } from '../../../src/lib/source/source.ts'
 import type { BuildStore } from '../../../src/lib/store/build-store.ts'
 import type { HeadComparison } from '../../../src/lib/store/comparisons.ts'
 import { sqliteBuildStore } from '../../../src/lib/store/sqlite/sqlite.ts'
-import { longestTurn } from '../../support/longest-turn.ts'
-import { expectShortTurns } from '../../support/short-turns.ts'
+import { longestTurn } from '../../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../../support/timing/short-turns.ts'
 
 const REPOSITORY = 'acme/app'
 const MAIN: Ref = { kind: 'branch', name: 'main' }

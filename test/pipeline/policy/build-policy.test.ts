@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Ref } from '../../../src/lib/core/build.ts'
 import type { RefPatterns } from '../../../src/lib/core/settings.ts'
 import { buildPolicy } from '../../../src/lib/pipeline/policy/build-policy.ts'
-import { threadTime } from '../../support/thread-time.ts'
+import { threadTime } from '../../support/timing/thread-time.ts'
 
 const branch = (name: string): Ref => ({ kind: 'branch', name })
 const tag = (name: string): Ref => ({ kind: 'tag', name })

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Step } from '../../../src/lib/core/timeline.ts'
 import { differingLines, stepPairs } from '../../../src/lib/pipeline/timeline/compare.ts'
 import { Chance } from '../../fuzz/generate/chance.ts'
-import { threadTime } from '../../support/thread-time.ts'
+import { threadTime } from '../../support/timing/thread-time.ts'
 
 /** The most lines that two lists have in common, in order: every subset of one is tried. */
 function mostInCommon(a: string[], b: string[]): number {

@@ -5,9 +5,9 @@ import type { LogStore } from '../../../src/lib/logs/log-store.ts'
 import { textHtml } from '../../../src/lib/server/logs/line-html.ts'
 import { LineIndex } from '../../../src/lib/server/logs/line-index.ts'
 import { searchLog } from '../../../src/lib/server/logs/search.ts'
-import { longestTurn } from '../../support/longest-turn.ts'
-import { expectShortTurns } from '../../support/short-turns.ts'
 import { sha, startTestServer, type TestServer } from '../../support/test-server.ts'
+import { longestTurn } from '../../support/timing/longest-turn.ts'
+import { expectShortTurns } from '../../support/timing/short-turns.ts'
 
 /** A log that comes in pieces of this size. */
 function logOf(text: string | Uint8Array, pieceSize = 64 * 1024): Pick<LogStore, 'read'> & LogStore {

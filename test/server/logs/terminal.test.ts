@@ -2,7 +2,7 @@ import xterm from '@xterm/headless'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { renderTerminalLine } from '../../../src/lib/server/logs/terminal.ts'
-import { threadTime } from '../../support/thread-time.ts'
+import { threadTime } from '../../support/timing/thread-time.ts'
 
 const ESC = '\x1b'
 

@@ -5,7 +5,7 @@ import { listPage } from '../../../src/lib/server/pages/lists/list.ts'
 import { scrollsSideways, startBrowser, type TestBrowser, violations } from '../../support/pages/browser.ts'
 import { addSamples, type Clock, samples } from '../../support/pages/sample-builds.ts'
 import { startTestServer, type TestServer } from '../../support/test-server.ts'
-import { threadTime } from '../../support/thread-time.ts'
+import { threadTime } from '../../support/timing/thread-time.ts'
 
 const BROWSER = { accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' }
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true }
