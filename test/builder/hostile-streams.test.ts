@@ -3,7 +3,6 @@ import { buildError } from '../../src/lib/builder/build-errors.ts'
 import { demultiplex } from '../../src/lib/docker/container-logs.ts'
 import { jsonLines } from '../../src/lib/docker/json-lines.ts'
 import { longestTurn } from '../support/timing/longest-turn.ts'
-import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 /**
  * Messages that engines and BuildKits never send: errors blame the sender, and handling them costs little. Found by the
@@ -56,6 +55,6 @@ test.each([
   const turn = longestTurn()
   const thrown = new Error(error)
   const explained = await buildError({ thrown, ours: undefined, failed: { name: '[1/2] COPY a b', error } })
-  expectShortTurns(turn)
+  expect(turn.ms()).toBeLessThan(250)
   expect(explained).toMatchObject({ kind: 'build_failed' })
 })

@@ -3,7 +3,6 @@ import { selectEntries } from '../../src/lib/buildkit/session/follow-paths.ts'
 import type { ContextEntry } from '../../src/lib/source/source.ts'
 import { memoryContext } from '../support/context/memory-context.ts'
 import { longestTurn } from '../support/timing/longest-turn.ts'
-import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const FILES = {
   Dockerfile: '',
@@ -112,7 +111,7 @@ describe('selectEntries', () => {
     expect(await selectEntries(entries, { follow: [`*/*/${rest}x`], include: [] })).toHaveLength(20_000)
     expect(await selectEntries(entries, { follow: ['l*/x*/y'], include: [] })).toHaveLength(20_000)
     expect(await selectEntries(entries, { follow: ['l1*'], include: [] })).toHaveLength(11_111)
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test.each([
@@ -123,7 +122,7 @@ describe('selectEntries', () => {
     const { entries } = memoryContext({ ['a'.repeat(4000)]: '', b: '' })
     const turn = longestTurn()
     expect(await selectEntries(entries, { follow, include: [] })).toHaveLength(2)
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test('with a pattern that may be malformed, everything is sent, and BuildKit reports the error', async () => {
@@ -159,6 +158,6 @@ describe('selectEntries', () => {
     })
     const turn = longestTurn()
     expect(await selectEntries(all, { follow, include: [] })).toHaveLength(expected)
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 })

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import type { StatusResponse, Vertex } from '../../src/lib/buildkit/gen/status.ts'
 import { Progress } from '../../src/lib/buildkit/progress.ts'
 import { longestTurn } from '../support/timing/longest-turn.ts'
-import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const at = (seconds: number) => new Date(Date.UTC(2026, 0, 1) + seconds * 1000)
 
@@ -323,6 +322,6 @@ describe('progress that no BuildKit sends', () => {
     const turn = longestTurn()
     expect(progress.ranBeforeCopy).toEqual(names)
     expect(progress.outdatesCacheMounts).toBe(true)
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 })

@@ -6,7 +6,6 @@ import { Pace } from '../../src/lib/util/pace.ts'
 // How Docker itself applied each ignore file; see support/record-dockerignore.ts.
 import recorded from '../support/context/dockerignore-cases.json' with { type: 'json' }
 import { longestTurn } from '../support/timing/longest-turn.ts'
-import { expectShortTurns } from '../support/timing/short-turns.ts'
 
 const bytes = (path: string) => Buffer.from(path).toString('latin1').replaceAll('/', '\0')
 const files: TreeFile[] = recorded.files
@@ -150,7 +149,7 @@ describe('hostile ignore files block the event loop no longer than others', () =
     const turn = longestTurn()
     const selection = await listEntries(names.map(file), await parseDockerignore(text), new Pace())
     expect(selection.files).toHaveLength(kept)
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test('lines of 64 KiB are refused, as in Docker', async () => {
@@ -175,7 +174,7 @@ describe('hostile ignore files block the event loop no longer than others', () =
       kind: 'build_failed',
       message: '.dockerignore has too many patterns with several wildcards',
     })
-    expectShortTurns(turn)
+    expect(turn.ms()).toBeLessThan(250)
   })
 
   test('one that alternates between patterns and exceptions is refused', async () => {

@@ -1,7 +1,7 @@
 import { threadTime } from './thread-time.ts'
 
 /** What `longestTurn` watches. */
-export interface Turns {
+interface Turns {
   /** Stops watching; how long the loop was blocked at most, in milliseconds. */
   ms(): number
   /** How long this thread has computed since the start, in milliseconds. */
