@@ -126,7 +126,8 @@ export async function createServer(options: ServerOptions): Promise<FastifyInsta
   await app.register(logsRoute, { ...options, streams, parts })
   await app.register(linesRoute, {
     ...{ parts, streams, indexes },
-    head: async (build, mayBuild) => (await currentHead(app.site(), build, mayBuild, pageParts)).toString(),
+    head: async (build, mayBuild) =>
+      (await currentHead(app.site(), build, { mayBuild, isIndexed: true }, pageParts)).toString(),
   })
   await app.register(operationsRoutes, options)
   await app.register(queueRoutes, options)

@@ -45,6 +45,28 @@ describe('the page of a build', () => {
     }
   })
 
+  it('shows the last lines of the failed step, also if it takes long to read the log', async () => {
+    await using server = await startTestServer({ logGraceMs: 0 })
+    const build = await failedBuild(server)
+    const storage = Promise.withResolvers<void>()
+    const { read } = server.logs
+    let reads = 0
+    server.logs.read = async function* (id, options) {
+      if (++reads === 1) await storage.promise
+      yield* read(id, options)
+    }
+    await using opened = await browser.open()
+    const { page, complaints } = opened
+    await page.goto(`${server.url}/builds/${build.id}`, { waitUntil: 'commit' })
+    await page.locator('.failure h2').waitFor()
+    expect(await page.locator('.failure .excerpt').count()).toBe(0)
+    storage.resolve()
+    await page.locator('#log[data-ready]').waitFor()
+    expect(await page.locator('.failure .excerpt').textContent()).toContain('boom: no such file')
+    expect(await page.locator('.failure').count()).toBe(1)
+    expect(complaints).toEqual([])
+  })
+
   it('shows the lines of the Dockerfile that failed, as docker build does', async () => {
     const build = await beginBuild(server)
     await server.store.timelines.put(build.id, {

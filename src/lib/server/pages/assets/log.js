@@ -90,6 +90,10 @@ async function load() {
     })
     if (!answer.ok) throw new Error(`${answer.status}`)
     const rows = await answer.json()
+    if (head.dataset.complete !== 'true') {
+      showHead({ state: rows.state, html: rows.head })
+      head.dataset.complete = 'true'
+    }
     if (rows.total > MAX_ROWS) {
       view = new VirtualLog(root, url, rows.total, rows.steps)
       control('log-flat').hidden = true

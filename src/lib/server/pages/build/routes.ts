@@ -14,7 +14,7 @@ import { failureHtml, readFailure } from './failure.ts'
 import { buildHead, buildTitle } from './head.ts'
 import { logHtml } from './log.ts'
 
-/** How long a page waits until a log is indexed, in milliseconds; scripts load the rest. */
+/** How long a page waits until a log is indexed, in milliseconds; scripts load the rest, and the head again. */
 const INDEX_MS = 600
 /** The part of the log that comes with the page. */
 const MAX_ROWS = 1500
@@ -34,18 +34,21 @@ export async function buildPageRoutes(app: FastifyInstance, parts: BuildPagePart
   app.get('/builds/:owner/:name', PAGE, show)
 }
 
-/** The head of a build's page as it is now. @param mayBuild whether the reader may cancel and retry builds */
+/**
+ * The head of a build's page as it is now.
+ * @param mayBuild whether the reader may cancel and retry builds
+ * @param isIndexed whether the log is, as far as it is written; a failure is shown without its last lines otherwise
+ */
 export async function currentHead(
   site: Site,
   build: Build,
-  mayBuild: boolean,
+  { mayBuild, isIndexed }: { mayBuild: boolean; isIndexed: boolean },
   { store, logs, indexes }: BuildPageParts,
 ): Promise<Html> {
   const index = indexes.of(build.id)
-  const [artifact, timeline, isIndexed, previous, notifications] = await Promise.all([
+  const [artifact, timeline, previous, notifications] = await Promise.all([
     build.state === 'succeeded' ? store.artifactOf(build.id) : null,
     store.timelines.get(build.id),
-    isSoonIndexed(index),
     isEnded(build.state) ? previousBuild(store, build) : null,
     isEnded(build.state) ? store.notifications.ofBuild(build.id) : [],
   ])
@@ -70,7 +73,7 @@ async function buildPage(
 ): Promise<PageContent> {
   const index = parts.indexes.of(build.id)
   const isIndexed = await isSoonIndexed(index)
-  const head = await currentHead(site, build, mayBuild, parts)
+  const head = await currentHead(site, build, { mayBuild, isIndexed }, parts)
   const ended = isEnded(build.state)
   const all = { from: 1, to: Math.min(MAX_ROWS, index.rows + 1), ended, maxBytes: MAX_BYTES }
   const read = await readRows(parts.logs, build.id, index, all)
@@ -89,7 +92,7 @@ async function buildPage(
     section: 'builds',
     styles: ['log.css'],
     scripts: ['log.js'],
-    main: html`<section id="build-head">${head}</section>
+    main: html`<section id="build-head" data-complete="${String(isIndexed)}">${head}</section>
 ${logHtml({ url: `${site.path}/logs/${build.id}`, rows, ...log }, index)}`,
   }
 }
