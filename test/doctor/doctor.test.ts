@@ -1,6 +1,7 @@
 import { chmod, copyFile, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ListObjectsV2Command } from '@aws-sdk/client-s3'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -24,6 +25,8 @@ import { complaints, GITHUB_TOKEN, startWorld, WEBHOOK_SECRET, type World } from
 const LOGIN = { username: 'robot', password: 'the-password-of-the-registry' }
 const BASIC_AUTH = 'ci:the-password-of-the-api'
 const GONE = '127.0.0.1:1'
+/** Components may be slow while other tests run. */
+const PATIENT = ['--response-timeout', '1m']
 
 let world: World
 let scratch: TempDir
@@ -57,7 +60,7 @@ interface Shown {
 }
 
 /** Runs the command in the world, and checks what must be true of every run. */
-async function doctor(env: NodeJS.ProcessEnv = {}, ...flags: string[]) {
+async function doctor(env: NodeJS.ProcessEnv = {}, flags: readonly string[] = PATIENT) {
   const { code, stdout, stderr } = await runConveyor(['doctor', '--json', ...flags], {
     env: { ...world.env, ...env },
   })
@@ -78,7 +81,7 @@ async function doctor(env: NodeJS.ProcessEnv = {}, ...flags: string[]) {
 test('a healthy setup: a line for each component, and nothing is left behind', async () => {
   const before = { data: await readdir(world.dataDir), images: await readdir(images) }
   const env = { ...world.env, CACHE_MAX: '20GB' }
-  const { code, stdout, stderr } = await runConveyor(['doctor'], { env })
+  const { code, stdout, stderr } = await runConveyor(['doctor', ...PATIENT], { env })
   const { host } = world.registry
   const lines = [
     'ok       git           git version 2\\.\\d+\\.\\d+',
@@ -106,6 +109,11 @@ test('invalid options are rejected as by the server', async () => {
   })
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
   expect(stderr).toMatch(/2 problems:\s.*--port \(PORT\).*--workers \(WORKERS\)/s)
+  const never = await runConveyor(['doctor', '--response-timeout', '0'], { env: world.env })
+  expect(never).toMatchObject({ code: 2, stdout: '' })
+  expect(never.stderr).toContain(
+    '--response-timeout is "0": expected a duration from 1s to 24h, such as 10s or 1m',
+  )
 })
 
 test('broken components are reported with advice, and the others as usual', async () => {
@@ -145,11 +153,9 @@ test('a component that hangs is reported, and delays no other', async () => {
   if (address === null || typeof address === 'string') throw new Error('it listens on no port')
   const host = `127.0.0.1:${address.port}`
   try {
-    const { of } = await doctor({
-      REGISTRY: host,
-      DOCKER_HOST: `tcp://${host}`,
-      GITHUB_URL: `http://${host}`,
-    })
+    const hanging = { REGISTRY: host, DOCKER_HOST: `tcp://${host}`, GITHUB_URL: `http://${host}` }
+    // Less than the time after which connections are given up.
+    const { of } = await doctor(hanging, ['--response-timeout', '5s'])
     for (const part of ['engine', 'registry', 'github'])
       expect(of(part)).toMatch(/^broken: no response within 5 s -> Check that/)
     expect(of('git')).toMatch(/^ok/)
@@ -160,6 +166,18 @@ test('a component that hangs is reported, and delays no other', async () => {
 
 describe('a check', () => {
   const never: Check = { part: 'one', run: () => new Promise(() => {}) }
+
+  test('has its time for responses, not for what this process computes meanwhile', async () => {
+    const run = async () => {
+      await nextTurn()
+      for (const until = performance.now() + 100; performance.now() < until; );
+      // Timers that are due come before the rest of this.
+      await nextTurn()
+      await nextTurn()
+      return ok('here')
+    }
+    expect(await diagnose([{ part: 'one', run }], 30)).toEqual([{ part: 'one', ...ok('here') }])
+  })
 
   test('that times out is aborted, and its result is ignored', async () => {
     let told = false
@@ -274,7 +292,9 @@ describe('the registry', () => {
     expect(anonymous.of('registry')).toBe(
       `warning: ${host}, without TLS, not logged in: pushes will be refused -> Run \`docker login ${host}\` as the user that Conveyor runs as`,
     )
-    expect((await doctor(nobody, '--dry')).of('registry')).toMatch(/^ok: .* nothing is pushed \(--dry\)$/)
+    expect((await doctor(nobody, [...PATIENT, '--dry'])).of('registry')).toMatch(
+      /^ok: .* nothing is pushed \(--dry\)$/,
+    )
   })
 
   test('that is not a registry', async () => {
@@ -476,7 +496,7 @@ describe('other builders', () => {
   })
 
   test('an engine that is not a Swarm manager', async () => {
-    const { of } = await doctor({}, '--builder', 'swarm')
+    const { of } = await doctor({}, [...PATIENT, '--builder', 'swarm'])
     expect(of('swarm')).toMatch(
       /^broken: .* the Docker engine is not a Swarm manager -> Run `docker swarm init` there/,
     )

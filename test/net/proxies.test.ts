@@ -47,7 +47,7 @@ const hostOf = (url: string) => new URL(url).host
 
 describe('doctor', () => {
   async function doctor(env: NodeJS.ProcessEnv) {
-    const { stdout } = await runConveyor(['doctor', '--json'], {
+    const { stdout } = await runConveyor(['doctor', '--json', '--response-timeout', '1m'], {
       env: {
         ...{ DATA_DIR: scratch.path, DOCKER_HOST: 'tcp://127.0.0.1:1', DOCKER_CONFIG: scratch.path },
         ...{ GIT_URL: 'https://git.test/{repository}.git', NODE_EXTRA_CA_CERTS: certificates.server.ca },
@@ -177,7 +177,7 @@ test('the AWS SDK gets its credentials through the proxy, too', async () => {
   const token = join(scratch.path, 'web-identity')
   await writeFile(token, 'the-token-of-the-pod')
   // As Kubernetes does it for a service account with a role.
-  const { stdout, stderr } = await runConveyor(['doctor', '--json'], {
+  const { stdout, stderr } = await runConveyor(['doctor', '--json', '--response-timeout', '1m'], {
     env: {
       ...{ DATA_DIR: scratch.path, DOCKER_HOST: 'tcp://127.0.0.1:1', DOCKER_CONFIG: scratch.path },
       ...{ REGISTRY: registry.host, HTTPS_PROXY: proxy.host, NODE_EXTRA_CA_CERTS: certificates.server.ca },

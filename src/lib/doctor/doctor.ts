@@ -22,11 +22,15 @@ export interface DoctorResult {
 /**
  * `conveyor doctor`: checks every component that builds need, with the options of a server, and changes nothing.
  * A component that does not respond in time is broken; connections that are still open then end with the process.
+ * @param limitMs how long each check may wait, in milliseconds
  */
-export async function doctor(config: Config, { json }: { json: boolean }): Promise<DoctorResult> {
+export async function doctor(
+  config: Config,
+  { json, limitMs }: { json: boolean; limitMs: number },
+): Promise<DoctorResult> {
   const redactor = new Redactor()
   for (const secret of secretsOf(config)) redactor.add(secret)
-  const found = await diagnose(checksOf(config, redactor))
+  const found = await diagnose(checksOf(config, redactor), limitMs)
   const shown = found.map((one) => ({
     ...one,
     found: oneLine(redactor.redact(one.found)),

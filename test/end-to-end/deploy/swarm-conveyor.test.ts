@@ -178,7 +178,7 @@ test('a failed build reports the reason', async () => {
 test('conveyor doctor counts the nodes that accept builds', async () => {
   const env = { DOCKER_HOST: swarm.manager.engine.dockerHost, BUILDER: 'swarm', REGISTRY: registry.host }
   const said = async () => {
-    const { stdout } = await runConveyor(['doctor', '--json'], { env })
+    const { stdout } = await runConveyor(['doctor', '--json', '--response-timeout', '1m'], { env })
     return (JSON.parse(stdout) as { part: string }[]).find(({ part }) => part === 'swarm')
   }
   expect(await said()).toMatchObject({ level: 'ok', found: '2 of 2 nodes can run builds' })

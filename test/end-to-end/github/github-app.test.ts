@@ -128,7 +128,9 @@ test('a repository without the App fails its build with what to do', async () =>
 
 test('conveyor doctor says as which App, and which permissions are missing', async () => {
   const doctor = async (env: Record<string, string> = {}) => {
-    const { stdout } = await runConveyor(['doctor', '--json'], { env: { ...world.env, ...env } })
+    const { stdout } = await runConveyor(['doctor', '--json', '--response-timeout', '1m'], {
+      env: { ...world.env, ...env },
+    })
     const parts = JSON.parse(stdout) as {
       part: string
       level: string
