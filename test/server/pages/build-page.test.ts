@@ -45,7 +45,7 @@ describe('the page of a build', () => {
     }
   })
 
-  it('shows the last lines of the failed step, also if it takes long to read the log', async () => {
+  it('shows the last lines of the failed step even if reading the log takes long', async () => {
     await using server = await startTestServer({ logGraceMs: 0 })
     const build = await failedBuild(server)
     const storage = Promise.withResolvers<void>()

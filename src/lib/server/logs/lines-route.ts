@@ -108,7 +108,7 @@ export interface LinesOptions {
   parts: FollowParts
   streams: Streams
   indexes: LineIndexes
-  /** New contents of the head of a build's page, for a reader who may build or not, once the log is indexed. */
+  /** New contents of the head of a build's page, for a reader who may build or not. Called once the log is indexed. */
   head: (build: Build, mayBuild: boolean) => Promise<string>
 }
 

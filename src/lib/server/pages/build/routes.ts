@@ -37,7 +37,7 @@ export async function buildPageRoutes(app: FastifyInstance, parts: BuildPagePart
 /**
  * The head of a build's page as it is now.
  * @param mayBuild whether the reader may cancel and retry builds
- * @param isIndexed whether the log is, as far as it is written; a failure is shown without its last lines otherwise
+ * @param isIndexed whether the log has been read to its current end; if not, a failure is shown without its last lines
  */
 export async function currentHead(
   site: Site,
