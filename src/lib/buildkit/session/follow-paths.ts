@@ -222,7 +222,7 @@ async function matching(
     if (whole || mayMatchBelow(path)) above.push({ entry, prefix, whole })
     else skipped = prefix
   }
-  return entries.filter((entry) => wanted.has(entry))
+  return pace.filter(entries, (entry) => wanted.has(entry))
 }
 
 /** Wildcards of Go's filepath.Match. */

@@ -36,6 +36,8 @@ const RELEVANT = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
 const READ_AT_ONCE = 1000
 /** Number of files per git command, whose output is held in memory. */
 const AT_ONCE = 10_000
+/** Ends a path. */
+const END = Buffer.alloc(1)
 /** Larger attribute files are not searched but considered relevant. */
 const MAX_SEARCHED = 256 * 1024
 
@@ -70,6 +72,7 @@ export class CheckoutFilters {
   readonly #folder: string
   /** Bytes at the beginning of paths. */
   readonly #skip: number
+  readonly #pace: Pace
   readonly #options: {
     gitDir: string
     cwd: string
@@ -85,6 +88,7 @@ export class CheckoutFilters {
     this.#git = git
     this.#folder = folder
     this.#skip = prefix.length
+    this.#pace = new Pace(signal)
     const workTree = join(folder, 'empty')
     const env = { GIT_INDEX_FILE: join(folder, 'index'), GIT_WORK_TREE: workTree }
     this.#options = { gitDir, cwd: workTree, env, signal }
@@ -111,16 +115,16 @@ export class CheckoutFilters {
       'working-tree-encoding',
       'filter',
     ]
-    const output = await this.#git.run(args, { ...this.#options, input: this.#paths(files) })
+    const output = await this.#git.run(args, { ...this.#options, input: await this.#paths(files) })
     // path, attribute, value, ...: four triples for each file, in the order of the arguments.
     const fields = output.toString('latin1').split('\0')
-    for (const [index, file] of files.entries()) {
+    await this.#pace.forEach(files.entries(), ([index, file]) => {
       const [eol, ident, encoding = '', filter] = [2, 5, 8, 11].map((at) => fields[index * 12 + at])
       const encoded = !/^(unspecified|unset|set)$/.test(encoding)
       if (eol === 'crlf' || ident === 'set' || encoded) found.convert.push(file)
       // What git passes to a filter is encoded already: no pointer any more.
       if (filter === 'lfs' && !encoded) found.lfs.push(file)
-    }
+    })
   }
 
   /** The files that match one of these lines of a .gitignore, at least one of which is given. */
@@ -134,12 +138,12 @@ export class CheckoutFilters {
       const output = await this.#git.run(['check-ignore', '--no-index', '--stdin', '-z'], {
         ...this.#options,
         config: [['core.excludesFile', excludes]],
-        input: Buffer.concat([this.#paths(some), always]),
+        input: Buffer.concat([await this.#paths(some), always]),
       })
       const matched = new Set(output.toString('latin1').split('\0'))
-      for (const file of some) {
+      await this.#pace.forEach(some, (file) => {
         if (matched.has(this.#inside(file).toString('latin1'))) matching.add(file)
-      }
+      })
     }
     return matching
   }
@@ -149,7 +153,7 @@ export class CheckoutFilters {
     const target = join(this.#folder, 'converted')
     const args = ['checkout-index', '--stdin', '-z', '-q', `--prefix=${target}/`]
     for (const some of batches(files, AT_ONCE)) {
-      await this.#git.run(args, { ...this.#options, input: this.#paths(some) })
+      await this.#git.run(args, { ...this.#options, input: await this.#paths(some) })
     }
     const converted = new Map<TreeFile, Converted>()
     for (const file of files) {
@@ -164,8 +168,10 @@ export class CheckoutFilters {
     return rawPath.subarray(this.#skip)
   }
 
-  #paths(files: readonly TreeFile[]): Buffer {
-    return Buffer.concat(files.flatMap((file) => [this.#inside(file), Buffer.alloc(1)]))
+  async #paths(files: readonly TreeFile[]): Promise<Buffer> {
+    const paths: Buffer[] = []
+    await this.#pace.forEach(files, (file) => paths.push(this.#inside(file), END))
+    return Buffer.concat(paths)
   }
 }
 

@@ -65,7 +65,11 @@ export async function readTree(
     throw error
   }
   await list.ended
-  await pace.forEach(later, (chunk) => tree.take(chunk))
+  // Each has hundreds of files.
+  for (const chunk of later) {
+    tree.take(chunk)
+    if (pace.isDue) await pace.rest()
+  }
   // git's own order is almost this one.
   const found = await pace.sorted(tree.found, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
   await rejectDuplicates(found, pace)
