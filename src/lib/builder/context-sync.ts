@@ -71,7 +71,7 @@ export class ContextSync {
     const { sync, cacheKey } = this.#input
     if (!sync) return
     const isKnown = !this.#isOutdated && !isOutdated(progress)
-    const files = isKnown ? (await this.times).encode(progress.clock) : null
+    const files = isKnown ? await (await this.times).encode(progress.clock) : null
     await sync.records.end(await this.#endpoint.id(), cacheKey, this.#token, files)
   }
 }

@@ -84,10 +84,10 @@ function progressTrial(chance: Chance): Trial {
       progress.summary()
       void [progress.hasUncachedStep, progress.ranBeforeCopy, progress.outdatesCacheMounts]
       const times = await FileTimes.of(CONTEXT, null, 'basis')
-      await FileTimes.of(CONTEXT, times.encode(progress.clock), 'basis')
-      const encodedTimes = mutatedBytes(chance, times.allNew().encode(0))
+      await FileTimes.of(CONTEXT, await times.encode(progress.clock), 'basis')
+      const encodedTimes = mutatedBytes(chance, await times.allNew().encode(0))
       const again = await FileTimes.of(CONTEXT, encodedTimes, 'basis')
-      void again.keepsSome
+      for (const entry of CONTEXT.entries) again.isKept(entry)
     },
   }
 }

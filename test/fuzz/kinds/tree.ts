@@ -148,7 +148,7 @@ export const treeKind: Kind = {
               try {
                 await entriesKey(context.entries)
                 const times = await FileTimes.of(context, null, 'x')
-                await FileTimes.of(context, times.encode(0), 'x')
+                await FileTimes.of(context, await times.encode(0), 'x')
                 const files = [...context.dockerfileEntries, ...context.entries].filter(
                   ({ kind }) => kind === 'file',
                 )

@@ -1,5 +1,4 @@
 import { hash, randomInt } from 'node:crypto'
-import { setImmediate } from 'node:timers/promises'
 import type { Context, ContextEntry } from '../../source/source.ts'
 import { Pace } from '../../util/pace.ts'
 
@@ -11,11 +10,16 @@ const VERSION = 1
 const HEADER_BYTES = 1 + 32 + 8 + 4
 /** Later times are invalid: the year 2200, plus some for clocks that are ahead. */
 const LATEST = BigInt(Date.UTC(2201)) * 1_000_000n
-/** Entries between two turns of the event loop; a few milliseconds' work. */
-const SLICE = 4096
+
+/** What is known of an entry. */
+interface Known {
+  id: string
+  /** Its time, unless it is new. */
+  kept: bigint | null
+}
 
 /** The record of the last sync. */
-interface Known {
+interface LastSync {
   basis: Buffer
   seen: bigint
   times: bigint[]
@@ -32,13 +36,20 @@ interface Known {
 export class FileTimes {
   /** The time of new files: before the build starts, and later than any known result of earlier builds. */
   readonly now: bigint
-  readonly #entries: ReadonlyMap<ContextEntry, { id: string; time: bigint }>
+  readonly #entries: ReadonlyMap<ContextEntry, Known>
   readonly #basis: Buffer
+  readonly #isAllNew: boolean
 
-  private constructor(now: bigint, entries: Map<ContextEntry, { id: string; time: bigint }>, basis: Buffer) {
+  private constructor(
+    now: bigint,
+    entries: ReadonlyMap<ContextEntry, Known>,
+    basis: Buffer,
+    isAllNew = false,
+  ) {
     this.now = now
     this.#entries = entries
     this.#basis = basis
+    this.#isAllNew = isAllNew
   }
 
   /**
@@ -52,15 +63,16 @@ export class FileTimes {
     basis: string | null,
   ): Promise<FileTimes> {
     const key = basis === null ? null : hash('sha256', basis, 'buffer')
-    const known = record === null ? null : await decode(record)
-    const now = timeAfter(known)
-    const kept = known && key?.equals(known.basis) ? known : null
-    const entries = new Map<ContextEntry, { id: string; time: bigint }>()
-    for (const entry of [...context.dockerfileEntries, ...context.entries]) {
-      const id = idOf(entry)
-      const index = kept?.indexes.get(id)
-      entries.set(entry, { id, time: index === undefined ? now : (kept?.times[index] ?? now) })
-      if (entries.size % SLICE === 0) await setImmediate()
+    const last = record === null ? null : await decode(record)
+    const now = timeAfter(last)
+    const same = last && key?.equals(last.basis) ? last : null
+    const entries = new Map<ContextEntry, Known>()
+    const pace = new Pace()
+    for (const some of [context.dockerfileEntries, context.entries]) {
+      await pace.forEach(some, (entry) => {
+        const id = idOf(entry)
+        entries.set(entry, { id, kept: same?.times[same.indexes.get(id) ?? -1] ?? null })
+      })
     }
     // An unknown basis differs from every other.
     return new FileTimes(now, entries, key ?? hash('sha256', `unknown at ${now}`, 'buffer'))
@@ -68,33 +80,34 @@ export class FileTimes {
 
   /** The same time, with everything new. */
   allNew(): FileTimes {
-    const entries = [...this.#entries].map(([entry, { id }]) => [entry, { id, time: this.now }] as const)
-    return new FileTimes(this.now, new Map(entries), this.#basis)
+    return new FileTimes(this.now, this.#entries, this.#basis, true)
   }
 
   /** The time of an entry of this context. */
   of(entry: ContextEntry): bigint {
-    return this.#entries.get(entry)?.time ?? this.now
+    return this.#keptTime(entry) ?? this.now
   }
 
   /** Whether BuildKit is assumed to have the entry already. */
   isKept(entry: ContextEntry): boolean {
-    return this.of(entry) !== this.now
+    return this.#keptTime(entry) !== null
   }
 
-  /** Whether there is any such entry. */
-  get keepsSome(): boolean {
-    for (const { time } of this.#entries.values()) if (time !== this.now) return true
-    return false
+  #keptTime(entry: ContextEntry): bigint | null {
+    return this.#isAllNew ? null : (this.#entries.get(entry)?.kept ?? null)
   }
 
   /**
    * The record for SyncRecords.
    * @param seen the latest time reported by BuildKit's clock, in milliseconds since 1970; 0 for none
    */
-  encode(seen: number): Uint8Array {
+  async encode(seen: number): Promise<Uint8Array> {
+    const pace = new Pace()
     const indexes = new Map<bigint, number>()
-    for (const { time } of this.#entries.values()) if (!indexes.has(time)) indexes.set(time, indexes.size)
+    await pace.forEach(this.#entries.keys(), (entry) => {
+      const time = this.of(entry)
+      if (!indexes.has(time)) indexes.set(time, indexes.size)
+    })
     const start = HEADER_BYTES + 8 * indexes.size
     const bytes = Buffer.alloc(start + this.#entries.size * (ID_BYTES + INDEX_BYTES))
     bytes.writeUInt8(VERSION)
@@ -103,11 +116,11 @@ export class FileTimes {
     bytes.writeUInt32BE(indexes.size, 41)
     for (const [time, index] of indexes) bytes.writeBigInt64BE(time, HEADER_BYTES + 8 * index)
     let at = start
-    for (const { id, time } of this.#entries.values()) {
+    await pace.forEach(this.#entries, ([entry, { id }]) => {
       bytes.write(id, at, 'hex')
-      bytes.writeUInt32BE(indexes.get(time) ?? 0, at + ID_BYTES)
+      bytes.writeUInt32BE(indexes.get(this.of(entry)) ?? 0, at + ID_BYTES)
       at += ID_BYTES + INDEX_BYTES
-    }
+    })
     return bytes
   }
 }
@@ -116,11 +129,11 @@ export class FileTimes {
  * The wall clock's time, with random nanoseconds, and not in the future, so that the results of this build are newer; but
  * later than BuildKit's last known time, should its clock be ahead. Never the same twice, even for two workers at once.
  */
-function timeAfter(known: Known | null): bigint {
+function timeAfter(last: LastSync | null): bigint {
   const clock = BigInt(Date.now() - 1) * 1_000_000n + BigInt(randomInt(1_000_000))
-  if (!known) return clock
-  let past = known.seen
-  for (const time of known.times) if (time > past) past = time
+  if (!last) return clock
+  let past = last.seen
+  for (const time of last.times) if (time > past) past = time
   return clock > past ? clock : past + 1n + BigInt(randomInt(1_000_000))
 }
 
@@ -147,7 +160,7 @@ function latin1(bytes: Uint8Array): string {
 }
 
 /** Null if the record is of another version, or corrupt. */
-async function decode(record: Uint8Array): Promise<Known | null> {
+async function decode(record: Uint8Array): Promise<LastSync | null> {
   const bytes = Buffer.from(record.buffer, record.byteOffset, record.byteLength)
   if (bytes.length < HEADER_BYTES || bytes[0] !== VERSION) return null
   const count = bytes.readUInt32BE(41)
@@ -157,9 +170,10 @@ async function decode(record: Uint8Array): Promise<Known | null> {
   const seen = bytes.readBigInt64BE(33)
   if ([...times, seen].some((time) => time > LATEST)) return null
   const indexes = new Map<string, number>()
+  const pace = new Pace()
   for (let at = start; at < bytes.length; at += ID_BYTES + INDEX_BYTES) {
     indexes.set(bytes.toString('hex', at, at + ID_BYTES), bytes.readUInt32BE(at + ID_BYTES))
-    if (indexes.size % SLICE === 0) await setImmediate()
+    if (pace.isDue) await pace.rest()
   }
   return { basis: bytes.subarray(1, 33), seen, times, indexes }
 }
