@@ -1,13 +1,10 @@
-import { setImmediate } from 'node:timers/promises'
-import { promisify } from 'node:util'
-import { deflate, inflate } from 'node:zlib'
+import { pipeline } from 'node:stream/promises'
+import { createDeflate, createInflate } from 'node:zlib'
 import type { Head, Ref } from '../../core/build.ts'
+import { Pace } from '../../util/pace.ts'
 
-/** Heads that are worked on in one turn of the event loop. */
-const IN_A_TURN = 5000
-
-const deflated = promisify(deflate)
-const inflated = promisify(inflate)
+/** Heads that are packed at once. */
+const IN_A_PIECE = 1000
 
 /** The commits of branches and git tags, by `keyOfRef`. */
 export type SeenHeads = Map<string, string>
@@ -20,38 +17,47 @@ export function keyOfRef({ kind, name }: Ref): string {
 /** The commits of heads by their refs. */
 export async function seenHeads(heads: Head[]): Promise<SeenHeads> {
   const seen: SeenHeads = new Map()
-  for (const { ref, sha } of heads) {
-    seen.set(keyOfRef(ref), sha)
-    if (seen.size % IN_A_TURN === 0) await setImmediate()
-  }
+  await new Pace().forEach(heads, ({ ref, sha }) => seen.set(keyOfRef(ref), sha))
   return seen
 }
 
 /** Heads as a store keeps them: a hundred thousand take four megabytes. */
 export async function packHeads(heads: SeenHeads): Promise<Uint8Array> {
-  const pieces: Buffer[] = []
+  const packed: Buffer[] = []
+  await pipeline(piecesOf(heads), createDeflate(), async (chunks: AsyncIterable<Buffer>) => {
+    for await (const chunk of chunks) packed.push(chunk)
+  })
+  return Buffer.concat(packed)
+}
+
+function* piecesOf(heads: SeenHeads): Generator<string> {
   let lines: string[] = []
   for (const [key, sha] of heads) {
     lines.push(`${sha} ${key}\n`)
-    if (lines.length < IN_A_TURN) continue
-    pieces.push(Buffer.from(lines.join('')))
+    if (lines.length < IN_A_PIECE) continue
+    yield lines.join('')
     lines = []
-    await setImmediate()
   }
-  pieces.push(Buffer.from(lines.join('')))
-  return deflated(Buffer.concat(pieces))
+  yield lines.join('')
 }
 
 /** What packHeads packed. @throws Error if it did not */
 export async function unpackHeads(packed: Uint8Array): Promise<SeenHeads> {
-  const text = (await inflated(packed)).toString('utf8')
   const heads: SeenHeads = new Map()
-  let start = 0
-  for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
-    const space = text.indexOf(' ', start)
-    heads.set(text.slice(space + 1, end), text.slice(start, space))
-    start = end + 1
-    if (heads.size % IN_A_TURN === 0) await setImmediate()
+  const pace = new Pace()
+  const chunks = createInflate().setEncoding('utf8')
+  chunks.end(packed)
+  let text = ''
+  for await (const chunk of chunks as AsyncIterable<string>) {
+    text += chunk
+    let start = 0
+    for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n', start)) {
+      const space = text.indexOf(' ', start)
+      heads.set(text.slice(space + 1, end), text.slice(start, space))
+      start = end + 1
+    }
+    text = text.slice(start)
+    if (pace.isDue) await pace.rest()
   }
   return heads
 }
@@ -64,11 +70,10 @@ export async function changedHeads(
 ): Promise<(Head & { before: string | null })[]> {
   const also = new Set(others.map(keyOfRef))
   const changed: (Head & { before: string | null })[] = []
-  for (const [at, head] of heads.entries()) {
+  await new Pace().forEach(heads, (head) => {
     const key = keyOfRef(head.ref)
     const before = seen.get(key) ?? null
     if (before !== head.sha || also.has(key)) changed.push({ ...head, before })
-    if (at % IN_A_TURN === IN_A_TURN - 1) await setImmediate()
-  }
+  })
   return changed
 }
