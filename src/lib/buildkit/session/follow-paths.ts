@@ -37,20 +37,28 @@ export async function selectEntries(
 ): Promise<ContextEntry[]> {
   if (follow === null || include === null) return entries
   if (follow.length === 0 && include.length === 0) return entries
-  const named = [...follow, ...include]
-  if (named.some(({ length }) => length > MAX_PATTERN) || isTooMuch(named, entries)) return entries
   const pace = new Pace(signal)
+  const named = [...follow, ...include]
+  if (named.some(({ length }) => length > MAX_PATTERN) || (await isTooMuch(named, entries, pace)))
+    return entries
   const followed = await new Following(await Tree.of(entries, pace), pace).all(follow)
   if (!followed) return entries
   // Docker's matcher trims patterns, so it never matches names that begin or end with a blank.
-  const patterns = [...include, ...followed].map(trimSpace)
-  if (patterns.includes('.') || isTooMuch(patterns, entries)) return entries
+  const patterns: string[] = []
+  for (const some of [include, followed]) await pace.forEach(some, (one) => patterns.push(trimSpace(one)))
+  if (patterns.includes('.') || (await isTooMuch(patterns, entries, pace))) return entries
   return matching(entries, patterns, pace)
 }
 
-function isTooMuch(patterns: readonly string[], entries: readonly ContextEntry[]): boolean {
+async function isTooMuch(
+  patterns: readonly string[],
+  entries: readonly ContextEntry[],
+  pace: Pace,
+): Promise<boolean> {
   let comparisons = 0
-  for (const pattern of patterns) if (hasWildcards(pattern)) comparisons += 1 + (pattern.length >>> 6)
+  await pace.forEach(patterns, (pattern) => {
+    if (hasWildcards(pattern)) comparisons += 1 + (pattern.length >>> 6)
+  })
   return comparisons * entries.length > MAX_COMPARISONS
 }
 
@@ -177,11 +185,15 @@ async function matching(
   patterns: readonly string[],
   pace: Pace,
 ): Promise<ContextEntry[]> {
-  const literal = new Set(patterns.filter((pattern) => !isPattern(pattern)))
+  const literal = new Set<string>()
   const globs: GroupedGlob[] = []
   let work = 0
-  for (const pattern of patterns.filter(isPattern)) {
+  for (const pattern of patterns) {
     if (pace.isDue) await pace.rest()
+    if (!isPattern(pattern)) {
+      literal.add(pattern)
+      continue
+    }
     const glob = compileGlob(pattern)
     work += glob?.work ?? 0
     // Versions differ in what is malformed (`[-]`). If a pattern is, BuildKit reports it itself.
