@@ -34,12 +34,12 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: TIMES,
-        from: 'return this.of(entry) !== this.now',
-        to: 'return this.now < 0n && this.of(entry) === 0n',
+        from: 'return this.#keptTime(entry) !== null',
+        to: 'return this.now < 0n && this.#keptTime(entry) !== null',
       },
       {
         file: TIMES,
-        from: '    return this.#entries.get(entry)?.time ?? this.now',
+        from: '    return this.#keptTime(entry) ?? this.now',
         to: "    return 315_532_800n * 1_000_000_000n + BigInt(Number.parseInt(entry.contentId.replace(/^sha256:/, '').slice(0, 12) || '0', 16) % 1_000_000_000)",
       },
     ],
@@ -50,15 +50,15 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: TIMES,
-        from: '      entries.set(entry, { id, time: index === undefined ? now : (kept?.times[index] ?? now) })',
-        to: '      const first = ((globalThis as { first?: Map<string, bigint> }).first ??= new Map())\n      if (!first.has(id + basis)) first.set(id + basis, now)\n      entries.set(entry, { id, time: first.get(id + basis) ?? now })\n      void index',
+        from: '        entries.set(entry, { id, kept: same?.times[same.indexes.get(id) ?? -1] ?? null })',
+        to: '        const first = ((globalThis as { first?: Map<string, bigint> }).first ??= new Map())\n        if (!first.has(id + basis)) first.set(id + basis, now)\n        const time = first.get(id + basis) ?? now\n        entries.set(entry, { id, kept: time === now ? null : time })\n        void same',
       },
     ],
   },
   {
     name: 'same-after-dockerfile',
     fault: 'a changed Dockerfile does not give files a new time',
-    changes: [{ file: TIMES, from: 'known && key?.equals(known.basis) ? known : null', to: 'known' }],
+    changes: [{ file: TIMES, from: 'last && key?.equals(last.basis) ? last : null', to: 'last' }],
   },
   {
     name: 'same-on-another-base',
