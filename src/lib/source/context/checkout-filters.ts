@@ -7,7 +7,7 @@ import { batches } from '../../util/collections/batches.ts'
 import { Pace } from '../../util/pace.ts'
 import type { Git } from '../git/git.ts'
 import type { BlobReader } from './blob-reader.ts'
-import type { TreeFile } from './git-tree.ts'
+import { pathList, type TreeFile } from './git-tree.ts'
 
 /** The content of a file whose content in a checkout differs from its blob. */
 export interface CheckedOut {
@@ -36,8 +36,6 @@ const RELEVANT = /eol\s*=|ident|working-tree-encoding|filter\s*=\s*lfs/
 const READ_AT_ONCE = 1000
 /** Number of files per git command, whose output is held in memory. */
 const AT_ONCE = 10_000
-/** Ends a path. */
-const END = Buffer.alloc(1)
 /** Larger attribute files are not searched but considered relevant. */
 const MAX_SEARCHED = 256 * 1024
 
@@ -168,10 +166,8 @@ export class CheckoutFilters {
     return rawPath.subarray(this.#skip)
   }
 
-  async #paths(files: readonly TreeFile[]): Promise<Buffer> {
-    const paths: Buffer[] = []
-    await this.#pace.forEach(files, (file) => paths.push(this.#inside(file), END))
-    return Buffer.concat(paths)
+  #paths(files: readonly TreeFile[]): Promise<Buffer> {
+    return pathList(files, this.#skip, this.#pace)
   }
 }
 

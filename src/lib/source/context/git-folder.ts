@@ -13,7 +13,7 @@ import { type BlobPack, packBlobs } from './blob-packs.ts'
 import type { CheckedOut, Converted } from './checkout-filters.ts'
 import type { ContextPart, ContextTree } from './context-tree.ts'
 import type { Dockerignore } from './dockerignore.ts'
-import type { TreeFile } from './git-tree.ts'
+import { pathList, type TreeFile } from './git-tree.ts'
 import { looseSize } from './loose-object.ts'
 
 /** What a context has in its `.git` folders. */
@@ -48,7 +48,6 @@ interface PartOptions extends Options {
 
 /** Folders of submodules that are made concurrently. */
 const AT_ONCE = 4
-const END = Buffer.alloc(1)
 const INDEX_CONFIG: [string, string][] = [
   ['index.version', '2'],
   ['index.threads', '1'],
@@ -141,12 +140,10 @@ async function addGitFolder(part: ContextPart, options: PartOptions, all: GitFol
     const how = { gitDir: commit.gitDir, cwd: workTree, env, config: INDEX_CONFIG, signal }
     await git.run(['read-tree', commit.tree], how)
     const mark = async (flag: string, marked: (file: TreeFile) => boolean) => {
-      const paths: Buffer[] = []
-      await pace.forEach(part.files, (file) => {
-        if (marked(file)) paths.push(file.rawPath.subarray(part.prefix.length), END)
-      })
-      if (paths.length === 0) return
-      await git.run(['update-index', flag, '-z', '--stdin'], { ...how, input: Buffer.concat(paths) })
+      const found = await pace.filter(part.files, marked)
+      if (found.length === 0) return
+      const input = await pathList(found, part.prefix.length, pace)
+      await git.run(['update-index', flag, '-z', '--stdin'], { ...how, input })
     }
     await mark('--skip-worktree', (file) => !options.isThere(file))
     await mark('--assume-unchanged', options.isLfs)

@@ -65,7 +65,7 @@ export async function readTree(
     throw error
   }
   await list.ended
-  // Each has hundreds of files.
+  // Each has hundreds of files: too many for forEach.
   for (const chunk of later) {
     tree.take(chunk)
     if (pace.isDue) await pace.rest()
@@ -74,6 +74,19 @@ export async function readTree(
   const found = await pace.sorted(tree.found, (a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
   await rejectDuplicates(found, pace)
   return found.map(({ file }) => file)
+}
+
+/** End of a path in `ls-tree -z` and what reads `-z --stdin`. */
+const END = Buffer.alloc(1)
+
+/**
+ * The paths of files as a git command reads them with `-z --stdin`.
+ * @param skip bytes at the beginning of each path that the command does not know
+ */
+export async function pathList(files: readonly TreeFile[], skip: number, pace: Pace): Promise<Buffer> {
+  const paths: Buffer[] = []
+  await pace.forEach(files, ({ rawPath }) => paths.push(rawPath.subarray(skip), END))
+  return Buffer.concat(paths)
 }
 
 interface Keyed {
