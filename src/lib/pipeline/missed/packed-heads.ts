@@ -1,6 +1,8 @@
+import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { createDeflate, createInflate } from 'node:zlib'
 import type { Head, Ref } from '../../core/build.ts'
+import { batches } from '../../util/collections/batches.ts'
 import { Pace } from '../../util/pace.ts'
 
 /** Heads that are packed at once. */
@@ -22,23 +24,14 @@ export async function seenHeads(heads: Head[]): Promise<SeenHeads> {
 }
 
 /** Heads as a store keeps them: a hundred thousand take four megabytes. */
-export async function packHeads(heads: SeenHeads): Promise<Uint8Array> {
-  const packed: Buffer[] = []
-  await pipeline(piecesOf(heads), createDeflate(), async (chunks: AsyncIterable<Buffer>) => {
-    for await (const chunk of chunks) packed.push(chunk)
-  })
-  return Buffer.concat(packed)
+export function packHeads(heads: SeenHeads): Promise<Uint8Array> {
+  return pipeline(piecesOf(heads), createDeflate(), buffer)
 }
 
 function* piecesOf(heads: SeenHeads): Generator<string> {
-  let lines: string[] = []
-  for (const [key, sha] of heads) {
-    lines.push(`${sha} ${key}\n`)
-    if (lines.length < IN_A_PIECE) continue
-    yield lines.join('')
-    lines = []
+  for (const some of batches([...heads], IN_A_PIECE)) {
+    yield some.map(([key, sha]) => `${sha} ${key}\n`).join('')
   }
-  yield lines.join('')
 }
 
 /** What packHeads packed. @throws Error if it did not */
