@@ -167,7 +167,7 @@ test('a component that hangs is reported, and delays no other', async () => {
 describe('a check', () => {
   const never: Check = { part: 'one', run: () => new Promise(() => {}) }
 
-  test('may wait for so long; what this process computes meanwhile does not count', async () => {
+  test('has a limited time to respond, not counting the time that this process spends computing', async () => {
     const run = async () => {
       await nextTurn()
       for (const until = performance.now() + 100; performance.now() < until; );

@@ -60,8 +60,8 @@ async function run(check: Check, limitMs: number): Promise<Finding> {
 }
 
 /**
- * Resolves once this process has waited for so long. The time in which it was busy does not count: that says nothing
- * about the component.
+ * Resolves once this process has waited for `ms` milliseconds in all. The time in which it was busy does not count,
+ * because it says nothing about the component.
  */
 async function waited(ms: number, signal: AbortSignal): Promise<void> {
   const start = performance.eventLoopUtilization()
