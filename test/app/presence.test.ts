@@ -30,7 +30,7 @@ beforeAll(async () => {
     DOCKER_HOST: `unix://${data.path}/none.sock`,
   }
   server = resources.use(await startConveyor(['server'], { env }))
-}, 120_000)
+})
 afterAll(() => resources.disposeAsync())
 
 async function workers(): Promise<WorkersJson['workers']> {
@@ -50,7 +50,7 @@ test('a worker is listed while it runs, and no longer once it has been told to e
   const [shown] = await listed(worker.pid)
   expect(shown).toMatchObject({ slots: 3, builds: [], warm: [], version: expect.stringMatching(/^\d/) })
   expect(Math.abs(Date.parse(shown?.started_at ?? '') - begun)).toBeLessThan(60_000)
-  await worker.kill('SIGTERM', 30_000)
+  await worker.kill('SIGTERM')
   expect(await listed(worker.pid)).toEqual([])
 })
 

@@ -31,7 +31,7 @@ test('every secret of a server can be in a file', async () => {
   const sha = await git.commit({ Dockerfile: 'FROM conveyor-test/busybox:1\n' })
   // The webhook is signed; git and GitHub require the token.
   await world.push(server, { repository: 'files/app', sha })
-  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success', 55_000)
+  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success')
 
   const asked = ['build', `files/app:${sha}`, '--url', server.url]
   for (const variable of ['CONVEYOR_AUTH_FILE', 'BASIC_AUTH_FILE']) {

@@ -66,7 +66,7 @@ async function expectCancelled(server: ConveyorServer, id: string, sha: string):
 async function cancelBoth(server: ConveyorServer): Promise<void> {
   const [first, second] = [await sleeper(), await sleeper()]
   const id = await world.push(server, first)
-  await expect.poll(() => runningCount(first.command), { timeout: 55_000 }).toBe(1)
+  await expect.poll(() => runningCount(first.command)).toBe(1)
   const waiting = await world.push(server, second)
   expect(await cancel(server, waiting)).toBe(200)
   await expectCancelled(server, waiting, second.sha)
@@ -87,7 +87,7 @@ async function expectFree(
   const git = await world.git.create(repository)
   const sha = await git.commit(files)
   const id = await world.push(server, { repository, sha })
-  await expect.poll(async () => (await build(server, id)).state, { timeout: 55_000 }).toBe('succeeded')
+  await expect.poll(async () => (await build(server, id)).state).toBe('succeeded')
 }
 
 const SMALL = { Dockerfile: 'FROM conveyor-test/busybox:1\nCOPY . /app\n' }
@@ -127,7 +127,7 @@ describe('a cancelled build', () => {
     const { repository, sha, command } = await sleeper()
     const before = await world.startServer()
     const id = await world.push(before, { repository, sha })
-    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command)).toBe(1)
     expect(await cancel(before, id)).toBe(202)
     await before.kill('SIGKILL')
     await using after = await world.startServer()
@@ -140,12 +140,12 @@ describe('a cancelled build', () => {
     await using server = await world.startServer({ flags: ['--workers', '2'] })
     const { repository, sha, command } = await sleeper()
     const id = await world.push(server, { repository, sha })
-    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command)).toBe(1)
     expect(await cancel(server, id)).toBe(202)
     const again = await world.push(server, { repository, sha, branch: 'again' })
     expect(again).not.toBe(id)
     await expect.poll(async () => (await build(server, id)).state).toBe('cancelled')
-    await expect.poll(() => runningCount(command), { timeout: 55_000 }).toBe(1)
+    await expect.poll(() => runningCount(command)).toBe(1)
     expect(await build(server, again)).toMatchObject({ state: 'building', branch: 'again' })
     await cancel(server, again)
     await expectCancelled(server, again, sha)

@@ -27,19 +27,19 @@ test('the demo completes, shows the image, and leaves nothing behind', async () 
   expect(output).toMatch(/^ {2}only the README changed( +\d+\.\d\d){6} +nothing built$/m)
   expect(output).toMatch(/\$ echo \$IMAGE\n {2}127\.0\.0\.1:\d+\/acme\/greeter@sha256:/)
   await expectNothingLeft(demo, folder.path, image?.[1] ?? '')
-}, 120_000)
+})
 
 test('Ctrl-C during a build stops it, and leaves nothing behind', async () => {
   await using folder = await tempDir()
   await using demo = await startDemo(folder.path)
   const [, registry = ''] = await demo.waitFor(/registry +http:\/\/(127\.0\.0\.1:\d+)/)
-  await demo.waitFor(/RUN node --run test/, 60_000)
+  await demo.waitFor(/RUN node --run test/)
   process.kill(-demo.pid, 'SIGINT') // like a terminal: to the whole group
   expect((await demo.exited).code).not.toBe(0)
   const output = stripVTControlCharacters(demo.stdout())
   expect(output).toMatch(/\nInterrupted\. Cleaning up\.\n$/)
   await expectNothingLeft(demo, folder.path, `${registry}/acme/greeter`)
-}, 120_000)
+})
 
 /** No process of its group, no temporary folder of ours, and no image remain. */
 async function expectNothingLeft(demo: Running, folder: string, image: string): Promise<void> {

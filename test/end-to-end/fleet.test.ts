@@ -113,7 +113,7 @@ async function expectAllWhole(expect: ExpectStatic, server: ConveyorServer, push
 
     // If its worker was killed just before it set the status, a server does so about a minute later.
     await expect
-      .poll(() => world.github.statuses.findLast((status) => status.sha === sha)?.state, { timeout: 90_000 })
+      .poll(() => world.github.statuses.findLast((status) => status.sha === sha)?.state)
       .toBe('success')
     const log = await buildLog(server, one.id)
     expect(log.endsWith(`\nimage ${image}\n`)).toBe(true)

@@ -35,8 +35,8 @@ async function commitTo(repository: string, gate?: Gate): Promise<Commit> {
   return { repository, sha: await git.commit({ Dockerfile, name: repository }) }
 }
 
-const finalStatus = ({ sha }: Commit, timeoutMs: number) =>
-  world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', timeoutMs)
+const finalStatus = ({ sha }: Commit) =>
+  world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending')
 
 const finalStates = ({ sha }: Commit) =>
   world.github.statuses.filter((one) => one.sha === sha && one.state !== 'pending').map(({ state }) => state)
@@ -45,9 +45,9 @@ const buildOf = async (server: ConveyorServer, id: string) =>
   (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
 
 describe('servers with in-memory queues on one Postgres database', () => {
-  test('never take over running builds, in three updates that start before the old server exits', {
-    timeout: 120_000,
-  }, async ({ expect }) => {
+  test('never take over running builds, in three updates that start before the old server exits', async ({
+    expect,
+  }) => {
     await using gate = await startGate()
     await using data = await tempDir('conveyor-servers-')
     const DATABASE_URL = await postgres.database()
@@ -63,22 +63,20 @@ describe('servers with in-memory queues on one Postgres database', () => {
       const next = await start()
       const short = await commitTo(`acme/update-${update}`)
       const shortId = await world.push(next, short)
-      await finalStatus(short, 60_000)
+      await finalStatus(short)
       expect(await buildLog(next, shortId)).toContain('\nimage ')
       await next.kill('SIGKILL')
     }
     expect(await buildOf(old, id)).toMatchObject({ state: 'building', error: null })
     gate.open()
-    await finalStatus(long, 60_000)
+    await finalStatus(long)
     expect(await buildOf(old, id)).toMatchObject({ state: 'succeeded', error: null })
     expect(finalStates(long)).toEqual(['success'])
     const log = await buildLog(old, id)
     expect(log.match(/^building /gm)).toHaveLength(1)
   })
 
-  test('take over the builds of one that dies, running or only accepted', {
-    timeout: 120_000,
-  }, async ({ expect }) => {
+  test('take over the builds of one that dies, running or only accepted', async ({ expect }) => {
     await using gate = await startGate()
     await using data = await tempDir('conveyor-servers-')
     const DATABASE_URL = await postgres.database()
@@ -102,7 +100,7 @@ describe('servers with in-memory queues on one Postgres database', () => {
     gate.open()
     busy.open()
     for (const commit of [busyWith, waiting, building]) {
-      expect(await finalStatus(commit, 60_000)).toMatchObject({ state: 'success' })
+      expect(await finalStatus(commit)).toMatchObject({ state: 'success' })
     }
     expect(await buildOf(other, waitingId)).toMatchObject({ state: 'succeeded' })
     // It was alone in its process, so the attempt counts.
@@ -152,7 +150,7 @@ async function onlyTheDeadly(expect: ExpectStatic, name: string, more: NodeJS.Pr
   await store.close()
   await worker?.kill()
 
-  const status = await finalStatus(bad, 120_000)
+  const status = await finalStatus(bad)
   expect(status).toMatchObject({ state: 'error' })
   expect(await buildOf(server, badId)).toMatchObject({
     state: 'failed',
@@ -160,7 +158,7 @@ async function onlyTheDeadly(expect: ExpectStatic, name: string, more: NodeJS.Pr
       /^gave up building .* after 1 attempt: the process that ran the last one died/,
     ),
   })
-  expect(await finalStatus(good, 120_000)).toMatchObject({ state: 'success' })
+  expect(await finalStatus(good)).toMatchObject({ state: 'success' })
   expect(await buildOf(server, goodId)).toMatchObject({ state: 'succeeded', error: null })
   expect(finalStates(good)).toEqual(['success'])
   expect(fleet.output()).toContain('runs alone: its process died while running several builds')

@@ -24,7 +24,7 @@ afterAll(async () => {
 
 /** The final status of a commit. */
 const finalStatus = (sha: string) =>
-  world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', 60_000)
+  world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending')
 
 describe('a push becomes an image', () => {
   test('tagged with sha, branch and latest, with a status and a log', async () => {

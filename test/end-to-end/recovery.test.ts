@@ -39,7 +39,7 @@ async function expectWhole(
   server: ConveyorServer,
   { id, repository, sha, branch = 'main' }: { id: string; repository: string; sha: string; branch?: string },
 ): Promise<string> {
-  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', 55_000)
+  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending')
   const states = world.github.statuses.filter((status) => status.sha === sha).map(({ state }) => state)
   expect(states.filter((state) => state !== 'pending')).toEqual(['success'])
   expect(states.at(-1)).toBe('success')
@@ -316,7 +316,7 @@ describe('SIGTERM requeues the running build after the drain time', () => {
     const before = await start('--drain', '0s')
     const id = await world.push(before, { repository, sha })
     const step = await gate.arrival()
-    expect(await before.kill('SIGTERM', 30_000)).toEqual(stopped)
+    expect(await before.kill('SIGTERM')).toEqual(stopped)
     await step.gone
     expect(await stored(id)).toMatchObject({ state: 'pending', attempt: 0 })
 
@@ -341,7 +341,7 @@ describe('SIGTERM requeues the running build after the drain time', () => {
     const fetches = world.git.hold()
     const fetchId = await world.push(before, fetching)
     await fetches.arrived
-    expect(await before.kill('SIGTERM', 30_000)).toEqual(stopped)
+    expect(await before.kill('SIGTERM')).toEqual(stopped)
     for (const id of [pushId, tagId, fetchId]) {
       expect(await stored(id)).toMatchObject({ state: 'pending', attempt: 0 })
     }

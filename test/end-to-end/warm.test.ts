@@ -92,7 +92,7 @@ test('a new machine fetches the base image of a first build while its commit is 
         Description.includes('warm/base:1'),
       )
     }
-    await expect.poll(async () => (await pulled()).length, { timeout: 60_000 }).toBe(1)
+    await expect.poll(async () => (await pulled()).length).toBe(1)
     git.release()
     expect(await buildLog(server, build)).toContain('(0 of 4 steps cached, ')
     // No image is left in the engine: one of that name would now take precedence over the registry's.

@@ -272,7 +272,7 @@ export function logStoreContract(name: string, make: () => Promise<LogStoreUnder
       }
       await Promise.all(firsts)
       // Buffers are freed in the background: only what stays counts.
-      await expect.poll(() => arrayBuffers() - before, { timeout: 20_000 }).toBeLessThan(16 * MiB)
+      await expect.poll(() => arrayBuffers() - before).toBeLessThan(16 * MiB)
       await writer.end()
 
       const expected = { sha256: wanted.digest('hex'), size: count * line.length }

@@ -53,7 +53,7 @@ beforeAll(async () => {
   ]) {
     await pool.query(statement)
   }
-}, 120_000)
+})
 afterAll(() => resources.disposeAsync())
 
 interface Plan {

@@ -78,7 +78,7 @@ describe('engine and base images', () => {
     const stream = await client.buildImage(context, { version: '2', networkmode: 'host' })
     const lost = new Promise((resolve) => stream.once('error', resolve))
     stream.resume()
-    await expect.poll(commandLines, { timeout: 30_000 }).toContain(`${sleep} `)
+    await expect.poll(commandLines).toContain(`${sleep} `)
     const { pid } = own
     await own.stop('SIGKILL')
     expect(await lost).toMatchObject({ message: 'aborted' })

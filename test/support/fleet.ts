@@ -41,7 +41,7 @@ export async function startFleet(
         starts++
         output.push(() => running.stdout() + running.stderr())
         // Disposing, while this one was being started, ended only the one before.
-        if (stopping) await running.kill('SIGTERM', 30_000)
+        if (stopping) await running.kill('SIGTERM')
         await running.exited
         await sleep(200)
       }
@@ -49,7 +49,7 @@ export async function startFleet(
     const ended = run()
     resources.defer(async () => {
       stopping = true
-      await current?.kill('SIGTERM', 30_000)
+      await current?.kill('SIGTERM')
       await ended
     })
     return { kill: async () => void (await current?.kill('SIGKILL')), starts: () => starts }

@@ -90,8 +90,8 @@ export async function start(command: string, args: string[], options: StartOptio
     exited,
     stdout: () => output.stdout,
     stderr: () => output.stderr,
-    waitFor: (pattern, timeoutMs = 60_000) => waitForOutput(one, pattern, timeoutMs),
-    async kill(signal = 'SIGTERM', graceMs = 15_000) {
+    waitFor: (pattern, timeoutMs = 120_000) => waitForOutput(one, pattern, timeoutMs),
+    async kill(signal = 'SIGTERM', graceMs = 60_000) {
       child.kill(signal)
       const timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
       const exit = await exited

@@ -149,7 +149,7 @@ export interface Ending {
 export async function pushToEnd(world: World, server: ConveyorServer, push: Push): Promise<Ending> {
   const id = await world.push(server, push)
   const isFinal = (status: RecordedStatus) => status.sha === push.sha && status.state !== 'pending'
-  const status = await world.github.waitForStatus(isFinal, 55_000)
+  const status = await world.github.waitForStatus(isFinal)
   const build = (await (await fetch(`${server.url}/builds/${id}`)).json()) as BuildJson
   return { status, build, log: await buildLog(server, id) }
 }

@@ -157,7 +157,7 @@ test('`conveyor build` on a server with --builder swarm', async () => {
   const sleeping = await repo.commit({ Dockerfile: `FROM conveyor-test/busybox:1\nRUN ${command}\n` })
   const asked = await runConveyor(['build', `${repository}:${sleeping}`, '--detach', '--url', server.url])
   const id = /[0-9a-f-]{36}/.exec(asked.stdout + asked.stderr)?.[0]
-  await expect.poll(() => runningCount(command), { timeout: 60_000 }).toBe(1)
+  await expect.poll(() => runningCount(command)).toBe(1)
   const cancelled = await runConveyor(['cancel', String(id), '--url', server.url])
   expect(cancelled.code).toBe(0)
   await expect.poll(() => runningCount(command)).toBe(0)

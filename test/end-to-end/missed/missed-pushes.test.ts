@@ -1,9 +1,10 @@
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { BuildJson } from '../../../src/lib/api/build.ts'
 import type { BuildListJson, RepositoryJson } from '../../../src/lib/api/lists.ts'
+import { WEBHOOK_WAIT_S } from '../../../src/lib/pipeline/missed/compare-heads.ts'
 import { startGate } from '../../support/gates.ts'
 import type { GitRepository } from '../../support/git/repository.ts'
 import { startPostgres, type TestPostgres } from '../../support/postgres.ts'
@@ -167,11 +168,13 @@ describe('while servers run', () => {
     const two = await world.startServer({ env: { ...env, DATA_DIR: `${world.dataDir}/two` } })
     const database = new pg.Client({ connectionString: DATABASE_URL })
     await database.connect()
-    const waiting = async () => {
+    onTestFinished(() => database.end())
+    const waitingHeads = async () => {
       const { rows } = await database.query<{ waiting: string }>('select waiting from comparisons')
-      return (JSON.parse(rows[0]?.waiting ?? '[]') as { sha: string }[]).map(({ sha }) => sha)
+      return JSON.parse(rows[0]?.waiting ?? '[]') as { sha: string; since: string }[]
     }
-    /** Heads that wait have done so for half a minute. */
+    const waiting = async () => (await waitingHeads()).map(({ sha }) => sha)
+    /** Heads that wait have done so for half a minute; not all of them, if the server compares right now. */
     const moveClock = () =>
       database.query(
         `update comparisons set waiting = regexp_replace(waiting, '"since":"[^"]+"', '"since":"2024-01-01T00:00:00.000Z"', 'g')`,
@@ -189,7 +192,11 @@ describe('while servers run', () => {
     await using gate = await startGate()
     const slow = await git.commit({ Dockerfile: `${DOCKERFILE}RUN ${gate.command()}\n` })
     await expect.poll(waiting).toEqual([slow])
-    await moveClock()
+    const count = async () => {
+      await moveClock()
+      return (await buildsOf(two, repository)).length
+    }
+    await expect.poll(count).toBe(3)
     await gate.arrival()
     const [, , found] = await buildsOf(two, repository)
     expect(found).toMatchObject({ sha: slow, source: 'server', state: 'building' })
@@ -202,10 +209,14 @@ describe('while servers run', () => {
     const finds = lines.map((text) => text.split('no webhook came: build').length - 1)
     expect(finds).toEqual([1, 0])
     // The one that compares ends: the other one takes over, and does not wait for webhooks that the first one missed.
-    await one.kill('SIGTERM')
     const last = await git.commit({ Dockerfile: DOCKERFILE, name: 'last' })
-    expect((await succeeded(two, repository, 4)).at(-1)).toMatchObject({ sha: last, source: 'server' })
-    await database.end()
+    await expect.poll(waiting).toEqual([last])
+    const [head] = await waitingHeads()
+    await one.kill('SIGTERM')
+    const build = (await succeeded(two, repository, 4)).at(-1)
+    expect(build).toMatchObject({ sha: last, source: 'server' })
+    const waitedMs = Date.parse(build?.created_at ?? '') - Date.parse(head?.since ?? '')
+    expect(waitedMs).toBeLessThan(WEBHOOK_WAIT_S * 1000)
     await two.kill('SIGTERM')
   })
 })

@@ -22,7 +22,7 @@ async function configure(config: unknown): Promise<void> {
 
 async function logOf(sha: string, repository: string): Promise<string> {
   const id = await world.push(server, { repository, sha })
-  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success', 55_000)
+  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success')
   return buildLog(server, id)
 }
 

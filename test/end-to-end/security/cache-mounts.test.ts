@@ -19,7 +19,7 @@ async function found(server: ConveyorServer, repository: string): Promise<string
     Dockerfile: `FROM conveyor-test/busybox:1\nRUN --mount=type=cache,target=/root/.npm ${step} # ${builds++}\n`,
   })
   const id = await world.push(server, { repository, sha })
-  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success', 55_000)
+  await world.github.waitForStatus((status) => status.sha === sha && status.state === 'success')
   return /\d found: (.*)\.\n/.exec(await buildLog(server, id))?.[1]
 }
 

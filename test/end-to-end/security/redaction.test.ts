@@ -39,7 +39,7 @@ async function logOf(repository: string, says: string, end = 'true'): Promise<st
     Dockerfile: `FROM conveyor-test/busybox:1\nRUN : ${randomUUID()}; echo said: ${words.join(' ')}; ${end}\n`,
   })
   const id = await world.push(server, { repository, sha })
-  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending', 55_000)
+  await world.github.waitForStatus((status) => status.sha === sha && status.state !== 'pending')
   const answer = await fetch(`${server.url}/logs/${id}`, {
     headers: { authorization: `Basic ${btoa(`ci:${PASSWORD}`)}` },
   })

@@ -216,4 +216,4 @@ test('every branch tag ends up at the delivered head of its branch, and no tag m
     }
   })
   await fc.assert(property, { numRuns: 60, endOnFailure: false, interruptAfterTimeLimit: 100_000 })
-}, 120_000)
+})

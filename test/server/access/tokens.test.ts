@@ -142,7 +142,7 @@ describe('a stream that is open while its token ends', () => {
   test.each([
     ['is revoked', { name: 'short' }],
     ['expires', { name: 'short', expiresInSeconds: 3 }],
-  ])('is cut when the token %s; others go on', { timeout: 60_000 }, async (_how, token) => {
+  ])('is cut when the token %s; others go on', async (_how, token) => {
     server = await startTestServer({ auth: LOGIN })
     const build = await server.begin(sha('a'))
     const open = (headers: Record<string, string>, path: string, accept = '*/*') =>

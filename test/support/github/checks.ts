@@ -62,7 +62,7 @@ export class CheckRunsDouble {
   }
 
   /** The first run that fits, of those there are or that are made or changed later. */
-  waitFor(fits: (run: RecordedCheckRun) => boolean, timeoutMs = 60_000): Promise<RecordedCheckRun> {
+  waitFor(fits: (run: RecordedCheckRun) => boolean, timeoutMs = 120_000): Promise<RecordedCheckRun> {
     const shown = () =>
       this.runs.map((run) => {
         const { repository, head_sha, history, title } = run

@@ -323,7 +323,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     failAlways(kind, details = {}) {
       failing = kind === null ? null : { kind, ...details }
     },
-    waitForStatus(fits, timeoutMs = 60_000) {
+    waitForStatus(fits, timeoutMs = 120_000) {
       const shown = () =>
         statuses.map((s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`)
       return watchers.waitFor('status', () => statuses.find(fits), shown, timeoutMs)
