@@ -4,12 +4,18 @@ import { readiness } from '../../src/lib/app/readiness.ts'
 
 test('checks once for all callers at about the same time', async () => {
   let asked = 0
-  const ready = readiness({ parts: { store: async () => ++asked }, log: () => {}, freshMs: 50 })
+  const ready = readiness({ parts: { store: async () => ++asked }, log: () => {}, freshMs: 60_000 })
   const answers = await Promise.all(Array.from({ length: 100 }, () => ready()))
   expect(new Set(answers.map((answer) => JSON.stringify(answer)))).toEqual(
     new Set(['{"ready":true,"parts":{"store":"ok"}}']),
   )
   expect(asked).toBe(1)
+})
+
+test('checks again after a while', async () => {
+  let asked = 0
+  const ready = readiness({ parts: { store: async () => ++asked }, log: () => {}, freshMs: 50 })
+  await ready()
   await sleep(60)
   await ready()
   expect(asked).toBe(2)

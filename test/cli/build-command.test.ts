@@ -137,6 +137,7 @@ describe('conveyor build', () => {
       env: { CONVEYOR_URL: server.url },
     })
     await gate.arrival()
+    await waiting.waitFor(/RUN wget/)
     expect(await waiting.kill('SIGINT')).toEqual({ code: 130, signal: null })
     const { id } = (await (await fetch(`${server.url}/builds/acme/cli-leaves@${sha}`)).json()) as BuildJson
     expect(

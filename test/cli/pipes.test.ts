@@ -35,7 +35,9 @@ async function bash(line: string, env: NodeJS.ProcessEnv = {}) {
 describe('a reader that closes the pipe', () => {
   test('ends the command at once, as SIGPIPE would, while the build goes on', async () => {
     await using gate = await startGate()
-    const sha = await commit('acme/pipe', `RUN ${gate.command()}\n`)
+    // The end of a pipe shows when something is written.
+    const step = `(while sleep 1; do echo waiting; done) & ${gate.command()}; kill $!`
+    const sha = await commit('acme/pipe', `RUN ${step}\n`)
     const { stdout } = await bash(
       `( conveyor build acme/pipe:${sha} ) 2>&1 | head -1; echo "status \${PIPESTATUS[0]}"`,
     )

@@ -43,7 +43,7 @@ describe('a database that stops responding', () => {
   afterEach(() => signal('SIGCONT'))
 
   it('queries time out, and use new connections when it is back', async () => {
-    const database = new Postgres({ url, timeoutSeconds: 3, connections: 3 })
+    const database = new Postgres({ url, timeoutSeconds: 10, connections: 3 })
     const store = await postgresBuildStore({ postgres: database })
     const queue = await postgresQueue({ postgres: database })
     const { build } = await store.accept(push('main'))

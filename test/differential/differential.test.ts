@@ -12,7 +12,7 @@ const SEED = 1
 describe.each(BUILDERS)('%s produces the same image as docker from a fresh checkout', (builder) => {
   let surroundings: Surroundings
   beforeAll(async () => {
-    surroundings = await surround(builder)
+    surroundings = await surround(builder, { timeoutMs: 240_000 })
   })
   afterAll(() => surroundings[Symbol.asyncDispose]())
 
@@ -22,7 +22,7 @@ describe.each(BUILDERS)('%s produces the same image as docker from a fresh check
     expect(run.cases).toBe(history.commits.length)
   })
 
-  test(`generated repositories of seed ${SEED}`, async () => {
+  test(`generated repositories of seed ${SEED}`, { timeout: 900_000 }, async () => {
     let cases = 0
     for (let index = 0; cases < CASES; index++) {
       const checked = await checkHistory(surroundings, { seed: SEED, index, shrinkMs: 60_000 })

@@ -146,7 +146,7 @@ test('broken components are reported with advice, and the others as usual', asyn
   ])
 })
 
-test('a component that hangs is reported, and delays no other', async () => {
+test('a component that hangs is reported', async () => {
   const silent = createServer()
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
   const address = silent.address()
@@ -158,7 +158,6 @@ test('a component that hangs is reported, and delays no other', async () => {
     const { of } = await doctor(hanging, ['--response-timeout', '5s'])
     for (const part of ['engine', 'registry', 'github'])
       expect(of(part)).toMatch(/^broken: no response within 5 s -> Check that/)
-    expect(of('git')).toMatch(/^ok/)
   } finally {
     silent.close()
   }
@@ -179,7 +178,7 @@ describe('a check', () => {
     expect(await diagnose([{ part: 'one', run }], 30)).toEqual([{ part: 'one', ...ok('here') }])
   })
 
-  test('that times out is aborted, and its result is ignored', async () => {
+  test('that times out is aborted, its result is ignored, and it delays no other', async () => {
     let told = false
     const run = (signal: AbortSignal) =>
       new Promise<never>((_, reject) => {

@@ -35,7 +35,7 @@ describe('the registry', () => {
   test('that is down during the push, and comes back, gets the image in a later attempt', async () => {
     await using registry = await startRegistry()
     await using gate = await startGate()
-    await using server = await start('1s,1s', { REGISTRY: registry.host })
+    await using server = await start('1s,5s,15s,30s', { REGISTRY: registry.host })
     const repository = 'acme/patient'
     const sha = await commit(repository, `${DOCKERFILE}RUN ${gate.command()}\n`)
     const ending = pushToEnd(world, server, { repository, sha })
@@ -49,7 +49,7 @@ describe('the registry', () => {
     expect(status.state).toBe('success')
     expect(build).toMatchObject({ state: 'succeeded', error: null })
     expect(log).toMatch(
-      /\nerror: pushing 127\.0\.0\.1:\d+\/acme\/patient:\w{7} failed: .*connection refused\. Check that the registry is running and that the engine can reach it\n\ntrying again in 1 s\n\nbuilding acme\/patient@\w{40} \(branch main\)\nattempt 2 of 3\n/,
+      /\nerror: pushing 127\.0\.0\.1:\d+\/acme\/patient:\w{7} failed: .*connection refused\. Check that the registry is running and that the engine can reach it\n\ntrying again in 1 s\n\nbuilding acme\/patient@\w{40} \(branch main\)\nattempt 2 of 5\n/,
     )
   })
 
@@ -146,7 +146,7 @@ describe('the engine', () => {
     const image = await engine().docker.getImage(BASE).get()
     await docker(own).loadImage(image)
     // The last ones leave the engine time to start.
-    await using server = await start('0s,0s,1s,1s,1s,2s,2s,3s,3s', { DOCKER_HOST: own.dockerHost })
+    await using server = await start('0s,0s,1s,2s,5s,10s,20s,30s,30s', { DOCKER_HOST: own.dockerHost })
     const repository = 'acme/interrupted'
     const sha = await commit(repository, `${DOCKERFILE}RUN ${gate.command()}\n`)
     const ending = pushToEnd(world, server, { repository, sha })

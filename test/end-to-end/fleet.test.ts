@@ -91,7 +91,8 @@ async function wreckUntilDone(
     await sleep(AWAY_MS)
     await parts.back()
     for (const one of pushed) {
-      while (['pending', 'building'].includes((await build(server, one)).state)) await sleep(200)
+      while (!['succeeded', 'failed', 'cancelled'].includes((await build(server, one)).state))
+        await sleep(200)
     }
   } finally {
     done.abort()

@@ -146,7 +146,8 @@ test('a base image that moves leads to builds of the default branch and the newe
     const { builds } = await get<BuildListJson>(`/builds?repository=${repository}`)
     return builds.filter(({ reason }) => reason !== undefined)
   }
-  const nextHour = () => restart((database) => database.exec(`delete from leases where name = 'base images'`))
+  const nextHour = () =>
+    restart((database) => database.exec(`delete from leases where name like 'base images%'`))
   await nextHour()
 
   await putImage(host, 'outbound/base')
@@ -170,9 +171,9 @@ test('a base image that moves leads to builds of the default branch and the newe
   }
   await nextHour()
   // Once everything is looked up, and requested, the lease is for an hour. Nobody else can read it while the server runs.
-  let hasLooked = false
+  let [hasLooked, tries] = [false, 0]
   await until(async () => {
-    await sleep(1000)
+    await sleep(1000 * ++tries)
     await restart((database) => {
       const lease = database.prepare(`select held_until from leases where name = 'base images'`).get()
       hasLooked = Date.parse(String(lease?.held_until)) > Date.now() + 1800_000

@@ -207,8 +207,9 @@ describe('what was accepted survives a SIGKILL', () => {
     for (const _attempt of [1, 2, 3]) {
       const before = await start()
       id ||= await world.push(before, { repository, sha })
-      await gate.arrival()
+      const step = await gate.arrival()
       await before.kill('SIGKILL')
+      await step.gone
     }
 
     await using after = await start()
@@ -229,12 +230,14 @@ describe('what was accepted survives a SIGKILL', () => {
     const first = await start('--workers', '2')
     await world.push(first, bad)
     const id = await world.push(first, good)
-    await Promise.all([deadly.arrival(), harmless.arrival()])
+    const steps = await Promise.all([deadly.arrival(), harmless.arrival()])
     await first.kill('SIGKILL')
+    for (const step of steps) await step.gone
     for (const _attempt of [1, 2, 3]) {
       const before = await start('--workers', '2')
-      await deadly.arrival()
+      const step = await deadly.arrival()
       await before.kill('SIGKILL')
+      await step.gone
     }
 
     harmless.open()

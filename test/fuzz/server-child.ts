@@ -1,4 +1,5 @@
 import { createHmac, randomUUID } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
 import { pushPayload } from '../support/github/push.ts'
@@ -134,16 +135,17 @@ export class ServerChild implements AsyncDisposable {
  * time of the loop meanwhile. Time in which a process waits for a CPU does not count.
  */
 export async function waited<T>(pid: number, work: () => Promise<T>): Promise<{ result: T; ms: number }> {
-  const [begun, ours, theirs] = [performance.now(), await scheduled('self'), await scheduled(pid)]
+  const [begun, ours, theirs] = [performance.now(), scheduled('self'), scheduled(pid)]
   const result = await work()
-  const [ended, oursNow, theirsNow] = [performance.now(), await scheduled('self'), await scheduled(pid)]
+  const [ended, oursNow, theirsNow] = [performance.now(), scheduled('self'), scheduled(pid)]
   const wall = ended - begun - (oursNow.queued - ours.queued) - (theirsNow.queued - theirs.queued)
   return { result, ms: Math.min(wall, theirsNow.computed - theirs.computed) }
 }
 
 /** CPU time of a process's main thread, and the time that it waited for a CPU, in milliseconds. */
-async function scheduled(pid: number | 'self'): Promise<{ computed: number; queued: number }> {
-  const text = await readFile(`/proc/${pid}/schedstat`, 'utf8')
+function scheduled(pid: number | 'self'): { computed: number; queued: number } {
+  // At once: time in which threads of the pool wait for a CPU would be missing.
+  const text = readFileSync(`/proc/${pid}/schedstat`, 'utf8')
   const [computed = 0, queued = 0] = text.split(' ').map((ns) => Number(ns) / 1e6)
   return { computed, queued }
 }

@@ -130,25 +130,23 @@ export function queueContract(
     it('delivers a job again when its lease ends, and rejects calls of the worker that lost it', async () => {
       const queue = await queueWith('short', 'a')
       const lost = await take(queue)
-      const again = await take(queue)
+      const again = await takeFor(queue, 60)
       expect(again.buildId).toBe('a')
       await expect(lost.extend(1)).rejects.toMatchObject({ name: 'ConveyorError' })
-      await again.extend(60)
       await again.acknowledge()
     })
 
     it('holds a job for as long as it is extended, and no longer', async () => {
       const queue = await queueWith('short', 'a')
-      const job = await take(queue)
-      await job.extend(3 * queue.leaseSeconds)
+      const job = await takeFor(queue, 3600)
       expect(await nothingWithin(queue, 1.5 * queue.leaseSeconds)).toBe(true)
+      await job.extend(queue.leaseSeconds)
       expect((await take(queue)).buildId).toBe('a')
     })
 
     it('counts an extension from now, not from the end of the lease', async () => {
       const queue = await queueWith('short', 'a')
-      const job = await take(queue)
-      await job.extend(3600)
+      const job = await takeFor(queue, 3600)
       await job.extend(queue.leaseSeconds)
       expect((await take(queue)).buildId).toBe('a')
     })
@@ -241,6 +239,19 @@ async function take(queue: Queue): Promise<Job> {
   const job = await queue.receive(new AbortController().signal)
   if (!job) throw new Error('the queue was closed')
   return job
+}
+
+/** Takes the next job, and extends its short lease; once more if that has ended before, on a busy machine. */
+async function takeFor(queue: Queue, seconds: number): Promise<Job> {
+  for (;;) {
+    const job = await take(queue)
+    try {
+      await job.extend(seconds)
+      return job
+    } catch (error) {
+      expect(error).toMatchObject({ name: 'ConveyorError' })
+    }
+  }
 }
 
 async function nothingWithin(queue: Queue, seconds: number): Promise<boolean> {

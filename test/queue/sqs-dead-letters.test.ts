@@ -69,13 +69,13 @@ describe('SQS dead letters', () => {
       await dying.send({ buildId: 'a', repository: 'acme/app' })
       for (const _ of [1, 2, 3]) expect(await take(dying)).toMatchObject({ buildId: 'a' })
       await (await take(await open({ deadLetterSeconds: 0.2 }))).acknowledge()
-      expect(await messagesIn(aws, url)).toEqual([0, 0])
-      expect(await messagesIn(aws, deadLetters)).toEqual([0, 0])
+      await expect.poll(() => messagesIn(aws, url)).toEqual([0, 0])
+      await expect.poll(() => messagesIn(aws, deadLetters)).toEqual([0, 0])
       const warning = expect.stringMatching(
         /^warning: .* moves messages to its dead-letter queue after 1 receives, .* Set its maxReceiveCount/,
       )
       const back = 'build a was in the dead-letter queue; requeued'
-      expect(log.toSorted()).toEqual([back, back, back, warning, warning])
+      await expect.poll(() => log.toSorted()).toEqual([back, back, back, warning, warning])
     })
 
     it('a message that cannot be read is moved there at once, and stays', async () => {
@@ -193,8 +193,8 @@ describe('SQS dead letters', () => {
     expect(ends).toMatchObject([{ id: build.id, state: 'failed', attempt: 3 }])
     expect(ends[0]?.error).toMatch(/^gave up building .* after 2 attempts/)
     await expect.poll(() => statuses.map(({ state }) => state)).toEqual(['error'])
-    expect(await messagesIn(aws, url)).toEqual([0, 0])
-    expect(await messagesIn(aws, deadLetters)).toEqual([0, 0])
+    await expect.poll(() => messagesIn(aws, url)).toEqual([0, 0])
+    await expect.poll(() => messagesIn(aws, deadLetters)).toEqual([0, 0])
     expect(complaints).toEqual([])
     await store.close()
   })

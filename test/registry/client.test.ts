@@ -229,7 +229,7 @@ describe('connection problems', () => {
   test('a registry that recovers during the retries', async () => {
     await using registry = await startRegistry()
     const part = await pushBlob(registry.url, 'acme/app', Buffer.from('{}'))
-    const client = clientWith({}, { backoffMs: [200, 500, 1000, 2000, 4000] })
+    const client = clientWith({}, { backoffMs: Array(500).fill(200) })
     await client.putManifest(name(registry.host), 'main', manifestOf(OCI, part))
     await registry.stop()
     const late = client.head(name(registry.host), 'main')

@@ -141,7 +141,7 @@ export function runnerContract(name: string, makeSubject: () => Promise<RunnerSu
     })
 
     test('cancelling stops the container gracefully, and its last output is in the log', async () => {
-      const script = "trap 'echo cleaning up; exit 0' TERM; echo begun; while :; do sleep 1; done"
+      const script = "trap 'echo cleaning up; exit 0' TERM; echo begun; while :; do sleep 1 & wait $!; done"
       const build = scripted(script)
       const abort = new AbortController()
       const log = memoryLog()

@@ -85,7 +85,7 @@ describe('forged webhooks', () => {
     const floods = Array.from({ length: 120 }, () => begin(local, 25 * MB))
     // Those that fit wait for their last byte; all others are rejected for lack of room.
     await expect.poll(() => floods.filter(({ status }) => status !== null).length).toBeGreaterThanOrEqual(115)
-    expect(floods.filter(({ status }) => status === null).length).toBeGreaterThan(0)
+    expect(floods.filter(({ status }) => status === null || status === 408).length).toBeGreaterThan(0)
 
     // Concurrent ones may have kept each other out, which leaves room for one more.
     const large = async () => {
@@ -117,8 +117,13 @@ describe('forged webhooks', () => {
 test('a body that never arrives times out', async () => {
   await using server = await startTestServer({ githubSecret: WEBHOOK_SECRET, arrivalMs: 1000 })
   for (const size of [100, MB]) {
-    const flood = begin(server.url, size)
-    await expect.poll(() => flood.status).toBe(408)
+    let flood = begin(server.url, size)
+    // On a busy machine the connection may be closed while it is still sending.
+    const status = () => {
+      if (flood.status === 0) flood = begin(server.url, size)
+      return flood.status
+    }
+    await expect.poll(status).toBe(408)
   }
   expect(server.lines).toEqual([])
 })

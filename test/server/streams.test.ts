@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:http'
 import { Readable } from 'node:stream'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { readEvents } from '../../src/lib/client/connection.ts'
 import { IMAGE, sha, startTestServer, type TestServer, until } from '../support/test-server.ts'
 
@@ -148,11 +148,15 @@ describe('GET /logs', () => {
   })
 
   it('waits for output written after the build has ended, however long the log was silent', async () => {
+    await server[Symbol.asyncDispose]()
+    server = await startTestServer({ logGraceMs: 1_800_000, heartbeatMs: 86_400_000 })
     const build = await server.begin(sha('a'))
     const log = await open(`/logs/${build.id}`)
     await server.writeLog(build, 'pushing\n')
     await until(() => log.text() === 'pushing\n')
-    await new Promise((resolve) => setTimeout(resolve, 3_100))
+    const { now } = Date
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => now() + 3_600_000)
+    onTestFinished(() => clock.mockRestore())
     await server.succeed(build)
     await new Promise((resolve) => setTimeout(resolve, 600))
     expect(log.answer.complete).toBe(false)

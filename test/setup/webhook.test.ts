@@ -37,7 +37,7 @@ async function setUp(target: string, values: Record<string, string> = {}) {
   const io = {
     report: (line: { state: string; text: string }) => void lines.push(`${line.state}: ${line.text}`),
   }
-  const hooks = githubHooks(api, { pollMs: 20, deliveryMs: 5000 })
+  const hooks = githubHooks(api, { pollMs: 20 })
   const ok = await setUpWebhook(config, target, { ...io, log: () => {} }, hooks)
   return { ok, lines }
 }

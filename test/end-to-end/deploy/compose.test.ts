@@ -222,7 +222,7 @@ describe('docker-compose.yml', () => {
       .toBe('unhealthy')
     await compose('start', 'postgres')
     await expectWorks()
-    expect(await readyz()).toEqual([200, { status: 'ok', store: 'ok', queue: 'ok', engine: 'ok' }])
+    await expect.poll(readyz).toEqual([200, { status: 'ok', store: 'ok', queue: 'ok', engine: 'ok' }])
   })
 
   test.each(['SIGTERM', 'SIGKILL'] as const)('comes back after the engine ended by %s', async (signal) => {

@@ -132,9 +132,8 @@ describe('after an outage', () => {
     const late = { repository, sha: third, before: second, pushedAt: Math.floor(Date.now() / 1000) - 1800 }
     expect(await world.push(after, late)).toBe(builds[3]?.id)
     await after.kill('SIGKILL')
-    const again = await world.startServer({ flags })
-    await again.waitFor(/listening/)
     await git.commit({ name: 'last' })
+    const again = await world.startServer({ flags })
     expect((await succeeded(again, repository, 5)).at(-1)).toMatchObject({
       refs: [{ name: 'main' }],
       source: 'server',

@@ -32,6 +32,9 @@ export async function startBrowser(): Promise<TestBrowser> {
   return {
     async open(options = {}) {
       const context = await browser.newContext({ locale: 'en-GB', timezoneId: 'UTC', ...options })
+      // As for what tests wait for elsewhere: a busy machine is slow.
+      context.setDefaultTimeout(120_000)
+      context.setDefaultNavigationTimeout(120_000)
       const page = await context.newPage()
       const complaints: string[] = []
       const loaded = new Map<string, number>()

@@ -158,11 +158,11 @@ export class TaskRun {
     const waited = performance.now() - this.#started
     const why = task.Status.Err ?? ''
     if (why !== '' && without.length > 0) throw noImageAnywhere(image, without)
-    if (waited > pendingMs) throw nowhere(why || task.Status.Message || task.Status.State, pendingMs / 1000)
     if (waited > WAITING_MS && why !== '' && why !== this.#lastReason) {
       this.#lastReason = why
       await linesTo(log)(`waiting for a node: ${why}`)
     }
+    if (waited > pendingMs) throw nowhere(why || task.Status.Message || task.Status.State, pendingMs / 1000)
     return null
   }
 
