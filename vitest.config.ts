@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config'
 import SlowestFirst from './test/slowest-first.ts'
+import { PATIENCE_MS } from './test/support/timing/patience.ts'
 
 export default defineConfig({
   test: {
@@ -14,7 +15,7 @@ export default defineConfig({
     // Tests wait for engines and other processes much of the time.
     maxWorkers: 4,
     sequence: { sequencer: SlowestFirst },
-    // What is waited for comes at once on a quiet machine, and late on a busy one; what must come soon says so itself.
-    expect: { poll: { timeout: 120_000 } },
+    // A test that needs something to come soon measures that itself.
+    expect: { poll: { timeout: PATIENCE_MS } },
   },
 })

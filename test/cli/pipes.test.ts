@@ -35,7 +35,7 @@ async function bash(line: string, env: NodeJS.ProcessEnv = {}) {
 describe('a reader that closes the pipe', () => {
   test('ends the command at once, as SIGPIPE would, while the build goes on', async () => {
     await using gate = await startGate()
-    // The end of a pipe shows when something is written.
+    // A closed pipe is noticed on the next write.
     const step = `(while sleep 1; do echo waiting; done) & ${gate.command()}; kill $!`
     const sha = await commit('acme/pipe', `RUN ${step}\n`)
     const { stdout } = await bash(

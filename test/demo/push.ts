@@ -97,7 +97,7 @@ async function lastStatus(
 ): Promise<RecordedStatus> {
   const seen = new Set(earlier)
   for (;;) {
-    const status = await github.waitForStatus((one) => one.sha === sha && !seen.has(one), 120_000)
+    const status = await github.waitForStatus((one) => one.sha === sha && !seen.has(one))
     if (status.state !== 'pending') return status
     seen.add(status)
     onStatus(status)

@@ -12,7 +12,7 @@ const SEED = 1
 describe.each(BUILDERS)('%s produces the same image as docker from a fresh checkout', (builder) => {
   let surroundings: Surroundings
   beforeAll(async () => {
-    surroundings = await surround(builder, { timeoutMs: 240_000 })
+    surroundings = await surround(builder)
   })
   afterAll(() => surroundings[Symbol.asyncDispose]())
 

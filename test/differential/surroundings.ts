@@ -61,7 +61,7 @@ export async function surround(
     gitUrl: `file://${repositories}/{repository}.git`,
     registry: registry.host,
     src: options.src,
-    timeoutMs: options.timeoutMs ?? 60_000,
+    timeoutMs: options.timeoutMs ?? 240_000,
   }
   const { reference, newer, prune, ...own } = await enginesOf(builder, resources, registry.host, path)
   const subject = resources.use(await startSubject({ ...common, ...own }))

@@ -238,7 +238,7 @@ describe('the commit cannot be built', () => {
       if (!step) continue
       await step.gone
       const log = await ending
-      // It may have come to its gate before its first line came to the log.
+      // The step may have reached its gate before its first line reached the log.
       if (!log.includes('RUN wget')) continue
       expect(log).toMatch(/\n#\d+ \[3\/3\] RUN wget [^\n]*\n\nerror: /)
       return

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, type ExpectStatic, expect, test } from 'vitest'
 import type { BuildJson } from '../../src/lib/api/build.ts'
+import { isEnded } from '../../src/lib/core/build.ts'
 import { startAws, type TestAws } from '../support/aws/aws.ts'
 import { startFleet } from '../support/fleet.ts'
 import { type RegistryFront, startRegistryFront } from '../support/gates.ts'
@@ -91,8 +92,7 @@ async function wreckUntilDone(
     await sleep(AWAY_MS)
     await parts.back()
     for (const one of pushed) {
-      while (!['succeeded', 'failed', 'cancelled'].includes((await build(server, one)).state))
-        await sleep(200)
+      while (!isEnded((await build(server, one)).state)) await sleep(200)
     }
   } finally {
     done.abort()

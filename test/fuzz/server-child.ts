@@ -144,7 +144,7 @@ export async function waited<T>(pid: number, work: () => Promise<T>): Promise<{ 
 
 /** CPU time of a process's main thread, and the time that it waited for a CPU, in milliseconds. */
 function scheduled(pid: number | 'self'): { computed: number; queued: number } {
-  // At once: time in which threads of the pool wait for a CPU would be missing.
+  // Synchronously: the thread pool's own wait for a CPU is not in these figures.
   const text = readFileSync(`/proc/${pid}/schedstat`, 'utf8')
   const [computed = 0, queued = 0] = text.split(' ').map((ns) => Number(ns) / 1e6)
   return { computed, queued }

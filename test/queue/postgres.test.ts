@@ -46,26 +46,23 @@ describe('Postgres queue', () => {
     return start(process.execPath, ['--input-type=module', '--eval', script], { stdio: 'pipe' })
   }
 
-  /** Receivers that wait now do not soon count as gone, however slow this machine is. */
-  const stayWaiting = async () => {
+  async function ask<Row>(sql: string): Promise<Row[]> {
     const database = new Postgres({ url })
     try {
-      await database.query(`update queue_waiters set expires_at = now() + interval '1 hour'`)
+      return await database.query<Row>(sql)
     } finally {
       await database.close()
     }
   }
 
+  /** Keeps receivers that wait now from expiring, however slow this machine is. */
+  const stayWaiting = () => ask(`update queue_waiters set expires_at = now() + interval '1 hour'`)
+
   const waitingReceivers = async () => {
-    const database = new Postgres({ url })
-    try {
-      const [row] = await database.query<{ n: number }>(
-        'select coalesce(sum(waiting), 0)::int as n from queue_waiters where expires_at > now()',
-      )
-      return row?.n
-    } finally {
-      await database.close()
-    }
+    const [row] = await ask<{ n: number }>(
+      'select coalesce(sum(waiting), 0)::int as n from queue_waiters where expires_at > now()',
+    )
+    return row?.n
   }
 
   it('lets many processes open an empty database at once', async () => {
@@ -95,7 +92,7 @@ describe('Postgres queue', () => {
     }
     // Without a notification it looks 1.5 seconds after it began to wait, at the earliest: about 0.1 s before the job
     // was sent.
-    expect(Math.min(...delays)).toBeLessThan(1_200)
+    expect(delays.toSorted((a, b) => a - b)[5]).toBeLessThan(1_200)
   })
 
   it('listens only while it waits, because the server notifies every listener of every job', async () => {

@@ -241,7 +241,7 @@ async function take(queue: Queue): Promise<Job> {
   return job
 }
 
-/** Takes the next job, and extends its short lease; once more if that has ended before, on a busy machine. */
+/** Takes the next job and extends its lease; takes it again if a short lease ended before that. */
 async function takeFor(queue: Queue, seconds: number): Promise<Job> {
   for (;;) {
     const job = await take(queue)

@@ -13,6 +13,7 @@ import { memoryLog } from '../support/memory-log.ts'
 import { forward } from '../support/network/forward.ts'
 import { startRegistry } from '../support/registry/registry.ts'
 import { tempDir } from '../support/temp.ts'
+import { PATIENCE_MS } from '../support/timing/patience.ts'
 import { failure, type RunnerSubject, runnerContract, scripted } from './runner.contract.ts'
 
 const NOBODY: CredentialStore = { forHost: async () => null }
@@ -50,7 +51,8 @@ async function containers(node: SwarmNode, buildId: string, all = true): Promise
 /** Everything of a build in a Swarm. A node removes a container only after the Swarm has forgotten it. */
 async function remains(buildId: string): Promise<string[]> {
   let left: string[] = []
-  for (const until = performance.now() + 120_000; performance.now() < until; ) {
+  const until = performance.now() + PATIENCE_MS
+  while (performance.now() < until) {
     const filters = { label: [`conveyor.build=${buildId}`] }
     left = [
       ...(await swarm.manager.docker.listServices({ filters })).map(({ ID }) => `service ${ID}`),

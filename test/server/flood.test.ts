@@ -83,7 +83,7 @@ describe('forged webhooks', () => {
     const port = new URL(server.url).port
     const local = `http://127.0.0.1:${port}`
     const floods = Array.from({ length: 120 }, () => begin(local, 25 * MB))
-    // Those that fit wait for their last byte; all others are rejected for lack of room.
+    // Those that fit wait for their last byte, for 30 s; all others are rejected for lack of room.
     await expect.poll(() => floods.filter(({ status }) => status !== null).length).toBeGreaterThanOrEqual(115)
     expect(floods.filter(({ status }) => status === null || status === 408).length).toBeGreaterThan(0)
 

@@ -235,7 +235,7 @@ describe('Postgres build store', () => {
     async function endLease(id: string): Promise<void> {
       const database = new Postgres({ url })
       try {
-        await database.query(`update builds set held_until = created_at where id = '${id}'`)
+        await database.query('update builds set held_until = created_at where id = $1', [id])
       } finally {
         await database.close()
       }
@@ -253,7 +253,7 @@ describe('Postgres build store', () => {
       vi.useRealTimers()
       expect(await right.claimFor(build.id, 3600)).toBe('held')
       clockIsOff(seconds)
-      // Of no time at all.
+      // A lease of 0 s has ended at once.
       expect(await skewed.hold(build.id, 1, 0)).toBe(true)
       vi.useRealTimers()
       await sleep(10)

@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { PATIENCE_MS } from './timing/patience.ts'
 
 /** The folder of package.json, with a trailing slash. */
 export const projectRoot = fileURLToPath(new URL('../../', import.meta.url))
@@ -90,7 +91,7 @@ export async function start(command: string, args: string[], options: StartOptio
     exited,
     stdout: () => output.stdout,
     stderr: () => output.stderr,
-    waitFor: (pattern, timeoutMs = 120_000) => waitForOutput(one, pattern, timeoutMs),
+    waitFor: (pattern, timeoutMs = PATIENCE_MS) => waitForOutput(one, pattern, timeoutMs),
     async kill(signal = 'SIGTERM', graceMs = 60_000) {
       child.kill(signal)
       const timer = setTimeout(() => child.kill('SIGKILL'), graceMs)
@@ -162,12 +163,12 @@ export interface ConveyorServer extends Running {
  */
 export async function startConveyor(
   args: string[],
-  options: ConveyorOptions & { ready?: RegExp; timeoutMs?: number } = {},
+  options: ConveyorOptions & { ready?: RegExp } = {},
 ): Promise<ConveyorServer> {
-  const { ready = /https?:\/\/127\.0\.0\.1:\d+/, timeoutMs } = options
+  const { ready = /https?:\/\/127\.0\.0\.1:\d+/ } = options
   const server = await spawnConveyor(args, options)
   try {
-    const match = await server.waitFor(ready, timeoutMs)
+    const match = await server.waitFor(ready)
     return Object.assign(server, { url: match[1] ?? match[0] })
   } catch (error) {
     await server.kill('SIGKILL')

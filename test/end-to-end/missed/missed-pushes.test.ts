@@ -132,6 +132,7 @@ describe('after an outage', () => {
     const late = { repository, sha: third, before: second, pushedAt: Math.floor(Date.now() / 1000) - 1800 }
     expect(await world.push(after, late)).toBe(builds[3]?.id)
     await after.kill('SIGKILL')
+    // Before the next server can compare: after that, a head waits for its webhook.
     await git.commit({ name: 'last' })
     const again = await world.startServer({ flags })
     expect((await succeeded(again, repository, 5)).at(-1)).toMatchObject({
@@ -173,7 +174,7 @@ describe('while servers run', () => {
       return JSON.parse(rows[0]?.waiting ?? '[]') as { sha: string; since: string }[]
     }
     const waiting = async () => (await waitingHeads()).map(({ sha }) => sha)
-    /** Heads that wait have done so for half a minute; not all of them, if the server compares right now. */
+    /** Makes heads that wait appear to have waited for long; a comparison that runs meanwhile overwrites it. */
     const moveClock = () =>
       database.query(
         `update comparisons set waiting = regexp_replace(waiting, '"since":"[^"]+"', '"since":"2024-01-01T00:00:00.000Z"', 'g')`,

@@ -72,7 +72,7 @@ async function token(scope: Scope, repositories: string[]): Promise<{ name: stri
   return { name, text }
 }
 
-/** In turns, so that time in which this process stands still hardly counts: the server is in it. */
+/** In short sleeps, so that a pause of this process hardly counts: the server runs in it, too. */
 async function twoSeconds(): Promise<'late'> {
   for (let turn = 0; turn < 40; turn++) await sleep(50)
   return 'late'

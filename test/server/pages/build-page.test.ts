@@ -129,12 +129,8 @@ describe('the page of a build', () => {
     const build = await failedBuild(server)
     await using opened = await browser.open({ javaScriptEnabled: false })
     const { page } = opened
-    const shown = async () => {
-      await page.goto(`${server.url}/builds/acme/app@${build.sha}`)
-      return page.locator('#log').textContent()
-    }
-    // A page does not wait long for the lines of a log.
-    await expect.poll(shown).toContain('line of output 29')
+    await page.goto(`${server.url}/builds/acme/app@${build.sha}`)
+    expect(await page.locator('#log').textContent()).toContain('line of output 29')
     expect(await page.locator('#L6').isVisible()).toBe(false)
     expect(await page.locator('.tools > :visible').allTextContents()).toEqual(['Raw', 'Download'])
     const raw = await (

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import { PATIENCE_MS } from '../timing/patience.ts'
 import { type Answer, invalid, problem } from './protocol.ts'
 import type { GitHubSchema, Operation } from './schema.ts'
 import type { Watchers } from './watchers.ts'
@@ -62,13 +63,13 @@ export class CheckRunsDouble {
   }
 
   /** The first run that fits, of those there are or that are made or changed later. */
-  waitFor(fits: (run: RecordedCheckRun) => boolean, timeoutMs = 120_000): Promise<RecordedCheckRun> {
+  waitFor(fits: (run: RecordedCheckRun) => boolean): Promise<RecordedCheckRun> {
     const shown = () =>
       this.runs.map((run) => {
         const { repository, head_sha, history, title } = run
         return `${repository} ${head_sha.slice(0, 7)} ${history.join(', ')}: ${title}`
       })
-    return this.#watchers.waitFor('check run', () => this.runs.find(fits), shown, timeoutMs)
+    return this.#watchers.waitFor('check run', () => this.runs.find(fits), shown, PATIENCE_MS)
   }
 
   routes(schema: GitHubSchema): [Operation, ServeCheck][] {

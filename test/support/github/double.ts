@@ -1,5 +1,6 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { PATIENCE_MS } from '../timing/patience.ts'
 import { isOfApp, TestApps } from './apps/apps.ts'
 import { ManifestsDouble } from './apps/manifests.ts'
 import { TestUsers } from './apps/users.ts'
@@ -323,7 +324,7 @@ export async function startGitHubDouble(options: GitHubDoubleOptions = {}): Prom
     failAlways(kind, details = {}) {
       failing = kind === null ? null : { kind, ...details }
     },
-    waitForStatus(fits, timeoutMs = 120_000) {
+    waitForStatus(fits, timeoutMs = PATIENCE_MS) {
       const shown = () =>
         statuses.map((s) => `${s.repository} ${s.sha.slice(0, 7)} ${s.state}: ${s.description}`)
       return watchers.waitFor('status', () => statuses.find(fits), shown, timeoutMs)

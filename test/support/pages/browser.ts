@@ -2,6 +2,7 @@ import { accessSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
+import { PATIENCE_MS } from '../timing/patience.ts'
 
 /** Debian's, and where others may have theirs. */
 const CHROMIUMS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
@@ -32,9 +33,7 @@ export async function startBrowser(): Promise<TestBrowser> {
   return {
     async open(options = {}) {
       const context = await browser.newContext({ locale: 'en-GB', timezoneId: 'UTC', ...options })
-      // As for what tests wait for elsewhere: a busy machine is slow.
-      context.setDefaultTimeout(120_000)
-      context.setDefaultNavigationTimeout(120_000)
+      context.setDefaultTimeout(PATIENCE_MS)
       const page = await context.newPage()
       const complaints: string[] = []
       const loaded = new Map<string, number>()
