@@ -268,11 +268,12 @@ function drawBatch(chance: Chance): string {
     expires_at: 'x',
   }
   const one = { oid: OID, size: 5, authenticated: true, actions: { download } } as Record<string, unknown>
-  const other = { oid: OID, size: 5, error: { code: 404, message: 'Object does not exist' } }
+  const error = { code: 404, message: 'Object does not exist' }
+  const other = { oid: OID, size: 5, error }
   const answer: Record<string, unknown> = { transfer: 'basic', hash_algo: 'sha256', objects: [one, other] }
   if (chance.percent(50)) answer.objects = [one]
   for (let left = chance.size(4); left > 0; left--) {
-    const place = chance.one([answer, one, other, other.error, download]) as Record<string, unknown>
+    const place = chance.one([answer, one, other, error, download]) as Record<string, unknown>
     place[chance.one([...Object.keys(place), 'x'])] = structuredClone(chance.one(VALUES))
   }
   const json = JSON.stringify(answer)
