@@ -1,4 +1,5 @@
 import { Metadata } from '@grpc/grpc-js'
+import { entriesKey } from '../../../src/lib/buildkit/session/file-times.ts'
 import { selectEntries } from '../../../src/lib/buildkit/session/follow-paths.ts'
 import { excludedPatterns, wantedPaths } from '../../../src/lib/buildkit/session/wanted-paths.ts'
 import { parseDockerignore } from '../../../src/lib/source/context/dockerignore.ts'
@@ -112,7 +113,7 @@ export const patternsKind: Kind = {
           const entries = await listed.entries(new Map(), links)
           const all = await (await listEntries(files, undefined, pace)).entries(new Map(), links)
           const without = await entriesWithout(all, dockerignore.lines, undefined)
-          if (without.map(({ path }) => path).join('\0') !== entries.map(({ path }) => path).join('\0'))
+          if ((await entriesKey(without)) !== (await entriesKey(entries)))
             throw new Error('what is excluded later differs from what is not listed')
           for (const some of [entries, all]) await selectEntries(some, wantedPaths(wanted, some))
           await entriesWithout(all, excludedPatterns(wanted), undefined)
